@@ -1,0 +1,133 @@
+//! batches: random clusters of one task united into batches of exactly |B|, written as Parquet.
+//!
+//! Memory: 8 bytes a row (members by cluster, the epoch's order), 8 bytes a cluster, and one row group of
+//! the table.
+
+pub mod pack;
+pub mod table;
+
+use serde_json::json;
+
+use crate::Summary;
+use crate::clusters::Clusters;
+use crate::clusters::labels::members;
+use crate::config::{Config, Remainder};
+use crate::error::{Error, Result};
+use crate::plan::Plan;
+use crate::run::{Run, Stage};
+use crate::vectors::{RowId, Vectors};
+use pack::{Order, Rules, pack_task};
+
+/// Rows of one file, in row groups.
+const FILE_ROW_GROUPS: usize = 8;
+
+/// Packs and writes every epoch's batches, or counts those that are there.
+///
+/// # Errors
+/// The user interrupts, or the disk fails.
+pub fn write(run: &Run, vectors: &Vectors, clusters: &Clusters, config: &Config, plan: &Plan) -> Result<Summary> {
+    if !run.is_complete(Stage::Batches) {
+        let stage = run.begin(Stage::Batches);
+        let (starts, rows) = members(clusters.labels(), clusters.count());
+        let meter = run.meter(Stage::Batches, u64::from(vectors.row_count()) * u64::from(config.batches.epochs), "rows");
+        let (mut first_batch, mut dropped, mut full, mut short) = (0u64, 0u64, 0u64, 0u64);
+        for epoch in 0..config.batches.epochs {
+            run.check_interrupt()?;
+            let order = pack_epoch(vectors, clusters, &starts, &rows, config, epoch)?;
+            let size = config.batches.size as usize;
+            full += order.batches().filter(|batch| batch.len() == size).count() as u64;
+            short += order.batches().filter(|batch| batch.len() != size).count() as u64;
+            dropped += u64::from(vectors.row_count()) - order.rows.len() as u64;
+            let file = table::Layout { epoch, first_batch, order: &order };
+            for (index, batches) in file.cut(plan.row_group_rows * FILE_ROW_GROUPS).into_iter().enumerate() {
+                let name = format!("part-{epoch:05}-{index:05}.parquet");
+                let rows = order.rows_of(&batches);
+                if run.has(Stage::Batches, &name) {
+                    meter.skip(rows);
+                    continue;
+                }
+                run.check_interrupt()?;
+                let footer = table::footer(run, config);
+                let source = table::Source { vectors, labels: clusters.labels() };
+                stage.commit(&name, |out| {
+                    table::write_file(out, &source, &file, batches, plan.row_group_rows, footer)
+                        .map_err(|e| std::io::Error::other(e.to_string()))
+                })?;
+                meter.add(rows);
+            }
+            first_batch += order.count() as u64;
+        }
+        drop(meter);
+        if dropped > 0 {
+            tracing::info!("{dropped} rows left out by --remainder drop");
+        }
+        let facts = json!({"batches": full + short, "full_batches": full, "short_batches": short, "dropped_rows": dropped});
+        stage.finish(facts, |_| true)?;
+    }
+    let facts = run.record(Stage::Batches).facts;
+    let fact = |name: &str| facts[name].as_u64().unwrap_or(0);
+    Ok(Summary {
+        rows: u64::from(vectors.row_count()),
+        tasks: vectors.tasks.len(),
+        clusters: clusters.count(),
+        full_batches: fact("full_batches"),
+        short_batches: fact("short_batches"),
+        dropped_rows: fact("dropped_rows"),
+    })
+}
+
+/// One epoch: full batches of all tasks in random order, then the short ones in task order.
+fn pack_epoch(
+    vectors: &Vectors,
+    clusters: &Clusters,
+    starts: &[u32],
+    members: &[RowId],
+    config: &Config,
+    epoch: u32,
+) -> Result<Order> {
+    let keys = vectors.rows.keys();
+    let labels = clusters.labels();
+    let rules = Rules { batch_size: config.batches.size as usize, cluster_size: clusters.size() as usize };
+    let (mut full, mut short) = (Order::default(), Order::default());
+    // Clusters are numbered in task order, each task's together; loose rows come last, in row order.
+    let loose = &members[starts[clusters.count() as usize] as usize..];
+    let (mut cluster, mut loose_at) = (0u32, 0);
+    for task in 0..vectors.tasks.len() {
+        let range = vectors.tasks.range(task);
+        let first = cluster;
+        while cluster < clusters.count() && range.contains(&members[starts[cluster as usize] as usize]) {
+            cluster += 1;
+        }
+        let mut units: Vec<&[RowId]> = (first..cluster)
+            .map(|cluster| &members[starts[cluster as usize] as usize..starts[cluster as usize + 1] as usize])
+            .collect();
+        while loose_at < loose.len() && range.contains(&loose[loose_at]) {
+            units.push(&loose[loose_at..=loose_at]);
+            loose_at += 1;
+        }
+        let mut random = pack::random(config.seed, u64::from(epoch), task as u64);
+        let packed = pack_task(&units, rules, &keys, &mut random);
+        for batch in packed {
+            let rows: usize = batch.iter().map(|unit| units[*unit].len()).sum();
+            let order = if rows == rules.batch_size { &mut full } else { &mut short };
+            batch.iter().for_each(|unit| order.rows.extend(units[*unit]));
+            order.end_batch();
+        }
+    }
+    if cluster != clusters.count() || loose_at != loose.len() {
+        return Err(Error::runtime("the labels do not follow the tasks")
+            .path(clusters.sealed().path())
+            .expected("clusters numbered in task order, each of one task")
+            .found(format!("cluster {cluster} out of order"))
+            .remedy("run `mine` again with --replace"));
+    }
+    let mut order = full.shuffled(&mut pack::random(config.seed, u64::from(epoch), u64::MAX));
+    let short_rows = short.rows.len();
+    match config.batches.remainder {
+        Remainder::Short => order.append(short),
+        Remainder::Drop => tracing::debug!("epoch {epoch}: {short_rows} rows dropped"),
+        Remainder::Fill => order.append(pack::fill(short.rows, rules.batch_size, &keys)),
+    }
+    debug_assert!(order.rows.iter().all(|row| (*row as usize) < labels.len()));
+    Ok(order)
+}

@@ -1,0 +1,289 @@
+//! Uniting clusters into batches, at random, never two rows of one key in one. Pure.
+//!
+//! Clusters are shuffled and fill one batch after the other; one that shares a key with the batch waits
+//! for the next. What waits at the end changes places with a cluster of an earlier batch. Where keys make
+//! even that impossible (more rows of a key than batches), more short batches are made.
+
+use std::collections::{HashSet, VecDeque};
+
+use rand::seq::SliceRandom;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::vectors::{Keys, RowId};
+
+/// Clusters that wait for one batch at most.
+const WAITING_MAX: usize = 4096;
+/// Earlier batches that are looked at to find an exchange.
+const EXCHANGE_TRIES: usize = 256;
+/// Short batches that are looked at to place a unit.
+const SHORT_TRIES: usize = 64;
+
+/// The random numbers of one purpose: a stream of the seed's own for each epoch and task.
+pub fn random(seed: u64, epoch: u64, task: u64) -> ChaCha8Rng {
+    let mut key = [0u8; 32];
+    for (slot, word) in key.chunks_exact_mut(8).zip([seed, epoch, task, 0x6261_7463_6865_7321]) {
+        slot.copy_from_slice(&word.to_le_bytes());
+    }
+    ChaCha8Rng::from_seed(key)
+}
+
+/// Sizes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rules {
+    /// |B|.
+    pub batch_size: usize,
+    /// K.
+    pub cluster_size: usize,
+}
+
+/// Batches in order: all rows, and where each batch ends.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Order {
+    /// Rows, batch after batch.
+    pub rows: Vec<RowId>,
+    ends: Vec<usize>,
+}
+
+impl Order {
+    /// Ends a batch after the rows so far.
+    pub fn end_batch(&mut self) {
+        self.ends.push(self.rows.len());
+    }
+
+    /// Number of batches.
+    pub fn count(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// A batch's rows.
+    pub fn batch(&self, index: usize) -> &[RowId] {
+        let start = if index == 0 { 0 } else { self.ends[index - 1] };
+        &self.rows[start..self.ends[index]]
+    }
+
+    /// All batches.
+    pub fn batches(&self) -> impl Iterator<Item = &[RowId]> {
+        (0..self.count()).map(|index| self.batch(index))
+    }
+
+    /// Rows of some batches.
+    pub fn rows_of(&self, batches: &std::ops::Range<usize>) -> u64 {
+        batches.clone().map(|index| self.batch(index).len() as u64).sum()
+    }
+
+    /// Appends other batches.
+    pub fn append(&mut self, other: Order) {
+        let base = self.rows.len();
+        self.rows.extend(other.rows);
+        self.ends.extend(other.ends.into_iter().map(|end| base + end));
+    }
+
+    /// The same batches in random order.
+    pub fn shuffled(&self, random: &mut ChaCha8Rng) -> Order {
+        let mut indices: Vec<usize> = (0..self.count()).collect();
+        indices.shuffle(random);
+        let mut order = Order { rows: Vec::with_capacity(self.rows.len()), ends: Vec::new() };
+        for index in indices {
+            order.rows.extend(self.batch(index));
+            order.end_batch();
+        }
+        order
+    }
+}
+
+/// Keys that a batch already holds.
+#[derive(Debug, Default)]
+struct Held(HashSet<(u32, u32)>);
+
+impl Held {
+    fn takes(&self, unit: &[RowId], keys: &Keys<'_>) -> bool {
+        unit.iter().all(|row| keys.shared(*row).all(|key| !self.0.contains(&key)))
+    }
+
+    fn add(&mut self, unit: &[RowId], keys: &Keys<'_>) {
+        unit.iter().for_each(|row| self.0.extend(keys.shared(*row)));
+    }
+
+    fn of<'a>(units: impl Iterator<Item = &'a [RowId]>, keys: &Keys<'_>) -> Held {
+        let mut held = Held::default();
+        units.for_each(|unit| held.add(unit, keys));
+        held
+    }
+}
+
+/// Packs one task's units (clusters, and rows without one) into batches of exactly |B|, and as few short
+/// ones as keys allow, which come last. Returns each batch's units. Expected O(rows).
+pub fn pack_task(units: &[&[RowId]], rules: Rules, keys: &Keys<'_>, random: &mut ChaCha8Rng) -> Vec<Vec<usize>> {
+    let width = rules.batch_size / rules.cluster_size;
+    let (mut whole, odd): (Vec<usize>, Vec<usize>) =
+        (0..units.len()).partition(|unit| units[*unit].len() == rules.cluster_size);
+    whole.shuffle(random);
+    let mut waiting = VecDeque::from(whole);
+    let spare = waiting.len() % width;
+    let mut short = pack_short(units, odd, rules, keys);
+    // The spare clusters join the short batch that has room for all of them, while it is still easy.
+    if spare > 0 {
+        let first = if short.is_empty() { Vec::new() } else { short.remove(0) };
+        let wanted = first.len() + spare;
+        let batch = take(units, &mut waiting, first, wanted, keys);
+        short.insert(0, batch);
+    }
+    let mut full: Vec<Vec<usize>> = Vec::with_capacity(waiting.len() / width);
+    for _ in 0..waiting.len() / width {
+        let mut batch = take(units, &mut waiting, Vec::new(), width, keys);
+        while batch.len() < width && exchange(units, &mut waiting, &mut batch, &mut full, keys, random) {}
+        full.push(batch);
+    }
+    // Batches that keys kept from being filled, and what still waits, make more short ones.
+    let (full, mut partial): (Vec<_>, Vec<_>) = full.into_iter().partition(|batch| batch.len() == width);
+    let rest: Vec<usize> = waiting.into_iter().collect();
+    partial.extend(pack_short(units, rest, rules, keys));
+    full.into_iter().chain(short).chain(partial).filter(|batch| !batch.is_empty()).collect()
+}
+
+/// Fills a batch up to `wanted` units from the front of those waiting; those that conflict go on waiting.
+fn take(
+    units: &[&[RowId]],
+    waiting: &mut VecDeque<usize>,
+    mut batch: Vec<usize>,
+    wanted: usize,
+    keys: &Keys<'_>,
+) -> Vec<usize> {
+    let mut held = Held::of(batch.iter().map(|unit| units[*unit]), keys);
+    let mut passed = Vec::new();
+    while batch.len() < wanted && passed.len() < WAITING_MAX {
+        let Some(unit) = waiting.pop_front() else { break };
+        if held.takes(units[unit], keys) {
+            held.add(units[unit], keys);
+            batch.push(unit);
+        } else {
+            passed.push(unit);
+        }
+    }
+    passed.into_iter().rev().for_each(|unit| waiting.push_front(unit));
+    batch
+}
+
+/// Puts the first waiting unit into an earlier batch, whose unit comes here instead.
+fn exchange(
+    units: &[&[RowId]],
+    waiting: &mut VecDeque<usize>,
+    batch: &mut Vec<usize>,
+    earlier: &mut [Vec<usize>],
+    keys: &Keys<'_>,
+    random: &mut ChaCha8Rng,
+) -> bool {
+    let (Some(unit), false) = (waiting.front().copied(), earlier.is_empty()) else { return false };
+    let here = Held::of(batch.iter().map(|unit| units[*unit]), keys);
+    let start = random.random_range(0..earlier.len());
+    for step in 0..earlier.len().min(EXCHANGE_TRIES) {
+        let other = (start + step) % earlier.len();
+        for place in 0..earlier[other].len() {
+            let leaving = earlier[other][place];
+            let rest = earlier[other].iter().filter(|unit| **unit != leaving).map(|unit| units[*unit]);
+            if here.takes(units[leaving], keys) && Held::of(rest, keys).takes(units[unit], keys) {
+                earlier[other][place] = unit;
+                batch.push(leaving);
+                waiting.pop_front();
+                return true;
+            }
+        }
+    }
+    false
+}
+
+/// First fit into batches of at most |B| rows.
+fn pack_short(units: &[&[RowId]], list: Vec<usize>, rules: Rules, keys: &Keys<'_>) -> Vec<Vec<usize>> {
+    let mut batches: Vec<(Vec<usize>, usize, Held)> = Vec::new();
+    for unit in list {
+        let rows = units[unit].len();
+        // One unit's place is left free where whole clusters will join later.
+        let from = batches.len().saturating_sub(SHORT_TRIES);
+        let fitting = batches[from..]
+            .iter_mut()
+            .find(|(_, filled, held)| filled + rows <= rules.batch_size && held.takes(units[unit], keys));
+        match fitting {
+            Some((batch, filled, held)) => {
+                held.add(units[unit], keys);
+                batch.push(unit);
+                *filled += rows;
+            }
+            None => batches.push((vec![unit], rows, Held::of([units[unit]].into_iter(), keys))),
+        }
+    }
+    batches.into_iter().map(|(batch, ..)| batch).collect()
+}
+
+/// Unites left-over rows of all tasks into batches of exactly `size`; the last may be smaller, and keys
+/// may force a few more that are. Expected O(rows).
+pub fn fill(rows: Vec<RowId>, size: usize, keys: &Keys<'_>) -> Order {
+    let units: Vec<&[RowId]> = rows.chunks(1).collect();
+    let mut waiting: VecDeque<usize> = (0..units.len()).collect();
+    let mut order = Order::default();
+    while !waiting.is_empty() {
+        let batch = take(&units, &mut waiting, Vec::new(), size, keys);
+        batch.iter().for_each(|unit| order.rows.extend(units[*unit]));
+        order.end_batch();
+    }
+    order
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn batches_hold_each_unit_once_and_no_key_twice(
+            sizes in (1usize..6, 1usize..5), whole in 0usize..60, odd in 0usize..4,
+            codes in proptest::collection::vec(0u32..60, 400), seed in any::<u64>(),
+        ) {
+            let rules = Rules { cluster_size: sizes.0 + 1, batch_size: (sizes.0 + 1) * sizes.1 };
+            let codes: Vec<u32> = codes.into_iter().map(|code| if code < 40 { u32::MAX } else { code }).collect();
+            let keys = Keys::new(vec![&codes]);
+            let rows: Vec<RowId> = (0..400).collect();
+            let mut next = 0;
+            let mut units: Vec<&[RowId]> = Vec::new();
+            for index in 0..whole + odd {
+                let size = if index < whole { rules.cluster_size } else { 1 };
+                let unit = &rows[next..next + size];
+                next += size;
+                let conflict = unit.iter().enumerate().any(|(i, a)| unit[..i].iter().any(|b| keys.conflict(*a, *b)));
+                if !conflict {
+                    units.push(unit);
+                }
+            }
+            let packed = pack_task(&units, rules, &keys, &mut random(seed, 0, 0));
+            let mut seen: Vec<usize> = packed.concat();
+            seen.sort_unstable();
+            prop_assert_eq!(seen, (0..units.len()).collect::<Vec<_>>());
+            for batch in &packed {
+                let rows: Vec<RowId> = batch.iter().flat_map(|unit| units[*unit]).copied().collect();
+                prop_assert!(rows.len() <= rules.batch_size);
+                for (i, a) in rows.iter().enumerate() {
+                    prop_assert!(rows[..i].iter().all(|b| !keys.conflict(*a, *b)));
+                }
+            }
+        }
+
+        #[test]
+        fn without_keys_at_most_one_batch_is_short(width in 1usize..6, whole in 0usize..60, seed in any::<u64>()) {
+            let rows: Vec<RowId> = (0..400).collect();
+            let units: Vec<&[RowId]> = rows.chunks(4).take(whole).chain([&rows[396..399]]).collect();
+            let none = vec![u32::MAX; 400];
+            let rules = Rules { cluster_size: 4, batch_size: 4 * width };
+            let packed = pack_task(&units, rules, &Keys::new(vec![&none]), &mut random(seed, 0, 0));
+            let short = packed.iter().filter(|batch| batch.len() < width || batch.contains(&whole)).count();
+            prop_assert_eq!((short, packed.len()), (1, whole / width + 1));
+        }
+    }
+
+    #[test]
+    fn left_over_rows_fill_whole_batches() {
+        let codes = [0, 0, 0, u32::MAX, u32::MAX, u32::MAX, u32::MAX, 0];
+        let order = fill((0..8).collect(), 2, &Keys::new(vec![&codes]));
+        assert_eq!(order.batches().map(<[u32]>::to_vec).collect::<Vec<_>>(), [[0, 3], [1, 4], [2, 5], [7, 6]]);
+    }
+}

@@ -1,0 +1,125 @@
+//! What the program says: progress and logs on stderr, data and events on stdout.
+
+use std::io::{IsTerminal, Write};
+
+use clap::{Args, ValueEnum};
+use serde_json::json;
+use tracing_subscriber::fmt::MakeWriter;
+
+use crate::error::Error;
+use crate::run::progress::{Progress, Style};
+
+/// Flags that every verb takes.
+#[derive(Debug, Args)]
+pub struct Voice {
+    /// How progress is shown
+    #[arg(long, value_enum, default_value = "auto", global = true, help_heading = "Output")]
+    progress: Style,
+    /// Events (mine) or data (plan, inspect, verify) as JSON lines on stdout
+    #[arg(long, global = true, help_heading = "Output")]
+    json: bool,
+    /// Colours on stderr
+    #[arg(long, value_enum, default_value = "auto", global = true, help_heading = "Output")]
+    color: Color,
+    /// Say nothing but errors
+    #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = "Output")]
+    quiet: bool,
+    /// Say more
+    #[arg(short, long, action = clap::ArgAction::Count, global = true, help_heading = "Output")]
+    verbose: u8,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+/// The voice, once chosen.
+#[derive(Debug)]
+pub struct Spoken {
+    /// Progress and events.
+    pub progress: Progress,
+    /// Whether data go out as JSON.
+    pub json: bool,
+}
+
+impl Voice {
+    /// Starts logging and progress.
+    pub fn start(&self) -> Spoken {
+        let style = if self.quiet { Style::None } else { self.progress };
+        let progress = Progress::new(style, self.json);
+        let level = match (self.quiet, self.verbose) {
+            (true, _) => tracing::Level::ERROR,
+            (_, 0) => tracing::Level::INFO,
+            (_, 1) => tracing::Level::DEBUG,
+            _ => tracing::Level::TRACE,
+        };
+        let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let color = match self.color {
+            Color::Auto => std::io::stderr().is_terminal() && !plain,
+            Color::Always => true,
+            Color::Never => false,
+        };
+        let writer = AboveBars(progress.clone());
+        // A second start in one process (tests) keeps the first one's log.
+        let _ = tracing_subscriber::fmt()
+            .with_max_level(level)
+            .with_target(false)
+            .without_time()
+            .with_ansi(color)
+            .with_writer(writer)
+            .try_init();
+        Spoken { progress, json: self.json }
+    }
+}
+
+impl Spoken {
+    /// Prints an error: on stderr, and as an event where events were asked for.
+    pub fn fail(&self, error: &Error) {
+        self.progress.suspend(|| eprintln!("error: {error}"));
+        self.progress.event(json!({"event": "error", "exit_code": error.exit_code(), "message": error.to_string()}));
+    }
+}
+
+/// Prints data on stdout. A reader that went away (`| head`) ends the printing, not the program.
+pub fn print(text: &str) {
+    let _ = writeln!(std::io::stdout().lock(), "{text}");
+}
+
+/// Writes log lines above the bars.
+#[derive(Debug, Clone)]
+struct AboveBars(Progress);
+
+struct Line<'a> {
+    progress: &'a Progress,
+    bytes: Vec<u8>,
+}
+
+impl<'a> MakeWriter<'a> for AboveBars {
+    type Writer = Line<'a>;
+
+    fn make_writer(&'a self) -> Line<'a> {
+        Line { progress: &self.0, bytes: Vec::new() }
+    }
+}
+
+impl Write for Line<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.bytes.extend(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Line<'_> {
+    fn drop(&mut self) {
+        let bytes = std::mem::take(&mut self.bytes);
+        // Nowhere is left to report a stderr that cannot be written.
+        self.progress.suspend(|| drop(std::io::stderr().lock().write_all(&bytes)));
+    }
+}

@@ -1,0 +1,115 @@
+//! `batchmine mine`: the whole job.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use clap::Args;
+use indicatif::{HumanBytes, HumanCount};
+
+use super::{Job, log, start_threads};
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::neighbors::search::refuse_empty_windows;
+use crate::run::storage::Disk;
+use crate::run::{Run, Stage};
+use crate::vectors::Shards;
+
+/// Arguments of `mine`.
+#[derive(Debug, Args)]
+pub struct Mine {
+    #[command(flatten)]
+    job: Job,
+    /// Run folder; a folder of an unfinished run is resumed
+    #[arg(short, long, value_name = "RUN")]
+    out: PathBuf,
+    /// Put everything but the batch tables into a folder of the run's own in here
+    #[arg(long, value_name = "DIR", env = "BATCHMINE_WORK", hide_env = true)]
+    work: Option<PathBuf>,
+    /// Redo the stages that changed settings touch, keep those before
+    #[arg(long)]
+    replace: bool,
+    /// Check inputs and settings, print the plan, do nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+impl Mine {
+    /// Runs the job.
+    ///
+    /// # Errors
+    /// See [`crate::mine`].
+    pub fn run(self, voice: &log::Spoken) -> Result<()> {
+        let config = self.job.config()?;
+        let shards = Shards::open(&config.inputs, &config.columns)?;
+        refuse_empty_windows(&config, shards.shape.rows as usize)?;
+        let plan = crate::plan::Plan::new(&config, shards.shape)?;
+        if self.dry_run {
+            log::print(&super::plan::describe(&config, &shards, &plan)?);
+            return Ok(());
+        }
+        start_threads(config.threads)?;
+        let run = Run::open(
+            &self.out,
+            self.work.as_deref(),
+            Arc::new(Disk),
+            voice.progress.clone(),
+            interrupt()?,
+        )?;
+        tracing::info!(
+            "{} rows x {} dimensions in {} files ({}), budget {}, {} threads",
+            HumanCount(shards.shape.rows),
+            shards.shape.dim,
+            shards.list.len(),
+            HumanBytes(shards.input_bytes()),
+            HumanBytes(config.memory_bytes),
+            config.threads,
+        );
+        let summary = crate::mine(&run, &shards, &config, self.replace)?;
+        let short = match summary.short_batches {
+            0 => String::new(),
+            n => format!(" and {n} smaller"),
+        };
+        tracing::info!(
+            "{} batches of {}{short} from {} clusters of {} in {}",
+            HumanCount(summary.full_batches),
+            config.batches.size,
+            HumanCount(u64::from(summary.clusters)),
+            config.clusters.size,
+            self.out.join("batches").display(),
+        );
+        stage_table(&run, &config);
+        Ok(())
+    }
+}
+
+/// What each stage took, over all sessions.
+fn stage_table(run: &Run, config: &Config) {
+    for stage in Stage::ALL {
+        let record = run.record(stage);
+        let bytes: u64 = record.parts.values().map(|part| part.bytes).sum();
+        tracing::info!(
+            "{:>10} {:>9.2} s   peak {:>10} of {}   {:>10} on disk",
+            stage.name(),
+            record.seconds,
+            HumanBytes(record.peak_bytes).to_string(),
+            HumanBytes(config.memory_bytes),
+            HumanBytes(bytes).to_string(),
+        );
+    }
+}
+
+/// The flag that Ctrl-C and SIGTERM raise. A second one ends the process at once: parts that are done
+/// stay done, whatever happens to the one under way.
+fn interrupt() -> Result<Arc<AtomicBool>> {
+    let flag = Arc::new(AtomicBool::new(false));
+    let raised = flag.clone();
+    ctrlc::set_handler(move || {
+        if raised.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+        eprintln!("stopping after the work in hand; once more to stop at once");
+    })
+    .map_err(|e| Error::runtime("the signal handler cannot be set").found(e.to_string()))?;
+    Ok(flag)
+}

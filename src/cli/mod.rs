@@ -1,0 +1,103 @@
+//! The command line: one file for each verb.
+
+pub mod generate;
+pub mod inspect;
+pub mod log;
+pub mod mine;
+pub mod plan;
+pub mod rows;
+pub mod shell;
+pub mod verify;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{Config, Settings};
+use crate::error::Result;
+
+/// Mine hard training batches for contrastive learning: streaming, out of core, on one machine
+#[derive(Debug, Parser)]
+#[command(name = "batchmine", version, propagate_version = true, after_help = "Exit codes: 0 done, 1 failed at run time, 2 bad usage or input, 3 verify found a fault, 4 over the memory budget, 130 interrupted and resumable.")]
+pub struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+    #[command(flatten)]
+    voice: log::Voice,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// The whole job: embedding shards in, batch tables out; run again to resume
+    Mine(mine::Mine),
+    /// What a job will cost; writes nothing
+    Plan(plan::Plan),
+    /// What a shard, a run folder or one artefact holds
+    Inspect(inspect::Inspect),
+    /// Check every checksum of a run, and every promise about its batches
+    Verify(verify::Verify),
+    /// Write planted data with known clusters, of any size
+    Gen(generate::Generate),
+    /// Print shell completions
+    Completions(shell::Completions),
+    /// Print the manual page
+    Man,
+}
+
+/// Input files and settings, as `mine` and `plan` take them.
+#[derive(Debug, Args)]
+pub struct Job {
+    /// Parquet files, folders or globs; or .npy files
+    #[arg(required = true, value_name = "PAIRS")]
+    pub pairs: Vec<String>,
+    /// TOML file with flags' names as keys; flags and BATCHMINE_* variables are stronger
+    #[arg(long, value_name = "FILE", env = "BATCHMINE_CONFIG", hide_env = true)]
+    pub config: Option<PathBuf>,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+impl Job {
+    /// Flags, environment and file as one validated job.
+    ///
+    /// # Errors
+    /// A setting is out of range, or the file is not valid.
+    pub fn config(self) -> Result<Config> {
+        let file = self.config.as_deref().map(Settings::from_file).transpose()?.unwrap_or_default();
+        Config::new(self.pairs, self.settings.or(file))
+    }
+}
+
+/// Runs a verb; the exit code tells how it ended.
+pub fn run(cli: Cli) -> ExitCode {
+    let voice = cli.voice.start();
+    let done = match cli.verb {
+        Verb::Mine(mine) => mine.run(&voice),
+        Verb::Plan(plan) => plan.run(&voice),
+        Verb::Inspect(inspect) => inspect.run(),
+        Verb::Verify(verify) => verify.run(&voice),
+        Verb::Gen(generate) => generate.run(&voice),
+        Verb::Completions(completions) => completions.run(),
+        Verb::Man => shell::man(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            voice.fail(&error);
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+/// Sets the number of threads of all parallel work.
+///
+/// # Errors
+/// The threads cannot be started.
+pub fn start_threads(threads: usize) -> Result<()> {
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().map_err(|e| {
+        crate::error::Error::runtime("the worker threads cannot be started")
+            .found(e.to_string())
+            .remedy("lower --threads")
+    })
+}

@@ -1,0 +1,109 @@
+//! `batchmine plan`: what a job will cost.
+
+use clap::Args;
+use indicatif::{HumanBytes, HumanCount};
+use serde_json::json;
+
+use super::{Job, log, start_threads};
+use crate::config::Config;
+use crate::error::Result;
+use crate::neighbors::search::refuse_empty_windows;
+use crate::plan::{Cost, Plan as Counts};
+use crate::vectors::{Shards, import};
+
+/// Arguments of `plan`.
+#[derive(Debug, Args)]
+pub struct Plan {
+    #[command(flatten)]
+    job: Job,
+}
+
+impl Plan {
+    /// Prints the plan.
+    ///
+    /// # Errors
+    /// Bad input or settings, or a budget that is too small.
+    pub fn run(self, voice: &log::Spoken) -> Result<()> {
+        let config = self.job.config()?;
+        let shards = Shards::open(&config.inputs, &config.columns)?;
+        refuse_empty_windows(&config, shards.shape.rows as usize)?;
+        let plan = Counts::new(&config, shards.shape)?;
+        start_threads(config.threads)?;
+        if voice.json {
+            log::print(&as_json(&config, &shards, &plan)?.to_string());
+        } else {
+            log::print(&describe(&config, &shards, &plan)?);
+        }
+        Ok(())
+    }
+}
+
+fn cost(config: &Config, shards: &Shards) -> Result<(Cost, usize)> {
+    let tasks = import::task_sizes(shards)?;
+    let sides = if shards.roles.shared { 1 } else { 2 };
+    let row_bytes: usize =
+        shards.precision.iter().take(sides).map(|precision| precision.bytes() * shards.shape.dim).sum();
+    Ok((Cost::new(config, shards.shape, row_bytes as u64, &tasks), tasks.len()))
+}
+
+fn as_json(config: &Config, shards: &Shards, plan: &Counts) -> Result<serde_json::Value> {
+    let (cost, tasks) = cost(config, shards)?;
+    let memory: serde_json::Map<_, _> =
+        plan.needs.iter().map(|need| (need.stage.name().to_owned(), need.memory_bytes.into())).collect();
+    let disk: serde_json::Map<_, _> =
+        cost.disk_bytes.iter().map(|(stage, bytes)| (stage.name().to_owned(), (*bytes).into())).collect();
+    Ok(json!({
+        "rows": shards.shape.rows, "dim": shards.shape.dim, "tasks": tasks, "files": shards.list.len(),
+        "input_bytes": shards.input_bytes(), "columns": shards.roles,
+        "search_gflop": (cost.operations / 1_000_000_000) as u64,
+        "memory_budget_bytes": config.memory_bytes, "memory_bytes": memory, "disk_bytes": disk,
+        "spill_bytes": cost.spill_bytes,
+        "counts": {
+            "block_rows": plan.block_rows, "base_tile_rows": plan.base_tile_rows, "spill_arcs": plan.spill_arcs,
+            "import_batch_rows": plan.import_batch_rows, "row_group_rows": plan.row_group_rows,
+        },
+    }))
+}
+
+/// The plan for a person.
+///
+/// # Errors
+/// The task column cannot be read.
+pub fn describe(config: &Config, shards: &Shards, plan: &Counts) -> Result<String> {
+    let (cost, tasks) = cost(config, shards)?;
+    let mut text = format!(
+        "input    {} rows x {} dimensions, {tasks} tasks, {} files, {}\n\
+         search   {:.1} TFLOP, exact; blocks of {} queries, tiles of {} base rows\n\
+         edges    runs of {} arcs, {} of spill\n\n\
+         {:>10} {:>16} {:>14}\n",
+        HumanCount(shards.shape.rows),
+        shards.shape.dim,
+        shards.list.len(),
+        HumanBytes(shards.input_bytes()),
+        cost.operations as f64 / 1e12,
+        HumanCount(plan.block_rows as u64),
+        HumanCount(plan.base_tile_rows as u64),
+        HumanCount(plan.spill_arcs as u64),
+        HumanBytes(cost.spill_bytes),
+        "stage",
+        "memory at most",
+        "disk about",
+    );
+    for (need, (_, disk)) in plan.needs.iter().zip(cost.disk_bytes) {
+        text += &format!(
+            "{:>10} {:>16} {:>14}\n",
+            need.stage.name(),
+            HumanBytes(need.memory_bytes).to_string(),
+            HumanBytes(disk).to_string()
+        );
+    }
+    let most = plan.needs.iter().map(|need| need.memory_bytes).max().unwrap_or(0);
+    let least = plan.needs.iter().map(|need| need.least_bytes).max().unwrap_or(0);
+    text += &format!(
+        "\nbudget   {} (--memory); the plan takes {}, {} would do",
+        HumanBytes(config.memory_bytes),
+        HumanBytes(most),
+        HumanBytes(least),
+    );
+    Ok(text)
+}

@@ -1,0 +1,87 @@
+//! `batchmine inspect RUN --rows A..B`: everything that a run knows of some input rows.
+
+use std::ops::Range;
+
+use serde_json::{Value, json};
+
+use super::log;
+use crate::clusters::{self, NO_CLUSTER};
+use crate::edges::{self, Adjacency, Arc, EdgeRows};
+use crate::error::{Error, Result};
+use crate::neighbors;
+use crate::run::FinishedRun;
+use crate::vectors::{self, RowId};
+
+/// Parses `A..B`.
+///
+/// # Errors
+/// The text is no such range.
+pub fn parse_range(text: &str) -> Result<Range<u64>, String> {
+    let range = text.split_once("..").and_then(|(from, to)| Some(from.trim().parse().ok()?..to.trim().parse().ok()?));
+    range.filter(|range| range.start < range.end).ok_or_else(|| "expected a range such as 0..10".into())
+}
+
+/// Prints one JSON object a line.
+///
+/// # Errors
+/// The run is not finished or damaged, or has no such rows.
+pub fn print(run: &FinishedRun, range: Range<u64>, with_vectors: bool) -> Result<()> {
+    let vectors = vectors::open(run)?;
+    let count = u64::from(vectors.row_count());
+    if range.end > count {
+        return Err(Error::input("the run has no such rows")
+            .path(run.folder())
+            .expected(format!("rows within 0..{count}"))
+            .found(format!("{}..{}", range.start, range.end))
+            .remedy("choose a smaller range"));
+    }
+    let neighbors = neighbors::open(run, count)?;
+    let edges = edges::open(run)?;
+    let clusters = clusters::open(run, vectors.row_count())?;
+    let input_rows = vectors.rows.input_rows();
+    let mut wanted: Vec<(u32, RowId)> = (0..vectors.row_count())
+        .map(|row| (input_rows[row as usize], row))
+        .filter(|(input, _)| range.contains(&u64::from(*input)))
+        .collect();
+    wanted.sort_unstable();
+    let input = |row: RowId| input_rows[row as usize];
+    let mut block = Adjacency::default();
+    for (input_row, row) in wanted {
+        edges.read(edges.block_of(row), &mut block)?;
+        let arcs = block.iter().find(|(other, _)| *other == row).map_or(&[][..], |(_, arcs)| arcs);
+        let label = clusters.labels()[row as usize];
+        let list = neighbors.of(row).iter().zip(neighbors.scores(row));
+        let list: Vec<Value> = list.map(|(other, score)| json!({"row": input(*other), "score": score})).collect();
+        let id = vectors.ids.text(input_row).map_or_else(|| json!(vectors.ids.int(input_row)), |text| json!(text));
+        let task = vectors.has_tasks().then(|| vectors.tasks.name(vectors.tasks.of(row)));
+        let mut object = json!({
+            "row": input_row,
+            "id": id,
+            "task": task,
+            "cluster_id": (label != NO_CLUSTER).then_some(label),
+            "score": vectors.rows.scores()[row as usize],
+            "neighbors": list,
+            "arcs": by_row(arcs, input, "weight", |arc| arc.kind.window()),
+            "suspects": by_row(arcs, input, "directions", |arc| arc.kind.suspects()),
+        });
+        if with_vectors {
+            let load = |store: &vectors::store::VectorStore| {
+                let mut values = vec![0f32; vectors.shape().dim];
+                store.load(row, &mut values);
+                values
+            };
+            object["query"] = json!(load(&vectors.queries));
+            object["positive"] = json!(load(&vectors.positives));
+        }
+        log::print(&object.to_string());
+    }
+    Ok(())
+}
+
+/// Arcs of which a number is not zero, sorted by input row.
+fn by_row(arcs: &[Arc], input: impl Fn(RowId) -> u32, name: &str, number: impl Fn(&Arc) -> u8) -> Vec<Value> {
+    let mut found: Vec<(u32, u8)> =
+        arcs.iter().map(|arc| (input(arc.row), number(arc))).filter(|(_, number)| *number > 0).collect();
+    found.sort_unstable();
+    found.into_iter().map(|(row, number)| json!({"row": row, name: number})).collect()
+}

@@ -1,0 +1,251 @@
+//! Exact sizes: the largest labels stay, everybody else is placed by connection, then anywhere.
+//!
+//! A task of n rows gets ⌊n/K⌋ clusters of K and one of n mod K. Their seats are numbered like the task's
+//! own rows, so that a cluster is a stretch of seats and reading its members is a few cache lines.
+//! Memory: 8 bytes a row for the seats beside what propagation holds.
+
+use std::ops::Range;
+
+use super::Weights;
+use super::chunks::{Watch, pass};
+use super::labels::{Grouping, NO_CLUSTER};
+use super::propagate::Communities;
+use super::tally::Tally;
+use crate::edges::{Arc, EdgeRows};
+use crate::error::Result;
+use crate::vectors::{Keys, RowId};
+
+/// No row, or no seat.
+pub const NOBODY: u32 = u32::MAX;
+/// Clusters that are tried for a row before it is given up: keys can make a task impossible.
+const TRIES: usize = 2048;
+
+/// Who sits where.
+#[derive(Debug, Clone)]
+pub struct Seats {
+    /// Seat by row, or [`NOBODY`].
+    pub seat_of: Vec<u32>,
+    /// Row by seat, or [`NOBODY`].
+    pub row_at: Vec<RowId>,
+    tasks: Vec<Range<RowId>>,
+    /// A task's seats begin with its rows' numbers and end here.
+    seat_ends: Vec<u32>,
+    first_cluster: Vec<u32>,
+    size: u32,
+}
+
+impl Seats {
+    /// A seat for every row that does not sit out, nobody seated yet.
+    fn empty(tasks: &[Range<RowId>], communities: &Communities, size: u32) -> Seats {
+        let rows = tasks.last().map_or(0, |task| task.end) as usize;
+        let (mut first_cluster, mut seat_ends) = (vec![0u32], Vec::with_capacity(tasks.len()));
+        for task in tasks {
+            let seated = task.clone().filter(|row| !communities.is_benched(*row)).count() as u32;
+            seat_ends.push(task.start + seated);
+            first_cluster.push(first_cluster[first_cluster.len() - 1] + seated.div_ceil(size));
+        }
+        Seats {
+            seat_of: vec![NOBODY; rows],
+            row_at: vec![NOBODY; rows],
+            tasks: tasks.to_vec(),
+            seat_ends,
+            first_cluster,
+            size,
+        }
+    }
+
+    /// Clusters in all.
+    pub fn clusters(&self) -> u32 {
+        self.first_cluster[self.tasks.len()]
+    }
+
+    /// The task of a row (or seat: both have the same ranges).
+    #[inline]
+    pub fn task_of(&self, row: RowId) -> usize {
+        self.tasks.partition_point(|task| task.end <= row)
+    }
+
+    /// The cluster of a seat of a task.
+    #[inline]
+    pub fn cluster_of(&self, task: usize, seat: u32) -> u32 {
+        self.first_cluster[task] + (seat - self.tasks[task].start) / self.size
+    }
+
+    /// A cluster's seats, in a task.
+    #[inline]
+    pub fn seats(&self, task: usize, cluster: u32) -> Range<u32> {
+        let start = self.tasks[task].start + (cluster - self.first_cluster[task]) * self.size;
+        start..self.seat_ends[task].min(start + self.size)
+    }
+
+    /// Whether `row` shares no key with those on `seats`, but for whoever sits on `except`.
+    #[inline]
+    pub fn fits(&self, row: RowId, seats: Range<u32>, except: u32, keys: &Keys<'_>) -> bool {
+        !keys.is_shared(row)
+            || seats.clone().zip(&self.row_at[seats.start as usize..seats.end as usize]).all(|(seat, other)| {
+                seat == except || *other == NOBODY || *other == row || !keys.conflict(row, *other)
+            })
+    }
+
+    /// Seats a row.
+    pub fn sit(&mut self, row: RowId, seat: u32) {
+        self.seat_of[row as usize] = seat;
+        self.row_at[seat as usize] = row;
+    }
+
+    fn free_seat(&self, seats: Range<u32>) -> Option<u32> {
+        seats.into_iter().find(|seat| self.row_at[*seat as usize] == NOBODY)
+    }
+
+    /// Labels by row.
+    pub fn into_grouping(mut self) -> Grouping {
+        let clusters = self.clusters();
+        let mut labels = std::mem::take(&mut self.seat_of);
+        for task in 0..self.tasks.len() {
+            for row in self.tasks[task].clone() {
+                let seat = labels[row as usize];
+                labels[row as usize] = if seat == NOBODY { NO_CLUSTER } else { self.cluster_of(task, seat) };
+            }
+        }
+        Grouping { labels, clusters }
+    }
+}
+
+/// Turns labels of at most `size` rows into clusters of exactly `size`. O(arcs + rows log rows).
+/// Rows that keys shut out of every cluster stay without a seat.
+///
+/// # Errors
+/// The graph is damaged, or the watch stops the job.
+pub fn fix_sizes(
+    edges: &impl EdgeRows,
+    keys: &Keys<'_>,
+    tasks: &[Range<RowId>],
+    communities: Communities,
+    size: u32,
+    weights: &Weights,
+    watch: &Watch<'_>,
+) -> Result<Seats> {
+    let mut seats = Seats::empty(tasks, &communities, size);
+    for task in 0..tasks.len() {
+        seat_largest(&mut seats, task, &communities);
+    }
+    let benched = communities.into_benched();
+    place_by_connection(edges, keys, &benched, &mut seats, weights, watch)?;
+    for task in 0..tasks.len() {
+        place_anywhere(&mut seats, task, keys, &benched);
+    }
+    Ok(seats)
+}
+
+/// The largest labels take the clusters, in row order; the smallest of them the smaller cluster.
+fn seat_largest(seats: &mut Seats, task: usize, communities: &Communities) {
+    let rows = seats.tasks[task].clone();
+    let mut labels: Vec<u32> = rows.clone().filter(|label| communities.size[*label as usize] > 0).collect();
+    labels.sort_unstable_by_key(|label| (std::cmp::Reverse(communities.size[*label as usize]), *label));
+    let full = ((seats.seat_ends[task] - rows.start) / seats.size) as usize;
+    let mut chosen: Vec<u32> = labels.iter().copied().take(full).collect();
+    chosen.sort_unstable();
+    chosen.extend(labels.get(full));
+    for (cluster, label) in (seats.first_cluster[task]..seats.first_cluster[task + 1]).zip(chosen) {
+        for (seat, row) in seats.seats(task, cluster).zip(communities.members(label)) {
+            seats.sit(row, seat);
+        }
+    }
+}
+
+fn place_by_connection(
+    edges: &impl EdgeRows,
+    keys: &Keys<'_>,
+    benched: &[bool],
+    seats: &mut Seats,
+    weights: &Weights,
+    watch: &Watch<'_>,
+) -> Result<()> {
+    pass(
+        edges,
+        seats,
+        watch,
+        |seats, tally: &mut Tally, row, arcs: &[Arc], out| {
+            if seats.seat_of[row as usize] != NOBODY || benched[row as usize] {
+                return;
+            }
+            let task = seats.task_of(row);
+            tally.reset(arcs.len());
+            for arc in arcs {
+                let seat = seats.seat_of[arc.row as usize];
+                if seat != NOBODY {
+                    tally.add(seats.cluster_of(task, seat), weights[usize::from(arc.kind.code())]);
+                }
+            }
+            let mut best = (0, NOBODY);
+            for (cluster, sum) in tally.iter() {
+                if sum > best.0 || (sum == best.0 && cluster < best.1 && sum > 0) {
+                    let places = seats.seats(task, cluster);
+                    if seats.free_seat(places.clone()).is_some() && seats.fits(row, places, NOBODY, keys) {
+                        best = (sum, cluster);
+                    }
+                }
+            }
+            if best.1 != NOBODY {
+                out.push((row, task, best.1));
+            }
+        },
+        |seats, moves| {
+            for (row, task, cluster) in moves {
+                let places = seats.seats(task, cluster);
+                if let Some(seat) = seats.free_seat(places.clone())
+                    && seats.fits(row, places, NOBODY, keys)
+                {
+                    seats.sit(row, seat);
+                }
+            }
+        },
+    )
+}
+
+/// Seats whoever is left, in row order, where no key forbids it; where every free seat is forbidden,
+/// somebody else moves to it.
+fn place_anywhere(seats: &mut Seats, task: usize, keys: &Keys<'_>, benched: &[bool]) {
+    let rows = seats.tasks[task].clone();
+    let waits = |row: &RowId| seats.seat_of[*row as usize] == NOBODY && !benched[*row as usize];
+    let left: Vec<RowId> = rows.clone().filter(waits).collect();
+    let mut free: std::collections::VecDeque<u32> =
+        (rows.start..seats.seat_ends[task]).filter(|seat| seats.row_at[*seat as usize] == NOBODY).collect();
+    for row in left {
+        let fitting = free.iter().take(TRIES).position(|seat| {
+            let places = seats.seats(task, seats.cluster_of(task, *seat));
+            seats.fits(row, places, NOBODY, keys)
+        });
+        if let Some(seat) = fitting.and_then(|index| free.remove(index)) {
+            seats.sit(row, seat);
+        } else if let Some(seat) = free.front().copied()
+            && make_room(seats, task, row, seat, keys)
+        {
+            free.pop_front();
+        }
+    }
+}
+
+/// Moves some other row to the free `seat`, and `row` to that row's.
+fn make_room(seats: &mut Seats, task: usize, row: RowId, seat: u32, keys: &Keys<'_>) -> bool {
+    let clusters = seats.first_cluster[task]..seats.first_cluster[task + 1];
+    let forbidden = seats.cluster_of(task, seat);
+    let goal = seats.seats(task, forbidden);
+    // Beginning after the forbidden one, so that many rows of one key do not all try the same.
+    let others = (forbidden + 1..clusters.end).chain(clusters.start..forbidden);
+    for cluster in others.take(TRIES) {
+        let places = seats.seats(task, cluster);
+        for place in places.clone() {
+            let other = seats.row_at[place as usize];
+            if other != NOBODY
+                && seats.fits(row, places.clone(), place, keys)
+                && seats.fits(other, goal.clone(), NOBODY, keys)
+            {
+                seats.sit(other, seat);
+                seats.sit(row, place);
+                return true;
+            }
+        }
+    }
+    false
+}

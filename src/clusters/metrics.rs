@@ -1,0 +1,78 @@
+//! What clusters are worth: preferred negatives and suspects inside, counted exactly.
+
+use rayon::prelude::*;
+use serde::Serialize;
+
+use super::labels::NO_CLUSTER;
+use crate::neighbors::Neighbors;
+
+/// Counts over all queries.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Metrics {
+    /// Rows.
+    pub rows: u64,
+    /// (query, preferred negative) pairs in all.
+    pub window: u64,
+    /// Of these, inside a cluster.
+    pub window_inside: u64,
+    /// (query, suspect) pairs in all.
+    pub suspects: u64,
+    /// Of these, inside a cluster.
+    pub suspects_inside: u64,
+    /// Queries without one preferred negative in their cluster.
+    pub queries_without: u64,
+}
+
+impl Metrics {
+    fn plus(self, other: Metrics) -> Metrics {
+        Metrics {
+            rows: self.rows + other.rows,
+            window: self.window + other.window,
+            window_inside: self.window_inside + other.window_inside,
+            suspects: self.suspects + other.suspects,
+            suspects_inside: self.suspects_inside + other.suspects_inside,
+            queries_without: self.queries_without + other.queries_without,
+        }
+    }
+}
+
+impl std::fmt::Display for Metrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let share = |part: u64, whole: u64| 100.0 * part as f64 / whole.max(1) as f64;
+        write!(
+            f,
+            "{:.2} % of preferred negatives inside clusters ({:.2} a query), {:.2} % of suspects, {:.2} % of queries without any",
+            share(self.window_inside, self.window),
+            self.window_inside as f64 / self.rows.max(1) as f64,
+            share(self.suspects_inside, self.suspects),
+            share(self.queries_without, self.rows),
+        )
+    }
+}
+
+/// Counts, given that the first `skip` of each list are suspects. O(rows · ranks).
+pub fn measure(neighbors: &Neighbors, labels: &[u32], skip: usize) -> Metrics {
+    let of_block = |block: &crate::neighbors::file::Block| {
+        let mut metrics = Metrics::default();
+        for row in block.range() {
+            let label = labels[row as usize];
+            let list = block.neighbors(row);
+            let (suspects, window) = list.split_at(skip.min(list.len()));
+            let inside = |rows: &[u32]| {
+                let same = |other: &&u32| label != NO_CLUSTER && labels[**other as usize] == label;
+                rows.iter().filter(same).count() as u64
+            };
+            let hits = inside(window);
+            metrics = metrics.plus(Metrics {
+                rows: 1,
+                window: window.len() as u64,
+                window_inside: hits,
+                suspects: suspects.len() as u64,
+                suspects_inside: inside(suspects),
+                queries_without: u64::from(hits == 0),
+            });
+        }
+        metrics
+    };
+    neighbors.blocks().par_iter().map(of_block).reduce(Metrics::default, Metrics::plus)
+}

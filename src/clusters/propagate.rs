@@ -1,0 +1,149 @@
+//! Size-constrained label propagation from singletons.
+//!
+//! Each row moves to the label with room that maximises connection / √size. (Connection alone makes a
+//! few labels fill up with whatever comes first; connection / size never lets them grow.) Memory: 16
+//! bytes a row: label, size, and a ring through each label's rows, for the keys.
+
+use super::chunks::{Watch, pass};
+use super::tally::Tally;
+use super::Weights;
+use crate::edges::EdgeRows;
+use crate::error::Result;
+use crate::vectors::{Keys, RowId};
+
+/// Passes over the graph.
+pub const PASSES: u32 = 3;
+
+/// Label of a row that sits out.
+const BENCHED: u32 = u32::MAX;
+
+/// Labels while they grow. Labels are row numbers.
+#[derive(Debug, Clone)]
+pub struct Communities {
+    /// Label by row.
+    pub label: Vec<u32>,
+    /// Rows by label.
+    pub size: Vec<u32>,
+    /// Any row of a label.
+    head: Vec<RowId>,
+    /// The next row of the same label; the last points to the first.
+    next: Vec<RowId>,
+}
+
+impl Communities {
+    /// Everybody alone; benched rows have no label and stay out.
+    fn singletons(rows: RowId, benched: &[bool]) -> Self {
+        Communities {
+            label: (0..rows).zip(benched).map(|(row, out)| if *out { BENCHED } else { row }).collect(),
+            size: benched.iter().map(|out| u32::from(!out)).collect(),
+            head: (0..rows).collect(),
+            next: (0..rows).collect(),
+        }
+    }
+
+    /// Whether a row sits out.
+    pub fn is_benched(&self, row: RowId) -> bool {
+        self.label[row as usize] == BENCHED
+    }
+
+    /// Gives up the labels; tells who sits out.
+    pub fn into_benched(self) -> Vec<bool> {
+        self.label.into_iter().map(|label| label == BENCHED).collect()
+    }
+
+    /// A label's rows.
+    pub fn members(&self, label: u32) -> impl Iterator<Item = RowId> + '_ {
+        let mut row = self.head[label as usize];
+        (0..self.size[label as usize]).map(move |_| {
+            let member = row;
+            row = self.next[member as usize];
+            member
+        })
+    }
+
+    fn fits(&self, row: RowId, label: u32, keys: &Keys<'_>) -> bool {
+        !keys.is_shared(row) || self.members(label).all(|other| !keys.conflict(row, other))
+    }
+
+    fn move_to(&mut self, row: RowId, label: u32) {
+        let old = self.label[row as usize];
+        let before = self.members(old).find(|other| self.next[*other as usize] == row).unwrap_or(row);
+        self.next[before as usize] = self.next[row as usize];
+        if self.head[old as usize] == row {
+            self.head[old as usize] = self.next[row as usize];
+        }
+        self.size[old as usize] -= 1;
+        if self.size[label as usize] == 0 {
+            (self.head[label as usize], self.next[row as usize]) = (row, row);
+        } else {
+            let head = self.head[label as usize] as usize;
+            self.next[row as usize] = self.next[head];
+            self.next[head] = row;
+        }
+        self.size[label as usize] += 1;
+        self.label[row as usize] = label;
+    }
+}
+
+/// Grows labels of at most `size` rows, never two rows of one key in one. O(passes · arcs).
+///
+/// # Errors
+/// The graph is damaged, or the watch stops the job.
+pub fn propagate(
+    edges: &impl EdgeRows,
+    keys: &Keys<'_>,
+    benched: &[bool],
+    size: u32,
+    weights: &Weights,
+    watch: &Watch<'_>,
+) -> Result<Communities> {
+    let mut communities = Communities::singletons(edges.rows(), benched);
+    for _ in 0..PASSES {
+        pass(
+            edges,
+            &mut communities,
+            watch,
+            |state, tally: &mut Tally, row, arcs, out| {
+                let own = state.label[row as usize];
+                if own == BENCHED {
+                    return;
+                }
+                tally.reset(arcs.len());
+                for arc in arcs {
+                    let label = state.label[arc.row as usize];
+                    if label != BENCHED {
+                        tally.add(label, weights[usize::from(arc.kind.code())]);
+                    }
+                }
+                let mut best = (score(tally.get(own), state.size[own as usize] - 1), own);
+                for (label, sum) in tally.iter() {
+                    let there = state.size[label as usize];
+                    if label == own || there >= size || sum <= 0 {
+                        continue;
+                    }
+                    let score = score(sum, there);
+                    let better = score > best.0 || (score == best.0 && best.1 != own && label < best.1);
+                    if better && state.fits(row, label, keys) {
+                        best = (score, label);
+                    }
+                }
+                if best.1 != own {
+                    out.push((row, best.1));
+                }
+            },
+            |state, moves| {
+                for (row, label) in moves {
+                    let there = state.size[label as usize];
+                    if there > 0 && there < size && state.fits(row, label, keys) {
+                        state.move_to(row, label);
+                    }
+                }
+            },
+        )?;
+    }
+    Ok(communities)
+}
+
+fn score(sum: i32, size: u32) -> f64 {
+    if size == 0 { 0.0 } else { f64::from(sum) / f64::from(size).sqrt() }
+}

@@ -1,0 +1,465 @@
+//! Flags, environment and `batchmine.toml` become one validated [`Config`], once.
+//!
+//! Precedence: flag > `BATCHMINE_*` environment variable > file > default. Everything behind this
+//! module may take a [`Config`]'s invariants for granted: K divides the batch size, counts are not
+//! zero, the rank window is within bounds.
+
+use std::path::Path;
+
+use clap::{Args, ValueEnum};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::error::{Error, Result};
+use crate::run::{Stage, StageSettings};
+use crate::vectors::Shards;
+
+/// Widest rank window, p + m, that a search keeps for each query.
+pub const WINDOW_MAX: u32 = 16_384;
+/// Largest batch.
+pub const BATCH_SIZE_MAX: u32 = 65_536;
+
+/// How two vectors are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Metric {
+    /// Inner product of L2-normalised vectors.
+    Cosine,
+    /// Plain inner product.
+    Dot,
+}
+
+/// Which pairs become edges of the graph.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum EdgeRule {
+    /// Either row has the other in its rank window; both: weight 2.
+    Any,
+    /// Both rows have the other in their rank windows (the B3 paper's rule).
+    Mutual,
+}
+
+/// What becomes of the rows that do not fill a whole batch of their task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Remainder {
+    /// A last, smaller batch for each task.
+    Short,
+    /// Left out of this epoch, and counted.
+    Drop,
+    /// United with other tasks' left-over rows into batches of the full size.
+    Fill,
+}
+
+/// Who computes the tiles of the search.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Backend {
+    /// The fastest one that this build and machine have.
+    Auto,
+    /// Our own SIMD kernels.
+    Cpu,
+}
+
+/// Number type of a `fixed_size_binary` embedding column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum BinaryType {
+    /// IEEE half precision, little-endian.
+    F16,
+    /// IEEE single precision, little-endian.
+    F32,
+    /// IEEE double precision, little-endian.
+    F64,
+}
+
+/// The settings of a job as the user wrote them: every field may be missing.
+#[derive(Debug, Clone, Default, Args, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Settings {
+    /// Column of query embeddings [default: query_embedding or another usual name]
+    #[arg(long, value_name = "NAME", env = "BATCHMINE_QUERY_COLUMN", hide_env = true, help_heading = "Input")]
+    pub query_column: Option<String>,
+    /// Column of positive embeddings [default: positive_embedding or another usual name]
+    #[arg(long, value_name = "NAME", env = "BATCHMINE_POSITIVE_COLUMN", hide_env = true, help_heading = "Input")]
+    pub positive_column: Option<String>,
+    /// One column for both sides (images, sentences); the row itself is its own positive
+    #[arg(long, value_name = "NAME", env = "BATCHMINE_EMBEDDING_COLUMN", hide_env = true, conflicts_with_all = ["query_column", "positive_column"], help_heading = "Input")]
+    pub embedding_column: Option<String>,
+    /// Column of ids, int64 or string [default: id if there, else the row number]
+    #[arg(long, value_name = "NAME", env = "BATCHMINE_ID_COLUMN", hide_env = true, help_heading = "Input")]
+    pub id_column: Option<String>,
+    /// Mine each value of this column by itself [default: one task]
+    #[arg(long, value_name = "NAME", env = "BATCHMINE_TASK_COLUMN", hide_env = true, help_heading = "Input")]
+    pub task_column: Option<String>,
+    /// Rows that share a value here are never negatives of each other (repeatable)
+    #[arg(long, value_name = "NAME", env = "BATCHMINE_KEY_COLUMN", hide_env = true, value_delimiter = ',', help_heading = "Input")]
+    pub key_column: Vec<String>,
+    /// Number type inside fixed_size_binary embeddings
+    #[arg(long, value_enum, env = "BATCHMINE_DTYPE", hide_env = true, help_heading = "Input")]
+    pub dtype: Option<BinaryType>,
+    /// How vectors are compared [default: cosine]
+    #[arg(long, value_enum, env = "BATCHMINE_METRIC", hide_env = true, help_heading = "Mining")]
+    pub metric: Option<Metric>,
+    /// p: best ranks to skip as likely false negatives [default: 30]
+    #[arg(long, value_name = "P", env = "BATCHMINE_SKIP", hide_env = true, help_heading = "Mining")]
+    pub skip: Option<u32>,
+    /// m: ranks after those that are preferred negatives [default: 100]
+    #[arg(long, value_name = "M", env = "BATCHMINE_WINDOW", hide_env = true, help_heading = "Mining")]
+    pub window: Option<u32>,
+    /// Which pairs become edges [default: any]
+    #[arg(long, value_enum, env = "BATCHMINE_EDGES", hide_env = true, help_heading = "Mining")]
+    pub edges: Option<EdgeRule>,
+    /// K: rows in a cluster; divides the batch size [default: 32]
+    #[arg(long, value_name = "K", env = "BATCHMINE_CLUSTER_SIZE", hide_env = true, help_heading = "Mining")]
+    pub cluster_size: Option<u32>,
+    /// Passes of swap refinement over the graph [default: 8]
+    #[arg(long, value_name = "N", env = "BATCHMINE_CLUSTER_PASSES", hide_env = true, help_heading = "Mining")]
+    pub cluster_passes: Option<u32>,
+    /// λ: how strongly a pair at ranks [0, p) is kept out of a cluster [default: 0.5]
+    #[arg(long, value_name = "LAMBDA", env = "BATCHMINE_SUSPECT_WEIGHT", hide_env = true, help_heading = "Mining")]
+    pub suspect_weight: Option<f32>,
+    /// |B|: rows in a batch [default: 1024]
+    #[arg(long, value_name = "B", env = "BATCHMINE_BATCH_SIZE", hide_env = true, help_heading = "Batches")]
+    pub batch_size: Option<u32>,
+    /// What becomes of rows that fill no whole batch of their task [default: short]
+    #[arg(long, value_enum, env = "BATCHMINE_REMAINDER", hide_env = true, help_heading = "Batches")]
+    pub remainder: Option<Remainder>,
+    /// Epochs to write; each unites the clusters anew [default: 1]
+    #[arg(long, value_name = "N", env = "BATCHMINE_EPOCHS", hide_env = true, help_heading = "Batches")]
+    pub epochs: Option<u32>,
+    /// Seed of all randomness [default: 0]
+    #[arg(long, value_name = "N", env = "BATCHMINE_SEED", hide_env = true, help_heading = "Batches")]
+    pub seed: Option<u64>,
+    /// Who computes the search [default: auto]
+    #[arg(long, value_enum, env = "BATCHMINE_BACKEND", hide_env = true, help_heading = "Resources")]
+    pub backend: Option<Backend>,
+    /// Memory budget, such as 4GiB [default: half of the machine or its cgroup]
+    #[arg(long, value_name = "SIZE", env = "BATCHMINE_MEMORY", hide_env = true, help_heading = "Resources")]
+    pub memory: Option<bytesize::ByteSize>,
+    /// Threads [default: all]
+    #[arg(long, value_name = "N", env = "BATCHMINE_THREADS", hide_env = true, help_heading = "Resources")]
+    pub threads: Option<usize>,
+}
+
+impl Settings {
+    /// These settings, with `weaker` ones where a field is missing here.
+    pub fn or(self, weaker: Settings) -> Settings {
+        // A flag for one shape of input (one column, or two) overrides the file's other shape.
+        let one = self.embedding_column.is_some();
+        let two = self.query_column.is_some() || self.positive_column.is_some();
+        Settings {
+            query_column: self.query_column.or(weaker.query_column).filter(|_| !one),
+            positive_column: self.positive_column.or(weaker.positive_column).filter(|_| !one),
+            embedding_column: self.embedding_column.or(weaker.embedding_column).filter(|_| !two),
+            id_column: self.id_column.or(weaker.id_column),
+            task_column: self.task_column.or(weaker.task_column),
+            key_column: if self.key_column.is_empty() { weaker.key_column } else { self.key_column },
+            dtype: self.dtype.or(weaker.dtype),
+            metric: self.metric.or(weaker.metric),
+            skip: self.skip.or(weaker.skip),
+            window: self.window.or(weaker.window),
+            edges: self.edges.or(weaker.edges),
+            cluster_size: self.cluster_size.or(weaker.cluster_size),
+            cluster_passes: self.cluster_passes.or(weaker.cluster_passes),
+            suspect_weight: self.suspect_weight.or(weaker.suspect_weight),
+            batch_size: self.batch_size.or(weaker.batch_size),
+            remainder: self.remainder.or(weaker.remainder),
+            epochs: self.epochs.or(weaker.epochs),
+            seed: self.seed.or(weaker.seed),
+            backend: self.backend.or(weaker.backend),
+            memory: self.memory.or(weaker.memory),
+            threads: self.threads.or(weaker.threads),
+        }
+    }
+
+    /// Reads settings from a TOML file whose keys are the flags' names.
+    ///
+    /// # Errors
+    /// The file cannot be read, is not TOML, or has a key that is no flag's name.
+    pub fn from_file(path: &Path) -> Result<Settings> {
+        let text = std::fs::read_to_string(path).map_err(|e| {
+            Error::input("the configuration file cannot be read")
+                .path(path)
+                .found(e.to_string())
+                .remedy("check the path given to --config")
+        })?;
+        toml::from_str(&text).map_err(|e| {
+            Error::input("the configuration file is not valid")
+                .path(path)
+                .expected("TOML with the flags' names as keys, such as: batch-size = 1024")
+                .found(e.to_string().trim_end().replace('\n', "\n            "))
+                .remedy("correct the line; `batchmine mine --help` lists the names")
+        })
+    }
+}
+
+/// Which columns of the shards hold what.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Columns {
+    /// The embeddings: one column for both sides, or two; names may be left to be found.
+    pub embeddings: EmbeddingColumns,
+    /// Ids; `None`: a column called `id` if there is one, else the row number.
+    pub id: Option<String>,
+    /// Tasks; `None`: one task.
+    pub task: Option<String>,
+    /// Keys that forbid two rows to be negatives of each other.
+    pub keys: Vec<String>,
+    /// Number type of `fixed_size_binary` columns.
+    pub dtype: Option<BinaryType>,
+}
+
+/// The embedding columns that the user named.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub enum EmbeddingColumns {
+    /// Query and positive apart; a `None` is found by its usual names.
+    Pair {
+        /// Query column.
+        query: Option<String>,
+        /// Positive column.
+        positive: Option<String>,
+    },
+    /// One column serves as query and as positive.
+    Shared(String),
+}
+
+/// Ranks [0, skip) are suspects, ranks [skip, skip + window) are preferred negatives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct RankWindow {
+    /// p.
+    pub skip: u32,
+    /// m.
+    pub window: u32,
+}
+
+impl RankWindow {
+    /// Ranks that a search keeps: p + m.
+    pub fn ranks(self) -> u32 {
+        self.skip + self.window
+    }
+}
+
+/// How clusters are grown.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct ClusterRules {
+    /// K.
+    pub size: u32,
+    /// Passes of swap refinement.
+    pub passes: u32,
+    /// λ: what a suspect pair inside a cluster costs, where an edge in the window gains 1.
+    pub suspect_weight: f32,
+}
+
+/// How batches are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct BatchRules {
+    /// |B|.
+    pub size: u32,
+    /// What becomes of rows that fill no whole batch.
+    pub remainder: Remainder,
+    /// Epochs to write.
+    pub epochs: u32,
+}
+
+/// One validated job.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Files, folders and globs, as given.
+    pub inputs: Vec<String>,
+    /// Columns.
+    pub columns: Columns,
+    /// Metric.
+    pub metric: Metric,
+    /// Rank window.
+    pub window: RankWindow,
+    /// Edge rule.
+    pub edges: EdgeRule,
+    /// Cluster rules.
+    pub clusters: ClusterRules,
+    /// Batch rules.
+    pub batches: BatchRules,
+    /// Seed of all randomness.
+    pub seed: u64,
+    /// Search backend.
+    pub backend: Backend,
+    /// Memory budget in bytes.
+    pub memory_bytes: u64,
+    /// Worker threads.
+    pub threads: usize,
+}
+
+impl Config {
+    /// Validates settings into a job.
+    ///
+    /// # Errors
+    /// Counts out of range, or K that does not divide the batch size; the message names the flag.
+    pub fn new(inputs: Vec<String>, settings: Settings) -> Result<Config> {
+        let window =
+            RankWindow { skip: settings.skip.unwrap_or(30), window: settings.window.unwrap_or(100) };
+        let ranks = u64::from(window.skip) + u64::from(window.window);
+        if window.window == 0 || ranks > u64::from(WINDOW_MAX) {
+            return Err(Error::input("the rank window is out of range")
+                .expected(format!("--window at least 1, and --skip + --window at most {WINDOW_MAX}"))
+                .found(format!("--skip {} --window {}", window.skip, window.window))
+                .remedy("the paper's values are --skip 30 --window 100"));
+        }
+        let clusters = ClusterRules {
+            size: settings.cluster_size.unwrap_or(32),
+            passes: settings.cluster_passes.unwrap_or(8),
+            suspect_weight: settings.suspect_weight.unwrap_or(0.5),
+        };
+        let batches = BatchRules {
+            size: settings.batch_size.unwrap_or(1024),
+            remainder: settings.remainder.unwrap_or(Remainder::Short),
+            epochs: settings.epochs.unwrap_or(1),
+        };
+        if batches.size < 2 || batches.size > BATCH_SIZE_MAX {
+            return Err(Error::input("the batch size is out of range")
+                .expected(format!("--batch-size from 2 to {BATCH_SIZE_MAX}"))
+                .found(batches.size.to_string())
+                .remedy("choose the batch size that your trainer uses"));
+        }
+        if clusters.size < 2 || !batches.size.is_multiple_of(clusters.size) {
+            return Err(Error::input("the cluster size does not divide the batch size")
+                .expected("--cluster-size of at least 2 that divides --batch-size")
+                .found(format!("--cluster-size {} --batch-size {}", clusters.size, batches.size))
+                .remedy(format!(
+                    "try --cluster-size {}",
+                    nearest_divisor(batches.size, clusters.size)
+                )));
+        }
+        if !(0.0..=100.0).contains(&clusters.suspect_weight) {
+            return Err(Error::input("the suspect weight is out of range")
+                .expected("--suspect-weight from 0 to 100")
+                .found(clusters.suspect_weight.to_string())
+                .remedy("0 ignores suspects, 0.5 is the default"));
+        }
+        if batches.epochs == 0 || batches.epochs > 10_000 {
+            return Err(Error::input("the number of epochs is out of range")
+                .expected("--epochs from 1 to 10000")
+                .found(batches.epochs.to_string())
+                .remedy("each epoch writes the whole batch table once more"));
+        }
+        let threads = settings.threads.unwrap_or_else(all_threads);
+        if threads == 0 || threads > 4096 {
+            return Err(Error::input("the number of threads is out of range")
+                .expected("--threads from 1 to 4096")
+                .found(threads.to_string())
+                .remedy("leave --threads out to use every core"));
+        }
+        let embeddings = match settings.embedding_column {
+            Some(column) => EmbeddingColumns::Shared(column),
+            None => EmbeddingColumns::Pair {
+                query: settings.query_column,
+                positive: settings.positive_column,
+            },
+        };
+        Ok(Config {
+            inputs,
+            columns: Columns {
+                embeddings,
+                id: settings.id_column,
+                task: settings.task_column,
+                keys: settings.key_column,
+                dtype: settings.dtype,
+            },
+            metric: settings.metric.unwrap_or(Metric::Cosine),
+            window,
+            edges: settings.edges.unwrap_or(EdgeRule::Any),
+            clusters,
+            batches,
+            seed: settings.seed.unwrap_or(0),
+            backend: settings.backend.unwrap_or(Backend::Auto),
+            memory_bytes: settings.memory.map_or_else(half_of_memory, |size| size.as_u64()),
+            threads,
+        })
+    }
+}
+
+impl Config {
+    /// The settings that decide each stage's output, under the flags' names: resources are not among them.
+    pub fn by_stage(&self, shards: &Shards) -> StageSettings {
+        let inputs: Vec<_> = shards.list.iter().map(|shard| &shard.identity).collect();
+        let vectors = json!({
+            "inputs": inputs, "columns": shards.roles, "dtype": self.columns.dtype, "metric": self.metric,
+        });
+        let ranks = json!({"skip + window": self.window.ranks()});
+        let edges = json!({"skip": self.window.skip, "window": self.window.window, "edges": self.edges});
+        let clusters = json!({
+            "cluster-size": self.clusters.size,
+            "cluster-passes": self.clusters.passes,
+            "suspect-weight": self.clusters.suspect_weight,
+            // How many rows of one key can be placed at all depends on it.
+            "batch-size": self.batches.size,
+        });
+        let batches = json!({
+            "remainder": self.batches.remainder,
+            "epochs": self.batches.epochs,
+            "seed": self.seed,
+        });
+        [
+            (Stage::Vectors, vectors),
+            (Stage::Neighbors, ranks),
+            (Stage::Edges, edges),
+            (Stage::Clusters, clusters),
+            (Stage::Batches, batches),
+        ]
+    }
+}
+
+fn nearest_divisor(batch: u32, wanted: u32) -> u32 {
+    (2..=batch).filter(|k| batch.is_multiple_of(*k)).min_by_key(|k| k.abs_diff(wanted)).unwrap_or(batch)
+}
+
+fn all_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |n| n.get())
+}
+
+/// Half of the machine's memory, or of its cgroup's limit where that is lower.
+fn half_of_memory() -> u64 {
+    let known = sysinfo::System::new().ok().map(|mut system| {
+        system.refresh_memory();
+        let machine = system.total_memory();
+        system.cgroup_limits().map_or(machine, |limits| limits.total_memory.min(machine))
+    });
+    known.unwrap_or(0).max(1 << 30) / 2
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job(settings: Settings) -> Result<Config> {
+        Config::new(vec!["x".into()], settings)
+    }
+
+    #[test]
+    fn defaults_are_the_papers() {
+        let config = job(Settings::default()).unwrap();
+        assert_eq!(config.window, RankWindow { skip: 30, window: 100 });
+        assert_eq!((config.clusters.size, config.batches.size), (32, 1024));
+    }
+
+    #[test]
+    fn cluster_size_must_divide_batch_size() {
+        let error = job(Settings { cluster_size: Some(30), ..Settings::default() }).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.to_string().contains("--cluster-size 32"), "{error}");
+    }
+
+    #[test]
+    fn flags_are_stronger_than_the_file() {
+        let file: Settings =
+            toml::from_str("batch-size = 256\nskip = 5\nmemory = \"2GiB\"\nkey-column = [\"doc\"]").unwrap();
+        let flags = Settings { batch_size: Some(64), ..Settings::default() };
+        let config = job(flags.or(file)).unwrap();
+        assert_eq!((config.batches.size, config.window.skip), (64, 5));
+        assert_eq!(config.memory_bytes, 2 << 30);
+        assert_eq!(config.columns.keys, ["doc"]);
+    }
+
+    #[test]
+    fn unknown_keys_in_the_file_are_refused() {
+        assert!(toml::from_str::<Settings>("batch_size = 256").is_err());
+    }
+}

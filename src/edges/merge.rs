@@ -1,0 +1,159 @@
+//! Runs and lists together: the sorted, symmetric graph of some rows.
+//!
+//! All sources of a run come before those of the next, so a row's reversed arcs are the runs' arcs, one
+//! run after the other: a scatter by known degrees, without comparisons.
+//!
+//! Memory: one window of arcs, 8 bytes each, one decoded block, and the encoded result.
+
+use std::ops::Range;
+
+use super::file::{EdgePart, EncodedRange, encode_rows};
+use super::rows::{Adjacency, Arc, Kind};
+use crate::config::{EdgeRule, RankWindow};
+use crate::error::{Error, Result};
+use crate::neighbors::Neighbors;
+use crate::vectors::RowId;
+
+/// Cuts rows into windows of about `arcs` reversed arcs each; a row is never cut. Pure.
+pub fn cut_windows(in_degrees: &[u32], own_arcs: usize, arcs: usize) -> Vec<Range<RowId>> {
+    let (mut windows, mut start, mut sum) = (Vec::new(), 0, 0usize);
+    for (row, degree) in in_degrees.iter().enumerate() {
+        sum += *degree as usize + own_arcs;
+        if sum >= arcs {
+            windows.push(start..row as RowId + 1);
+            (start, sum) = (row as RowId + 1, 0);
+        }
+    }
+    if (start as usize) < in_degrees.len() {
+        windows.push(start..in_degrees.len() as RowId);
+    }
+    windows
+}
+
+/// The reversed arcs of a window, by row: where each row's end, and the sources in order.
+fn gather(runs: &[EdgePart], rows: Range<RowId>, in_degrees: &[u32]) -> Result<(Vec<usize>, Vec<Arc>)> {
+    let degrees = &in_degrees[rows.start as usize..rows.end as usize];
+    let mut next = Vec::with_capacity(degrees.len());
+    let mut total = 0;
+    for degree in degrees {
+        next.push(total);
+        total += *degree as usize;
+    }
+    let mut arcs = vec![Arc { row: 0, kind: Kind::WINDOW }; total];
+    let mut block = Adjacency::default();
+    for run in runs {
+        for index in run.blocks_of(rows.clone()) {
+            run.read(index, &mut block)?;
+            for (row, list) in block.iter().filter(|(row, _)| rows.contains(row)) {
+                let at = &mut next[(row - rows.start) as usize];
+                let place = arcs.get_mut(*at..*at + list.len()).ok_or_else(|| disagree(run))?;
+                place.copy_from_slice(list);
+                *at += list.len();
+            }
+        }
+    }
+    Ok((next, arcs))
+}
+
+fn disagree(run: &EdgePart) -> Error {
+    Error::runtime("the runs hold more arcs than the neighbor lists")
+        .path(run.sealed().path())
+        .remedy("run `mine` again with --replace")
+}
+
+/// One row's arcs: its own list, sorted, with the reversed arcs. Both ends see the same kind. Pure.
+pub fn join(own: &[Arc], reversed: &[Arc], rule: EdgeRule, out: &mut Vec<Arc>) {
+    let wanted = |kind: Kind| rule == EdgeRule::Any || kind.window() != 1 || kind.suspects() > 0;
+    let mutual_only = |kind: Kind| match rule {
+        // One direction in the window is no edge of the mutual graph; a suspect it remains.
+        EdgeRule::Mutual if kind.window() == 1 => Kind::SUSPECT,
+        _ => kind,
+    };
+    let (mut a, mut b) = (own.iter().peekable(), reversed.iter().peekable());
+    loop {
+        let arc = match (a.peek(), b.peek()) {
+            (Some(x), Some(y)) if x.row == y.row => {
+                let arc = Arc { row: x.row, kind: x.kind.with(y.kind) };
+                (a.next(), b.next());
+                arc
+            }
+            (Some(x), Some(y)) if x.row > y.row => {
+                let arc = **y;
+                b.next();
+                arc
+            }
+            (Some(x), _) => {
+                let arc = **x;
+                a.next();
+                arc
+            }
+            (None, Some(y)) => {
+                let arc = **y;
+                b.next();
+                arc
+            }
+            (None, None) => return,
+        };
+        if wanted(arc.kind) {
+            out.push(Arc { row: arc.row, kind: mutual_only(arc.kind) });
+        }
+    }
+}
+
+/// A row's own list as arcs, sorted by row. Pure.
+pub fn own_arcs(list: &[RowId], window: RankWindow, out: &mut Vec<Arc>) {
+    let kind = |rank: usize| if rank < window.skip as usize { Kind::SUSPECT } else { Kind::WINDOW };
+    out.clear();
+    out.extend(list.iter().enumerate().map(|(rank, row)| Arc { row: *row, kind: kind(rank) }));
+    out.sort_unstable_by_key(|arc| arc.row);
+}
+
+/// Merges and encodes the graph of some rows. O(arcs).
+///
+/// # Errors
+/// A run is damaged.
+pub fn merge_window(
+    runs: &[EdgePart],
+    neighbors: &Neighbors,
+    rows: Range<RowId>,
+    in_degrees: &[u32],
+    window: RankWindow,
+    rule: EdgeRule,
+) -> Result<EncodedRange> {
+    let (reversed_ends, reversed) = gather(runs, rows.clone(), in_degrees)?;
+    let (mut arcs, mut ends, mut own) = (Vec::new(), Vec::with_capacity(rows.len()), Vec::new());
+    let mut start = 0;
+    for (row, end) in rows.clone().zip(reversed_ends) {
+        own_arcs(neighbors.of(row), window, &mut own);
+        join(&own, &reversed[start..end], rule, &mut arcs);
+        ends.push(arcs.len() as u32);
+        start = end;
+    }
+    encode_rows(rows.start, &ends, &arcs)
+        .map_err(|e| Error::runtime("arcs cannot be compressed").found(e.to_string()).remedy("run the same command again"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_cover_all_rows_in_order() {
+        let windows = cut_windows(&[0, 9, 1, 1, 1, 30, 2], 1, 10);
+        assert_eq!(windows, [0..2, 2..6, 6..7]);
+    }
+
+    #[test]
+    fn both_directions_are_joined_and_the_mutual_rule_keeps_suspects() {
+        let arc = |row, kind| Arc { row, kind };
+        let own = [arc(1, Kind::WINDOW), arc(4, Kind::WINDOW), arc(6, Kind::SUSPECT)];
+        let reversed = [arc(0, Kind::WINDOW), arc(4, Kind::WINDOW), arc(6, Kind::WINDOW), arc(9, Kind::SUSPECT)];
+        let summary = |rule| {
+            let mut out = Vec::new();
+            join(&own, &reversed, rule, &mut out);
+            out.iter().map(|arc| (arc.row, arc.kind.window(), arc.kind.suspects())).collect::<Vec<_>>()
+        };
+        assert_eq!(summary(EdgeRule::Any), [(0, 1, 0), (1, 1, 0), (4, 2, 0), (6, 1, 1), (9, 0, 1)]);
+        assert_eq!(summary(EdgeRule::Mutual), [(4, 2, 0), (6, 0, 1), (9, 0, 1)]);
+    }
+}

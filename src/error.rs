@@ -1,0 +1,193 @@
+//! One error type: what went wrong, where, what was expected, what was found, and what to do.
+//!
+//! Every message is written for someone who has never read this code. [`Kind`] decides the exit code.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// Result of everything in this crate that can fail.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What sort of failure it was; decides the exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Usage, configuration or bad input (exit code 2).
+    Input,
+    /// Failed at run time: disk full, file damaged, … (exit code 1).
+    Runtime,
+    /// `verify` found a fault (exit code 3).
+    Fault,
+    /// The memory budget cannot hold the job (exit code 4).
+    OverBudget,
+    /// Interrupted by the user; the run can be resumed (exit code 130).
+    Interrupted,
+}
+
+/// An error with its place and its remedy. Cheap to move: one pointer.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Error(Box<Report>);
+
+#[derive(Debug)]
+struct Report {
+    kind: Kind,
+    what: String,
+    path: Option<PathBuf>,
+    column: Option<String>,
+    row_group: Option<usize>,
+    row: Option<u64>,
+    expected: Option<String>,
+    found: Option<String>,
+    remedy: Option<String>,
+}
+
+impl Error {
+    /// An error of the given kind; `what` is one sentence without a full stop.
+    pub fn new(kind: Kind, what: impl Into<String>) -> Self {
+        Error(Box::new(Report {
+            kind,
+            what: what.into(),
+            path: None,
+            column: None,
+            row_group: None,
+            row: None,
+            expected: None,
+            found: None,
+            remedy: None,
+        }))
+    }
+
+    /// Usage, configuration or bad input.
+    pub fn input(what: impl Into<String>) -> Self {
+        Self::new(Kind::Input, what)
+    }
+
+    /// Failed at run time.
+    pub fn runtime(what: impl Into<String>) -> Self {
+        Self::new(Kind::Runtime, what)
+    }
+
+    /// An I/O failure on `path` while doing `what`.
+    pub fn io(what: impl Into<String>, path: &Path, source: std::io::Error) -> Self {
+        let remedy = match source.kind() {
+            std::io::ErrorKind::StorageFull => {
+                "free some disk space, or point --work at a larger disk; then run the same command again"
+            }
+            std::io::ErrorKind::PermissionDenied => "check the permissions of the path",
+            std::io::ErrorKind::NotFound => "check the path",
+            _ => "fix the cause and run the same command again: finished parts are kept",
+        };
+        Self::runtime(what).path(path).found(source.to_string()).remedy(remedy)
+    }
+
+    /// The file concerned.
+    pub fn path(mut self, path: impl AsRef<Path>) -> Self {
+        self.0.path = Some(path.as_ref().to_owned());
+        self
+    }
+
+    /// The column concerned.
+    pub fn column(mut self, column: impl Into<String>) -> Self {
+        self.0.column = Some(column.into());
+        self
+    }
+
+    /// The Parquet row group concerned (from 0).
+    pub fn row_group(mut self, row_group: usize) -> Self {
+        self.0.row_group = Some(row_group);
+        self
+    }
+
+    /// The row concerned, counted from 0 within the file.
+    pub fn row(mut self, row: u64) -> Self {
+        self.0.row = Some(row);
+        self
+    }
+
+    /// What should have been there.
+    pub fn expected(mut self, expected: impl Into<String>) -> Self {
+        self.0.expected = Some(expected.into());
+        self
+    }
+
+    /// What was there.
+    pub fn found(mut self, found: impl Into<String>) -> Self {
+        self.0.found = Some(found.into());
+        self
+    }
+
+    /// What the user can do about it.
+    pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
+        self.0.remedy = Some(remedy.into());
+        self
+    }
+
+    /// The sort of failure.
+    pub fn kind(&self) -> Kind {
+        self.0.kind
+    }
+
+    /// The process exit code for this failure.
+    pub fn exit_code(&self) -> u8 {
+        match self.0.kind {
+            Kind::Runtime => 1,
+            Kind::Input => 2,
+            Kind::Fault => 3,
+            Kind::OverBudget => 4,
+            Kind::Interrupted => 130,
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)?;
+        let mut place = Vec::new();
+        if let Some(path) = &self.path {
+            place.push(path.display().to_string());
+        }
+        if let Some(column) = &self.column {
+            place.push(format!("column {column}"));
+        }
+        if let Some(row_group) = self.row_group {
+            place.push(format!("row group {row_group}"));
+        }
+        if let Some(row) = self.row {
+            place.push(format!("row {row}"));
+        }
+        if !place.is_empty() {
+            write!(f, "\n  where:    {}", place.join(", "))?;
+        }
+        for (label, text) in
+            [("expected:", &self.expected), ("found:   ", &self.found), ("remedy:  ", &self.remedy)]
+        {
+            if let Some(text) = text {
+                write!(f, "\n  {label} {text}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn message_names_place_expectation_and_remedy() {
+        let error = Error::input("NaN in an embedding")
+            .path("a.parquet")
+            .column("query_embedding")
+            .row_group(2)
+            .row(17)
+            .expected("finite numbers")
+            .found("NaN at dimension 3")
+            .remedy("drop the row");
+        assert_eq!(
+            error.to_string(),
+            "NaN in an embedding\n  where:    a.parquet, column query_embedding, row group 2, row 17\n  \
+             expected: finite numbers\n  found:    NaN at dimension 3\n  remedy:   drop the row"
+        );
+        assert_eq!(error.exit_code(), 2);
+    }
+}

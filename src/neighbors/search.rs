@@ -1,0 +1,176 @@
+//! The tile loop: blocks of queries against the base tiles of their task, a part for each block.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+use serde_json::json;
+
+use super::cpu::kernel::Kernel;
+use super::cpu::pack::{Base, Queries};
+use super::cpu::{QueryTile, scan};
+use super::file::{Neighbors, block_name, write_block};
+use super::topk::{Candidate, TopK};
+use crate::config::{Config, Metric};
+use crate::error::{Error, Result};
+use crate::plan::Plan;
+use crate::run::progress::Meter;
+use crate::run::{FinishedRun, Run, Stage};
+use crate::vectors::{RowId, Scorer, Vectors};
+
+/// Finds the exact best p + m positives of every query, or opens the lists that are there.
+///
+/// # Errors
+/// No query can have a preferred negative, the user interrupts, or the disk fails.
+pub fn search(run: &Run, vectors: &Vectors, config: &Config, plan: &Plan) -> Result<Neighbors> {
+    let (rows, block_rows) = (vectors.row_count(), plan.block_rows);
+    let folder = run.stage_folder(Stage::Neighbors);
+    if run.is_complete(Stage::Neighbors) {
+        return Neighbors::open(&folder, u64::from(rows), block_rows);
+    }
+    let largest_task = vectors.tasks.ranges().map(|range| range.len()).max().unwrap_or(0);
+    refuse_empty_windows(config, largest_task)?;
+    let stage = run.begin(Stage::Neighbors);
+    let ranks = config.window.ranks() as usize;
+    let search = Search { run, vectors, kernel: Kernel::detect(), unit: config.metric == Metric::Cosine, plan, ranks };
+    tracing::debug!("search kernel: {:?}", search.kernel);
+    let meter = run.meter(Stage::Neighbors, pairs_of(vectors, 0..rows), "pairs");
+    let mut base = Base::with_capacity(plan.base_tile_rows.min(largest_task), vectors.shape().dim);
+    for index in 0..(rows as usize).div_ceil(block_rows) {
+        let block = (index * block_rows) as RowId..((index + 1) * block_rows).min(rows as usize) as RowId;
+        if run.has(Stage::Neighbors, &block_name(index)) {
+            meter.skip(pairs_of(vectors, block));
+            continue;
+        }
+        let mut lists = Vec::with_capacity(block.len());
+        for (task, segment) in segments(vectors, block.clone()) {
+            lists.extend(search.segment(task, segment, &mut base, &meter)?);
+        }
+        stage.commit(&block_name(index), |out| write_block(out, block.start, ranks, &lists))?;
+    }
+    drop(meter);
+    let neighbors = Neighbors::open(&folder, u64::from(rows), block_rows)?;
+    let [short, idle] = count_short(&neighbors, ranks, config.window.skip as usize);
+    if short > 0 {
+        tracing::warn!(
+            "{short} rows have fewer than p + m = {ranks} candidates in their task: their rank window is shorter, \
+             and {idle} have no preferred negative"
+        );
+    }
+    let facts = json!({"block_rows": block_rows, "ranks": ranks, "short_rows": short, "rows_without_window": idle});
+    stage.finish(facts, |_| true)?;
+    Ok(neighbors)
+}
+
+/// Opens the lists of a finished run.
+///
+/// # Errors
+/// The stage is not finished, or a file is damaged.
+pub fn open(run: &FinishedRun, rows: u64) -> Result<Neighbors> {
+    let record = run.stage(Stage::Neighbors)?;
+    let block_rows = record.facts["block_rows"].as_u64().unwrap_or(0).max(1) as usize;
+    Neighbors::open(&run.stage_folder(Stage::Neighbors), rows, block_rows)
+}
+
+/// Fails where even the largest task is too small for one preferred negative.
+///
+/// # Errors
+/// `skip` leaves nobody.
+pub fn refuse_empty_windows(config: &Config, largest_task: usize) -> Result<()> {
+    if largest_task > config.window.skip as usize + 1 {
+        return Ok(());
+    }
+    Err(Error::input("no row can have a preferred negative")
+        .expected(format!("a task of more than --skip + 1 = {} rows", config.window.skip + 1))
+        .found(format!("{largest_task} rows in the largest task"))
+        .remedy("lower --skip, mine more rows, or mine without --task-column"))
+}
+
+/// The tasks that a block of rows touches: (rows of the task, its rows in the block).
+fn segments(vectors: &Vectors, block: Range<RowId>) -> impl Iterator<Item = (Range<RowId>, Range<RowId>)> + '_ {
+    let mut row = block.start;
+    std::iter::from_fn(move || {
+        if row == block.end {
+            return None;
+        }
+        let task = vectors.tasks.range(vectors.tasks.of(row));
+        let segment = row..task.end.min(block.end);
+        row = segment.end;
+        Some((task, segment))
+    })
+}
+
+/// Pairs that a search of some rows scores.
+fn pairs_of(vectors: &Vectors, rows: Range<RowId>) -> u64 {
+    segments(vectors, rows).map(|(task, segment)| task.len() as u64 * segment.len() as u64).sum()
+}
+
+fn count_short(neighbors: &Neighbors, ranks: usize, skip: usize) -> [u64; 2] {
+    let lengths = neighbors.blocks().iter().flat_map(|block| block.range().map(|row| block.neighbors(row).len()));
+    lengths.fold([0; 2], |[short, idle], length| {
+        [short + u64::from(length < ranks), idle + u64::from(length <= skip)]
+    })
+}
+
+struct Search<'a> {
+    run: &'a Run,
+    vectors: &'a Vectors,
+    kernel: Kernel,
+    unit: bool,
+    plan: &'a Plan,
+    ranks: usize,
+}
+
+impl Search<'_> {
+    /// The lists of some queries of one task.
+    fn segment(
+        &self,
+        task: Range<RowId>,
+        queries: Range<RowId>,
+        base: &mut Base,
+        meter: &Meter,
+    ) -> Result<Vec<Vec<Candidate>>> {
+        let vectors = self.vectors;
+        let ranks = self.ranks.min(task.len() - 1);
+        if ranks == 0 {
+            return Ok(vec![Vec::new(); queries.len()]);
+        }
+        let tile_rows = self.plan.query_tile_rows as RowId;
+        let starts: Vec<RowId> = queries.clone().step_by(tile_rows as usize).collect();
+        let mut tiles: Vec<(RowId, Queries, Vec<TopK>)> = starts
+            .into_par_iter()
+            .map(|start| {
+                let rows = start..queries.end.min(start + tile_rows);
+                let best = vec![TopK::new(ranks); rows.len()];
+                (start, Queries::pack(&vectors.queries, rows, self.unit), best)
+            })
+            .collect();
+        let keys = vectors.rows.keys();
+        for rows in self.base_tiles(task, queries.start) {
+            self.run.check_interrupt()?;
+            let pairs = rows.len() as u64 * queries.len() as u64;
+            base.repack(&vectors.positives, rows, self.unit);
+            tiles.par_iter_mut().for_each_init(
+                || Scorer::new(vectors),
+                |scorer, (first_row, queries, best)| {
+                    scan(self.kernel, QueryTile { queries, first_row: *first_row, best }, base, &keys, scorer);
+                },
+            );
+            meter.add(pairs);
+        }
+        let lists = tiles.into_par_iter().flat_map_iter(|(first_row, _, best)| {
+            let mut scorer = Scorer::new(vectors);
+            (first_row..).zip(best).map(move |(query, best)| best.finish(|row| scorer.pair(query, row)))
+        });
+        Ok(lists.collect())
+    }
+
+    /// The task's base tiles, beginning with the queries' own: near rows raise the thresholds early.
+    fn base_tiles(&self, task: Range<RowId>, first_query: RowId) -> Vec<Range<RowId>> {
+        let rows = self.plan.base_tile_rows as RowId;
+        let mut tiles: Vec<Range<RowId>> =
+            task.clone().step_by(rows as usize).map(|start| start..task.end.min(start + rows)).collect();
+        let own = tiles.iter().position(|tile| tile.contains(&first_query)).unwrap_or(0);
+        tiles.rotate_left(own);
+        tiles
+    }
+}

@@ -1,0 +1,152 @@
+//! The best candidates of one query, from scores that may err within a bound.
+//!
+//! Candidates are kept by approximate score. With `error` the largest bound seen, the true score of the
+//! `ranks`-th best is at least the `ranks`-th approximate score − `error` (the *floor*); whoever cannot
+//! reach the floor is dropped, and only those left at the end are scored exactly. Where the bound is too
+//! wide to drop anybody, the query goes over to exact scores at once, which bounds the memory.
+
+use crate::vectors::RowId;
+
+/// A candidate and its score, approximate or exact.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Candidate {
+    /// The score.
+    pub score: f32,
+    /// The base row.
+    pub row: RowId,
+}
+
+/// Total order of the search: score descending, row ascending.
+pub fn by_rank(a: &Candidate, b: &Candidate) -> std::cmp::Ordering {
+    b.score.total_cmp(&a.score).then(a.row.cmp(&b.row))
+}
+
+/// Candidates that a [`TopK`] of `ranks` ranks holds at most.
+pub const fn capacity(ranks: usize) -> usize {
+    2 * ranks + 64
+}
+
+/// The best candidates so far of one query. At most [`capacity`] of them are held.
+#[derive(Debug, Clone)]
+pub struct TopK {
+    candidates: Vec<Candidate>,
+    ranks: usize,
+    error: f32,
+    floor: f32,
+    exact: bool,
+}
+
+impl TopK {
+    /// Without candidates yet; keeps `ranks` of them in the end.
+    pub fn new(ranks: usize) -> TopK {
+        TopK {
+            candidates: Vec::with_capacity(capacity(ranks)),
+            ranks,
+            error: 0.0,
+            floor: f32::NEG_INFINITY,
+            exact: false,
+        }
+    }
+
+    /// A candidate whose true score is below this cannot be among the best.
+    #[inline]
+    pub fn floor(&self) -> f32 {
+        self.floor
+    }
+
+    /// Takes a candidate whose true score lies within `error` of `score`; `exact` gives true scores.
+    #[inline]
+    pub fn push(&mut self, row: RowId, score: f32, error: f32, mut exact: impl FnMut(RowId) -> f32) {
+        let score = if self.exact { exact(row) } else { score };
+        if self.exact && score < self.floor {
+            return;
+        }
+        self.error = if self.exact { 0.0 } else { self.error.max(error) };
+        self.candidates.push(Candidate { score, row });
+        if self.candidates.len() == capacity(self.ranks) {
+            self.compact(exact);
+        }
+    }
+
+    /// Drops those that cannot be among the best.
+    fn compact(&mut self, exact: impl FnMut(RowId) -> f32) {
+        self.drop_hopeless();
+        if self.candidates.len() > self.ranks + self.ranks / 2 + 32 {
+            self.make_exact(exact);
+        }
+    }
+
+    fn drop_hopeless(&mut self) {
+        if self.candidates.len() <= self.ranks {
+            return;
+        }
+        let (_, last, _) = self.candidates.select_nth_unstable_by(self.ranks - 1, by_rank);
+        let last = last.score;
+        if self.exact {
+            self.candidates.truncate(self.ranks);
+            self.floor = last;
+        } else {
+            let keep = lower(last, 2.0 * self.error);
+            self.candidates.retain(|candidate| candidate.score >= keep);
+            self.floor = self.floor.max(lower(last, self.error));
+        }
+    }
+
+    fn make_exact(&mut self, mut exact: impl FnMut(RowId) -> f32) {
+        for candidate in &mut self.candidates {
+            candidate.score = exact(candidate.row);
+        }
+        (self.exact, self.error) = (true, 0.0);
+        self.drop_hopeless();
+    }
+
+    /// The best `ranks` (or all, where there are fewer) with exact scores, in rank order. O(ranks log ranks).
+    pub fn finish(mut self, exact: impl FnMut(RowId) -> f32) -> Vec<Candidate> {
+        if !self.exact {
+            self.drop_hopeless();
+            self.make_exact(exact);
+        }
+        self.candidates.sort_unstable_by(by_rank);
+        self.candidates.truncate(self.ranks);
+        self.candidates
+    }
+}
+
+/// `score − error`, never rounded up.
+#[inline]
+fn lower(score: f32, error: f32) -> f32 {
+    if error == 0.0 { score } else { (score - error).next_down() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn finds_the_exact_best_whatever_the_errors(
+            scores in proptest::collection::vec((-20i32..20, -1.0f32..1.0), 0..900),
+            ranks in 1usize..70,
+            error in prop_oneof![Just(0.0f32), 0.001f32..40.0],
+        ) {
+            let truth = |row: RowId| scores[row as usize].0 as f32 * 0.25;
+            let mut topk = TopK::new(ranks);
+            let mut asked = 0;
+            for (row, (_, noise)) in scores.iter().enumerate() {
+                let row = row as RowId;
+                let approximate = truth(row) + noise * error * 0.99;
+                if approximate + error >= topk.floor() {
+                    topk.push(row, approximate, error, |row| { asked += 1; truth(row) });
+                }
+            }
+            let found = topk.finish(|row| { asked += 1; truth(row) });
+            let mut wanted: Vec<_> =
+                (0..scores.len() as RowId).map(|row| Candidate { row, score: truth(row) }).collect();
+            wanted.sort_by(by_rank);
+            wanted.truncate(ranks);
+            prop_assert_eq!(found, wanted);
+            prop_assert!(asked <= scores.len() + capacity(ranks));
+        }
+    }
+}

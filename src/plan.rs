@@ -1,0 +1,218 @@
+//! The plan: a memory budget and a shape become counts, before any work. Pure.
+//!
+//! Every stage's peak is a sum of terms that are written down here once; [`Plan::new`] gives what the
+//! budget leaves to the two buffers that gain from more room (base tiles, spilled arcs) and refuses a
+//! budget that cannot hold the least of each. Sizes that shape files (query blocks, edge windows) do not
+//! depend on the budget: the same job gives the same bytes under any.
+
+use crate::config::{Config, Remainder};
+use crate::edges::build::WINDOW_ARCS;
+use crate::error::{Error, Kind, Result};
+use crate::neighbors::topk;
+use crate::run::Stage;
+use crate::vectors::Shape;
+
+const MIB: u64 = 1 << 20;
+/// What the process needs before it holds any data: code, thread stacks, allocator slack.
+const BASE_BYTES: u64 = 24 * MIB;
+/// The same for each thread.
+const THREAD_BYTES: u64 = 2 * MIB;
+/// What a thread decodes at a time at import: a Parquet page of each column, and rows of both sides.
+const IMPORT_BATCH_BYTES: u64 = 2 * MIB;
+const IMPORT_PAGE_BYTES: u64 = 6 * MIB;
+/// Packed queries, and candidates, of one block.
+const BLOCK_BYTES: u64 = 24 * MIB;
+const BLOCK_ROWS_MAX: u64 = 8192;
+const BLOCK_ROWS_MIN: u64 = 96;
+const QUERY_TILE_ROWS: usize = 96;
+const BASE_TILE_BYTES_MAX: u64 = 96 * MIB;
+const BASE_TILE_ROWS_MIN: u64 = 256;
+/// More runs than this are not merged at once.
+const RUNS_MAX: u64 = 256;
+const SPILL_ARCS_MAX: u64 = 64 * MIB;
+/// Bytes that one spilled arc needs: in the buffer, and while its run is encoded.
+const SPILL_ARC_BYTES: u64 = 11;
+/// Bytes of an arc in a merge window: reversed, joined, encoded.
+const WINDOW_ARC_BYTES: u64 = 20;
+/// Rows near which a row group of the batch table ends.
+const ROW_GROUP_ROWS: u64 = 122_880;
+const BATCH_ROW_BYTES: u64 = 160;
+
+/// What a stage needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StageNeed {
+    /// The stage.
+    pub stage: Stage,
+    /// Peak of anonymous memory in bytes, all of the process.
+    pub memory_bytes: u64,
+    /// Least budget that this stage can work in.
+    pub least_bytes: u64,
+}
+
+/// Counts that bound every buffer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// Rows of one side that a thread decodes at a time.
+    pub import_batch_rows: usize,
+    /// Queries of a block: a part of the neighbors stage. A function of the shape alone.
+    pub block_rows: usize,
+    /// Queries that one thread scans with at a time.
+    pub query_tile_rows: usize,
+    /// Base rows that are packed at a time.
+    pub base_tile_rows: usize,
+    /// Reversed arcs of a spilled run.
+    pub spill_arcs: usize,
+    /// Rows of a row group of the batch table.
+    pub row_group_rows: usize,
+    /// What each stage needs.
+    pub needs: [StageNeed; 5],
+}
+
+impl Plan {
+    /// Divides the budget.
+    ///
+    /// # Errors
+    /// The budget is too small; the message names the least that would do.
+    pub fn new(config: &Config, shape: Shape) -> Result<Plan> {
+        let plan = Plan::divide(config, shape, config.memory_bytes);
+        let least = plan.needs.iter().map(|need| need.least_bytes).max().unwrap_or(0).div_ceil(MIB) * MIB;
+        if config.memory_bytes >= least {
+            return Ok(plan);
+        }
+        let stage = plan.needs.iter().max_by_key(|need| need.least_bytes).map_or("", |need| need.stage.name());
+        Err(Error::new(Kind::OverBudget, "the memory budget is too small for this job")
+            .expected(format!("--memory {}MiB or more (the {stage} stage needs it)", least / MIB))
+            .found(format!("--memory {}MiB", config.memory_bytes / MIB))
+            .remedy(format!("raise --memory to {}MiB, or lower --threads or --window", least / MIB)))
+    }
+
+    fn divide(config: &Config, shape: Shape, budget: u64) -> Plan {
+        let (rows, dim) = (shape.rows, shape.dim as u64);
+        let threads = config.threads as u64;
+        let base = BASE_BYTES + threads * THREAD_BYTES;
+        let room = budget.saturating_sub(base);
+        let need = |stage, fixed: u64, least: u64, wanted: u64| StageNeed {
+            stage,
+            memory_bytes: base + fixed + wanted,
+            least_bytes: base + fixed + least,
+        };
+
+        let import_batch_rows = (IMPORT_BATCH_BYTES / (dim * 24)).clamp(16, 4096);
+        let import_thread = import_batch_rows * dim * 24 + IMPORT_PAGE_BYTES;
+        let labels = rows * if config.columns.keys.is_empty() { 20 } else { 28 };
+        let vectors = need(Stage::Vectors, labels + threads * import_thread, 0, 0);
+
+        let ranks = u64::from(config.window.ranks()).min(rows);
+        let query_bytes = dim * 4 + topk::capacity(ranks as usize) as u64 * 8 + ranks * 8 + 64;
+        let block_rows = (BLOCK_BYTES / query_bytes).clamp(BLOCK_ROWS_MIN, BLOCK_ROWS_MAX);
+        let block = block_rows.min(rows) * query_bytes + threads * (dim * 16 + MIB / 2);
+        let tile_row = dim * 4 + 8;
+        let tile_rows_most = (BASE_TILE_BYTES_MAX / tile_row).clamp(BASE_TILE_ROWS_MIN, rows.max(BASE_TILE_ROWS_MIN));
+        let base_tile_rows = (room.saturating_sub(block) / tile_row).clamp(BASE_TILE_ROWS_MIN, tile_rows_most);
+        let neighbors =
+            need(Stage::Neighbors, block, BASE_TILE_ROWS_MIN * tile_row, base_tile_rows * tile_row);
+
+        let arcs = rows * ranks;
+        let merge = 4 * rows + threads * WINDOW_ARCS as u64 * WINDOW_ARC_BYTES + 16 * WINDOW_ARCS as u64 * 2;
+        let spill_least = (arcs / RUNS_MAX).max(block_rows * ranks).min(arcs);
+        let spill_arcs = (room / SPILL_ARC_BYTES).clamp(spill_least, SPILL_ARCS_MAX.min(arcs).max(spill_least));
+        let spill = spill_arcs * SPILL_ARC_BYTES;
+        let edges = need(Stage::Edges, 0, merge.max(spill_least * SPILL_ARC_BYTES), merge.max(spill));
+
+        let per_thread = 2 * MIB + rows / u64::from(config.clusters.size) * 8;
+        let clusters = need(Stage::Clusters, 20 * rows + threads * per_thread, 0, 0);
+
+        let size = u64::from(config.batches.size);
+        let row_group_rows = (ROW_GROUP_ROWS / size).max(1) * size;
+        let fill = if config.batches.remainder == Remainder::Fill { 8 } else { 0 };
+        let table = row_group_rows.min(rows) * BATCH_ROW_BYTES + rows * (16 + fill);
+        let batches = need(Stage::Batches, table, 0, 0);
+
+        Plan {
+            import_batch_rows: import_batch_rows as usize,
+            block_rows: block_rows as usize,
+            query_tile_rows: QUERY_TILE_ROWS,
+            base_tile_rows: base_tile_rows as usize,
+            spill_arcs: spill_arcs as usize,
+            row_group_rows: row_group_rows as usize,
+            needs: [vectors, neighbors, edges, clusters, batches],
+        }
+    }
+}
+
+/// What a job costs, apart from memory. Bytes are estimates from above.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cost {
+    /// Multiplications and additions of the search.
+    pub operations: u128,
+    /// Bytes left in the run folder by each stage.
+    pub disk_bytes: [(Stage, u64); 5],
+    /// Most bytes of spilled runs that stand beside them for a time.
+    pub spill_bytes: u64,
+}
+
+impl Cost {
+    /// From the shape, the bytes of a stored row (both sides), and each task's rows.
+    pub fn new(config: &Config, shape: Shape, row_bytes: u64, task_rows: &[u64]) -> Cost {
+        let ranks = u64::from(config.window.ranks());
+        let pairs: u128 = task_rows.iter().map(|rows| u128::from(*rows) * u128::from(*rows)).sum();
+        let arcs: u64 = task_rows.iter().map(|rows| rows * ranks.min(rows.saturating_sub(1))).sum();
+        let rows = shape.rows;
+        let keys = 1 + config.columns.keys.len() as u64;
+        Cost {
+            operations: pairs * shape.dim as u128 * 2,
+            disk_bytes: [
+                (Stage::Vectors, rows * (row_bytes + 32 + 4 * keys)),
+                (Stage::Neighbors, rows * (4 + 8 * ranks)),
+                // Two bytes an arc, each arc seen from both ends.
+                (Stage::Edges, arcs * 4),
+                (Stage::Clusters, rows * 4),
+                (Stage::Batches, rows * 24 * u64::from(config.batches.epochs)),
+            ],
+            spill_bytes: arcs * 5 / 2,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Settings;
+    use bytesize::ByteSize;
+
+    fn config(memory: u64, threads: usize) -> Config {
+        let settings = Settings { memory: Some(ByteSize(memory)), threads: Some(threads), ..Settings::default() };
+        Config::new(vec!["x".into()], settings).unwrap()
+    }
+
+    #[test]
+    fn the_least_budget_that_is_named_is_accepted() {
+        for rows in [1_000, 60_940, 1_000_000, 10_000_000] {
+            let shape = Shape { rows, dim: 384 };
+            let error = Plan::new(&config(MIB, 2), shape).unwrap_err();
+            assert_eq!(error.exit_code(), 4);
+            let text = error.to_string();
+            let least: u64 = text.split("raise --memory to ").nth(1).unwrap().split("MiB").next().unwrap().parse().unwrap();
+            let plan = Plan::new(&config(least * MIB, 2), shape).unwrap();
+            assert!(plan.needs.iter().all(|need| need.memory_bytes <= least * MIB), "{plan:?}");
+            assert!(Plan::new(&config((least - 1) * MIB, 2), shape).is_err());
+        }
+    }
+
+    #[test]
+    fn files_do_not_depend_on_the_budget() {
+        let shape = Shape { rows: 1_000_000, dim: 384 };
+        let small = Plan::new(&config(300 * MIB, 2), shape).unwrap();
+        let large = Plan::new(&config(64 << 30, 16), shape).unwrap();
+        assert_eq!(small.block_rows, large.block_rows);
+        assert!(small.base_tile_rows < large.base_tile_rows && small.spill_arcs < large.spill_arcs);
+    }
+
+    #[test]
+    fn the_state_stays_below_24_bytes_a_row() {
+        let of = |rows| Plan::new(&config(1 << 40, 2), Shape { rows, dim: 64 }).unwrap().needs;
+        for (small, large) in of(10_000_000).iter().zip(of(20_000_000)) {
+            assert!(large.least_bytes - small.least_bytes <= 28 * 10_000_000, "{small:?} {large:?}");
+        }
+    }
+}

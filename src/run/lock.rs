@@ -1,0 +1,30 @@
+//! One process at a time in a run folder.
+
+use std::fs::{File, TryLockError};
+use std::path::Path;
+
+use crate::error::{Error, Result};
+
+/// An exclusive lock on a run folder, held until dropped; the kernel frees it if the process dies.
+#[derive(Debug)]
+pub struct Lock(#[allow(dead_code, reason = "held for its lock, never read")] File);
+
+impl Lock {
+    /// Locks `folder/lock`.
+    ///
+    /// # Errors
+    /// Another process holds the lock, or the file cannot be created.
+    pub fn acquire(folder: &Path) -> Result<Lock> {
+        let path = folder.join("lock");
+        let file = File::create(&path).map_err(|e| Error::io("the lock file cannot be created", &path, e))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Lock(file)),
+            Err(TryLockError::WouldBlock) => Err(Error::runtime("the run folder is in use")
+                .path(&path)
+                .expected("no other process in this run folder")
+                .found("another process holds its lock")
+                .remedy("wait for the other job, or give this one another --out")),
+            Err(TryLockError::Error(e)) => Err(Error::io("the run folder cannot be locked", &path, e)),
+        }
+    }
+}

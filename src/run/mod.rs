@@ -1,0 +1,570 @@
+//! The run folder: numbered immutable parts, a manifest, a lock.
+//!
+//! ```text
+//! RUN/  manifest.json  lock  _SUCCESS  tmp/
+//!       vectors/ neighbors/ edges/ clusters/     (in a folder of --work, where that is given)
+//!       batches/part-*.parquet
+//! ```
+//!
+//! Every artefact is a part: written to `tmp/`, made durable, renamed into its stage's folder, then
+//! recorded in the manifest, which is itself replaced atomically. Killed at any instant, a job finds
+//! either the whole part or none of it, and goes on with the parts that are missing. Files that the
+//! manifest does not list are swept away when the folder is opened.
+//!
+//! Memory: the manifest, some hundred bytes a part.
+
+pub mod lock;
+pub mod manifest;
+pub mod mapped;
+pub mod memory;
+pub mod progress;
+pub mod sealed;
+pub mod storage;
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Instant;
+
+use serde_json::{Value, json};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::error::{Error, Kind, Result};
+use lock::Lock;
+pub use manifest::Stage;
+use manifest::{Manifest, PartRecord, StageRecord, differences, fingerprint};
+use memory::MemoryWatch;
+use progress::{Meter, Progress};
+use sealed::PartWriter;
+use storage::{Storage, StorageFile};
+
+const SUCCESS: &str = "_SUCCESS";
+const MANIFEST: &str = "manifest.json";
+
+/// An open, locked run folder.
+#[derive(Debug)]
+pub struct Run {
+    folder: PathBuf,
+    storage: Arc<dyn Storage>,
+    manifest: Mutex<Manifest>,
+    progress: Progress,
+    interrupt: Arc<AtomicBool>,
+    memory: MemoryWatch,
+    _lock: Lock,
+}
+
+/// What a stage is made under: its settings, by stage, in pipeline order.
+pub type StageSettings = [(Stage, Value); 5];
+
+impl Run {
+    /// Opens or creates the run folder and locks it. `work` is where the first four stages put their
+    /// files; a folder of the run's own is made inside it.
+    ///
+    /// # Errors
+    /// The folder is in use, is not a run folder, or was made with another `work`.
+    pub fn open(
+        folder: &Path,
+        work: Option<&Path>,
+        storage: Arc<dyn Storage>,
+        progress: Progress,
+        interrupt: Arc<AtomicBool>,
+    ) -> Result<Run> {
+        let made = |e| Error::io("the run folder cannot be created", folder, e);
+        let is_new = std::fs::read_dir(folder).map_or(Ok(true), |mut entries| match entries.next() {
+            None => Ok(true),
+            Some(_) if folder.join(MANIFEST).exists() || folder.join("lock").exists() => Ok(false),
+            Some(_) => Err(Error::input("the output folder is not a run folder")
+                .path(folder)
+                .expected("a folder that is new, empty, or made by `batchmine mine`")
+                .found("other files")
+                .remedy("give another folder to --out")),
+        })?;
+        storage.create_folder(&folder.join("tmp")).map_err(made)?;
+        let folder = folder.canonicalize().map_err(made)?;
+        let lock = Lock::acquire(&folder)?;
+        let work = match work {
+            Some(work) => Some(own_work_folder(work, &folder, storage.as_ref())?),
+            None => None,
+        };
+        let manifest = match Manifest::read(&folder.join(MANIFEST))? {
+            Some(manifest) if work.is_some() && manifest.work != work => {
+                return Err(Error::input("the run was begun with another work folder")
+                    .path(&folder)
+                    .expected(format!("--work as before: {}", display_work(&manifest.work)))
+                    .found(display_work(&work))
+                    .remedy("leave --work out to go on, or choose another --out"));
+            }
+            Some(manifest) => manifest,
+            None => Manifest::new(work),
+        };
+        if is_new {
+            tracing::debug!("new run folder {}", folder.display());
+        }
+        let run = Run {
+            folder,
+            storage,
+            manifest: Mutex::new(manifest),
+            progress,
+            interrupt,
+            memory: MemoryWatch::start(),
+            _lock: lock,
+        };
+        for stage in Stage::ALL {
+            let path = run.stage_folder(stage);
+            run.storage
+                .create_folder(&path)
+                .map_err(|e| Error::io("a folder cannot be created", &path, e))?;
+        }
+        run.sweep()?;
+        Ok(run)
+    }
+
+    /// Takes the job's settings. Stages recorded under other settings are refused, or, with
+    /// `replace`, cleared from the first touched one on; what stands before it is kept.
+    ///
+    /// # Errors
+    /// Settings changed and `replace` is off.
+    pub fn adopt(&self, settings: StageSettings, replace: bool) -> Result<()> {
+        let mut manifest = self.manifest();
+        let mut before = String::new();
+        let mut changed: Option<(Stage, Vec<String>)> = None;
+        for (stage, settings) in &settings {
+            before = fingerprint(&before, settings);
+            let Some(record) = manifest.stages.get(stage) else { continue };
+            if record.fingerprint != before {
+                let names = differences(&record.settings, settings);
+                changed.get_or_insert((*stage, Vec::new())).1.extend(names);
+            }
+        }
+        if let Some((first, names)) = changed {
+            let touched: Vec<_> =
+                Stage::ALL.iter().filter(|s| **s >= first).map(|s| s.name()).collect();
+            if !replace {
+                return Err(Error::input("the run folder was made with other settings")
+                    .path(&self.folder)
+                    .expected("the settings and inputs of the first call")
+                    .found(format!("{}\n            (touches {})", names.join("\n            "), touched.join(", ")))
+                    .remedy(format!(
+                        "repeat the first settings to resume, add --replace to redo {} and keep what stands before, or choose another --out",
+                        touched.join(", ")
+                    )));
+            }
+            tracing::info!("replacing {} ({})", touched.join(", "), names.join("; "));
+            manifest.stages.retain(|stage, _| *stage < first);
+        }
+        let mut before = String::new();
+        for (stage, settings) in settings {
+            before = fingerprint(&before, &settings);
+            let record = manifest.stages.entry(stage).or_default();
+            (record.fingerprint, record.settings) = (before.clone(), settings);
+        }
+        if !manifest.stages.values().all(|record| record.complete) {
+            self.remove_if_there(&self.folder.join(SUCCESS))?;
+        }
+        self.write_manifest(&manifest)?;
+        drop(manifest);
+        self.sweep()
+    }
+
+    /// The folder of the batch tables and the manifest.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The folder of a stage's parts.
+    pub fn stage_folder(&self, stage: Stage) -> PathBuf {
+        stage_folder(&self.folder, &self.manifest(), stage)
+    }
+
+    /// Where a part lies or will lie.
+    pub fn part_path(&self, stage: Stage, name: &str) -> PathBuf {
+        self.stage_folder(stage).join(name)
+    }
+
+    /// Names of a stage's finished parts that start with `prefix`, in order.
+    pub fn parts(&self, stage: Stage, prefix: &str) -> Vec<String> {
+        let manifest = self.manifest();
+        let Some(record) = manifest.stages.get(&stage) else { return Vec::new() };
+        record.parts.keys().filter(|name| name.starts_with(prefix)).cloned().collect()
+    }
+
+    /// Whether a part is finished.
+    pub fn has(&self, stage: Stage, name: &str) -> bool {
+        self.manifest().stages.get(&stage).is_some_and(|record| record.parts.contains_key(name))
+    }
+
+    /// Whether a stage is finished.
+    pub fn is_complete(&self, stage: Stage) -> bool {
+        self.manifest().stages.get(&stage).is_some_and(|record| record.complete)
+    }
+
+    /// A stage's record.
+    pub fn record(&self, stage: Stage) -> StageRecord {
+        self.manifest().stages.get(&stage).cloned().unwrap_or_default()
+    }
+
+    /// Begins or resumes a stage.
+    pub fn begin(&self, stage: Stage) -> StageRun<'_> {
+        self.memory.take_peak();
+        self.progress.event(json!({"event": "stage", "stage": stage.name()}));
+        StageRun { run: self, stage, clock: Mutex::new(Instant::now()) }
+    }
+
+    /// A meter for a stage.
+    pub fn meter(&self, stage: Stage, total: u64, unit: &'static str) -> Meter {
+        self.progress.meter(stage.name(), total, unit)
+    }
+
+    /// The job's voice.
+    pub fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    /// Fails with [`Kind::Interrupted`] once the user has asked to stop.
+    ///
+    /// # Errors
+    /// The user has asked to stop.
+    pub fn check_interrupt(&self) -> Result<()> {
+        if !self.interrupt.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        Err(Error::new(Kind::Interrupted, "interrupted: finished parts are kept")
+            .path(&self.folder)
+            .remedy("run the same command again to go on"))
+    }
+
+    /// Marks the whole job as done.
+    ///
+    /// # Errors
+    /// The mark cannot be written.
+    pub fn succeed(&self) -> Result<()> {
+        let path = self.folder.join(SUCCESS);
+        if path.exists() {
+            return Ok(());
+        }
+        self.replace_file(&path, b"")
+    }
+
+    /// Whether the whole job is done.
+    pub fn succeeded(&self) -> bool {
+        self.folder.join(SUCCESS).exists()
+    }
+
+    fn manifest(&self) -> MutexGuard<'_, Manifest> {
+        self.manifest.lock().expect("no thread panics while it holds the manifest")
+    }
+
+    fn write_manifest(&self, manifest: &Manifest) -> Result<()> {
+        self.replace_file(&self.folder.join(MANIFEST), &manifest.to_bytes())
+    }
+
+    /// Replaces a small file atomically and durably.
+    fn replace_file(&self, path: &Path, bytes: &[u8]) -> Result<()> {
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let temp = self.folder.join("tmp").join(name);
+        let write = || {
+            let mut file = self.storage.create(&temp)?;
+            file.write_all(bytes)?;
+            file.sync()?;
+            drop(file);
+            self.storage.rename(&temp, path)?;
+            self.storage.sync_folder(&self.folder)
+        };
+        write().map_err(|e| Error::io("a file of the run folder cannot be written", path, e))
+    }
+
+    fn remove_if_there(&self, path: &Path) -> Result<()> {
+        match self.storage.remove(path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::io("a file cannot be removed", path, e))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes files that the manifest does not list, and forgets parts whose file is gone.
+    fn sweep(&self) -> Result<()> {
+        let mut manifest = self.manifest();
+        let mut lost = false;
+        for stage in Stage::ALL {
+            let folder = stage_folder(&self.folder, &manifest, stage);
+            let record = manifest.stages.entry(stage).or_default();
+            for entry in list(&folder)? {
+                let name = entry.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                if !record.parts.contains_key(&name) {
+                    self.remove_if_there(&entry)?;
+                }
+            }
+            let before = record.parts.len();
+            record.parts.retain(|name, part| {
+                std::fs::metadata(folder.join(name)).is_ok_and(|meta| meta.len() == part.bytes)
+            });
+            if record.parts.len() < before {
+                tracing::warn!("{} of {}'s files are gone or cut short; they are made again",
+                    before - record.parts.len(), stage.name());
+                record.complete = false;
+                lost = true;
+            }
+        }
+        manifest.stages.retain(|_, record| !record.fingerprint.is_empty());
+        for folder in std::iter::once(&self.folder).chain(&manifest.work) {
+            for temp in list(&folder.join("tmp"))? {
+                self.remove_if_there(&temp)?;
+            }
+        }
+        if lost {
+            self.remove_if_there(&self.folder.join(SUCCESS))?;
+            self.write_manifest(&manifest)?;
+        }
+        Ok(())
+    }
+}
+
+/// A stage under way.
+#[derive(Debug)]
+pub struct StageRun<'r> {
+    run: &'r Run,
+    stage: Stage,
+    clock: Mutex<Instant>,
+}
+
+/// A part being written in any order; give it to [`StageRun::publish`].
+pub struct ScatteredPart {
+    name: String,
+    temp: PathBuf,
+    file: Box<dyn StorageFile>,
+    bytes: u64,
+}
+
+impl ScatteredPart {
+    /// Writes at an offset of the file. Safe from many threads at once, on disjoint ranges.
+    ///
+    /// # Errors
+    /// The write fails.
+    pub fn write_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
+        self.file
+            .write_all_at(bytes, offset)
+            .map_err(|e| Error::io("a file cannot be written", &self.temp, e))
+    }
+
+    /// Corrects the length of header and payload that was announced at the start.
+    pub fn set_payload_end(&mut self, bytes: u64) {
+        self.bytes = bytes;
+    }
+
+    /// Makes the file as long as announced: padding that nobody writes reads as zeros.
+    ///
+    /// # Errors
+    /// The file cannot be extended.
+    pub fn extend(&self) -> Result<()> {
+        self.file.set_len(self.bytes).map_err(|e| Error::io("a file cannot be extended", &self.temp, e))
+    }
+
+    /// Maps what was written so far.
+    ///
+    /// # Errors
+    /// The file cannot be mapped.
+    pub fn map(&self) -> Result<mapped::Mapped> {
+        mapped::Mapped::open(&self.temp)
+    }
+}
+
+impl StageRun<'_> {
+    /// Writes a part front to back, makes it durable and records it.
+    ///
+    /// # Errors
+    /// `write` fails, or the disk does.
+    pub fn commit(
+        &self,
+        name: &str,
+        write: impl FnOnce(&mut PartWriter) -> std::io::Result<()>,
+    ) -> Result<()> {
+        let temp = self.temp_path(name);
+        let go = || {
+            let mut writer = PartWriter::new(self.run.storage.create(&temp)?);
+            write(&mut writer)?;
+            writer.finish()
+        };
+        let (bytes, hash) = go().map_err(|e| Error::io("a part cannot be written", &temp, e))?;
+        self.record(vec![(name.to_owned(), temp, bytes, hash)])
+    }
+
+    /// Starts a part of `bytes` bytes (header and payload) that is written in any order.
+    ///
+    /// # Errors
+    /// The file cannot be created.
+    pub fn scattered(&self, name: &str, bytes: u64) -> Result<ScatteredPart> {
+        let temp = self.temp_path(name);
+        let file = self
+            .run
+            .storage
+            .create(&temp)
+            .map_err(|e| Error::io("a part cannot be created", &temp, e))?;
+        Ok(ScatteredPart { name: name.to_owned(), temp, file, bytes })
+    }
+
+    /// Seals scattered parts, makes them durable and records them all at once.
+    ///
+    /// # Errors
+    /// A part lacks bytes, or the disk fails.
+    pub fn publish(&self, parts: Vec<ScatteredPart>) -> Result<()> {
+        let mut done = Vec::new();
+        for part in parts {
+            let (bytes, hash) = sealed::seal_scattered(&part.temp, part.file.as_ref(), part.bytes)?;
+            done.push((part.name, part.temp, bytes, hash));
+        }
+        self.record(done)
+    }
+
+    /// Declares the stage done, with what later stages want to know; parts that `keep` refuses are
+    /// deleted.
+    ///
+    /// # Errors
+    /// The manifest cannot be written.
+    pub fn finish(self, facts: Value, keep: impl Fn(&str) -> bool) -> Result<()> {
+        let mut manifest = self.run.manifest();
+        let record = manifest.stages.entry(self.stage).or_default();
+        record.complete = true;
+        record.facts = facts;
+        self.account(record);
+        let unwanted: Vec<_> = record.parts.keys().filter(|name| !keep(name)).cloned().collect();
+        record.parts.retain(|name, _| keep(name));
+        let bytes: u64 = record.parts.values().map(|part| part.bytes).sum();
+        self.run.progress.event(json!({
+            "event": "done", "stage": self.stage.name(), "seconds": record.seconds,
+            "peak_bytes": record.peak_bytes, "bytes": bytes, "facts": record.facts,
+        }));
+        self.run.write_manifest(&manifest)?;
+        let folder = stage_folder(&self.run.folder, &manifest, self.stage);
+        for name in unwanted {
+            self.run.remove_if_there(&folder.join(name))?;
+        }
+        Ok(())
+    }
+
+    /// Temporary files lie on the disk that the part will lie on: a rename must not copy.
+    fn temp_path(&self, name: &str) -> PathBuf {
+        let manifest = self.run.manifest();
+        match &manifest.work {
+            Some(work) if self.stage != Stage::Batches => work.join("tmp").join(name),
+            _ => self.run.folder.join("tmp").join(name),
+        }
+    }
+
+    fn record(&self, parts: Vec<(String, PathBuf, u64, u64)>) -> Result<()> {
+        // The lock is held throughout: the manifest on disk must never lack a part that it had.
+        let mut manifest = self.run.manifest();
+        let folder = stage_folder(&self.run.folder, &manifest, self.stage);
+        let storage = &self.run.storage;
+        for (name, temp, ..) in &parts {
+            let path = folder.join(name);
+            storage.rename(temp, &path).map_err(|e| Error::io("a part cannot be renamed", &path, e))?;
+        }
+        storage.sync_folder(&folder).map_err(|e| Error::io("a folder cannot be synced", &folder, e))?;
+        let record = manifest.stages.entry(self.stage).or_default();
+        for (name, _, bytes, hash) in parts {
+            record.parts.insert(name, PartRecord { bytes, xxh3: format!("{hash:016x}") });
+        }
+        self.account(record);
+        self.run.write_manifest(&manifest)
+    }
+
+    fn account(&self, record: &mut StageRecord) {
+        let mut clock = self.clock.lock().expect("no thread panics while it holds the clock");
+        record.seconds += clock.elapsed().as_secs_f64();
+        *clock = Instant::now();
+        record.peak_bytes = record.peak_bytes.max(self.run.memory.take_peak());
+    }
+}
+
+/// A run folder opened for reading only.
+#[derive(Debug)]
+pub struct FinishedRun {
+    folder: PathBuf,
+    manifest: Manifest,
+}
+
+impl FinishedRun {
+    /// Reads a run folder's manifest; nothing is locked or changed.
+    ///
+    /// # Errors
+    /// There is no manifest, or it is damaged.
+    pub fn open(folder: &Path) -> Result<FinishedRun> {
+        let path = folder.join(MANIFEST);
+        let manifest = Manifest::read(&path)?.ok_or_else(|| {
+            Error::input("not a run folder")
+                .path(folder)
+                .expected("a folder made by `batchmine mine`")
+                .found("no manifest.json")
+                .remedy("check the path")
+        })?;
+        Ok(FinishedRun { folder: folder.to_owned(), manifest })
+    }
+
+    /// The manifest.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// The run folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// A stage's record.
+    ///
+    /// # Errors
+    /// The stage is not finished.
+    pub fn stage(&self, stage: Stage) -> Result<&StageRecord> {
+        self.manifest.stages.get(&stage).filter(|record| record.complete).ok_or_else(|| {
+            Error::input("the run is not finished")
+                .path(&self.folder)
+                .expected(format!("the {} stage complete", stage.name()))
+                .found("a run that was interrupted or is under way")
+                .remedy("run the `mine` command again to finish it")
+        })
+    }
+
+    /// Whether the job was marked as done.
+    pub fn succeeded(&self) -> bool {
+        self.folder.join(SUCCESS).exists()
+    }
+
+    /// The folder of a stage's parts.
+    pub fn stage_folder(&self, stage: Stage) -> PathBuf {
+        stage_folder(&self.folder, &self.manifest, stage)
+    }
+}
+
+fn stage_folder(folder: &Path, manifest: &Manifest, stage: Stage) -> PathBuf {
+    match &manifest.work {
+        Some(work) if stage != Stage::Batches => work.join(stage.name()),
+        _ => folder.join(stage.name()),
+    }
+}
+
+/// A folder inside `work` that no other run shares.
+fn own_work_folder(work: &Path, run: &Path, storage: &dyn Storage) -> Result<PathBuf> {
+    let own = work.join(format!("batchmine-{:016x}", xxh3_64(run.as_os_str().as_encoded_bytes())));
+    let failed = |e| Error::io("the work folder cannot be created", &own, e);
+    storage.create_folder(&own.join("tmp")).map_err(failed)?;
+    own.canonicalize().map_err(failed)
+}
+
+fn display_work(work: &Option<PathBuf>) -> String {
+    work.as_ref().map_or("none".into(), |path| path.display().to_string())
+}
+
+fn list(folder: &Path) -> Result<Vec<PathBuf>> {
+    let failed = |e| Error::io("a folder cannot be listed", folder, e);
+    let entries = match std::fs::read_dir(folder) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(failed)?,
+    };
+    let mut paths = Vec::new();
+    for entry in entries {
+        paths.push(entry.map_err(failed)?.path());
+    }
+    paths.sort();
+    Ok(paths)
+}

@@ -1,0 +1,162 @@
+//! How a job tells where it stands: bars on a terminal, plain lines otherwise, JSON events on request.
+//!
+//! Everything a person reads goes to stderr; the JSON events, one object a line, go to stdout.
+
+use std::io::{IsTerminal, Write};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use indicatif::{HumanCount, HumanDuration, MultiProgress, ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+
+const PLAIN_EVERY: Duration = Duration::from_secs(5);
+const JSON_EVERY: Duration = Duration::from_secs(1);
+
+/// How progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Style {
+    /// Bars on a terminal, else plain lines.
+    Auto,
+    /// A line every few seconds.
+    Plain,
+    /// Nothing.
+    None,
+}
+
+/// The job's voice.
+#[derive(Debug, Clone)]
+pub struct Progress {
+    bars: Option<MultiProgress>,
+    plain: bool,
+    json: bool,
+}
+
+impl Progress {
+    /// Chooses the voice once.
+    pub fn new(style: Style, json: bool) -> Progress {
+        let terminal = std::io::stderr().is_terminal();
+        Progress {
+            bars: (style == Style::Auto && terminal).then(MultiProgress::new),
+            plain: style == Style::Plain || (style == Style::Auto && !terminal),
+            json,
+        }
+    }
+
+    /// Says nothing at all.
+    pub fn silent() -> Progress {
+        Progress { bars: None, plain: false, json: false }
+    }
+
+    /// Starts a meter that counts to `total` of `unit`.
+    pub fn meter(&self, stage: &'static str, total: u64, unit: &'static str) -> Meter {
+        let bar = self.bars.as_ref().map(|bars| {
+            let template = "{prefix:>10} {bar:32} {percent:>3}%  {human_pos} of {human_len} {msg}  {per_sec}  {eta} left";
+            let style = ProgressStyle::with_template(template).expect("the template is a constant");
+            let bar = bars.add(ProgressBar::new(total).with_style(style).with_prefix(stage).with_message(unit));
+            bar.enable_steady_tick(Duration::from_millis(200));
+            bar
+        });
+        self.event(json!({"event": "start", "stage": stage, "total": total, "unit": unit}));
+        let now = Instant::now();
+        Meter {
+            progress: self.clone(),
+            bar,
+            stage,
+            unit,
+            total,
+            done: AtomicU64::new(0),
+            before: AtomicU64::new(0),
+            started: now,
+            said: Mutex::new(now),
+        }
+    }
+
+    /// Prints one JSON event on stdout, where events were asked for.
+    pub fn event(&self, event: Value) {
+        if self.json {
+            // A reader that went away must not end the job.
+            let _ = writeln!(std::io::stdout().lock(), "{event}");
+        }
+    }
+
+    /// Runs `print` while no bar is on the screen.
+    pub fn suspend<T>(&self, print: impl FnOnce() -> T) -> T {
+        match &self.bars {
+            Some(bars) => bars.suspend(print),
+            None => print(),
+        }
+    }
+}
+
+/// Counts one stage's work. Shared between threads; dropped when the stage ends.
+#[derive(Debug)]
+pub struct Meter {
+    progress: Progress,
+    bar: Option<ProgressBar>,
+    stage: &'static str,
+    unit: &'static str,
+    total: u64,
+    done: AtomicU64,
+    before: AtomicU64,
+    started: Instant,
+    said: Mutex<Instant>,
+}
+
+impl Meter {
+    /// Counts work that an earlier session did: shown as done, left out of the rate.
+    pub fn skip(&self, n: u64) {
+        self.before.fetch_add(n, Ordering::Relaxed);
+        self.done.fetch_add(n, Ordering::Relaxed);
+        if let Some(bar) = &self.bar {
+            bar.inc(n);
+            bar.reset_eta();
+        }
+    }
+
+    /// Counts work just done.
+    pub fn add(&self, n: u64) {
+        let done = self.done.fetch_add(n, Ordering::Relaxed) + n;
+        if let Some(bar) = &self.bar {
+            bar.inc(n);
+        }
+        let every = if self.progress.json { JSON_EVERY } else { PLAIN_EVERY };
+        if !self.progress.plain && !self.progress.json {
+            return;
+        }
+        // A thread that finds another one speaking has nothing to add.
+        let Ok(mut said) = self.said.try_lock() else { return };
+        if said.elapsed() < every {
+            return;
+        }
+        *said = Instant::now();
+        let seconds = self.started.elapsed().as_secs_f64();
+        let rate = (done - self.before.load(Ordering::Relaxed)) as f64 / seconds;
+        let left = self.total.saturating_sub(done) as f64 / rate.max(1e-9);
+        if self.progress.plain {
+            eprintln!(
+                "{:>10} {:>3}%  {} of {} {}  {}/s  {} left",
+                self.stage,
+                100 * done / self.total.max(1),
+                HumanCount(done),
+                HumanCount(self.total),
+                self.unit,
+                HumanCount(rate as u64),
+                HumanDuration(Duration::from_secs_f64(left.min(1e9))),
+            );
+        }
+        self.progress.event(json!({
+            "event": "progress", "stage": self.stage, "done": done, "total": self.total,
+            "unit": self.unit, "per_second": rate, "seconds_left": left,
+        }));
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        if let (Some(bar), Some(bars)) = (&self.bar, &self.progress.bars) {
+            bar.finish_and_clear();
+            bars.remove(bar);
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! The seam through which every byte of a run folder is written.
+//!
+//! [`Disk`] is the file system. The tests stand a failing one in its place, which errors, tears a
+//! write or loses what was not synced after the n-th call, and then check that no work is lost.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+/// Where a run's files are written. Reads do not pass here: they map files that are complete.
+pub trait Storage: Send + Sync + std::fmt::Debug {
+    /// Creates a folder and its parents; an existing one is left as it is.
+    fn create_folder(&self, path: &Path) -> io::Result<()>;
+    /// Creates an empty file, replacing one that is there.
+    fn create(&self, path: &Path) -> io::Result<Box<dyn StorageFile>>;
+    /// Moves a file, replacing the target atomically.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Deletes a file.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Makes a folder's entries durable.
+    fn sync_folder(&self, path: &Path) -> io::Result<()>;
+}
+
+/// A file being written.
+pub trait StorageFile: Write + Send + Sync {
+    /// Writes all of `bytes` at `offset`, wherever the cursor is.
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// Sets the file's length; new bytes read as zeros.
+    fn set_len(&self, bytes: u64) -> io::Result<()>;
+    /// Makes the file's content durable.
+    fn sync(&self) -> io::Result<()>;
+}
+
+/// The file system.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Disk;
+
+impl Storage for Disk {
+    fn create_folder(&self, path: &Path) -> io::Result<()> {
+        fs::create_dir_all(path)
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Box<dyn StorageFile>> {
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
+        Ok(Box::new(file))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn sync_folder(&self, path: &Path) -> io::Result<()> {
+        File::open(path)?.sync_all()
+    }
+}
+
+impl StorageFile for File {
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        FileExt::write_all_at(self, bytes, offset)
+    }
+
+    fn set_len(&self, bytes: u64) -> io::Result<()> {
+        File::set_len(self, bytes)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.sync_data()
+    }
+}

@@ -1,0 +1,551 @@
+//! Input shards: finding them, mapping them, and agreeing on their columns.
+//!
+//! A shard is a Parquet file or a `.npy` matrix. Only footers and headers are read here; the values
+//! are decoded by [`super::decode`].
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Schema};
+use bytes::Bytes;
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
+use parquet::file::metadata::PageIndexPolicy;
+use serde::Serialize;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::store::{DIM_MAX, Precision, ROWS_MAX, Shape};
+use crate::config::{BinaryType, Columns, EmbeddingColumns};
+use crate::error::{Error, Result};
+use crate::run::mapped::Mapped;
+
+const QUERY_NAMES: &[&str] =
+    &["query_embedding", "query_embeddings", "anchor_embedding", "query_vector", "query_emb", "q_embedding"];
+const POSITIVE_NAMES: &[&str] = &[
+    "positive_embedding",
+    "positive_embeddings",
+    "document_embedding",
+    "passage_embedding",
+    "positive_vector",
+    "positive_emb",
+    "p_embedding",
+];
+const SHARED_NAMES: &[&str] = &["embedding", "embeddings", "vector"];
+
+/// One input file, mapped.
+#[derive(Debug, Clone)]
+pub struct Shard {
+    /// Path as it was found.
+    pub path: PathBuf,
+    /// Ordinal of its first row in the whole input.
+    pub first_row: u64,
+    /// Rows.
+    pub rows: u64,
+    /// What kind of file it is.
+    pub source: Source,
+    /// Size, time and footer hash.
+    pub identity: Identity,
+}
+
+/// What tells that a file is the one that an earlier session read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Identity {
+    /// Absolute path.
+    pub path: String,
+    /// Length.
+    pub bytes: u64,
+    /// Modification time, nanoseconds since 1970.
+    pub modified_ns: u64,
+    /// xxh3-64 of the footer (Parquet) or the header (npy), in hex.
+    pub footer: String,
+}
+
+/// The kinds of input files.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// A Parquet file; `bytes` is the map.
+    Parquet {
+        /// The mapped file.
+        bytes: Bytes,
+        /// Its footer.
+        metadata: ArrowReaderMetadata,
+    },
+    /// A `.npy` array of [rows, dim] or [rows, 2, dim].
+    Npy(NpyArray),
+}
+
+/// A mapped `.npy` array of little-endian f16 or f32 in C order.
+#[derive(Debug, Clone)]
+pub struct NpyArray {
+    /// The mapped file of the queries, or of both sides.
+    pub queries: Mapped,
+    /// The mapped file of the positives, where they lie in a file of their own.
+    pub positives: Option<Mapped>,
+    /// Where the values begin, in each.
+    pub data_start: [usize; 2],
+    /// Number type, of each.
+    pub precision: [Precision; 2],
+    /// Rows hold a query and a positive, one after the other.
+    pub paired: bool,
+    /// Dimensions of one vector.
+    pub dim: usize,
+}
+
+/// All shards, and what their columns are.
+#[derive(Debug, Clone)]
+pub struct Shards {
+    /// In input order.
+    pub list: Vec<Shard>,
+    /// Rows and dimensions of the whole input.
+    pub shape: Shape,
+    /// Columns by role.
+    pub roles: Roles,
+    /// Number type of each side's store.
+    pub precision: [Precision; 2],
+}
+
+/// Column names by role; `None` as query and positive in `.npy` input, which has no columns.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Roles {
+    /// Query embeddings.
+    pub query: Option<String>,
+    /// Positive embeddings.
+    pub positive: Option<String>,
+    /// One side serves as both.
+    pub shared: bool,
+    /// Ids; `None`: row numbers.
+    pub id: Option<String>,
+    /// Tasks.
+    pub task: Option<String>,
+    /// Keys.
+    pub keys: Vec<String>,
+}
+
+impl Shards {
+    /// Finds, maps and reconciles the input files. Reads footers only.
+    ///
+    /// # Errors
+    /// A path or column that is not there, a file that is no Parquet or npy, types or dimensions that
+    /// do not fit.
+    pub fn open(inputs: &[String], columns: &Columns) -> Result<Shards> {
+        let paths = find(inputs)?;
+        let npy = paths.iter().filter(|path| is_npy(path)).count();
+        if npy > 0 && npy < paths.len() {
+            return Err(Error::input("Parquet and .npy files are mixed")
+                .expected("files of one kind")
+                .found(format!("{npy} .npy files among {} files", paths.len()))
+                .remedy("mine them apart, or convert one kind"));
+        }
+        let mut list = if npy > 0 { open_npy(&paths)? } else { open_parquet(&paths)? };
+        let mut rows = 0;
+        for shard in &mut list {
+            shard.first_row = rows;
+            rows += shard.rows;
+        }
+        if rows == 0 || rows > ROWS_MAX {
+            return Err(Error::input("the number of rows is out of range")
+                .path(&paths[0])
+                .expected(format!("from 1 to {ROWS_MAX} rows"))
+                .found(format!("{rows} rows in {} files", paths.len()))
+                .remedy("check that these are the files you mean"));
+        }
+        let roles = resolve(&list[0], columns)?;
+        let (dim, precision) = dimensions(&list, &roles, columns.dtype)?;
+        Ok(Shards { list, shape: Shape { rows, dim }, roles, precision })
+    }
+
+    /// Bytes of all input files.
+    pub fn input_bytes(&self) -> u64 {
+        self.list.iter().map(|shard| shard.identity.bytes).sum()
+    }
+}
+
+fn is_npy(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "npy")
+}
+
+/// Files, folders' files and globs' matches, each input's sorted by name.
+fn find(inputs: &[String]) -> Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    for input in inputs {
+        let path = Path::new(input);
+        if path.is_dir() {
+            let mut inside = Vec::new();
+            let failed = |e| Error::io("the folder cannot be listed", path, e);
+            for entry in std::fs::read_dir(path).map_err(failed)? {
+                let entry = entry.map_err(failed)?.path();
+                let name = entry.file_name().unwrap_or_default().to_string_lossy();
+                let wanted = entry.extension().is_some_and(|e| e == "parquet" || e == "pq" || e == "npy");
+                if wanted && !name.starts_with(['.', '_']) {
+                    inside.push(entry);
+                }
+            }
+            if inside.is_empty() {
+                return Err(Error::input("the folder holds no embedding shards")
+                    .path(path)
+                    .expected("files that end in .parquet, .pq or .npy")
+                    .found("none")
+                    .remedy("name the folder that holds the shards themselves, or a glob such as 'data/**/*.parquet'"));
+            }
+            inside.sort();
+            paths.extend(inside);
+        } else if path.exists() {
+            paths.push(path.to_owned());
+        } else if input.contains(['*', '?', '[']) {
+            let bad = |found: String| {
+                Error::input("the glob matches no file")
+                    .path(path)
+                    .expected("a pattern such as 'data/*.parquet'")
+                    .found(found)
+                    .remedy("check the pattern; quote it so that the shell leaves it alone")
+            };
+            let matches: Vec<PathBuf> = glob::glob(input)
+                .map_err(|e| bad(e.to_string()))?
+                .filter_map(|found| found.ok())
+                .filter(|found| found.is_file())
+                .collect();
+            if matches.is_empty() {
+                return Err(bad("no match".into()));
+            }
+            paths.extend(matches);
+        } else {
+            return Err(Error::input("no such file or folder")
+                .path(path)
+                .expected("a Parquet file, a .npy file, a folder of them, or a glob")
+                .found("nothing at this path")
+                .remedy("check the spelling and the current folder"));
+        }
+    }
+    let mut seen = std::collections::HashSet::new();
+    for path in &paths {
+        let real = path.canonicalize().map_err(|e| Error::io("a file cannot be opened", path, e))?;
+        if !seen.insert(real) {
+            return Err(Error::input("a file is named twice")
+                .path(path)
+                .expected("each file once")
+                .found("the same file through two of the given paths")
+                .remedy("drop one of them"));
+        }
+    }
+    Ok(paths)
+}
+
+fn identity(path: &Path, footer: &[u8]) -> Result<Identity> {
+    let failed = |e| Error::io("a file cannot be examined", path, e);
+    let meta = path.metadata().map_err(failed)?;
+    let modified = meta.modified().map_err(failed)?;
+    let since = modified.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let real = path.canonicalize().map_err(failed)?;
+    Ok(Identity {
+        path: real.display().to_string(),
+        bytes: meta.len(),
+        modified_ns: since.as_nanos() as u64,
+        footer: format!("{:016x}", xxh3_64(footer)),
+    })
+}
+
+fn open_parquet(paths: &[PathBuf]) -> Result<Vec<Shard>> {
+    let mut list: Vec<Shard> = Vec::with_capacity(paths.len());
+    for path in paths {
+        let wrong = |found: String| {
+            Error::input("not a readable Parquet file")
+                .path(path)
+                .expected("a complete Parquet file")
+                .found(found)
+                .remedy("write or download the file again")
+        };
+        let meta = File::open(path).and_then(|file| file.metadata());
+        let bytes = meta.map_err(|e| Error::io("a file cannot be opened", path, e))?.len();
+        if bytes < 12 {
+            return Err(wrong(format!("{bytes} bytes")));
+        }
+        let mapped = Mapped::open(path)?;
+        let bytes = Bytes::from_owner(mapped);
+        let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Skip);
+        let metadata = ArrowReaderMetadata::load(&bytes, options).map_err(|e| wrong(e.to_string()))?;
+        let rows = u64::try_from(metadata.metadata().file_metadata().num_rows()).unwrap_or(0);
+        let footer_bytes = crate::run::sealed::u32_at(&bytes, bytes.len() - 8) as usize;
+        let footer_start = bytes.len().saturating_sub(8 + footer_bytes);
+        let identity = identity(path, &bytes[footer_start..])?;
+        list.push(Shard {
+            path: path.clone(),
+            first_row: 0,
+            rows,
+            source: Source::Parquet { bytes, metadata },
+            identity,
+        });
+    }
+    Ok(list)
+}
+
+/// `.npy` files: `NAME.npy` alone serves both sides or holds pairs; a file whose name has the word
+/// `query` or `queries` is joined with its sibling that has `positive` or `positives` instead.
+fn open_npy(paths: &[PathBuf]) -> Result<Vec<Shard>> {
+    let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let sibling = |path: &Path| {
+        let name = name(path);
+        let other = if name.contains("queries") {
+            name.replace("queries", "positives")
+        } else {
+            name.replace("query", "positive")
+        };
+        (other != name).then(|| path.with_file_name(other))
+    };
+    let partners: Vec<PathBuf> =
+        paths.iter().filter_map(|path| sibling(path)).filter(|other| paths.contains(other)).collect();
+    let mut list = Vec::new();
+    for path in paths.iter().filter(|path| !partners.contains(path)) {
+        let (mapped, matrix) = npy_header(path)?;
+        let partner = sibling(path).filter(|other| partners.contains(other));
+        let mut array = NpyArray {
+            queries: mapped.clone(),
+            positives: None,
+            data_start: [matrix.data_start; 2],
+            precision: [matrix.precision; 2],
+            paired: matrix.paired,
+            dim: matrix.dim,
+        };
+        let header = mapped.bytes()[..matrix.data_start].to_vec();
+        if let Some(other) = partner {
+            let (positives, second) = npy_header(&other)?;
+            if (second.rows, second.dim, second.paired || matrix.paired) != (matrix.rows, matrix.dim, false) {
+                return Err(Error::input("query and positive arrays differ in shape")
+                    .path(&other)
+                    .expected(format!("[{}, {}] as in {}", matrix.rows, matrix.dim, path.display()))
+                    .found(format!("[{}, {}]", second.rows, second.dim))
+                    .remedy("save both sides with one row for each pair"));
+            }
+            array.positives = Some(positives);
+            array.data_start[1] = second.data_start;
+            array.precision[1] = second.precision;
+        }
+        list.push(Shard {
+            path: path.clone(),
+            first_row: 0,
+            rows: matrix.rows,
+            identity: identity(path, &header)?,
+            source: Source::Npy(array),
+        });
+    }
+    Ok(list)
+}
+
+struct NpyHeader {
+    rows: u64,
+    dim: usize,
+    paired: bool,
+    precision: Precision,
+    data_start: usize,
+}
+
+fn npy_header(path: &Path) -> Result<(Mapped, NpyHeader)> {
+    let wrong = |found: String| {
+        Error::input("not a usable .npy file")
+            .path(path)
+            .expected("a little-endian float16 or float32 array in C order, [rows, dim] or [rows, 2, dim]")
+            .found(found)
+            .remedy("save it with numpy.save(path, np.ascontiguousarray(x, dtype=np.float32))")
+    };
+    let mapped = Mapped::open(path)?;
+    let mut cursor = std::io::Cursor::new(mapped.bytes());
+    let header = npyz::NpyHeader::from_reader(&mut cursor).map_err(|e| wrong(e.to_string()))?;
+    let precision = match header.dtype() {
+        npyz::DType::Plain(ty) if ty.to_string() == "<f2" => Precision::F16,
+        npyz::DType::Plain(ty) if ty.to_string() == "<f4" => Precision::F32,
+        other => return Err(wrong(format!("dtype {}", other.descr()))),
+    };
+    let shape = header.shape().to_vec();
+    let (rows, paired, dim) = match shape[..] {
+        [rows, dim] => (rows, false, dim),
+        [rows, 2, dim] => (rows, true, dim),
+        _ => return Err(wrong(format!("shape {shape:?}"))),
+    };
+    if header.order() != npyz::Order::C && rows > 1 && dim > 1 {
+        return Err(wrong("Fortran order".into()));
+    }
+    let data_start = cursor.position() as usize;
+    let sides = if paired { 2 } else { 1 };
+    let wanted = rows.checked_mul(dim * sides * precision.bytes() as u64);
+    let found = (mapped.bytes().len() - data_start) as u64;
+    if wanted != Some(found) {
+        return Err(wrong(format!("shape {shape:?} with {found} bytes of values: the file is cut short or damaged")));
+    }
+    Ok((mapped, NpyHeader { rows, dim: dim as usize, paired, precision, data_start }))
+}
+
+fn resolve(first: &Shard, columns: &Columns) -> Result<Roles> {
+    let Source::Parquet { metadata, .. } = &first.source else {
+        let Source::Npy(array) = &first.source else { unreachable!("a shard is Parquet or npy") };
+        let named = columns.task.iter().chain(&columns.id).chain(&columns.keys).next();
+        if let Some(name) = named {
+            return Err(Error::input(".npy files have no columns")
+                .path(&first.path)
+                .expected("no --id-column, --task-column or --key-column")
+                .found(name.clone())
+                .remedy("write the embeddings with their columns to Parquet"));
+        }
+        let shared = !array.paired && array.positives.is_none();
+        return Ok(Roles { query: None, positive: None, shared, id: None, task: None, keys: Vec::new() });
+    };
+    let schema = metadata.schema();
+    let present = |name: &String| match schema.field_with_name(name) {
+        Ok(_) => Ok(name.clone()),
+        Err(_) => Err(no_such_column(first, schema, name)),
+    };
+    let found = |names: &[&str]| {
+        names.iter().find(|name| schema.field_with_name(name).is_ok()).map(|name| (*name).to_owned())
+    };
+    let (query, positive) = match &columns.embeddings {
+        EmbeddingColumns::Shared(name) => (present(name)?, None),
+        EmbeddingColumns::Pair { query, positive } => {
+            let query_found = query.as_ref().map(present).transpose()?.or_else(|| found(QUERY_NAMES));
+            let positive_found = positive.as_ref().map(present).transpose()?.or_else(|| found(POSITIVE_NAMES));
+            match (query_found, positive_found, found(SHARED_NAMES)) {
+                (Some(query), Some(positive), _) => (query, Some(positive)),
+                (None, None, Some(shared)) => (shared, None),
+                (query_found, ..) => {
+                    let missing = if query_found.is_none() { "query" } else { "positive" };
+                    return Err(Error::input(format!("no {missing} embedding column was found"))
+                        .path(&first.path)
+                        .expected(format!(
+                            "one of: {}",
+                            if missing == "query" { QUERY_NAMES } else { POSITIVE_NAMES }.join(", ")
+                        ))
+                        .found(format!("columns {}", names_of(schema)))
+                        .remedy(format!(
+                            "name it with --{missing}-column, or give one column for both sides with --embedding-column"
+                        )));
+                }
+            }
+        }
+    };
+    let shared = positive.is_none() || positive.as_ref() == Some(&query);
+    let id = match &columns.id {
+        Some(name) => Some(present(name)?),
+        None => schema.field_with_name("id").ok().map(|field| field.name().clone()),
+    };
+    let task = columns.task.as_ref().map(present).transpose()?;
+    let keys = columns.keys.iter().map(present).collect::<Result<Vec<_>>>()?;
+    Ok(Roles { positive: positive.or_else(|| Some(query.clone())), query: Some(query), shared, id, task, keys })
+}
+
+fn names_of(schema: &Schema) -> String {
+    schema.fields().iter().map(|field| field.name().as_str()).collect::<Vec<_>>().join(", ")
+}
+
+fn no_such_column(shard: &Shard, schema: &Schema, name: &str) -> Error {
+    Error::input("no such column")
+        .path(&shard.path)
+        .column(name)
+        .expected(format!("one of: {}", names_of(schema)))
+        .found("no column of this name")
+        .remedy("check the spelling; names are case-sensitive")
+}
+
+/// Dimensions and store precision of both sides, from types where they tell, else from the first row.
+fn dimensions(
+    list: &[Shard],
+    roles: &Roles,
+    dtype: Option<BinaryType>,
+) -> Result<(usize, [Precision; 2])> {
+    let mut agreed: Option<(usize, String)> = None;
+    let mut precision = [Precision::F16; 2];
+    for shard in list {
+        for (side, name) in [&roles.query, &roles.positive].into_iter().enumerate() {
+            let place = |error: Error| {
+                let error = error.path(&shard.path);
+                if let Some(name) = name { error.column(name.clone()) } else { error }
+            };
+            let (dim, wide) = match &shard.source {
+                Source::Npy(array) => (Some(array.dim), array.precision[side] == Precision::F32),
+                Source::Parquet { metadata, .. } => {
+                    let name = name.as_deref().unwrap_or_default();
+                    for column in roles.task.iter().chain(&roles.id).chain(&roles.keys).map(String::as_str).chain([name]) {
+                        metadata.schema().field_with_name(column).map_err(|_| no_such_column(shard, metadata.schema(), column))?;
+                    }
+                    let field = metadata.schema().field_with_name(name).map_err(|_| no_such_column(shard, metadata.schema(), name))?;
+                    let (dim, wide) = embedding_type(field.data_type(), dtype).map_err(place)?;
+                    match dim {
+                        None if shard.rows > 0 => (Some(super::decode::first_length(shard, name)?), wide),
+                        dim => (dim, wide),
+                    }
+                }
+            };
+            if wide {
+                precision[side] = Precision::F32;
+            }
+            let Some(dim) = dim else { continue };
+            if dim == 0 || dim > DIM_MAX {
+                return Err(place(Error::input("the number of dimensions is out of range")
+                    .expected(format!("from 1 to {DIM_MAX}"))
+                    .found(dim.to_string())
+                    .remedy("check that this is the embedding column")));
+            }
+            match &agreed {
+                Some((first, whose)) if *first != dim => {
+                    return Err(place(Error::input("embeddings differ in their number of dimensions")
+                        .expected(format!("{first} dimensions, as in {whose}"))
+                        .found(format!("{dim} dimensions"))
+                        .remedy("embed all rows and both sides with one model")));
+                }
+                Some(_) => {}
+                None => agreed = Some((dim, shard.path.display().to_string())),
+            }
+        }
+    }
+    let (dim, _) = agreed.ok_or_else(|| Error::input("the input has no rows"))?;
+    Ok((dim, precision))
+}
+
+/// Length of the vectors where the type fixes it, and whether they need f32.
+fn embedding_type(data_type: &DataType, dtype: Option<BinaryType>) -> Result<(Option<usize>, bool)> {
+    let wide = |item: &DataType| match item {
+        DataType::Float16 => Some(false),
+        DataType::Float32 | DataType::Float64 => Some(true),
+        _ => None,
+    };
+    let wrong = || {
+        Error::input("the embedding column has a type that holds no embeddings")
+            .expected("list, large_list or fixed_size_list of float16, float32 or float64, or fixed_size_binary with --dtype")
+            .found(data_type.to_string())
+            .remedy("name the right column, or cast it before mining")
+    };
+    match data_type {
+        DataType::List(item) | DataType::LargeList(item) => {
+            wide(item.data_type()).map(|wide| (None, wide)).ok_or_else(wrong)
+        }
+        DataType::FixedSizeList(item, length) => {
+            let length = usize::try_from(*length).unwrap_or(0);
+            wide(item.data_type()).map(|wide| (Some(length), wide)).ok_or_else(wrong)
+        }
+        DataType::FixedSizeBinary(width) => {
+            let Some(dtype) = dtype else {
+                return Err(wrong().remedy("say what the bytes are: --dtype f16, f32 or f64"));
+            };
+            let (bytes, wide) = binary_width(dtype);
+            let width = usize::try_from(*width).unwrap_or(0);
+            if !width.is_multiple_of(bytes) {
+                return Err(wrong().found(format!("{width} bytes, no multiple of --dtype's {bytes}")));
+            }
+            Ok((Some(width / bytes), wide))
+        }
+        _ => Err(wrong()),
+    }
+}
+
+/// Bytes of a value in a binary column, and whether it needs f32.
+pub(super) fn binary_width(dtype: BinaryType) -> (usize, bool) {
+    match dtype {
+        BinaryType::F16 => (2, false),
+        BinaryType::F32 => (4, true),
+        BinaryType::F64 => (8, true),
+    }
+}
+
+/// A shard's Arrow schema; `None` for `.npy`.
+pub fn schema(shard: &Shard) -> Option<&Arc<Schema>> {
+    match &shard.source {
+        Source::Parquet { metadata, .. } => Some(metadata.schema()),
+        Source::Npy(_) => None,
+    }
+}

@@ -1,0 +1,432 @@
+//! The proof that a finished run keeps its promises: everything is read again.
+//!
+//! Checks: every part's length and checksum; the files against each other; cluster sizes and keys; the
+//! batch table's coverage, sizes, tasks, keys and order; the graph against the lists, for a sample of
+//! rows; a sample of lists against brute force. Memory: 12 bytes a row and one batch.
+
+use std::collections::HashSet;
+use std::fs::File;
+
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::{Float32Type, Int32Type, Int64Type};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use rand::RngExt;
+use rayon::prelude::*;
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::batches::pack::random;
+use crate::clusters::labels::members;
+use crate::clusters::{self, Clusters, NO_CLUSTER};
+use crate::config::RankWindow;
+use crate::edges::merge::{join, own_arcs};
+use crate::edges::{self, Adjacency, Arc, EdgeRows};
+use crate::error::{Error, Result};
+use crate::neighbors::topk::{Candidate, by_rank};
+use crate::neighbors::{self, Neighbors};
+use crate::run::mapped::Mapped;
+use crate::run::{FinishedRun, Stage};
+use crate::vectors::{self, RowId, Scorer, Vectors};
+
+/// Faults beyond this many are not listed one by one.
+const FAULTS_MAX: usize = 100;
+
+/// What was checked, and what was wrong.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// A line for each kind of check that passed.
+    pub checked: Vec<String>,
+    /// A line for each fault.
+    pub faults: Vec<String>,
+}
+
+impl Outcome {
+    fn fault(&mut self, text: String) {
+        if self.faults.len() < FAULTS_MAX {
+            self.faults.push(text);
+        } else if self.faults.len() == FAULTS_MAX {
+            self.faults.push("and more".into());
+        }
+    }
+
+    /// Records a check's result: its summary, or its faults.
+    fn record(&mut self, result: Result<String>, before: usize) {
+        match result {
+            Ok(line) if self.faults.len() == before => self.checked.push(line),
+            Ok(_) => {}
+            Err(error) => self.fault(error.to_string().replace('\n', "\n       ")),
+        }
+    }
+}
+
+/// Checks a finished run; `sample` lists are recomputed. O(all bytes + sample · rows · dim).
+pub fn verify(run: &FinishedRun, sample: usize) -> Outcome {
+    let mut outcome = Outcome::default();
+    let checksums = checksums(run, &mut outcome);
+    outcome.record(checksums, 0);
+    if !outcome.faults.is_empty() {
+        // Damaged files would only repeat themselves in every later check.
+        return outcome;
+    }
+    let opened = open(run);
+    match opened {
+        Ok(opened) => opened.check(&mut outcome, sample),
+        Err(error) => outcome.record(Err(error), 0),
+    }
+    outcome
+}
+
+/// Every part of every stage: there, as long as recorded, with the recorded checksum.
+fn checksums(run: &FinishedRun, outcome: &mut Outcome) -> Result<String> {
+    if !run.succeeded() {
+        outcome.fault("the run is not finished: there is no _SUCCESS".into());
+    }
+    let (mut files, mut bytes) = (0u64, 0u64);
+    for stage in Stage::ALL {
+        let folder = run.stage_folder(stage);
+        let record = run.stage(stage)?;
+        let found: Vec<Option<String>> = record
+            .parts
+            .par_iter()
+            .map(|(name, part)| {
+                let path = folder.join(name);
+                let mapped = match Mapped::open(&path) {
+                    Ok(mapped) => mapped,
+                    Err(error) => return Some(error.to_string().replace('\n', "\n       ")),
+                };
+                let mut hash = Xxh3::new();
+                mapped.bytes().chunks(1 << 20).for_each(|chunk| hash.update(chunk));
+                let hash = format!("{:016x}", hash.digest());
+                let sound = mapped.bytes().len() as u64 == part.bytes && hash == part.xxh3;
+                (!sound).then(|| format!("{}: its content is not what was written (checksum)", path.display()))
+            })
+            .collect();
+        found.into_iter().flatten().for_each(|fault| outcome.fault(fault));
+        for entry in std::fs::read_dir(&folder).map_err(|e| Error::io("a folder cannot be listed", &folder, e))? {
+            let name = entry.map_err(|e| Error::io("a folder cannot be listed", &folder, e))?.file_name();
+            if !record.parts.contains_key(&*name.to_string_lossy()) {
+                outcome.fault(format!("{}: a file that the manifest does not know", folder.join(name).display()));
+            }
+        }
+        files += record.parts.len() as u64;
+        bytes += record.parts.values().map(|part| part.bytes).sum::<u64>();
+    }
+    Ok(format!("checksums of {files} files, {bytes} bytes"))
+}
+
+struct Opened<'r> {
+    run: &'r FinishedRun,
+    vectors: Vectors,
+    neighbors: Neighbors,
+    edges: edges::EdgeFile,
+    clusters: Clusters,
+    window: RankWindow,
+    mutual: bool,
+}
+
+fn open(run: &FinishedRun) -> Result<Opened<'_>> {
+    let vectors = vectors::open(run)?;
+    let rows = vectors.row_count();
+    let settings = &run.stage(Stage::Edges)?.settings;
+    let setting = |name: &str| settings[name].as_u64().unwrap_or(0) as u32;
+    Ok(Opened {
+        run,
+        neighbors: neighbors::open(run, u64::from(rows))?,
+        edges: edges::open(run)?,
+        clusters: clusters::open(run, rows)?,
+        window: RankWindow { skip: setting("skip"), window: setting("window") },
+        mutual: settings["edges"] == "mutual",
+        vectors,
+    })
+}
+
+impl Opened<'_> {
+    fn check(&self, outcome: &mut Outcome, sample: usize) {
+        for check in [Self::check_clusters, Self::check_batches] {
+            let before = outcome.faults.len();
+            let result = check(self, outcome);
+            outcome.record(result, before);
+        }
+        let rows = self.vectors.row_count();
+        let mut random = random(0x5EED, u64::from(rows), 0);
+        let mut chosen: Vec<RowId> = (0..sample).map(|_| random.random_range(0..rows)).collect();
+        chosen.sort_unstable();
+        chosen.dedup();
+        for check in [Self::check_lists, Self::check_edges] {
+            let before = outcome.faults.len();
+            let result = check(self, &chosen, outcome);
+            outcome.record(result, before);
+        }
+    }
+
+    /// Each cluster exactly K but one smaller for each task; one task; no key twice.
+    fn check_clusters(&self, outcome: &mut Outcome) -> Result<String> {
+        let (labels, size) = (self.clusters.labels(), self.clusters.size() as usize);
+        let keys = self.vectors.rows.keys();
+        let (starts, rows) = members(labels, self.clusters.count());
+        let mut unplaced = vec![0usize; self.vectors.tasks.len()];
+        let mut smaller = vec![0usize; self.vectors.tasks.len()];
+        for row in &rows[starts[self.clusters.count() as usize] as usize..] {
+            unplaced[self.vectors.tasks.of(*row)] += 1;
+        }
+        for cluster in 0..self.clusters.count() as usize {
+            let rows = &rows[starts[cluster] as usize..starts[cluster + 1] as usize];
+            let Some(first) = rows.first() else {
+                outcome.fault(format!("cluster {cluster} is empty"));
+                continue;
+            };
+            let task = self.vectors.tasks.of(*first);
+            if rows.iter().any(|row| !self.vectors.tasks.range(task).contains(row)) {
+                outcome.fault(format!("cluster {cluster} holds rows of several tasks"));
+            }
+            if rows.len() > size {
+                outcome.fault(format!("cluster {cluster} holds {} rows, more than {size}", rows.len()));
+            }
+            smaller[task] += usize::from(rows.len() < size);
+            if let Some((a, b)) = conflict(rows, &keys) {
+                outcome.fault(format!("cluster {cluster} holds rows {a} and {b}, which share a key"));
+            }
+        }
+        for (task, count) in smaller.iter().enumerate() {
+            // Rows that keys shut out leave their clusters smaller.
+            if *count > 1 + unplaced[task] {
+                let name = self.vectors.tasks.name(task);
+                outcome.fault(format!("task {name:?}: {count} clusters are smaller than {size}"));
+            }
+        }
+        let unplaced: usize = unplaced.iter().sum();
+        Ok(format!(
+            "{} clusters of {size} (one smaller a task at most), no key twice; {unplaced} rows kept out by keys",
+            self.clusters.count()
+        ))
+    }
+
+    /// The table: order, sizes, tasks, keys, values, and each row once an epoch.
+    fn check_batches(&self, outcome: &mut Outcome) -> Result<String> {
+        let record = self.run.stage(Stage::Batches)?;
+        let setting = |name: &str| record.settings[name].as_u64().unwrap_or(0);
+        let size = self.run.stage(Stage::Clusters)?.settings["batch-size"].as_u64().unwrap_or(0) as usize;
+        let epochs = setting("epochs");
+        let remainder = record.settings["remainder"].as_str().unwrap_or("short").to_owned();
+        let mut table = Table {
+            opened: self,
+            outcome,
+            size,
+            mixed: remainder == "fill",
+            row_of_input: inverse(self.vectors.rows.input_rows()),
+            seen: vec![0; self.vectors.row_count() as usize],
+            last: None,
+            batch: Vec::new(),
+            task: None,
+            full: 0,
+            short: 0,
+        };
+        let folder = self.run.stage_folder(Stage::Batches);
+        for name in record.parts.keys() {
+            table.file(&folder.join(name))?;
+        }
+        table.end_batch();
+        let (full, short) = (table.full, table.short);
+        let seen = std::mem::take(&mut table.seen);
+        let rows: u64 = seen.iter().map(|times| u64::from(*times)).sum();
+        if let Some(row) = seen.iter().position(|times| u64::from(*times) > epochs) {
+            outcome.fault(format!("row {row} is in {} batches of {epochs} epochs", seen[row]));
+        }
+        let missing = epochs * seen.len() as u64 - rows;
+        let dropped = record.facts["dropped_rows"].as_u64().unwrap_or(0);
+        if missing != dropped || (remainder != "drop" && missing > 0) {
+            outcome.fault(format!("{missing} rows are in no batch, {dropped} are counted as dropped"));
+        }
+        let facts = ["full_batches", "short_batches"].map(|name| record.facts[name].as_u64().unwrap_or(0));
+        if remainder == "short" && facts != [full, short] {
+            outcome.fault(format!("{full} full and {short} smaller batches, where the manifest counts {facts:?}"));
+        }
+        Ok(format!(
+            "{full} batches of {size} and {short} smaller ones: sorted, one task each, no key twice, \
+             each row once in each of {epochs} epochs ({dropped} dropped)"
+        ))
+    }
+
+    /// Lists against brute force.
+    fn check_lists(&self, chosen: &[RowId], outcome: &mut Outcome) -> Result<String> {
+        let keys = self.vectors.rows.keys();
+        let ranks = self.window.ranks() as usize;
+        let wrong: Vec<String> = chosen
+            .par_iter()
+            .map_init(
+                || Scorer::new(&self.vectors),
+                |scorer, query| {
+                    let task = self.vectors.tasks.range(self.vectors.tasks.of(*query));
+                    let mut all: Vec<Candidate> = task
+                        .filter(|row| row != query && !keys.conflict(*query, *row))
+                        .map(|row| Candidate { row, score: scorer.pair(*query, row) })
+                        .collect();
+                    all.sort_unstable_by(by_rank);
+                    all.truncate(ranks);
+                    let found = self.neighbors.of(*query).iter().zip(self.neighbors.scores(*query));
+                    let found: Vec<_> = found.map(|(row, score)| Candidate { row: *row, score: *score }).collect();
+                    let rank = (0..all.len().max(found.len())).find(|rank| all.get(*rank) != found.get(*rank))?;
+                    Some(format!(
+                        "row {query}: rank {rank} is {:?}, brute force says {:?}",
+                        found.get(rank),
+                        all.get(rank)
+                    ))
+                },
+            )
+            .flatten()
+            .collect();
+        wrong.into_iter().for_each(|fault| outcome.fault(fault));
+        Ok(format!("{} neighbor lists equal brute force", chosen.len()))
+    }
+
+    /// The graph against the lists.
+    fn check_edges(&self, chosen: &[RowId], outcome: &mut Outcome) -> Result<String> {
+        let rule = if self.mutual { crate::config::EdgeRule::Mutual } else { crate::config::EdgeRule::Any };
+        let mut reversed: Vec<Vec<Arc>> = vec![Vec::new(); chosen.len()];
+        let mut own = Vec::new();
+        for row in 0..self.vectors.row_count() {
+            own_arcs(self.neighbors.of(row), self.window, &mut own);
+            for arc in &own {
+                if let Ok(index) = chosen.binary_search(&arc.row) {
+                    reversed[index].push(Arc { row, kind: arc.kind });
+                }
+            }
+        }
+        let mut block = Adjacency::default();
+        for (row, reversed) in chosen.iter().zip(reversed) {
+            own_arcs(self.neighbors.of(*row), self.window, &mut own);
+            let mut wanted = Vec::new();
+            join(&own, &reversed, rule, &mut wanted);
+            self.edges.read(self.edges.block_of(*row), &mut block)?;
+            let found = block.iter().find(|(other, _)| other == row).map(|(_, arcs)| arcs);
+            if found != Some(&wanted[..]) {
+                outcome.fault(format!("row {row}: its arcs are not those of the neighbor lists"));
+            }
+        }
+        Ok(format!("the arcs of {} rows are those of the neighbor lists", chosen.len()))
+    }
+}
+
+/// Two rows that share a key, if there are any.
+fn conflict(rows: &[RowId], keys: &vectors::Keys<'_>) -> Option<(RowId, RowId)> {
+    let mut held = HashSet::new();
+    let row = rows.iter().find(|row| keys.shared(**row).any(|key| !held.insert(key)))?;
+    let other = rows.iter().find(|other| other != &row && keys.conflict(**other, *row))?;
+    Some((*other, *row))
+}
+
+/// Row by input row.
+fn inverse(input_rows: &[u32]) -> Vec<RowId> {
+    let mut rows = vec![0; input_rows.len()];
+    input_rows.iter().enumerate().for_each(|(row, input)| rows[*input as usize] = row as RowId);
+    rows
+}
+
+/// Reads the batch table in order.
+struct Table<'a, 'r> {
+    opened: &'a Opened<'r>,
+    outcome: &'a mut Outcome,
+    size: usize,
+    mixed: bool,
+    row_of_input: Vec<RowId>,
+    seen: Vec<u32>,
+    last: Option<(i32, i64, i32)>,
+    batch: Vec<RowId>,
+    task: Option<usize>,
+    full: u64,
+    short: u64,
+}
+
+impl Table<'_, '_> {
+    fn file(&mut self, path: &std::path::Path) -> Result<()> {
+        let unreadable = |found: String| {
+            Error::runtime("a batch table cannot be read")
+                .path(path)
+                .found(found)
+                .remedy("delete it and run the same `mine` command again")
+        };
+        let file = File::open(path).map_err(|e| Error::io("a file cannot be opened", path, e))?;
+        let reader = ParquetRecordBatchReaderBuilder::try_new(file)
+            .and_then(|builder| builder.with_batch_size(8192).build())
+            .map_err(|e| unreadable(e.to_string()))?;
+        for batch in reader {
+            let batch = batch.map_err(|e| unreadable(e.to_string()))?;
+            let names: Vec<_> = batch.schema_ref().fields().iter().map(|field| field.name().clone()).collect();
+            if names != crate::batches::table::COLUMNS {
+                return Err(unreadable(format!("columns {names:?}")));
+            }
+            self.rows(&batch);
+        }
+        Ok(())
+    }
+
+    fn rows(&mut self, batch: &RecordBatch) {
+        let vectors = &self.opened.vectors;
+        let column = |index: usize| batch.column(index);
+        let epochs = column(0).as_primitive::<Int32Type>();
+        let (batches, positions) = (column(1).as_primitive::<Int64Type>(), column(2).as_primitive::<Int32Type>());
+        let (clusters, tasks) = (column(3).as_primitive::<Int64Type>(), column(4).as_string::<i32>());
+        let (inputs, scores) = (column(6).as_primitive::<Int64Type>(), column(7).as_primitive::<Float32Type>());
+        for index in 0..batch.num_rows() {
+            let place = (epochs.value(index), batches.value(index), positions.value(index));
+            if self.last.is_some_and(|last| last >= place) {
+                self.outcome.fault(format!("the table is not sorted at (epoch, batch, position) {place:?}"));
+            }
+            if self.last.is_some_and(|(_, batch, _)| batch != place.1) {
+                self.end_batch();
+            }
+            if place.2 as usize != self.batch.len() {
+                self.outcome.fault(format!("batch {}: position {} follows {}", place.1, place.2, self.batch.len()));
+            }
+            self.last = Some(place);
+            let input = inputs.value(index);
+            let known = usize::try_from(input).ok().and_then(|input| self.row_of_input.get(input));
+            let Some(row) = known.copied() else {
+                self.outcome.fault(format!("batch {}: there is no input row {input}", place.1));
+                continue;
+            };
+            let label = self.opened.clusters.labels()[row as usize];
+            let wanted = (label != NO_CLUSTER).then_some(i64::from(label));
+            let found = clusters.is_valid(index).then(|| clusters.value(index));
+            let task = vectors.tasks.of(row);
+            let name = tasks.is_valid(index).then(|| tasks.value(index));
+            let named = vectors.has_tasks().then(|| vectors.tasks.name(task));
+            let score = vectors.rows.scores()[row as usize];
+            if wanted != found || named != name || scores.value(index).to_bits() != score.to_bits() || !self.same_id(batch, index, input) {
+                self.outcome.fault(format!("batch {}: the values of input row {input} are not its own", place.1));
+            }
+            if !self.mixed && *self.task.get_or_insert(task) != task {
+                self.outcome.fault(format!("batch {} holds rows of several tasks", place.1));
+            }
+            self.batch.push(row);
+            self.seen[row as usize] += 1;
+        }
+    }
+
+    fn same_id(&self, batch: &RecordBatch, index: usize, input: i64) -> bool {
+        let (ids, column) = (&self.opened.vectors.ids, batch.column(5));
+        match ids.text(input as u32) {
+            Some(text) => column.as_string_opt::<i32>().is_some_and(|column| column.value(index) == text),
+            None => {
+                let id = ids.int(input as u32);
+                column.as_primitive_opt::<Int64Type>().map(|column| column.value(index)) == id
+            }
+        }
+    }
+
+    fn end_batch(&mut self) {
+        let number = self.last.map_or(0, |(_, batch, _)| batch);
+        if self.batch.len() > self.size {
+            self.outcome.fault(format!("batch {number} holds {} rows, more than {}", self.batch.len(), self.size));
+        }
+        if self.batch.len() == self.size {
+            self.full += 1;
+        } else {
+            self.short += 1;
+        }
+        if let Some((a, b)) = conflict(&self.batch, &self.opened.vectors.rows.keys()) {
+            self.outcome.fault(format!("batch {number} holds rows {a} and {b}, which share a key"));
+        }
+        self.batch.clear();
+        self.task = None;
+    }
+}

@@ -1,0 +1,23 @@
+//! Everything that is tested through the executable or through a whole run, in one binary.
+//!
+//! `dataset`, `command` and `table` write inputs, call batchmine and read what it wrote; `oracle` and
+//! `promises` say what it should have written; the rest are the tests.
+
+mod command;
+mod dataset;
+mod failing;
+mod oracle;
+mod promises;
+mod table;
+
+mod epochs;
+mod formats;
+mod garbage;
+mod mine;
+mod properties;
+mod readers;
+mod real;
+mod replace;
+mod resume;
+mod tidy;
+mod verify;

@@ -1,0 +1,116 @@
+//! What the search and the graph must be, by brute force.
+
+use std::collections::BTreeMap;
+
+use super::command::Line;
+use super::dataset::Dataset;
+
+/// How exactly scores have to agree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exactness {
+    /// Sums are exact: the same ids in the same order.
+    Exact,
+    /// The order of a sum may change the last bit: near ties may swap.
+    NearTies,
+}
+
+/// The ranking by plain f64 sums.
+pub struct Oracle<'a> {
+    data: &'a Dataset,
+    queries: Vec<Vec<f64>>,
+    positives: Vec<Vec<f64>>,
+    query_norms: Vec<f64>,
+    positive_norms: Vec<f64>,
+    labels: Vec<Vec<Option<Vec<u8>>>>,
+    cosine: bool,
+}
+
+impl<'a> Oracle<'a> {
+    pub fn new(data: &'a Dataset, cosine: bool) -> Oracle<'a> {
+        let stored = |side: &[Vec<f64>]| -> Vec<Vec<f64>> {
+            side.iter().map(|vector| vector.iter().map(|value| f64::from(data.stored(*value))).collect()).collect()
+        };
+        let norms = |side: &[Vec<f64>]| -> Vec<f64> {
+            side.iter().map(|vector| vector.iter().map(|value| value * value).sum::<f64>().sqrt()).collect()
+        };
+        let labels = (0..data.rows()).map(|row| data.labels(row)).collect();
+        let (queries, positives) = (stored(&data.queries), stored(data.candidates()));
+        let (query_norms, positive_norms) = (norms(&queries), norms(&positives));
+        Oracle { data, queries, positives, query_norms, positive_norms, labels, cosine }
+    }
+
+    /// The score, and how far a sum in another order may be from it.
+    fn score(&self, query: usize, positive: usize) -> (f64, f64) {
+        let sum: f64 = self.queries[query].iter().zip(&self.positives[positive]).map(|(a, b)| a * b).sum();
+        let norms = self.query_norms[query] * self.positive_norms[positive];
+        let (score, size) = if self.cosine { (sum / norms, 1.0) } else { (sum, norms) };
+        (score, 1e-6 * score.abs() + 1e-10 * size)
+    }
+
+    /// Whether `row` may be a negative of `query`.
+    fn is_candidate(&self, query: usize, row: usize) -> bool {
+        let shared = self.labels[query].iter().zip(&self.labels[row]).any(|(a, b)| a.is_some() && a == b);
+        query != row && self.data.task(query) == self.data.task(row) && !shared
+    }
+
+    /// Compares neighbour lists of `ranks` ranks and own scores.
+    pub fn check(&self, lines: &[Line], ranks: usize, exactness: Exactness) {
+        for line in lines {
+            self.check_line(line, ranks, exactness);
+        }
+    }
+
+    fn check_line(&self, line: &Line, ranks: usize, exactness: Exactness) {
+        let query = line.row;
+        let (own, slack) = self.score(query, query);
+        assert!((own - f64::from(line.score)).abs() <= slack, "row {query}: own score {}, expected {own}", line.score);
+        let candidates = (0..self.data.rows()).filter(|row| self.is_candidate(query, *row));
+        let mut expected: Vec<(f64, usize)> = candidates.map(|row| (self.score(query, row).0, row)).collect();
+        expected.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        expected.truncate(ranks);
+        assert_eq!(line.neighbors.len(), expected.len(), "row {query}: length of its list");
+        let in_order = |a: &(usize, f32), b: &(usize, f32)| a.1 > b.1 || (a.1 == b.1 && a.0 < b.0);
+        assert!(line.neighbors.is_sorted_by(in_order), "row {query}: {:?}", line.neighbors);
+        for (rank, (&(found, score), &(best, row))) in line.neighbors.iter().zip(&expected).enumerate() {
+            assert!(self.is_candidate(query, found), "row {query}: {found} can be no negative of it");
+            let (true_score, slack) = self.score(query, found);
+            let place = format!("row {query}, rank {rank}: found {found} at {score}, expected {row} at {best}");
+            assert!((true_score - f64::from(score)).abs() <= slack, "{place}; its score is {true_score}");
+            match exactness {
+                Exactness::Exact => assert_eq!((found, score), (row, best as f32), "{place}"),
+                Exactness::NearTies => {
+                    assert!(found == row || (true_score - best).abs() <= 2.0 * slack, "{place}");
+                }
+            }
+        }
+        let mut distinct: Vec<usize> = line.neighbors.iter().map(|neighbor| neighbor.0).collect();
+        distinct.sort_unstable();
+        distinct.dedup();
+        assert_eq!(distinct.len(), line.neighbors.len(), "row {query}: a neighbour twice");
+    }
+}
+
+/// Compares arcs and suspects with what the neighbour lists of all rows imply.
+pub fn check_graph(lines: &[Line], skip: usize, mutual: bool) {
+    let suspects = directions(lines, |ranks| &ranks[..skip.min(ranks.len())]);
+    let mut arcs = directions(lines, |ranks| &ranks[skip.min(ranks.len())..]);
+    if mutual {
+        arcs.iter_mut().for_each(|arcs| arcs.retain(|_, directions| *directions == 2));
+    }
+    for (line, (arcs, suspects)) in lines.iter().zip(arcs.into_iter().zip(suspects)) {
+        assert_eq!(line.arcs, Vec::from_iter(arcs), "arcs of row {}", line.row);
+        assert_eq!(line.suspects, Vec::from_iter(suspects), "suspects of row {}", line.row);
+    }
+}
+
+/// For each row its partners, by row, and in how many directions some ranks pair them.
+fn directions(lines: &[Line], ranks: impl Fn(&[(usize, f32)]) -> &[(usize, f32)]) -> Vec<BTreeMap<usize, u64>> {
+    let mut pairs = vec![BTreeMap::new(); lines.len()];
+    for line in lines {
+        for (other, _) in ranks(&line.neighbors) {
+            *pairs[line.row].entry(*other).or_insert(0) += 1;
+            *pairs[*other].entry(line.row).or_insert(0) += 1;
+        }
+    }
+    pairs
+}

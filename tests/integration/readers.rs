@@ -1,0 +1,41 @@
+//! The batch tables in the programs that people read them with: DuckDB, Polars and PyArrow.
+
+use std::path::Path;
+use std::process::Command;
+
+use super::command::{Place, mine};
+use super::dataset::Dataset;
+
+fn python() -> Command {
+    Command::new(std::env::var_os("BATCHMINE_PYTHON").unwrap_or_else(|| "python3".into()))
+}
+
+/// The readers that this Python has; all `None`: there is no Python either.
+fn readers() -> Vec<&'static str> {
+    let has = |module: &&str| {
+        let output = python().args(["-c", &format!("import {module}")]).output();
+        output.is_ok_and(|output| output.status.success())
+    };
+    ["duckdb", "polars", "pyarrow"].into_iter().filter(has).collect()
+}
+
+#[test]
+fn batch_tables_open_in_other_readers() {
+    let readers = readers();
+    if readers.is_empty() {
+        eprintln!("SKIPPED: no duckdb, polars or pyarrow for the Python in BATCHMINE_PYTHON (else python3)");
+        return;
+    }
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/readers.py");
+    let data = Dataset::planted(200, 16, 71).with_tasks(|row| ["a", "b"][row % 2].into());
+    for (kind, data) in [("int64", data.clone()), ("string", data.with_text_ids())] {
+        let place = Place::with(&data);
+        let run = place.path("run");
+        let flags = "--task-column task --skip 3 --window 12 --cluster-size 4 --batch-size 16 --epochs 2";
+        mine(&place.input(), &run, flags).ok();
+        let output = python().arg(&script).arg(run.join("batches")).arg(kind).output().unwrap();
+        let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{kind} ids in {readers:?}:\n{said}");
+        eprintln!("{kind} ids in {readers:?}:\n{said}");
+    }
+}

@@ -1,0 +1,43 @@
+//! The whole set of 60,940 real pairs, where it is at hand and asked for: minutes, not seconds.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use serde_json::Value;
+
+use super::command::{Place, inspect, mine, verify};
+use super::oracle::check_graph;
+use super::table;
+
+#[test]
+fn real_pairs_are_mined_inside_one_gibibyte() {
+    let data = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/data/debian");
+    if std::env::var("BATCHMINE_REAL").as_deref() != Ok("1") {
+        eprintln!("SKIPPED: set BATCHMINE_REAL=1 to mine the whole set in {}", data.display());
+        return;
+    }
+    if !data.exists() {
+        eprintln!("SKIPPED: there is no {}", data.display());
+        return;
+    }
+    for (name, tasks) in [("whole", ""), ("tasks", "--task-column dataset")] {
+        let place = Place::empty();
+        let run = place.path("run");
+        let begin = Instant::now();
+        let flags = "--memory 1GiB --cluster-size 32 --batch-size 1024 --json";
+        let outcome = mine(&data, &run, &format!("{flags} {tasks}")).ok();
+        eprintln!("{name}: {:.1} s", begin.elapsed().as_secs_f64());
+        for event in outcome.stdout.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()) {
+            if event["event"] == "done" {
+                eprintln!("{event}");
+                assert!(event["peak_bytes"].as_u64().unwrap() <= 1 << 30, "over budget: {event}");
+            }
+        }
+        verify(&run).ok();
+        let rows = table::read(&run);
+        assert_eq!(rows.len(), 60_940);
+        let short = rows.chunk_by(|a, b| a.batch == b.batch).filter(|batch| batch.len() < 1024).count();
+        eprintln!("{name}: {short} short batches");
+        check_graph(&inspect(&run, 0..60_940), 30, false);
+    }
+}

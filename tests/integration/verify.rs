@@ -1,0 +1,235 @@
+//! `verify` finds what was changed behind the run's back.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, Float32Array, RecordBatch, UInt32Array};
+use arrow::compute::take;
+use batchmine::run::Stage;
+use batchmine::run::manifest::{Manifest, PartRecord};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::command::{Place, files, mine, verify};
+use super::dataset::Dataset;
+use super::table;
+
+/// A finished run with tasks, string ids and keys.
+fn finished() -> (Place, PathBuf) {
+    let data = Dataset::planted(240, 24, 61)
+        .with_text_ids()
+        .with_tasks(|row| ["a", "b"][row % 2].into())
+        .with_key(|row| (row < 20).then(|| format!("{}", row / 4)));
+    let place = Place::with(&data);
+    let run = place.path("run");
+    let flags = "--task-column task --key-column key0 --skip 3 --window 12 --cluster-size 4 --batch-size 16";
+    mine(&place.input(), &run, flags).ok();
+    (place, run)
+}
+
+#[test]
+fn an_untouched_run_is_sound() {
+    let (_place, run) = finished();
+    let outcome = verify(&run).ok();
+    for word in ["checksums", "clusters", "batches", "brute force"] {
+        assert!(outcome.stdout.contains(word), "nothing about {word}:\n{}", outcome.stdout);
+    }
+}
+
+#[test]
+fn every_flipped_byte_is_found_and_its_file_named() {
+    let (_place, run) = finished();
+    for (name, bytes) in files(&run, &["vectors", "neighbors", "edges", "clusters", "batches"]) {
+        let path = run.join(&name);
+        let file = path.file_name().unwrap().to_str().unwrap();
+        // Magic, version, fields, payload, checksum, end.
+        let length = bytes.len();
+        for at in [0, 9, 17, length / 3, length / 2, length - 30, length - 12, length - 1] {
+            let mut flipped = bytes.clone();
+            flipped[at] ^= 0x10;
+            fs::write(&path, flipped).unwrap();
+            let outcome = verify(&run);
+            assert_eq!(outcome.code, Some(3), "byte {at} of {name}, of {length}:\n{}", outcome.said());
+            outcome.fails(3, &[file]);
+        }
+        fs::write(&path, bytes).unwrap();
+    }
+    verify(&run).ok();
+}
+
+#[test]
+fn missing_cut_and_longer_parts_are_found() {
+    let (_place, run) = finished();
+    for (name, bytes) in files(&run, &["vectors", "neighbors", "edges", "clusters", "batches"]) {
+        let path = run.join(&name);
+        let file = path.file_name().unwrap().to_str().unwrap();
+        let found = |kind: &str| {
+            let outcome = verify(&run);
+            assert_eq!(outcome.code, Some(3), "{name} is {kind}:\n{}", outcome.said());
+            outcome.fails(3, &[file]);
+        };
+        fs::remove_file(&path).unwrap();
+        found("missing");
+        fs::write(&path, &bytes[..bytes.len() - 8]).unwrap();
+        found("cut");
+        fs::write(&path, [&bytes[..], b"more"].concat()).unwrap();
+        found("longer");
+        fs::write(&path, bytes).unwrap();
+    }
+    verify(&run).ok();
+}
+
+#[test]
+fn a_damaged_manifest_is_no_sound_run() {
+    let (_place, run) = finished();
+    let path = run.join("manifest.json");
+    let text = fs::read_to_string(&path).unwrap();
+    for changed in [text.replacen("true", "false", 1), text[..text.len() / 2].to_owned(), String::new()] {
+        fs::write(&path, changed).unwrap();
+        let outcome = verify(&run);
+        assert!(matches!(outcome.code, Some(1 | 3)), "{}", outcome.said());
+        outcome.said().find("manifest").expect("the manifest is named");
+    }
+}
+
+#[test]
+fn an_unfinished_run_is_not_called_sound() {
+    let (_place, run) = finished();
+    fs::remove_file(run.join("_SUCCESS")).unwrap();
+    let path = run.join("manifest.json");
+    let mut manifest = Manifest::read(&path).unwrap().unwrap();
+    manifest.stages.get_mut(&Stage::Batches).unwrap().complete = false;
+    fs::write(&path, manifest.to_bytes()).unwrap();
+    assert_ne!(verify(&run).code, Some(0));
+}
+
+/// Records a part anew after it was changed, so that no checksum tells.
+fn record(run: &Path, stage: Stage, part: &Path) {
+    let path = run.join("manifest.json");
+    let mut manifest = Manifest::read(&path).unwrap().unwrap();
+    let bytes = fs::read(part).unwrap();
+    let name = part.file_name().unwrap().to_str().unwrap().to_owned();
+    let record = PartRecord { bytes: bytes.len() as u64, xxh3: format!("{:016x}", xxh3_64(&bytes)) };
+    manifest.stages.get_mut(&stage).unwrap().parts.insert(name, record);
+    fs::write(&path, manifest.to_bytes()).unwrap();
+}
+
+/// Rewrites the batch table by `change`, which gets its columns by name.
+fn forge(run: &Path, change: impl FnOnce(&mut BTreeMap<String, ArrayRef>)) {
+    let part = table::parts(run).remove(0);
+    let (rows, footer) = table::load(&part);
+    let names: Vec<String> = rows.schema().fields().iter().map(|field| field.name().clone()).collect();
+    let mut columns: BTreeMap<String, ArrayRef> = names.iter().cloned().zip(rows.columns().iter().cloned()).collect();
+    change(&mut columns);
+    let changed = names.iter().map(|name| columns[name].clone()).collect();
+    table::store(&part, &RecordBatch::try_new(rows.schema(), changed).unwrap(), &footer);
+    record(run, Stage::Batches, &part);
+}
+
+/// Puts into each place what stands in another, all but the place itself.
+fn put(columns: &mut BTreeMap<String, ArrayRef>, from_to: &[(usize, usize)]) {
+    let mut order: Vec<u32> = (0..columns["row"].len() as u32).collect();
+    for (from, to) in from_to {
+        order[*to] = *from as u32;
+    }
+    let order = UInt32Array::from(order);
+    for (name, column) in columns {
+        if !["epoch", "batch_id", "position"].contains(&name.as_str()) {
+            *column = take(column, &order, None).unwrap();
+        }
+    }
+}
+
+/// Two places of the table whose rows fulfil `wanted`.
+fn places(run: &Path, wanted: impl Fn(&table::Row, &table::Row) -> bool) -> (usize, usize) {
+    let table = table::read(run);
+    let pairs = (0..table.len()).flat_map(|a| (0..table.len()).map(move |b| (a, b)));
+    let mut found = pairs.filter(|(a, b)| wanted(&table[*a], &table[*b]));
+    found.next().expect("there are two such rows")
+}
+
+#[test]
+fn a_table_that_is_merely_written_again_is_sound() {
+    // What the forgeries below rest on: the rewriting itself is no fault.
+    let (_place, run) = finished();
+    forge(&run, |_| ());
+    verify(&run).ok();
+}
+
+#[test]
+fn rows_swapped_between_batches_are_found() {
+    let (_place, run) = finished();
+    let (a, b) = places(&run, |a, b| a.batch != b.batch && a.task == b.task);
+    forge(&run, |columns| put(columns, &[(a, b), (b, a)]));
+    verify(&run).fails(3, &["batch"]);
+}
+
+#[test]
+fn rows_swapped_between_tasks_are_found() {
+    let (_place, run) = finished();
+    let (a, b) = places(&run, |a, b| a.task != b.task);
+    forge(&run, |columns| put(columns, &[(a, b), (b, a)]));
+    verify(&run).fails(3, &["task"]);
+}
+
+#[test]
+fn a_row_in_the_place_of_another_is_found() {
+    let (_place, run) = finished();
+    let (a, b) = places(&run, |a, b| a.batch != b.batch && a.task == b.task);
+    forge(&run, |columns| put(columns, &[(a, b)]));
+    verify(&run).fails(3, &["row"]);
+}
+
+#[test]
+fn an_id_of_another_row_is_found() {
+    let (_place, run) = finished();
+    let (a, b) = places(&run, |a, b| a.batch != b.batch);
+    forge(&run, |columns| {
+        let mut ids =
+            BTreeMap::from([("id".to_owned(), columns["id"].clone()), ("row".to_owned(), columns["row"].clone())]);
+        put(&mut ids, &[(a, b), (b, a)]);
+        columns.insert("id".into(), ids["id"].clone());
+    });
+    verify(&run).fails(3, &["row"]);
+}
+
+#[test]
+fn a_score_that_is_not_the_rows_is_found() {
+    let (_place, run) = finished();
+    let mut scores: Vec<f32> = table::read(&run).iter().map(|row| row.score).collect();
+    scores[17] += 0.25;
+    forge(&run, |columns| {
+        columns.insert("score".into(), Arc::new(Float32Array::from(scores)));
+    });
+    verify(&run).fails(3, &["row"]);
+}
+
+#[test]
+fn two_rows_of_one_key_in_a_batch_are_found() {
+    // Rows 0..4 share a key, so they stand in four batches: bring two of them together.
+    let (_place, run) = finished();
+    let table = table::read(&run);
+    let place = |row: usize| table.iter().position(|found| found.row == row).unwrap();
+    let (first, second) = (place(0), place(2));
+    assert_ne!(table[first].batch, table[second].batch);
+    let victim = (0..table.len()).find(|at| *at != first && table[*at].batch == table[first].batch).unwrap();
+    forge(&run, |columns| put(columns, &[(second, victim), (victim, second)]));
+    verify(&run).fails(3, &["key"]);
+}
+
+#[test]
+fn neighbours_that_no_search_found_are_found() {
+    let (_place, run) = finished();
+    for (name, mut bytes) in files(&run, &["neighbors"]) {
+        // Behind the header of 64 bytes and before the footer of 24, all low bits are turned over.
+        let end = bytes.len() - 24;
+        bytes[64..end].iter_mut().for_each(|byte| *byte ^= 1);
+        let checksum = xxh3_64(&bytes[..end]);
+        bytes[end + 8..end + 16].copy_from_slice(&checksum.to_le_bytes());
+        let path = run.join(&name);
+        fs::write(&path, bytes).unwrap();
+        record(&run, Stage::Neighbors, &path);
+    }
+    verify(&run).fails(3, &["FAULT"]);
+}
