@@ -93,7 +93,14 @@ pub struct Settings {
     #[arg(long, value_name = "NAME", env = "BATCHMINE_TASK_COLUMN", hide_env = true, help_heading = "Input")]
     pub task_column: Option<String>,
     /// Rows that share a value here are never negatives of each other (repeatable)
-    #[arg(long, value_name = "NAME", env = "BATCHMINE_KEY_COLUMN", hide_env = true, value_delimiter = ',', help_heading = "Input")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "BATCHMINE_KEY_COLUMN",
+        hide_env = true,
+        value_delimiter = ',',
+        help_heading = "Input"
+    )]
     pub key_column: Vec<String>,
     /// Number type inside fixed_size_binary embeddings
     #[arg(long, value_enum, env = "BATCHMINE_DTYPE", hide_env = true, help_heading = "Input")]
@@ -294,8 +301,7 @@ impl Config {
     /// # Errors
     /// Counts out of range, or K that does not divide the batch size; the message names the flag.
     pub fn new(inputs: Vec<String>, settings: Settings) -> Result<Config> {
-        let window =
-            RankWindow { skip: settings.skip.unwrap_or(30), window: settings.window.unwrap_or(100) };
+        let window = RankWindow { skip: settings.skip.unwrap_or(30), window: settings.window.unwrap_or(100) };
         let ranks = u64::from(window.skip) + u64::from(window.window);
         if window.window == 0 || ranks > u64::from(WINDOW_MAX) {
             return Err(Error::input("the rank window is out of range")
@@ -323,10 +329,7 @@ impl Config {
             return Err(Error::input("the cluster size does not divide the batch size")
                 .expected("--cluster-size of at least 2 that divides --batch-size")
                 .found(format!("--cluster-size {} --batch-size {}", clusters.size, batches.size))
-                .remedy(format!(
-                    "try --cluster-size {}",
-                    nearest_divisor(batches.size, clusters.size)
-                )));
+                .remedy(format!("try --cluster-size {}", nearest_divisor(batches.size, clusters.size))));
         }
         if !(0.0..=100.0).contains(&clusters.suspect_weight) {
             return Err(Error::input("the suspect weight is out of range")
@@ -349,10 +352,7 @@ impl Config {
         }
         let embeddings = match settings.embedding_column {
             Some(column) => EmbeddingColumns::Shared(column),
-            None => EmbeddingColumns::Pair {
-                query: settings.query_column,
-                positive: settings.positive_column,
-            },
+            None => EmbeddingColumns::Pair { query: settings.query_column, positive: settings.positive_column },
         };
         Ok(Config {
             inputs,

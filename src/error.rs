@@ -158,9 +158,7 @@ impl fmt::Display for Report {
         if !place.is_empty() {
             write!(f, "\n  where:    {}", place.join(", "))?;
         }
-        for (label, text) in
-            [("expected:", &self.expected), ("found:   ", &self.found), ("remedy:  ", &self.remedy)]
-        {
+        for (label, text) in [("expected:", &self.expected), ("found:   ", &self.found), ("remedy:  ", &self.remedy)] {
             if let Some(text) = text {
                 write!(f, "\n  {label} {text}")?;
             }

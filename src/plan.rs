@@ -109,8 +109,7 @@ impl Plan {
         let tile_row = dim * 4 + 8;
         let tile_rows_most = (BASE_TILE_BYTES_MAX / tile_row).clamp(BASE_TILE_ROWS_MIN, rows.max(BASE_TILE_ROWS_MIN));
         let base_tile_rows = (room.saturating_sub(block) / tile_row).clamp(BASE_TILE_ROWS_MIN, tile_rows_most);
-        let neighbors =
-            need(Stage::Neighbors, block, BASE_TILE_ROWS_MIN * tile_row, base_tile_rows * tile_row);
+        let neighbors = need(Stage::Neighbors, block, BASE_TILE_ROWS_MIN * tile_row, base_tile_rows * tile_row);
 
         let arcs = rows * ranks;
         let merge = 4 * rows + threads * WINDOW_ARCS as u64 * WINDOW_ARC_BYTES + 16 * WINDOW_ARCS as u64 * 2;
@@ -192,7 +191,8 @@ mod tests {
             let error = Plan::new(&config(MIB, 2), shape).unwrap_err();
             assert_eq!(error.exit_code(), 4);
             let text = error.to_string();
-            let least: u64 = text.split("raise --memory to ").nth(1).unwrap().split("MiB").next().unwrap().parse().unwrap();
+            let least: u64 =
+                text.split("raise --memory to ").nth(1).unwrap().split("MiB").next().unwrap().parse().unwrap();
             let plan = Plan::new(&config(least * MIB, 2), shape).unwrap();
             assert!(plan.needs.iter().all(|need| need.memory_bytes <= least * MIB), "{plan:?}");
             assert!(Plan::new(&config((least - 1) * MIB, 2), shape).is_err());

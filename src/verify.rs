@@ -391,7 +391,11 @@ impl Table<'_, '_> {
             let name = tasks.is_valid(index).then(|| tasks.value(index));
             let named = vectors.has_tasks().then(|| vectors.tasks.name(task));
             let score = vectors.rows.scores()[row as usize];
-            if wanted != found || named != name || scores.value(index).to_bits() != score.to_bits() || !self.same_id(batch, index, input) {
+            if wanted != found
+                || named != name
+                || scores.value(index).to_bits() != score.to_bits()
+                || !self.same_id(batch, index, input)
+            {
                 self.outcome.fault(format!("batch {}: the values of input row {input} are not its own", place.1));
             }
             if !self.mixed && *self.task.get_or_insert(task) != task {

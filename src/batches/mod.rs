@@ -29,7 +29,8 @@ pub fn write(run: &Run, vectors: &Vectors, clusters: &Clusters, config: &Config,
     if !run.is_complete(Stage::Batches) {
         let stage = run.begin(Stage::Batches);
         let (starts, rows) = members(clusters.labels(), clusters.count());
-        let meter = run.meter(Stage::Batches, u64::from(vectors.row_count()) * u64::from(config.batches.epochs), "rows");
+        let meter =
+            run.meter(Stage::Batches, u64::from(vectors.row_count()) * u64::from(config.batches.epochs), "rows");
         let (mut first_batch, mut dropped, mut full, mut short) = (0u64, 0u64, 0u64, 0u64);
         for epoch in 0..config.batches.epochs {
             run.check_interrupt()?;
@@ -61,7 +62,8 @@ pub fn write(run: &Run, vectors: &Vectors, clusters: &Clusters, config: &Config,
         if dropped > 0 {
             tracing::info!("{dropped} rows left out by --remainder drop");
         }
-        let facts = json!({"batches": full + short, "full_batches": full, "short_batches": short, "dropped_rows": dropped});
+        let facts =
+            json!({"batches": full + short, "full_batches": full, "short_batches": short, "dropped_rows": dropped});
         stage.finish(facts, |_| true)?;
     }
     let facts = run.record(Stage::Batches).facts;

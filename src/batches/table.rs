@@ -20,7 +20,7 @@ use crate::config::Config;
 use crate::run::sealed::PartWriter;
 use crate::run::{Run, Stage};
 use crate::vectors::Vectors;
-use crate::vectors::store::Ids;
+use crate::vectors::rows::Ids;
 
 /// Rows encoded at a time.
 const CHUNK_ROWS: usize = 8192;

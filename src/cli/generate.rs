@@ -7,7 +7,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, FixedSizeListArray, Float16Array, Float32Array, Int32Array, Int64Array, RecordBatch, StringArray};
+use arrow::array::{
+    ArrayRef, FixedSizeListArray, Float16Array, Float32Array, Int32Array, Int64Array, RecordBatch, StringArray,
+};
 use arrow::datatypes::{DataType, Field, Schema};
 use clap::{Args, ValueEnum};
 use half::f16;
@@ -83,7 +85,10 @@ impl Generate {
             let path = self.out.join(format!("part-{file:05}.parquet"));
             let rows = file * FILE_ROWS..self.rows.min((file + 1) * FILE_ROWS);
             self.write_file(&path, rows, &meter).map_err(|e| {
-                Error::runtime("a file cannot be written").path(&path).found(e.to_string()).remedy("free some disk space")
+                Error::runtime("a file cannot be written")
+                    .path(&path)
+                    .found(e.to_string())
+                    .remedy("free some disk space")
             })
         })
     }
@@ -142,7 +147,9 @@ impl Generate {
         let [queries, positives] = sides.map(|values| self.list(values));
         vec![
             Arc::new(Int64Array::from_iter_values(rows.clone().map(|row| row as i64))),
-            Arc::new(StringArray::from_iter_values(rows.clone().map(|row| format!("task-{}", cluster(row) % self.tasks)))),
+            Arc::new(StringArray::from_iter_values(
+                rows.clone().map(|row| format!("task-{}", cluster(row) % self.tasks)),
+            )),
             Arc::new(Int32Array::from_iter_values(rows.map(|row| cluster(row) as i32))),
             queries,
             positives,

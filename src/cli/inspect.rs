@@ -17,8 +17,9 @@ use crate::run::{FinishedRun, Stage};
 use crate::vectors::Shards;
 use crate::vectors::decode::{Unit, embedding_values};
 use crate::vectors::dot::dot;
+use crate::vectors::rows::{INT_IDS, ROWS, TASKS, TEXT_IDS};
 use crate::vectors::shard;
-use crate::vectors::store::{INT_IDS, ROWS, TASKS, TEXT_IDS, VECTORS};
+use crate::vectors::store::VECTORS;
 
 /// Rows whose norms are sampled.
 const SAMPLE_ROWS: usize = 1000;

@@ -49,13 +49,7 @@ impl Mine {
             return Ok(());
         }
         start_threads(config.threads)?;
-        let run = Run::open(
-            &self.out,
-            self.work.as_deref(),
-            Arc::new(Disk),
-            voice.progress.clone(),
-            interrupt()?,
-        )?;
+        let run = Run::open(&self.out, self.work.as_deref(), Arc::new(Disk), voice.progress.clone(), interrupt()?)?;
         tracing::info!(
             "{} rows x {} dimensions in {} files ({}), budget {}, {} threads",
             HumanCount(shards.shape.rows),

@@ -19,7 +19,12 @@ use crate::error::Result;
 
 /// Mine hard training batches for contrastive learning: streaming, out of core, on one machine
 #[derive(Debug, Parser)]
-#[command(name = "batchmine", version, propagate_version = true, after_help = "Exit codes: 0 done, 1 failed at run time, 2 bad usage or input, 3 verify found a fault, 4 over the memory budget, 130 interrupted and resumable.")]
+#[command(
+    name = "batchmine",
+    version,
+    propagate_version = true,
+    after_help = "Exit codes: 0 done, 1 failed at run time, 2 bad usage or input, 3 verify found a fault, 4 over the memory budget, 130 interrupted and resumable."
+)]
 pub struct Cli {
     #[command(subcommand)]
     verb: Verb,

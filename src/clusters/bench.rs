@@ -35,7 +35,7 @@ pub fn bench(keys: &Keys<'_>, tasks: &[Range<RowId>], batch_size: u32) -> Vec<bo
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::vectors::store::UNIQUE;
+    use crate::vectors::rows::UNIQUE;
 
     #[test]
     fn a_key_keeps_as_many_rows_as_there_are_batches() {

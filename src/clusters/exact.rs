@@ -82,9 +82,10 @@ impl Seats {
     #[inline]
     pub fn fits(&self, row: RowId, seats: Range<u32>, except: u32, keys: &Keys<'_>) -> bool {
         !keys.is_shared(row)
-            || seats.clone().zip(&self.row_at[seats.start as usize..seats.end as usize]).all(|(seat, other)| {
-                seat == except || *other == NOBODY || *other == row || !keys.conflict(row, *other)
-            })
+            || seats
+                .clone()
+                .zip(&self.row_at[seats.start as usize..seats.end as usize])
+                .all(|(seat, other)| seat == except || *other == NOBODY || *other == row || !keys.conflict(row, *other))
     }
 
     /// Seats a row.

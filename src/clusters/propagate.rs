@@ -4,9 +4,9 @@
 //! few labels fill up with whatever comes first; connection / size never lets them grow.) Memory: 16
 //! bytes a row: label, size, and a ring through each label's rows, for the keys.
 
+use super::Weights;
 use super::chunks::{Watch, pass};
 use super::tally::Tally;
-use super::Weights;
 use crate::edges::EdgeRows;
 use crate::error::Result;
 use crate::vectors::{Keys, RowId};

@@ -126,7 +126,9 @@ fn visit(
     }
     let own = tally.get(home);
     best.clear();
-    best.extend(tally.iter().filter(|(cluster, sum)| *sum > 0 && *cluster != home).map(|(cluster, sum)| (sum, cluster)));
+    best.extend(
+        tally.iter().filter(|(cluster, sum)| *sum > 0 && *cluster != home).map(|(cluster, sum)| (sum, cluster)),
+    );
     let by_sum = |a: &(i32, u32), b: &(i32, u32)| b.0.cmp(&a.0).then(a.1.cmp(&b.1));
     if best.len() > CANDIDATES {
         best.select_nth_unstable_by(CANDIDATES - 1, by_sum);

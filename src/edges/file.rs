@@ -92,14 +92,8 @@ impl EncodedRange {
     /// # Errors
     /// The write fails.
     pub fn write(&self, out: &mut PartWriter, rows: Range<RowId>, graph_rows: RowId) -> std::io::Result<()> {
-        let fields = [
-            u64::from(rows.start),
-            rows.len() as u64,
-            self.arcs(),
-            self.index.len() as u64,
-            u64::from(graph_rows),
-            0,
-        ];
+        let fields =
+            [u64::from(rows.start), rows.len() as u64, self.arcs(), self.index.len() as u64, u64::from(graph_rows), 0];
         out.write_all(&EDGES.header(fields))?;
         out.write_all(&self.bytes)?;
         for entry in &self.index {
@@ -236,7 +230,8 @@ impl EdgePart {
             return Err(damaged("another checksum".into()));
         }
         into.scratch.resize(entry.decoded_bytes as usize, 0);
-        let length = zstd::bulk::decompress_to_buffer(frame, &mut into.scratch[..]).map_err(|e| damaged(e.to_string()))?;
+        let length =
+            zstd::bulk::decompress_to_buffer(frame, &mut into.scratch[..]).map_err(|e| damaged(e.to_string()))?;
         let scratch = std::mem::take(&mut into.scratch);
         let decoded = codec::decode(&scratch[..length], entry.rows as usize, self.graph_rows, into);
         into.scratch = scratch;

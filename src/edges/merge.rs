@@ -74,7 +74,8 @@ pub fn join(own: &[Arc], reversed: &[Arc], rule: EdgeRule, out: &mut Vec<Arc>) {
         let arc = match (a.peek(), b.peek()) {
             (Some(x), Some(y)) if x.row == y.row => {
                 let arc = Arc { row: x.row, kind: x.kind.with(y.kind) };
-                (a.next(), b.next());
+                a.next();
+                b.next();
                 arc
             }
             (Some(x), Some(y)) if x.row > y.row => {
@@ -129,8 +130,9 @@ pub fn merge_window(
         ends.push(arcs.len() as u32);
         start = end;
     }
-    encode_rows(rows.start, &ends, &arcs)
-        .map_err(|e| Error::runtime("arcs cannot be compressed").found(e.to_string()).remedy("run the same command again"))
+    encode_rows(rows.start, &ends, &arcs).map_err(|e| {
+        Error::runtime("arcs cannot be compressed").found(e.to_string()).remedy("run the same command again")
+    })
 }
 
 #[cfg(test)]

@@ -50,8 +50,9 @@ pub fn encode_run(arcs: &mut [Reversed], rows: RowId) -> std::io::Result<Encoded
         cuts.push(at);
     }
     let pieces: Vec<&[Reversed]> = cuts.windows(2).map(|cut| &arcs[cut[0]..cut[1]]).collect();
-    let starts: Vec<RowId> =
-        (0..pieces.len()).map(|piece| if piece == 0 { 0 } else { pieces[piece - 1].last().map_or(0, |a| a.row() + 1) }).collect();
+    let starts: Vec<RowId> = (0..pieces.len())
+        .map(|piece| if piece == 0 { 0 } else { pieces[piece - 1].last().map_or(0, |a| a.row() + 1) })
+        .collect();
     let ends = starts.iter().skip(1).copied().chain([rows]);
     let encoded: Vec<EncodedRange> = pieces
         .par_iter()

@@ -36,7 +36,8 @@ pub fn write_block(
     for list in lists {
         out.write_all(&(list.len() as u32).to_le_bytes())?;
     }
-    let padding = |list: &Vec<Candidate>| std::iter::repeat_n(Candidate { score: 0.0, row: NOBODY }, stride - list.len());
+    let padding =
+        |list: &Vec<Candidate>| std::iter::repeat_n(Candidate { score: 0.0, row: NOBODY }, stride - list.len());
     for list in lists {
         for candidate in list.iter().copied().chain(padding(list)) {
             out.write_all(&candidate.row.to_le_bytes())?;

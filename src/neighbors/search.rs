@@ -106,9 +106,7 @@ fn pairs_of(vectors: &Vectors, rows: Range<RowId>) -> u64 {
 
 fn count_short(neighbors: &Neighbors, ranks: usize, skip: usize) -> [u64; 2] {
     let lengths = neighbors.blocks().iter().flat_map(|block| block.range().map(|row| block.neighbors(row).len()));
-    lengths.fold([0; 2], |[short, idle], length| {
-        [short + u64::from(length < ranks), idle + u64::from(length <= skip)]
-    })
+    lengths.fold([0; 2], |[short, idle], length| [short + u64::from(length < ranks), idle + u64::from(length <= skip)])
 }
 
 struct Search<'a> {

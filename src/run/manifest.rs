@@ -33,8 +33,7 @@ pub enum Stage {
 
 impl Stage {
     /// All stages, in order.
-    pub const ALL: [Stage; 5] =
-        [Stage::Vectors, Stage::Neighbors, Stage::Edges, Stage::Clusters, Stage::Batches];
+    pub const ALL: [Stage; 5] = [Stage::Vectors, Stage::Neighbors, Stage::Edges, Stage::Clusters, Stage::Batches];
 
     /// The stage's noun: its folder, its heading, its name in messages.
     pub fn name(self) -> &'static str {
@@ -92,12 +91,7 @@ pub struct Manifest {
 impl Manifest {
     /// An empty one.
     pub fn new(work: Option<PathBuf>) -> Self {
-        Manifest {
-            format: FORMAT,
-            version: env!("CARGO_PKG_VERSION").into(),
-            work,
-            stages: BTreeMap::new(),
-        }
+        Manifest { format: FORMAT, version: env!("CARGO_PKG_VERSION").into(), work, stages: BTreeMap::new() }
     }
 
     /// Reads and checks a manifest; `None` where there is none.

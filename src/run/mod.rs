@@ -13,12 +13,14 @@
 //!
 //! Memory: the manifest, some hundred bytes a part.
 
+pub mod finished;
 pub mod lock;
 pub mod manifest;
 pub mod mapped;
 pub mod memory;
 pub mod progress;
 pub mod sealed;
+pub mod stage;
 pub mod storage;
 
 use std::path::{Path, PathBuf};
@@ -30,13 +32,14 @@ use serde_json::{Value, json};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::{Error, Kind, Result};
+pub use finished::FinishedRun;
 use lock::Lock;
 pub use manifest::Stage;
-use manifest::{Manifest, PartRecord, StageRecord, differences, fingerprint};
+use manifest::{Manifest, StageRecord, differences, fingerprint};
 use memory::MemoryWatch;
 use progress::{Meter, Progress};
-use sealed::PartWriter;
-use storage::{Storage, StorageFile};
+pub use stage::{ScatteredPart, StageRun};
+use storage::Storage;
 
 const SUCCESS: &str = "_SUCCESS";
 const MANIFEST: &str = "manifest.json";
@@ -111,9 +114,7 @@ impl Run {
         };
         for stage in Stage::ALL {
             let path = run.stage_folder(stage);
-            run.storage
-                .create_folder(&path)
-                .map_err(|e| Error::io("a folder cannot be created", &path, e))?;
+            run.storage.create_folder(&path).map_err(|e| Error::io("a folder cannot be created", &path, e))?;
         }
         run.sweep()?;
         Ok(run)
@@ -137,8 +138,7 @@ impl Run {
             }
         }
         if let Some((first, names)) = changed {
-            let touched: Vec<_> =
-                Stage::ALL.iter().filter(|s| **s >= first).map(|s| s.name()).collect();
+            let touched: Vec<_> = Stage::ALL.iter().filter(|s| **s >= first).map(|s| s.name()).collect();
             if !replace {
                 return Err(Error::input("the run folder was made with other settings")
                     .path(&self.folder)
@@ -275,9 +275,7 @@ impl Run {
 
     fn remove_if_there(&self, path: &Path) -> Result<()> {
         match self.storage.remove(path) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                Err(Error::io("a file cannot be removed", path, e))
-            }
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("a file cannot be removed", path, e)),
             _ => Ok(()),
         }
     }
@@ -296,12 +294,15 @@ impl Run {
                 }
             }
             let before = record.parts.len();
-            record.parts.retain(|name, part| {
-                std::fs::metadata(folder.join(name)).is_ok_and(|meta| meta.len() == part.bytes)
-            });
+            record
+                .parts
+                .retain(|name, part| std::fs::metadata(folder.join(name)).is_ok_and(|meta| meta.len() == part.bytes));
             if record.parts.len() < before {
-                tracing::warn!("{} of {}'s files are gone or cut short; they are made again",
-                    before - record.parts.len(), stage.name());
+                tracing::warn!(
+                    "{} of {}'s files are gone or cut short; they are made again",
+                    before - record.parts.len(),
+                    stage.name()
+                );
                 record.complete = false;
                 lost = true;
             }
@@ -317,222 +318,6 @@ impl Run {
             self.write_manifest(&manifest)?;
         }
         Ok(())
-    }
-}
-
-/// A stage under way.
-#[derive(Debug)]
-pub struct StageRun<'r> {
-    run: &'r Run,
-    stage: Stage,
-    clock: Mutex<Instant>,
-}
-
-/// A part being written in any order; give it to [`StageRun::publish`].
-pub struct ScatteredPart {
-    name: String,
-    temp: PathBuf,
-    file: Box<dyn StorageFile>,
-    bytes: u64,
-}
-
-impl ScatteredPart {
-    /// Writes at an offset of the file. Safe from many threads at once, on disjoint ranges.
-    ///
-    /// # Errors
-    /// The write fails.
-    pub fn write_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
-        self.file
-            .write_all_at(bytes, offset)
-            .map_err(|e| Error::io("a file cannot be written", &self.temp, e))
-    }
-
-    /// Corrects the length of header and payload that was announced at the start.
-    pub fn set_payload_end(&mut self, bytes: u64) {
-        self.bytes = bytes;
-    }
-
-    /// Makes the file as long as announced: padding that nobody writes reads as zeros.
-    ///
-    /// # Errors
-    /// The file cannot be extended.
-    pub fn extend(&self) -> Result<()> {
-        self.file.set_len(self.bytes).map_err(|e| Error::io("a file cannot be extended", &self.temp, e))
-    }
-
-    /// Maps what was written so far.
-    ///
-    /// # Errors
-    /// The file cannot be mapped.
-    pub fn map(&self) -> Result<mapped::Mapped> {
-        mapped::Mapped::open(&self.temp)
-    }
-}
-
-impl StageRun<'_> {
-    /// Writes a part front to back, makes it durable and records it.
-    ///
-    /// # Errors
-    /// `write` fails, or the disk does.
-    pub fn commit(
-        &self,
-        name: &str,
-        write: impl FnOnce(&mut PartWriter) -> std::io::Result<()>,
-    ) -> Result<()> {
-        let temp = self.temp_path(name);
-        let go = || {
-            let mut writer = PartWriter::new(self.run.storage.create(&temp)?);
-            write(&mut writer)?;
-            writer.finish()
-        };
-        let (bytes, hash) = go().map_err(|e| Error::io("a part cannot be written", &temp, e))?;
-        self.record(vec![(name.to_owned(), temp, bytes, hash)])
-    }
-
-    /// Starts a part of `bytes` bytes (header and payload) that is written in any order.
-    ///
-    /// # Errors
-    /// The file cannot be created.
-    pub fn scattered(&self, name: &str, bytes: u64) -> Result<ScatteredPart> {
-        let temp = self.temp_path(name);
-        let file = self
-            .run
-            .storage
-            .create(&temp)
-            .map_err(|e| Error::io("a part cannot be created", &temp, e))?;
-        Ok(ScatteredPart { name: name.to_owned(), temp, file, bytes })
-    }
-
-    /// Seals scattered parts, makes them durable and records them all at once.
-    ///
-    /// # Errors
-    /// A part lacks bytes, or the disk fails.
-    pub fn publish(&self, parts: Vec<ScatteredPart>) -> Result<()> {
-        let mut done = Vec::new();
-        for part in parts {
-            let (bytes, hash) = sealed::seal_scattered(&part.temp, part.file.as_ref(), part.bytes)?;
-            done.push((part.name, part.temp, bytes, hash));
-        }
-        self.record(done)
-    }
-
-    /// Declares the stage done, with what later stages want to know; parts that `keep` refuses are
-    /// deleted.
-    ///
-    /// # Errors
-    /// The manifest cannot be written.
-    pub fn finish(self, facts: Value, keep: impl Fn(&str) -> bool) -> Result<()> {
-        let mut manifest = self.run.manifest();
-        let record = manifest.stages.entry(self.stage).or_default();
-        record.complete = true;
-        record.facts = facts;
-        self.account(record);
-        let unwanted: Vec<_> = record.parts.keys().filter(|name| !keep(name)).cloned().collect();
-        record.parts.retain(|name, _| keep(name));
-        let bytes: u64 = record.parts.values().map(|part| part.bytes).sum();
-        self.run.progress.event(json!({
-            "event": "done", "stage": self.stage.name(), "seconds": record.seconds,
-            "peak_bytes": record.peak_bytes, "bytes": bytes, "facts": record.facts,
-        }));
-        self.run.write_manifest(&manifest)?;
-        let folder = stage_folder(&self.run.folder, &manifest, self.stage);
-        for name in unwanted {
-            self.run.remove_if_there(&folder.join(name))?;
-        }
-        Ok(())
-    }
-
-    /// Temporary files lie on the disk that the part will lie on: a rename must not copy.
-    fn temp_path(&self, name: &str) -> PathBuf {
-        let manifest = self.run.manifest();
-        match &manifest.work {
-            Some(work) if self.stage != Stage::Batches => work.join("tmp").join(name),
-            _ => self.run.folder.join("tmp").join(name),
-        }
-    }
-
-    fn record(&self, parts: Vec<(String, PathBuf, u64, u64)>) -> Result<()> {
-        // The lock is held throughout: the manifest on disk must never lack a part that it had.
-        let mut manifest = self.run.manifest();
-        let folder = stage_folder(&self.run.folder, &manifest, self.stage);
-        let storage = &self.run.storage;
-        for (name, temp, ..) in &parts {
-            let path = folder.join(name);
-            storage.rename(temp, &path).map_err(|e| Error::io("a part cannot be renamed", &path, e))?;
-        }
-        storage.sync_folder(&folder).map_err(|e| Error::io("a folder cannot be synced", &folder, e))?;
-        let record = manifest.stages.entry(self.stage).or_default();
-        for (name, _, bytes, hash) in parts {
-            record.parts.insert(name, PartRecord { bytes, xxh3: format!("{hash:016x}") });
-        }
-        self.account(record);
-        self.run.write_manifest(&manifest)
-    }
-
-    fn account(&self, record: &mut StageRecord) {
-        let mut clock = self.clock.lock().expect("no thread panics while it holds the clock");
-        record.seconds += clock.elapsed().as_secs_f64();
-        *clock = Instant::now();
-        record.peak_bytes = record.peak_bytes.max(self.run.memory.take_peak());
-    }
-}
-
-/// A run folder opened for reading only.
-#[derive(Debug)]
-pub struct FinishedRun {
-    folder: PathBuf,
-    manifest: Manifest,
-}
-
-impl FinishedRun {
-    /// Reads a run folder's manifest; nothing is locked or changed.
-    ///
-    /// # Errors
-    /// There is no manifest, or it is damaged.
-    pub fn open(folder: &Path) -> Result<FinishedRun> {
-        let path = folder.join(MANIFEST);
-        let manifest = Manifest::read(&path)?.ok_or_else(|| {
-            Error::input("not a run folder")
-                .path(folder)
-                .expected("a folder made by `batchmine mine`")
-                .found("no manifest.json")
-                .remedy("check the path")
-        })?;
-        Ok(FinishedRun { folder: folder.to_owned(), manifest })
-    }
-
-    /// The manifest.
-    pub fn manifest(&self) -> &Manifest {
-        &self.manifest
-    }
-
-    /// The run folder.
-    pub fn folder(&self) -> &Path {
-        &self.folder
-    }
-
-    /// A stage's record.
-    ///
-    /// # Errors
-    /// The stage is not finished.
-    pub fn stage(&self, stage: Stage) -> Result<&StageRecord> {
-        self.manifest.stages.get(&stage).filter(|record| record.complete).ok_or_else(|| {
-            Error::input("the run is not finished")
-                .path(&self.folder)
-                .expected(format!("the {} stage complete", stage.name()))
-                .found("a run that was interrupted or is under way")
-                .remedy("run the `mine` command again to finish it")
-        })
-    }
-
-    /// Whether the job was marked as done.
-    pub fn succeeded(&self) -> bool {
-        self.folder.join(SUCCESS).exists()
-    }
-
-    /// The folder of a stage's parts.
-    pub fn stage_folder(&self, stage: Stage) -> PathBuf {
-        stage_folder(&self.folder, &self.manifest, stage)
     }
 }
 

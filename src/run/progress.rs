@@ -51,7 +51,8 @@ impl Progress {
     /// Starts a meter that counts to `total` of `unit`.
     pub fn meter(&self, stage: &'static str, total: u64, unit: &'static str) -> Meter {
         let bar = self.bars.as_ref().map(|bars| {
-            let template = "{prefix:>10} {bar:32} {percent:>3}%  {human_pos} of {human_len} {msg}  {per_sec}  {eta} left";
+            let template =
+                "{prefix:>10} {bar:32} {percent:>3}%  {human_pos} of {human_len} {msg}  {per_sec}  {eta} left";
             let style = ProgressStyle::with_template(template).expect("the template is a constant");
             let bar = bars.add(ProgressBar::new(total).with_style(style).with_prefix(stage).with_message(unit));
             bar.enable_steady_tick(Duration::from_millis(200));

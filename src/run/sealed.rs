@@ -70,11 +70,7 @@ pub struct PartWriter {
 
 impl PartWriter {
     pub(super) fn new(file: Box<dyn StorageFile>) -> Self {
-        PartWriter {
-            file: std::io::BufWriter::with_capacity(256 << 10, file),
-            hash: Box::new(Xxh3::new()),
-            bytes: 0,
-        }
+        PartWriter { file: std::io::BufWriter::with_capacity(256 << 10, file), hash: Box::new(Xxh3::new()), bytes: 0 }
     }
 
     /// Appends the footer; what was written so far must begin with [`Format::header`].

@@ -11,7 +11,8 @@ use half::f16;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
-use super::shard::{NpyArray, Shard, Shards, Source, binary_width};
+use super::columns::binary_width;
+use super::shard::{NpyArray, Shard, Shards, Source};
 use super::store::Precision;
 use crate::config::BinaryType;
 use crate::error::{Error, Result};

@@ -10,20 +10,16 @@
 use std::path::Path;
 use std::sync::Mutex;
 
-use half::f16;
-use half::vec::HalfFloatVecExt;
-use rayon::prelude::*;
 use serde_json::json;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::decode::{Unit, Values, embedding_values};
-use super::dot::dot;
+use super::decode::{Unit, embedding_values};
 use super::labels::{self, for_each_unit};
+use super::rows::{INT_IDS, Ids, ROWS, RowLayout, RowTable, TASKS, TEXT_IDS, Tasks};
+use super::scatter::Scatter;
 use super::shard::{self, Shards, Source};
-use super::store::{
-    INT_IDS, Ids, Precision, ROWS, RowId, RowLayout, RowTable, Shape, TASKS, TEXT_IDS, Tasks, VECTORS, VectorStore,
-    Vectors,
-};
+use super::sink::{Side, Sink};
+use super::store::{RowId, VECTORS, VectorStore, Vectors};
 use crate::config::{BinaryType, Config, Metric};
 use crate::error::{Error, Result};
 use crate::plan::Plan;
@@ -84,7 +80,11 @@ fn open_in(folder: &Path, facts: &serde_json::Value) -> Result<Vectors> {
         return Err(Error::runtime("the vector store's files do not fit each other")
             .path(folder)
             .expected(format!("{count} rows in each"))
-            .found(format!("{} positives, {} rows, {task_rows} rows in tasks", positives.shape().rows, rows.input_rows().len()))
+            .found(format!(
+                "{} positives, {} rows, {task_rows} rows in tasks",
+                positives.shape().rows,
+                rows.input_rows().len()
+            ))
             .remedy("the folder was tampered with: mine again with --replace or into a new folder"));
     }
     Ok(Vectors { queries, positives, rows, tasks, ids })
@@ -374,165 +374,6 @@ impl Names {
         self.list.push(name.to_owned());
         code
     }
-}
-
-/// A vector that threads fill at disjoint places.
-struct Scatter<T>(Vec<Mutex<Vec<T>>>, usize);
-
-/// Elements behind one lock.
-const STRIPE: usize = 1 << 16;
-
-impl<T: Copy> Scatter<T> {
-    fn new(values: Vec<T>) -> Self {
-        let len = values.len();
-        Scatter(values.chunks(STRIPE).map(|stripe| Mutex::new(stripe.to_vec())).collect(), len)
-    }
-
-    fn write(&self, at: usize, values: impl IntoIterator<Item = T>) {
-        let (mut index, mut held) = (at / STRIPE, None);
-        for (place, value) in (at..).zip(values) {
-            if held.is_none() || place / STRIPE != index {
-                drop(held.take());
-                index = place / STRIPE;
-                held = Some(self.0[index].lock().expect("no thread panics while it holds a stripe"));
-            }
-            if let Some(stripe) = &mut held {
-                stripe[place % STRIPE] = value;
-            }
-        }
-    }
-
-    fn into_inner(self) -> Vec<T> {
-        let mut all = Vec::with_capacity(self.1);
-        for stripe in self.0 {
-            all.extend(stripe.into_inner().expect("no thread panics while it holds a stripe"));
-        }
-        all
-    }
-}
-
-/// One side of a batch: values, and how far apart two rows begin.
-#[derive(Clone, Copy)]
-struct Side<'a> {
-    values: Values<'a>,
-    stride: usize,
-}
-
-/// Where decoded batches go.
-struct Sink<'a> {
-    shape: Shape,
-    precision: [Precision; 2],
-    metric: Metric,
-    positions: &'a [RowId],
-    stores: &'a [ScatteredPart],
-    table: &'a ScatteredPart,
-    layout: RowLayout,
-    hashes: Scatter<u64>,
-    largest: Mutex<[f64; 2]>,
-}
-
-impl Sink<'_> {
-    /// Checks, measures and writes one batch; `first` counts within the unit.
-    fn batch(&self, unit: &Unit<'_>, first: u64, sides: [Side<'_>; 2], rows: usize, names: [&str; 2]) -> Result<()> {
-        let input_row = unit.first_input_row() + first;
-        let positions = &self.positions[input_row as usize..][..rows];
-        let mut order: Vec<usize> = (0..rows).collect();
-        order.sort_unstable_by_key(|row| positions[*row]);
-        let measured = self.measure(&order, sides).map_err(|(error, side, row)| {
-            unit.place(error, names[side], Some(first + row as u64))
-        })?;
-        let places: Vec<RowId> = order.iter().map(|row| positions[*row]).collect();
-        let inputs: Vec<u32> = order.iter().map(|row| (input_row as usize + row) as u32).collect();
-        let mut start = 0;
-        for run in places.chunk_by(|a, b| a + 1 == *b) {
-            let range = start..start + run.len();
-            self.write_run(run[0], &measured, &inputs, range.clone())?;
-            start = range.end;
-        }
-        Ok(())
-    }
-
-    /// Encodes the rows in `order` and measures norms and scores.
-    fn measure(&self, order: &[usize], sides: [Side<'_>; 2]) -> Result<Measured, (Error, usize, usize)> {
-        let dim = self.shape.dim;
-        let mut measured = Measured::default();
-        let mut vectors = [vec![0f32; dim], vec![0f32; dim]];
-        let mut largest = [0f64; 2];
-        for &row in order {
-            let mut norms = [0f64; 2];
-            for (side, vector) in vectors.iter_mut().enumerate() {
-                sides[side].values.copy_f32(row * sides[side].stride, vector);
-                norms[side] = dot(vector, vector).sqrt();
-                if !(norms[side] > 0.0 && norms[side].is_finite()) {
-                    return Err((unusable(vector), side, row));
-                }
-                largest[side] = largest[side].max(norms[side]);
-                let bytes = &mut measured.bytes[side];
-                match self.precision[side] {
-                    Precision::F32 => bytes.extend(bytemuck::cast_slice(vector)),
-                    Precision::F16 => bytes.extend(bytemuck::cast_slice::<f16, u8>(&Vec::from_f32_slice(vector))),
-                }
-            }
-            let scales = match self.metric {
-                Metric::Cosine => norms.map(f64::recip),
-                Metric::Dot => [1.0; 2],
-            };
-            (0..2).for_each(|side| measured.scales[side].push(scales[side]));
-            measured.scores.push((dot(&vectors[0], &vectors[1]) * (scales[0] * scales[1])) as f32);
-            let row_bytes = dim * self.precision[1].bytes();
-            let end = measured.bytes[1].len();
-            measured.hashes.push(xxh3_64(&measured.bytes[1][end - row_bytes..]).max(1));
-        }
-        let mut all = self.largest.lock().expect("no thread panics while it holds the norms");
-        *all = [all[0].max(largest[0]), all[1].max(largest[1])];
-        Ok(measured)
-    }
-
-    /// Writes consecutive rows, from `row` on, out of a range of a measured batch.
-    fn write_run(&self, row: RowId, measured: &Measured, inputs: &[u32], range: std::ops::Range<usize>) -> Result<()> {
-        let row = u64::from(row);
-        for (side, store) in self.stores.iter().enumerate() {
-            let width = self.shape.dim * self.precision[side].bytes();
-            let bytes = &measured.bytes[side][range.start * width..range.end * width];
-            store.write_at(bytes, HEADER_BYTES as u64 + row * width as u64)?;
-        }
-        let put = |bytes: &[u8], offset: u64| self.table.write_at(bytes, offset);
-        put(bytemuck::cast_slice(&inputs[range.clone()]), self.layout.input_row() + 4 * row)?;
-        put(bytemuck::cast_slice(&measured.scales[0][range.clone()]), self.layout.query_scale() + 8 * row)?;
-        put(bytemuck::cast_slice(&measured.scales[1][range.clone()]), self.layout.positive_scale() + 8 * row)?;
-        put(bytemuck::cast_slice(&measured.scores[range.clone()]), self.layout.score() + 4 * row)?;
-        self.hashes.write(row as usize, measured.hashes[range].iter().copied());
-        Ok(())
-    }
-}
-
-/// A batch, in store order: encoded rows of both sides and what was measured of them.
-#[derive(Default)]
-struct Measured {
-    bytes: [Vec<u8>; 2],
-    scales: [Vec<f64>; 2],
-    scores: Vec<f32>,
-    hashes: Vec<u64>,
-}
-
-fn unusable(vector: &[f32]) -> Error {
-    match vector.iter().position(|value| !value.is_finite()) {
-        Some(dimension) => Error::input("an embedding has a value that is not a finite number")
-            .expected("finite numbers within f32's range")
-            .found(format!("{} at dimension {dimension}", vector[dimension]))
-            .remedy("embed the row again, or filter it out before mining: nothing is dropped silently"),
-        None => Error::input("an embedding has zero length")
-            .expected("a vector with a norm above zero")
-            .found("all values zero")
-            .remedy("embed the row again (empty text?), or filter it out before mining"),
-    }
-}
-
-/// Sums up rows by task for the log.
-pub fn describe(vectors: &Vectors) -> String {
-    let shape = vectors.shape();
-    let shared = (0..vectors.row_count()).into_par_iter().filter(|row| vectors.rows.keys().is_shared(*row)).count();
-    format!("{} rows x {} dimensions, {} tasks, {shared} rows share a key", shape.rows, shape.dim, vectors.tasks.len())
 }
 
 /// Rows of each task, in task order. Reads the task column only.

@@ -10,7 +10,8 @@ use rayon::prelude::*;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::decode::Unit;
-use super::store::{RowId, UNIQUE};
+use super::rows::UNIQUE;
+use super::store::RowId;
 use crate::error::{Error, Result};
 
 /// Rows decoded at a time.
@@ -98,11 +99,7 @@ pub fn ids_are_integers(unit: &Unit<'_>, column: &str, data_type: &DataType) -> 
 ///
 /// # Errors
 /// A null id, an integer beyond int64, or data that cannot be decoded.
-pub fn for_each_int_ids(
-    unit: &Unit<'_>,
-    column: &str,
-    mut each: impl FnMut(u64, &[i64]) -> Result<()>,
-) -> Result<()> {
+pub fn for_each_int_ids(unit: &Unit<'_>, column: &str, mut each: impl FnMut(u64, &[i64]) -> Result<()>) -> Result<()> {
     unit.for_each_batch(&[column], BATCH_ROWS, |first, arrays| {
         let ids = cast(&arrays[0], &DataType::Int64).map_err(|e| unit.place(not_text(e.to_string()), column, None))?;
         if let Some(row) = (0..ids.len()).find(|row| ids.is_null(*row)) {

@@ -1,12 +1,19 @@
 //! vectors: Parquet and `.npy` shards become one mapped, row-major store, grouped by task.
 
+mod columns;
 pub mod decode;
 pub mod dot;
 pub mod import;
 pub mod labels;
+pub mod rows;
+mod scatter;
+pub mod scorer;
 pub mod shard;
+mod sink;
 pub mod store;
 
 pub use import::{import, open};
+pub use rows::{Keys, Tasks};
+pub use scorer::Scorer;
 pub use shard::Shards;
-pub use store::{Keys, RowId, Scorer, Shape, Tasks, Vectors};
+pub use store::{RowId, Shape, Vectors};

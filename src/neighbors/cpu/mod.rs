@@ -43,13 +43,8 @@ pub fn scan(kernel: Kernel, tile: QueryTile<'_>, base: &Base, keys: &Keys<'_>, s
                 thresholds[i] = threshold(tile.best[first + i].floor(), errors[i], norm);
             }
             let mut scores = [[0f32; PANEL]; GROUP];
-            let hits = kernel.score(
-                tile.queries.group(group),
-                base.panel(panel),
-                base.norms(panel),
-                &thresholds,
-                &mut scores,
-            );
+            let hits =
+                kernel.score(tile.queries.group(group), base.panel(panel), base.norms(panel), &thresholds, &mut scores);
             for i in 0..inside {
                 let mut mask = hits[i] & valid;
                 if mask == 0 {

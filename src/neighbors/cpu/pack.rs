@@ -2,9 +2,9 @@
 //!
 //! Memory: 4 bytes a value, rows rounded up to whole groups (6) or panels (64).
 
+use crate::vectors::RowId;
 use crate::vectors::dot::dot;
 use crate::vectors::store::VectorStore;
-use crate::vectors::RowId;
 
 /// Base rows of a panel.
 pub const PANEL: usize = 64;

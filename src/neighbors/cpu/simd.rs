@@ -103,11 +103,11 @@ mod x86 {
             }
             for i in 0..GROUP {
                 let bound = _mm256_set1_ps(t[i]);
-                for half in 0..2 {
+                for (half, sum) in sums[i].into_iter().enumerate() {
                     let at = LANES * j + 8 * half;
                     // SAFETY: `norms` has 64 floats and at ≤ 56; unaligned loads are allowed.
                     let norms = unsafe { _mm256_loadu_ps(norms[at..].as_ptr()) };
-                    let scores = _mm256_mul_ps(sums[i][half], norms);
+                    let scores = _mm256_mul_ps(sum, norms);
                     let mask = _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GE_OQ>(scores, bound)) as u8;
                     hits[i] |= u64::from(mask) << at;
                     // SAFETY: a row of `all` has 64 floats and at ≤ 56; unaligned stores are allowed.

@@ -1,0 +1,60 @@
+//! The score of a pair, exactly: what every search path ends in.
+
+use super::dot::dot;
+use super::store::{Precision, RowId, Vectors};
+
+/// Scores one query against many positives: the reference of the whole search.
+///
+/// s_ij = f32(Σ_d x_id·y_jd in f64 × scale_i × scale_j), see [`mod@super::dot`].
+#[derive(Debug)]
+pub struct Scorer<'a> {
+    vectors: &'a Vectors,
+    positive_scales: &'a [f64],
+    query_row: Option<RowId>,
+    query: Vec<f32>,
+    query_scale: f64,
+    positive: Vec<f32>,
+}
+
+impl<'a> Scorer<'a> {
+    /// A scorer that has no query yet; holds two rows as f32.
+    pub fn new(vectors: &'a Vectors) -> Self {
+        let dim = vectors.shape().dim;
+        Scorer {
+            vectors,
+            positive_scales: vectors.rows.positive_scales(),
+            query_row: None,
+            query: vec![0.0; dim],
+            query_scale: 0.0,
+            positive: vec![0.0; dim],
+        }
+    }
+
+    /// Takes a query row.
+    pub fn set_query(&mut self, row: RowId) {
+        self.vectors.queries.load(row, &mut self.query);
+        self.query_scale = self.vectors.rows.query_scales()[row as usize];
+        self.query_row = Some(row);
+    }
+
+    /// The score of a query row with a positive row; fast while the query stays the same. O(dim).
+    pub fn pair(&mut self, query: RowId, row: RowId) -> f32 {
+        if self.query_row != Some(query) {
+            self.set_query(query);
+        }
+        self.score(row)
+    }
+
+    /// The score of the query with a row's positive. O(dim).
+    pub fn score(&mut self, row: RowId) -> f32 {
+        let scale = self.query_scale * self.positive_scales[row as usize];
+        let sum = match self.vectors.positives.precision() {
+            Precision::F32 => dot(&self.query, bytemuck::cast_slice(self.vectors.positives.row_bytes(row))),
+            Precision::F16 => {
+                self.vectors.positives.load(row, &mut self.positive);
+                dot(&self.query, &self.positive)
+            }
+        };
+        (sum * scale) as f32
+    }
+}

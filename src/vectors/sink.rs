@@ -1,0 +1,143 @@
+//! Where decoded batches go: checked, measured, encoded, written to their places in the store.
+//!
+//! Memory: one batch of both sides, encoded.
+
+use std::sync::Mutex;
+
+use half::f16;
+use half::vec::HalfFloatVecExt;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::decode::{Unit, Values};
+use super::dot::dot;
+use super::rows::RowLayout;
+use super::scatter::Scatter;
+use super::store::{Precision, RowId, Shape};
+use crate::config::Metric;
+use crate::error::{Error, Result};
+use crate::run::ScatteredPart;
+use crate::run::sealed::HEADER_BYTES;
+
+/// One side of a batch: values, and how far apart two rows begin.
+#[derive(Clone, Copy)]
+pub(super) struct Side<'a> {
+    pub(super) values: Values<'a>,
+    pub(super) stride: usize,
+}
+
+/// Where decoded batches go.
+pub(super) struct Sink<'a> {
+    pub(super) shape: Shape,
+    pub(super) precision: [Precision; 2],
+    pub(super) metric: Metric,
+    pub(super) positions: &'a [RowId],
+    pub(super) stores: &'a [ScatteredPart],
+    pub(super) table: &'a ScatteredPart,
+    pub(super) layout: RowLayout,
+    pub(super) hashes: Scatter<u64>,
+    pub(super) largest: Mutex<[f64; 2]>,
+}
+
+impl Sink<'_> {
+    /// Checks, measures and writes one batch; `first` counts within the unit.
+    pub(super) fn batch(
+        &self,
+        unit: &Unit<'_>,
+        first: u64,
+        sides: [Side<'_>; 2],
+        rows: usize,
+        names: [&str; 2],
+    ) -> Result<()> {
+        let input_row = unit.first_input_row() + first;
+        let positions = &self.positions[input_row as usize..][..rows];
+        let mut order: Vec<usize> = (0..rows).collect();
+        order.sort_unstable_by_key(|row| positions[*row]);
+        let measured = self
+            .measure(&order, sides)
+            .map_err(|(error, side, row)| unit.place(error, names[side], Some(first + row as u64)))?;
+        let places: Vec<RowId> = order.iter().map(|row| positions[*row]).collect();
+        let inputs: Vec<u32> = order.iter().map(|row| (input_row as usize + row) as u32).collect();
+        let mut start = 0;
+        for run in places.chunk_by(|a, b| a + 1 == *b) {
+            let range = start..start + run.len();
+            self.write_run(run[0], &measured, &inputs, range.clone())?;
+            start = range.end;
+        }
+        Ok(())
+    }
+
+    /// Encodes the rows in `order` and measures norms and scores.
+    fn measure(&self, order: &[usize], sides: [Side<'_>; 2]) -> Result<Measured, (Error, usize, usize)> {
+        let dim = self.shape.dim;
+        let mut measured = Measured::default();
+        let mut vectors = [vec![0f32; dim], vec![0f32; dim]];
+        let mut largest = [0f64; 2];
+        for &row in order {
+            let mut norms = [0f64; 2];
+            for (side, vector) in vectors.iter_mut().enumerate() {
+                sides[side].values.copy_f32(row * sides[side].stride, vector);
+                norms[side] = dot(vector, vector).sqrt();
+                if !(norms[side] > 0.0 && norms[side].is_finite()) {
+                    return Err((unusable(vector), side, row));
+                }
+                largest[side] = largest[side].max(norms[side]);
+                let bytes = &mut measured.bytes[side];
+                match self.precision[side] {
+                    Precision::F32 => bytes.extend(bytemuck::cast_slice(vector)),
+                    Precision::F16 => bytes.extend(bytemuck::cast_slice::<f16, u8>(&Vec::from_f32_slice(vector))),
+                }
+            }
+            let scales = match self.metric {
+                Metric::Cosine => norms.map(f64::recip),
+                Metric::Dot => [1.0; 2],
+            };
+            (0..2).for_each(|side| measured.scales[side].push(scales[side]));
+            measured.scores.push((dot(&vectors[0], &vectors[1]) * (scales[0] * scales[1])) as f32);
+            let row_bytes = dim * self.precision[1].bytes();
+            let end = measured.bytes[1].len();
+            measured.hashes.push(xxh3_64(&measured.bytes[1][end - row_bytes..]).max(1));
+        }
+        let mut all = self.largest.lock().expect("no thread panics while it holds the norms");
+        *all = [all[0].max(largest[0]), all[1].max(largest[1])];
+        Ok(measured)
+    }
+
+    /// Writes consecutive rows, from `row` on, out of a range of a measured batch.
+    fn write_run(&self, row: RowId, measured: &Measured, inputs: &[u32], range: std::ops::Range<usize>) -> Result<()> {
+        let row = u64::from(row);
+        for (side, store) in self.stores.iter().enumerate() {
+            let width = self.shape.dim * self.precision[side].bytes();
+            let bytes = &measured.bytes[side][range.start * width..range.end * width];
+            store.write_at(bytes, HEADER_BYTES as u64 + row * width as u64)?;
+        }
+        let put = |bytes: &[u8], offset: u64| self.table.write_at(bytes, offset);
+        put(bytemuck::cast_slice(&inputs[range.clone()]), self.layout.input_row() + 4 * row)?;
+        put(bytemuck::cast_slice(&measured.scales[0][range.clone()]), self.layout.query_scale() + 8 * row)?;
+        put(bytemuck::cast_slice(&measured.scales[1][range.clone()]), self.layout.positive_scale() + 8 * row)?;
+        put(bytemuck::cast_slice(&measured.scores[range.clone()]), self.layout.score() + 4 * row)?;
+        self.hashes.write(row as usize, measured.hashes[range].iter().copied());
+        Ok(())
+    }
+}
+
+/// A batch, in store order: encoded rows of both sides and what was measured of them.
+#[derive(Default)]
+pub(super) struct Measured {
+    bytes: [Vec<u8>; 2],
+    scales: [Vec<f64>; 2],
+    scores: Vec<f32>,
+    pub(super) hashes: Vec<u64>,
+}
+
+fn unusable(vector: &[f32]) -> Error {
+    match vector.iter().position(|value| !value.is_finite()) {
+        Some(dimension) => Error::input("an embedding has a value that is not a finite number")
+            .expected("finite numbers within f32's range")
+            .found(format!("{} at dimension {dimension}", vector[dimension]))
+            .remedy("embed the row again, or filter it out before mining: nothing is dropped silently"),
+        None => Error::input("an embedding has zero length")
+            .expected("a vector with a norm above zero")
+            .found("all values zero")
+            .remedy("embed the row again (empty text?), or filter it out before mining"),
+    }
+}
