@@ -202,7 +202,7 @@ mod tests {
     #[test]
     fn files_do_not_depend_on_the_budget() {
         let shape = Shape { rows: 1_000_000, dim: 384 };
-        let small = Plan::new(&config(300 * MIB, 2), shape).unwrap();
+        let small = Plan::new(&config(128 * MIB, 2), shape).unwrap();
         let large = Plan::new(&config(64 << 30, 16), shape).unwrap();
         assert_eq!(small.block_rows, large.block_rows);
         assert!(small.base_tile_rows < large.base_tile_rows && small.spill_arcs < large.spill_arcs);

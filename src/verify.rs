@@ -216,6 +216,10 @@ impl Opened<'_> {
             seen: vec![0; self.vectors.row_count() as usize],
             last: None,
             batch: Vec::new(),
+            cluster_sizes: {
+                let (starts, _) = members(self.clusters.labels(), self.clusters.count());
+                starts.windows(2).map(|pair| pair[1] - pair[0]).collect()
+            },
             task: None,
             full: 0,
             short: 0,
@@ -331,6 +335,7 @@ struct Table<'a, 'r> {
     seen: Vec<u32>,
     last: Option<(i32, i64, i32)>,
     batch: Vec<RowId>,
+    cluster_sizes: Vec<u32>,
     task: Option<usize>,
     full: u64,
     short: u64,
@@ -429,6 +434,18 @@ impl Table<'_, '_> {
         }
         if let Some((a, b)) = conflict(&self.batch, &self.opened.vectors.rows.keys()) {
             self.outcome.fault(format!("batch {number} holds rows {a} and {b}, which share a key"));
+        }
+        if !self.mixed {
+            let label = |row: &RowId| self.opened.clusters.labels()[*row as usize];
+            for group in self.batch.chunk_by(|a, b| label(a) == label(b)) {
+                let (label, found) = (label(&group[0]), group.len());
+                // Rows without a cluster stand alone; a cluster comes whole, its rows together.
+                if label != NO_CLUSTER && found as u32 != self.cluster_sizes[label as usize] {
+                    let size = self.cluster_sizes[label as usize];
+                    self.outcome
+                        .fault(format!("batch {number} holds {found} rows of cluster {label}, which has {size}"));
+                }
+            }
         }
         self.batch.clear();
         self.task = None;

@@ -121,8 +121,8 @@ pub fn pack_task(units: &[&[RowId]], rules: Rules, keys: &Keys<'_>, random: &mut
     whole.shuffle(random);
     let mut waiting = VecDeque::from(whole);
     let spare = waiting.len() % width;
-    let mut short = pack_short(units, odd, rules, keys);
-    // The spare clusters join the short batch that has room for all of them, while it is still easy.
+    // The spare clusters will join the first short batch, while it is still easy: their room is kept.
+    let mut short = pack_short(units, odd, rules.batch_size - spare * rules.cluster_size, rules.batch_size, keys);
     if spare > 0 {
         let first = if short.is_empty() { Vec::new() } else { short.remove(0) };
         let wanted = first.len() + spare;
@@ -138,7 +138,7 @@ pub fn pack_task(units: &[&[RowId]], rules: Rules, keys: &Keys<'_>, random: &mut
     // Batches that keys kept from being filled, and what still waits, make more short ones.
     let (full, mut partial): (Vec<_>, Vec<_>) = full.into_iter().partition(|batch| batch.len() == width);
     let rest: Vec<usize> = waiting.into_iter().collect();
-    partial.extend(pack_short(units, rest, rules, keys));
+    partial.extend(pack_short(units, rest, rules.batch_size, rules.batch_size, keys));
     full.into_iter().chain(short).chain(partial).filter(|batch| !batch.is_empty()).collect()
 }
 
@@ -193,18 +193,24 @@ fn exchange(
     false
 }
 
-/// First fit into batches of at most |B| rows.
-fn pack_short(units: &[&[RowId]], list: Vec<usize>, rules: Rules, keys: &Keys<'_>) -> Vec<Vec<usize>> {
+/// First fit into batches of at most `first_size` rows (the first) and `size` rows (the others).
+fn pack_short(
+    units: &[&[RowId]],
+    list: Vec<usize>,
+    first_size: usize,
+    size: usize,
+    keys: &Keys<'_>,
+) -> Vec<Vec<usize>> {
     let mut batches: Vec<(Vec<usize>, usize, Held)> = Vec::new();
     for unit in list {
         let rows = units[unit].len();
-        // One unit's place is left free where whole clusters will join later.
         let from = batches.len().saturating_sub(SHORT_TRIES);
-        let fitting = batches[from..]
-            .iter_mut()
-            .find(|(_, filled, held)| filled + rows <= rules.batch_size && held.takes(units[unit], keys));
+        let fitting = batches[from..].iter_mut().enumerate().find(|(index, (_, filled, held))| {
+            let most = if from + index == 0 { first_size } else { size };
+            filled + rows <= most && held.takes(units[unit], keys)
+        });
         match fitting {
-            Some((batch, filled, held)) => {
+            Some((_, (batch, filled, held))) => {
                 held.add(units[unit], keys);
                 batch.push(unit);
                 *filled += rows;
@@ -284,6 +290,6 @@ mod tests {
     fn left_over_rows_fill_whole_batches() {
         let codes = [0, 0, 0, u32::MAX, u32::MAX, u32::MAX, u32::MAX, 0];
         let order = fill((0..8).collect(), 2, &Keys::new(vec![&codes]));
-        assert_eq!(order.batches().map(<[u32]>::to_vec).collect::<Vec<_>>(), [[0, 3], [1, 4], [2, 5], [7, 6]]);
+        assert_eq!(order.batches().map(<[u32]>::to_vec).collect::<Vec<_>>(), [[0, 3], [1, 4], [2, 5], [6, 7]]);
     }
 }

@@ -55,6 +55,7 @@ impl<'a> Scorer<'a> {
                 dot(&self.query, &self.positive)
             }
         };
-        (sum * scale) as f32
+        // Minus zero equals zero, and must tie with it.
+        (sum * scale) as f32 + 0.0
     }
 }

@@ -243,7 +243,8 @@ impl Dataset {
                 .set_compression(self.compression)
                 .set_max_row_group_row_count(Some(self.row_group_rows))
                 .build();
-            let out = File::create(folder.join(format!("part-{file}.parquet"))).unwrap();
+            let width = (self.files - 1).to_string().len();
+            let out = File::create(folder.join(format!("part-{file:0width$}.parquet"))).unwrap();
             let mut writer = ArrowWriter::try_new(out, batch.schema(), Some(properties)).unwrap();
             writer.write(&batch).unwrap();
             writer.close().unwrap();
@@ -283,7 +284,9 @@ impl Dataset {
             let fault = fault.filter(|(_, at)| *at == row).map(|(fault, _)| fault);
             match fault {
                 // A null list has no values; a null fixed-size list has its share of them.
-                Some(Fault::NullEmbedding) if self.layout != Layout::FixedList => vector.clear(),
+                Some(Fault::NullEmbedding) if !matches!(self.layout, Layout::FixedList | Layout::FixedBinary) => {
+                    vector.clear()
+                }
                 Some(Fault::NullValue) => vector[self.dim - 1] = None,
                 Some(Fault::TooLong) => vector.push(Some(1.0)),
                 _ => {}
