@@ -24,11 +24,11 @@ use crate::vectors::{RowId, Scorer, Vectors};
 pub fn search(run: &Run, vectors: &Vectors, config: &Config, plan: &Plan) -> Result<Neighbors> {
     let (rows, block_rows) = (vectors.row_count(), plan.block_rows);
     let folder = run.stage_folder(Stage::Neighbors);
+    let largest_task = vectors.tasks.ranges().map(|range| range.len()).max().unwrap_or(0);
+    refuse_empty_windows(config, largest_task)?;
     if run.is_complete(Stage::Neighbors) {
         return Neighbors::open(&folder, u64::from(rows), block_rows);
     }
-    let largest_task = vectors.tasks.ranges().map(|range| range.len()).max().unwrap_or(0);
-    refuse_empty_windows(config, largest_task)?;
     let stage = run.begin(Stage::Neighbors);
     let ranks = config.window.ranks() as usize;
     let search = Search { run, vectors, kernel: Kernel::detect(), unit: config.metric == Metric::Cosine, plan, ranks };

@@ -7,7 +7,14 @@ use crate::error::{Error, Result};
 
 /// An exclusive lock on a run folder, held until dropped; the kernel frees it if the process dies.
 #[derive(Debug)]
-pub struct Lock(#[allow(dead_code, reason = "held for its lock, never read")] File);
+pub struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing would do, were it not for a child that was forked a moment ago and holds the file too.
+        let _ = self.0.unlock();
+    }
+}
 
 impl Lock {
     /// Locks `folder/lock`.

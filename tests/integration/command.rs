@@ -1,6 +1,7 @@
 //! Calls the real executable and reads what it says.
 
 use std::ffi::OsStr;
+use std::io::Write;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -83,6 +84,11 @@ impl Outcome {
         assert!(outcome.stderr.contains("remedy:"), "no remedy in:\n{}", outcome.stderr);
         outcome
     }
+}
+
+/// Says that a test did not run, past the harness, which keeps what passing tests print to itself.
+pub fn skipped(why: &str) {
+    writeln!(std::io::stderr(), "SKIPPED: {why}").unwrap();
 }
 
 /// The executable, without settings of the shell that the tests run in.

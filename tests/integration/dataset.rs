@@ -88,7 +88,8 @@ impl Dataset {
         let centres: Vec<Vec<f64>> = (0..rows / 30 + 1).map(|_| near(&origin, 1.0)).collect();
         let (mut queries, mut positives) = (Vec::new(), Vec::new());
         for row in 0..rows {
-            let own = near(&centres[row * 7 % centres.len()], 0.5);
+            // A prime, so that consecutive rows go round all centres.
+            let own = near(&centres[row * 7919 % centres.len()], 0.5);
             queries.push(near(&own, 0.3));
             positives.push(near(&own, 0.3));
         }

@@ -76,14 +76,16 @@ impl Failing {
         self.state().calls
     }
 
-    /// Undoes renames whose folder was not synced, and cuts files whose content was not. Only when
+    /// Undoes renames whose folder was not synced, and blanks files whose content was not. Only when
     /// the run is closed: until then its files may be mapped.
     pub fn lose_unsynced(&self) {
         let mut state = self.state();
         for path in std::mem::take(&mut state.unsynced_files) {
             if let Ok(file) = fs::OpenOptions::new().write(true).open(&path) {
-                let half = file.metadata().unwrap().len() / 2;
-                file.set_len(half).unwrap();
+                // File systems may keep the length and lose the content: the second half reads as zeros.
+                let length = file.metadata().unwrap().len();
+                file.set_len(length / 2).unwrap();
+                file.set_len(length).unwrap();
             }
         }
         while let Some(rename) = state.unsynced_renames.pop() {

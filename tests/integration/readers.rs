@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use super::command::{Place, mine};
+use super::command::{Place, mine, skipped};
 use super::dataset::Dataset;
 
 fn python() -> Command {
@@ -23,7 +23,7 @@ fn readers() -> Vec<&'static str> {
 fn batch_tables_open_in_other_readers() {
     let readers = readers();
     if readers.is_empty() {
-        eprintln!("SKIPPED: no duckdb, polars or pyarrow for the Python in BATCHMINE_PYTHON (else python3)");
+        skipped("no duckdb, polars or pyarrow for the Python in BATCHMINE_PYTHON (else python3)");
         return;
     }
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/readers.py");

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use super::command::{Place, inspect, mine, verify};
+use super::command::{Place, inspect, mine, skipped, verify};
 use super::oracle::check_graph;
 use super::table;
 
@@ -13,11 +13,11 @@ use super::table;
 fn real_pairs_are_mined_inside_one_gibibyte() {
     let data = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/data/debian");
     if std::env::var("BATCHMINE_REAL").as_deref() != Ok("1") {
-        eprintln!("SKIPPED: set BATCHMINE_REAL=1 to mine the whole set in {}", data.display());
+        skipped(&format!("set BATCHMINE_REAL=1 to mine the whole set in {}", data.display()));
         return;
     }
     if !data.exists() {
-        eprintln!("SKIPPED: there is no {}", data.display());
+        skipped(&format!("there is no {}", data.display()));
         return;
     }
     for (name, tasks) in [("whole", ""), ("tasks", "--task-column dataset")] {
