@@ -61,6 +61,16 @@ pub enum Backend {
     Cpu,
 }
 
+/// Numbers that the CPU's search filters with; the result is the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Precision {
+    /// Eight bits with a certificate; f32 by itself where that cannot filter.
+    Int8,
+    /// Single precision throughout.
+    F32,
+}
+
 /// Number type of a `fixed_size_binary` embedding column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
@@ -141,6 +151,9 @@ pub struct Settings {
     /// Who computes the search [default: auto]
     #[arg(long, value_enum, env = "BATCHMINE_BACKEND", hide_env = true, help_heading = "Resources")]
     pub backend: Option<Backend>,
+    /// Numbers that the CPU's search filters with; the result is the same [default: int8]
+    #[arg(long, value_enum, env = "BATCHMINE_PRECISION", hide_env = true, help_heading = "Resources")]
+    pub precision: Option<Precision>,
     /// Memory budget, such as 4GiB [default: half of the machine or its cgroup]
     #[arg(long, value_name = "SIZE", env = "BATCHMINE_MEMORY", hide_env = true, help_heading = "Resources")]
     pub memory: Option<bytesize::ByteSize>,
@@ -175,6 +188,7 @@ impl Settings {
             epochs: self.epochs.or(weaker.epochs),
             seed: self.seed.or(weaker.seed),
             backend: self.backend.or(weaker.backend),
+            precision: self.precision.or(weaker.precision),
             memory: self.memory.or(weaker.memory),
             threads: self.threads.or(weaker.threads),
         }
@@ -289,6 +303,8 @@ pub struct Config {
     pub seed: u64,
     /// Search backend.
     pub backend: Backend,
+    /// Numbers of the CPU's search.
+    pub precision: Precision,
     /// Memory budget in bytes.
     pub memory_bytes: u64,
     /// Worker threads.
@@ -370,6 +386,7 @@ impl Config {
             batches,
             seed: settings.seed.unwrap_or(0),
             backend: settings.backend.unwrap_or(Backend::Auto),
+            precision: settings.precision.unwrap_or(Precision::Int8),
             memory_bytes: settings.memory.map_or_else(half_of_memory, |size| size.as_u64()),
             threads,
         })

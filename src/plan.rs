@@ -21,11 +21,12 @@ const THREAD_BYTES: u64 = 2 * MIB;
 const IMPORT_BATCH_BYTES: u64 = 2 * MIB;
 const IMPORT_PAGE_BYTES: u64 = 6 * MIB;
 /// Packed queries, and candidates, of one block.
-const BLOCK_BYTES: u64 = 24 * MIB;
+const BLOCK_BYTES: u64 = 48 * MIB;
 const BLOCK_ROWS_MAX: u64 = 8192;
 const BLOCK_ROWS_MIN: u64 = 96;
 const QUERY_TILE_ROWS: usize = 96;
-const BASE_TILE_BYTES_MAX: u64 = 96 * MIB;
+/// Enough that packing and waiting for the last thread vanish; small enough to stay in the cache's reach.
+const BASE_TILE_BYTES_MAX: u64 = 16 * MIB;
 const BASE_TILE_ROWS_MIN: u64 = 256;
 /// More runs than this are not merged at once.
 const RUNS_MAX: u64 = 256;
@@ -103,10 +104,12 @@ impl Plan {
         let vectors = need(Stage::Vectors, labels + threads * import_thread, 0, 0);
 
         let ranks = u64::from(config.window.ranks()).min(rows);
-        let query_bytes = dim * 4 + topk::capacity(ranks as usize) as u64 * 8 + ranks * 8 + 64;
+        // Queries may be packed in both precisions.
+        let query_bytes = dim * 5 + topk::capacity(ranks as usize) as u64 * 8 + ranks * 8 + 64;
         let block_rows = (BLOCK_BYTES / query_bytes).clamp(BLOCK_ROWS_MIN, BLOCK_ROWS_MAX);
         let block = block_rows.min(rows) * query_bytes + threads * (dim * 16 + MIB / 2);
-        let tile_row = dim * 4 + 8;
+        // A byte a value, and a quarter of the rows once more in f32.
+        let tile_row = dim * 2 + 8;
         let tile_rows_most = (BASE_TILE_BYTES_MAX / tile_row).clamp(BASE_TILE_ROWS_MIN, rows.max(BASE_TILE_ROWS_MIN));
         let base_tile_rows = (room.saturating_sub(block) / tile_row).clamp(BASE_TILE_ROWS_MIN, tile_rows_most);
         let neighbors = need(Stage::Neighbors, block, BASE_TILE_ROWS_MIN * tile_row, base_tile_rows * tile_row);

@@ -5,17 +5,20 @@ use std::ops::Range;
 use rayon::prelude::*;
 use serde_json::json;
 
-use super::cpu::kernel::Kernel;
-use super::cpu::pack::{Base, Queries};
-use super::cpu::{QueryTile, scan};
+use super::cpu::float::{self, Float};
+use super::cpu::int8::{self, Int8};
+use super::cpu::{PANEL, QueryTile, Simd, TileKernel, scan};
 use super::file::{Neighbors, block_name, write_block};
 use super::topk::{Candidate, TopK};
-use crate::config::{Config, Metric};
+use crate::config::{Config, Metric, Precision};
 use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::run::progress::Meter;
 use crate::run::{FinishedRun, Run, Stage};
 use crate::vectors::{RowId, Scorer, Vectors};
+
+/// int8 gives way to f32 where it leaves more than one pair in this many.
+const LEAST_FILTERED: u64 = 16;
 
 /// Finds the exact best p + m positives of every query, or opens the lists that are there.
 ///
@@ -31,10 +34,11 @@ pub fn search(run: &Run, vectors: &Vectors, config: &Config, plan: &Plan) -> Res
     }
     let stage = run.begin(Stage::Neighbors);
     let ranks = config.window.ranks() as usize;
-    let search = Search { run, vectors, kernel: Kernel::detect(), unit: config.metric == Metric::Cosine, plan, ranks };
-    tracing::debug!("search kernel: {:?}", search.kernel);
+    let unit = config.metric == Metric::Cosine;
+    let search = Search { run, vectors, simd: Simd::detect(), precision: config.precision, unit, plan, ranks };
+    tracing::debug!("search kernel: {:?}, {:?}", search.precision, search.simd);
     let meter = run.meter(Stage::Neighbors, pairs_of(vectors, 0..rows), "pairs");
-    let mut base = Base::with_capacity(plan.base_tile_rows.min(largest_task), vectors.shape().dim);
+    let mut bases = search.bases(largest_task);
     for index in 0..(rows as usize).div_ceil(block_rows) {
         let block = (index * block_rows) as RowId..((index + 1) * block_rows).min(rows as usize) as RowId;
         if run.has(Stage::Neighbors, &block_name(index)) {
@@ -43,7 +47,7 @@ pub fn search(run: &Run, vectors: &Vectors, config: &Config, plan: &Plan) -> Res
         }
         let mut lists = Vec::with_capacity(block.len());
         for (task, segment) in segments(vectors, block.clone()) {
-            lists.extend(search.segment(task, segment, &mut base, &meter)?);
+            lists.extend(search.segment(task, segment, &mut bases, &meter)?);
         }
         stage.commit(&block_name(index), |out| write_block(out, block.start, ranks, &lists))?;
     }
@@ -112,54 +116,118 @@ fn count_short(neighbors: &Neighbors, ranks: usize, skip: usize) -> [u64; 2] {
 struct Search<'a> {
     run: &'a Run,
     vectors: &'a Vectors,
-    kernel: Kernel,
+    simd: Simd,
+    precision: Precision,
     unit: bool,
     plan: &'a Plan,
     ranks: usize,
 }
 
+/// Packed base tiles, one for each precision; that of the one not used stays empty.
+struct Bases {
+    int8: int8::Base,
+    float: float::Base,
+}
+
+/// Some queries, and the best found for each.
+type Found = Vec<(RowId, Vec<TopK>)>;
+
 impl Search<'_> {
+    fn bases(&self, largest_task: usize) -> Bases {
+        let rows = self.plan.base_tile_rows.min(largest_task);
+        let dim = self.vectors.shape().dim;
+        let int8 = if self.precision == Precision::F32 { 0 } else { rows };
+        Bases { int8: Int8(self.simd).base(int8, dim), float: Float(self.simd).base(0, dim) }
+    }
+
     /// The lists of some queries of one task.
     fn segment(
         &self,
         task: Range<RowId>,
         queries: Range<RowId>,
-        base: &mut Base,
+        bases: &mut Bases,
         meter: &Meter,
     ) -> Result<Vec<Vec<Candidate>>> {
-        let vectors = self.vectors;
         let ranks = self.ranks.min(task.len() - 1);
         if ranks == 0 {
             return Ok(vec![Vec::new(); queries.len()]);
         }
-        let tile_rows = self.plan.query_tile_rows as RowId;
-        let starts: Vec<RowId> = queries.clone().step_by(tile_rows as usize).collect();
-        let mut tiles: Vec<(RowId, Queries, Vec<TopK>)> = starts
-            .into_par_iter()
-            .map(|start| {
-                let rows = start..queries.end.min(start + tile_rows);
-                let best = vec![TopK::new(ranks); rows.len()];
-                (start, Queries::pack(&vectors.queries, rows, self.unit), best)
-            })
-            .collect();
-        let keys = vectors.rows.keys();
-        for rows in self.base_tiles(task, queries.start) {
+        let tile_rows = self.plan.query_tile_rows;
+        let starts: Vec<RowId> = queries.clone().step_by(tile_rows).collect();
+        let rows_of = |start: RowId| start..queries.end.min(start + tile_rows as RowId);
+        let mut found: Found =
+            starts.iter().map(|start| (*start, vec![TopK::new(ranks); rows_of(*start).len()])).collect();
+        let (int8, float) = (Int8(self.simd), Float(self.simd));
+        let mut precision = self.precision;
+        let bytes = match precision {
+            Precision::F32 => Vec::new(),
+            Precision::Int8 => self.pack(int8, &starts, rows_of),
+        };
+        let mut floats = Vec::new();
+        for (index, rows) in self.base_tiles(task, queries.start).into_iter().enumerate() {
             self.run.check_interrupt()?;
             let pairs = rows.len() as u64 * queries.len() as u64;
-            base.repack(&vectors.positives, rows, self.unit);
-            tiles.par_iter_mut().for_each_init(
-                || Scorer::new(vectors),
-                |scorer, (first_row, queries, best)| {
-                    scan(self.kernel, QueryTile { queries, first_row: *first_row, best }, base, &keys, scorer);
-                },
-            );
+            match precision {
+                Precision::Int8 => {
+                    let reported = self.tile(int8, &bytes, &mut bases.int8, rows, &mut found);
+                    // The first tile fills the lists; later ones that report too much are not filtered.
+                    if index > 0 && reported * LEAST_FILTERED > pairs + queries.len() as u64 * ranks as u64 {
+                        tracing::debug!("int8 rules out too little ({reported} of {pairs} pairs are left): f32 from here");
+                        precision = Precision::F32;
+                    }
+                }
+                Precision::F32 => {
+                    if floats.is_empty() {
+                        floats = self.pack(float, &starts, rows_of);
+                    }
+                    let step = self.plan.base_tile_rows.div_ceil(4).next_multiple_of(PANEL) as RowId;
+                    for start in rows.clone().step_by(step as usize) {
+                        let rows = start..rows.end.min(start + step);
+                        self.tile(float, &floats, &mut bases.float, rows, &mut found);
+                    }
+                }
+            }
             meter.add(pairs);
         }
-        let lists = tiles.into_par_iter().flat_map_iter(|(first_row, _, best)| {
-            let mut scorer = Scorer::new(vectors);
+        let lists = found.into_par_iter().flat_map_iter(|(first_row, best)| {
+            let mut scorer = Scorer::new(self.vectors);
             (first_row..).zip(best).map(move |(query, best)| best.finish(|row| scorer.pair(query, row)))
         });
         Ok(lists.collect())
+    }
+
+    fn pack<K: TileKernel>(
+        &self,
+        kernel: K,
+        starts: &[RowId],
+        rows_of: impl Fn(RowId) -> Range<RowId> + Sync,
+    ) -> Vec<K::Queries> {
+        starts.par_iter().map(|start| kernel.queries(&self.vectors.queries, rows_of(*start), self.unit)).collect()
+    }
+
+    /// One base tile for all queries; returns how many pairs were not ruled out.
+    fn tile<K: TileKernel>(
+        &self,
+        kernel: K,
+        queries: &[K::Queries],
+        base: &mut K::Base,
+        rows: Range<RowId>,
+        found: &mut Found,
+    ) -> u64 {
+        kernel.repack(base, &self.vectors.positives, rows.clone(), self.unit);
+        let keys = self.vectors.rows.keys();
+        let base = &*base;
+        found
+            .par_iter_mut()
+            .zip(queries)
+            .map_init(
+                || Scorer::new(self.vectors),
+                |scorer, ((first_row, best), queries)| {
+                    let tile = QueryTile { queries, first_row: *first_row, best };
+                    scan(kernel, tile, base, rows.clone(), &keys, scorer)
+                },
+            )
+            .sum()
     }
 
     /// The task's base tiles, beginning with the queries' own: near rows raise the thresholds early.

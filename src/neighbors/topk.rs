@@ -23,7 +23,7 @@ pub fn by_rank(a: &Candidate, b: &Candidate) -> std::cmp::Ordering {
 
 /// Candidates that a [`TopK`] of `ranks` ranks holds at most.
 pub const fn capacity(ranks: usize) -> usize {
-    2 * ranks + 64
+    4 * ranks + 64
 }
 
 /// The best candidates so far of one query. At most [`capacity`] of them are held.
@@ -71,7 +71,7 @@ impl TopK {
     /// Drops those that cannot be among the best.
     fn compact(&mut self, exact: impl FnMut(RowId) -> f32) {
         self.drop_hopeless();
-        if self.candidates.len() > self.ranks + self.ranks / 2 + 32 {
+        if self.candidates.len() > 3 * self.ranks + 48 {
             self.make_exact(exact);
         }
     }

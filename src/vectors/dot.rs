@@ -4,6 +4,8 @@
 //! run in 16 lanes (lane l adds the dimensions ≡ l mod 16) that are then added pairwise: one fixed
 //! order, so that every machine gives the same bits, with or without FMA.
 
+use half::f16;
+
 /// Lanes of the accumulator.
 const LANES: usize = 16;
 
@@ -38,6 +40,12 @@ pub fn dot_scalar(x: &[f32], y: &[f32]) -> f64 {
     for (lane, (a, b)) in x_rest.iter().zip(y_rest).enumerate() {
         lanes[lane] += f64::from(*a) * f64::from(*b);
     }
+    add_up(lanes)
+}
+
+/// Adds the lanes pairwise, in one fixed order.
+#[inline(always)]
+fn add_up(mut lanes: [f64; LANES]) -> f64 {
     let mut width = LANES / 2;
     while width > 0 {
         for lane in 0..width {
@@ -60,6 +68,84 @@ fn dot_avx2(x: &[f32], y: &[f32]) -> f64 {
     dot_scalar(x, y)
 }
 
+/// Inner product of a row in f32 with one in half precision: [`dot`] of its exact values, without a copy.
+pub fn dot_half(x: &[f32], y: &[f16]) -> f64 {
+    debug_assert_eq!(x.len(), y.len());
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("avx512f") {
+        // SAFETY: this CPU has AVX-512F, all that `dot_half_avx512` needs.
+        return unsafe { dot_half_avx512(x, y) };
+    }
+    dot_half_scalar(x, y)
+}
+
+fn dot_half_scalar(x: &[f32], y: &[f16]) -> f64 {
+    let mut wide = vec![0f32; y.len()];
+    widen_scalar(y, &mut wide);
+    dot_scalar(x, &wide)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+fn dot_half_avx512(x: &[f32], y: &[f16]) -> f64 {
+    use std::arch::x86_64::*;
+    let mut sums = [_mm512_setzero_pd(); 2];
+    let (x_chunks, x_rest) = x.as_chunks::<LANES>();
+    let (y_chunks, y_rest) = y.as_chunks::<LANES>();
+    for (a, b) in x_chunks.iter().zip(y_chunks) {
+        // SAFETY: both chunks hold 16 values; unaligned loads are allowed.
+        let (a, b) = unsafe { (_mm512_loadu_ps(a.as_ptr()), _mm256_loadu_si256(b.as_ptr().cast())) };
+        let b = _mm512_cvtph_ps(b);
+        let halves = |v: __m512| {
+            let bits = _mm512_castps_pd(v);
+            (_mm256_castpd_ps(_mm512_castpd512_pd256(bits)), _mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(bits)))
+        };
+        let ((a0, a1), (b0, b1)) = (halves(a), halves(b));
+        // Products of two f32 are exact in f64, so that fusing changes nothing.
+        sums[0] = _mm512_fmadd_pd(_mm512_cvtps_pd(a0), _mm512_cvtps_pd(b0), sums[0]);
+        sums[1] = _mm512_fmadd_pd(_mm512_cvtps_pd(a1), _mm512_cvtps_pd(b1), sums[1]);
+    }
+    let mut lanes = [0f64; LANES];
+    // SAFETY: there are 16 lanes, two registers of 8; unaligned stores are allowed.
+    unsafe {
+        _mm512_storeu_pd(lanes.as_mut_ptr(), sums[0]);
+        _mm512_storeu_pd(lanes[8..].as_mut_ptr(), sums[1]);
+    }
+    for (lane, (a, b)) in x_rest.iter().zip(y_rest).enumerate() {
+        lanes[lane] += f64::from(*a) * f64::from(b.to_f32());
+    }
+    add_up(lanes)
+}
+
+/// Half precision as f32, exactly.
+pub fn widen(halves: &[f16], out: &mut [f32]) {
+    debug_assert_eq!(halves.len(), out.len());
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("avx512f") {
+        // SAFETY: this CPU has AVX-512F, all that `widen_avx512` needs.
+        return unsafe { widen_avx512(halves, out) };
+    }
+    widen_scalar(halves, out);
+}
+
+fn widen_scalar(halves: &[f16], out: &mut [f32]) {
+    use half::slice::HalfFloatSliceExt;
+    halves.convert_to_f32_slice(out);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+fn widen_avx512(halves: &[f16], out: &mut [f32]) {
+    use std::arch::x86_64::*;
+    let (chunks, rest) = halves.as_chunks::<LANES>();
+    let (out_chunks, out_rest) = out.as_chunks_mut::<LANES>();
+    for (from, to) in chunks.iter().zip(out_chunks) {
+        // SAFETY: both chunks hold 16 values; unaligned access is allowed.
+        unsafe { _mm512_storeu_ps(to.as_mut_ptr(), _mm512_cvtph_ps(_mm256_loadu_si256(from.as_ptr().cast()))) };
+    }
+    widen_scalar(rest, out_rest);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,6 +158,11 @@ mod tests {
         ) {
             let (x, y): (Vec<f32>, Vec<f32>) = pairs.into_iter().unzip();
             prop_assert_eq!(dot(&x, &y).to_bits(), dot_scalar(&x, &y).to_bits());
+            let halves: Vec<f16> = y.iter().map(|value| f16::from_f32(*value)).collect();
+            let mut wide = vec![0f32; halves.len()];
+            widen(&halves, &mut wide);
+            prop_assert!(wide.iter().zip(&halves).all(|(wide, half)| *wide == half.to_f32()));
+            prop_assert_eq!(dot_half(&x, &halves).to_bits(), dot_scalar(&x, &wide).to_bits());
             let plain: f64 = x.iter().zip(&y).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
             let size: f64 = x.iter().zip(&y).map(|(a, b)| (f64::from(*a) * f64::from(*b)).abs()).sum();
             prop_assert!((dot(&x, &y) - plain).abs() <= 1e-13 * size);

@@ -1,6 +1,6 @@
 //! The score of a pair, exactly: what every search path ends in.
 
-use super::dot::dot;
+use super::dot::{dot, dot_half};
 use super::store::{Precision, RowId, Vectors};
 
 /// Scores one query against many positives: the reference of the whole search.
@@ -13,11 +13,10 @@ pub struct Scorer<'a> {
     query_row: Option<RowId>,
     query: Vec<f32>,
     query_scale: f64,
-    positive: Vec<f32>,
 }
 
 impl<'a> Scorer<'a> {
-    /// A scorer that has no query yet; holds two rows as f32.
+    /// A scorer that has no query yet; holds one row as f32.
     pub fn new(vectors: &'a Vectors) -> Self {
         let dim = vectors.shape().dim;
         Scorer {
@@ -26,7 +25,6 @@ impl<'a> Scorer<'a> {
             query_row: None,
             query: vec![0.0; dim],
             query_scale: 0.0,
-            positive: vec![0.0; dim],
         }
     }
 
@@ -50,10 +48,7 @@ impl<'a> Scorer<'a> {
         let scale = self.query_scale * self.positive_scales[row as usize];
         let sum = match self.vectors.positives.precision() {
             Precision::F32 => dot(&self.query, bytemuck::cast_slice(self.vectors.positives.row_bytes(row))),
-            Precision::F16 => {
-                self.vectors.positives.load(row, &mut self.positive);
-                dot(&self.query, &self.positive)
-            }
+            Precision::F16 => dot_half(&self.query, bytemuck::cast_slice(self.vectors.positives.row_bytes(row))),
         };
         // Minus zero equals zero, and must tie with it.
         (sum * scale) as f32 + 0.0

@@ -9,10 +9,9 @@
 
 use std::path::Path;
 
-use half::f16;
-use half::slice::HalfFloatSliceExt;
 use serde::{Deserialize, Serialize};
 
+use super::dot::widen;
 use super::rows::{Ids, RowTable, Tasks};
 use crate::error::Result;
 use crate::run::sealed::{Format, HEADER_BYTES, Sealed};
@@ -113,7 +112,7 @@ impl VectorStore {
     pub fn load(&self, row: RowId, out: &mut [f32]) {
         let bytes = self.row_bytes(row);
         match self.precision {
-            Precision::F16 => bytemuck::cast_slice::<u8, f16>(bytes).convert_to_f32_slice(out),
+            Precision::F16 => widen(bytemuck::cast_slice(bytes), out),
             Precision::F32 => out.copy_from_slice(bytemuck::cast_slice(bytes)),
         }
     }

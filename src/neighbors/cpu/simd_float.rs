@@ -1,45 +1,28 @@
-//! SIMD kernels; each does exactly what [`super::kernel::score_scalar`] does.
+//! Float kernels in SIMD; each does exactly what [`super::float::score_scalar`] does.
 
-use super::pack::{GROUP, LANES, Line, PANEL};
-
-/// Whether this machine runs [`score_avx512`].
-pub fn has_avx512() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    return std::arch::is_x86_feature_detected!("avx512f");
-    #[cfg(not(target_arch = "x86_64"))]
-    false
-}
-
-/// Whether this machine runs [`score_avx2`].
-pub fn has_avx2() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    return std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma");
-    #[cfg(not(target_arch = "x86_64"))]
-    false
-}
+use super::float::{Line, score_scalar};
+use super::{GROUP, LANES, PANEL, Scores, Simd};
 
 type Group = [f32; GROUP];
 type Row = [Line; PANEL / LANES];
-type Scores = [[f32; PANEL]; GROUP];
 
-/// 512-bit kernel; falls back to the reference on other machines.
-pub fn score_avx512(q: &[Group], p: &[Row], norms: &[f32; PANEL], t: &Group, out: &mut Scores) -> [u64; GROUP] {
+/// Runs the kernel; `simd` must be one of [`Simd::all`], the reference stands in where it is not.
+#[inline]
+pub fn score(simd: Simd, q: &[Group], p: &[Row], norms: &[f32; PANEL], t: &Group, out: &mut Scores) -> [u64; GROUP] {
+    assert_eq!(q.len(), p.len());
     #[cfg(target_arch = "x86_64")]
-    if has_avx512() {
-        // SAFETY: this machine has AVX-512F, as just checked, and that is all that `avx512` needs.
-        return unsafe { x86::avx512(q, p, norms, t, out) };
+    {
+        use std::arch::is_x86_feature_detected as has;
+        match simd {
+            // SAFETY: the machine has AVX-512F, as just checked, and that is all that `avx512` needs.
+            Simd::Avx512Vnni | Simd::Avx512 if has!("avx512f") => return unsafe { x86::avx512(q, p, norms, t, out) },
+            // SAFETY: the machine has AVX2 and FMA, as just checked, and that is all that `avx2` needs.
+            Simd::Avx2 if has!("avx2") && has!("fma") => return unsafe { x86::avx2(q, p, norms, t, out) },
+            _ => {}
+        }
     }
-    super::kernel::score_scalar(q, p, norms, t, out)
-}
-
-/// 256-bit kernel; falls back to the reference on other machines.
-pub fn score_avx2(q: &[Group], p: &[Row], norms: &[f32; PANEL], t: &Group, out: &mut Scores) -> [u64; GROUP] {
-    #[cfg(target_arch = "x86_64")]
-    if has_avx2() {
-        // SAFETY: this machine has AVX2 and FMA, as just checked, and that is all that `avx2` needs.
-        return unsafe { x86::avx2(q, p, norms, t, out) };
-    }
-    super::kernel::score_scalar(q, p, norms, t, out)
+    let _ = simd;
+    score_scalar(q, p, norms, t, out)
 }
 
 #[cfg(target_arch = "x86_64")]

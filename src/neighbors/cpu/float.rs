@@ -1,0 +1,197 @@
+//! Single precision: unit vectors in f32, interleaved by dimension.
+//!
+//! Memory: 4 bytes a value, rows rounded up to whole groups (6) or panels (64).
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::{GROUP, LANES, PANEL, Scores, Simd, TileKernel, load_unit, simd_float, underflow};
+use crate::vectors::RowId;
+use crate::vectors::store::VectorStore;
+
+/// A cache line of floats: panels must not straddle lines.
+#[derive(Debug, Clone, Copy, bytemuck::Zeroable, bytemuck::Pod)]
+#[repr(C, align(64))]
+pub struct Line(pub [f32; LANES]);
+
+/// The kernel: a fused multiply-add for each value.
+#[derive(Debug, Clone, Copy)]
+pub struct Float(pub Simd);
+
+/// Some queries, packed in groups: `[group][dimension][GROUP]`.
+#[derive(Debug, Clone)]
+pub struct Queries {
+    values: Vec<f32>,
+    norms: Vec<f64>,
+    dim: usize,
+}
+
+/// A tile of base rows, packed in panels: `[panel][dimension][PANEL]`.
+#[derive(Debug, Clone)]
+pub struct Base {
+    lines: Vec<Line>,
+    norms: Vec<[f32; PANEL]>,
+    largest: Vec<f64>,
+    dim: usize,
+}
+
+impl TileKernel for Float {
+    type Queries = Queries;
+    type Base = Base;
+
+    fn queries(self, store: &VectorStore, rows: Range<RowId>, unit: bool) -> Queries {
+        let dim = store.shape().dim;
+        let mut queries =
+            Queries { values: vec![0.0; rows.len().div_ceil(GROUP) * GROUP * dim], norms: Vec::new(), dim };
+        let mut row_values = vec![0f32; dim];
+        for (index, row) in rows.enumerate() {
+            let norm = load_unit(store, row, &mut row_values);
+            queries.norms.push(if unit { 1.0 } else { norm });
+            let group = &mut queries.values[index / GROUP * GROUP * dim..][..GROUP * dim];
+            for (slots, value) in group.chunks_exact_mut(GROUP).zip(&row_values) {
+                slots[index % GROUP] = *value;
+            }
+        }
+        queries
+    }
+
+    fn base(self, rows: usize, dim: usize) -> Base {
+        let panels = rows.div_ceil(PANEL);
+        Base {
+            lines: Vec::with_capacity(panels * dim * (PANEL / LANES)),
+            norms: Vec::with_capacity(panels),
+            largest: Vec::with_capacity(panels),
+            dim,
+        }
+    }
+
+    fn repack(self, base: &mut Base, store: &VectorStore, rows: Range<RowId>, unit: bool) {
+        let panels = rows.len().div_ceil(PANEL);
+        let panel_lines = base.dim * (PANEL / LANES);
+        base.lines.resize(panels * panel_lines, bytemuck::Zeroable::zeroed());
+        base.norms.resize(panels, [0.0; PANEL]);
+        base.largest.resize(panels, 0.0);
+        base.lines
+            .par_chunks_exact_mut(panel_lines)
+            .zip(base.norms.par_iter_mut().zip(&mut base.largest))
+            .enumerate()
+            .for_each(|(panel, (lines, (norms, largest)))| {
+                let start = rows.start + (panel * PANEL) as RowId;
+                let end = rows.end.min(start + PANEL as RowId);
+                *largest = pack_panel(store, start..end, unit, lines, norms);
+            });
+    }
+
+    fn unit(queries: &Queries, query: usize) -> f64 {
+        queries.norms[query]
+    }
+
+    fn error(queries: &Queries, query: usize, base: &Base, panel: usize) -> f64 {
+        let (x, y) = (queries.norms[query], base.largest[panel]);
+        relative_error(base.dim) * x * y + underflow(x, y)
+    }
+
+    #[inline]
+    fn score(
+        self,
+        queries: &Queries,
+        group: usize,
+        base: &Base,
+        panel: usize,
+        thresholds: &[f32; GROUP],
+        scores: &mut Scores,
+    ) -> [u64; GROUP] {
+        let values = queries.values[group * GROUP * queries.dim..][..GROUP * queries.dim].as_chunks().0;
+        let lines = base.dim * (PANEL / LANES);
+        let lines = base.lines[panel * lines..][..lines].as_chunks().0;
+        simd_float::score(self.0, values, lines, &base.norms[panel], thresholds, scores)
+    }
+}
+
+/// Largest error of a score between unit vectors: γ(d + 4), two roundings when packed, one a fused step,
+/// two at the end (Higham, *Accuracy and Stability of Numerical Algorithms*, section 3.1).
+fn relative_error(dim: usize) -> f64 {
+    let terms = (dim + 4) as f64 * f64::from(f32::EPSILON) / 2.0;
+    terms / (1.0 - terms) * 1.001
+}
+
+fn pack_panel(
+    store: &VectorStore,
+    rows: Range<RowId>,
+    unit: bool,
+    lines: &mut [Line],
+    norms: &mut [f32; PANEL],
+) -> f64 {
+    let values: &mut [f32] = bytemuck::cast_slice_mut(lines);
+    if rows.len() < PANEL {
+        values.fill(0.0);
+    }
+    let mut row_values = vec![0f32; store.shape().dim];
+    let mut largest = 0f64;
+    for (column, row) in rows.enumerate() {
+        let norm = load_unit(store, row, &mut row_values);
+        let norm = if unit { 1.0 } else { norm };
+        norms[column] = norm as f32;
+        largest = largest.max(norm);
+        for (slots, value) in values.chunks_exact_mut(PANEL).zip(&row_values) {
+            slots[column] = *value;
+        }
+    }
+    largest
+}
+
+/// The reference: one fused step a dimension, in order, as the SIMD kernels do.
+pub fn score_scalar(
+    queries: &[[f32; GROUP]],
+    panel: &[[Line; PANEL / LANES]],
+    norms: &[f32; PANEL],
+    thresholds: &[f32; GROUP],
+    scores: &mut Scores,
+) -> [u64; GROUP] {
+    let mut hits = [0u64; GROUP];
+    for i in 0..GROUP {
+        let mut sums = [0f32; PANEL];
+        for (query, lines) in queries.iter().zip(panel) {
+            for (lane, sum) in sums.iter_mut().enumerate() {
+                *sum = query[i].mul_add(lines[lane / LANES].0[lane % LANES], *sum);
+            }
+        }
+        for (column, sum) in sums.iter_mut().enumerate() {
+            *sum *= norms[column];
+            hits[i] |= u64::from(*sum >= thresholds[i]) << column;
+        }
+        if hits[i] != 0 {
+            scores[i] = sums;
+        }
+    }
+    hits
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn simd_kernels_equal_the_reference(dim in 1usize..200, seed in any::<u64>(), spread in 0f32..30.0) {
+            use rand::{RngExt, SeedableRng};
+            let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
+            let mut value = || (random.random::<f32>() - 0.5) * (random.random::<f32>() * spread).exp2();
+            let queries: Vec<[f32; GROUP]> = (0..dim).map(|_| std::array::from_fn(|_| value())).collect();
+            let line = |_| std::array::from_fn(|_| Line(std::array::from_fn(|_| value())));
+            let panel: Vec<[Line; PANEL / LANES]> = (0..dim).map(line).collect();
+            let norms = std::array::from_fn(|_| value().abs());
+            let thresholds = std::array::from_fn(|_| value());
+            let mut wanted = [[0f32; PANEL]; GROUP];
+            let hits = score_scalar(&queries, &panel, &norms, &thresholds, &mut wanted);
+            for simd in Simd::all() {
+                let mut found = [[0f32; PANEL]; GROUP];
+                prop_assert_eq!(simd_float::score(simd, &queries, &panel, &norms, &thresholds, &mut found), hits);
+                prop_assert_eq!(found, wanted);
+            }
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! Eight bits a value, with a certificate: who is ruled out cannot be among the best.
+//!
+//! A unit vector x̂ is quantised as s·q + r with whole numbers q in ±127; the scale s is its own, and the
+//! residual's norm e = ‖r‖ is kept. Then |x̂·ŷ − s_x s_y q_x·q_y| ≤ e_x (‖ŷ‖ + e_y) + ‖x̂‖ e_y. Sums of
+//! bytes are exact; the byte instruction takes one side unsigned, so base rows are stored as q + 128 and
+//! the sums begin at −128 Σ q_x.
+//!
+//! Memory: 1 byte a value, rows rounded up to whole groups (6) or panels (64).
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::{GROUP, PANEL, Scores, Simd, TileKernel, load_unit, simd_int8, underflow};
+use crate::vectors::RowId;
+use crate::vectors::store::VectorStore;
+
+/// Values of a step: bytes of a 32-bit lane.
+pub const STEP: usize = 4;
+
+/// Four values of each of a panel's rows: four cache lines.
+#[derive(Debug, Clone, Copy, bytemuck::Zeroable, bytemuck::Pod)]
+#[repr(C, align(64))]
+pub struct Quad(pub [[u8; STEP]; PANEL]);
+
+/// The kernel: byte dot products.
+#[derive(Debug, Clone, Copy)]
+pub struct Int8(pub Simd);
+
+/// What is known of a query.
+#[derive(Debug, Clone, Copy, Default)]
+struct QueryFacts {
+    /// Norm (1 for cosine).
+    norm: f64,
+    /// Norm · scale.
+    unit: f64,
+    /// Norm of the residual.
+    residual: f64,
+}
+
+/// Some queries, packed in groups: `[group][step][GROUP]` of four bytes each.
+#[derive(Debug, Clone)]
+pub struct Queries {
+    values: Vec<[i8; STEP]>,
+    /// −128 Σ q, by group.
+    starts: Vec<[i32; GROUP]>,
+    facts: Vec<QueryFacts>,
+    steps: usize,
+}
+
+/// What is known of a panel: its largest norm and residual.
+#[derive(Debug, Clone, Copy, Default)]
+struct PanelFacts {
+    norm: f64,
+    residual: f64,
+}
+
+/// A tile of base rows, packed in panels: `[panel][step][PANEL]` of four bytes each.
+#[derive(Debug, Clone)]
+pub struct Base {
+    quads: Vec<Quad>,
+    /// Scale · norm of each row, by panel.
+    factors: Vec<[f32; PANEL]>,
+    facts: Vec<PanelFacts>,
+    dim: usize,
+}
+
+impl TileKernel for Int8 {
+    type Queries = Queries;
+    type Base = Base;
+
+    fn queries(self, store: &VectorStore, rows: Range<RowId>, unit: bool) -> Queries {
+        let dim = store.shape().dim;
+        let steps = dim.div_ceil(STEP);
+        let groups = rows.len().div_ceil(GROUP);
+        let mut queries = Queries {
+            values: vec![[0; STEP]; groups * GROUP * steps],
+            starts: vec![[0; GROUP]; groups],
+            facts: Vec::with_capacity(rows.len()),
+            steps,
+        };
+        let (mut row_values, mut bytes) = (vec![0f32; dim], vec![0i8; dim]);
+        for (index, row) in rows.enumerate() {
+            let norm = load_unit(store, row, &mut row_values);
+            let norm = if unit { 1.0 } else { norm };
+            let (scale, residual) = quantise(&row_values, &mut bytes);
+            queries.facts.push(QueryFacts { norm, unit: norm * f64::from(scale), residual });
+            let (group, slot) = (index / GROUP, index % GROUP);
+            queries.starts[group][slot] = -128 * bytes.iter().map(|byte| i32::from(*byte)).sum::<i32>();
+            let values = &mut queries.values[group * GROUP * steps..][..GROUP * steps];
+            for (slots, step) in values.chunks_exact_mut(GROUP).zip(bytes.chunks(STEP)) {
+                slots[slot][..step.len()].copy_from_slice(step);
+            }
+        }
+        queries
+    }
+
+    fn base(self, rows: usize, dim: usize) -> Base {
+        let panels = rows.div_ceil(PANEL);
+        Base {
+            quads: Vec::with_capacity(panels * dim.div_ceil(STEP)),
+            factors: Vec::with_capacity(panels),
+            facts: Vec::with_capacity(panels),
+            dim,
+        }
+    }
+
+    fn repack(self, base: &mut Base, store: &VectorStore, rows: Range<RowId>, unit: bool) {
+        let panels = rows.len().div_ceil(PANEL);
+        let steps = base.dim.div_ceil(STEP);
+        base.quads.resize(panels * steps, bytemuck::Zeroable::zeroed());
+        base.factors.resize(panels, [0.0; PANEL]);
+        base.facts.resize(panels, PanelFacts::default());
+        base.quads
+            .par_chunks_exact_mut(steps)
+            .zip(base.factors.par_iter_mut().zip(&mut base.facts))
+            .enumerate()
+            .for_each(|(panel, (quads, (factors, facts)))| {
+                let start = rows.start + (panel * PANEL) as RowId;
+                let end = rows.end.min(start + PANEL as RowId);
+                *facts = pack_panel(store, start..end, unit, quads, factors);
+            });
+    }
+
+    fn unit(queries: &Queries, query: usize) -> f64 {
+        queries.facts[query].unit
+    }
+
+    #[inline]
+    fn error(queries: &Queries, query: usize, base: &Base, panel: usize) -> f64 {
+        let (x, y) = (&queries.facts[query], &base.facts[panel]);
+        // Norms of unit vectors in f32 are within LENGTH of 1; five roundings end the score.
+        let relative = (x.residual * (LENGTH + y.residual) + LENGTH * y.residual) * 1.000_001 + ROUNDINGS;
+        relative * x.norm * y.norm + underflow(x.norm, y.norm)
+    }
+
+    #[inline]
+    fn score(
+        self,
+        queries: &Queries,
+        group: usize,
+        base: &Base,
+        panel: usize,
+        thresholds: &[f32; GROUP],
+        scores: &mut Scores,
+    ) -> [u64; GROUP] {
+        let steps = queries.steps;
+        let values = queries.values[group * GROUP * steps..][..GROUP * steps].as_chunks().0;
+        let quads = &base.quads[panel * steps..][..steps];
+        simd_int8::score(self.0, values, &queries.starts[group], quads, &base.factors[panel], thresholds, scores)
+    }
+}
+
+/// Norm of a vector that was scaled to unit length and rounded to f32, at most.
+const LENGTH: f64 = 1.0 + 1e-7;
+/// Relative error of what is rounded besides: the unit vectors, the sum as f32, two products, the result.
+const ROUNDINGS: f64 = 8.0 * f32::EPSILON as f64;
+
+/// Quantises a vector: (scale, norm of the residual, rounded up). Pure. O(dim).
+pub fn quantise(values: &[f32], out: &mut [i8]) -> (f32, f64) {
+    let largest = values.iter().fold(0f32, |most, value| most.max(value.abs()));
+    // Of a unit vector the largest value is at least 1/√dim: the scale is a normal number.
+    let scale = (largest / 127.0).max(f32::MIN_POSITIVE);
+    let inverse = scale.recip();
+    let mut residual = 0f64;
+    for (byte, value) in out.iter_mut().zip(values) {
+        let whole = (value * inverse).round_ties_even().clamp(-127.0, 127.0);
+        *byte = whole as i8;
+        let rest = f64::from(*value) - f64::from(scale) * f64::from(whole);
+        residual += rest * rest;
+    }
+    (scale, residual.sqrt() * (1.0 + 1e-9))
+}
+
+fn pack_panel(
+    store: &VectorStore,
+    rows: Range<RowId>,
+    unit: bool,
+    quads: &mut [Quad],
+    factors: &mut [f32; PANEL],
+) -> PanelFacts {
+    if rows.len() < PANEL {
+        quads.fill(bytemuck::Zeroable::zeroed());
+        factors.fill(0.0);
+    }
+    let dim = store.shape().dim;
+    let (mut row_values, mut bytes) = (vec![0f32; dim], vec![0i8; dim.next_multiple_of(STEP)]);
+    let mut facts = PanelFacts::default();
+    for (column, row) in rows.enumerate() {
+        let norm = load_unit(store, row, &mut row_values);
+        let norm = if unit { 1.0 } else { norm };
+        let (scale, residual) = quantise(&row_values, &mut bytes);
+        factors[column] = (f64::from(scale) * norm) as f32;
+        facts.norm = facts.norm.max(norm);
+        facts.residual = facts.residual.max(residual);
+        for (quad, step) in quads.iter_mut().zip(bytes.as_chunks::<STEP>().0) {
+            quad.0[column] = step.map(|byte| (byte as u8) ^ 0x80);
+        }
+    }
+    facts
+}
+
+/// The reference.
+pub fn score_scalar(
+    queries: &[[[i8; STEP]; GROUP]],
+    starts: &[i32; GROUP],
+    panel: &[Quad],
+    factors: &[f32; PANEL],
+    thresholds: &[f32; GROUP],
+    scores: &mut Scores,
+) -> [u64; GROUP] {
+    let mut hits = [0u64; GROUP];
+    for i in 0..GROUP {
+        let mut sums = [starts[i]; PANEL];
+        for (query, quad) in queries.iter().zip(panel) {
+            for (sum, bytes) in sums.iter_mut().zip(&quad.0) {
+                *sum += query[i].iter().zip(bytes).map(|(x, y)| i32::from(*x) * i32::from(*y)).sum::<i32>();
+            }
+        }
+        let row: [f32; PANEL] = std::array::from_fn(|column| sums[column] as f32 * factors[column]);
+        for (column, score) in row.iter().enumerate() {
+            hits[i] |= u64::from(*score >= thresholds[i]) << column;
+        }
+        if hits[i] != 0 {
+            scores[i] = row;
+        }
+    }
+    hits
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use rand::{RngExt, SeedableRng};
+
+    fn unit(values: &mut [f32]) {
+        let norm = values.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
+        values.iter_mut().for_each(|v| *v = (f64::from(*v) / norm) as f32);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn simd_kernels_equal_the_reference(steps in 1usize..120, seed in any::<u64>()) {
+            let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
+            let queries: Vec<[[i8; STEP]; GROUP]> =
+                (0..steps).map(|_| std::array::from_fn(|_| std::array::from_fn(|_| random.random_range(-127..=127)))).collect();
+            let panel: Vec<Quad> =
+                (0..steps).map(|_| Quad(std::array::from_fn(|_| std::array::from_fn(|_| random.random_range(1..=255))))).collect();
+            let starts = std::array::from_fn(|_| random.random_range(-1_000_000..1_000_000));
+            let factors = std::array::from_fn(|_| random.random::<f32>());
+            let thresholds = std::array::from_fn(|_| random.random_range(-1e5f32..1e5));
+            let mut wanted = [[0f32; PANEL]; GROUP];
+            let hits = score_scalar(&queries, &starts, &panel, &factors, &thresholds, &mut wanted);
+            for simd in Simd::all() {
+                let mut found = [[0f32; PANEL]; GROUP];
+                let mask = simd_int8::score(simd, &queries, &starts, &panel, &factors, &thresholds, &mut found);
+                prop_assert_eq!(mask, hits);
+                prop_assert_eq!(found, wanted);
+            }
+        }
+
+        #[test]
+        fn the_bound_holds_whatever_the_vectors(
+            dim in 1usize..300, seed in any::<u64>(), spread in prop_oneof![Just(0f32), 0f32..120.0], dominant in any::<bool>(),
+        ) {
+            let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
+            let mut vector = || {
+                let mut values: Vec<f32> =
+                    (0..dim).map(|_| (random.random::<f32>() - 0.5) * (random.random::<f32>() * spread - spread / 2.0).exp2()).collect();
+                if dominant {
+                    values[0] = 1e4 * values.iter().fold(0f32, |m, v| m.max(v.abs())).max(1e-30);
+                }
+                values[dim - 1] += 1e-30;
+                unit(&mut values);
+                values
+            };
+            let (x, y) = (vector(), vector());
+            let (mut qx, mut qy) = (vec![0i8; dim], vec![0i8; dim]);
+            let ((sx, ex), (sy, ey)) = (quantise(&x, &mut qx), quantise(&y, &mut qy));
+            let sum: i32 = qx.iter().zip(&qy).map(|(a, b)| i32::from(*a) * i32::from(*b)).sum();
+            let approximate = f64::from(sum as f32 * sy) * f64::from(sx);
+            let truth: f64 = x.iter().zip(&y).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
+            let bound = (ex * (LENGTH + ey) + LENGTH * ey) * 1.000_001 + ROUNDINGS;
+            prop_assert!((approximate - truth).abs() <= bound, "{approximate} {truth} {bound}");
+        }
+    }
+}
