@@ -187,28 +187,33 @@ mod tests {
         Config::new(vec!["x".into()], settings).unwrap()
     }
 
+    /// The least budget that a refusal names, in bytes.
+    fn least(shape: Shape) -> u64 {
+        let error = Plan::new(&config(MIB, 2), shape).unwrap_err();
+        assert_eq!(error.exit_code(), 4);
+        let text = error.to_string();
+        let number = text.split("raise --memory to ").nth(1).unwrap().split("MiB").next().unwrap();
+        number.parse::<u64>().unwrap() * MIB
+    }
+
     #[test]
     fn the_least_budget_that_is_named_is_accepted() {
         for rows in [1_000, 60_940, 1_000_000, 10_000_000] {
             let shape = Shape { rows, dim: 384 };
-            let error = Plan::new(&config(MIB, 2), shape).unwrap_err();
-            assert_eq!(error.exit_code(), 4);
-            let text = error.to_string();
-            let least: u64 =
-                text.split("raise --memory to ").nth(1).unwrap().split("MiB").next().unwrap().parse().unwrap();
-            let plan = Plan::new(&config(least * MIB, 2), shape).unwrap();
-            assert!(plan.needs.iter().all(|need| need.memory_bytes <= least * MIB), "{plan:?}");
-            assert!(Plan::new(&config((least - 1) * MIB, 2), shape).is_err());
+            let least = least(shape);
+            let plan = Plan::new(&config(least, 2), shape).unwrap();
+            assert!(plan.needs.iter().all(|need| need.memory_bytes <= least), "{plan:?}");
+            assert!(Plan::new(&config(least - MIB, 2), shape).is_err());
         }
     }
 
     #[test]
     fn files_do_not_depend_on_the_budget() {
-        let shape = Shape { rows: 1_000_000, dim: 384 };
-        let small = Plan::new(&config(128 * MIB, 2), shape).unwrap();
+        let shape = Shape { rows: 1_000_000, dim: 1024 };
+        let small = Plan::new(&config(least(shape), 2), shape).unwrap();
         let large = Plan::new(&config(64 << 30, 16), shape).unwrap();
-        assert_eq!(small.block_rows, large.block_rows);
-        assert!(small.base_tile_rows < large.base_tile_rows && small.spill_arcs < large.spill_arcs);
+        assert_eq!((small.block_rows, small.row_group_rows), (large.block_rows, large.row_group_rows));
+        assert!(small.spill_arcs < large.spill_arcs && small.base_tile_rows <= large.base_tile_rows);
     }
 
     #[test]

@@ -213,7 +213,8 @@ impl Opened<'_> {
             size,
             mixed: remainder == "fill",
             row_of_input: inverse(self.vectors.rows.input_rows()),
-            seen: vec![0; self.vectors.row_count() as usize],
+            seen: vec![false; self.vectors.row_count() as usize],
+            rows: 0,
             last: None,
             batch: Vec::new(),
             cluster_sizes: {
@@ -230,12 +231,7 @@ impl Opened<'_> {
         }
         table.end_batch();
         let (full, short) = (table.full, table.short);
-        let seen = std::mem::take(&mut table.seen);
-        let rows: u64 = seen.iter().map(|times| u64::from(*times)).sum();
-        if let Some(row) = seen.iter().position(|times| u64::from(*times) > epochs) {
-            outcome.fault(format!("row {row} is in {} batches of {epochs} epochs", seen[row]));
-        }
-        let missing = epochs * seen.len() as u64 - rows;
+        let missing = (epochs * table.seen.len() as u64).saturating_sub(table.rows);
         let dropped = record.facts["dropped_rows"].as_u64().unwrap_or(0);
         if missing != dropped || (remainder != "drop" && missing > 0) {
             outcome.fault(format!("{missing} rows are in no batch, {dropped} are counted as dropped"));
@@ -332,7 +328,10 @@ struct Table<'a, 'r> {
     size: usize,
     mixed: bool,
     row_of_input: Vec<RowId>,
-    seen: Vec<u32>,
+    /// Rows of this epoch so far.
+    seen: Vec<bool>,
+    /// Rows of all epochs, each once an epoch.
+    rows: u64,
     last: Option<(i32, i64, i32)>,
     batch: Vec<RowId>,
     cluster_sizes: Vec<u32>,
@@ -382,6 +381,9 @@ impl Table<'_, '_> {
             if place.2 as usize != self.batch.len() {
                 self.outcome.fault(format!("batch {}: position {} follows {}", place.1, place.2, self.batch.len()));
             }
+            if self.last.is_some_and(|(epoch, ..)| epoch != place.0) {
+                self.seen.fill(false);
+            }
             self.last = Some(place);
             let input = inputs.value(index);
             let known = usize::try_from(input).ok().and_then(|input| self.row_of_input.get(input));
@@ -407,7 +409,11 @@ impl Table<'_, '_> {
                 self.outcome.fault(format!("batch {} holds rows of several tasks", place.1));
             }
             self.batch.push(row);
-            self.seen[row as usize] += 1;
+            if std::mem::replace(&mut self.seen[row as usize], true) {
+                self.outcome.fault(format!("batch {}: input row {input} is in epoch {} twice", place.1, place.0));
+            } else {
+                self.rows += 1;
+            }
         }
     }
 

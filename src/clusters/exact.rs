@@ -2,14 +2,14 @@
 //!
 //! A task of n rows gets ⌊n/K⌋ clusters of K and one of n mod K. Their seats are numbered like the task's
 //! own rows, so that a cluster is a stretch of seats and reading its members is a few cache lines.
-//! Memory: 8 bytes a row for the seats beside what propagation holds.
+//! Memory: 20 bytes a row at most: labels and sizes while seats are filled, then the seats and who sits out.
 
 use std::ops::Range;
 
 use super::Weights;
 use super::chunks::{Watch, pass};
 use super::labels::{Grouping, NO_CLUSTER};
-use super::propagate::Communities;
+use super::propagate::{BENCHED, Communities};
 use super::tally::Tally;
 use crate::edges::{Arc, EdgeRows};
 use crate::error::Result;
@@ -36,11 +36,11 @@ pub struct Seats {
 
 impl Seats {
     /// A seat for every row that does not sit out, nobody seated yet.
-    fn empty(tasks: &[Range<RowId>], communities: &Communities, size: u32) -> Seats {
+    fn empty(tasks: &[Range<RowId>], labels: &[u32], size: u32) -> Seats {
         let rows = tasks.last().map_or(0, |task| task.end) as usize;
         let (mut first_cluster, mut seat_ends) = (vec![0u32], Vec::with_capacity(tasks.len()));
         for task in tasks {
-            let seated = task.clone().filter(|row| !communities.is_benched(*row)).count() as u32;
+            let seated = task.clone().filter(|row| labels[*row as usize] != BENCHED).count() as u32;
             seat_ends.push(task.start + seated);
             first_cluster.push(first_cluster[first_cluster.len() - 1] + seated.div_ceil(size));
         }
@@ -126,11 +126,13 @@ pub fn fix_sizes(
     weights: &Weights,
     watch: &Watch<'_>,
 ) -> Result<Seats> {
-    let mut seats = Seats::empty(tasks, &communities, size);
+    let (labels, mut sizes) = communities.into_labels();
+    let mut seats = Seats::empty(tasks, &labels, size);
     for task in 0..tasks.len() {
-        seat_largest(&mut seats, task, &communities);
+        seat_largest(&mut seats, task, &labels, &mut sizes);
     }
-    let benched = communities.into_benched();
+    drop(sizes);
+    let benched: Vec<bool> = labels.into_iter().map(|label| label == BENCHED).collect();
     place_by_connection(edges, keys, &benched, &mut seats, weights, watch)?;
     for task in 0..tasks.len() {
         place_anywhere(&mut seats, task, keys, &benched);
@@ -138,19 +140,30 @@ pub fn fix_sizes(
     Ok(seats)
 }
 
-/// The largest labels take the clusters, in row order; the smallest of them the smaller cluster.
-fn seat_largest(seats: &mut Seats, task: usize, communities: &Communities) {
+/// The largest labels take the clusters, in row order; the smallest of them the smaller cluster. `sizes`
+/// become each label's next seat.
+fn seat_largest(seats: &mut Seats, task: usize, labels: &[u32], sizes: &mut [u32]) {
     let rows = seats.tasks[task].clone();
-    let mut labels: Vec<u32> = rows.clone().filter(|label| communities.size[*label as usize] > 0).collect();
-    labels.sort_unstable_by_key(|label| (std::cmp::Reverse(communities.size[*label as usize]), *label));
+    let mut order: Vec<u32> = rows.clone().filter(|label| sizes[*label as usize] > 0).collect();
+    order.sort_unstable_by_key(|label| (std::cmp::Reverse(sizes[*label as usize]), *label));
     let full = ((seats.seat_ends[task] - rows.start) / seats.size) as usize;
-    let mut chosen: Vec<u32> = labels.iter().copied().take(full).collect();
-    chosen.sort_unstable();
-    chosen.extend(labels.get(full));
-    for (cluster, label) in (seats.first_cluster[task]..seats.first_cluster[task + 1]).zip(chosen) {
-        for (seat, row) in seats.seats(task, cluster).zip(communities.members(label)) {
-            seats.sit(row, seat);
+    let clusters = seats.first_cluster[task]..seats.first_cluster[task + 1];
+    order.truncate(clusters.len());
+    order[..full.min(clusters.len())].sort_unstable();
+    sizes[rows.start as usize..rows.end as usize].fill(NOBODY);
+    for (cluster, label) in clusters.zip(order) {
+        sizes[label as usize] = seats.seats(task, cluster).start;
+    }
+    for row in rows {
+        let label = labels[row as usize];
+        if label == BENCHED || sizes[label as usize] == NOBODY {
+            continue;
         }
+        // The smaller cluster may be too small for its label: whoever comes late has to wait.
+        let seat = sizes[label as usize];
+        let place = seats.seats(task, seats.cluster_of(task, seat));
+        seats.sit(row, seat);
+        sizes[label as usize] = if seat + 1 < place.end { seat + 1 } else { NOBODY };
     }
 }
 

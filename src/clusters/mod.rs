@@ -63,7 +63,7 @@ pub fn cluster(
         let keys = vectors.rows.keys();
         let tasks: Vec<_> = vectors.tasks.ranges().collect();
         let weights = weights(rules.suspect_weight);
-        let passes = propagate::PASSES + 1 + rules.passes;
+        let passes = propagate::PASSES + 2 + rules.passes;
         let meter = run.meter(Stage::Clusters, u64::from(edges.rows()) * u64::from(passes), "rows");
         let watch = |rows: u64| {
             meter.add(rows);

@@ -15,15 +15,15 @@ use crate::vectors::{Keys, RowId};
 pub const PASSES: u32 = 3;
 
 /// Label of a row that sits out.
-const BENCHED: u32 = u32::MAX;
+pub const BENCHED: u32 = u32::MAX;
 
 /// Labels while they grow. Labels are row numbers.
 #[derive(Debug, Clone)]
 pub struct Communities {
     /// Label by row.
-    pub label: Vec<u32>,
+    label: Vec<u32>,
     /// Rows by label.
-    pub size: Vec<u32>,
+    size: Vec<u32>,
     /// Any row of a label.
     head: Vec<RowId>,
     /// The next row of the same label; the last points to the first.
@@ -41,18 +41,13 @@ impl Communities {
         }
     }
 
-    /// Whether a row sits out.
-    pub fn is_benched(&self, row: RowId) -> bool {
-        self.label[row as usize] == BENCHED
-    }
-
-    /// Gives up the labels; tells who sits out.
-    pub fn into_benched(self) -> Vec<bool> {
-        self.label.into_iter().map(|label| label == BENCHED).collect()
+    /// Gives up the rings: labels and sizes are left.
+    pub fn into_labels(self) -> (Vec<u32>, Vec<u32>) {
+        (self.label, self.size)
     }
 
     /// A label's rows.
-    pub fn members(&self, label: u32) -> impl Iterator<Item = RowId> + '_ {
+    fn members(&self, label: u32) -> impl Iterator<Item = RowId> + '_ {
         let mut row = self.head[label as usize];
         (0..self.size[label as usize]).map(move |_| {
             let member = row;

@@ -50,8 +50,11 @@ struct Swap {
 #[derive(Default)]
 struct Scratch {
     tally: Tally,
-    seats: Vec<u32>,
+    /// (cluster, seat, weight) of each arc to somebody who sits.
+    others: Vec<(u32, u32, i32)>,
+    /// (sum, cluster) of the candidates, the best first.
     best: Vec<(i32, u32)>,
+    /// Weights from the row to a cluster's seats.
     to: Vec<i32>,
 }
 
@@ -77,20 +80,24 @@ pub fn refine(
         seats,
     };
     let mut before = i64::MIN;
-    for number in 0..rules.passes {
+    // A first pass only looks: nobody's own connection is known yet.
+    for number in 0..=rules.passes {
+        let looks = number == 0;
         pass(
             edges,
             &mut state,
             watch,
-            |state, scratch: &mut Scratch, row, arcs, out| out.extend(visit(state, scratch, row, arcs, weights, keys)),
+            |state, scratch: &mut Scratch, row, arcs, out| {
+                out.extend(visit(state, scratch, row, arcs, weights, keys, looks))
+            },
             |state, visits: Vec<Visit>| {
                 visits.into_iter().for_each(|visit| apply(state, visit, keys));
                 state.chunk += 1;
             },
         )?;
         let inside: i64 = state.own.iter().map(|own| i64::from(*own)).sum();
-        tracing::debug!("swap pass {}: weight inside {}", number + 1, inside / i64::from(2 * super::UNIT));
-        if number > 1 && inside - before < inside.abs() / LEAST_GAIN {
+        tracing::debug!("swap pass {number}: weight inside {}", inside / i64::from(2 * super::UNIT));
+        if number > 2 && inside - before < inside.abs() / LEAST_GAIN {
             break;
         }
         before = inside;
@@ -106,6 +113,7 @@ fn visit(
     arcs: &[Arc],
     weights: &Weights,
     keys: &Keys<'_>,
+    looks: bool,
 ) -> Option<Visit> {
     let seats = &state.seats;
     let seat = seats.seat_of[row as usize];
@@ -114,14 +122,15 @@ fn visit(
     }
     let task = seats.task_of(row);
     let home = seats.cluster_of(task, seat);
-    let Scratch { tally, seats: others, best, to } = scratch;
+    let Scratch { tally, others, best, .. } = scratch;
     tally.reset(arcs.len());
     others.clear();
     for arc in arcs {
         let other = seats.seat_of[arc.row as usize];
-        others.push(other);
         if other != NOBODY {
-            tally.add(seats.cluster_of(task, other), weights[usize::from(arc.kind.code())]);
+            let (cluster, weight) = (seats.cluster_of(task, other), weights[usize::from(arc.kind.code())]);
+            others.push((cluster, other, weight));
+            tally.add(cluster, weight);
         }
     }
     let own = tally.get(home);
@@ -136,17 +145,24 @@ fn visit(
     }
     best.sort_unstable_by(by_sum);
     let (wish_sum, wish) = best.first().copied().unwrap_or((0, NOBODY));
+    let swap = if looks { None } else { best_swap(state, scratch, row, seat, own, keys) };
+    Some(Visit { row, task, own, wish, wish_sum, swap })
+}
+
+/// The exchange that gains most among the candidates. O(candidates · (K + arcs)).
+fn best_swap(state: &State, scratch: &mut Scratch, row: RowId, seat: u32, own: i32, keys: &Keys<'_>) -> Option<Swap> {
+    let seats = &state.seats;
+    let task = seats.task_of(row);
+    let home = seats.cluster_of(task, seat);
     let home_places = seats.seats(task, home);
-    let mut swap = None;
-    let mut most = 0;
+    let Scratch { others, best, to, .. } = scratch;
+    let (mut swap, mut most) = (None, 0);
     for (sum, cluster) in best.iter().copied() {
         let places = seats.seats(task, cluster);
         to.clear();
         to.resize(places.len(), 0);
-        for (arc, other) in arcs.iter().zip(&*others) {
-            if places.contains(other) {
-                to[(other - places.start) as usize] = weights[usize::from(arc.kind.code())];
-            }
+        for (_, other, weight) in others.iter().filter(|(of, ..)| *of == cluster) {
+            to[(other - places.start) as usize] = *weight;
         }
         for (place, between) in places.clone().zip(&*to) {
             let at = place as usize;
@@ -165,7 +181,7 @@ fn visit(
             }
         }
     }
-    Some(Visit { row, task, own, wish, wish_sum, swap })
+    swap
 }
 
 /// Takes what a visit saw, and makes its exchange if neither cluster has changed since.

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::cpu::float::{self, Float};
 use super::cpu::int8::{self, Int8};
-use super::cpu::{PANEL, QueryTile, Simd, TileKernel, scan};
+use super::cpu::{PANEL, QueryTile, Simd, TileKernel, scan, score_exactly};
 use super::file::{Neighbors, block_name, write_block};
 use super::topk::{Candidate, TopK};
 use crate::config::{Config, Metric, Precision};
@@ -30,7 +30,8 @@ pub fn search(run: &Run, vectors: &Vectors, config: &Config, plan: &Plan) -> Res
     let largest_task = vectors.tasks.ranges().map(|range| range.len()).max().unwrap_or(0);
     refuse_empty_windows(config, largest_task)?;
     if run.is_complete(Stage::Neighbors) {
-        return Neighbors::open(&folder, u64::from(rows), block_rows);
+        let recorded = run.record(Stage::Neighbors).facts["block_rows"].as_u64().unwrap_or(0) as usize;
+        return Neighbors::open(&folder, u64::from(rows), recorded);
     }
     let stage = run.begin(Stage::Neighbors);
     let ranks = config.window.ranks() as usize;
@@ -156,7 +157,7 @@ impl Search<'_> {
         let starts: Vec<RowId> = queries.clone().step_by(tile_rows).collect();
         let rows_of = |start: RowId| start..queries.end.min(start + tile_rows as RowId);
         let mut found: Found =
-            starts.iter().map(|start| (*start, vec![TopK::new(ranks); rows_of(*start).len()])).collect();
+            starts.iter().map(|start| (*start, rows_of(*start).map(|_| TopK::new(ranks)).collect())).collect();
         let (int8, float) = (Int8(self.simd), Float(self.simd));
         let mut precision = self.precision;
         let bytes = match precision {
@@ -172,7 +173,9 @@ impl Search<'_> {
                     let reported = self.tile(int8, &bytes, &mut bases.int8, rows, &mut found);
                     // The first tile fills the lists; later ones that report too much are not filtered.
                     if index > 0 && reported * LEAST_FILTERED > pairs + queries.len() as u64 * ranks as u64 {
-                        tracing::debug!("int8 rules out too little ({reported} of {pairs} pairs are left): f32 from here");
+                        tracing::debug!(
+                            "int8 rules out too little ({reported} of {pairs} pairs are left): f32 from here"
+                        );
                         precision = Precision::F32;
                     }
                 }
@@ -191,7 +194,9 @@ impl Search<'_> {
         }
         let lists = found.into_par_iter().flat_map_iter(|(first_row, best)| {
             let mut scorer = Scorer::new(self.vectors);
-            (first_row..).zip(best).map(move |(query, best)| best.finish(|row| scorer.pair(query, row)))
+            (first_row..)
+                .zip(best)
+                .map(move |(query, best)| best.finish(|list| score_exactly(&mut scorer, query, list)))
         });
         Ok(lists.collect())
     }

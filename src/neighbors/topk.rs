@@ -54,22 +54,27 @@ impl TopK {
         self.floor
     }
 
-    /// Takes a candidate whose true score lies within `error` of `score`; `exact` gives true scores.
+    /// Takes a candidate whose true score lies within `error` of `score`; `exact` puts true scores into
+    /// candidates.
     #[inline]
-    pub fn push(&mut self, row: RowId, score: f32, error: f32, mut exact: impl FnMut(RowId) -> f32) {
-        let score = if self.exact { exact(row) } else { score };
-        if self.exact && score < self.floor {
-            return;
+    pub fn push(&mut self, row: RowId, score: f32, error: f32, mut exact: impl FnMut(&mut [Candidate])) {
+        let mut candidate = Candidate { score, row };
+        if self.exact {
+            exact(std::slice::from_mut(&mut candidate));
+            if candidate.score < self.floor {
+                return;
+            }
+        } else {
+            self.error = self.error.max(error);
         }
-        self.error = if self.exact { 0.0 } else { self.error.max(error) };
-        self.candidates.push(Candidate { score, row });
+        self.candidates.push(candidate);
         if self.candidates.len() == capacity(self.ranks) {
             self.compact(exact);
         }
     }
 
     /// Drops those that cannot be among the best.
-    fn compact(&mut self, exact: impl FnMut(RowId) -> f32) {
+    fn compact(&mut self, exact: impl FnMut(&mut [Candidate])) {
         self.drop_hopeless();
         if self.candidates.len() > 3 * self.ranks + 48 {
             self.make_exact(exact);
@@ -92,16 +97,14 @@ impl TopK {
         }
     }
 
-    fn make_exact(&mut self, mut exact: impl FnMut(RowId) -> f32) {
-        for candidate in &mut self.candidates {
-            candidate.score = exact(candidate.row);
-        }
+    fn make_exact(&mut self, mut exact: impl FnMut(&mut [Candidate])) {
+        exact(&mut self.candidates);
         (self.exact, self.error) = (true, 0.0);
         self.drop_hopeless();
     }
 
     /// The best `ranks` (or all, where there are fewer) with exact scores, in rank order. O(ranks log ranks).
-    pub fn finish(mut self, exact: impl FnMut(RowId) -> f32) -> Vec<Candidate> {
+    pub fn finish(mut self, exact: impl FnMut(&mut [Candidate])) -> Vec<Candidate> {
         if !self.exact {
             self.drop_hopeless();
             self.make_exact(exact);
@@ -133,14 +136,18 @@ mod tests {
             let truth = |row: RowId| scores[row as usize].0 as f32 * 0.25;
             let mut topk = TopK::new(ranks);
             let mut asked = 0;
+            let mut exact = |candidates: &mut [Candidate]| {
+                asked += candidates.len();
+                candidates.iter_mut().for_each(|candidate| candidate.score = truth(candidate.row));
+            };
             for (row, (_, noise)) in scores.iter().enumerate() {
                 let row = row as RowId;
                 let approximate = truth(row) + noise * error * 0.99;
                 if approximate + error >= topk.floor() {
-                    topk.push(row, approximate, error, |row| { asked += 1; truth(row) });
+                    topk.push(row, approximate, error, &mut exact);
                 }
             }
-            let found = topk.finish(|row| { asked += 1; truth(row) });
+            let found = topk.finish(&mut exact);
             let mut wanted: Vec<_> =
                 (0..scores.len() as RowId).map(|row| Candidate { row, score: truth(row) }).collect();
             wanted.sort_by(by_rank);

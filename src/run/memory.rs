@@ -1,8 +1,10 @@
 //! Watches the process's resident anonymous memory, the figure that the budget bounds.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+use crossbeam::channel::{Sender, bounded, select, tick};
 
 const SAMPLE_EVERY: Duration = Duration::from_millis(20);
 
@@ -10,18 +12,22 @@ const SAMPLE_EVERY: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub struct MemoryWatch {
     peak: Arc<AtomicU64>,
-    stop: Arc<AtomicBool>,
+    /// Dropped with the watch: the thread sees its channel close, and ends at once.
+    _stop: Sender<()>,
 }
 
 impl MemoryWatch {
     /// Starts watching.
     pub fn start() -> MemoryWatch {
-        let watch = MemoryWatch { peak: Arc::default(), stop: Arc::default() };
-        let (peak, stop) = (watch.peak.clone(), watch.stop.clone());
+        let (stop, stopped) = bounded(0);
+        let watch = MemoryWatch { peak: Arc::default(), _stop: stop };
+        let (peak, clock) = (watch.peak.clone(), tick(SAMPLE_EVERY));
         std::thread::spawn(move || {
-            while !stop.load(Ordering::Relaxed) {
-                peak.fetch_max(anonymous_bytes(), Ordering::Relaxed);
-                std::thread::sleep(SAMPLE_EVERY);
+            loop {
+                select! {
+                    recv(clock) -> _ => peak.fetch_max(anonymous_bytes(), Ordering::Relaxed),
+                    recv(stopped) -> _ => return,
+                };
             }
         });
         watch
@@ -33,17 +39,9 @@ impl MemoryWatch {
     }
 }
 
-impl Drop for MemoryWatch {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-    }
-}
-
 /// Resident anonymous memory now, in bytes; 0 where the system does not tell.
 pub fn anonymous_bytes() -> u64 {
-    // statm: total, resident, shared (file-backed and shared-memory) pages.
-    let Ok(text) = std::fs::read_to_string("/proc/self/statm") else { return 0 };
-    let mut pages = text.split_ascii_whitespace().skip(1).map_while(|field| field.parse::<u64>().ok());
-    let (Some(resident), Some(shared)) = (pages.next(), pages.next()) else { return 0 };
-    resident.saturating_sub(shared) * 4096
+    let Ok(text) = std::fs::read_to_string("/proc/self/status") else { return 0 };
+    let line = text.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+    line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()).map_or(0, |kib| kib << 10)
 }

@@ -73,15 +73,14 @@ impl Run {
         interrupt: Arc<AtomicBool>,
     ) -> Result<Run> {
         let made = |e| Error::io("the run folder cannot be created", folder, e);
-        let is_new = std::fs::read_dir(folder).map_or(Ok(true), |mut entries| match entries.next() {
-            None => Ok(true),
-            Some(_) if folder.join(MANIFEST).exists() || folder.join("lock").exists() => Ok(false),
-            Some(_) => Err(Error::input("the output folder is not a run folder")
+        let is_new = !folder.join(MANIFEST).exists();
+        if is_new && let Some(other) = foreign(folder)? {
+            return Err(Error::input("the output folder is not a run folder")
                 .path(folder)
                 .expected("a folder that is new, empty, or made by `batchmine mine`")
-                .found("other files")
-                .remedy("give another folder to --out")),
-        })?;
+                .found(format!("{}, and no manifest.json", other.display()))
+                .remedy("give another folder to --out"));
+        }
         storage.create_folder(&folder.join("tmp")).map_err(made)?;
         let folder = folder.canonicalize().map_err(made)?;
         let lock = Lock::acquire(&folder)?;
@@ -334,6 +333,20 @@ fn own_work_folder(work: &Path, run: &Path, storage: &dyn Storage) -> Result<Pat
     let failed = |e| Error::io("the work folder cannot be created", &own, e);
     storage.create_folder(&own.join("tmp")).map_err(failed)?;
     own.canonicalize().map_err(failed)
+}
+
+/// Something in a folder without manifest that is not ours: a job that was killed before its first
+/// manifest leaves a lock and empty folders, and nothing else.
+fn foreign(folder: &Path) -> Result<Option<PathBuf>> {
+    for path in list(folder)? {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let ours = name == "tmp" || Stage::ALL.iter().any(|stage| stage.name() == name);
+        let temporary = name == "tmp" && list(&path)?.iter().all(|file| file.ends_with(MANIFEST));
+        if name != "lock" && !(ours && path.is_dir() && (temporary || list(&path)?.is_empty())) {
+            return Ok(Some(path));
+        }
+    }
+    Ok(None)
 }
 
 fn display_work(work: &Option<PathBuf>) -> String {

@@ -117,6 +117,18 @@ fn dot_half_avx512(x: &[f32], y: &[f16]) -> f64 {
     add_up(lanes)
 }
 
+/// Asks for a row's cache lines ahead of time.
+#[inline]
+pub fn prefetch(bytes: &[u8]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in bytes.chunks(64) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a prefetch reads nothing and cannot fault; the address lies in a slice besides.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
+    }
+    let _ = bytes;
+}
+
 /// Half precision as f32, exactly.
 pub fn widen(halves: &[f16], out: &mut [f32]) {
     debug_assert_eq!(halves.len(), out.len());

@@ -302,9 +302,11 @@ impl Import<'_> {
             })
         })?;
         let largest = sink.largest.into_inner().expect("no thread panics while it holds the norms");
-        if self.config.metric == Metric::Dot && largest[0] * largest[1] > f64::from(f32::MAX) {
+        let most = f64::from(f32::MAX) / 4.0;
+        let too_long = largest.iter().any(|norm| *norm > most) || largest[0] * largest[1] > most;
+        if self.config.metric == Metric::Dot && too_long {
             return Err(Error::input("inner products can leave the range of f32")
-                .expected("norms whose product stays below 3.4e38")
+                .expected("norms, and their product, below 8e37")
                 .found(format!("norms up to {:e} and {:e}", largest[0], largest[1]))
                 .remedy("scale the embeddings down, or use --metric cosine"));
         }

@@ -1,7 +1,10 @@
 //! The score of a pair, exactly: what every search path ends in.
 
-use super::dot::{dot, dot_half};
+use super::dot::{dot, dot_half, prefetch};
 use super::store::{Precision, RowId, Vectors};
+
+/// Rows that are fetched before they are needed.
+const PREFETCH_ROWS: usize = 4;
 
 /// Scores one query against many positives: the reference of the whole search.
 ///
@@ -41,6 +44,29 @@ impl<'a> Scorer<'a> {
             self.set_query(query);
         }
         self.score(row)
+    }
+
+    /// Scores a query with many rows, fetching each from memory while the one before is scored.
+    /// O(count · dim).
+    pub fn pairs<T>(
+        &mut self,
+        query: RowId,
+        items: &mut [T],
+        row: impl Fn(&T) -> RowId,
+        mut put: impl FnMut(&mut T, f32),
+    ) {
+        if self.query_row != Some(query) {
+            self.set_query(query);
+        }
+        let ahead = PREFETCH_ROWS.min(items.len());
+        items[..ahead].iter().for_each(|item| prefetch(self.vectors.positives.row_bytes(row(item))));
+        for index in 0..items.len() {
+            if let Some(next) = items.get(index + PREFETCH_ROWS) {
+                prefetch(self.vectors.positives.row_bytes(row(next)));
+            }
+            let score = self.score(row(&items[index]));
+            put(&mut items[index], score);
+        }
     }
 
     /// The score of the query with a row's positive. O(dim).

@@ -66,9 +66,10 @@ fn tasks<'d>(data: &'d Dataset, labels: &Labels, terms: Terms<'_>) -> BTreeMap<O
         let within = |key: &(Option<&str>, usize)| terms.remainder == "fill" || key.0 == task;
         // At most so many rows are in conflict with any one row of the task.
         let conflicts: usize = most.iter().filter(|(key, _)| within(key)).map(|(_, size)| size - 1).sum();
-        // Of a key with more rows than the task has batches, the rest sit out.
-        let seated =
-            most.iter().filter(|(key, _)| within(key)).all(|(_, size)| *size <= (rows / terms.batch_size).max(1));
+        // Of a key with more rows than the task has batches to spare, the rest sit out.
+        let batches = rows / terms.batch_size;
+        let room = if batches < 2 { 1 } else { batches - batches.div_ceil(8) };
+        let seated = most.iter().filter(|(key, _)| within(key)).all(|(_, size)| *size <= room);
         let loose = conflicts == 0 || seated && 2 * conflicts < rows.div_ceil(terms.cluster_size);
         let loose_batches = conflicts == 0 || 2 * conflicts * terms.cluster_size < rows.div_ceil(terms.batch_size);
         (task, Task { rows, loose, loose_batches })

@@ -109,10 +109,11 @@ impl TileKernel for Float {
     }
 }
 
-/// Largest error of a score between unit vectors: γ(d + 4), two roundings when packed, one a fused step,
-/// two at the end (Higham, *Accuracy and Stability of Numerical Algorithms*, section 3.1).
+/// Largest error of a score between unit vectors: γ(d + 8), two roundings when packed, one a fused step,
+/// four of norms, one of the reference, and one to spare (Higham, *Accuracy and Stability of Numerical
+/// Algorithms*, section 3.1).
 fn relative_error(dim: usize) -> f64 {
-    let terms = (dim + 4) as f64 * f64::from(f32::EPSILON) / 2.0;
+    let terms = (dim + 8) as f64 * f64::from(f32::EPSILON) / 2.0;
     terms / (1.0 - terms) * 1.001
 }
 

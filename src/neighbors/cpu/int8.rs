@@ -13,6 +13,7 @@ use rayon::prelude::*;
 
 use super::{GROUP, PANEL, Scores, Simd, TileKernel, load_unit, simd_int8, underflow};
 use crate::vectors::RowId;
+use crate::vectors::dot::dot;
 use crate::vectors::store::VectorStore;
 
 /// Values of a step: bytes of a 32-bit lane.
@@ -83,7 +84,7 @@ impl TileKernel for Int8 {
         for (index, row) in rows.enumerate() {
             let norm = load_unit(store, row, &mut row_values);
             let norm = if unit { 1.0 } else { norm };
-            let (scale, residual) = quantise(&row_values, &mut bytes);
+            let (scale, residual) = quantise(&mut row_values, &mut bytes);
             queries.facts.push(QueryFacts { norm, unit: norm * f64::from(scale), residual });
             let (group, slot) = (index / GROUP, index % GROUP);
             queries.starts[group][slot] = -128 * bytes.iter().map(|byte| i32::from(*byte)).sum::<i32>();
@@ -156,21 +157,29 @@ const LENGTH: f64 = 1.0 + 1e-7;
 /// Relative error of what is rounded besides: the unit vectors, the sum as f32, two products, the result.
 const ROUNDINGS: f64 = 8.0 * f32::EPSILON as f64;
 
-/// Quantises a vector: (scale, norm of the residual, rounded up). Pure. O(dim).
-pub fn quantise(values: &[f32], out: &mut [i8]) -> (f32, f64) {
-    let largest = values.iter().fold(0f32, |most, value| most.max(value.abs()));
+/// Quantises a vector: (scale, norm of the residual, rounded up). `values` become the residual.
+/// Pure. O(dim).
+pub fn quantise(values: &mut [f32], out: &mut [i8]) -> (f32, f64) {
+    // Eight maxima side by side: one would wait for itself.
+    let mut largest = [0f32; 8];
+    for chunk in values.chunks(8) {
+        largest.iter_mut().zip(chunk).for_each(|(most, value)| *most = most.max(value.abs()));
+    }
+    let largest = largest.into_iter().fold(0f32, f32::max);
     // Of a unit vector the largest value is at least 1/√dim: the scale is a normal number.
     let scale = (largest / 127.0).max(f32::MIN_POSITIVE);
     let inverse = scale.recip();
-    let mut residual = 0f64;
-    for (byte, value) in out.iter_mut().zip(values) {
-        let whole = (value * inverse).round_ties_even().clamp(-127.0, 127.0);
-        *byte = whole as i8;
-        let rest = f64::from(*value) - f64::from(scale) * f64::from(whole);
-        residual += rest * rest;
+    for (byte, value) in out.iter_mut().zip(&mut *values) {
+        // Adding and taking away 1.5 · 2²³ rounds to whole numbers, ties to even.
+        let whole = ((*value * inverse).clamp(-127.0, 127.0) + ROUND) - ROUND;
+        *byte = whole as i32 as i8;
+        // Exact but for the rounding to f32, which the last factor covers.
+        *value = (f64::from(*value) - f64::from(scale) * f64::from(whole)) as f32;
     }
-    (scale, residual.sqrt() * (1.0 + 1e-9))
+    (scale, dot(values, values).sqrt() * (1.0 + 1e-6))
 }
+
+const ROUND: f32 = 12_582_912.0;
 
 fn pack_panel(
     store: &VectorStore,
@@ -189,7 +198,7 @@ fn pack_panel(
     for (column, row) in rows.enumerate() {
         let norm = load_unit(store, row, &mut row_values);
         let norm = if unit { 1.0 } else { norm };
-        let (scale, residual) = quantise(&row_values, &mut bytes);
+        let (scale, residual) = quantise(&mut row_values, &mut bytes);
         factors[column] = (f64::from(scale) * norm) as f32;
         facts.norm = facts.norm.max(norm);
         facts.residual = facts.residual.max(residual);
@@ -278,7 +287,7 @@ mod tests {
             };
             let (x, y) = (vector(), vector());
             let (mut qx, mut qy) = (vec![0i8; dim], vec![0i8; dim]);
-            let ((sx, ex), (sy, ey)) = (quantise(&x, &mut qx), quantise(&y, &mut qy));
+            let ((sx, ex), (sy, ey)) = (quantise(&mut x.clone(), &mut qx), quantise(&mut y.clone(), &mut qy));
             let sum: i32 = qx.iter().zip(&qy).map(|(a, b)| i32::from(*a) * i32::from(*b)).sum();
             let approximate = f64::from(sum as f32 * sy) * f64::from(sx);
             let truth: f64 = x.iter().zip(&y).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();

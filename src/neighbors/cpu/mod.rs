@@ -10,7 +10,7 @@ pub mod int8;
 mod simd_float;
 mod simd_int8;
 
-use super::topk::TopK;
+use super::topk::{Candidate, TopK};
 use crate::vectors::store::VectorStore;
 use crate::vectors::{Keys, RowId, Scorer};
 
@@ -133,9 +133,9 @@ pub fn scan<K: TileKernel>(
             let first = group * GROUP;
             let inside = GROUP.min(count - first);
             let mut thresholds = [f32::INFINITY; GROUP];
-            for i in 0..inside {
-                let error = K::error(tile.queries, first + i, base, panel);
-                thresholds[i] = threshold(tile.best[first + i].floor(), error, K::unit(tile.queries, first + i));
+            for (query, slot) in (first..).zip(&mut thresholds[..inside]) {
+                let error = K::error(tile.queries, query, base, panel);
+                *slot = threshold(tile.best[query].floor(), error, K::unit(tile.queries, query));
             }
             let hits = kernel.score(tile.queries, group, base, panel, &thresholds, &mut scores);
             for i in 0..inside {
@@ -153,13 +153,18 @@ pub fn scan<K: TileKernel>(
                     mask &= mask - 1;
                     let row = rows.start + (panel * PANEL + column) as RowId;
                     if row != query_row && !keys.conflict(query_row, row) {
-                        best.push(row, scores[i][column] * unit, error, |row| scorer.pair(query_row, row));
+                        best.push(row, scores[i][column] * unit, error, |list| score_exactly(scorer, query_row, list));
                     }
                 }
             }
         }
     }
     reported
+}
+
+/// Puts true scores into candidates.
+pub fn score_exactly(scorer: &mut Scorer<'_>, query: RowId, list: &mut [Candidate]) {
+    scorer.pairs(query, list, |candidate| candidate.row, |candidate, score| candidate.score = score);
 }
 
 /// What a score must reach so that the similarity can reach `floor`.
@@ -179,5 +184,5 @@ fn load_unit(store: &VectorStore, row: RowId, out: &mut [f32]) -> f64 {
 
 /// What underflow can take from a similarity: nothing that matters, but not nothing.
 fn underflow(query_norm: f64, base_norm: f64) -> f64 {
-    (1.0 + query_norm + base_norm) * f64::from(f32::from_bits(1 << 8))
+    (1.0 + query_norm + base_norm) * f64::from(f32::from_bits(1 << 15))
 }

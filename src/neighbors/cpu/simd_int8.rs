@@ -52,7 +52,11 @@ mod x86 {
         t: &[f32; GROUP],
         out: &mut Scores,
     ) -> [u64; GROUP] {
-        let mut sums = starts.map(|start| [_mm512_set1_epi32(start); WIDE]);
+        // A loop, not `map`: an array this large would be moved through memory.
+        let mut sums = [[_mm512_setzero_si512(); WIDE]; GROUP];
+        for (sums, start) in sums.iter_mut().zip(starts) {
+            sums.fill(_mm512_set1_epi32(*start));
+        }
         for (query, quad) in q.iter().zip(p) {
             let lines: [__m512i; WIDE] = std::array::from_fn(|j| {
                 // SAFETY: a quad is 256 bytes, aligned to 64 by its type: line j < 4 is whole and aligned.
@@ -74,13 +78,13 @@ mod x86 {
             let bound = _mm512_set1_ps(t[i]);
             let scores: [__m512; WIDE] =
                 std::array::from_fn(|j| _mm512_mul_ps(_mm512_cvtepi32_ps(sums[i][j]), factors[j]));
-            for j in 0..WIDE {
-                hits[i] |= u64::from(_mm512_cmp_ps_mask::<_CMP_GE_OQ>(scores[j], bound)) << (16 * j);
+            for (j, scores) in scores.iter().enumerate() {
+                hits[i] |= u64::from(_mm512_cmp_ps_mask::<_CMP_GE_OQ>(*scores, bound)) << (16 * j);
             }
             if hits[i] != 0 {
-                for j in 0..WIDE {
-                    // SAFETY: a row of `out` has 64 floats, j < 4; unaligned stores are allowed.
-                    unsafe { _mm512_storeu_ps(out[i][16 * j..].as_mut_ptr(), scores[j]) };
+                for (to, scores) in out[i].as_chunks_mut::<16>().0.iter_mut().zip(scores) {
+                    // SAFETY: `to` is 16 floats; unaligned stores are allowed.
+                    unsafe { _mm512_storeu_ps(to.as_mut_ptr(), scores) };
                 }
             }
         }
@@ -109,10 +113,7 @@ mod x86 {
                 for i in 0..GROUP {
                     let [a, b, c, d] = query[i].map(i16::from);
                     let pair = |x: i16, y: i16| _mm256_set1_epi32(i32::from(x as u16) | i32::from(y) << 16);
-                    let sum = _mm256_add_epi32(
-                        _mm256_madd_epi16(low, pair(a, c)),
-                        _mm256_madd_epi16(high, pair(b, d)),
-                    );
+                    let sum = _mm256_add_epi32(_mm256_madd_epi16(low, pair(a, c)), _mm256_madd_epi16(high, pair(b, d)));
                     sums[i] = _mm256_add_epi32(sums[i], sum);
                 }
             }
