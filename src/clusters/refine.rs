@@ -1,6 +1,6 @@
 //! Swaps: two rows change clusters where that raises the weight inside; sizes never change.
 //!
-//! A row u looks at its [`CANDIDATES`] best other clusters and, in each, for the row v whose exchange
+//! A row u looks at its `CANDIDATES` best other clusters and, in each, for the row v whose exchange
 //! gains most: conn(u, B) − conn(u, A) − conn(v, B) + conn(v, A) − 2 w(u, v). What is connected to u is
 //! read from the stream; of v, its own connection and its *wish* (its best other cluster, and how well it
 //! is connected there) are known from its last visit. Memory: 20 bytes a row with the seats, 4 bytes a

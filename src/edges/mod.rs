@@ -1,7 +1,7 @@
 //! edges: the sparse graph of rank windows, sorted, compressed, on disk.
 //!
 //! An arc {i, j} says in how many directions (0..2) one row stands in the other's rank window and in how
-//! many it is the other's suspect. Algorithm ([`build`]): every list gives arcs j → i; they are sorted
+//! many it is the other's suspect. Algorithm ([`mod@build`]): every list gives arcs j → i; they are sorted
 //! in memory and spilled as runs ([`spill`]). A run holds sources that all come before the next run's, so
 //! the k-way merge is a stable scatter, run after run, into each row's place ([`merge`]), where the row's
 //! own list joins. O(arcs log spill).

@@ -1,7 +1,7 @@
 //! The main job from end to end.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use arrow::datatypes::DataType;
 use serde_json::Value;
@@ -234,6 +234,20 @@ fn plan_tells_the_cost_and_writes_nothing() {
     assert!(outcome.stdout.contains("400"), "the number of rows:\n{}", outcome.stdout);
     let left: Vec<_> = std::fs::read_dir(place.path("")).unwrap().map(|entry| entry.unwrap().path()).collect();
     assert_eq!(left, [input], "nothing but the input");
+}
+
+#[test]
+fn the_planted_fixture_is_what_gen_writes_and_is_mined_by_its_clusters() {
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/planted");
+    let place = Place::empty();
+    let out = place.path("planted");
+    let words = "--rows 1000 --dim 32 --clusters 20 --tasks 3".split(' ');
+    call(["gen", "--out", out.to_str().unwrap()].into_iter().chain(words)).ok();
+    let file = |folder: &Path| std::fs::read(folder.join("part-00000.parquet")).unwrap();
+    assert!(file(&fixture) == file(&out), "gen no longer writes the fixture: see fixtures/README.md");
+    let run = place.path("run");
+    mine(&fixture, &run, "--task-column task --skip 2 --window 20 --batch-size 64").ok();
+    call(["verify", run.to_str().unwrap()]).ok();
 }
 
 #[test]
