@@ -1,14 +1,15 @@
 //! The plan: a memory budget and a shape become counts, before any work. Pure.
 //!
 //! Every stage's peak is a sum of terms that are written down here once; [`Plan::new`] gives what the
-//! budget leaves to the two buffers that gain from more room (base tiles, spilled arcs) and refuses a
-//! budget that cannot hold the least of each. Sizes that shape files (query blocks, edge windows) do not
+//! budget leaves to the buffer that gains from more room (spilled arcs) and refuses a
+//! budget that cannot hold the least of it. Sizes that shape files (query blocks, edge windows) do not
 //! depend on the budget: the same job gives the same bytes under any.
 
-use crate::config::{Config, Remainder};
+use crate::config::{Config, Method, Remainder};
 use crate::edges::build::WINDOW_ARCS;
 use crate::error::{Error, Kind, Result};
-use crate::neighbors::topk;
+use crate::neighbors::tiles::{FLOAT_COLUMNS, LIST_TILE_QUERIES, TILE_QUERIES};
+use crate::neighbors::{partition, topk};
 use crate::run::Stage;
 use crate::vectors::Shape;
 
@@ -20,14 +21,10 @@ const THREAD_BYTES: u64 = 2 * MIB;
 /// What a thread decodes at a time at import: a Parquet page of each column, and rows of both sides.
 const IMPORT_BATCH_BYTES: u64 = 2 * MIB;
 const IMPORT_PAGE_BYTES: u64 = 6 * MIB;
-/// Packed queries, and candidates, of one block.
+/// Finished lists of one block.
 const BLOCK_BYTES: u64 = 48 * MIB;
 const BLOCK_ROWS_MAX: u64 = 8192;
 const BLOCK_ROWS_MIN: u64 = 96;
-const QUERY_TILE_ROWS: usize = 96;
-/// Enough that packing and waiting for the last thread vanish; small enough to stay in the cache's reach.
-const BASE_TILE_BYTES_MAX: u64 = 16 * MIB;
-const BASE_TILE_ROWS_MIN: u64 = 256;
 /// More runs than this are not merged at once.
 const RUNS_MAX: u64 = 256;
 const SPILL_ARCS_MAX: u64 = 64 * MIB;
@@ -57,10 +54,6 @@ pub struct Plan {
     pub import_batch_rows: usize,
     /// Queries of a block: a part of the neighbors stage. A function of the shape alone.
     pub block_rows: usize,
-    /// Queries that one thread scans with at a time.
-    pub query_tile_rows: usize,
-    /// Base rows that are packed at a time.
-    pub base_tile_rows: usize,
     /// Reversed arcs of a spilled run.
     pub spill_arcs: usize,
     /// Rows of a row group of the batch table.
@@ -104,15 +97,15 @@ impl Plan {
         let vectors = need(Stage::Vectors, labels + threads * import_thread, 0, 0);
 
         let ranks = u64::from(config.window.ranks()).min(rows);
-        // Queries may be packed in both precisions.
-        let query_bytes = dim * 5 + topk::capacity(ranks as usize) as u64 * 8 + ranks * 8 + 64;
-        let block_rows = (BLOCK_BYTES / query_bytes).clamp(BLOCK_ROWS_MIN, BLOCK_ROWS_MAX);
-        let block = block_rows.min(rows) * query_bytes + threads * (dim * 16 + MIB / 2);
-        // A byte a value, and a quarter of the rows once more in f32.
-        let tile_row = dim * 2 + 8;
-        let tile_rows_most = (BASE_TILE_BYTES_MAX / tile_row).clamp(BASE_TILE_ROWS_MIN, rows.max(BASE_TILE_ROWS_MIN));
-        let base_tile_rows = (room.saturating_sub(block) / tile_row).clamp(BASE_TILE_ROWS_MIN, tile_rows_most);
-        let neighbors = need(Stage::Neighbors, block, BASE_TILE_ROWS_MIN * tile_row, base_tile_rows * tile_row);
+        // Finished lists, once as they come and once in row order.
+        let list_bytes = 2 * (ranks * 8 + 24) + 16;
+        let block_rows = (BLOCK_BYTES / list_bytes).clamp(BLOCK_ROWS_MIN, BLOCK_ROWS_MAX);
+        let query_bytes = topk::capacity(ranks as usize) as u64 * 8 + dim * 7 + 64;
+        let tile_queries = if config.method == Method::Exact { TILE_QUERIES } else { LIST_TILE_QUERIES } as u64;
+        let tile = tile_queries.min(rows) * query_bytes + FLOAT_COLUMNS as u64 * (dim * 4 + 8) + MIB / 2;
+        let block = block_rows.min(rows) * list_bytes + threads * tile;
+        let partition = 12 * rows + 3 * partition::centre_values(rows as usize, shape.dim) as u64 * 4;
+        let neighbors = need(Stage::Neighbors, block.max(partition), 0, 0);
 
         let arcs = rows * ranks;
         let merge = 4 * rows + threads * WINDOW_ARCS as u64 * WINDOW_ARC_BYTES + 16 * WINDOW_ARCS as u64 * 2;
@@ -133,8 +126,6 @@ impl Plan {
         Plan {
             import_batch_rows: import_batch_rows as usize,
             block_rows: block_rows as usize,
-            query_tile_rows: QUERY_TILE_ROWS,
-            base_tile_rows: base_tile_rows as usize,
             spill_arcs: spill_arcs as usize,
             row_group_rows: row_group_rows as usize,
             needs: [vectors, neighbors, edges, clusters, batches],
@@ -213,7 +204,7 @@ mod tests {
         let small = Plan::new(&config(least(shape), 2), shape).unwrap();
         let large = Plan::new(&config(64 << 30, 16), shape).unwrap();
         assert_eq!((small.block_rows, small.row_group_rows), (large.block_rows, large.row_group_rows));
-        assert!(small.spill_arcs < large.spill_arcs && small.base_tile_rows <= large.base_tile_rows);
+        assert!(small.spill_arcs < large.spill_arcs);
     }
 
     #[test]

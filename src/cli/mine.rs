@@ -45,6 +45,7 @@ impl Mine {
         refuse_empty_windows(&config, shards.shape.rows as usize)?;
         let plan = crate::plan::Plan::new(&config, shards.shape)?;
         if self.dry_run {
+            start_threads(config.threads)?;
             log::print(&super::plan::describe(&config, &shards, &plan)?);
             return Ok(());
         }

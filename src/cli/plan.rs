@@ -1,12 +1,15 @@
 //! `batchmine plan`: what a job will cost.
 
+use std::time::Duration;
+
 use clap::Args;
-use indicatif::{HumanBytes, HumanCount};
+use indicatif::{HumanBytes, HumanCount, HumanDuration};
 use serde_json::json;
 
 use super::{Job, log, start_threads};
 use crate::config::Config;
 use crate::error::Result;
+use crate::neighbors::calibrate::operations_per_second;
 use crate::neighbors::search::refuse_empty_windows;
 use crate::plan::{Cost, Plan as Counts};
 use crate::vectors::{Shards, import};
@@ -38,6 +41,11 @@ impl Plan {
     }
 }
 
+/// Seconds of an exact search here, from a second of the kernel.
+fn search_seconds(config: &Config, shards: &Shards, cost: &Cost) -> f64 {
+    cost.operations as f64 / operations_per_second(config.precision, shards.shape.dim, Duration::from_secs(1))
+}
+
 fn cost(config: &Config, shards: &Shards) -> Result<(Cost, usize)> {
     let tasks = import::task_sizes(shards)?;
     let sides = if shards.roles.shared { 1 } else { 2 };
@@ -55,11 +63,12 @@ fn as_json(config: &Config, shards: &Shards, plan: &Counts) -> Result<serde_json
     Ok(json!({
         "rows": shards.shape.rows, "dim": shards.shape.dim, "tasks": tasks, "files": shards.list.len(),
         "input_bytes": shards.input_bytes(), "columns": shards.roles,
+        "search_seconds": search_seconds(config, shards, &cost),
         "search_gflop": (cost.operations / 1_000_000_000) as u64,
         "memory_budget_bytes": config.memory_bytes, "memory_bytes": memory, "disk_bytes": disk,
         "spill_bytes": cost.spill_bytes,
         "counts": {
-            "block_rows": plan.block_rows, "base_tile_rows": plan.base_tile_rows, "spill_arcs": plan.spill_arcs,
+            "block_rows": plan.block_rows, "spill_arcs": plan.spill_arcs,
             "import_batch_rows": plan.import_batch_rows, "row_group_rows": plan.row_group_rows,
         },
     }))
@@ -73,7 +82,7 @@ pub fn describe(config: &Config, shards: &Shards, plan: &Counts) -> Result<Strin
     let (cost, tasks) = cost(config, shards)?;
     let mut text = format!(
         "input    {} rows x {} dimensions, {tasks} tasks, {} files, {}\n\
-         search   {:.1} TFLOP, exact; blocks of {} queries, tiles of {} base rows\n\
+         search   {:.1} TFLOP if exact: about {} here, with {} threads; blocks of {} queries\n\
          edges    runs of {} arcs, {} of spill\n\n\
          {:>10} {:>16} {:>14}\n",
         HumanCount(shards.shape.rows),
@@ -81,8 +90,9 @@ pub fn describe(config: &Config, shards: &Shards, plan: &Counts) -> Result<Strin
         shards.list.len(),
         HumanBytes(shards.input_bytes()),
         cost.operations as f64 / 1e12,
+        HumanDuration(Duration::from_secs_f64(search_seconds(config, shards, &cost))),
+        config.threads,
         HumanCount(plan.block_rows as u64),
-        HumanCount(plan.base_tile_rows as u64),
         HumanCount(plan.spill_arcs as u64),
         HumanBytes(cost.spill_bytes),
         "stage",

@@ -1,17 +1,23 @@
 //! neighbors: for every query, the exact best p + m positives of its task.
 //!
-//! Algorithm: tile × tile. A block of queries and a tile of base rows are packed for the kernel; the
-//! kernel scores 6 queries against 64 base rows in registers and reports only the pairs that can still
-//! reach their query's current p + m-th best ([`cpu`]). Kernels may err within a proven bound: what
-//! survives is scored again by the reference ([`crate::vectors::Scorer`]), so that ids and scores are
-//! exact, ties included (score descending, row ascending). O(rows² · dim) per task.
+//! Algorithm: tile × tile. Rows are brought into a coarse order ([`partition`]) and packed once; tiles of
+//! queries go through the packed rows ([`tiles`]); the kernel scores 6 queries against 64 base rows in
+//! registers and reports only the pairs that can still reach their query's current p + m-th best ([`cpu`]).
+//! Kernels may err within a proven bound: what survives is scored again by the reference
+//! ([`crate::vectors::Scorer`]), so that ids and scores are exact, ties included (score descending, row
+//! ascending). O(rows² · dim) per task; approximate search looks into some lists of the partition only.
+//! Every search measures its recall on a sample.
 //!
-//! Memory: one packed block of queries with its candidates, one packed tile of base rows; both are
-//! counts in [`crate::plan::Plan`].
+//! Memory: 12 bytes a row while the partition is made; one block of finished lists; for each thread one
+//! tile of queries with its candidates. All are counts in [`crate::plan::Plan`].
 
+pub mod calibrate;
 pub mod cpu;
 pub mod file;
+pub mod partition;
+pub mod recall;
 pub mod search;
+pub mod tiles;
 pub mod topk;
 
 pub use file::Neighbors;

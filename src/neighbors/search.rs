@@ -1,26 +1,26 @@
-//! The tile loop: blocks of queries against the base tiles of their task, a part for each block.
+//! The stage: partition and packed base first, then a part for each block of queries.
 
 use std::ops::Range;
 
-use rayon::prelude::*;
 use serde_json::json;
 
-use super::cpu::float::{self, Float};
-use super::cpu::int8::{self, Int8};
-use super::cpu::{PANEL, QueryTile, Simd, TileKernel, scan, score_exactly};
+use super::cpu::Simd;
+use super::cpu::packed::{self, Packed};
 use super::file::{Neighbors, block_name, write_block};
-use super::topk::{Candidate, TopK};
-use crate::config::{Config, Metric, Precision};
+use super::partition::{self, Partition};
+use super::recall::Sample;
+use super::tiles::{Tiles, Watch};
+use super::topk::Candidate;
+use crate::config::{Config, Method, Metric, Precision};
 use crate::error::{Error, Result};
 use crate::plan::Plan;
-use crate::run::progress::Meter;
-use crate::run::{FinishedRun, Run, Stage};
-use crate::vectors::{RowId, Scorer, Vectors};
+use crate::run::{FinishedRun, Run, Stage, StageRun};
+use crate::vectors::{RowId, Vectors};
 
-/// int8 gives way to f32 where it leaves more than one pair in this many.
-const LEAST_FILTERED: u64 = 16;
+const PARTITION: &str = "partition.ord";
+const BASE: &str = "base.pak";
 
-/// Finds the exact best p + m positives of every query, or opens the lists that are there.
+/// Finds the best p + m positives of every query, or opens the lists that are there.
 ///
 /// # Errors
 /// No query can have a preferred negative, the user interrupts, or the disk fails.
@@ -35,25 +35,46 @@ pub fn search(run: &Run, vectors: &Vectors, config: &Config, plan: &Plan) -> Res
     }
     let stage = run.begin(Stage::Neighbors);
     let ranks = config.window.ranks() as usize;
+    let simd = Simd::detect();
     let unit = config.metric == Metric::Cosine;
-    let search = Search { run, vectors, simd: Simd::detect(), precision: config.precision, unit, plan, ranks };
-    tracing::debug!("search kernel: {:?}, {:?}", search.precision, search.simd);
-    let meter = run.meter(Stage::Neighbors, pairs_of(vectors, 0..rows), "pairs");
-    let mut bases = search.bases(largest_task);
+    let (partition, packed) = prepare(run, &stage, vectors, config, simd)?;
+    let tiles = Tiles { vectors, partition: &partition, packed: packed.as_ref(), simd, unit };
+    let quiet = |_: u64| run.check_interrupt();
+    let sample = Sample::draw(&tiles, ranks, config.seed, &quiet)?;
+    let probes = match config.method {
+        Method::Exact => None,
+        Method::Lists { probes: Some(probes), .. } => Some(probes as usize),
+        Method::Lists { probes: None, recall } => Some(choose_probes(&tiles, &sample, ranks, recall, &quiet)?),
+    };
+    tracing::debug!("search: {:?}, {simd:?}, probes {probes:?}", config.precision);
+    let total = pairs_of(vectors, 0..rows);
+    let operations = if probes.is_none() { 2.0 * vectors.shape().dim as f64 } else { 0.0 };
+    let meter =
+        run.meter(Stage::Neighbors, total, "pairs").with_rates(f64::from(rows) / total.max(1) as f64, operations);
     for index in 0..(rows as usize).div_ceil(block_rows) {
         let block = (index * block_rows) as RowId..((index + 1) * block_rows).min(rows as usize) as RowId;
         if run.has(Stage::Neighbors, &block_name(index)) {
             meter.skip(pairs_of(vectors, block));
             continue;
         }
+        let watch = |pairs: u64| {
+            // Pairs that approximate search leaves out count as done when the block is.
+            meter.add(if probes.is_none() { pairs } else { 0 });
+            run.check_interrupt()
+        };
         let mut lists = Vec::with_capacity(block.len());
         for (task, segment) in segments(vectors, block.clone()) {
-            lists.extend(search.segment(task, segment, &mut bases, &meter)?);
+            lists.extend(search_segment(&tiles, task, segment, ranks, probes, &watch)?);
+        }
+        if probes.is_some() {
+            meter.add(pairs_of(vectors, block.clone()));
         }
         stage.commit(&block_name(index), |out| write_block(out, block.start, ranks, &lists))?;
     }
     drop(meter);
     let neighbors = Neighbors::open(&folder, u64::from(rows), block_rows)?;
+    let recall = sample.of_lists(&neighbors);
+    tracing::info!("recall@{ranks} {:.4} on a sample of {} queries", recall.share(), recall.queries);
     let [short, idle] = count_short(&neighbors, ranks, config.window.skip as usize);
     if short > 0 {
         tracing::warn!(
@@ -61,8 +82,13 @@ pub fn search(run: &Run, vectors: &Vectors, config: &Config, plan: &Plan) -> Res
              and {idle} have no preferred negative"
         );
     }
-    let facts = json!({"block_rows": block_rows, "ranks": ranks, "short_rows": short, "rows_without_window": idle});
-    stage.finish(facts, |_| true)?;
+    let facts = json!({
+        "block_rows": block_rows, "ranks": ranks, "short_rows": short, "rows_without_window": idle,
+        "recall": recall.share(), "recall_queries": recall.queries, "probes": probes,
+        "lists": partition.starts().len() - 1,
+    });
+    drop((partition, packed));
+    stage.finish(facts, |name| name.starts_with("block-"))?;
     Ok(neighbors)
 }
 
@@ -90,6 +116,78 @@ pub fn refuse_empty_windows(config: &Config, largest_task: usize) -> Result<()> 
         .remedy("lower --skip, mine more rows, or mine without --task-column"))
 }
 
+/// The partition and, for int8, the packed base: made, or those of an earlier session.
+fn prepare(
+    run: &Run,
+    stage: &StageRun<'_>,
+    vectors: &Vectors,
+    config: &Config,
+    simd: Simd,
+) -> Result<(Partition, Option<Packed>)> {
+    let rows = u64::from(vectors.row_count());
+    let quiet = |_: u64| run.check_interrupt();
+    if !run.has(Stage::Neighbors, PARTITION) {
+        partition::build(stage, PARTITION, vectors, simd, &quiet)?;
+    }
+    let partition = Partition::open(&run.part_path(Stage::Neighbors, PARTITION), vectors)?;
+    if config.precision == Precision::F32 {
+        return Ok((partition, None));
+    }
+    let dim = vectors.shape().dim;
+    if !run.has(Stage::Neighbors, BASE) {
+        let part = stage.scattered(BASE, packed::file_bytes(rows, dim))?;
+        packed::write(&part, &vectors.positives, partition.order(), config.metric == Metric::Cosine, &quiet)?;
+        stage.publish(vec![part])?;
+    }
+    let packed = Packed::open(&run.part_path(Stage::Neighbors, BASE), rows, dim)?;
+    Ok((partition, Some(packed)))
+}
+
+fn search_segment(
+    tiles: &Tiles<'_>,
+    task: Range<RowId>,
+    segment: Range<RowId>,
+    ranks: usize,
+    probes: Option<usize>,
+    watch: &Watch<'_>,
+) -> Result<Vec<Vec<Candidate>>> {
+    let ranks = ranks.min(task.len() - 1);
+    if ranks == 0 {
+        return Ok(vec![Vec::new(); segment.len()]);
+    }
+    let rows: Vec<RowId> = segment.collect();
+    match probes {
+        None => tiles.exact(task, &rows, ranks, watch),
+        Some(probes) => {
+            let task = tiles.vectors.tasks.of(task.start);
+            tiles.approximate(task, &rows, ranks, probes, watch)
+        }
+    }
+}
+
+/// The fewest probes whose recall on the sample reaches the goal.
+fn choose_probes(tiles: &Tiles<'_>, sample: &Sample, ranks: usize, goal: f64, watch: &Watch<'_>) -> Result<usize> {
+    let most = (0..tiles.vectors.tasks.len()).map(|task| tiles.partition.lists(task).len()).max().unwrap_or(1);
+    let measure = |probes: usize| -> Result<f64> {
+        let recall = sample.of(|task, rows| {
+            let ranks = ranks.min(tiles.vectors.tasks.range(task).len() - 1).max(1);
+            tiles.approximate(task, rows, ranks, probes, watch)
+        })?;
+        tracing::info!("{probes} of {most} lists: recall@{ranks} {:.4}", recall.share());
+        Ok(recall.share())
+    };
+    let (mut low, mut high) = (0, 1);
+    while high < most && measure(high)? < goal {
+        (low, high) = (high, (2 * high).min(most));
+    }
+    // Recall at `low` falls short, recall at `high` is enough.
+    while high - low > 1 + high / 16 {
+        let middle = low.midpoint(high);
+        if measure(middle)? < goal { low = middle } else { high = middle }
+    }
+    Ok(high)
+}
+
 /// The tasks that a block of rows touches: (rows of the task, its rows in the block).
 fn segments(vectors: &Vectors, block: Range<RowId>) -> impl Iterator<Item = (Range<RowId>, Range<RowId>)> + '_ {
     let mut row = block.start;
@@ -104,144 +202,16 @@ fn segments(vectors: &Vectors, block: Range<RowId>) -> impl Iterator<Item = (Ran
     })
 }
 
-/// Pairs that a search of some rows scores.
+/// Pairs that an exact search of some rows scores.
 fn pairs_of(vectors: &Vectors, rows: Range<RowId>) -> u64 {
-    segments(vectors, rows).map(|(task, segment)| task.len() as u64 * segment.len() as u64).sum()
+    let pairs = |(task, segment): (Range<RowId>, Range<RowId>)| match task.len() {
+        1 => 0,
+        rows => rows as u64 * segment.len() as u64,
+    };
+    segments(vectors, rows).map(pairs).sum()
 }
 
 fn count_short(neighbors: &Neighbors, ranks: usize, skip: usize) -> [u64; 2] {
     let lengths = neighbors.blocks().iter().flat_map(|block| block.range().map(|row| block.neighbors(row).len()));
     lengths.fold([0; 2], |[short, idle], length| [short + u64::from(length < ranks), idle + u64::from(length <= skip)])
-}
-
-struct Search<'a> {
-    run: &'a Run,
-    vectors: &'a Vectors,
-    simd: Simd,
-    precision: Precision,
-    unit: bool,
-    plan: &'a Plan,
-    ranks: usize,
-}
-
-/// Packed base tiles, one for each precision; that of the one not used stays empty.
-struct Bases {
-    int8: int8::Base,
-    float: float::Base,
-}
-
-/// Some queries, and the best found for each.
-type Found = Vec<(RowId, Vec<TopK>)>;
-
-impl Search<'_> {
-    fn bases(&self, largest_task: usize) -> Bases {
-        let rows = self.plan.base_tile_rows.min(largest_task);
-        let dim = self.vectors.shape().dim;
-        let int8 = if self.precision == Precision::F32 { 0 } else { rows };
-        Bases { int8: Int8(self.simd).base(int8, dim), float: Float(self.simd).base(0, dim) }
-    }
-
-    /// The lists of some queries of one task.
-    fn segment(
-        &self,
-        task: Range<RowId>,
-        queries: Range<RowId>,
-        bases: &mut Bases,
-        meter: &Meter,
-    ) -> Result<Vec<Vec<Candidate>>> {
-        let ranks = self.ranks.min(task.len() - 1);
-        if ranks == 0 {
-            return Ok(vec![Vec::new(); queries.len()]);
-        }
-        let tile_rows = self.plan.query_tile_rows;
-        let starts: Vec<RowId> = queries.clone().step_by(tile_rows).collect();
-        let rows_of = |start: RowId| start..queries.end.min(start + tile_rows as RowId);
-        let mut found: Found =
-            starts.iter().map(|start| (*start, rows_of(*start).map(|_| TopK::new(ranks)).collect())).collect();
-        let (int8, float) = (Int8(self.simd), Float(self.simd));
-        let mut precision = self.precision;
-        let bytes = match precision {
-            Precision::F32 => Vec::new(),
-            Precision::Int8 => self.pack(int8, &starts, rows_of),
-        };
-        let mut floats = Vec::new();
-        for (index, rows) in self.base_tiles(task, queries.start).into_iter().enumerate() {
-            self.run.check_interrupt()?;
-            let pairs = rows.len() as u64 * queries.len() as u64;
-            match precision {
-                Precision::Int8 => {
-                    let reported = self.tile(int8, &bytes, &mut bases.int8, rows, &mut found);
-                    // The first tile fills the lists; later ones that report too much are not filtered.
-                    if index > 0 && reported * LEAST_FILTERED > pairs + queries.len() as u64 * ranks as u64 {
-                        tracing::debug!(
-                            "int8 rules out too little ({reported} of {pairs} pairs are left): f32 from here"
-                        );
-                        precision = Precision::F32;
-                    }
-                }
-                Precision::F32 => {
-                    if floats.is_empty() {
-                        floats = self.pack(float, &starts, rows_of);
-                    }
-                    let step = self.plan.base_tile_rows.div_ceil(4).next_multiple_of(PANEL) as RowId;
-                    for start in rows.clone().step_by(step as usize) {
-                        let rows = start..rows.end.min(start + step);
-                        self.tile(float, &floats, &mut bases.float, rows, &mut found);
-                    }
-                }
-            }
-            meter.add(pairs);
-        }
-        let lists = found.into_par_iter().flat_map_iter(|(first_row, best)| {
-            let mut scorer = Scorer::new(self.vectors);
-            (first_row..)
-                .zip(best)
-                .map(move |(query, best)| best.finish(|list| score_exactly(&mut scorer, query, list)))
-        });
-        Ok(lists.collect())
-    }
-
-    fn pack<K: TileKernel>(
-        &self,
-        kernel: K,
-        starts: &[RowId],
-        rows_of: impl Fn(RowId) -> Range<RowId> + Sync,
-    ) -> Vec<K::Queries> {
-        starts.par_iter().map(|start| kernel.queries(&self.vectors.queries, rows_of(*start), self.unit)).collect()
-    }
-
-    /// One base tile for all queries; returns how many pairs were not ruled out.
-    fn tile<K: TileKernel>(
-        &self,
-        kernel: K,
-        queries: &[K::Queries],
-        base: &mut K::Base,
-        rows: Range<RowId>,
-        found: &mut Found,
-    ) -> u64 {
-        kernel.repack(base, &self.vectors.positives, rows.clone(), self.unit);
-        let keys = self.vectors.rows.keys();
-        let base = &*base;
-        found
-            .par_iter_mut()
-            .zip(queries)
-            .map_init(
-                || Scorer::new(self.vectors),
-                |scorer, ((first_row, best), queries)| {
-                    let tile = QueryTile { queries, first_row: *first_row, best };
-                    scan(kernel, tile, base, rows.clone(), &keys, scorer)
-                },
-            )
-            .sum()
-    }
-
-    /// The task's base tiles, beginning with the queries' own: near rows raise the thresholds early.
-    fn base_tiles(&self, task: Range<RowId>, first_query: RowId) -> Vec<Range<RowId>> {
-        let rows = self.plan.base_tile_rows as RowId;
-        let mut tiles: Vec<Range<RowId>> =
-            task.clone().step_by(rows as usize).map(|start| start..task.end.min(start + rows)).collect();
-        let own = tiles.iter().position(|tile| tile.contains(&first_query)).unwrap_or(0);
-        tiles.rotate_left(own);
-        tiles
-    }
 }

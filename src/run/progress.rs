@@ -70,6 +70,7 @@ impl Progress {
             before: AtomicU64::new(0),
             started: now,
             said: Mutex::new(now),
+            rates: None,
         }
     }
 
@@ -102,9 +103,31 @@ pub struct Meter {
     before: AtomicU64,
     started: Instant,
     said: Mutex<Instant>,
+    rates: Option<Rates>,
+}
+
+/// What a unit of work stands for.
+#[derive(Debug, Clone, Copy)]
+struct Rates {
+    rows: f64,
+    operations: f64,
 }
 
 impl Meter {
+    /// Shows rows and operations a second as well, where a unit stands for so many.
+    pub fn with_rates(mut self, rows: f64, operations: f64) -> Meter {
+        self.rates = Some(Rates { rows, operations });
+        self
+    }
+
+    /// Rows and operations a second, for a rate in units.
+    fn rates_text(&self, per_second: f64) -> String {
+        let text = |rates: Rates| {
+            format!("{:.0} rows/s, {:.0} GOP/s", rates.rows * per_second, rates.operations * per_second / 1e9)
+        };
+        self.rates.map(text).unwrap_or_default()
+    }
+
     /// Counts work that an earlier session did: shown as done, left out of the rate.
     pub fn skip(&self, n: u64) {
         self.before.fetch_add(n, Ordering::Relaxed);
@@ -122,7 +145,7 @@ impl Meter {
             bar.inc(n);
         }
         let every = if self.progress.json { JSON_EVERY } else { PLAIN_EVERY };
-        if !self.progress.plain && !self.progress.json {
+        if !self.progress.plain && !self.progress.json && self.rates.is_none() {
             return;
         }
         // A thread that finds another one speaking has nothing to add.
@@ -134,9 +157,13 @@ impl Meter {
         let seconds = self.started.elapsed().as_secs_f64();
         let rate = (done - self.before.load(Ordering::Relaxed)) as f64 / seconds;
         let left = self.total.saturating_sub(done) as f64 / rate.max(1e-9);
+        let rates = self.rates_text(rate);
+        if let Some(bar) = self.bar.as_ref().filter(|_| self.rates.is_some()) {
+            bar.set_message(format!("{}  {rates}", self.unit));
+        }
         if self.progress.plain {
             eprintln!(
-                "{:>10} {:>3}%  {} of {} {}  {}/s  {} left",
+                "{:>10} {:>3}%  {} of {} {}  {}/s  {rates}{} left",
                 self.stage,
                 100 * done / self.total.max(1),
                 HumanCount(done),
@@ -144,11 +171,14 @@ impl Meter {
                 self.unit,
                 HumanCount(rate as u64),
                 HumanDuration(Duration::from_secs_f64(left.min(1e9))),
+                rates = if rates.is_empty() { String::new() } else { format!("{rates}  ") },
             );
         }
         self.progress.event(json!({
             "event": "progress", "stage": self.stage, "done": done, "total": self.total,
             "unit": self.unit, "per_second": rate, "seconds_left": left,
+            "rows_per_second": self.rates.map(|rates| rates.rows * rate),
+            "gop_per_second": self.rates.map(|rates| rates.operations * rate / 1e9),
         }));
     }
 }

@@ -59,10 +59,14 @@ impl<'a> Scorer<'a> {
             self.set_query(query);
         }
         let ahead = PREFETCH_ROWS.min(items.len());
-        items[..ahead].iter().for_each(|item| prefetch(self.vectors.positives.row_bytes(row(item))));
+        let fetch = |row: RowId| {
+            prefetch(self.vectors.positives.row_bytes(row));
+            prefetch(bytemuck::bytes_of(&self.positive_scales[row as usize]));
+        };
+        items[..ahead].iter().for_each(|item| fetch(row(item)));
         for index in 0..items.len() {
             if let Some(next) = items.get(index + PREFETCH_ROWS) {
-                prefetch(self.vectors.positives.row_bytes(row(next)));
+                fetch(row(next));
             }
             let score = self.score(row(&items[index]));
             put(&mut items[index], score);

@@ -44,7 +44,8 @@ impl<'a> Oracle<'a> {
         let sum: f64 = self.queries[query].iter().zip(&self.positives[positive]).map(|(a, b)| a * b).sum();
         let norms = self.query_norms[query] * self.positive_norms[positive];
         let (score, size) = if self.cosine { (sum / norms, 1.0) } else { (sum, norms) };
-        (score, 1e-6 * score.abs() + 1e-10 * size)
+        // Minus zero is zero, and ties with it.
+        (score + 0.0, 1e-6 * score.abs() + 1e-10 * size)
     }
 
     /// Whether `row` may be a negative of `query`.

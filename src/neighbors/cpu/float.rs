@@ -2,13 +2,10 @@
 //!
 //! Memory: 4 bytes a value, rows rounded up to whole groups (6) or panels (64).
 
-use std::ops::Range;
-
 use rayon::prelude::*;
 
-use super::{GROUP, LANES, PANEL, Scores, Simd, TileKernel, load_unit, simd_float, underflow};
+use super::{GROUP, LANES, PANEL, Scores, Simd, TileKernel, UnitRows, simd_float, underflow};
 use crate::vectors::RowId;
-use crate::vectors::store::VectorStore;
 
 /// A cache line of floats: panels must not straddle lines.
 #[derive(Debug, Clone, Copy, bytemuck::Zeroable, bytemuck::Pod)]
@@ -36,17 +33,15 @@ pub struct Base {
     dim: usize,
 }
 
-impl TileKernel for Float {
-    type Queries = Queries;
-    type Base = Base;
-
-    fn queries(self, store: &VectorStore, rows: Range<RowId>, unit: bool) -> Queries {
-        let dim = store.shape().dim;
+impl Queries {
+    /// Packs rows. `unit`: the metric ignores norms (cosine).
+    pub fn pack(source: &impl UnitRows, rows: &[RowId], unit: bool) -> Queries {
+        let dim = source.dim();
         let mut queries =
             Queries { values: vec![0.0; rows.len().div_ceil(GROUP) * GROUP * dim], norms: Vec::new(), dim };
         let mut row_values = vec![0f32; dim];
-        for (index, row) in rows.enumerate() {
-            let norm = load_unit(store, row, &mut row_values);
+        for (index, row) in rows.iter().enumerate() {
+            let norm = source.load_unit(*row, &mut row_values);
             queries.norms.push(if unit { 1.0 } else { norm });
             let group = &mut queries.values[index / GROUP * GROUP * dim..][..GROUP * dim];
             for (slots, value) in group.chunks_exact_mut(GROUP).zip(&row_values) {
@@ -55,33 +50,32 @@ impl TileKernel for Float {
         }
         queries
     }
+}
 
-    fn base(self, rows: usize, dim: usize) -> Base {
-        let panels = rows.div_ceil(PANEL);
-        Base {
-            lines: Vec::with_capacity(panels * dim * (PANEL / LANES)),
-            norms: Vec::with_capacity(panels),
-            largest: Vec::with_capacity(panels),
-            dim,
-        }
-    }
-
-    fn repack(self, base: &mut Base, store: &VectorStore, rows: Range<RowId>, unit: bool) {
+impl Base {
+    /// Packs rows. `unit`: the metric ignores norms (cosine). Memory: 4 bytes a value.
+    pub fn pack(source: &impl UnitRows, rows: &[RowId], unit: bool) -> Base {
+        let dim = source.dim();
         let panels = rows.len().div_ceil(PANEL);
-        let panel_lines = base.dim * (PANEL / LANES);
-        base.lines.resize(panels * panel_lines, bytemuck::Zeroable::zeroed());
-        base.norms.resize(panels, [0.0; PANEL]);
-        base.largest.resize(panels, 0.0);
+        let panel_lines = dim * (PANEL / LANES);
+        let mut base = Base {
+            lines: vec![bytemuck::Zeroable::zeroed(); panels * panel_lines],
+            norms: vec![[0.0; PANEL]; panels],
+            largest: vec![0.0; panels],
+            dim,
+        };
         base.lines
             .par_chunks_exact_mut(panel_lines)
             .zip(base.norms.par_iter_mut().zip(&mut base.largest))
-            .enumerate()
-            .for_each(|(panel, (lines, (norms, largest)))| {
-                let start = rows.start + (panel * PANEL) as RowId;
-                let end = rows.end.min(start + PANEL as RowId);
-                *largest = pack_panel(store, start..end, unit, lines, norms);
-            });
+            .zip(rows.par_chunks(PANEL))
+            .for_each(|((lines, (norms, largest)), rows)| *largest = pack_panel(source, rows, unit, lines, norms));
+        base
     }
+}
+
+impl TileKernel for Float {
+    type Queries = Queries;
+    type Base = Base;
 
     fn unit(queries: &Queries, query: usize) -> f64 {
         queries.norms[query]
@@ -117,21 +111,12 @@ fn relative_error(dim: usize) -> f64 {
     terms / (1.0 - terms) * 1.001
 }
 
-fn pack_panel(
-    store: &VectorStore,
-    rows: Range<RowId>,
-    unit: bool,
-    lines: &mut [Line],
-    norms: &mut [f32; PANEL],
-) -> f64 {
+fn pack_panel(source: &impl UnitRows, rows: &[RowId], unit: bool, lines: &mut [Line], norms: &mut [f32; PANEL]) -> f64 {
     let values: &mut [f32] = bytemuck::cast_slice_mut(lines);
-    if rows.len() < PANEL {
-        values.fill(0.0);
-    }
-    let mut row_values = vec![0f32; store.shape().dim];
+    let mut row_values = vec![0f32; source.dim()];
     let mut largest = 0f64;
-    for (column, row) in rows.enumerate() {
-        let norm = load_unit(store, row, &mut row_values);
+    for (column, row) in rows.iter().enumerate() {
+        let norm = source.load_unit(*row, &mut row_values);
         let norm = if unit { 1.0 } else { norm };
         norms[column] = norm as f32;
         largest = largest.max(norm);

@@ -7,14 +7,12 @@
 //!
 //! Memory: 1 byte a value, rows rounded up to whole groups (6) or panels (64).
 
-use std::ops::Range;
-
 use rayon::prelude::*;
 
-use super::{GROUP, PANEL, Scores, Simd, TileKernel, load_unit, simd_int8, underflow};
+use super::packed::Packed;
+use super::{GROUP, PANEL, Scores, Simd, TileKernel, UnitRows, simd_int8, underflow};
 use crate::vectors::RowId;
 use crate::vectors::dot::dot;
-use crate::vectors::store::VectorStore;
 
 /// Values of a step: bytes of a 32-bit lane.
 pub const STEP: usize = 4;
@@ -39,97 +37,91 @@ struct QueryFacts {
     residual: f64,
 }
 
+/// Quantised queries, one after the other.
+#[derive(Debug, Clone)]
+pub struct Quantised {
+    values: Vec<[i8; STEP]>,
+    /// −128 Σ q of each.
+    starts: Vec<i32>,
+    facts: Vec<QueryFacts>,
+    steps: usize,
+}
+
+impl Quantised {
+    /// Quantises rows in parallel. `unit`: the metric ignores norms (cosine).
+    pub fn new(source: &impl UnitRows, rows: &[RowId], unit: bool) -> Quantised {
+        let dim = source.dim();
+        let steps = dim.div_ceil(STEP);
+        let mut values = vec![[0i8; STEP]; rows.len() * steps];
+        let facts: Vec<(i32, QueryFacts)> = values
+            .par_chunks_exact_mut(steps)
+            .zip(rows)
+            .map_init(
+                || vec![0f32; dim],
+                |row_values, (out, row)| {
+                    let norm = source.load_unit(*row, row_values);
+                    let norm = if unit { 1.0 } else { norm };
+                    let bytes: &mut [i8] = bytemuck::cast_slice_mut(out);
+                    let (scale, residual) = quantise(row_values, &mut bytes[..dim]);
+                    let sum: i32 = bytes.iter().map(|byte| i32::from(*byte)).sum();
+                    (-128 * sum, QueryFacts { norm, unit: norm * f64::from(scale), residual })
+                },
+            )
+            .collect();
+        let (starts, facts) = facts.into_iter().unzip();
+        Quantised { values, starts, facts, steps }
+    }
+
+    /// Packs some of them in groups. O(count · dim) bytes are moved.
+    pub fn gather(&self, slots: &[u32]) -> Queries {
+        let groups = slots.len().div_ceil(GROUP);
+        let mut queries = Queries {
+            values: vec![[[0; STEP]; GROUP]; groups * self.steps],
+            starts: vec![[0; GROUP]; groups],
+            facts: Vec::with_capacity(slots.len()),
+            steps: self.steps,
+        };
+        for (index, slot) in slots.iter().map(|slot| *slot as usize).enumerate() {
+            let (group, place) = (index / GROUP, index % GROUP);
+            queries.starts[group][place] = self.starts[slot];
+            queries.facts.push(self.facts[slot]);
+            let to = &mut queries.values[group * self.steps..][..self.steps];
+            for (group, step) in to.iter_mut().zip(&self.values[slot * self.steps..][..self.steps]) {
+                group[place] = *step;
+            }
+        }
+        queries
+    }
+}
+
 /// Some queries, packed in groups: `[group][step][GROUP]` of four bytes each.
 #[derive(Debug, Clone)]
 pub struct Queries {
-    values: Vec<[i8; STEP]>,
-    /// −128 Σ q, by group.
+    values: Vec<[[i8; STEP]; GROUP]>,
     starts: Vec<[i32; GROUP]>,
     facts: Vec<QueryFacts>,
     steps: usize,
 }
 
 /// What is known of a panel: its largest norm and residual.
-#[derive(Debug, Clone, Copy, Default)]
-struct PanelFacts {
+#[derive(Debug, Clone, Copy, Default, bytemuck::Zeroable, bytemuck::Pod)]
+#[repr(C)]
+pub struct PanelFacts {
     norm: f64,
     residual: f64,
 }
 
-/// A tile of base rows, packed in panels: `[panel][step][PANEL]` of four bytes each.
-#[derive(Debug, Clone)]
-pub struct Base {
-    quads: Vec<Quad>,
-    /// Scale · norm of each row, by panel.
-    factors: Vec<[f32; PANEL]>,
-    facts: Vec<PanelFacts>,
-    dim: usize,
-}
-
 impl TileKernel for Int8 {
     type Queries = Queries;
-    type Base = Base;
-
-    fn queries(self, store: &VectorStore, rows: Range<RowId>, unit: bool) -> Queries {
-        let dim = store.shape().dim;
-        let steps = dim.div_ceil(STEP);
-        let groups = rows.len().div_ceil(GROUP);
-        let mut queries = Queries {
-            values: vec![[0; STEP]; groups * GROUP * steps],
-            starts: vec![[0; GROUP]; groups],
-            facts: Vec::with_capacity(rows.len()),
-            steps,
-        };
-        let (mut row_values, mut bytes) = (vec![0f32; dim], vec![0i8; dim]);
-        for (index, row) in rows.enumerate() {
-            let norm = load_unit(store, row, &mut row_values);
-            let norm = if unit { 1.0 } else { norm };
-            let (scale, residual) = quantise(&mut row_values, &mut bytes);
-            queries.facts.push(QueryFacts { norm, unit: norm * f64::from(scale), residual });
-            let (group, slot) = (index / GROUP, index % GROUP);
-            queries.starts[group][slot] = -128 * bytes.iter().map(|byte| i32::from(*byte)).sum::<i32>();
-            let values = &mut queries.values[group * GROUP * steps..][..GROUP * steps];
-            for (slots, step) in values.chunks_exact_mut(GROUP).zip(bytes.chunks(STEP)) {
-                slots[slot][..step.len()].copy_from_slice(step);
-            }
-        }
-        queries
-    }
-
-    fn base(self, rows: usize, dim: usize) -> Base {
-        let panels = rows.div_ceil(PANEL);
-        Base {
-            quads: Vec::with_capacity(panels * dim.div_ceil(STEP)),
-            factors: Vec::with_capacity(panels),
-            facts: Vec::with_capacity(panels),
-            dim,
-        }
-    }
-
-    fn repack(self, base: &mut Base, store: &VectorStore, rows: Range<RowId>, unit: bool) {
-        let panels = rows.len().div_ceil(PANEL);
-        let steps = base.dim.div_ceil(STEP);
-        base.quads.resize(panels * steps, bytemuck::Zeroable::zeroed());
-        base.factors.resize(panels, [0.0; PANEL]);
-        base.facts.resize(panels, PanelFacts::default());
-        base.quads
-            .par_chunks_exact_mut(steps)
-            .zip(base.factors.par_iter_mut().zip(&mut base.facts))
-            .enumerate()
-            .for_each(|(panel, (quads, (factors, facts)))| {
-                let start = rows.start + (panel * PANEL) as RowId;
-                let end = rows.end.min(start + PANEL as RowId);
-                *facts = pack_panel(store, start..end, unit, quads, factors);
-            });
-    }
+    type Base = Packed;
 
     fn unit(queries: &Queries, query: usize) -> f64 {
         queries.facts[query].unit
     }
 
     #[inline]
-    fn error(queries: &Queries, query: usize, base: &Base, panel: usize) -> f64 {
-        let (x, y) = (&queries.facts[query], &base.facts[panel]);
+    fn error(queries: &Queries, query: usize, base: &Packed, panel: usize) -> f64 {
+        let (x, y) = (&queries.facts[query], base.facts(panel));
         // Norms of unit vectors in f32 are within LENGTH of 1; five roundings end the score.
         let relative = (x.residual * (LENGTH + y.residual) + LENGTH * y.residual) * 1.000_001 + ROUNDINGS;
         relative * x.norm * y.norm + underflow(x.norm, y.norm)
@@ -140,15 +132,21 @@ impl TileKernel for Int8 {
         self,
         queries: &Queries,
         group: usize,
-        base: &Base,
+        base: &Packed,
         panel: usize,
         thresholds: &[f32; GROUP],
         scores: &mut Scores,
     ) -> [u64; GROUP] {
-        let steps = queries.steps;
-        let values = queries.values[group * GROUP * steps..][..GROUP * steps].as_chunks().0;
-        let quads = &base.quads[panel * steps..][..steps];
-        simd_int8::score(self.0, values, &queries.starts[group], quads, &base.factors[panel], thresholds, scores)
+        let values = &queries.values[group * queries.steps..][..queries.steps];
+        simd_int8::score(
+            self.0,
+            values,
+            &queries.starts[group],
+            base.quads(panel),
+            base.factors(panel),
+            thresholds,
+            scores,
+        )
     }
 }
 
@@ -181,24 +179,21 @@ pub fn quantise(values: &mut [f32], out: &mut [i8]) -> (f32, f64) {
 
 const ROUND: f32 = 12_582_912.0;
 
-fn pack_panel(
-    store: &VectorStore,
-    rows: Range<RowId>,
+/// Packs one panel. O(rows · dim).
+pub fn pack_panel(
+    source: &impl UnitRows,
+    rows: &[RowId],
     unit: bool,
     quads: &mut [Quad],
     factors: &mut [f32; PANEL],
 ) -> PanelFacts {
-    if rows.len() < PANEL {
-        quads.fill(bytemuck::Zeroable::zeroed());
-        factors.fill(0.0);
-    }
-    let dim = store.shape().dim;
+    let dim = source.dim();
     let (mut row_values, mut bytes) = (vec![0f32; dim], vec![0i8; dim.next_multiple_of(STEP)]);
     let mut facts = PanelFacts::default();
-    for (column, row) in rows.enumerate() {
-        let norm = load_unit(store, row, &mut row_values);
+    for (column, row) in rows.iter().enumerate() {
+        let norm = source.load_unit(*row, &mut row_values);
         let norm = if unit { 1.0 } else { norm };
-        let (scale, residual) = quantise(&mut row_values, &mut bytes);
+        let (scale, residual) = quantise(&mut row_values, &mut bytes[..dim]);
         factors[column] = (f64::from(scale) * norm) as f32;
         facts.norm = facts.norm.max(norm);
         facts.residual = facts.residual.max(residual);

@@ -7,10 +7,14 @@
 
 pub mod float;
 pub mod int8;
+pub mod packed;
 mod simd_float;
 mod simd_int8;
 
+use std::ops::Range;
+
 use super::topk::{Candidate, TopK};
+use crate::vectors::dot::dot;
 use crate::vectors::store::VectorStore;
 use crate::vectors::{Keys, RowId, Scorer};
 
@@ -64,6 +68,33 @@ impl Simd {
     }
 }
 
+/// Rows that can be packed: a store's, or centres.
+pub trait UnitRows: Sync {
+    /// Values of a row.
+    fn dim(&self) -> usize;
+    /// Loads a row at unit length; returns its norm.
+    fn load_unit(&self, row: RowId, out: &mut [f32]) -> f64;
+}
+
+impl UnitRows for VectorStore {
+    fn dim(&self) -> usize {
+        self.shape().dim
+    }
+
+    fn load_unit(&self, row: RowId, out: &mut [f32]) -> f64 {
+        self.load(row, out);
+        to_unit(out)
+    }
+}
+
+/// Scales a vector to unit length; returns its norm.
+pub fn to_unit(values: &mut [f32]) -> f64 {
+    let norm = dot(values, values).sqrt();
+    let scale = norm.recip();
+    values.iter_mut().for_each(|value| *value = (f64::from(*value) * scale) as f32);
+    norm
+}
+
 /// Packed tiles of one precision, and how to score them.
 ///
 /// A *score* is in units of the query: for unit query x̂ and base row y, x̂·y (cosine: x̂·ŷ) divided by
@@ -71,15 +102,9 @@ impl Simd {
 pub trait TileKernel: Copy + Send + Sync {
     /// Some packed queries.
     type Queries: Send + Sync;
-    /// A packed tile of base rows.
-    type Base: Send + Sync;
+    /// Packed base rows.
+    type Base: Sync;
 
-    /// Packs queries. `unit`: the metric ignores norms (cosine).
-    fn queries(self, store: &VectorStore, rows: std::ops::Range<RowId>, unit: bool) -> Self::Queries;
-    /// An empty tile that takes `rows` rows without growing.
-    fn base(self, rows: usize, dim: usize) -> Self::Base;
-    /// Packs base rows in place of what was there, in parallel.
-    fn repack(self, base: &mut Self::Base, store: &VectorStore, rows: std::ops::Range<RowId>, unit: bool);
     /// What a query's scores are multiplied with to give similarities.
     fn unit(queries: &Self::Queries, query: usize) -> f64;
     /// A bound of |similarity − score · unit| for a query and every row of a panel; never too small.
@@ -97,69 +122,115 @@ pub trait TileKernel: Copy + Send + Sync {
     ) -> [u64; GROUP];
 }
 
-/// A tile of queries beside what was found for each.
-#[derive(Debug)]
-pub struct QueryTile<'a, Q> {
-    /// Packed queries.
-    pub queries: &'a Q,
-    /// The first query's row.
-    pub first_row: RowId,
-    /// Best candidates of each.
-    pub best: &'a mut [TopK],
+/// Whoever wants to know which pairs a kernel could not rule out.
+pub trait Sink {
+    /// A pair of a query (by its packed place) below this is of no interest.
+    fn floor(&self, query: usize) -> f32;
+    /// A pair whose similarity lies within `error` of `score` and may reach the floor.
+    fn hit(&mut self, query: usize, column: usize, score: f32, error: f32);
 }
 
-/// Scans base rows for one tile of queries: the pure inner loop of the search. Returns how many pairs
-/// the kernel could not rule out. O(queries · base rows · dim).
+/// Scans packed columns for `count` packed queries, beginning with the panel of column `begin`: the pure
+/// inner loop of the search. O(count · columns · dim).
 pub fn scan<K: TileKernel>(
     kernel: K,
-    tile: QueryTile<'_, K::Queries>,
+    queries: &K::Queries,
+    count: usize,
     base: &K::Base,
-    rows: std::ops::Range<RowId>,
-    keys: &Keys<'_>,
-    scorer: &mut Scorer<'_>,
-) -> u64 {
-    let count = tile.best.len();
-    let mut reported = 0;
+    columns: Range<usize>,
+    begin: usize,
+    sink: &mut impl Sink,
+) {
     let mut scores = [[0f32; PANEL]; GROUP];
-    let panels = rows.len().div_ceil(PANEL);
-    // Begin where the queries themselves lie, if they do: near rows raise the floors early.
-    let own = if rows.contains(&tile.first_row) { (tile.first_row - rows.start) as usize / PANEL } else { 0 };
-    for panel in (own..panels).chain(0..own) {
-        let valid = match rows.len() - panel * PANEL {
-            left if left >= PANEL => u64::MAX,
-            left => (1 << left) - 1,
-        };
+    let panels = columns.start / PANEL..columns.end.div_ceil(PANEL);
+    let begin = (begin / PANEL).clamp(panels.start, panels.end);
+    for panel in (begin..panels.end).chain(panels.start..begin) {
+        let valid = mask_of(&columns, panel);
         for group in 0..count.div_ceil(GROUP) {
             let first = group * GROUP;
             let inside = GROUP.min(count - first);
             let mut thresholds = [f32::INFINITY; GROUP];
             for (query, slot) in (first..).zip(&mut thresholds[..inside]) {
-                let error = K::error(tile.queries, query, base, panel);
-                *slot = threshold(tile.best[query].floor(), error, K::unit(tile.queries, query));
+                let error = K::error(queries, query, base, panel);
+                *slot = least_score(sink.floor(query), error, K::unit(queries, query));
             }
-            let hits = kernel.score(tile.queries, group, base, panel, &thresholds, &mut scores);
-            for i in 0..inside {
-                let mut mask = hits[i] & valid;
+            let hits = kernel.score(queries, group, base, panel, &thresholds, &mut scores);
+            for (query, (hits, scores)) in (first..first + inside).zip(hits.iter().zip(&scores)) {
+                let mut mask = hits & valid;
                 if mask == 0 {
                     continue;
                 }
-                reported += u64::from(mask.count_ones());
-                let query_row = tile.first_row + (first + i) as RowId;
-                let unit = K::unit(tile.queries, first + i) as f32;
-                let error = (K::error(tile.queries, first + i, base, panel) as f32).next_up();
-                let best = &mut tile.best[first + i];
+                let unit = K::unit(queries, query) as f32;
+                let error = (K::error(queries, query, base, panel) as f32).next_up();
                 while mask != 0 {
                     let column = mask.trailing_zeros() as usize;
                     mask &= mask - 1;
-                    let row = rows.start + (panel * PANEL + column) as RowId;
-                    if row != query_row && !keys.conflict(query_row, row) {
-                        best.push(row, scores[i][column] * unit, error, |list| score_exactly(scorer, query_row, list));
-                    }
+                    sink.hit(query, panel * PANEL + column, scores[column] * unit, error);
                 }
             }
         }
     }
-    reported
+}
+
+/// The best of each query, over rows that are no candidates of it.
+#[derive(Debug)]
+pub struct Ranking<'a, 'v> {
+    /// Place of each packed query in the two slices below.
+    pub slots: &'a [u32],
+    /// Rows by slot.
+    pub rows: &'a [RowId],
+    /// Best candidates by slot.
+    pub best: &'a mut [TopK],
+    /// Row of each column.
+    pub base_rows: &'a [RowId],
+    /// Who is no negative of whom.
+    pub keys: &'a Keys<'v>,
+    /// True scores.
+    pub scorer: &'a mut Scorer<'v>,
+    /// Pairs that were reported.
+    pub reported: u64,
+}
+
+impl Sink for Ranking<'_, '_> {
+    #[inline]
+    fn floor(&self, query: usize) -> f32 {
+        self.best[self.slots[query] as usize].floor()
+    }
+
+    #[inline]
+    fn hit(&mut self, query: usize, column: usize, score: f32, error: f32) {
+        let slot = self.slots[query] as usize;
+        let (query, row) = (self.rows[slot], self.base_rows[column]);
+        self.reported += 1;
+        if row != query && !self.keys.conflict(query, row) {
+            self.best[slot].push(row, score, error, |list| score_exactly(self.scorer, query, list));
+        }
+    }
+}
+
+/// The best columns of each query by score alone.
+#[derive(Debug)]
+pub struct Nearest<'a>(pub &'a mut [TopK]);
+
+impl Sink for Nearest<'_> {
+    #[inline]
+    fn floor(&self, query: usize) -> f32 {
+        self.0[query].floor()
+    }
+
+    #[inline]
+    fn hit(&mut self, query: usize, column: usize, score: f32, _: f32) {
+        // The kernel's own scores decide: any choice of lists is sound, and kernels agree to the bit.
+        self.0[query].push(column as RowId, score, 0.0, |_| {});
+    }
+}
+
+/// One bit for each column of a panel that lies in the range.
+fn mask_of(columns: &Range<usize>, panel: usize) -> u64 {
+    let start = columns.start.saturating_sub(panel * PANEL).min(PANEL);
+    let end = (columns.end - panel * PANEL).min(PANEL);
+    let below = |count: usize| if count == PANEL { u64::MAX } else { (1 << count) - 1 };
+    below(end) & !below(start)
 }
 
 /// Puts true scores into candidates.
@@ -169,20 +240,24 @@ pub fn score_exactly(scorer: &mut Scorer<'_>, query: RowId, list: &mut [Candidat
 
 /// What a score must reach so that the similarity can reach `floor`.
 #[inline]
-fn threshold(floor: f32, error: f64, unit: f64) -> f32 {
+fn least_score(floor: f32, error: f64, unit: f64) -> f32 {
     (((f64::from(floor) - error) / unit) as f32).next_down()
-}
-
-/// Loads a row at unit length; returns its norm.
-fn load_unit(store: &VectorStore, row: RowId, out: &mut [f32]) -> f64 {
-    store.load(row, out);
-    let norm = crate::vectors::dot::dot(out, out).sqrt();
-    let scale = norm.recip();
-    out.iter_mut().for_each(|value| *value = (f64::from(*value) * scale) as f32);
-    norm
 }
 
 /// What underflow can take from a similarity: nothing that matters, but not nothing.
 fn underflow(query_norm: f64, base_norm: f64) -> f64 {
     (1.0 + query_norm + base_norm) * f64::from(f32::from_bits(1 << 15))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn masks_hold_the_columns_of_the_range() {
+        assert_eq!(mask_of(&(0..64), 0), u64::MAX);
+        assert_eq!(mask_of(&(0..200), 2), u64::MAX);
+        assert_eq!(mask_of(&(66..70), 1), 0b111100);
+        assert_eq!(mask_of(&(10..200), 3), 0xFF);
+    }
 }

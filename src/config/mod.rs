@@ -4,11 +4,14 @@
 //! module may take a [`Config`]'s invariants for granted: K divides the batch size, counts are not
 //! zero, the rank window is within bounds.
 
-use std::path::Path;
+mod choices;
+mod settings;
 
-use clap::{Args, ValueEnum};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::json;
+
+pub use choices::{Backend, BinaryType, EdgeRule, Method, Metric, Precision, Remainder};
+pub use settings::Settings;
 
 use crate::error::{Error, Result};
 use crate::run::{Stage, StageSettings};
@@ -18,202 +21,6 @@ use crate::vectors::Shards;
 pub const WINDOW_MAX: u32 = 16_384;
 /// Largest batch.
 pub const BATCH_SIZE_MAX: u32 = 65_536;
-
-/// How two vectors are compared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum Metric {
-    /// Inner product of L2-normalised vectors.
-    Cosine,
-    /// Plain inner product.
-    Dot,
-}
-
-/// Which pairs become edges of the graph.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum EdgeRule {
-    /// Either row has the other in its rank window; both: weight 2.
-    Any,
-    /// Both rows have the other in their rank windows (the B3 paper's rule).
-    Mutual,
-}
-
-/// What becomes of the rows that do not fill a whole batch of their task.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum Remainder {
-    /// A last, smaller batch for each task.
-    Short,
-    /// Left out of this epoch, and counted.
-    Drop,
-    /// United with other tasks' left-over rows into batches of the full size.
-    Fill,
-}
-
-/// Who computes the tiles of the search.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum Backend {
-    /// The fastest one that this build and machine have.
-    Auto,
-    /// Our own SIMD kernels.
-    Cpu,
-}
-
-/// Numbers that the CPU's search filters with; the result is the same.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum Precision {
-    /// Eight bits with a certificate; f32 by itself where that cannot filter.
-    Int8,
-    /// Single precision throughout.
-    F32,
-}
-
-/// Number type of a `fixed_size_binary` embedding column.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum BinaryType {
-    /// IEEE half precision, little-endian.
-    F16,
-    /// IEEE single precision, little-endian.
-    F32,
-    /// IEEE double precision, little-endian.
-    F64,
-}
-
-/// The settings of a job as the user wrote them: every field may be missing.
-#[derive(Debug, Clone, Default, Args, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Settings {
-    /// Column of query embeddings [default: query_embedding or another usual name]
-    #[arg(long, value_name = "NAME", env = "BATCHMINE_QUERY_COLUMN", hide_env = true, help_heading = "Input")]
-    pub query_column: Option<String>,
-    /// Column of positive embeddings [default: positive_embedding or another usual name]
-    #[arg(long, value_name = "NAME", env = "BATCHMINE_POSITIVE_COLUMN", hide_env = true, help_heading = "Input")]
-    pub positive_column: Option<String>,
-    /// One column for both sides (images, sentences); the row itself is its own positive
-    #[arg(long, value_name = "NAME", env = "BATCHMINE_EMBEDDING_COLUMN", hide_env = true, conflicts_with_all = ["query_column", "positive_column"], help_heading = "Input")]
-    pub embedding_column: Option<String>,
-    /// Column of ids, int64 or string [default: id if there, else the row number]
-    #[arg(long, value_name = "NAME", env = "BATCHMINE_ID_COLUMN", hide_env = true, help_heading = "Input")]
-    pub id_column: Option<String>,
-    /// Mine each value of this column by itself [default: one task]
-    #[arg(long, value_name = "NAME", env = "BATCHMINE_TASK_COLUMN", hide_env = true, help_heading = "Input")]
-    pub task_column: Option<String>,
-    /// Rows that share a value here are never negatives of each other (repeatable)
-    #[arg(
-        long,
-        value_name = "NAME",
-        env = "BATCHMINE_KEY_COLUMN",
-        hide_env = true,
-        value_delimiter = ',',
-        help_heading = "Input"
-    )]
-    pub key_column: Vec<String>,
-    /// Number type inside fixed_size_binary embeddings
-    #[arg(long, value_enum, env = "BATCHMINE_DTYPE", hide_env = true, help_heading = "Input")]
-    pub dtype: Option<BinaryType>,
-    /// How vectors are compared [default: cosine]
-    #[arg(long, value_enum, env = "BATCHMINE_METRIC", hide_env = true, help_heading = "Mining")]
-    pub metric: Option<Metric>,
-    /// p: best ranks to skip as likely false negatives [default: 30]
-    #[arg(long, value_name = "P", env = "BATCHMINE_SKIP", hide_env = true, help_heading = "Mining")]
-    pub skip: Option<u32>,
-    /// m: ranks after those that are preferred negatives [default: 100]
-    #[arg(long, value_name = "M", env = "BATCHMINE_WINDOW", hide_env = true, help_heading = "Mining")]
-    pub window: Option<u32>,
-    /// Which pairs become edges [default: any]
-    #[arg(long, value_enum, env = "BATCHMINE_EDGES", hide_env = true, help_heading = "Mining")]
-    pub edges: Option<EdgeRule>,
-    /// K: rows in a cluster; divides the batch size [default: 32]
-    #[arg(long, value_name = "K", env = "BATCHMINE_CLUSTER_SIZE", hide_env = true, help_heading = "Mining")]
-    pub cluster_size: Option<u32>,
-    /// Passes of swap refinement over the graph [default: 8]
-    #[arg(long, value_name = "N", env = "BATCHMINE_CLUSTER_PASSES", hide_env = true, help_heading = "Mining")]
-    pub cluster_passes: Option<u32>,
-    /// λ: how strongly a pair at ranks [0, p) is kept out of a cluster [default: 0.5]
-    #[arg(long, value_name = "LAMBDA", env = "BATCHMINE_SUSPECT_WEIGHT", hide_env = true, help_heading = "Mining")]
-    pub suspect_weight: Option<f32>,
-    /// |B|: rows in a batch [default: 1024]
-    #[arg(long, value_name = "B", env = "BATCHMINE_BATCH_SIZE", hide_env = true, help_heading = "Batches")]
-    pub batch_size: Option<u32>,
-    /// What becomes of rows that fill no whole batch of their task [default: short]
-    #[arg(long, value_enum, env = "BATCHMINE_REMAINDER", hide_env = true, help_heading = "Batches")]
-    pub remainder: Option<Remainder>,
-    /// Epochs to write; each unites the clusters anew [default: 1]
-    #[arg(long, value_name = "N", env = "BATCHMINE_EPOCHS", hide_env = true, help_heading = "Batches")]
-    pub epochs: Option<u32>,
-    /// Seed of all randomness [default: 0]
-    #[arg(long, value_name = "N", env = "BATCHMINE_SEED", hide_env = true, help_heading = "Batches")]
-    pub seed: Option<u64>,
-    /// Who computes the search [default: auto]
-    #[arg(long, value_enum, env = "BATCHMINE_BACKEND", hide_env = true, help_heading = "Resources")]
-    pub backend: Option<Backend>,
-    /// Numbers that the CPU's search filters with; the result is the same [default: int8]
-    #[arg(long, value_enum, env = "BATCHMINE_PRECISION", hide_env = true, help_heading = "Resources")]
-    pub precision: Option<Precision>,
-    /// Memory budget, such as 4GiB [default: half of the machine or its cgroup]
-    #[arg(long, value_name = "SIZE", env = "BATCHMINE_MEMORY", hide_env = true, help_heading = "Resources")]
-    pub memory: Option<bytesize::ByteSize>,
-    /// Threads [default: all]
-    #[arg(long, value_name = "N", env = "BATCHMINE_THREADS", hide_env = true, help_heading = "Resources")]
-    pub threads: Option<usize>,
-}
-
-impl Settings {
-    /// These settings, with `weaker` ones where a field is missing here.
-    pub fn or(self, weaker: Settings) -> Settings {
-        // A flag for one shape of input (one column, or two) overrides the file's other shape.
-        let one = self.embedding_column.is_some();
-        let two = self.query_column.is_some() || self.positive_column.is_some();
-        Settings {
-            query_column: self.query_column.or(weaker.query_column).filter(|_| !one),
-            positive_column: self.positive_column.or(weaker.positive_column).filter(|_| !one),
-            embedding_column: self.embedding_column.or(weaker.embedding_column).filter(|_| !two),
-            id_column: self.id_column.or(weaker.id_column),
-            task_column: self.task_column.or(weaker.task_column),
-            key_column: if self.key_column.is_empty() { weaker.key_column } else { self.key_column },
-            dtype: self.dtype.or(weaker.dtype),
-            metric: self.metric.or(weaker.metric),
-            skip: self.skip.or(weaker.skip),
-            window: self.window.or(weaker.window),
-            edges: self.edges.or(weaker.edges),
-            cluster_size: self.cluster_size.or(weaker.cluster_size),
-            cluster_passes: self.cluster_passes.or(weaker.cluster_passes),
-            suspect_weight: self.suspect_weight.or(weaker.suspect_weight),
-            batch_size: self.batch_size.or(weaker.batch_size),
-            remainder: self.remainder.or(weaker.remainder),
-            epochs: self.epochs.or(weaker.epochs),
-            seed: self.seed.or(weaker.seed),
-            backend: self.backend.or(weaker.backend),
-            precision: self.precision.or(weaker.precision),
-            memory: self.memory.or(weaker.memory),
-            threads: self.threads.or(weaker.threads),
-        }
-    }
-
-    /// Reads settings from a TOML file whose keys are the flags' names.
-    ///
-    /// # Errors
-    /// The file cannot be read, is not TOML, or has a key that is no flag's name.
-    pub fn from_file(path: &Path) -> Result<Settings> {
-        let text = std::fs::read_to_string(path).map_err(|e| {
-            Error::input("the configuration file cannot be read")
-                .path(path)
-                .found(e.to_string())
-                .remedy("check the path given to --config")
-        })?;
-        toml::from_str(&text).map_err(|e| {
-            Error::input("the configuration file is not valid")
-                .path(path)
-                .expected("TOML with the flags' names as keys, such as: batch-size = 1024")
-                .found(e.to_string().trim_end().replace('\n', "\n            "))
-                .remedy("correct the line; `batchmine mine --help` lists the names")
-        })
-    }
-}
 
 /// Which columns of the shards hold what.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -303,6 +110,8 @@ pub struct Config {
     pub seed: u64,
     /// Search backend.
     pub backend: Backend,
+    /// Exact or approximate search.
+    pub method: Method,
     /// Numbers of the CPU's search.
     pub precision: Precision,
     /// Memory budget in bytes.
@@ -359,6 +168,18 @@ impl Config {
                 .found(batches.epochs.to_string())
                 .remedy("each epoch writes the whole batch table once more"));
         }
+        let method = match (settings.search.unwrap_or(Method::Exact), settings.recall) {
+            (Method::Lists { probes: None, .. }, Some(recall)) if recall > 0.0 && recall <= 1.0 => {
+                Method::Lists { probes: None, recall }
+            }
+            (method, None) => method,
+            (method, Some(recall)) => {
+                return Err(Error::input("the recall cannot be aimed at")
+                    .expected("--recall above 0 and at most 1, with --search ivf")
+                    .found(format!("--recall {recall} --search {}", String::from(method)))
+                    .remedy("exact search has recall 1; --search ivf:PROBES fixes the effort instead"));
+            }
+        };
         let threads = settings.threads.unwrap_or_else(all_threads);
         if threads == 0 || threads > 4096 {
             return Err(Error::input("the number of threads is out of range")
@@ -386,6 +207,7 @@ impl Config {
             batches,
             seed: settings.seed.unwrap_or(0),
             backend: settings.backend.unwrap_or(Backend::Auto),
+            method,
             precision: settings.precision.unwrap_or(Precision::Int8),
             memory_bytes: settings.memory.map_or_else(half_of_memory, |size| size.as_u64()),
             threads,
@@ -400,7 +222,7 @@ impl Config {
         let vectors = json!({
             "inputs": inputs, "columns": shards.roles, "dtype": self.columns.dtype, "metric": self.metric,
         });
-        let ranks = json!({"skip + window": self.window.ranks()});
+        let ranks = json!({"skip + window": self.window.ranks(), "search": self.method});
         let edges = json!({"skip": self.window.skip, "window": self.window.window, "edges": self.edges});
         let clusters = json!({
             "cluster-size": self.clusters.size,

@@ -1,0 +1,401 @@
+#!/usr/bin/env python3
+"""Exact search: batchmine beside faiss-cpu's IndexFlatIP. Same vectors, same k, same threads, in turn.
+
+    pip install -r benches/compare/requirements.txt
+    cargo build --release
+    python benches/compare/search.py DATA...
+
+DATA are Parquet files, or folders of them, with `query_embedding` and `positive_embedding`. README.md
+beside this file says what is counted on either side. Exits with 1 if any checked list differs.
+"""
+
+import argparse
+import ctypes
+import json
+import os
+import pathlib
+import platform
+import shutil
+import statistics
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+QUERY, POSITIVE = "query_embedding", "positive_embedding"
+CHUNK = 65_536  # rows converted, written or jittered at a time
+SAMPLE = 2_000  # rows whose lists are compared
+TOLERANCE = 2e-6  # scores this close are a tie: what f32 sums of one product in two orders differ by
+JITTER = 0.3  # norm of what --jitter-rows adds to a unit vector
+BATCHES = [512, 1024, 2048, 4096, 8192]  # queries a call that FAISS is tried with; it blocks by 4,096 itself
+TRIAL_BASE = 65_536  # rows in the index of those trials
+TICK = 1 / os.sysconf("SC_CLK_TCK")  # resolution of CPU times, and the least that is reported
+
+
+# ---- data
+
+
+def files(data):
+    """The Parquet files of DATA as batchmine takes them: those of a folder by name, hidden ones skipped."""
+    for path in data:
+        if path.is_dir():
+            inside = [file for file in sorted(path.iterdir()) if file.suffix in (".parquet", ".pq")]
+            yield from (file for file in inside if not file.name.startswith((".", "_")))
+        elif path.exists():
+            yield path
+        else:
+            raise SystemExit(f"{path}: not there")
+
+
+def read(data, limit):
+    """Both sides as stored, one row a vector."""
+    sides, rows = {QUERY: [], POSITIVE: []}, 0
+    for file in files(data):
+        if limit is not None and rows >= limit:
+            break
+        parquet = pq.ParquetFile(file)
+        missing = sides.keys() - set(parquet.schema_arrow.names)
+        if missing:
+            raise SystemExit(f"{file}: no column {', '.join(sorted(missing))}")
+        for batch in parquet.iter_batches(CHUNK, columns=list(sides)):
+            for name, parts in sides.items():
+                parts.append(batch[name].flatten().to_numpy().reshape(len(batch), -1))
+            rows += len(batch)
+            if limit is not None and rows >= limit:
+                break
+    if not rows:
+        raise SystemExit("no rows in DATA")
+    return [np.concatenate(parts)[:limit] for parts in sides.values()]
+
+
+def write(folder, chunks):
+    """A Parquet folder of (queries, positives) chunks."""
+
+    def column(vectors):
+        return pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
+
+    folder.mkdir()
+    writer = None
+    for sides in chunks:
+        table = pa.table([column(side) for side in sides], names=[QUERY, POSITIVE])
+        writer = writer or pq.ParquetWriter(
+            folder / "part-00000.parquet", table.schema, compression="none", use_dictionary=False
+        )
+        writer.write_table(table)
+    writer.close()
+
+
+def unit(vectors):
+    """As float32 of length 1. The lengths are float64's."""
+    wide = vectors.astype(np.float64)
+    return (wide / np.linalg.norm(wide, axis=1, keepdims=True)).astype(np.float32)
+
+
+def jittered(sides, rows):
+    """`rows` rows out of the given ones, taken round and round: all turned by one random rotation, each
+    with Gaussian noise of its own. As close to each other as real rows are, none of them twice."""
+    random = np.random.default_rng(0)
+    have, dim = sides[0].shape
+    q, r = np.linalg.qr(random.standard_normal((dim, dim)))
+    rotation = (q * np.sign(np.diag(r))).astype(np.float32)
+    for start in range(0, rows, CHUNK):
+        source = np.arange(start, min(start + CHUNK, rows)) % have
+        turned = [unit(side[source]) @ rotation for side in sides]
+        scale = np.float32(JITTER / dim**0.5)
+        yield [unit(t + scale * random.standard_normal(t.shape, np.float32)).astype(np.float16) for t in turned]
+
+
+def save_unit(file, vectors):
+    """The unit vectors for FAISS, so that each of its processes only has to load them."""
+    out = np.lib.format.open_memmap(file, "w+", np.float32, vectors.shape)
+    for start in range(0, len(vectors), CHUNK):
+        out[start : start + CHUNK] = unit(vectors[start : start + CHUNK])
+    out.flush()
+
+
+def copies(positives, sample):
+    """For each sampled row, all rows with its positive, bit by bit: itself and its copies."""
+    rows = np.ascontiguousarray(positives)
+    codes = np.fromiter((hash(row.tobytes()) for row in rows), np.int64, len(rows))
+    order = np.argsort(codes, kind="stable")
+    low, high = (np.searchsorted(codes[order], codes[sample], side) for side in ("left", "right"))
+    return [order[a:b] for a, b in zip(low, high)]
+
+
+# ---- batchmine
+
+
+def cpu_seconds(pid):
+    """User and system time of a process so far, all its threads."""
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) * TICK
+
+
+def batchmine(binary, data, out, args):
+    """Wall and CPU seconds of the neighbors stage of one whole job in a fresh run folder."""
+    command = [binary, "mine", *data, "--out", out, "--json", "--threads", args.threads, "--skip", args.skip]
+    command += ["--window", args.window, "--cluster-passes", 1, "--progress", "none"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("BATCHMINE_")}
+    wall = cpu = begin = None
+    with tempfile.TemporaryFile("w+") as log:
+        process = subprocess.Popen(
+            [str(word) for word in command], stdout=subprocess.PIPE, stderr=log, text=True, env=environment
+        )
+        try:
+            for line in process.stdout:
+                event = json.loads(line)
+                if event.get("stage") != "neighbors":
+                    continue
+                if event["event"] == "stage":
+                    begin = cpu_seconds(process.pid)
+                elif event["event"] == "done":
+                    cpu = max(cpu_seconds(process.pid) - begin, TICK)
+                    wall = event["seconds"]
+            process.wait()
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+        if process.returncode or cpu is None:
+            log.seek(0)
+            raise SystemExit(f"batchmine failed (exit {process.returncode}):\n{log.read()}")
+    return wall, cpu
+
+
+def neighbour_lists(run, sample):
+    """(ids, scores) of the sampled rows. The layout is in docs/formats.md."""
+    lists = {}
+    for file in sorted((run / "neighbors").glob("block-*.nbr")):
+        with open(file, "rb") as block:
+            magic, version, _, first, rows, stride = struct.unpack("<8sIIQQQ", block.read(40))
+        if (magic, version) != (b"BMNEIGHB", 1):
+            raise SystemExit(f"{file}: not a neighbour file of version 1")
+        words = np.memmap(file, "<u4", "r", 64, rows + 2 * rows * stride)
+        lengths, words = words[:rows], words[rows:]
+        ids = words[: rows * stride].reshape(rows, stride)
+        scores = words[rows * stride :].view("<f4").reshape(rows, stride)
+        for row in sample[(sample >= first) & (sample < first + rows)].tolist():
+            length = lengths[row - first]
+            lists[row] = ids[row - first, :length].astype(np.int64), scores[row - first, :length].copy()
+    return [lists[row] for row in sample.tolist()]
+
+
+# ---- FAISS
+
+
+def faiss_process(folder, threads, **task):
+    """Run `faiss_child` in a process of its own. The environment must be right before FAISS is loaded."""
+    environment = os.environ | {
+        "OMP_WAIT_POLICY": "PASSIVE",  # else idle OpenMP threads burn CPU time waiting
+        "OMP_NUM_THREADS": str(threads),
+        "OPENBLAS_NUM_THREADS": str(threads),
+    }
+    task |= {"folder": str(folder), "threads": threads}
+    command = [sys.executable, __file__, "--faiss-child", json.dumps(task)]
+    child = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True)
+    if child.returncode:
+        raise SystemExit(f"the FAISS process failed (exit {child.returncode})")
+    return json.loads(child.stdout)
+
+
+def faiss_child(folder, threads, k, batch=None):
+    import faiss
+
+    folder = pathlib.Path(folder)
+    faiss.omp_set_num_threads(threads)
+    queries, base = np.load(folder / "queries.npy"), np.load(folder / "positives.npy")
+    if batch is None:
+        return {"about": about_faiss(faiss), "batch": best_batch(faiss, queries, base, k)}
+
+    sample, deep = np.load(folder / "sample.npy"), np.load(folder / "deep.npy")
+    ids = np.full((len(sample), int(deep.max())), -1)
+    scores = np.zeros(ids.shape, np.float32)
+
+    begin = os.times(), time.perf_counter()
+    index = faiss.IndexFlatIP(base.shape[1])
+    index.add(base)
+    for start in range(0, len(queries), batch):
+        found, which = index.search(queries[start : start + batch], k)
+        low, high = np.searchsorted(sample, [start, start + len(found)])
+        scores[low:high, :k], ids[low:high, :k] = found[sample[low:high] - start], which[sample[low:high] - start]
+    end = os.times(), time.perf_counter()
+
+    # Rows with copies need more than k for k to be left. That part is not timed.
+    more = np.flatnonzero(deep > k)
+    if len(more):
+        scores[more], ids[more] = index.search(queries[sample[more]], ids.shape[1])
+    np.save(folder / "faiss-ids.npy", ids)
+    np.save(folder / "faiss-scores.npy", scores)
+    return {
+        "wall": end[1] - begin[1],
+        "cpu": max(end[0].user + end[0].system - begin[0].user - begin[0].system, TICK),
+    }
+
+
+def best_batch(faiss, queries, base, k):
+    """The number of queries a call that takes FAISS the least CPU time, tried on part of the rows."""
+    index = faiss.IndexFlatIP(base.shape[1])
+    index.add(base[:TRIAL_BASE])
+    queries = queries[: max(BATCHES)]
+
+    def seconds(batch):
+        begin = time.process_time()
+        for start in range(0, len(queries), batch):
+            index.search(queries[start : start + batch], k)
+        return time.process_time() - begin
+
+    seconds(max(BATCHES))  # warm
+    # Sizes above the rows there are would all be the same one call.
+    sizes = [batch for batch in BATCHES if batch < len(queries)] + [len(queries)]
+    return min(sizes, key=lambda batch: min(seconds(batch) for _ in range(2)))
+
+
+def about_faiss(faiss):
+    """Version, instruction set, and the BLAS that the process has loaded beside numpy's own."""
+    words = [f"faiss {faiss.__version__} ({faiss.get_compile_options().strip()})"]
+    mapped = {line.split()[-1] for line in open("/proc/self/maps") if "blas" in line and "numpy" not in line}
+    for library in sorted(mapped):
+        words.append(pathlib.Path(library).name)
+        try:
+            core = ctypes.CDLL(library).openblas_get_corename
+        except AttributeError:
+            continue
+        core.restype = ctypes.c_char_p
+        words.append(f"core {core().decode()}")
+    return ", ".join(words)
+
+
+# ---- comparison
+
+
+def agree(folder, run, sample, same, k):
+    """How many of the sampled rows have the same list but for ties, the same list, and the same ids in
+    whatever order. Prints the first that differs."""
+    queries, positives = (np.load(folder / name, mmap_mode="r") for name in ("queries.npy", "positives.npy"))
+    all_ids, all_scores = np.load(folder / "faiss-ids.npy"), np.load(folder / "faiss-scores.npy")
+    agreeing = equal = together = 0
+    differs = None
+    lists = neighbour_lists(run, sample)
+    for row, (ids, scores), mates, other, others in zip(sample, lists, same, all_ids, all_scores):
+        keep = np.flatnonzero((other >= 0) & ~np.isin(other, mates))[:k]
+        other, others = other[keep], others[keep]
+        # A list of distinct valid rows, with their true scores, in order, whose score at each rank is
+        # FAISS's: then it can differ from FAISS's list in rows of equal score only.
+        fault = (
+            "lengths" if len(ids) != len(other)
+            else "a row twice" if len(np.unique(ids)) != len(ids)
+            else "itself or a copy" if np.isin(ids, mates).any()
+            else "order" if (np.diff(scores) > 0).any()
+            else "scores at some rank" if (np.abs(scores - others) > TOLERANCE).any()
+            else "a score is not that row's" if (np.abs(positives[ids] @ queries[row] - scores) > TOLERANCE).any()
+            else None
+        )  # fmt: skip
+        agreeing += fault is None
+        equal += np.array_equal(ids, other)
+        together += set(ids.tolist()) == set(other.tolist())
+        if fault and not differs:
+            differs = f"row {row} differs ({fault}):\n  batchmine {ids.tolist()}\n  faiss     {other.tolist()}"
+    if differs:
+        print(differs)
+    return agreeing, equal, together
+
+
+def processor():
+    for line in open("/proc/cpuinfo"):
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def compare(args, folder):
+    data = args.data
+    sides = read(data, args.limit_rows)
+    if args.jitter_rows is not None:
+        data = [folder / "jittered"]
+        write(data[0], jittered(sides, args.jitter_rows))
+        sides = read(data, None)
+    elif args.limit_rows is not None:
+        data = [folder / "limited"]
+        write(data[0], [[side[a : a + CHUNK] for side in sides] for a in range(0, len(sides[0]), CHUNK)])
+    rows, dim = sides[0].shape
+
+    # FAISS gives the row itself back too, so it is asked for one more.
+    k = args.skip + args.window
+    faiss_k = min(k + 1, rows)
+    sample = np.sort(np.random.default_rng(0).choice(rows, min(SAMPLE, rows), replace=False))
+    same = copies(sides[1], sample)
+    np.save(folder / "sample.npy", sample)
+    np.save(folder / "deep.npy", [min(k + len(mates), rows) for mates in same])
+    for name, side in zip(("queries", "positives"), sides):
+        save_unit(folder / f"{name}.npy", side)
+    del sides
+
+    binary = args.batchmine
+    version = subprocess.run([str(binary), "--version"], stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
+    trial = faiss_process(folder, args.threads, k=faiss_k)
+    print(f"{rows:,} rows x {dim}, k = {k}, {args.threads} threads of {processor()}")
+    print(f"{version}; {trial['about']}; {trial['batch']:,} queries a call\n")
+
+    print("        batchmine            faiss                faiss / batchmine")
+    print("run     wall s     CPU s     wall s     CPU s       wall       CPU")
+
+    def line(name, ours, theirs):
+        numbers = "".join(f"{number:10.2f} " for number in (*ours, *theirs))
+        print(f"{name:6}{numbers} {theirs[0] / ours[0]:9.2f} {theirs[1] / ours[1]:9.2f}", flush=True)
+
+    ours, theirs = [], []
+    out = folder / "run"
+    for number in range(1, args.runs + 1):
+        shutil.rmtree(out, ignore_errors=True)
+        ours.append(batchmine(binary, data, out, args))
+        result = faiss_process(folder, args.threads, k=faiss_k, batch=trial["batch"])
+        theirs.append((result["wall"], result["cpu"]))
+        line(str(number), ours[-1], theirs[-1])
+    ours, theirs = ([statistics.median(column) for column in zip(*runs)] for runs in (ours, theirs))
+    line("median", ours, theirs)
+
+    work = 2 * rows * rows * dim / 1e9
+    print(f"\nGOP/s per CPU second: batchmine {work / ours[1]:.1f}, faiss {work / theirs[1]:.1f}")
+    agreeing, equal, together = agree(folder, out, sample, same, k)
+    print(
+        f"ids: {agreeing:,} of {len(sample):,} sampled rows agree ({100 * agreeing / len(sample):.2f} %) but for "
+        f"ties (scores within {TOLERANCE:g}): {together:,} have the same ids, {equal:,} in the same order"
+    )
+    return 0 if agreeing == len(sample) else 1
+
+
+def positive(text):
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
+def main():
+    if sys.argv[1:2] == ["--faiss-child"]:
+        print(json.dumps(faiss_child(**json.loads(sys.argv[2]))))
+        return 0
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", metavar="DATA", nargs="+", type=pathlib.Path, help="Parquet files or folders of them")
+    release = pathlib.Path(__file__).resolve().parents[2] / "target/release/batchmine"
+    parser.add_argument("--batchmine", metavar="PATH", type=pathlib.Path, default=release, help="release binary")
+    parser.add_argument("--skip", type=int, default=30, help="p (default 30)")
+    parser.add_argument("--window", type=positive, default=100, help="m (default 100); k = p + m")
+    parser.add_argument("--threads", type=positive, default=2, help="threads of either side (default 2)")
+    parser.add_argument("--runs", type=positive, default=3, help="runs of either side (default 3)")
+    parser.add_argument("--limit-rows", metavar="N", type=positive, help="use only the first N rows")
+    parser.add_argument("--jitter-rows", metavar="N", type=positive, help="make N rows out of DATA's, see README.md")
+    args = parser.parse_args()
+    if not args.batchmine.exists():
+        parser.error(f"{args.batchmine} is not there: cargo build --release, or --batchmine PATH")
+    with tempfile.TemporaryDirectory(prefix="batchmine-compare-") as folder:
+        return compare(args, pathlib.Path(folder))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,105 @@
+//! Rates of the search: `cargo bench --bench neighbors`.
+//!
+//! `kernel_*`: one tile of queries against packed base rows, operations a second (a multiplication and an
+//! addition are two), one thread. `search`: the whole stage on planted rows, pairs a second, all threads.
+//! Peak bytes of the heap stand beside each.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use batchmine::config::{Config, Precision, Settings};
+use batchmine::neighbors::calibrate::Planted;
+use batchmine::neighbors::cpu::float::{self, Float};
+use batchmine::neighbors::cpu::int8::{Int8, Quantised};
+use batchmine::neighbors::cpu::packed::Packed;
+use batchmine::neighbors::cpu::{Nearest, Simd, scan};
+use batchmine::neighbors::tiles::TILE_QUERIES;
+use batchmine::neighbors::topk::TopK;
+use batchmine::plan::Plan;
+use batchmine::run::Run;
+use batchmine::run::progress::Progress;
+use batchmine::run::storage::Disk;
+use batchmine::vectors::{self, Shards};
+use divan::counter::ItemsCount;
+use divan::{AllocProfiler, Bencher};
+
+#[global_allocator]
+static ALLOCATIONS: AllocProfiler = AllocProfiler::system();
+
+const BASE_ROWS: usize = 4096;
+const DIMS: [usize; 5] = [64, 384, 768, 1024, 4096];
+
+fn main() {
+    divan::main();
+}
+
+fn operations(dim: usize) -> ItemsCount {
+    ItemsCount::new(TILE_QUERIES * BASE_ROWS * dim * 2)
+}
+
+#[divan::bench(args = DIMS)]
+fn kernel_int8(bencher: Bencher<'_, '_>, dim: usize) {
+    let source = Planted::new(BASE_ROWS, dim);
+    let rows: Vec<u32> = (0..BASE_ROWS as u32).collect();
+    let slots: Vec<u32> = (0..TILE_QUERIES as u32).collect();
+    let queries = Quantised::new(&source, &rows[..TILE_QUERIES], true).gather(&slots);
+    let base = Packed::in_memory(&source, &rows, true);
+    let mut best: Vec<TopK> = slots.iter().map(|_| TopK::new(1)).collect();
+    let kernel = Int8(Simd::detect());
+    bencher
+        .counter(operations(dim))
+        .bench_local(|| scan(kernel, &queries, TILE_QUERIES, &base, 0..BASE_ROWS, 0, &mut Nearest(&mut best)));
+}
+
+#[divan::bench(args = DIMS)]
+fn kernel_f32(bencher: Bencher<'_, '_>, dim: usize) {
+    let source = Planted::new(BASE_ROWS, dim);
+    let rows: Vec<u32> = (0..BASE_ROWS as u32).collect();
+    let queries = float::Queries::pack(&source, &rows[..TILE_QUERIES], true);
+    let base = float::Base::pack(&source, &rows, true);
+    let mut best: Vec<TopK> = (0..TILE_QUERIES).map(|_| TopK::new(1)).collect();
+    let kernel = Float(Simd::detect());
+    bencher
+        .counter(operations(dim))
+        .bench_local(|| scan(kernel, &queries, TILE_QUERIES, &base, 0..BASE_ROWS, 0, &mut Nearest(&mut best)));
+}
+
+/// Planted rows on disk, of so many dimensions.
+fn planted(folder: &std::path::Path, rows: usize, dim: usize) {
+    let status = std::process::Command::new(env!("CARGO_BIN_EXE_batchmine"))
+        .args(["gen", "--progress", "none", "--rows", &rows.to_string(), "--dim", &dim.to_string(), "--out"])
+        .arg(folder)
+        .status();
+    assert!(status.expect("the executable starts").success());
+}
+
+const SEARCH_ROWS: usize = 12_000;
+
+#[divan::bench(args = [(64, 130), (384, 130), (384, 1030), (1024, 130)], consts = [true, false], sample_count = 3, sample_size = 1)]
+fn search<const INT8: bool>(bencher: Bencher<'_, '_>, (dim, ranks): (usize, u32)) {
+    let place = tempfile::tempdir().expect("a temporary folder");
+    let input = place.path().join("input");
+    planted(&input, SEARCH_ROWS, dim);
+    let settings = Settings {
+        precision: Some(if INT8 { Precision::Int8 } else { Precision::F32 }),
+        window: Some(ranks - 30),
+        ..Settings::default()
+    };
+    let config = Config::new(vec![input.display().to_string()], settings).expect("sound settings");
+    let shards = Shards::open(&config.inputs, &config.columns).expect("sound input");
+    let plan = Plan::new(&config, shards.shape).expect("enough memory");
+    let number = AtomicUsize::new(0);
+    bencher
+        .counter(ItemsCount::new(SEARCH_ROWS * SEARCH_ROWS))
+        .with_inputs(|| {
+            let folder = place.path().join(number.fetch_add(1, Ordering::Relaxed).to_string());
+            let run = Run::open(&folder, None, Arc::new(Disk), Progress::silent(), Arc::new(AtomicBool::new(false)));
+            let run = run.expect("a new folder");
+            run.adopt(config.by_stage(&shards), false).expect("a new folder");
+            let vectors = vectors::import(&run, &shards, &config, &plan).expect("sound input");
+            (run, vectors)
+        })
+        .bench_values(|(run, vectors)| {
+            batchmine::neighbors::search(&run, &vectors, &config, &plan).expect("a search");
+        });
+}

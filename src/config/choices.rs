@@ -1,0 +1,118 @@
+//! The choices that settings offer.
+
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+
+/// How two vectors are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Metric {
+    /// Inner product of L2-normalised vectors.
+    Cosine,
+    /// Plain inner product.
+    Dot,
+}
+
+/// Which pairs become edges of the graph.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum EdgeRule {
+    /// Either row has the other in its rank window; both: weight 2.
+    Any,
+    /// Both rows have the other in their rank windows (the B3 paper's rule).
+    Mutual,
+}
+
+/// What becomes of the rows that do not fill a whole batch of their task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Remainder {
+    /// A last, smaller batch for each task.
+    Short,
+    /// Left out of this epoch, and counted.
+    Drop,
+    /// United with other tasks' left-over rows into batches of the full size.
+    Fill,
+}
+
+/// Who computes the tiles of the search.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Backend {
+    /// The fastest one that this build and machine have.
+    Auto,
+    /// Our own SIMD kernels.
+    Cpu,
+}
+
+/// Numbers that the CPU's search filters with; the result is the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Precision {
+    /// Eight bits with a certificate; f32 by itself where that cannot filter.
+    Int8,
+    /// Single precision throughout.
+    F32,
+}
+
+/// How much of a task the search looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Method {
+    /// All of it.
+    Exact,
+    /// Lists of a coarse partition: a fixed number of them, or as many as a recall takes.
+    Lists {
+        /// Lists that each query looks into; `None`: measured.
+        probes: Option<u32>,
+        /// Recall@k to reach where probes are measured.
+        recall: f64,
+    },
+}
+
+/// Recall that approximate search aims at by default.
+const RECALL: f64 = 0.95;
+
+impl std::str::FromStr for Method {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Method, String> {
+        let probes = match text.split_once(':') {
+            None if text == "exact" => return Ok(Method::Exact),
+            None if text == "ivf" => None,
+            Some(("ivf", probes)) => Some(probes.parse().ok().filter(|probes| *probes > 0).ok_or(text)?),
+            _ => return Err(format!("{text}: expected exact, ivf or ivf:PROBES")),
+        };
+        Ok(Method::Lists { probes, recall: RECALL })
+    }
+}
+
+impl TryFrom<String> for Method {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Method, String> {
+        text.parse()
+    }
+}
+
+impl From<Method> for String {
+    fn from(method: Method) -> String {
+        match method {
+            Method::Exact => "exact".into(),
+            Method::Lists { probes: Some(probes), .. } => format!("ivf:{probes}"),
+            Method::Lists { probes: None, recall } => format!("ivf, recall {recall}"),
+        }
+    }
+}
+
+/// Number type of a `fixed_size_binary` embedding column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum BinaryType {
+    /// IEEE half precision, little-endian.
+    F16,
+    /// IEEE single precision, little-endian.
+    F32,
+    /// IEEE double precision, little-endian.
+    F64,
+}

@@ -1,0 +1,149 @@
+//! Settings as the user writes them: flags, environment variables, or a TOML file with the same names.
+
+use std::path::Path;
+
+use clap::Args;
+use serde::Deserialize;
+
+use super::{Backend, BinaryType, EdgeRule, Method, Metric, Precision, Remainder};
+use crate::error::{Error, Result};
+
+/// The settings of a job as the user wrote them: every field may be missing.
+#[derive(Debug, Clone, Default, Args, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Settings {
+    /// Column of query embeddings [default: query_embedding or another usual name]
+    #[arg(long, value_name = "NAME", env = "BATCHMINE_QUERY_COLUMN", hide_env = true, help_heading = "Input")]
+    pub query_column: Option<String>,
+    /// Column of positive embeddings [default: positive_embedding or another usual name]
+    #[arg(long, value_name = "NAME", env = "BATCHMINE_POSITIVE_COLUMN", hide_env = true, help_heading = "Input")]
+    pub positive_column: Option<String>,
+    /// One column for both sides (images, sentences); the row itself is its own positive
+    #[arg(long, value_name = "NAME", env = "BATCHMINE_EMBEDDING_COLUMN", hide_env = true, conflicts_with_all = ["query_column", "positive_column"], help_heading = "Input")]
+    pub embedding_column: Option<String>,
+    /// Column of ids, int64 or string [default: id if there, else the row number]
+    #[arg(long, value_name = "NAME", env = "BATCHMINE_ID_COLUMN", hide_env = true, help_heading = "Input")]
+    pub id_column: Option<String>,
+    /// Mine each value of this column by itself [default: one task]
+    #[arg(long, value_name = "NAME", env = "BATCHMINE_TASK_COLUMN", hide_env = true, help_heading = "Input")]
+    pub task_column: Option<String>,
+    /// Rows that share a value here are never negatives of each other (repeatable)
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "BATCHMINE_KEY_COLUMN",
+        hide_env = true,
+        value_delimiter = ',',
+        help_heading = "Input"
+    )]
+    pub key_column: Vec<String>,
+    /// Number type inside fixed_size_binary embeddings
+    #[arg(long, value_enum, env = "BATCHMINE_DTYPE", hide_env = true, help_heading = "Input")]
+    pub dtype: Option<BinaryType>,
+    /// How vectors are compared [default: cosine]
+    #[arg(long, value_enum, env = "BATCHMINE_METRIC", hide_env = true, help_heading = "Mining")]
+    pub metric: Option<Metric>,
+    /// p: best ranks to skip as likely false negatives [default: 30]
+    #[arg(long, value_name = "P", env = "BATCHMINE_SKIP", hide_env = true, help_heading = "Mining")]
+    pub skip: Option<u32>,
+    /// m: ranks after those that are preferred negatives [default: 100]
+    #[arg(long, value_name = "M", env = "BATCHMINE_WINDOW", hide_env = true, help_heading = "Mining")]
+    pub window: Option<u32>,
+    /// Which pairs become edges [default: any]
+    #[arg(long, value_enum, env = "BATCHMINE_EDGES", hide_env = true, help_heading = "Mining")]
+    pub edges: Option<EdgeRule>,
+    /// K: rows in a cluster; divides the batch size [default: 32]
+    #[arg(long, value_name = "K", env = "BATCHMINE_CLUSTER_SIZE", hide_env = true, help_heading = "Mining")]
+    pub cluster_size: Option<u32>,
+    /// Passes of swap refinement over the graph [default: 8]
+    #[arg(long, value_name = "N", env = "BATCHMINE_CLUSTER_PASSES", hide_env = true, help_heading = "Mining")]
+    pub cluster_passes: Option<u32>,
+    /// λ: how strongly a pair at ranks [0, p) is kept out of a cluster [default: 0.5]
+    #[arg(long, value_name = "LAMBDA", env = "BATCHMINE_SUSPECT_WEIGHT", hide_env = true, help_heading = "Mining")]
+    pub suspect_weight: Option<f32>,
+    /// |B|: rows in a batch [default: 1024]
+    #[arg(long, value_name = "B", env = "BATCHMINE_BATCH_SIZE", hide_env = true, help_heading = "Batches")]
+    pub batch_size: Option<u32>,
+    /// What becomes of rows that fill no whole batch of their task [default: short]
+    #[arg(long, value_enum, env = "BATCHMINE_REMAINDER", hide_env = true, help_heading = "Batches")]
+    pub remainder: Option<Remainder>,
+    /// Epochs to write; each unites the clusters anew [default: 1]
+    #[arg(long, value_name = "N", env = "BATCHMINE_EPOCHS", hide_env = true, help_heading = "Batches")]
+    pub epochs: Option<u32>,
+    /// Seed of all randomness [default: 0]
+    #[arg(long, value_name = "N", env = "BATCHMINE_SEED", hide_env = true, help_heading = "Batches")]
+    pub seed: Option<u64>,
+    /// Who computes the search [default: auto]
+    #[arg(long, value_enum, env = "BATCHMINE_BACKEND", hide_env = true, help_heading = "Resources")]
+    pub backend: Option<Backend>,
+    /// exact, or approximate: ivf, or ivf:PROBES [default: exact]
+    #[arg(long, value_name = "METHOD", env = "BATCHMINE_SEARCH", hide_env = true, help_heading = "Mining")]
+    pub search: Option<Method>,
+    /// Recall that --search ivf reaches on a sample by choosing its probes [default: 0.95]
+    #[arg(long, value_name = "SHARE", env = "BATCHMINE_RECALL", hide_env = true, help_heading = "Mining")]
+    pub recall: Option<f64>,
+    /// Numbers that the CPU's search filters with; the result is the same [default: int8]
+    #[arg(long, value_enum, env = "BATCHMINE_PRECISION", hide_env = true, help_heading = "Resources")]
+    pub precision: Option<Precision>,
+    /// Memory budget, such as 4GiB [default: half of the machine or its cgroup]
+    #[arg(long, value_name = "SIZE", env = "BATCHMINE_MEMORY", hide_env = true, help_heading = "Resources")]
+    pub memory: Option<bytesize::ByteSize>,
+    /// Threads [default: all]
+    #[arg(long, value_name = "N", env = "BATCHMINE_THREADS", hide_env = true, help_heading = "Resources")]
+    pub threads: Option<usize>,
+}
+
+impl Settings {
+    /// These settings, with `weaker` ones where a field is missing here.
+    pub fn or(self, weaker: Settings) -> Settings {
+        // A flag for one shape of input (one column, or two) overrides the file's other shape.
+        let one = self.embedding_column.is_some();
+        let two = self.query_column.is_some() || self.positive_column.is_some();
+        Settings {
+            query_column: self.query_column.or(weaker.query_column).filter(|_| !one),
+            positive_column: self.positive_column.or(weaker.positive_column).filter(|_| !one),
+            embedding_column: self.embedding_column.or(weaker.embedding_column).filter(|_| !two),
+            id_column: self.id_column.or(weaker.id_column),
+            task_column: self.task_column.or(weaker.task_column),
+            key_column: if self.key_column.is_empty() { weaker.key_column } else { self.key_column },
+            dtype: self.dtype.or(weaker.dtype),
+            metric: self.metric.or(weaker.metric),
+            skip: self.skip.or(weaker.skip),
+            window: self.window.or(weaker.window),
+            edges: self.edges.or(weaker.edges),
+            cluster_size: self.cluster_size.or(weaker.cluster_size),
+            cluster_passes: self.cluster_passes.or(weaker.cluster_passes),
+            suspect_weight: self.suspect_weight.or(weaker.suspect_weight),
+            batch_size: self.batch_size.or(weaker.batch_size),
+            remainder: self.remainder.or(weaker.remainder),
+            epochs: self.epochs.or(weaker.epochs),
+            seed: self.seed.or(weaker.seed),
+            backend: self.backend.or(weaker.backend),
+            search: self.search.or(weaker.search),
+            recall: self.recall.or(weaker.recall),
+            precision: self.precision.or(weaker.precision),
+            memory: self.memory.or(weaker.memory),
+            threads: self.threads.or(weaker.threads),
+        }
+    }
+
+    /// Reads settings from a TOML file whose keys are the flags' names.
+    ///
+    /// # Errors
+    /// The file cannot be read, is not TOML, or has a key that is no flag's name.
+    pub fn from_file(path: &Path) -> Result<Settings> {
+        let text = std::fs::read_to_string(path).map_err(|e| {
+            Error::input("the configuration file cannot be read")
+                .path(path)
+                .found(e.to_string())
+                .remedy("check the path given to --config")
+        })?;
+        toml::from_str(&text).map_err(|e| {
+            Error::input("the configuration file is not valid")
+                .path(path)
+                .expected("TOML with the flags' names as keys, such as: batch-size = 1024")
+                .found(e.to_string().trim_end().replace('\n', "\n            "))
+                .remedy("correct the line; `batchmine mine --help` lists the names")
+        })
+    }
+}

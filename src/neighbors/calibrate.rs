@@ -1,0 +1,78 @@
+//! How fast this machine searches, measured in a second: for estimates of time.
+
+use std::time::{Duration, Instant};
+
+use rand::RngExt;
+use rayon::prelude::*;
+
+use super::cpu::float::{self, Float};
+use super::cpu::int8::{Int8, Quantised};
+use super::cpu::packed::Packed;
+use super::cpu::{Nearest, Simd, UnitRows, scan, to_unit};
+use super::tiles::TILE_QUERIES;
+use super::topk::TopK;
+use crate::batches::pack::random;
+use crate::config::Precision;
+use crate::vectors::RowId;
+
+const BASE_ROWS: usize = 2048;
+/// Share of the kernel's rate that a whole search keeps: candidates and true scores take the rest.
+const SEARCH_SHARE: f64 = 0.7;
+
+/// Random unit vectors.
+#[derive(Debug)]
+pub struct Planted {
+    values: Vec<f32>,
+    dim: usize,
+}
+
+impl Planted {
+    /// `rows` rows of `dim` values.
+    pub fn new(rows: usize, dim: usize) -> Planted {
+        let mut random = random(1, rows as u64, dim as u64);
+        Planted { values: (0..rows * dim).map(|_| random.random::<f32>() - 0.5).collect(), dim }
+    }
+}
+
+impl UnitRows for Planted {
+    fn dim(&self) -> usize {
+        self.dim
+    }
+
+    fn load_unit(&self, row: RowId, out: &mut [f32]) -> f64 {
+        out.copy_from_slice(&self.values[row as usize * self.dim..][..self.dim]);
+        to_unit(out)
+    }
+}
+
+/// Operations a second (a multiplication and an addition are two) of a whole search on all threads of the
+/// pool, from `time` of the kernel alone.
+pub fn operations_per_second(precision: Precision, dim: usize, time: Duration) -> f64 {
+    let simd = Simd::detect();
+    let source = Planted::new(BASE_ROWS, dim);
+    let rows: Vec<RowId> = (0..BASE_ROWS as RowId).collect();
+    let slots: Vec<u32> = (0..TILE_QUERIES as u32).collect();
+    let bytes = Quantised::new(&source, &rows[..TILE_QUERIES], true).gather(&slots);
+    let packed = Packed::in_memory(&source, &rows, true);
+    let floats = float::Queries::pack(&source, &rows[..TILE_QUERIES], true);
+    let base = float::Base::pack(&source, &rows, true);
+    let start = Instant::now();
+    let scans: u64 = (0..rayon::current_num_threads())
+        .into_par_iter()
+        .map(|_| {
+            let mut best: Vec<TopK> = slots.iter().map(|_| TopK::new(1)).collect();
+            let mut scans = 0;
+            while start.elapsed() < time {
+                let mut sink = Nearest(&mut best);
+                match precision {
+                    Precision::Int8 => scan(Int8(simd), &bytes, slots.len(), &packed, 0..BASE_ROWS, 0, &mut sink),
+                    Precision::F32 => scan(Float(simd), &floats, slots.len(), &base, 0..BASE_ROWS, 0, &mut sink),
+                }
+                scans += 1;
+            }
+            scans
+        })
+        .sum();
+    let operations = scans as f64 * (TILE_QUERIES * BASE_ROWS * dim * 2) as f64;
+    operations / start.elapsed().as_secs_f64() * SEARCH_SHARE
+}

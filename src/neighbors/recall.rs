@@ -1,0 +1,97 @@
+//! Recall@k, measured on a random sample of queries against f32 brute force.
+
+use rand::RngExt;
+
+use super::file::Neighbors;
+use super::tiles::Tiles;
+use crate::batches::pack::random;
+use crate::error::Result;
+use crate::neighbors::topk::Candidate;
+use crate::vectors::RowId;
+
+/// Queries of a sample.
+pub const SAMPLE: usize = 1000;
+
+/// What was found of what brute force finds.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Recall {
+    /// Queries looked at.
+    pub queries: u64,
+    /// Ranks that brute force fills.
+    pub wanted: u64,
+    /// Of these, found.
+    pub found: u64,
+}
+
+impl Recall {
+    /// Share of what was found; 1 where nothing could be.
+    pub fn share(self) -> f64 {
+        if self.wanted == 0 { 1.0 } else { self.found as f64 / self.wanted as f64 }
+    }
+
+    fn add(&mut self, wanted: &[Candidate], found: &[RowId]) {
+        let mut found = found.to_vec();
+        found.sort_unstable();
+        self.queries += 1;
+        self.wanted += wanted.len() as u64;
+        self.found += wanted.iter().filter(|candidate| found.binary_search(&candidate.row).is_ok()).count() as u64;
+    }
+}
+
+/// A task, and some of its rows.
+type OfTask = (usize, Vec<RowId>);
+
+/// Random rows with their true lists, task by task.
+#[derive(Debug)]
+pub struct Sample {
+    tasks: Vec<(OfTask, Vec<Vec<Candidate>>)>,
+}
+
+impl Sample {
+    /// Draws rows and searches them by brute force, in f32. O(sample · rows · dim).
+    ///
+    /// # Errors
+    /// The watch stops the job.
+    pub fn draw(tiles: &Tiles<'_>, ranks: usize, seed: u64, watch: &super::tiles::Watch<'_>) -> Result<Sample> {
+        let vectors = tiles.vectors;
+        let mut random = random(seed, u64::MAX, u64::MAX);
+        let rows = vectors.row_count();
+        let mut chosen: Vec<RowId> = (0..SAMPLE.min(rows as usize)).map(|_| random.random_range(0..rows)).collect();
+        chosen.sort_unstable();
+        chosen.dedup();
+        let brute = Tiles { packed: None, ..*tiles };
+        let groups = chosen.chunk_by(|a, b| vectors.tasks.of(*a) == vectors.tasks.of(*b));
+        let mut tasks = Vec::new();
+        for rows in groups {
+            let task = vectors.tasks.of(rows[0]);
+            let range = vectors.tasks.range(task);
+            let ranks = ranks.min(range.len() - 1).max(1);
+            tasks.push(((task, rows.to_vec()), brute.exact(range, rows, ranks, watch)?));
+        }
+        Ok(Sample { tasks })
+    }
+
+    /// Recall of some other search of the same rows.
+    ///
+    /// # Errors
+    /// The search fails.
+    pub fn of(&self, search: impl Fn(usize, &[RowId]) -> Result<Vec<Vec<Candidate>>>) -> Result<Recall> {
+        let mut recall = Recall::default();
+        for ((task, rows), wanted) in &self.tasks {
+            for (wanted, found) in wanted.iter().zip(search(*task, rows)?) {
+                let found: Vec<RowId> = found.iter().map(|candidate| candidate.row).collect();
+                recall.add(wanted, &found);
+            }
+        }
+        Ok(recall)
+    }
+
+    /// Recall of the lists on disk.
+    pub fn of_lists(&self, neighbors: &Neighbors) -> Recall {
+        let mut recall = Recall::default();
+        for ((_, rows), wanted) in &self.tasks {
+            rows.iter().zip(wanted).for_each(|(row, wanted)| recall.add(wanted, neighbors.of(*row)));
+        }
+        recall
+    }
+}

@@ -1,0 +1,240 @@
+//! One segment of queries against packed base rows: all of them, or the lists that each query probes.
+//!
+//! Every tile of queries is one thread's from beginning to end, so that nobody waits for anybody.
+//! Memory: for each query its candidates and a byte a value; for each thread one gathered tile.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::cpu::float::{self, Float};
+use super::cpu::int8::{Int8, Quantised};
+use super::cpu::packed::Packed;
+use super::cpu::{PANEL, Ranking, Simd, scan, score_exactly};
+use super::partition::Partition;
+use super::topk::{Candidate, TopK};
+use crate::config::Precision;
+use crate::error::Result;
+use crate::vectors::{Keys, RowId, Scorer, Vectors};
+
+/// Queries of a tile in exact search: their bytes stay in the second cache.
+pub const TILE_QUERIES: usize = 96;
+/// Queries of a tile in approximate search: more of them probe the same list.
+pub const LIST_TILE_QUERIES: usize = 768;
+/// Columns that are scanned between two looks at the clock and at how much is ruled out.
+const STRETCH_COLUMNS: usize = 128 * PANEL;
+/// Columns that are packed in f32 at a time, where int8 rules out too little.
+pub const FLOAT_COLUMNS: usize = 16 * PANEL;
+/// int8 gives way to f32 where it leaves more than one pair in this many.
+const LEAST_FILTERED: u64 = 16;
+
+/// What a search works with.
+#[derive(Debug, Clone, Copy)]
+pub struct Tiles<'a> {
+    /// The store.
+    pub vectors: &'a Vectors,
+    /// Order and lists.
+    pub partition: &'a Partition,
+    /// Packed base; `None`: f32 throughout.
+    pub packed: Option<&'a Packed>,
+    /// The machine.
+    pub simd: Simd,
+    /// Whether the metric ignores norms (cosine).
+    pub unit: bool,
+}
+
+/// Told how many pairs were done; may stop the job.
+pub type Watch<'a> = dyn Fn(u64) -> Result<()> + Sync + 'a;
+
+impl Tiles<'_> {
+    /// The exact best `ranks` of some rows of one task, by row.
+    ///
+    /// # Errors
+    /// The watch stops the job.
+    pub fn exact(
+        &self,
+        task: Range<RowId>,
+        rows: &[RowId],
+        ranks: usize,
+        watch: &Watch<'_>,
+    ) -> Result<Vec<Vec<Candidate>>> {
+        self.tiles(rows, ranks, TILE_QUERIES, |tile| tile.all(task.clone(), watch))
+    }
+
+    /// The best `ranks` among the `probes` nearest lists of each row, by row.
+    ///
+    /// # Errors
+    /// The watch stops the job.
+    pub fn approximate(
+        &self,
+        task: usize,
+        rows: &[RowId],
+        ranks: usize,
+        probes: usize,
+        watch: &Watch<'_>,
+    ) -> Result<Vec<Vec<Candidate>>> {
+        self.tiles(rows, ranks, LIST_TILE_QUERIES, |tile| {
+            let lists = self.partition.probe(self.simd, self.vectors, task, tile.rows, probes);
+            tile.some(&lists, watch)
+        })
+    }
+
+    /// Divides queries into tiles of near ones, searches each, and returns the lists in the order of `rows`.
+    fn tiles(
+        &self,
+        rows: &[RowId],
+        ranks: usize,
+        tile_queries: usize,
+        search: impl Fn(&mut Tile<'_>) -> Result<()> + Sync,
+    ) -> Result<Vec<Vec<Candidate>>> {
+        let places = self.partition.places();
+        let mut order: Vec<u32> = (0..rows.len() as u32).collect();
+        order.sort_unstable_by_key(|index| places[rows[*index as usize] as usize]);
+        let found: Vec<Vec<Vec<Candidate>>> = order
+            .par_chunks(tile_queries)
+            .map(|indices| {
+                let rows: Vec<RowId> = indices.iter().map(|index| rows[*index as usize]).collect();
+                let mut tile = Tile {
+                    tiles: self,
+                    rows: &rows,
+                    best: rows.iter().map(|_| TopK::new(ranks)).collect(),
+                    keys: self.vectors.rows.keys(),
+                    scorer: Scorer::new(self.vectors),
+                };
+                search(&mut tile)?;
+                let Tile { best, mut scorer, .. } = tile;
+                let finish =
+                    |(query, best): (&RowId, TopK)| best.finish(|list| score_exactly(&mut scorer, *query, list));
+                Ok(rows.iter().zip(best).map(finish).collect())
+            })
+            .collect::<Result<_>>()?;
+        let mut lists = vec![Vec::new(); rows.len()];
+        order.into_iter().zip(found.into_iter().flatten()).for_each(|(index, list)| lists[index as usize] = list);
+        Ok(lists)
+    }
+}
+
+/// A tile of queries.
+struct Tile<'a> {
+    tiles: &'a Tiles<'a>,
+    rows: &'a [RowId],
+    best: Vec<TopK>,
+    keys: Keys<'a>,
+    scorer: Scorer<'a>,
+}
+
+impl<'a> Tile<'a> {
+    fn ranking<'t>(&'t mut self, slots: &'t [u32]) -> Ranking<'t, 'a> {
+        Ranking {
+            slots,
+            rows: self.rows,
+            best: &mut self.best,
+            base_rows: self.tiles.partition.order(),
+            keys: &self.keys,
+            scorer: &mut self.scorer,
+            reported: 0,
+        }
+    }
+
+    /// Scans a task's columns, beginning with the queries' own.
+    fn all(&mut self, task: Range<RowId>, watch: &Watch<'_>) -> Result<()> {
+        let tiles = self.tiles;
+        let columns = task.start as usize..task.end as usize;
+        let slots: Vec<u32> = (0..self.rows.len() as u32).collect();
+        let bytes = tiles
+            .packed
+            .map(|packed| (packed, Quantised::new(&tiles.vectors.queries, self.rows, tiles.unit).gather(&slots)));
+        let mut floats = None;
+        let mut precision = if bytes.is_some() { Precision::Int8 } else { Precision::F32 };
+        let own = tiles.partition.places()[self.rows[self.rows.len() / 2] as usize] as usize;
+        for (index, stretch) in stretches(columns, own).into_iter().enumerate() {
+            let pairs = (stretch.len() * self.rows.len()) as u64;
+            match (precision, &bytes) {
+                (Precision::Int8, Some((packed, queries))) => {
+                    let mut ranking = self.ranking(&slots);
+                    scan(Int8(tiles.simd), queries, slots.len(), packed, stretch, own, &mut ranking);
+                    // The first stretch fills the lists; later ones that leave too much are not filtered.
+                    if index > 0 && ranking.reported * LEAST_FILTERED > pairs {
+                        precision = Precision::F32;
+                    }
+                }
+                _ => {
+                    let queries = floats
+                        .get_or_insert_with(|| float::Queries::pack(&tiles.vectors.queries, self.rows, tiles.unit));
+                    for start in stretch.clone().step_by(FLOAT_COLUMNS) {
+                        let end = stretch.end.min(start + FLOAT_COLUMNS);
+                        let base_rows = &tiles.partition.order()[start..end];
+                        let base = float::Base::pack(&tiles.vectors.positives, base_rows, tiles.unit);
+                        let mut ranking = self.ranking(&slots);
+                        ranking.base_rows = base_rows;
+                        scan(Float(tiles.simd), queries, slots.len(), &base, 0..end - start, 0, &mut ranking);
+                    }
+                }
+            }
+            watch(pairs)?;
+        }
+        Ok(())
+    }
+
+    /// Scans, list by list, the queries that probe it.
+    fn some(&mut self, probed: &[Vec<u32>], watch: &Watch<'_>) -> Result<()> {
+        let tiles = self.tiles;
+        let mut pairs: Vec<(u32, u32)> = Vec::new();
+        for (slot, lists) in probed.iter().enumerate() {
+            pairs.extend(lists.iter().map(|list| (*list, slot as u32)));
+        }
+        pairs.sort_unstable();
+        let bytes = tiles.packed.map(|packed| (packed, Quantised::new(&tiles.vectors.queries, self.rows, tiles.unit)));
+        for group in pairs.chunk_by(|a, b| a.0 == b.0) {
+            let list = group[0].0 as usize;
+            let columns = tiles.partition.starts()[list] as usize..tiles.partition.starts()[list + 1] as usize;
+            let slots: Vec<u32> = group.iter().map(|(_, slot)| *slot).collect();
+            let done = (columns.len() * slots.len()) as u64;
+            if let Some((packed, queries)) = &bytes {
+                let queries = queries.gather(&slots);
+                let begin = columns.start;
+                scan(Int8(tiles.simd), &queries, slots.len(), packed, columns, begin, &mut self.ranking(&slots));
+            } else {
+                let rows: Vec<RowId> = slots.iter().map(|slot| self.rows[*slot as usize]).collect();
+                let queries = float::Queries::pack(&tiles.vectors.queries, &rows, tiles.unit);
+                let base_rows = &tiles.partition.order()[columns.clone()];
+                let base = float::Base::pack(&tiles.vectors.positives, base_rows, tiles.unit);
+                let mut ranking = self.ranking(&slots);
+                ranking.base_rows = base_rows;
+                scan(Float(tiles.simd), &queries, slots.len(), &base, 0..columns.len(), 0, &mut ranking);
+            }
+            watch(done)?;
+        }
+        Ok(())
+    }
+}
+
+/// Cuts columns into stretches, beginning with the one that holds `own`.
+fn stretches(columns: Range<usize>, own: usize) -> Vec<Range<usize>> {
+    let mut stretches: Vec<Range<usize>> = Vec::new();
+    let mut start = columns.start;
+    while start < columns.end {
+        // Whole panels: a panel that two stretches share would be scored twice.
+        let end = ((start / PANEL) * PANEL + STRETCH_COLUMNS).min(columns.end);
+        stretches.push(start..end);
+        start = end;
+    }
+    let first = stretches.iter().position(|stretch| stretch.contains(&own)).unwrap_or(0);
+    stretches.rotate_left(first);
+    stretches
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stretches_cover_all_columns_in_whole_panels() {
+        let cut = stretches(100..20_000, 9000);
+        assert!(cut[0].contains(&9000));
+        let mut sorted = cut.clone();
+        sorted.sort_by_key(|stretch| stretch.start);
+        assert_eq!((sorted[0].start, sorted[sorted.len() - 1].end), (100, 20_000));
+        assert!(sorted.windows(2).all(|pair| pair[0].end == pair[1].start && pair[0].end % PANEL == 0));
+    }
+}
