@@ -1,7 +1,7 @@
 //! A coarse partition of each task's rows: k-means lists of positives, by our own kernels, on a sample.
 //!
 //! Exact search takes its order from it: a query that begins among its own kind finds high floors early.
-//! Approximate search ([`super::lists`]) looks into the lists whose centres are nearest to the query.
+//! Approximate search ([`super::tiles`]) looks into the lists whose centres are nearest to the query.
 //!
 //! `partition.ord`:
 //!

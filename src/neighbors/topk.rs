@@ -23,7 +23,7 @@ pub fn by_rank(a: &Candidate, b: &Candidate) -> std::cmp::Ordering {
 
 /// Candidates that a [`TopK`] of `ranks` ranks holds at most.
 pub const fn capacity(ranks: usize) -> usize {
-    4 * ranks + 64
+    6 * ranks + 64
 }
 
 /// The best candidates so far of one query. At most [`capacity`] of them are held.
@@ -34,6 +34,8 @@ pub struct TopK {
     error: f32,
     floor: f32,
     exact: bool,
+    /// Candidates at which the hopeless are dropped next.
+    next: usize,
 }
 
 impl TopK {
@@ -45,6 +47,7 @@ impl TopK {
             error: 0.0,
             floor: f32::NEG_INFINITY,
             exact: false,
+            next: ranks + ranks / 2 + 32,
         }
     }
 
@@ -68,7 +71,7 @@ impl TopK {
             self.error = self.error.max(error);
         }
         self.candidates.push(candidate);
-        if self.candidates.len() == capacity(self.ranks) {
+        if self.candidates.len() >= self.next {
             self.compact(exact);
         }
     }
@@ -76,9 +79,11 @@ impl TopK {
     /// Drops those that cannot be among the best.
     fn compact(&mut self, exact: impl FnMut(&mut [Candidate])) {
         self.drop_hopeless();
-        if self.candidates.len() > 3 * self.ranks + 48 {
+        if self.candidates.len() > 5 * self.ranks + 48 {
             self.make_exact(exact);
         }
+        // Often, so that the floor is fresh; not so often that selecting costs more than it saves.
+        self.next = (self.candidates.len() + self.ranks / 2 + 32).min(capacity(self.ranks));
     }
 
     fn drop_hopeless(&mut self) {
@@ -101,6 +106,27 @@ impl TopK {
         exact(&mut self.candidates);
         (self.exact, self.error) = (true, 0.0);
         self.drop_hopeless();
+    }
+
+    /// Those that may still be among the best and want true scores; empty where scores are true already.
+    pub fn unsure(&mut self) -> &mut [Candidate] {
+        if self.exact {
+            return &mut [];
+        }
+        self.drop_hopeless();
+        &mut self.candidates
+    }
+
+    /// One of [`TopK::unsure`], by its place there.
+    pub fn unsure_at(&mut self, index: usize) -> &mut Candidate {
+        &mut self.candidates[index]
+    }
+
+    /// Told that all of [`TopK::unsure`] have true scores now.
+    pub fn are_sure(&mut self) {
+        if !self.exact {
+            (self.exact, self.error) = (true, 0.0);
+        }
     }
 
     /// The best `ranks` (or all, where there are fewer) with exact scores, in rank order. O(ranks log ranks).

@@ -14,6 +14,6 @@ pub mod store;
 
 pub use import::{import, open};
 pub use rows::{Keys, Tasks};
-pub use scorer::Scorer;
+pub use scorer::{Scorer, TileScorer};
 pub use shard::Shards;
 pub use store::{RowId, Shape, Vectors};

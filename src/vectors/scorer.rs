@@ -84,3 +84,45 @@ impl<'a> Scorer<'a> {
         (sum * scale) as f32 + 0.0
     }
 }
+
+/// Scores many pairs of a few queries, row after row: rows that several queries want are loaded once.
+///
+/// Memory: the queries, and one row, as f32.
+#[derive(Debug)]
+pub struct TileScorer<'a> {
+    vectors: &'a Vectors,
+    queries: Vec<f32>,
+    scales: Vec<f64>,
+    row: Vec<f32>,
+}
+
+impl<'a> TileScorer<'a> {
+    /// Loads the queries.
+    pub fn new(vectors: &'a Vectors, queries: &[RowId]) -> Self {
+        let dim = vectors.shape().dim;
+        let mut values = vec![0f32; queries.len() * dim];
+        for (query, out) in queries.iter().zip(values.chunks_exact_mut(dim)) {
+            vectors.queries.load(*query, out);
+        }
+        let scales = vectors.rows.query_scales();
+        let scales = queries.iter().map(|query| scales[*query as usize]).collect();
+        TileScorer { vectors, queries: values, scales, row: vec![0.0; dim] }
+    }
+
+    /// Scores one row with some queries, given by place; the same bits as [`Scorer::score`].
+    /// O(queries · dim).
+    pub fn score(&mut self, row: RowId, queries: impl Iterator<Item = usize>, mut put: impl FnMut(usize, f32)) {
+        self.vectors.positives.load(row, &mut self.row);
+        let scale = self.vectors.rows.positive_scales()[row as usize];
+        for query in queries {
+            let sum = dot(&self.queries[query * self.row.len()..][..self.row.len()], &self.row);
+            // Minus zero equals zero, and must tie with it.
+            put(query, (sum * (self.scales[query] * scale)) as f32 + 0.0);
+        }
+    }
+
+    /// Asks for a row ahead of time.
+    pub fn fetch(&self, row: RowId) {
+        prefetch(self.vectors.positives.row_bytes(row));
+    }
+}
