@@ -33,11 +33,19 @@ die() {
 # --- what the machine must have -----------------------------------------------------------------
 
 has_cc() { command -v cc >/dev/null && printf 'int main(void){return 0;}' | cc -x c -o /dev/null - 2>/dev/null; }
+# FAISS is built by cmake from C++ with OpenMP, and calls a BLAS that must be OpenBLAS.
+has_faiss_tools() {
+    command -v cmake >/dev/null && command -v make >/dev/null && command -v c++ >/dev/null &&
+        printf 'extern "C" { void openblas_set_num_threads(int); void sgemm_(); }
+            int main() { openblas_set_num_threads(1); return sgemm_ == nullptr; }' |
+        c++ -x c++ -fopenmp -o /dev/null - -lblas -llapack -lopenblas 2>/dev/null
+}
 has_venv() { python3 -c 'import ensurepip, venv' 2>/dev/null; }
 
 system_packages() {
     local missing=()
     has_cc || missing+=(gcc libc6-dev) # zstd is C, and rustc links with cc
+    has_faiss_tools || missing+=(cmake make g++ libopenblas-dev)
     has_venv || missing+=(python3 python3-venv)
     command -v git >/dev/null || missing+=(git ca-certificates) # cargo-deny clones the advisories with it
     if [ ${#missing[@]} -gt 0 ]; then
@@ -53,6 +61,7 @@ system_packages() {
           "${apt[@]}" -q install -y --no-install-recommends "${missing[@]}"
         } || die "apt-get could not install ${missing[*]}: is there a network? Install them by hand, then run this again"
         has_cc || die "cc is installed, but compiles nothing"
+        has_faiss_tools || die "cmake, c++ and OpenBLAS are installed, but cannot link: is libblas.so another BLAS?"
         # A python3 earlier on PATH than Debian's can still lack venv: python_environment says so.
     fi
 
@@ -107,6 +116,16 @@ tests() {
     fi
 }
 
+# Most of its time goes into building FAISS, once for a target folder.
+faiss() {
+    cargo clippy --locked --features faiss --all-targets -- -D warnings
+    if command -v cargo-nextest >/dev/null; then
+        cargo nextest run --locked --features faiss -E 'test(faiss)'
+    else
+        cargo test --locked --features faiss faiss
+    fi
+}
+
 # --- the dependencies ---------------------------------------------------------------------------
 
 install_deny() {
@@ -136,6 +155,7 @@ step "python environment" python_environment
 step "format" cargo fmt --check
 step "clippy" cargo clippy --locked --all-targets -- -D warnings
 step "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
+step "faiss" faiss
 step "tests" tests
 step "cargo-deny" install_deny
 step "dependencies" deny

@@ -43,6 +43,8 @@ pub enum Backend {
     Auto,
     /// Our own SIMD kernels.
     Cpu,
+    /// FAISS's flat index, in builds that have it; the result is the same.
+    Faiss,
 }
 
 /// Numbers that the CPU's search filters with; the result is the same.

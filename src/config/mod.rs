@@ -187,6 +187,15 @@ impl Config {
                 .found(threads.to_string())
                 .remedy("leave --threads out to use every core"));
         }
+        let backend = settings.backend.unwrap_or(Backend::Auto);
+        if backend == Backend::Faiss && !cfg!(feature = "faiss") {
+            return Err(Error::input("this build has no FAISS in it")
+                .expected("--backend auto or --backend cpu")
+                .found("--backend faiss")
+                .remedy(
+                    "build it with FAISS: `cargo build --release --features faiss` (needs cmake, g++ and libopenblas-dev)",
+                ));
+        }
         let embeddings = match settings.embedding_column {
             Some(column) => EmbeddingColumns::Shared(column),
             None => EmbeddingColumns::Pair { query: settings.query_column, positive: settings.positive_column },
@@ -206,7 +215,7 @@ impl Config {
             clusters,
             batches,
             seed: settings.seed.unwrap_or(0),
-            backend: settings.backend.unwrap_or(Backend::Auto),
+            backend,
             method,
             precision: settings.precision.unwrap_or(Precision::Int8),
             memory_bytes: settings.memory.map_or_else(half_of_memory, |size| size.as_u64()),
@@ -284,6 +293,18 @@ mod tests {
         let error = job(Settings { cluster_size: Some(30), ..Settings::default() }).unwrap_err();
         assert_eq!(error.exit_code(), 2);
         assert!(error.to_string().contains("--cluster-size 32"), "{error}");
+    }
+
+    #[test]
+    fn faiss_is_there_or_says_how_to_get_it() {
+        let found = job(Settings { backend: Some(Backend::Faiss), ..Settings::default() });
+        if cfg!(feature = "faiss") {
+            assert_eq!(found.unwrap().backend, Backend::Faiss);
+            return;
+        }
+        let error = found.unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.to_string().contains("--features faiss"), "{error}");
     }
 
     #[test]

@@ -11,8 +11,12 @@
 //! Memory: 12 bytes a row while the partition is made; one block of finished lists; for each thread one
 //! tile of queries with its candidates. All are counts in [`crate::plan::Plan`].
 
+#[cfg(feature = "faiss")]
+mod blas;
 pub mod calibrate;
 pub mod cpu;
+#[cfg(feature = "faiss")]
+pub mod faiss;
 pub mod file;
 pub mod partition;
 pub mod recall;

@@ -1,0 +1,437 @@
+//! FAISS's flat index as the tile kernel, with its answers made exact.
+//!
+//! Algorithm: each base tile of the task becomes an `IndexFlatIP` (unit vectors for cosine, the input's
+//! own for dot), which gives every query its best k = ranks + `SPARE` rows by a sum in f32. Let E be the
+//! largest error of such a sum (`Tile::error`).
+//!
+//! - *Floor*: `ranks` permitted rows of truth at least f are known, so that no row below f can be among the
+//!   best. The `ranks`-th permitted answer of a tile scores b, so f = b − E is such a floor; the highest of
+//!   all tiles counts.
+//! - *Cut*: rows that FAISS left out score at most as much as the worst that it gave, w; in truth at most
+//!   w + E. If w + E < f, the tile hides nothing: not behind rows that may not be negatives (the query's
+//!   own, those of the same key), and not behind ties.
+//! - Elsewhere the tile's rows are scored one by one by the reference for that query. This is slow, and
+//!   needed only where more than `SPARE` rows share a key or a score with the last rank.
+//!
+//! What can still reach the floor goes into [`TopK`], and its survivors are scored by the reference: ids and
+//! scores are the reference's. O(task rows · queries · dim).
+//!
+//! Memory: one tile in f32, and a piece of it (`PIECE_VALUES`) while it is filled; the candidates of every
+//! query of the segment, at most [`super::topk::capacity`] each; and for each thread [`thread_bytes`].
+
+use std::ops::Range;
+
+use ::faiss::index::flat::FlatIndex;
+use ::faiss::{ConcurrentIndex, Idx, Index};
+use rayon::prelude::*;
+
+use super::blas;
+use super::cpu::score_exactly;
+use super::topk::{Candidate, TopK};
+use crate::error::{Error, Result};
+use crate::vectors::dot::dot;
+use crate::vectors::store::VectorStore;
+use crate::vectors::{Keys, RowId, Scorer, Vectors};
+
+/// Rows beyond `ranks` that each tile is asked for.
+const SPARE: usize = 64;
+/// Queries of one call, at most and at least: fewer than 20 would not be multiplied as a matrix.
+const CALL_QUERIES: [usize; 2] = [32, 512];
+/// Values of the queries of one call, where there are more than the least.
+const CALL_VALUES: usize = 1 << 20;
+/// Answers of one call, where there are more than the least.
+const CALL_ANSWERS: usize = 1 << 18;
+/// Values that are decoded at a time to fill a tile.
+const PIECE_VALUES: usize = 1 << 20;
+/// Rows that are scored one by one at a time.
+const STEP_ROWS: u32 = 1024;
+/// What OpenBLAS packs on each thread.
+const BLAS_BYTES: usize = 4 << 20;
+/// Base rows that FAISS multiplies at a time.
+const BLOCK_ROWS: usize = 1024;
+
+/// What each thread needs: the queries of one call, their scores with a block of base rows, answers as
+/// FAISS sorts them and as it returns them (36 bytes in all), and what OpenBLAS packs.
+pub fn thread_bytes(dim: usize, ranks: usize) -> usize {
+    call_queries(dim, ranks, usize::MAX) * 4 * (dim + BLOCK_ROWS + 9 * (ranks + SPARE)) + BLAS_BYTES
+}
+
+/// The exact best `ranks` positives (or all, where a task has fewer) of some queries of one task, best first.
+/// `unit`: the metric ignores norms (cosine). `between_tiles` hears after each tile how many pairs it had.
+///
+/// # Errors
+/// The BLAS is not OpenBLAS, FAISS fails, or `between_tiles` does.
+pub fn segment(
+    vectors: &Vectors,
+    task: Range<RowId>,
+    queries: Range<RowId>,
+    ranks: usize,
+    base_tile_rows: usize,
+    unit: bool,
+    between_tiles: &mut dyn FnMut(u64) -> Result<()>,
+) -> Result<Vec<Vec<Candidate>>> {
+    blas::stay_on_this_thread()?;
+    let ranks = ranks.min(task.len().saturating_sub(1));
+    if ranks == 0 {
+        between_tiles(task.len() as u64 * queries.len() as u64)?;
+        return Ok(vec![Vec::new(); queries.len()]);
+    }
+    let mut tile = Tile::new(vectors, base_tile_rows.min(task.len()), ranks, unit)?;
+    let mut best: Vec<Best> = queries.clone().map(|_| Best::new(ranks)).collect();
+    let call = call_queries(vectors.shape().dim, ranks, queries.len());
+    let mut uncertain = 0;
+    for rows in tiles(task, base_tile_rows, queries.start) {
+        let pairs = rows.len() as u64 * queries.len() as u64;
+        tile.fill(rows)?;
+        let calls = best.par_chunks_mut(call).enumerate().map_init(
+            || Scorer::new(vectors),
+            |scorer, (index, best)| tile.search(queries.start + (index * call) as RowId, best, scorer),
+        );
+        uncertain += calls.try_reduce(|| 0, |a, b| Ok(a + b))?;
+        between_tiles(pairs)?;
+    }
+    if uncertain > 0 {
+        tracing::debug!("FAISS's answers were not certain {uncertain} times: the tile was scored row by row");
+    }
+    let lists = queries.into_par_iter().zip(best).map_init(
+        || Scorer::new(vectors),
+        |scorer, (query, best)| best.kept.finish(|list| score_exactly(scorer, query, list)),
+    );
+    Ok(lists.collect())
+}
+
+/// The BLAS that FAISS multiplies with: what it says of itself, and its file.
+pub fn blas() -> String {
+    blas::describe()
+}
+
+/// Queries of one call: enough for a matrix product, and two calls for each thread where they suffice.
+fn call_queries(dim: usize, ranks: usize, queries: usize) -> usize {
+    let [least, most] = CALL_QUERIES;
+    let even = queries.div_ceil(2 * rayon::current_num_threads());
+    even.min(CALL_VALUES / dim).min(CALL_ANSWERS / (ranks + SPARE)).clamp(least, most)
+}
+
+/// The task's base tiles, beginning with the queries' own: near rows raise the floors early.
+fn tiles(task: Range<RowId>, tile_rows: usize, first_query: RowId) -> Vec<Range<RowId>> {
+    let mut tiles: Vec<Range<RowId>> =
+        task.clone().step_by(tile_rows).map(|start| start..task.end.min(start + tile_rows as RowId)).collect();
+    let own = tiles.iter().position(|tile| tile.contains(&first_query)).unwrap_or(0);
+    tiles.rotate_left(own);
+    tiles
+}
+
+/// What was found for one query.
+struct Best {
+    kept: TopK,
+    /// `ranks` rows are known whose true scores are at least this.
+    floor: f32,
+}
+
+impl Best {
+    fn new(ranks: usize) -> Best {
+        Best { kept: TopK::new(ranks), floor: f32::NEG_INFINITY }
+    }
+}
+
+/// Some base rows in FAISS, filled again and again.
+struct Tile<'a> {
+    vectors: &'a Vectors,
+    keys: Keys<'a>,
+    index: FlatIndex,
+    rows: Range<RowId>,
+    /// Largest norm of the rows; 1 for unit vectors.
+    norm: f64,
+    ranks: usize,
+    unit: bool,
+    piece: Vec<f32>,
+}
+
+impl<'a> Tile<'a> {
+    /// Empty, with room for `rows` rows.
+    fn new(vectors: &'a Vectors, rows: usize, ranks: usize, unit: bool) -> Result<Tile<'a>> {
+        let dim = vectors.shape().dim;
+        let mut index = FlatIndex::new_ip(dim as u32).map_err(failed)?;
+        // FAISS's buffer doubles as it grows, and keeps its size when emptied: this makes it fit exactly.
+        index.add(&vec![0.0; rows * dim]).map_err(failed)?;
+        let piece = vec![0.0; (PIECE_VALUES / dim).clamp(1, rows) * dim];
+        Ok(Tile { vectors, keys: vectors.rows.keys(), index, rows: 0..0, norm: 0.0, ranks, unit, piece })
+    }
+
+    /// Puts these rows in place of what was there.
+    fn fill(&mut self, rows: Range<RowId>) -> Result<()> {
+        let dim = self.vectors.shape().dim;
+        self.index.reset().map_err(failed)?;
+        self.norm = 0.0;
+        for start in rows.clone().step_by(self.piece.len() / dim) {
+            let count = ((rows.end - start) as usize).min(self.piece.len() / dim);
+            let piece = &mut self.piece[..count * dim];
+            let (store, scales, unit) = (&self.vectors.positives, self.vectors.rows.positive_scales(), self.unit);
+            let norms = piece
+                .par_chunks_exact_mut(dim)
+                .zip(start..start + count as RowId)
+                .map(|(values, row)| load(store, row, scales, unit, values));
+            self.norm = norms.reduce(|| 0.0, f64::max).max(self.norm);
+            self.index.add(piece).map_err(failed)?;
+        }
+        self.rows = rows;
+        Ok(())
+    }
+
+    /// Finds the best rows of the tile for consecutive queries. Returns for how many FAISS's answer was uncertain.
+    fn search(&self, first: RowId, best: &mut [Best], scorer: &mut Scorer<'_>) -> Result<u64> {
+        blas::stay_on_this_thread()?;
+        let dim = self.vectors.shape().dim;
+        let (store, scales) = (&self.vectors.queries, self.vectors.rows.query_scales());
+        let mut values = vec![0.0; best.len() * dim];
+        let rows = values.chunks_exact_mut(dim).zip(first..);
+        let norms: Vec<f64> = rows.map(|(values, row)| load(store, row, scales, self.unit, values)).collect();
+        let asked = self.rows.len().min(self.ranks + SPARE);
+        let found = ConcurrentIndex::search(&self.index, &values, asked).map_err(failed)?;
+        let mut uncertain = 0;
+        let answers = found.distances.chunks_exact(asked).zip(found.labels.chunks_exact(asked));
+        for (((query, best), norm), (scores, labels)) in (first..).zip(best).zip(norms).zip(answers) {
+            let error = self.error(norm);
+            let permitted = self.permitted(query, scores, labels);
+            if let Some(last) = permitted.get(self.ranks - 1) {
+                best.floor = best.floor.max(((f64::from(last.score) - error) as f32).next_down());
+            }
+            let reaches = |score: f32, floor: f32| f64::from(score) + error >= f64::from(floor);
+            if asked < self.rows.len() && reaches(scores[asked - 1], best.floor) {
+                self.search_exactly(query, best, scorer);
+                uncertain += 1;
+                continue;
+            }
+            let bound = (error as f32).next_up();
+            for candidate in permitted.iter().take_while(|candidate| reaches(candidate.score, best.floor)) {
+                best.kept.push(candidate.row, candidate.score, bound, |list| score_exactly(scorer, query, list));
+            }
+        }
+        Ok(uncertain)
+    }
+
+    /// FAISS's answers, best first, without those that may not be negatives of the query.
+    fn permitted(&self, query: RowId, scores: &[f32], labels: &[Idx]) -> Vec<Candidate> {
+        let answers = scores.iter().zip(labels).filter_map(|(score, label)| Some((*score, label.get()?)));
+        answers
+            .map(|(score, place)| Candidate { score, row: self.rows.start + place as RowId })
+            .filter(|candidate| self.is_permitted(query, candidate.row))
+            .collect()
+    }
+
+    fn is_permitted(&self, query: RowId, row: RowId) -> bool {
+        row != query && !self.keys.conflict(query, row)
+    }
+
+    /// Takes the tile's rows by true scores.
+    fn search_exactly(&self, query: RowId, best: &mut Best, scorer: &mut Scorer<'_>) {
+        for start in self.rows.clone().step_by(STEP_ROWS as usize) {
+            let rows = start..self.rows.end.min(start + STEP_ROWS);
+            let permitted = rows.filter(|row| self.is_permitted(query, *row));
+            let mut list: Vec<Candidate> = permitted.map(|row| Candidate { score: 0.0, row }).collect();
+            score_exactly(scorer, query, &mut list);
+            for candidate in list {
+                if candidate.score >= best.floor.max(best.kept.floor()) {
+                    best.kept.push(candidate.row, candidate.score, 0.0, |list| score_exactly(scorer, query, list));
+                }
+            }
+        }
+    }
+
+    /// Largest error of FAISS's score for a query of this norm: the sum has d terms, which may be added in any
+    /// order, fused or not (Higham, *Accuracy and Stability of Numerical Algorithms*, section 3.1); at most
+    /// two roundings when loaded, one of the reference, and five to spare. What underflow takes, even from
+    /// kernels that take subnormal numbers for zero, comes on top.
+    fn error(&self, query_norm: f64) -> f64 {
+        let dim = self.vectors.shape().dim as f64;
+        let terms = (dim + 8.0) * f64::from(f32::EPSILON) / 2.0;
+        let underflow = 2.0 * (dim + 1.0) * f64::from(f32::MIN_POSITIVE) * (1.0 + query_norm + self.norm);
+        terms / (1.0 - terms) * 1.001 * query_norm * self.norm + underflow
+    }
+}
+
+/// Loads a row, at unit length where `unit` says so; returns its norm.
+fn load(store: &VectorStore, row: RowId, scales: &[f64], unit: bool, out: &mut [f32]) -> f64 {
+    store.load(row, out);
+    if !unit {
+        return dot(out, out).sqrt();
+    }
+    let scale = scales[row as usize];
+    out.iter_mut().for_each(|value| *value = (f64::from(*value) * scale) as f32);
+    1.0
+}
+
+fn failed(error: ::faiss::error::Error) -> Error {
+    Error::runtime("FAISS failed")
+        .found(error.to_string())
+        .remedy("free some memory and run the same command again, or mine with --backend cpu")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use proptest::prelude::*;
+    use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+    use crate::neighbors::topk::by_rank;
+    use crate::run::sealed::Format;
+    use crate::vectors::rows::{Ids, ROWS, RowLayout, RowTable, TASKS, UNIQUE};
+    use crate::vectors::store::{Precision, VECTORS};
+    use crate::vectors::{Shape, Tasks};
+
+    /// Rows of one task, in files that are gone when the test ends.
+    struct Data {
+        dim: usize,
+        queries: Vec<f32>,
+        positives: Vec<f32>,
+        keys: Vec<Vec<u32>>,
+        unit: bool,
+    }
+
+    impl Data {
+        fn write(&self) -> Vectors {
+            let folder = tempfile::tempdir().unwrap();
+            let (rows, path) = (self.queries.len() / self.dim, |name: &str| folder.path().join(name));
+            let shape = Shape { rows: rows as u64, dim: self.dim };
+            let store = |name: &str, values: &[f32]| {
+                let header = VectorStore::header(shape, Precision::F32);
+                sealed(&path(name), &VECTORS, header, bytemuck::cast_slice(values));
+                VectorStore::open(&path(name)).unwrap()
+            };
+            let scale = |values: &[f32]| if self.unit { dot(values, values).sqrt().recip() } else { 1.0 };
+            let scales = |values: &[f32]| -> Vec<f64> { values.chunks_exact(self.dim).map(scale).collect() };
+            let layout = RowLayout { rows: shape.rows, keys: self.keys.len() as u64 };
+            let mut table = vec![0; layout.file_bytes() as usize];
+            let mut put = |offset: u64, bytes: &[u8]| table[offset as usize..][..bytes.len()].copy_from_slice(bytes);
+            put(layout.query_scale(), bytemuck::cast_slice(&scales(&self.queries)));
+            put(layout.positive_scale(), bytemuck::cast_slice(&scales(&self.positives)));
+            for (column, codes) in self.keys.iter().enumerate() {
+                put(layout.key(column as u64), bytemuck::cast_slice(codes));
+            }
+            sealed(&path("rows"), &ROWS, [layout.rows, layout.keys, 0, 0, 0, 0], &table[layout.input_row() as usize..]);
+            let (fields, payload) = Tasks::encode(&[String::new()], &[0, shape.rows]);
+            sealed(&path("tasks"), &TASKS, fields, &payload);
+            Vectors {
+                queries: store("queries", &self.queries),
+                positives: store("positives", &self.positives),
+                rows: RowTable::open(&path("rows")).unwrap(),
+                tasks: Tasks::open(&path("tasks")).unwrap(),
+                ids: Ids::RowNumber,
+            }
+        }
+    }
+
+    fn sealed(path: &Path, format: &Format, fields: [u64; 6], payload: &[u8]) {
+        let mut bytes = format.header(fields).to_vec();
+        bytes.extend(payload);
+        let total = bytes.len() as u64 + 24;
+        bytes.extend(total.to_le_bytes());
+        bytes.extend([0; 8]); // no test asks for the checksum
+        bytes.extend(b"BMSEALED");
+        fs::write(path, bytes).unwrap();
+    }
+
+    /// What the values of the vectors are drawn from.
+    #[derive(Debug, Clone, Copy)]
+    enum Kind {
+        Plain,
+        /// Small whole numbers: many scores tie, and many rows are copies.
+        Whole,
+        /// Few different rows, and their neighbours within rounding errors.
+        Copies,
+        /// Norms over many orders of magnitude, down to subnormal numbers.
+        Wild,
+    }
+
+    fn draw(kind: Kind, rows: usize, dim: usize, random: &mut ChaCha8Rng) -> Vec<f32> {
+        let mut values: Vec<f32> = (0..rows * dim)
+            .map(|_| match kind {
+                Kind::Whole => random.random_range(-2i32..=2) as f32,
+                _ => random.random_range(-1.0f32..1.0),
+            })
+            .collect();
+        for row in 0..rows {
+            match kind {
+                Kind::Plain | Kind::Whole => {}
+                Kind::Copies => {
+                    let from = random.random_range(0..rows.min(3)) * dim;
+                    values.copy_within(from..from + dim, row * dim);
+                    if random.random() {
+                        values[row * dim] = values[row * dim].next_up();
+                    }
+                }
+                Kind::Wild => {
+                    let scale = random.random_range(-140.0f32..60.0).exp2();
+                    values[row * dim..][..dim].iter_mut().for_each(|value| *value *= scale);
+                }
+            }
+        }
+        for row in values.chunks_exact_mut(dim).filter(|row| row.iter().all(|value| *value == 0.0)) {
+            row[0] = 1.0; // no row has norm zero
+        }
+        values
+    }
+
+    fn brute_force(vectors: &Vectors, task: Range<RowId>, query: RowId, ranks: usize) -> Vec<Candidate> {
+        let (keys, mut scorer) = (vectors.rows.keys(), Scorer::new(vectors));
+        let permitted = task.filter(|row| *row != query && !keys.conflict(query, *row));
+        let mut all: Vec<Candidate> = permitted.map(|row| Candidate { row, score: scorer.pair(query, row) }).collect();
+        all.sort_by(by_rank);
+        all.truncate(ranks);
+        all
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(300))]
+        #[test]
+        fn faiss_finds_what_brute_force_finds(
+            kind in prop_oneof![Just(Kind::Plain), Just(Kind::Whole), Just(Kind::Copies), Just(Kind::Wild)],
+            (rows, dim) in (1usize..700, prop_oneof![1usize..6, 1usize..90]),
+            (ranks, tile_rows) in (1usize..150, prop_oneof![1usize..40, 40usize..800]),
+            (unit, one_column, seed) in any::<(bool, bool, u64)>(),
+            shared in prop_oneof![Just(0u32), 1u32..400],
+        ) {
+            let mut random = ChaCha8Rng::seed_from_u64(seed);
+            let queries = draw(kind, rows, dim, &mut random);
+            let positives = if one_column { queries.clone() } else { draw(kind, rows, dim, &mut random) };
+            // A key that many rows have: more than FAISS is asked for beyond the ranks.
+            let mut code = |row: usize| {
+                if random.random_range(0..700) < shared { random.random_range(0..2) } else { UNIQUE - 1 - row as u32 }
+            };
+            let keys = vec![vec![UNIQUE; rows], (0..rows).map(&mut code).collect()];
+            let vectors = Data { dim, queries, positives, keys, unit }.write();
+            let start = random.random_range(0..rows) as RowId / 3;
+            let task = start..rows as RowId;
+            let first = random.random_range(task.clone());
+            let segment_queries = first..random.random_range(first..task.end) + 1;
+            let mut pairs = 0;
+            let mut count = |more: u64| { pairs += more; Ok(()) };
+            let found =
+                segment(&vectors, task.clone(), segment_queries.clone(), ranks, tile_rows, unit, &mut count).unwrap();
+            prop_assert_eq!(pairs, task.len() as u64 * segment_queries.len() as u64);
+            prop_assert_eq!(found.len(), segment_queries.len());
+            for (query, found) in segment_queries.zip(found) {
+                prop_assert_eq!(found, brute_force(&vectors, task.clone(), query, ranks), "query {}", query);
+            }
+        }
+    }
+
+    #[test]
+    fn faiss_stops_where_its_caller_does() {
+        let mut random = ChaCha8Rng::seed_from_u64(1);
+        let values = draw(Kind::Plain, 100, 8, &mut random);
+        let data =
+            Data { dim: 8, queries: values.clone(), positives: values, keys: vec![vec![UNIQUE; 100]], unit: true };
+        let mut tiles = 0;
+        let mut stop = |_| {
+            tiles += 1;
+            if tiles == 2 { Err(Error::runtime("enough")) } else { Ok(()) }
+        };
+        let error = segment(&data.write(), 0..100, 0..100, 5, 10, true, &mut stop).unwrap_err();
+        assert_eq!((error.to_string().as_str(), tiles), ("enough", 2));
+    }
+}
