@@ -5,7 +5,7 @@
 //! budget that cannot hold the least of it. Sizes that shape files (query blocks, edge windows) do not
 //! depend on the budget: the same job gives the same bytes under any.
 
-use crate::config::{Config, Method, Remainder};
+use crate::config::{Backend, Config, Method, Remainder};
 use crate::edges::build::WINDOW_ARCS;
 use crate::error::{Error, Kind, Result};
 use crate::neighbors::tiles::{FLOAT_COLUMNS, LIST_TILE_QUERIES, TILE_QUERIES};
@@ -25,6 +25,10 @@ const IMPORT_PAGE_BYTES: u64 = 6 * MIB;
 const BLOCK_BYTES: u64 = 48 * MIB;
 const BLOCK_ROWS_MAX: u64 = 8192;
 const BLOCK_ROWS_MIN: u64 = 96;
+/// Queries, answers and BLAS's own buffers of one of FAISS's callers.
+const FAISS_THREAD_BYTES: u64 = 20 * MIB;
+const FAISS_TILE_ROWS_MIN: u64 = 1024;
+const FAISS_TILE_ROWS_MAX: u64 = 65_536;
 /// More runs than this are not merged at once.
 const RUNS_MAX: u64 = 256;
 const SPILL_ARCS_MAX: u64 = 64 * MIB;
@@ -54,6 +58,8 @@ pub struct Plan {
     pub import_batch_rows: usize,
     /// Queries of a block: a part of the neighbors stage. A function of the shape alone.
     pub block_rows: usize,
+    /// Base rows that FAISS holds at a time.
+    pub faiss_tile_rows: usize,
     /// Reversed arcs of a spilled run.
     pub spill_arcs: usize,
     /// Rows of a row group of the batch table.
@@ -105,7 +111,18 @@ impl Plan {
         let tile = tile_queries.min(rows) * query_bytes + FLOAT_COLUMNS as u64 * (dim * 4 + 8) + MIB / 2;
         let block = block_rows.min(rows) * list_bytes + threads * tile;
         let partition = 12 * rows + 3 * partition::centre_values(rows as usize, shape.dim) as u64 * 4;
-        let neighbors = need(Stage::Neighbors, block.max(partition), 0, 0);
+        // FAISS holds every query's candidates and one base tile in f32, which gains from room.
+        let faiss = config.backend == Backend::Faiss;
+        let candidates = block_rows.min(rows) * topk::capacity(ranks as usize) as u64 * 8;
+        let faiss_fixed = block + candidates + threads * FAISS_THREAD_BYTES;
+        let tile_most = FAISS_TILE_ROWS_MAX.min(rows.max(FAISS_TILE_ROWS_MIN));
+        let faiss_tile_rows = (room.saturating_sub(faiss_fixed) / (dim * 4)).clamp(FAISS_TILE_ROWS_MIN, tile_most);
+        let neighbors = if faiss {
+            let tile = |rows: u64| rows * dim * 4;
+            need(Stage::Neighbors, faiss_fixed.max(partition), tile(FAISS_TILE_ROWS_MIN), tile(faiss_tile_rows))
+        } else {
+            need(Stage::Neighbors, block.max(partition), 0, 0)
+        };
 
         let arcs = rows * ranks;
         let merge = 4 * rows + threads * WINDOW_ARCS as u64 * WINDOW_ARC_BYTES + 16 * WINDOW_ARCS as u64 * 2;
@@ -126,6 +143,7 @@ impl Plan {
         Plan {
             import_batch_rows: import_batch_rows as usize,
             block_rows: block_rows as usize,
+            faiss_tile_rows: faiss_tile_rows as usize,
             spill_arcs: spill_arcs as usize,
             row_group_rows: row_group_rows as usize,
             needs: [vectors, neighbors, edges, clusters, batches],

@@ -196,6 +196,12 @@ impl Config {
                     "build it with FAISS: `cargo build --release --features faiss` (needs cmake, g++ and libopenblas-dev)",
                 ));
         }
+        if backend == Backend::Faiss && method != Method::Exact {
+            return Err(Error::input("FAISS is an exact backend here")
+                .expected("--search exact with --backend faiss")
+                .found(format!("--search {}", String::from(method)))
+                .remedy("leave --backend out: approximate search is the cpu backend's"));
+        }
         let embeddings = match settings.embedding_column {
             Some(column) => EmbeddingColumns::Shared(column),
             None => EmbeddingColumns::Pair { query: settings.query_column, positive: settings.positive_column },

@@ -11,7 +11,7 @@ use super::partition::{self, Partition};
 use super::recall::Sample;
 use super::tiles::{Tiles, Watch};
 use super::topk::Candidate;
-use crate::config::{Config, Method, Metric, Precision};
+use crate::config::{Backend, Config, Method, Metric, Precision};
 use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::run::{FinishedRun, Run, Stage, StageRun};
@@ -41,13 +41,10 @@ pub fn search(run: &Run, vectors: &Vectors, config: &Config, plan: &Plan) -> Res
     let tiles = Tiles { vectors, partition: &partition, packed: packed.as_ref(), simd, unit };
     let quiet = |_: u64| run.check_interrupt();
     let sample = Sample::draw(&tiles, ranks, config.seed, &quiet)?;
-    let probes = match config.method {
-        Method::Exact => None,
-        Method::Lists { probes: Some(probes), .. } => Some(probes as usize),
-        Method::Lists { probes: None, recall } => Some(choose_probes(&tiles, &sample, ranks, recall, &quiet)?),
-    };
-    tracing::debug!("search: {:?}, {simd:?}, probes {probes:?}", config.precision);
+    let engine = Engine::choose(config, plan, &tiles, &sample, &quiet)?;
+    tracing::debug!("search: {engine:?}, {:?}, {simd:?}", config.precision);
     let total = pairs_of(vectors, 0..rows);
+    let probes = engine.probes();
     let operations = if probes.is_none() { 2.0 * vectors.shape().dim as f64 } else { 0.0 };
     let meter =
         run.meter(Stage::Neighbors, total, "pairs").with_rates(f64::from(rows) / total.max(1) as f64, operations);
@@ -64,7 +61,7 @@ pub fn search(run: &Run, vectors: &Vectors, config: &Config, plan: &Plan) -> Res
         };
         let mut lists = Vec::with_capacity(block.len());
         for (task, segment) in segments(vectors, block.clone()) {
-            lists.extend(search_segment(&tiles, task, segment, ranks, probes, &watch)?);
+            lists.extend(search_segment(&tiles, task, segment, ranks, engine, &watch)?);
         }
         if probes.is_some() {
             meter.add(pairs_of(vectors, block.clone()));
@@ -130,7 +127,7 @@ fn prepare(
         partition::build(stage, PARTITION, vectors, simd, &quiet)?;
     }
     let partition = Partition::open(&run.part_path(Stage::Neighbors, PARTITION), vectors)?;
-    if config.precision == Precision::F32 {
+    if config.precision == Precision::F32 || config.backend == Backend::Faiss {
         return Ok((partition, None));
     }
     let dim = vectors.shape().dim;
@@ -148,19 +145,61 @@ fn search_segment(
     task: Range<RowId>,
     segment: Range<RowId>,
     ranks: usize,
-    probes: Option<usize>,
+    engine: Engine,
     watch: &Watch<'_>,
 ) -> Result<Vec<Vec<Candidate>>> {
     let ranks = ranks.min(task.len() - 1);
     if ranks == 0 {
         return Ok(vec![Vec::new(); segment.len()]);
     }
-    let rows: Vec<RowId> = segment.collect();
-    match probes {
-        None => tiles.exact(task, &rows, ranks, watch),
-        Some(probes) => {
+    match engine {
+        Engine::Exact => tiles.exact(task, &Vec::from_iter(segment), ranks, watch),
+        Engine::Lists(probes) => {
             let task = tiles.vectors.tasks.of(task.start);
-            tiles.approximate(task, &rows, ranks, probes, watch)
+            tiles.approximate(task, &Vec::from_iter(segment), ranks, probes, watch)
+        }
+        #[cfg(feature = "faiss")]
+        Engine::Faiss(rows) => {
+            let mut watch = |pairs| watch(pairs);
+            super::faiss::segment(tiles.vectors, task, segment, ranks, rows, tiles.unit, &mut watch)
+        }
+    }
+}
+
+/// Who searches; chosen once.
+#[derive(Debug, Clone, Copy)]
+enum Engine {
+    /// Our own kernels, all pairs.
+    Exact,
+    /// Our own kernels, so many lists for each query.
+    Lists(usize),
+    /// FAISS's flat index, so many base rows at a time.
+    #[cfg(feature = "faiss")]
+    Faiss(usize),
+}
+
+impl Engine {
+    fn choose(config: &Config, plan: &Plan, tiles: &Tiles<'_>, sample: &Sample, watch: &Watch<'_>) -> Result<Engine> {
+        #[cfg(feature = "faiss")]
+        if config.backend == Backend::Faiss {
+            tracing::info!("FAISS multiplies with {}", super::faiss::blas());
+            return Ok(Engine::Faiss(plan.faiss_tile_rows));
+        }
+        let _ = plan;
+        Ok(match config.method {
+            Method::Exact => Engine::Exact,
+            Method::Lists { probes: Some(probes), .. } => Engine::Lists(probes as usize),
+            Method::Lists { probes: None, recall } => {
+                let ranks = config.window.ranks() as usize;
+                Engine::Lists(choose_probes(tiles, sample, ranks, recall, watch)?)
+            }
+        })
+    }
+
+    fn probes(self) -> Option<usize> {
+        match self {
+            Engine::Lists(probes) => Some(probes),
+            _ => None,
         }
     }
 }

@@ -285,3 +285,61 @@ fn the_executable_explains_itself() {
     }
     assert!(call(["--version"]).ok().stdout.contains(env!("CARGO_PKG_VERSION")));
 }
+
+#[cfg(feature = "faiss")]
+#[test]
+fn the_faiss_backend_writes_the_same_files() {
+    let place = Place::empty();
+    let (cpu, faiss) = (place.path("cpu"), place.path("faiss"));
+    mine(&debian(), &cpu, "--task-column dataset --batch-size 64").ok();
+    mine(&debian(), &faiss, "--task-column dataset --batch-size 64 --backend faiss").ok();
+    assert_same(&cpu, &faiss, &MADE);
+}
+
+#[test]
+fn both_precisions_write_the_same_files() {
+    let place = Place::empty();
+    for (number, data) in [sample(), Dataset::planted(900, 70, 4)].into_iter().enumerate() {
+        let place = Place::with(&data);
+        for metric in ["cosine", "dot"] {
+            let run = |precision: &str| {
+                let run = place.path(&format!("{number}-{metric}-{precision}"));
+                mine(
+                    &place.input(),
+                    &run,
+                    &format!("--metric {metric} --precision {precision} --skip 5 --window 40 --batch-size 64"),
+                )
+                .ok();
+                run
+            };
+            assert_same(&run("int8"), &run("f32"), &MADE);
+        }
+    }
+    let (int8, float) = (place.path("int8"), place.path("f32"));
+    mine(&debian(), &int8, "--batch-size 64").ok();
+    mine(&debian(), &float, "--batch-size 64 --precision f32").ok();
+    assert_same(&int8, &float, &MADE);
+}
+
+#[test]
+fn approximate_search_reaches_the_recall_that_it_aims_at() {
+    let place = Place::empty();
+    let input = place.path("input");
+    let words = "--rows 6000 --dim 24 --clusters 60".split(' ');
+    call(["gen", "--out", input.to_str().unwrap()].into_iter().chain(words)).ok();
+    let facts = |flags: &str| -> Value {
+        let run = place.path(&flags.replace([' ', ':'], "_"));
+        let flags = format!("--skip 5 --window 45 --batch-size 64 {flags}");
+        mine(&input, &run, &flags).ok();
+        call(["verify", run.to_str().unwrap()]).ok();
+        let manifest = std::fs::read_to_string(run.join("manifest.json")).unwrap();
+        serde_json::from_str::<Value>(&manifest).unwrap()["stages"]["neighbors"]["facts"].clone()
+    };
+    let exact = facts("--search exact");
+    assert_eq!((exact["recall"].as_f64(), exact["probes"].as_u64()), (Some(1.0), None));
+    let aimed = facts("--search ivf --recall 0.9");
+    let (recall, probes) = (aimed["recall"].as_f64().unwrap(), aimed["probes"].as_u64().unwrap());
+    assert!((0.9..1.0).contains(&recall) && probes < aimed["lists"].as_u64().unwrap(), "{aimed}");
+    let one = facts("--search ivf:1");
+    assert!(one["recall"].as_f64().unwrap() < recall, "{one}");
+}
