@@ -72,8 +72,20 @@ impl Plan {
     /// Divides the budget.
     ///
     /// # Errors
-    /// The budget is too small; the message names the least that would do.
+    /// The rank window is wider than the input, or the budget is too small; the message names what would do.
     pub fn new(config: &Config, shape: Shape) -> Result<Plan> {
+        let window = config.window;
+        if u64::from(window.ranks()) >= shape.rows {
+            let most = shape.rows.saturating_sub(1);
+            return Err(Error::input("the rank window is wider than the input")
+                .expected(format!("--skip + --window of at most {most}: the other rows of {} rows", shape.rows))
+                .found(format!("--skip {} --window {}", window.skip, window.window))
+                .remedy(format!(
+                    "mine more rows, or try --skip {} --window {}",
+                    most * 3 / 13,
+                    (most - most * 3 / 13).max(1)
+                )));
+        }
         let plan = Plan::divide(config, shape, config.memory_bytes);
         let least = plan.needs.iter().map(|need| need.least_bytes).max().unwrap_or(0).div_ceil(MIB) * MIB;
         if config.memory_bytes >= least {

@@ -250,19 +250,20 @@ fn configuration_files_that_do_not_fit() {
 }
 
 #[test]
-fn windows_wider_than_the_data_shrink_unless_nothing_is_left() {
+fn windows_wider_than_the_input_are_refused_and_shrink_in_small_tasks() {
     let place = Place::with(&data());
     let sizes = "--cluster-size 4 --batch-size 16";
-    let wide = mine(&place.input(), &place.path("wide"), &format!("{sizes} --skip 20 --window 500")).ok();
-    assert!(wide.stderr.contains("window is shorter"), "{}", wide.stderr);
-    verify(&place.path("wide")).ok();
-    // 58 ranks skipped of 59: one is left.
-    mine(&place.input(), &place.path("last"), &format!("{sizes} --skip 58 --window 5")).ok();
-    mine(&place.input(), &place.path("none"), &format!("{sizes} --skip 59 --window 5")).refuses(&["--skip", "60"]);
+    let flags = |ranks: &str| format!("{sizes} {ranks}");
+    // 60 rows: each has 59 others.
+    mine(&place.input(), &place.path("last"), &flags("--skip 58 --window 1")).ok();
+    mine(&place.input(), &place.path("none"), &flags("--skip 58 --window 2")).refuses(&["--window", "59", "60 rows"]);
+    mine(&place.input(), &place.path("wide"), &flags("--skip 20 --window 500")).refuses(&["--skip 13 --window 46"]);
     // Four tasks of 15 rows: 14 candidates each.
     let tasks = Place::with(&data().with_tasks(|row| format!("task {}", row % 4)));
     let flags = format!("{sizes} --task-column task --window 5");
-    mine(&tasks.input(), &tasks.path("last"), &format!("{flags} --skip 13")).ok();
+    let shrunk = mine(&tasks.input(), &tasks.path("last"), &format!("{flags} --skip 13")).ok();
+    assert!(shrunk.stderr.contains("window is shorter"), "{}", shrunk.stderr);
+    verify(&tasks.path("last")).ok();
     mine(&tasks.input(), &tasks.path("none"), &format!("{flags} --skip 14")).refuses(&["--skip"]);
 }
 
