@@ -134,11 +134,7 @@ fn check(job: &Job) {
     );
     let in_task = |row: usize| (0..data.rows()).filter(|other| data.task(*other) == data.task(row)).count();
     let largest = (0..data.rows()).map(in_task).max().unwrap_or(0);
-    if job.skip + job.window >= data.rows() {
-        outcome.refuses(&["--skip", "--window"]);
-        return;
-    }
-    if largest <= job.skip + 1 {
+    if job.skip + job.window >= data.rows() || largest <= job.skip + 1 {
         outcome.refuses(&["--skip"]);
         return;
     }
