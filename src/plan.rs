@@ -9,7 +9,7 @@ use crate::config::{Backend, Config, Method, Remainder};
 use crate::edges::build::WINDOW_ARCS;
 use crate::error::{Error, Kind, Result};
 use crate::neighbors::tiles::{FLOAT_COLUMNS, LIST_TILE_QUERIES, TILE_QUERIES};
-use crate::neighbors::{partition, topk};
+use crate::neighbors::{partition, recall, topk};
 use crate::run::Stage;
 use crate::vectors::Shape;
 
@@ -121,7 +121,8 @@ impl Plan {
         let query_bytes = topk::capacity(ranks as usize) as u64 * 8 + dim * 7 + 64;
         let tile_queries = if config.method == Method::Exact { TILE_QUERIES } else { LIST_TILE_QUERIES } as u64;
         let tile = tile_queries.min(rows) * query_bytes + FLOAT_COLUMNS as u64 * (dim * 4 + 8) + MIB / 2;
-        let block = block_rows.min(rows) * list_bytes + threads * tile;
+        let sample = recall::SAMPLE as u64 * (ranks * 8 + 24);
+        let block = block_rows.min(rows) * list_bytes + sample + threads * tile;
         let partition = 12 * rows + 3 * partition::centre_values(rows as usize, shape.dim) as u64 * 4;
         // FAISS holds every query's candidates and one base tile in f32, which gains from room.
         let faiss = config.backend == Backend::Faiss;
@@ -170,7 +171,7 @@ pub struct Cost {
     pub operations: u128,
     /// Bytes left in the run folder by each stage.
     pub disk_bytes: [(Stage, u64); 5],
-    /// Most bytes of spilled runs that stand beside them for a time.
+    /// Most bytes of temporary files that stand beside them for a time: the packed base, then spilled runs.
     pub spill_bytes: u64,
 }
 
@@ -192,7 +193,7 @@ impl Cost {
                 (Stage::Clusters, rows * 4),
                 (Stage::Batches, rows * 24 * u64::from(config.batches.epochs)),
             ],
-            spill_bytes: arcs * 5 / 2,
+            spill_bytes: (arcs * 5 / 2).max(rows * (shape.dim as u64 + 16)),
         }
     }
 }

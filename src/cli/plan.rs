@@ -83,7 +83,7 @@ pub fn describe(config: &Config, shards: &Shards, plan: &Counts) -> Result<Strin
     let mut text = format!(
         "input    {} rows x {} dimensions, {tasks} tasks, {} files, {}\n\
          search   {:.1} TFLOP if exact: about {} here, with {} threads; blocks of {} queries\n\
-         edges    runs of {} arcs, {} of spill\n\n\
+         edges    runs of {} arcs; temporary files of {} at most\n\n\
          {:>10} {:>16} {:>14}\n",
         HumanCount(shards.shape.rows),
         shards.shape.dim,

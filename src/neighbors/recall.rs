@@ -52,9 +52,10 @@ impl Sample {
     ///
     /// # Errors
     /// The watch stops the job.
-    pub fn draw(tiles: &Tiles<'_>, ranks: usize, seed: u64, watch: &super::tiles::Watch<'_>) -> Result<Sample> {
+    pub fn draw(tiles: &Tiles<'_>, ranks: usize, watch: &super::tiles::Watch<'_>) -> Result<Sample> {
         let vectors = tiles.vectors;
-        let mut random = random(seed, u64::MAX, u64::MAX);
+        // Always the same rows: probes that are chosen by them must not depend on the seed of the batches.
+        let mut random = random(0, u64::MAX, u64::MAX);
         let rows = vectors.row_count();
         let mut chosen: Vec<RowId> = (0..SAMPLE.min(rows as usize)).map(|_| random.random_range(0..rows)).collect();
         chosen.sort_unstable();

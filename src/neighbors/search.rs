@@ -40,7 +40,7 @@ pub fn search(run: &Run, vectors: &Vectors, config: &Config, plan: &Plan) -> Res
     let (partition, packed) = prepare(run, &stage, vectors, config, simd)?;
     let tiles = Tiles { vectors, partition: &partition, packed: packed.as_ref(), simd, unit };
     let quiet = |_: u64| run.check_interrupt();
-    let sample = Sample::draw(&tiles, ranks, config.seed, &quiet)?;
+    let sample = Sample::draw(&tiles, ranks, &quiet)?;
     let engine = Engine::choose(config, plan, &tiles, &sample, &quiet)?;
     tracing::debug!("search: {engine:?}, {:?}, {simd:?}", config.precision);
     let total = pairs_of(vectors, 0..rows);

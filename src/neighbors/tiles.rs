@@ -60,7 +60,7 @@ impl Tiles<'_> {
         ranks: usize,
         watch: &Watch<'_>,
     ) -> Result<Vec<Vec<Candidate>>> {
-        self.tiles(rows, ranks, TILE_QUERIES, |tile| tile.all(task.clone(), watch))
+        self.tiles(rows, ranks, TILE_QUERIES, |tile, _| tile.all(task.clone(), watch))
     }
 
     /// The best `ranks` among the `probes` nearest lists of each row, by row.
@@ -75,9 +75,9 @@ impl Tiles<'_> {
         probes: usize,
         watch: &Watch<'_>,
     ) -> Result<Vec<Vec<Candidate>>> {
-        self.tiles(rows, ranks, LIST_TILE_QUERIES, |tile| {
-            let lists = self.partition.probe(self.simd, self.vectors, task, tile.rows, probes);
-            tile.some(&lists, watch)
+        let probed = self.partition.probe(self.simd, self.vectors, task, rows, probes);
+        self.tiles(rows, ranks, LIST_TILE_QUERIES, |tile, indices| {
+            tile.some(indices.iter().map(|index| &probed[*index as usize][..]), watch)
         })
     }
 
@@ -87,7 +87,7 @@ impl Tiles<'_> {
         rows: &[RowId],
         ranks: usize,
         tile_queries: usize,
-        search: impl Fn(&mut Tile<'_>) -> Result<()> + Sync,
+        search: impl Fn(&mut Tile<'_>, &[u32]) -> Result<()> + Sync,
     ) -> Result<Vec<Vec<Candidate>>> {
         let places = self.partition.places();
         let mut order: Vec<u32> = (0..rows.len() as u32).collect();
@@ -103,7 +103,7 @@ impl Tiles<'_> {
                     keys: self.vectors.rows.keys(),
                     scorer: Scorer::new(self.vectors),
                 };
-                search(&mut tile)?;
+                search(&mut tile, indices)?;
                 Ok(tile.finish())
             })
             .collect::<Result<_>>()?;
@@ -206,10 +206,10 @@ impl<'a> Tile<'a> {
     }
 
     /// Scans, list by list, the queries that probe it.
-    fn some(&mut self, probed: &[Vec<u32>], watch: &Watch<'_>) -> Result<()> {
+    fn some<'l>(&mut self, probed: impl Iterator<Item = &'l [u32]>, watch: &Watch<'_>) -> Result<()> {
         let tiles = self.tiles;
         let mut pairs: Vec<(u32, u32)> = Vec::new();
-        for (slot, lists) in probed.iter().enumerate() {
+        for (slot, lists) in probed.enumerate() {
             pairs.extend(lists.iter().map(|list| (*list, slot as u32)));
         }
         pairs.sort_unstable();

@@ -137,7 +137,9 @@ impl TopK {
         }
         self.candidates.sort_unstable_by(by_rank);
         self.candidates.truncate(self.ranks);
-        self.candidates
+        // A copy, not the candidates' own room: lists wait for their whole block, and room that was cut off
+        // in place would be too small for the next query's candidates.
+        self.candidates.as_slice().to_vec()
     }
 }
 

@@ -123,7 +123,11 @@ impl Meter {
     /// Rows and operations a second, for a rate in units.
     fn rates_text(&self, per_second: f64) -> String {
         let text = |rates: Rates| {
-            format!("{:.0} rows/s, {:.0} GOP/s", rates.rows * per_second, rates.operations * per_second / 1e9)
+            let rows = format!("{:.0} rows/s", rates.rows * per_second);
+            match rates.operations * per_second / 1e9 {
+                0.0 => rows,
+                gop => format!("{rows}, {gop:.0} GOP/s"),
+            }
         };
         self.rates.map(text).unwrap_or_default()
     }

@@ -2,8 +2,6 @@
 //!
 //! Memory: 4 bytes a value, rows rounded up to whole groups (6) or panels (64).
 
-use rayon::prelude::*;
-
 use super::{GROUP, LANES, PANEL, Scores, Simd, TileKernel, UnitRows, simd_float, underflow};
 use crate::vectors::RowId;
 
@@ -64,11 +62,11 @@ impl Base {
             largest: vec![0.0; panels],
             dim,
         };
-        base.lines
-            .par_chunks_exact_mut(panel_lines)
-            .zip(base.norms.par_iter_mut().zip(&mut base.largest))
-            .zip(rows.par_chunks(PANEL))
-            .for_each(|((lines, (norms, largest)), rows)| *largest = pack_panel(source, rows, unit, lines, norms));
+        // On this thread alone: one that waits for others would begin another tile meanwhile, and hold both.
+        let panels = base.lines.chunks_exact_mut(panel_lines).zip(base.norms.iter_mut().zip(&mut base.largest));
+        for ((lines, (norms, largest)), rows) in panels.zip(rows.chunks(PANEL)) {
+            *largest = pack_panel(source, rows, unit, lines, norms);
+        }
         base
     }
 }

@@ -7,8 +7,6 @@
 //!
 //! Memory: 1 byte a value, rows rounded up to whole groups (6) or panels (64).
 
-use rayon::prelude::*;
-
 use super::packed::Packed;
 use super::{GROUP, PANEL, Scores, Simd, TileKernel, UnitRows, simd_int8, underflow};
 use crate::vectors::RowId;
@@ -48,27 +46,21 @@ pub struct Quantised {
 }
 
 impl Quantised {
-    /// Quantises rows in parallel. `unit`: the metric ignores norms (cosine).
+    /// Quantises rows, on this thread. `unit`: the metric ignores norms (cosine).
     pub fn new(source: &impl UnitRows, rows: &[RowId], unit: bool) -> Quantised {
         let dim = source.dim();
         let steps = dim.div_ceil(STEP);
         let mut values = vec![[0i8; STEP]; rows.len() * steps];
-        let facts: Vec<(i32, QueryFacts)> = values
-            .par_chunks_exact_mut(steps)
-            .zip(rows)
-            .map_init(
-                || vec![0f32; dim],
-                |row_values, (out, row)| {
-                    let norm = source.load_unit(*row, row_values);
-                    let norm = if unit { 1.0 } else { norm };
-                    let bytes: &mut [i8] = bytemuck::cast_slice_mut(out);
-                    let (scale, residual) = quantise(row_values, &mut bytes[..dim]);
-                    let sum: i32 = bytes.iter().map(|byte| i32::from(*byte)).sum();
-                    (-128 * sum, QueryFacts { norm, unit: norm * f64::from(scale), residual })
-                },
-            )
-            .collect();
-        let (starts, facts) = facts.into_iter().unzip();
+        let mut row_values = vec![0f32; dim];
+        let (mut starts, mut facts) = (Vec::with_capacity(rows.len()), Vec::with_capacity(rows.len()));
+        for (out, row) in values.chunks_exact_mut(steps).zip(rows) {
+            let norm = source.load_unit(*row, &mut row_values);
+            let norm = if unit { 1.0 } else { norm };
+            let bytes: &mut [i8] = bytemuck::cast_slice_mut(out);
+            let (scale, residual) = quantise(&mut row_values, &mut bytes[..dim]);
+            starts.push(-128 * bytes.iter().map(|byte| i32::from(*byte)).sum::<i32>());
+            facts.push(QueryFacts { norm, unit: norm * f64::from(scale), residual });
+        }
         Quantised { values, starts, facts, steps }
     }
 
