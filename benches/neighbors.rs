@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use batchmine::config::{Config, Precision, Settings};
-use batchmine::neighbors::calibrate::Planted;
+use batchmine::neighbors::calibrate;
 use batchmine::neighbors::cpu::float::{self, Float};
 use batchmine::neighbors::cpu::int8::{Int8, Quantised};
 use batchmine::neighbors::cpu::packed::Packed;
@@ -39,7 +39,7 @@ fn operations(dim: usize) -> ItemsCount {
 
 #[divan::bench(args = DIMS)]
 fn kernel_int8(bencher: Bencher<'_, '_>, dim: usize) {
-    let source = Planted::new(BASE_ROWS, dim);
+    let source = calibrate::planted(BASE_ROWS, dim);
     let rows: Vec<u32> = (0..BASE_ROWS as u32).collect();
     let slots: Vec<u32> = (0..TILE_QUERIES as u32).collect();
     let queries = Quantised::new(&source, &rows[..TILE_QUERIES], true).gather(&slots);
@@ -53,7 +53,7 @@ fn kernel_int8(bencher: Bencher<'_, '_>, dim: usize) {
 
 #[divan::bench(args = DIMS)]
 fn kernel_f32(bencher: Bencher<'_, '_>, dim: usize) {
-    let source = Planted::new(BASE_ROWS, dim);
+    let source = calibrate::planted(BASE_ROWS, dim);
     let rows: Vec<u32> = (0..BASE_ROWS as u32).collect();
     let queries = float::Queries::pack(&source, &rows[..TILE_QUERIES], true);
     let base = float::Base::pack(&source, &rows, true);

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::cpu::float::{self, Float};
 use super::cpu::int8::{Int8, Quantised};
 use super::cpu::packed::Packed;
-use super::cpu::{Nearest, Simd, UnitRows, scan, to_unit};
+use super::cpu::{Matrix, Nearest, Simd, scan};
 use super::tiles::TILE_QUERIES;
 use super::topk::TopK;
 use crate::batches::pack::random;
@@ -19,37 +19,17 @@ const BASE_ROWS: usize = 2048;
 /// Share of the kernel's rate that a whole search keeps: candidates and true scores take the rest.
 const SEARCH_SHARE: f64 = 0.7;
 
-/// Random unit vectors.
-#[derive(Debug)]
-pub struct Planted {
-    values: Vec<f32>,
-    dim: usize,
-}
-
-impl Planted {
-    /// `rows` rows of `dim` values.
-    pub fn new(rows: usize, dim: usize) -> Planted {
-        let mut random = random(1, rows as u64, dim as u64);
-        Planted { values: (0..rows * dim).map(|_| random.random::<f32>() - 0.5).collect(), dim }
-    }
-}
-
-impl UnitRows for Planted {
-    fn dim(&self) -> usize {
-        self.dim
-    }
-
-    fn load_unit(&self, row: RowId, out: &mut [f32]) -> f64 {
-        out.copy_from_slice(&self.values[row as usize * self.dim..][..self.dim]);
-        to_unit(out)
-    }
+/// Random rows.
+pub fn planted(rows: usize, dim: usize) -> Matrix {
+    let mut random = random(1, rows as u64, dim as u64);
+    Matrix { values: (0..rows * dim).map(|_| random.random::<f32>() - 0.5).collect(), dim }
 }
 
 /// Operations a second (a multiplication and an addition are two) of a whole search on all threads of the
 /// pool, from `time` of the kernel alone.
 pub fn operations_per_second(precision: Precision, dim: usize, time: Duration) -> f64 {
     let simd = Simd::detect();
-    let source = Planted::new(BASE_ROWS, dim);
+    let source = planted(BASE_ROWS, dim);
     let rows: Vec<RowId> = (0..BASE_ROWS as RowId).collect();
     let slots: Vec<u32> = (0..TILE_QUERIES as u32).collect();
     let bytes = Quantised::new(&source, &rows[..TILE_QUERIES], true).gather(&slots);

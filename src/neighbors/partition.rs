@@ -24,7 +24,7 @@ use std::path::Path;
 use rayon::prelude::*;
 
 use super::cpu::float::{Base, Float, Queries};
-use super::cpu::{Nearest, Simd, UnitRows, scan, to_unit};
+use super::cpu::{Matrix, Nearest, Simd, UnitRows, scan, to_unit};
 use super::topk::{Candidate, TopK};
 use crate::error::{Error, Result};
 use crate::run::StageRun;
@@ -42,24 +42,6 @@ const SAMPLE_ROWS: usize = 32;
 const ROUNDS: usize = 4;
 /// Queries that one thread packs at a time.
 const CHUNK_ROWS: usize = 96;
-
-/// Unit vectors, one after the other.
-#[derive(Debug, Clone)]
-struct Centres {
-    values: Vec<f32>,
-    dim: usize,
-}
-
-impl UnitRows for Centres {
-    fn dim(&self) -> usize {
-        self.dim
-    }
-
-    fn load_unit(&self, row: RowId, out: &mut [f32]) -> f64 {
-        out.copy_from_slice(&self.values[row as usize * self.dim..][..self.dim]);
-        to_unit(out)
-    }
-}
 
 /// The `count` nearest centres of each row, the nearest first. O(rows · lists · dim).
 fn nearest(
@@ -95,10 +77,10 @@ fn every(rows: Range<RowId>, count: usize) -> Vec<RowId> {
 }
 
 /// Finds a task's centres. Deterministic: sums run in row order, centre by centre.
-fn find_centres(simd: Simd, source: &impl UnitRows, rows: Range<RowId>, lists: usize) -> Centres {
+fn find_centres(simd: Simd, source: &impl UnitRows, rows: Range<RowId>, lists: usize) -> Matrix {
     let dim = source.dim();
     let sample = every(rows.clone(), rows.len().min(SAMPLE_ROWS * lists));
-    let mut centres = Centres { values: vec![0.0; lists * dim], dim };
+    let mut centres = Matrix { values: vec![0.0; lists * dim], dim };
     for (row, centre) in every(rows, lists).iter().zip(centres.values.chunks_exact_mut(dim)) {
         source.load_unit(*row, centre);
     }
@@ -266,9 +248,9 @@ impl Partition {
         found.into_iter().map(|found| found.iter().map(|list| lists.start as u32 + list.row).collect()).collect()
     }
 
-    fn centres(&self, lists: Range<usize>) -> Centres {
+    fn centres(&self, lists: Range<usize>) -> Matrix {
         let start = 2 * self.rows + self.lists + 1 + self.tasks + 1;
         let words = &self.words()[start + lists.start * self.dim..start + lists.end * self.dim];
-        Centres { values: words.iter().map(|word| f32::from_bits(*word)).collect(), dim: self.dim }
+        Matrix { values: words.iter().map(|word| f32::from_bits(*word)).collect(), dim: self.dim }
     }
 }

@@ -87,6 +87,26 @@ impl UnitRows for VectorStore {
     }
 }
 
+/// Rows in memory, one after the other.
+#[derive(Debug, Clone)]
+pub struct Matrix {
+    /// All values.
+    pub values: Vec<f32>,
+    /// Values of a row.
+    pub dim: usize,
+}
+
+impl UnitRows for Matrix {
+    fn dim(&self) -> usize {
+        self.dim
+    }
+
+    fn load_unit(&self, row: RowId, out: &mut [f32]) -> f64 {
+        out.copy_from_slice(&self.values[row as usize * self.dim..][..self.dim]);
+        to_unit(out)
+    }
+}
+
 /// Scales a vector to unit length; returns its norm.
 pub fn to_unit(values: &mut [f32]) -> f64 {
     let norm = dot(values, values).sqrt();
