@@ -42,8 +42,8 @@ fn kernel_int8(bencher: Bencher<'_, '_>, dim: usize) {
     let source = calibrate::planted(BASE_ROWS, dim);
     let rows: Vec<u32> = (0..BASE_ROWS as u32).collect();
     let slots: Vec<u32> = (0..TILE_QUERIES as u32).collect();
-    let queries = Quantised::new(&source, &rows[..TILE_QUERIES], true).gather(&slots);
-    let base = Packed::in_memory(&source, &rows, true);
+    let queries = Quantised::new(&source, &rows[..TILE_QUERIES], None, true).gather(&slots);
+    let base = Packed::in_memory(&source, &rows, None, true);
     let mut best: Vec<TopK> = slots.iter().map(|_| TopK::new(1)).collect();
     let kernel = Int8(Simd::detect());
     bencher

@@ -5,11 +5,11 @@
 //! budget that cannot hold the least of it. Sizes that shape files (query blocks, edge windows) do not
 //! depend on the budget: the same job gives the same bytes under any.
 
-use crate::config::{Backend, Config, Method, Remainder};
+use crate::config::{Backend, Config, Method, Precision, Remainder};
 use crate::edges::build::WINDOW_ARCS;
 use crate::error::{Error, Kind, Result};
 use crate::neighbors::tiles::{FLOAT_COLUMNS, LIST_TILE_QUERIES, TILE_QUERIES};
-use crate::neighbors::{partition, recall, topk};
+use crate::neighbors::{head, partition, recall, topk};
 use crate::run::Stage;
 use crate::vectors::Shape;
 
@@ -118,11 +118,13 @@ impl Plan {
         // Finished lists, once as they come and once in row order.
         let list_bytes = 2 * (ranks * 8 + 24) + 16;
         let block_rows = (BLOCK_BYTES / list_bytes).clamp(BLOCK_ROWS_MIN, BLOCK_ROWS_MAX);
-        let query_bytes = topk::capacity(ranks as usize) as u64 * 8 + dim * 7 + 64;
+        let query_bytes = topk::capacity(ranks as usize) as u64 * 8 + dim * 16 + 64;
         let tile_queries = if config.method == Method::Exact { TILE_QUERIES } else { LIST_TILE_QUERIES } as u64;
         let tile = tile_queries.min(rows) * query_bytes + FLOAT_COLUMNS as u64 * (dim * 4 + 8) + MIB / 2;
         let sample = recall::SAMPLE as u64 * (ranks * 8 + 24);
-        let block = block_rows.min(rows) * list_bytes + sample + threads * tile;
+        let [choice, axes] = if config.precision == Precision::Int8 { head::bytes(shape.dim) } else { [0; 2] };
+        // One sampled row in sixteen.
+        let block = block_rows.min(rows) * list_bytes + sample + threads * tile + axes + rows / 4;
         let partition = 12 * rows + 3 * partition::centre_values(rows as usize, shape.dim) as u64 * 4;
         // FAISS holds every query's candidates and one base tile in f32, which gains from room.
         let faiss = config.backend == Backend::Faiss;
@@ -134,7 +136,7 @@ impl Plan {
             let tile = |rows: u64| rows * dim * 4;
             need(Stage::Neighbors, faiss_fixed.max(partition), tile(FAISS_TILE_ROWS_MIN), tile(faiss_tile_rows))
         } else {
-            need(Stage::Neighbors, block.max(partition), 0, 0)
+            need(Stage::Neighbors, block.max(partition).max(rows / 4 + choice + threads * tile), 0, 0)
         };
 
         let arcs = rows * ranks;

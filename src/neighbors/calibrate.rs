@@ -32,8 +32,8 @@ pub fn operations_per_second(precision: Precision, dim: usize, time: Duration) -
     let source = planted(BASE_ROWS, dim);
     let rows: Vec<RowId> = (0..BASE_ROWS as RowId).collect();
     let slots: Vec<u32> = (0..TILE_QUERIES as u32).collect();
-    let bytes = Quantised::new(&source, &rows[..TILE_QUERIES], true).gather(&slots);
-    let packed = Packed::in_memory(&source, &rows, true);
+    let bytes = Quantised::new(&source, &rows[..TILE_QUERIES], None, true).gather(&slots);
+    let packed = Packed::in_memory(&source, &rows, None, true);
     let floats = float::Queries::pack(&source, &rows[..TILE_QUERIES], true);
     let base = float::Base::pack(&source, &rows, true);
     let start = Instant::now();

@@ -18,8 +18,11 @@ pub mod cpu;
 #[cfg(feature = "faiss")]
 pub mod faiss;
 pub mod file;
+pub mod floors;
+pub mod head;
 pub mod partition;
 pub mod recall;
+pub mod rotation;
 pub mod search;
 pub mod tiles;
 pub mod topk;

@@ -25,6 +25,7 @@ use rayon::prelude::*;
 
 use super::cpu::float::{Base, Float, Queries};
 use super::cpu::{Matrix, Nearest, Simd, UnitRows, scan, to_unit};
+use super::head::every;
 use super::topk::{Candidate, TopK};
 use crate::error::{Error, Result};
 use crate::run::StageRun;
@@ -69,11 +70,6 @@ fn lists_of(rows: usize, dim: usize) -> usize {
 /// Values of the largest task's centres, at most.
 pub fn centre_values(rows: usize, dim: usize) -> usize {
     lists_of(rows, dim) * dim
-}
-
-fn every(rows: Range<RowId>, count: usize) -> Vec<RowId> {
-    let length = rows.len() as u64;
-    (0..count as u64).map(|index| rows.start + (index * length / count as u64) as RowId).collect()
 }
 
 /// Finds a task's centres. Deterministic: sums run in row order, centre by centre.

@@ -5,8 +5,10 @@ use std::ops::Range;
 use serde_json::json;
 
 use super::cpu::Simd;
-use super::cpu::packed::{self, Packed};
+use super::cpu::packed::{Packed, Packing};
+use super::floors::Samples;
 use super::file::{Neighbors, block_name, write_block};
+use super::head;
 use super::partition::{self, Partition};
 use super::recall::Sample;
 use super::tiles::{Tiles, Watch};
@@ -37,8 +39,8 @@ pub fn search(run: &Run, vectors: &Vectors, config: &Config, plan: &Plan) -> Res
     let ranks = config.window.ranks() as usize;
     let simd = Simd::detect();
     let unit = config.metric == Metric::Cosine;
-    let (partition, packed) = prepare(run, &stage, vectors, config, simd)?;
-    let tiles = Tiles { vectors, partition: &partition, packed: packed.as_ref(), simd, unit };
+    let (partition, samples, packed) = prepare(run, &stage, vectors, config, simd)?;
+    let tiles = Tiles { vectors, partition: &partition, packed: packed.as_ref(), samples: &samples, simd, unit };
     let quiet = |_: u64| run.check_interrupt();
     let sample = Sample::draw(&tiles, ranks, &quiet)?;
     let engine = Engine::choose(config, plan, &tiles, &sample, &quiet)?;
@@ -120,24 +122,32 @@ fn prepare(
     vectors: &Vectors,
     config: &Config,
     simd: Simd,
-) -> Result<(Partition, Option<Packed>)> {
+) -> Result<(Partition, Samples, Option<Packed>)> {
     let rows = u64::from(vectors.row_count());
     let quiet = |_: u64| run.check_interrupt();
     if !run.has(Stage::Neighbors, PARTITION) {
         partition::build(stage, PARTITION, vectors, simd, &quiet)?;
     }
     let partition = Partition::open(&run.part_path(Stage::Neighbors, PARTITION), vectors)?;
+    let samples = Samples::new(&vectors.tasks, partition.order());
     if config.precision == Precision::F32 || config.backend == Backend::Faiss {
-        return Ok((partition, None));
+        return Ok((partition, samples, None));
     }
     let dim = vectors.shape().dim;
     if !run.has(Stage::Neighbors, BASE) {
-        let part = stage.scattered(BASE, packed::file_bytes(rows, dim))?;
-        packed::write(&part, &vectors.positives, partition.order(), config.metric == Metric::Cosine, &quiet)?;
+        let rotation = head::choose(simd, vectors, config.window.ranks() as usize);
+        let packing = Packing {
+            order: partition.order(),
+            sampled: samples.rows(),
+            rotation: rotation.as_ref(),
+            unit: config.metric == Metric::Cosine,
+        };
+        let part = stage.scattered(BASE, packing.file_bytes(dim))?;
+        packing.write(&part, &vectors.positives, &quiet)?;
         stage.publish(vec![part])?;
     }
-    let packed = Packed::open(&run.part_path(Stage::Neighbors, BASE), rows, dim)?;
-    Ok((partition, Some(packed)))
+    let packed = Packed::open(&run.part_path(Stage::Neighbors, BASE), simd, rows, dim, samples.rows().len() as u64)?;
+    Ok((partition, samples, Some(packed)))
 }
 
 fn search_segment(

@@ -11,6 +11,7 @@ use super::cpu::float::{self, Float};
 use super::cpu::int8::{Int8, Quantised};
 use super::cpu::packed::Packed;
 use super::cpu::{PANEL, Ranking, Simd, scan};
+use super::floors::{self, Guess, Samples};
 use super::partition::Partition;
 use super::topk::{Candidate, TopK};
 use crate::config::Precision;
@@ -39,6 +40,8 @@ pub struct Tiles<'a> {
     pub partition: &'a Partition,
     /// Packed base; `None`: f32 throughout.
     pub packed: Option<&'a Packed>,
+    /// The rows behind the packed base, from which floors are guessed.
+    pub samples: &'a Samples,
     /// The machine.
     pub simd: Simd,
     /// Whether the metric ignores norms (cosine).
@@ -60,7 +63,23 @@ impl Tiles<'_> {
         ranks: usize,
         watch: &Watch<'_>,
     ) -> Result<Vec<Vec<Candidate>>> {
-        self.tiles(rows, ranks, TILE_QUERIES, |tile, _| tile.all(task.clone(), watch))
+        self.tiles(rows, TILE_QUERIES, |rows, _| {
+            let mut tile = Tile::new(self, rows, ranks);
+            let guesses = tile.guess_floors(&task);
+            tile.all(task.clone(), watch)?;
+            let mut lists = tile.finish();
+            let reached = |slot: usize| lists[slot].get(ranks - 1).is_some_and(|last| last.score >= guesses[slot]);
+            let missed: Vec<usize> =
+                (0..rows.len()).filter(|slot| guesses[*slot] > f32::NEG_INFINITY && !reached(*slot)).collect();
+            if !missed.is_empty() {
+                let rows: Vec<RowId> = missed.iter().map(|slot| rows[*slot]).collect();
+                let mut again = Tile::new(self, &rows, ranks);
+                // Pairs that were counted already.
+                again.all(task.clone(), &|_| watch(0))?;
+                missed.into_iter().zip(again.finish()).for_each(|(slot, list)| lists[slot] = list);
+            }
+            Ok(lists)
+        })
     }
 
     /// The best `ranks` among the `probes` nearest lists of each row, by row.
@@ -76,8 +95,10 @@ impl Tiles<'_> {
         watch: &Watch<'_>,
     ) -> Result<Vec<Vec<Candidate>>> {
         let probed = self.partition.probe(self.simd, self.vectors, task, rows, probes);
-        self.tiles(rows, ranks, LIST_TILE_QUERIES, |tile, indices| {
-            tile.some(indices.iter().map(|index| &probed[*index as usize][..]), watch)
+        self.tiles(rows, LIST_TILE_QUERIES, |rows, indices| {
+            let mut tile = Tile::new(self, rows, ranks);
+            tile.some(indices.iter().map(|index| &probed[*index as usize][..]), watch)?;
+            Ok(tile.finish())
         })
     }
 
@@ -85,9 +106,8 @@ impl Tiles<'_> {
     fn tiles(
         &self,
         rows: &[RowId],
-        ranks: usize,
         tile_queries: usize,
-        search: impl Fn(&mut Tile<'_>, &[u32]) -> Result<()> + Sync,
+        search: impl Fn(&[RowId], &[u32]) -> Result<Vec<Vec<Candidate>>> + Sync,
     ) -> Result<Vec<Vec<Candidate>>> {
         let places = self.partition.places();
         let mut order: Vec<u32> = (0..rows.len() as u32).collect();
@@ -96,15 +116,7 @@ impl Tiles<'_> {
             .par_chunks(tile_queries)
             .map(|indices| {
                 let rows: Vec<RowId> = indices.iter().map(|index| rows[*index as usize]).collect();
-                let mut tile = Tile {
-                    tiles: self,
-                    rows: &rows,
-                    best: rows.iter().map(|_| TopK::new(ranks)).collect(),
-                    keys: self.vectors.rows.keys(),
-                    scorer: Scorer::new(self.vectors),
-                };
-                search(&mut tile, indices)?;
-                Ok(tile.finish())
+                search(&rows, indices)
             })
             .collect::<Result<_>>()?;
         let mut lists = vec![Vec::new(); rows.len()];
@@ -117,12 +129,51 @@ impl Tiles<'_> {
 struct Tile<'a> {
     tiles: &'a Tiles<'a>,
     rows: &'a [RowId],
+    ranks: usize,
     best: Vec<TopK>,
     keys: Keys<'a>,
     scorer: Scorer<'a>,
 }
 
 impl<'a> Tile<'a> {
+    fn new(tiles: &'a Tiles<'a>, rows: &'a [RowId], ranks: usize) -> Tile<'a> {
+        let best = rows.iter().map(|_| TopK::new(ranks)).collect();
+        let (keys, scorer) = (tiles.vectors.rows.keys(), Scorer::new(tiles.vectors));
+        Tile { tiles, rows, ranks, best, keys, scorer }
+    }
+
+    /// Gives each query the floor that a sample of its task suggests, and returns these floors.
+    fn guess_floors(&mut self, task: &Range<RowId>) -> Vec<f32> {
+        let nothing = vec![f32::NEG_INFINITY; self.rows.len()];
+        let sample = self.tiles.samples.of(self.tiles.vectors.tasks.of(task.start));
+        let (Some(packed), Some(rank)) = (self.tiles.packed, floors::rank(self.ranks, task.len(), sample.len())) else {
+            return nothing;
+        };
+        let slots: Vec<u32> = (0..self.rows.len() as u32).collect();
+        let queries = self.quantised(packed).gather(&slots);
+        let mut best: Vec<TopK> = slots.iter().map(|_| TopK::new(rank)).collect();
+        let first = packed.sample_column();
+        let columns = first + sample.start..first + sample.end;
+        let mut guess = Guess {
+            queries: self.rows,
+            best: &mut best,
+            rows: self.tiles.samples.rows(),
+            first,
+            keys: &self.keys,
+        };
+        scan(Int8(self.tiles.simd), &queries, slots.len(), packed, columns, first, &mut guess);
+        let floors: Vec<f32> = best
+            .into_iter()
+            .map(|best| best.finish(|_| {}).get(rank - 1).map_or(f32::NEG_INFINITY, |last| last.score))
+            .collect();
+        self.best = floors.iter().map(|floor| TopK::with_floor(self.ranks, *floor)).collect();
+        floors
+    }
+
+    fn quantised(&self, packed: &Packed) -> Quantised {
+        Quantised::new(&self.tiles.vectors.queries, self.rows, packed.rotation(), self.tiles.unit)
+    }
+
     fn ranking<'t>(&'t mut self, slots: &'t [u32]) -> Ranking<'t, 'a> {
         Ranking {
             slots,
@@ -138,22 +189,29 @@ impl<'a> Tile<'a> {
     /// Gives the survivors true scores and returns each query's list. Pairs are scored by row: near queries
     /// want the same rows.
     fn finish(mut self) -> Vec<Vec<Candidate>> {
-        let mut pairs: Vec<(RowId, u32, u32)> = Vec::new();
+        // A row, and the place of a candidate among all.
+        let mut pairs: Vec<u64> = Vec::new();
+        let (mut slots, mut starts): (Vec<u32>, Vec<usize>) = (Vec::new(), Vec::new());
         for (slot, best) in self.best.iter_mut().enumerate() {
-            let unsure = best.unsure().iter().enumerate();
-            pairs.extend(unsure.map(|(index, candidate)| (candidate.row, slot as u32, index as u32)));
+            starts.push(slots.len());
+            for candidate in best.unsure() {
+                pairs.push(u64::from(candidate.row) << 32 | slots.len() as u64);
+                slots.push(slot as u32);
+            }
         }
         pairs.sort_unstable();
-        let groups: Vec<&[(RowId, u32, u32)]> = pairs.chunk_by(|a, b| a.0 == b.0).collect();
+        let row_of = |pair: u64| (pair >> 32) as RowId;
+        let groups: Vec<&[u64]> = pairs.chunk_by(|a, b| row_of(*a) == row_of(*b)).collect();
         let mut scorer = TileScorer::new(self.tiles.vectors, self.rows);
         for (number, group) in groups.iter().enumerate() {
             if let Some(next) = groups.get(number + FETCH_AHEAD) {
-                scorer.fetch(next[0].0);
+                scorer.fetch(row_of(next[0]));
             }
-            let mut indices = group.iter();
-            scorer.score(group[0].0, group.iter().map(|(_, slot, _)| *slot as usize), |slot, score| {
-                if let Some((.., index)) = indices.next() {
-                    self.best[slot].unsure_at(*index as usize).score = score;
+            let places = group.iter().map(|pair| *pair as u32 as usize);
+            let mut indices = places.clone();
+            scorer.score(row_of(group[0]), places.map(|place| slots[place] as usize), |slot, score| {
+                if let Some(place) = indices.next() {
+                    self.best[slot].unsure_at(place - starts[slot]).score = score;
                 }
             });
         }
@@ -170,9 +228,7 @@ impl<'a> Tile<'a> {
         let tiles = self.tiles;
         let columns = task.start as usize..task.end as usize;
         let slots: Vec<u32> = (0..self.rows.len() as u32).collect();
-        let bytes = tiles
-            .packed
-            .map(|packed| (packed, Quantised::new(&tiles.vectors.queries, self.rows, tiles.unit).gather(&slots)));
+        let bytes = tiles.packed.map(|packed| (packed, self.quantised(packed).gather(&slots)));
         let mut floats = None;
         let mut precision = if bytes.is_some() { Precision::Int8 } else { Precision::F32 };
         let own = tiles.partition.places()[self.rows[self.rows.len() / 2] as usize] as usize;
@@ -213,7 +269,7 @@ impl<'a> Tile<'a> {
             pairs.extend(lists.iter().map(|list| (*list, slot as u32)));
         }
         pairs.sort_unstable();
-        let bytes = tiles.packed.map(|packed| (packed, Quantised::new(&tiles.vectors.queries, self.rows, tiles.unit)));
+        let bytes = tiles.packed.map(|packed| (packed, self.quantised(packed)));
         for group in pairs.chunk_by(|a, b| a.0 == b.0) {
             let list = group[0].0 as usize;
             let columns = tiles.partition.starts()[list] as usize..tiles.partition.starts()[list + 1] as usize;

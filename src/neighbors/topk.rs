@@ -16,9 +16,20 @@ pub struct Candidate {
     pub row: RowId,
 }
 
+impl Candidate {
+    /// Total order of the search, rising: score descending, row ascending.
+    #[inline]
+    pub fn rank_key(&self) -> u64 {
+        let bits = self.score.to_bits();
+        // Rising with the score, as whole numbers: negative ones are complements.
+        let rising = if bits >> 31 == 1 { !bits } else { bits | 1 << 31 };
+        u64::from(!rising) << 32 | u64::from(self.row)
+    }
+}
+
 /// Total order of the search: score descending, row ascending.
 pub fn by_rank(a: &Candidate, b: &Candidate) -> std::cmp::Ordering {
-    b.score.total_cmp(&a.score).then(a.row.cmp(&b.row))
+    a.rank_key().cmp(&b.rank_key())
 }
 
 /// Candidates that a [`TopK`] of `ranks` ranks holds at most.
@@ -49,6 +60,11 @@ impl TopK {
             exact: false,
             next: ranks + ranks / 2 + 32,
         }
+    }
+
+    /// The same, sure that `ranks` others reach `floor`.
+    pub fn with_floor(ranks: usize, floor: f32) -> TopK {
+        TopK { floor, ..TopK::new(ranks) }
     }
 
     /// A candidate whose true score is below this cannot be among the best.
@@ -90,11 +106,11 @@ impl TopK {
         if self.candidates.len() <= self.ranks {
             return;
         }
-        let (_, last, _) = self.candidates.select_nth_unstable_by(self.ranks - 1, by_rank);
+        let (_, last, _) = self.candidates.select_nth_unstable_by_key(self.ranks - 1, Candidate::rank_key);
         let last = last.score;
         if self.exact {
             self.candidates.truncate(self.ranks);
-            self.floor = last;
+            self.floor = self.floor.max(last);
         } else {
             let keep = lower(last, 2.0 * self.error);
             self.candidates.retain(|candidate| candidate.score >= keep);
@@ -135,7 +151,7 @@ impl TopK {
             self.drop_hopeless();
             self.make_exact(exact);
         }
-        self.candidates.sort_unstable_by(by_rank);
+        self.candidates.sort_unstable_by_key(Candidate::rank_key);
         self.candidates.truncate(self.ranks);
         // A copy, not the candidates' own room: lists wait for their whole block, and room that was cut off
         // in place would be too small for the next query's candidates.
@@ -155,6 +171,12 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
+        #[test]
+        fn keys_order_as_scores_and_rows_do(a in any::<(f32, u32)>(), b in any::<(f32, u32)>()) {
+            let [x, y] = [a, b].map(|(score, row)| Candidate { score, row });
+            prop_assert_eq!(by_rank(&x, &y), y.score.total_cmp(&x.score).then(x.row.cmp(&y.row)));
+        }
+
         #[test]
         fn finds_the_exact_best_whatever_the_errors(
             scores in proptest::collection::vec((-20i32..20, -1.0f32..1.0), 0..900),

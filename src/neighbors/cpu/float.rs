@@ -2,7 +2,7 @@
 //!
 //! Memory: 4 bytes a value, rows rounded up to whole groups (6) or panels (64).
 
-use super::{GROUP, LANES, PANEL, Scores, Simd, TileKernel, UnitRows, simd_float, underflow};
+use super::{GROUP, LANES, PANEL, Scores, Simd, TileKernel, UnitRows, least_score, simd_float, underflow};
 use crate::vectors::RowId;
 
 /// A cache line of floats: panels must not straddle lines.
@@ -91,13 +91,18 @@ impl TileKernel for Float {
         group: usize,
         base: &Base,
         panel: usize,
-        thresholds: &[f32; GROUP],
+        floors: &[f32; GROUP],
         scores: &mut Scores,
     ) -> [u64; GROUP] {
+        let mut thresholds = [f32::INFINITY; GROUP];
+        for (i, query) in (group * GROUP..queries.norms.len()).take(GROUP).enumerate() {
+            let error = Self::error(queries, query, base, panel);
+            thresholds[i] = least_score(floors[i], error, queries.norms[query]);
+        }
         let values = queries.values[group * GROUP * queries.dim..][..GROUP * queries.dim].as_chunks().0;
         let lines = base.dim * (PANEL / LANES);
         let lines = base.lines[panel * lines..][..lines].as_chunks().0;
-        simd_float::score(self.0, values, lines, &base.norms[panel], thresholds, scores)
+        simd_float::score(self.0, values, lines, &base.norms[panel], &thresholds, scores)
     }
 }
 

@@ -1,14 +1,20 @@
 //! Eight bits a value, with a certificate: who is ruled out cannot be among the best.
 //!
-//! A unit vector x̂ is quantised as s·q + r with whole numbers q in ±127; the scale s is its own, and the
-//! residual's norm e = ‖r‖ is kept. Then |x̂·ŷ − s_x s_y q_x·q_y| ≤ e_x (‖ŷ‖ + e_y) + ‖x̂‖ e_y. Sums of
-//! bytes are exact; the byte instruction takes one side unsigned, so base rows are stored as q + 128 and
-//! the sums begin at −128 Σ q_x.
+//! A unit vector is rotated ([`Rotation`]; or left as it is) and cut into a *head* and a *tail*. Each part is
+//! quantised as s·q + r with whole numbers q in ±127; the scale s is its own, and the norm e of the residual
+//! r and the part's length l are kept. Then |x·y − s_x s_y q_x·q_y| ≤ e_x (l_y + e_y) + l_x e_y in each part.
+//!
+//! The kernel scores heads. A pair whose head's score, with the most that the tails can add (l_x l_y, by
+//! Cauchy and Schwarz), cannot reach the floor is ruled out; for the few others the tails are scored as well.
+//! Sums of bytes are exact; the byte instruction takes one side unsigned, so base rows are stored as q + 128
+//! and the sums begin at −128 Σ q_x.
 //!
 //! Memory: 1 byte a value, rows rounded up to whole groups (6) or panels (64).
 
 use super::packed::Packed;
-use super::{GROUP, PANEL, Scores, Simd, TileKernel, UnitRows, simd_int8, underflow};
+use super::simd_int8::{self, Heads, Panel};
+use super::{GROUP, PANEL, Scores, Simd, TileKernel, UnitRows, underflow};
+use crate::neighbors::rotation::Rotation;
 use crate::vectors::RowId;
 use crate::vectors::dot::dot;
 
@@ -20,87 +26,203 @@ pub const STEP: usize = 4;
 #[repr(C, align(64))]
 pub struct Quad(pub [[u8; STEP]; PANEL]);
 
+/// Sixty-four values of one base row's tail: a cache line.
+#[derive(Debug, Clone, Copy, bytemuck::Zeroable, bytemuck::Pod)]
+#[repr(C, align(64))]
+pub struct TailLine(pub [u8; 64]);
+
+/// The same of a query.
+#[derive(Debug, Clone, Copy, bytemuck::Zeroable, bytemuck::Pod)]
+#[repr(C, align(64))]
+pub struct QueryLine(pub [i8; 64]);
+
 /// The kernel: byte dot products.
 #[derive(Debug, Clone, Copy)]
 pub struct Int8(pub Simd);
 
-/// What is known of a query.
+/// How a vector is cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cut {
+    /// All values.
+    pub dim: usize,
+    /// Those of the head.
+    pub head: usize,
+}
+
+impl Cut {
+    /// Where a rotation cuts; without one, all is head.
+    pub fn new(dim: usize, rotation: Option<&Rotation>) -> Cut {
+        Cut { dim, head: rotation.map_or(dim, Rotation::head) }
+    }
+
+    /// Steps of a head.
+    pub fn steps(self) -> usize {
+        self.head.div_ceil(STEP)
+    }
+
+    /// Lines of a tail.
+    pub fn lines(self) -> usize {
+        (self.dim - self.head).div_ceil(64)
+    }
+}
+
+/// What is known of a part of a vector.
+#[derive(Debug, Clone, Copy, Default)]
+struct Part {
+    scale: f32,
+    /// Norm of the residual, rounded up.
+    residual: f64,
+    /// Norm of the part, rounded up.
+    length: f64,
+}
+
+/// What is known of a query. Without a query all is zero: nothing reaches its threshold.
 #[derive(Debug, Clone, Copy, Default)]
 struct QueryFacts {
     /// Norm (1 for cosine).
     norm: f64,
-    /// Norm · scale.
-    unit: f64,
-    /// Norm of the residual.
-    residual: f64,
+    /// 1 / (norm · scale of the head).
+    inverse: f64,
+    head: Part,
+    tail: Part,
 }
 
 /// Quantised queries, one after the other.
 #[derive(Debug, Clone)]
 pub struct Quantised {
-    values: Vec<[i8; STEP]>,
-    /// −128 Σ q of each.
-    starts: Vec<i32>,
+    heads: Vec<[i8; STEP]>,
+    tails: Vec<QueryLine>,
+    /// −128 Σ q of each part.
+    starts: Vec<[i32; 2]>,
     facts: Vec<QueryFacts>,
-    steps: usize,
+    cut: Cut,
+    slack: f64,
+}
+
+/// Unit rows, rotated if there is a rotation, and their norms.
+fn load(source: &impl UnitRows, rows: &[RowId], rotation: Option<&Rotation>) -> (Vec<f32>, Vec<f64>) {
+    let dim = source.dim();
+    let mut values = vec![0f32; rows.len() * dim];
+    let norms = rows.iter().zip(values.chunks_exact_mut(dim)).map(|(row, out)| source.load_unit(*row, out)).collect();
+    if let Some(rotation) = rotation {
+        rotation.apply(&mut values);
+    }
+    (values, norms)
+}
+
+fn sum_of(bytes: &[i8]) -> i32 {
+    bytes.iter().map(|byte| i32::from(*byte)).sum()
 }
 
 impl Quantised {
     /// Quantises rows, on this thread. `unit`: the metric ignores norms (cosine).
-    pub fn new(source: &impl UnitRows, rows: &[RowId], unit: bool) -> Quantised {
-        let dim = source.dim();
-        let steps = dim.div_ceil(STEP);
-        let mut values = vec![[0i8; STEP]; rows.len() * steps];
-        let mut row_values = vec![0f32; dim];
+    pub fn new(source: &impl UnitRows, rows: &[RowId], rotation: Option<&Rotation>, unit: bool) -> Quantised {
+        let cut = Cut::new(source.dim(), rotation);
+        let (mut values, norms) = load(source, rows, rotation);
+        let mut heads = vec![[0i8; STEP]; rows.len() * cut.steps()];
+        let mut tails: Vec<QueryLine> = vec![bytemuck::Zeroable::zeroed(); rows.len() * cut.lines()];
         let (mut starts, mut facts) = (Vec::with_capacity(rows.len()), Vec::with_capacity(rows.len()));
-        for (out, row) in values.chunks_exact_mut(steps).zip(rows) {
-            let norm = source.load_unit(*row, &mut row_values);
+        for (index, (values, norm)) in values.chunks_exact_mut(cut.dim).zip(norms).enumerate() {
             let norm = if unit { 1.0 } else { norm };
-            let bytes: &mut [i8] = bytemuck::cast_slice_mut(out);
-            let (scale, residual) = quantise(&mut row_values, &mut bytes[..dim]);
-            starts.push(-128 * bytes.iter().map(|byte| i32::from(*byte)).sum::<i32>());
-            facts.push(QueryFacts { norm, unit: norm * f64::from(scale), residual });
+            let (head_values, tail_values) = values.split_at_mut(cut.head);
+            let bytes: &mut [i8] = bytemuck::cast_slice_mut(&mut heads[index * cut.steps()..][..cut.steps()]);
+            let head = quantise(head_values, &mut bytes[..cut.head]);
+            let lines: &mut [i8] = bytemuck::cast_slice_mut(&mut tails[index * cut.lines()..][..cut.lines()]);
+            let tail = quantise(tail_values, &mut lines[..cut.dim - cut.head]);
+            starts.push([-128 * sum_of(bytes), -128 * sum_of(lines)]);
+            facts.push(QueryFacts { norm, inverse: (norm * f64::from(head.scale)).recip(), head, tail });
         }
-        Quantised { values, starts, facts, steps }
+        let slack = rotation.map_or(0.0, Rotation::slack);
+        Quantised { heads, tails, starts, facts, cut, slack }
     }
 
     /// Packs some of them in groups. O(count · dim) bytes are moved.
     pub fn gather(&self, slots: &[u32]) -> Queries {
         let groups = slots.len().div_ceil(GROUP);
+        let (steps, lines) = (self.cut.steps(), self.cut.lines());
         let mut queries = Queries {
-            values: vec![[[0; STEP]; GROUP]; groups * self.steps],
+            heads: vec![[[0; STEP]; GROUP]; groups * steps],
+            tails: vec![bytemuck::Zeroable::zeroed(); groups * GROUP * lines],
             starts: vec![[0; GROUP]; groups],
-            facts: Vec::with_capacity(slots.len()),
-            steps: self.steps,
+            tail_starts: vec![0; groups * GROUP],
+            reaches: vec![[0.0; GROUP]; groups],
+            facts: vec![QueryFacts::default(); groups * GROUP],
+            cut: self.cut,
+            slack: self.slack,
         };
         for (index, slot) in slots.iter().map(|slot| *slot as usize).enumerate() {
-            let (group, place) = (index / GROUP, index % GROUP);
-            queries.starts[group][place] = self.starts[slot];
-            queries.facts.push(self.facts[slot]);
-            let to = &mut queries.values[group * self.steps..][..self.steps];
-            for (group, step) in to.iter_mut().zip(&self.values[slot * self.steps..][..self.steps]) {
+            let (group, place, facts) = (index / GROUP, index % GROUP, &self.facts[slot]);
+            [queries.starts[group][place], queries.tail_starts[index]] = self.starts[slot];
+            queries.reaches[group][place] = ((facts.tail.length / f64::from(facts.head.scale)) as f32).next_up();
+            queries.facts[index] = *facts;
+            let to = &mut queries.heads[group * steps..][..steps];
+            for (group, step) in to.iter_mut().zip(&self.heads[slot * steps..][..steps]) {
                 group[place] = *step;
             }
+            queries.tails[index * lines..][..lines].copy_from_slice(&self.tails[slot * lines..][..lines]);
         }
         queries
     }
 }
 
-/// Some queries, packed in groups: `[group][step][GROUP]` of four bytes each.
+/// Some queries, packed in groups: heads `[group][step][GROUP]` of four bytes each, tails row by row.
 #[derive(Debug, Clone)]
 pub struct Queries {
-    values: Vec<[[i8; STEP]; GROUP]>,
+    heads: Vec<[[i8; STEP]; GROUP]>,
+    tails: Vec<QueryLine>,
     starts: Vec<[i32; GROUP]>,
+    tail_starts: Vec<i32>,
+    /// The tail's length in units of the head's scale, rounded up.
+    reaches: Vec<[f32; GROUP]>,
     facts: Vec<QueryFacts>,
-    steps: usize,
+    cut: Cut,
+    slack: f64,
 }
 
-/// What is known of a panel: its largest norm and residual.
+/// What is known of a panel's rows: the largest of each.
 #[derive(Debug, Clone, Copy, Default, bytemuck::Zeroable, bytemuck::Pod)]
 #[repr(C)]
 pub struct PanelFacts {
     norm: f64,
-    residual: f64,
+    /// (length + residual, residual) of heads and of tails.
+    head: [f64; 2],
+    tail: [f64; 2],
+}
+
+impl Queries {
+    /// Bounds of |similarity − score|: of heads alone, and of both parts.
+    #[inline]
+    fn errors(&self, query: usize, panel: &PanelFacts) -> [f64; 2] {
+        let x = &self.facts[query];
+        let head = x.head.residual * panel.head[0] + x.head.length * panel.head[1];
+        let both = head + x.tail.residual * panel.tail[0] + x.tail.length * panel.tail[1];
+        let whole = |relative: f64| {
+            (relative * 1.000_001 + ROUNDINGS + self.slack) * x.norm * panel.norm + underflow(x.norm, panel.norm)
+        };
+        [whole(head), whole(both)]
+    }
+
+    /// Scores the tails of those in `hits`, and leaves those that can still reach the floor. `scores` are the
+    /// heads', in units of the head's scale; of those left they become whole, in units of the norm.
+    fn finish(&self, simd: Simd, query: usize, base: &Packed, panel: usize, floor: f32, hits: u64, scores: &mut [f32]) -> u64 {
+        let (x, error) = (&self.facts[query], self.errors(query, base.facts(panel))[1]);
+        let threshold = (((f64::from(floor) - error) / x.norm) as f32).next_down();
+        let lines = self.cut.lines();
+        let mut sums = [0i32; PANEL];
+        if lines > 0 {
+            let tail = &self.tails[query * lines..][..lines];
+            simd_int8::tails(simd, tail, self.tail_starts[query], base.tails(panel), hits, &mut sums);
+        }
+        let (factors, mut left, mut mask) = (base.tail_factors(panel), 0, hits);
+        while mask != 0 {
+            let column = mask.trailing_zeros() as usize;
+            mask &= mask - 1;
+            let score = scores[column] * x.head.scale + sums[column] as f32 * factors[column] * x.tail.scale;
+            scores[column] = score;
+            left |= u64::from(score >= threshold) << column;
+        }
+        left
+    }
 }
 
 impl TileKernel for Int8 {
@@ -108,15 +230,12 @@ impl TileKernel for Int8 {
     type Base = Packed;
 
     fn unit(queries: &Queries, query: usize) -> f64 {
-        queries.facts[query].unit
+        queries.facts[query].norm
     }
 
     #[inline]
     fn error(queries: &Queries, query: usize, base: &Packed, panel: usize) -> f64 {
-        let (x, y) = (&queries.facts[query], base.facts(panel));
-        // Norms of unit vectors in f32 are within LENGTH of 1; five roundings end the score.
-        let relative = (x.residual * (LENGTH + y.residual) + LENGTH * y.residual) * 1.000_001 + ROUNDINGS;
-        relative * x.norm * y.norm + underflow(x.norm, y.norm)
+        queries.errors(query, base.facts(panel))[1]
     }
 
     #[inline]
@@ -126,38 +245,50 @@ impl TileKernel for Int8 {
         group: usize,
         base: &Packed,
         panel: usize,
-        thresholds: &[f32; GROUP],
+        floors: &[f32; GROUP],
         scores: &mut Scores,
     ) -> [u64; GROUP] {
-        let values = &queries.values[group * queries.steps..][..queries.steps];
-        simd_int8::score(
-            self.0,
-            values,
-            &queries.starts[group],
-            base.quads(panel),
-            base.factors(panel),
-            thresholds,
-            scores,
-        )
+        let (first, steps, facts) = (group * GROUP, queries.cut.steps(), base.facts(panel));
+        let mut thresholds = [0f32; GROUP];
+        for (i, threshold) in thresholds.iter_mut().enumerate() {
+            let [error, _] = queries.errors(first + i, facts);
+            *threshold = (((f64::from(floors[i]) - error) * queries.facts[first + i].inverse) as f32).next_down();
+        }
+        let panel_rows = Panel {
+            quads: base.quads(panel),
+            factors: base.factors(panel),
+            bounds: base.tail_bounds(panel),
+        };
+        let queries_rows = Heads {
+            values: &queries.heads[group * steps..][..steps],
+            starts: &queries.starts[group],
+            reaches: &queries.reaches[group],
+        };
+        let mut hits = simd_int8::score(self.0, queries_rows, panel_rows, &thresholds, scores);
+        for (i, hits) in hits.iter_mut().enumerate() {
+            if *hits != 0 {
+                *hits = queries.finish(self.0, first + i, base, panel, floors[i], *hits, &mut scores[i]);
+            }
+        }
+        hits
     }
 }
 
-/// Norm of a vector that was scaled to unit length and rounded to f32, at most.
-const LENGTH: f64 = 1.0 + 1e-7;
-/// Relative error of what is rounded besides: the unit vectors, the sum as f32, two products, the result.
-const ROUNDINGS: f64 = 8.0 * f32::EPSILON as f64;
+/// Relative error of what is rounded besides, in scores that are at most about 2 before they are scaled: the
+/// unit vectors, the sums as f32, the products, their sum, the result.
+const ROUNDINGS: f64 = 24.0 * f32::EPSILON as f64;
 
-/// Quantises a vector: (scale, norm of the residual, rounded up). `values` become the residual.
-/// Pure. O(dim).
-pub fn quantise(values: &mut [f32], out: &mut [i8]) -> (f32, f64) {
+/// Quantises a part of a unit vector. `values` become the residual. Pure. O(dim).
+fn quantise(values: &mut [f32], out: &mut [i8]) -> Part {
     // Eight maxima side by side: one would wait for itself.
     let mut largest = [0f32; 8];
     for chunk in values.chunks(8) {
         largest.iter_mut().zip(chunk).for_each(|(most, value)| *most = most.max(value.abs()));
     }
     let largest = largest.into_iter().fold(0f32, f32::max);
-    // Of a unit vector the largest value is at least 1/√dim: the scale is a normal number.
-    let scale = (largest / 127.0).max(f32::MIN_POSITIVE);
+    let length = dot(values, values).sqrt() * (1.0 + 1e-6);
+    // Of a tail that is nothing the scale is still a normal number, whose inverse is one too.
+    let scale = (largest / 127.0).max(4.0 * f32::MIN_POSITIVE);
     let inverse = scale.recip();
     for (byte, value) in out.iter_mut().zip(&mut *values) {
         // Adding and taking away 1.5 · 2²³ rounds to whole numbers, ties to even.
@@ -166,56 +297,72 @@ pub fn quantise(values: &mut [f32], out: &mut [i8]) -> (f32, f64) {
         // Exact but for the rounding to f32, which the last factor covers.
         *value = (f64::from(*value) - f64::from(scale) * f64::from(whole)) as f32;
     }
-    (scale, dot(values, values).sqrt() * (1.0 + 1e-6))
+    Part { scale, residual: dot(values, values).sqrt() * (1.0 + 1e-6), length }
 }
 
 const ROUND: f32 = 12_582_912.0;
 
-/// Packs one panel. O(rows · dim).
+/// A panel while it is packed.
+pub struct PanelParts<'a> {
+    /// Heads.
+    pub quads: &'a mut [Quad],
+    /// Tails, row by row.
+    pub tails: &'a mut [TailLine],
+    /// Scale · norm of heads, of tails, and the tails' length · norm, rounded up.
+    pub factors: [&'a mut [f32; PANEL]; 3],
+}
+
+/// Packs one panel. O(rows · dim), and O(rows · dim²) with a rotation.
 pub fn pack_panel(
     source: &impl UnitRows,
     rows: &[RowId],
+    rotation: Option<&Rotation>,
     unit: bool,
-    quads: &mut [Quad],
-    factors: &mut [f32; PANEL],
+    parts: PanelParts<'_>,
 ) -> PanelFacts {
-    let dim = source.dim();
-    let (mut row_values, mut bytes) = (vec![0f32; dim], vec![0i8; dim.next_multiple_of(STEP)]);
+    let cut = Cut::new(source.dim(), rotation);
+    let (mut values, norms) = load(source, rows, rotation);
+    let mut head_bytes = vec![0i8; cut.steps() * STEP];
+    let mut tail_bytes = vec![0i8; cut.lines() * 64];
+    let [factors, tail_factors, bounds] = parts.factors;
     let mut facts = PanelFacts::default();
-    for (column, row) in rows.iter().enumerate() {
-        let norm = source.load_unit(*row, &mut row_values);
+    for (column, (values, norm)) in values.chunks_exact_mut(cut.dim).zip(norms).enumerate() {
         let norm = if unit { 1.0 } else { norm };
-        let (scale, residual) = quantise(&mut row_values, &mut bytes[..dim]);
-        factors[column] = (f64::from(scale) * norm) as f32;
+        let (head_values, tail_values) = values.split_at_mut(cut.head);
+        let head = quantise(head_values, &mut head_bytes[..cut.head]);
+        let tail = quantise(tail_values, &mut tail_bytes[..cut.dim - cut.head]);
+        factors[column] = (f64::from(head.scale) * norm) as f32;
+        tail_factors[column] = (f64::from(tail.scale) * norm) as f32;
+        bounds[column] = ((tail.length * norm) as f32).next_up();
         facts.norm = facts.norm.max(norm);
-        facts.residual = facts.residual.max(residual);
-        for (quad, step) in quads.iter_mut().zip(bytes.as_chunks::<STEP>().0) {
+        for (most, part) in [(&mut facts.head, head), (&mut facts.tail, tail)] {
+            *most = [most[0].max(part.length + part.residual), most[1].max(part.residual)];
+        }
+        for (quad, step) in parts.quads.iter_mut().zip(head_bytes.as_chunks::<STEP>().0) {
             quad.0[column] = step.map(|byte| (byte as u8) ^ 0x80);
+        }
+        let lines = &mut parts.tails[column * cut.lines()..][..cut.lines()];
+        for (line, bytes) in lines.iter_mut().zip(tail_bytes.as_chunks::<64>().0) {
+            line.0 = bytes.map(|byte| (byte as u8) ^ 0x80);
         }
     }
     facts
 }
 
 /// The reference.
-pub fn score_scalar(
-    queries: &[[[i8; STEP]; GROUP]],
-    starts: &[i32; GROUP],
-    panel: &[Quad],
-    factors: &[f32; PANEL],
-    thresholds: &[f32; GROUP],
-    scores: &mut Scores,
-) -> [u64; GROUP] {
+pub fn score_scalar(q: Heads<'_>, p: Panel<'_>, thresholds: &[f32; GROUP], scores: &mut Scores) -> [u64; GROUP] {
     let mut hits = [0u64; GROUP];
     for i in 0..GROUP {
-        let mut sums = [starts[i]; PANEL];
-        for (query, quad) in queries.iter().zip(panel) {
+        let mut sums = [q.starts[i]; PANEL];
+        for (query, quad) in q.values.iter().zip(p.quads) {
             for (sum, bytes) in sums.iter_mut().zip(&quad.0) {
                 *sum += query[i].iter().zip(bytes).map(|(x, y)| i32::from(*x) * i32::from(*y)).sum::<i32>();
             }
         }
-        let row: [f32; PANEL] = std::array::from_fn(|column| sums[column] as f32 * factors[column]);
+        let row: [f32; PANEL] = std::array::from_fn(|column| sums[column] as f32 * p.factors[column]);
         for (column, score) in row.iter().enumerate() {
-            hits[i] |= u64::from(*score >= thresholds[i]) << column;
+            let most = q.reaches[i].mul_add(p.bounds[column], *score);
+            hits[i] |= u64::from(most >= thresholds[i]) << column;
         }
         if hits[i] != 0 {
             scores[i] = row;
@@ -224,62 +371,106 @@ pub fn score_scalar(
     hits
 }
 
+/// The reference: sums of one query's tail with those of the rows in `mask`.
+pub fn tails_scalar(query: &[QueryLine], start: i32, rows: &[TailLine], mask: u64, sums: &mut [i32; PANEL]) {
+    for (column, row) in rows.chunks_exact(query.len()).enumerate() {
+        if mask >> column & 1 == 1 {
+            let products = query.iter().zip(row).map(|(x, y)| -> i32 {
+                x.0.iter().zip(&y.0).map(|(x, y)| i32::from(*x) * i32::from(*y)).sum()
+            });
+            sums[column] = start + products.sum::<i32>();
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::neighbors::cpu::Matrix;
     use proptest::prelude::*;
     use rand::{RngExt, SeedableRng};
 
-    fn unit(values: &mut [f32]) {
-        let norm = values.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
-        values.iter_mut().for_each(|v| *v = (f64::from(*v) / norm) as f32);
+    fn random(seed: u64) -> rand_chacha::ChaCha8Rng {
+        rand_chacha::ChaCha8Rng::seed_from_u64(seed)
     }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
-        fn simd_kernels_equal_the_reference(steps in 1usize..120, seed in any::<u64>()) {
-            let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
-            let queries: Vec<[[i8; STEP]; GROUP]> =
+        fn simd_kernels_equal_the_reference(steps in 1usize..120, lines in 1usize..5, seed in any::<u64>()) {
+            let mut random = random(seed);
+            let values: Vec<[[i8; STEP]; GROUP]> =
                 (0..steps).map(|_| std::array::from_fn(|_| std::array::from_fn(|_| random.random_range(-127..=127)))).collect();
-            let panel: Vec<Quad> =
+            let quads: Vec<Quad> =
                 (0..steps).map(|_| Quad(std::array::from_fn(|_| std::array::from_fn(|_| random.random_range(1..=255))))).collect();
             let starts = std::array::from_fn(|_| random.random_range(-1_000_000..1_000_000));
+            let reaches = std::array::from_fn(|_| random.random_range(0.0..1e4f32));
             let factors = std::array::from_fn(|_| random.random::<f32>());
+            let bounds = std::array::from_fn(|_| random.random::<f32>());
             let thresholds = std::array::from_fn(|_| random.random_range(-1e5f32..1e5));
-            let mut wanted = [[0f32; PANEL]; GROUP];
-            let hits = score_scalar(&queries, &starts, &panel, &factors, &thresholds, &mut wanted);
+            let (q, p) = (Heads { values: &values, starts: &starts, reaches: &reaches }, Panel { quads: &quads, factors: &factors, bounds: &bounds });
+            let tail: Vec<QueryLine> = (0..lines).map(|_| QueryLine(std::array::from_fn(|_| random.random_range(-127..=127)))).collect();
+            let tails: Vec<TailLine> = (0..lines * PANEL).map(|_| TailLine(std::array::from_fn(|_| random.random_range(1..=255)))).collect();
+            let mask = random.random::<u64>();
+            let (mut wanted, mut wanted_sums) = ([[0f32; PANEL]; GROUP], [0; PANEL]);
+            let hits = score_scalar(q, p, &thresholds, &mut wanted);
+            tails_scalar(&tail, starts[0], &tails, mask, &mut wanted_sums);
             for simd in Simd::all() {
-                let mut found = [[0f32; PANEL]; GROUP];
-                let mask = simd_int8::score(simd, &queries, &starts, &panel, &factors, &thresholds, &mut found);
-                prop_assert_eq!(mask, hits);
+                let (mut found, mut sums) = ([[0f32; PANEL]; GROUP], [0; PANEL]);
+                prop_assert_eq!(simd_int8::score(simd, q, p, &thresholds, &mut found), hits);
                 prop_assert_eq!(found, wanted);
+                simd_int8::tails(simd, &tail, starts[0], &tails, mask, &mut sums);
+                prop_assert_eq!(sums, wanted_sums);
             }
         }
 
         #[test]
-        fn the_bound_holds_whatever_the_vectors(
-            dim in 1usize..300, seed in any::<u64>(), spread in prop_oneof![Just(0f32), 0f32..120.0], dominant in any::<bool>(),
+        fn nobody_who_reaches_the_floor_is_ruled_out(
+            dim in 1usize..200, seed in any::<u64>(), spread in prop_oneof![Just(0f32), 0f32..90.0], dominant in any::<bool>(),
+            cut in prop_oneof![Just(None), (0f64..1.0).prop_map(Some)], unit in any::<bool>(),
         ) {
-            let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
-            let mut vector = || {
-                let mut values: Vec<f32> =
-                    (0..dim).map(|_| (random.random::<f32>() - 0.5) * (random.random::<f32>() * spread - spread / 2.0).exp2()).collect();
-                if dominant {
-                    values[0] = 1e4 * values.iter().fold(0f32, |m, v| m.max(v.abs())).max(1e-30);
+            const ROWS: usize = 70;
+            let mut random = random(seed);
+            let mut values: Vec<f32> = (0..ROWS * dim)
+                .map(|_| (random.random::<f32>() - 0.5) * (random.random::<f32>() * spread - spread / 2.0).exp2())
+                .collect();
+            for row in values.chunks_exact_mut(dim) {
+                let largest = row.iter().fold(0f32, |most, value| most.max(value.abs()));
+                row[0] = if dominant { 1e4 * largest } else { row[0] } + 1e-30;
+            }
+            let source = Matrix { values, dim };
+            let rows: Vec<RowId> = (0..ROWS as RowId).collect();
+            let simd = Simd::detect();
+            let rotation = cut.map(|cut| Rotation::new(simd, &source, &rows, 1 + (cut * (dim - 1) as f64) as usize));
+            let queries = Quantised::new(&source, &rows, rotation.as_ref(), unit).gather(&rows);
+            let base = Packed::in_memory(&source, &rows, rotation.as_ref(), unit);
+            let scale = |row: usize| if unit { dot(source.row(row), source.row(row)).sqrt().recip() } else { 1.0 };
+            let truth: Vec<Vec<f64>> = (0..ROWS)
+                .map(|x| (0..ROWS).map(|y| dot(source.row(x), source.row(y)) * scale(x) * scale(y)).collect())
+                .collect();
+            let mut scores = [[0f32; PANEL]; GROUP];
+            for group in 0..ROWS.div_ceil(GROUP) {
+                for panel in 0..2 {
+                    let inside = GROUP.min(ROWS - group * GROUP);
+                    // A floor that some reach and some do not: a pair's own similarity.
+                    let column = random.random_range(0..if panel == 0 { PANEL } else { ROWS - PANEL });
+                    let mut floors = [f32::INFINITY; GROUP];
+                    for (i, floor) in floors[..inside].iter_mut().enumerate() {
+                        *floor = (truth[group * GROUP + i][panel * PANEL + column] as f32).next_down();
+                    }
+                    let hits = Int8(simd).score(&queries, group, &base, panel, &floors, &mut scores);
+                    for i in 0..inside {
+                        let query = group * GROUP + i;
+                        let error = Int8::error(&queries, query, &base, panel);
+                        for (column, truth) in truth[query][panel * PANEL..].iter().take(PANEL).enumerate() {
+                            let hit = hits[i] >> column & 1 == 1;
+                            prop_assert!(hit || *truth < f64::from(floors[i]), "{query} {column}: {truth} {}", floors[i]);
+                            let score = f64::from(scores[i][column]) * Int8::unit(&queries, query);
+                            prop_assert!(!hit || (score - truth).abs() <= error, "{score} {truth} {error}");
+                        }
+                    }
                 }
-                values[dim - 1] += 1e-30;
-                unit(&mut values);
-                values
-            };
-            let (x, y) = (vector(), vector());
-            let (mut qx, mut qy) = (vec![0i8; dim], vec![0i8; dim]);
-            let ((sx, ex), (sy, ey)) = (quantise(&mut x.clone(), &mut qx), quantise(&mut y.clone(), &mut qy));
-            let sum: i32 = qx.iter().zip(&qy).map(|(a, b)| i32::from(*a) * i32::from(*b)).sum();
-            let approximate = f64::from(sum as f32 * sy) * f64::from(sx);
-            let truth: f64 = x.iter().zip(&y).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
-            let bound = (ex * (LENGTH + ey) + LENGTH * ey) * 1.000_001 + ROUNDINGS;
-            prop_assert!((approximate - truth).abs() <= bound, "{approximate} {truth} {bound}");
+            }
         }
     }
 }

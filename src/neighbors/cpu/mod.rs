@@ -96,13 +96,20 @@ pub struct Matrix {
     pub dim: usize,
 }
 
+impl Matrix {
+    /// One row.
+    pub fn row(&self, row: usize) -> &[f32] {
+        &self.values[row * self.dim..][..self.dim]
+    }
+}
+
 impl UnitRows for Matrix {
     fn dim(&self) -> usize {
         self.dim
     }
 
     fn load_unit(&self, row: RowId, out: &mut [f32]) -> f64 {
-        out.copy_from_slice(&self.values[row as usize * self.dim..][..self.dim]);
+        out.copy_from_slice(self.row(row as usize));
         to_unit(out)
     }
 }
@@ -129,15 +136,15 @@ pub trait TileKernel: Copy + Send + Sync {
     fn unit(queries: &Self::Queries, query: usize) -> f64;
     /// A bound of |similarity − score · unit| for a query and every row of a panel; never too small.
     fn error(queries: &Self::Queries, query: usize, base: &Self::Base, panel: usize) -> f64;
-    /// Scores a group against a panel. Row i of `scores` is written only where a score reaches
-    /// `thresholds[i]`; the result has one bit for each column that does.
+    /// Scores a group against a panel. The result has one bit for each pair whose similarity can still reach
+    /// the query's floor; `scores` holds at least theirs.
     fn score(
         self,
         queries: &Self::Queries,
         group: usize,
         base: &Self::Base,
         panel: usize,
-        thresholds: &[f32; GROUP],
+        floors: &[f32; GROUP],
         scores: &mut Scores,
     ) -> [u64; GROUP];
 }
@@ -169,12 +176,11 @@ pub fn scan<K: TileKernel>(
         for group in 0..count.div_ceil(GROUP) {
             let first = group * GROUP;
             let inside = GROUP.min(count - first);
-            let mut thresholds = [f32::INFINITY; GROUP];
-            for (query, slot) in (first..).zip(&mut thresholds[..inside]) {
-                let error = K::error(queries, query, base, panel);
-                *slot = least_score(sink.floor(query), error, K::unit(queries, query));
+            let mut floors = [f32::INFINITY; GROUP];
+            for (query, floor) in (first..).zip(&mut floors[..inside]) {
+                *floor = sink.floor(query);
             }
-            let hits = kernel.score(queries, group, base, panel, &thresholds, &mut scores);
+            let hits = kernel.score(queries, group, base, panel, &floors, &mut scores);
             for (query, (hits, scores)) in (first..first + inside).zip(hits.iter().zip(&scores)) {
                 let mut mask = hits & valid;
                 if mask == 0 {

@@ -2,91 +2,168 @@
 //!
 //! | offset | bytes | content |
 //! |---|---|---|
-//! | 64 | 16 · panels | largest norm and largest residual norm of each panel, f64 |
+//! | 64 | 40 · panels | of each panel the largest norm; length + residual, and residual, of heads and of tails, f64 |
 //! | | | zeros up to a multiple of 64 |
-//! | | 256 · panels | scale · norm of each row, f32, 64 a panel |
-//! | | 256 · steps · panels | values + 128, u8, `[panel][step][64][4]` |
+//! | | 768 · panels | scale · norm of heads, of tails, and length · norm of tails, f32, 3 · 64 a panel |
+//! | | 256 · steps · panels | values of heads + 128, u8, `[panel][step][64][4]` |
+//! | | 4096 · lines · panels | values of tails + 128, u8, `[panel][64][lines][64]` |
+//! | | 4 · dim² | the rotation's axes, f32; nothing where all is head |
 //!
-//! Header fields: rows, dimensions. A step is four dimensions; the last panel is padded with zeros. The
-//! file lives as long as the search. Memory: none but the map, and some panels a thread while it is made.
+//! Header fields: rows, dimensions, dimensions of the head, sampled rows. Panels hold the rows in order, then,
+//! in panels of their own, the sampled rows once more. A step is four dimensions of the head, a line 64 of the
+//! tail; the last panels are padded with zeros. The file lives as long as the search. Memory: the axes twice,
+//! and some panels a thread while it is made.
 
 use std::path::Path;
 
 use rayon::prelude::*;
 
-use super::int8::{PanelFacts, Quad, STEP, pack_panel};
-use super::{PANEL, UnitRows};
+use super::int8::{Cut, PanelFacts, PanelParts, Quad, TailLine, pack_panel};
+use super::{Matrix, PANEL, Simd, UnitRows};
 use crate::error::Result;
+use crate::neighbors::rotation::Rotation;
 use crate::run::ScatteredPart;
 use crate::run::sealed::{Format, HEADER_BYTES, Sealed};
 use crate::vectors::RowId;
 
 /// Format of the packed base.
-pub const PACKED: Format = Format { magic: *b"BMPACKED", version: 1, name: "packed base" };
+pub const PACKED: Format = Format { magic: *b"BMPACKED", version: 2, name: "packed base" };
 /// Panels that one thread packs and writes at a time.
 const PANELS_AT_ONCE: usize = 16;
+
+/// Factors of a panel: scale · norm of heads, of tails, length · norm of tails.
+type Factors = [[f32; PANEL]; 3];
 
 /// Where the sections lie.
 #[derive(Debug, Clone, Copy)]
 struct Layout {
-    panels: usize,
-    steps: usize,
+    rows: u64,
+    sampled: u64,
+    cut: Cut,
 }
 
 impl Layout {
-    fn new(rows: u64, dim: usize) -> Self {
-        Layout { panels: rows.div_ceil(PANEL as u64) as usize, steps: dim.div_ceil(STEP) }
+    fn panels(self) -> usize {
+        self.rows.div_ceil(PANEL as u64) as usize + self.sampled.div_ceil(PANEL as u64) as usize
     }
 
     fn factors(self) -> usize {
-        HEADER_BYTES + (self.panels * size_of::<PanelFacts>()).next_multiple_of(64)
+        HEADER_BYTES + (self.panels() * size_of::<PanelFacts>()).next_multiple_of(64)
     }
 
     fn quads(self) -> usize {
-        self.factors() + self.panels * PANEL * size_of::<f32>()
+        self.factors() + self.panels() * size_of::<Factors>()
+    }
+
+    fn tails(self) -> usize {
+        self.quads() + self.panels() * self.cut.steps() * size_of::<Quad>()
+    }
+
+    fn axes(self) -> usize {
+        self.tails() + self.panels() * self.tail_lines() * size_of::<TailLine>()
     }
 
     fn end(self) -> usize {
-        self.quads() + self.panels * self.steps * size_of::<Quad>()
+        self.axes() + if self.cut.head < self.cut.dim { 4 * self.cut.dim * self.cut.dim } else { 0 }
+    }
+
+    /// Tail lines of a panel.
+    fn tail_lines(self) -> usize {
+        PANEL * self.cut.lines()
+    }
+
+    fn fields(self) -> [u64; 6] {
+        [self.rows, self.cut.dim as u64, self.cut.head as u64, self.sampled, 0, 0]
     }
 }
 
-/// Bytes of header and payload.
-pub fn file_bytes(rows: u64, dim: usize) -> u64 {
-    Layout::new(rows, dim).end() as u64
+/// What is packed, and how.
+#[derive(Debug, Clone, Copy)]
+pub struct Packing<'a> {
+    /// Rows in order.
+    pub order: &'a [RowId],
+    /// Rows that come once more, behind.
+    pub sampled: &'a [RowId],
+    /// `None`: all is head.
+    pub rotation: Option<&'a Rotation>,
+    /// The metric ignores norms (cosine).
+    pub unit: bool,
 }
 
-/// Packs rows in the given order into a part, in parallel. `unit`: the metric ignores norms (cosine).
-/// `watch` is told the rows done.
-///
-/// # Errors
-/// The write fails, or the watch stops the job.
-pub fn write(
-    part: &ScatteredPart,
-    source: &impl UnitRows,
-    order: &[RowId],
-    unit: bool,
-    watch: &(dyn Fn(u64) -> Result<()> + Sync),
-) -> Result<()> {
-    let layout = Layout::new(order.len() as u64, source.dim());
-    part.write_at(&PACKED.header([order.len() as u64, source.dim() as u64, 0, 0, 0, 0]), 0)?;
-    part.extend()?;
-    order.par_chunks(PANEL * PANELS_AT_ONCE).enumerate().try_for_each(|(chunk, rows)| {
-        let first = chunk * PANELS_AT_ONCE;
-        let panels = rows.len().div_ceil(PANEL);
-        let mut quads: Vec<Quad> = vec![bytemuck::Zeroable::zeroed(); panels * layout.steps];
-        let mut factors = vec![[0f32; PANEL]; panels];
-        let facts: Vec<PanelFacts> = rows
-            .chunks(PANEL)
-            .zip(quads.chunks_exact_mut(layout.steps).zip(&mut factors))
-            .map(|(rows, (quads, factors))| pack_panel(source, rows, unit, quads, factors))
-            .collect();
-        let at = |start: usize, width: usize| (start + first * width) as u64;
-        part.write_at(bytemuck::cast_slice(&facts), at(HEADER_BYTES, size_of::<PanelFacts>()))?;
-        part.write_at(bytemuck::cast_slice(&factors), at(layout.factors(), PANEL * size_of::<f32>()))?;
-        part.write_at(bytemuck::cast_slice(&quads), at(layout.quads(), layout.steps * size_of::<Quad>()))?;
-        watch(rows.len() as u64)
-    })
+impl Packing<'_> {
+    fn layout(&self, dim: usize) -> Layout {
+        let cut = Cut::new(dim, self.rotation);
+        Layout { rows: self.order.len() as u64, sampled: self.sampled.len() as u64, cut }
+    }
+
+    /// Bytes of header and payload.
+    pub fn file_bytes(&self, dim: usize) -> u64 {
+        self.layout(dim).end() as u64
+    }
+
+    /// Packs some rows as whole panels.
+    fn pack(&self, source: &impl UnitRows, rows: &[RowId]) -> Panels {
+        let cut = Cut::new(source.dim(), self.rotation);
+        let (panels, lines) = (rows.len().div_ceil(PANEL), PANEL * cut.lines());
+        let mut packed = Panels {
+            facts: vec![PanelFacts::default(); panels],
+            factors: vec![[[0f32; PANEL]; 3]; panels],
+            quads: vec![bytemuck::Zeroable::zeroed(); panels * cut.steps()],
+            tails: vec![bytemuck::Zeroable::zeroed(); panels * lines],
+        };
+        for (panel, rows) in rows.chunks(PANEL).enumerate() {
+            let parts = PanelParts {
+                quads: &mut packed.quads[panel * cut.steps()..][..cut.steps()],
+                tails: &mut packed.tails[panel * lines..][..lines],
+                factors: packed.factors[panel].each_mut(),
+            };
+            packed.facts[panel] = pack_panel(source, rows, self.rotation, self.unit, parts);
+        }
+        packed
+    }
+
+    /// Packs rows into a part, in parallel. `watch` is told the rows done.
+    ///
+    /// # Errors
+    /// The write fails, or the watch stops the job.
+    pub fn write(
+        &self,
+        part: &ScatteredPart,
+        source: &impl UnitRows,
+        watch: &(dyn Fn(u64) -> Result<()> + Sync),
+    ) -> Result<()> {
+        let layout = self.layout(source.dim());
+        part.write_at(&PACKED.header(layout.fields()), 0)?;
+        part.extend()?;
+        if let Some(rotation) = self.rotation {
+            part.write_at(bytemuck::cast_slice(&rotation.axes().values), layout.axes() as u64)?;
+        }
+        let base_panels = self.order.len().div_ceil(PANEL);
+        for (rows, first) in [(self.order, 0), (self.sampled, base_panels)] {
+            rows.par_chunks(PANEL * PANELS_AT_ONCE).enumerate().try_for_each(|(chunk, rows)| {
+                let first = first + chunk * PANELS_AT_ONCE;
+                let panels = self.pack(source, rows);
+                let at = |start: usize, width: usize| (start + first * width) as u64;
+                part.write_at(bytemuck::cast_slice(&panels.facts), at(HEADER_BYTES, size_of::<PanelFacts>()))?;
+                part.write_at(bytemuck::cast_slice(&panels.factors), at(layout.factors(), size_of::<Factors>()))?;
+                let quads = layout.cut.steps() * size_of::<Quad>();
+                part.write_at(bytemuck::cast_slice(&panels.quads), at(layout.quads(), quads))?;
+                let tails = layout.tail_lines() * size_of::<TailLine>();
+                part.write_at(bytemuck::cast_slice(&panels.tails), at(layout.tails(), tails))?;
+                watch(rows.len() as u64)
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// Panels in memory.
+#[derive(Debug, Clone)]
+struct Panels {
+    facts: Vec<PanelFacts>,
+    factors: Vec<Factors>,
+    quads: Vec<Quad>,
+    tails: Vec<TailLine>,
 }
 
 /// The packed base.
@@ -94,14 +171,15 @@ pub fn write(
 pub struct Packed {
     bytes: Bytes,
     layout: Layout,
+    rotation: Option<Rotation>,
 }
 
 /// Where its bytes are.
 #[derive(Debug, Clone)]
 enum Bytes {
     Mapped(Sealed),
-    /// Facts, factors, quads: for measuring and for tests, without a file.
-    Owned(Vec<PanelFacts>, Vec<[f32; PANEL]>, Vec<Quad>),
+    /// For measuring and for tests, without a file.
+    Owned(Panels),
 }
 
 impl Packed {
@@ -109,25 +187,34 @@ impl Packed {
     ///
     /// # Errors
     /// It is not complete, or has other rows.
-    pub fn open(path: &Path, rows: u64, dim: usize) -> Result<Packed> {
+    pub fn open(path: &Path, simd: Simd, rows: u64, dim: usize, sampled: u64) -> Result<Packed> {
         let sealed = Sealed::open(path, &PACKED)?;
-        let layout = Layout::new(rows, dim);
-        let sound = sealed.fields[..2] == [rows, dim as u64];
+        let head = sealed.fields[2] as usize;
+        let layout = Layout { rows, sampled, cut: Cut { dim, head } };
+        let sound = (1..=dim).contains(&head) && sealed.fields == layout.fields();
         sealed.expect_payload(sound.then(|| (layout.end() - HEADER_BYTES) as u64))?;
-        Ok(Packed { bytes: Bytes::Mapped(sealed), layout })
+        let rotation = (head < dim).then(|| {
+            let axes: &[f32] = bytemuck::cast_slice(section(&sealed, layout.axes(), 4 * dim * dim));
+            Rotation::from_axes(simd, Matrix { values: axes.to_vec(), dim }, head)
+        });
+        Ok(Packed { bytes: Bytes::Mapped(sealed), layout, rotation })
     }
 
     /// Packs rows in memory. `unit`: the metric ignores norms (cosine). Memory: 1 byte a value.
-    pub fn in_memory(source: &impl UnitRows, rows: &[RowId], unit: bool) -> Packed {
-        let layout = Layout::new(rows.len() as u64, source.dim());
-        let mut quads = vec![bytemuck::Zeroable::zeroed(); layout.panels * layout.steps];
-        let mut factors = vec![[0f32; PANEL]; layout.panels];
-        let facts = rows
-            .chunks(PANEL)
-            .zip(quads.chunks_exact_mut(layout.steps).zip(&mut factors))
-            .map(|(rows, (quads, factors))| pack_panel(source, rows, unit, quads, factors))
-            .collect();
-        Packed { bytes: Bytes::Owned(facts, factors, quads), layout }
+    pub fn in_memory(source: &impl UnitRows, rows: &[RowId], rotation: Option<&Rotation>, unit: bool) -> Packed {
+        let packing = Packing { order: rows, sampled: &[], rotation, unit };
+        let bytes = Bytes::Owned(packing.pack(source, rows));
+        Packed { bytes, layout: packing.layout(source.dim()), rotation: rotation.cloned() }
+    }
+
+    /// How rows were rotated before they were packed.
+    pub fn rotation(&self) -> Option<&Rotation> {
+        self.rotation.as_ref()
+    }
+
+    /// Where the sampled rows begin.
+    pub fn sample_column(&self) -> usize {
+        (self.layout.rows as usize).next_multiple_of(PANEL)
     }
 
     /// What is known of a panel.
@@ -136,30 +223,57 @@ impl Packed {
         let width = size_of::<PanelFacts>();
         match &self.bytes {
             Bytes::Mapped(sealed) => bytemuck::from_bytes(section(sealed, HEADER_BYTES + panel * width, width)),
-            Bytes::Owned(facts, ..) => &facts[panel],
+            Bytes::Owned(panels) => &panels.facts[panel],
         }
     }
 
-    /// Scale · norm of a panel's rows.
-    #[inline]
-    pub fn factors(&self, panel: usize) -> &[f32; PANEL] {
-        let width = PANEL * size_of::<f32>();
+    fn all_factors(&self, panel: usize) -> &Factors {
+        let width = size_of::<Factors>();
         match &self.bytes {
             Bytes::Mapped(sealed) => {
                 bytemuck::from_bytes(section(sealed, self.layout.factors() + panel * width, width))
             }
-            Bytes::Owned(_, factors, _) => &factors[panel],
+            Bytes::Owned(panels) => &panels.factors[panel],
         }
     }
 
-    /// A panel's values.
+    /// Scale · norm of the heads of a panel's rows.
+    #[inline]
+    pub fn factors(&self, panel: usize) -> &[f32; PANEL] {
+        &self.all_factors(panel)[0]
+    }
+
+    /// Scale · norm of their tails.
+    #[inline]
+    pub fn tail_factors(&self, panel: usize) -> &[f32; PANEL] {
+        &self.all_factors(panel)[1]
+    }
+
+    /// Length · norm of their tails, rounded up.
+    #[inline]
+    pub fn tail_bounds(&self, panel: usize) -> &[f32; PANEL] {
+        &self.all_factors(panel)[2]
+    }
+
+    /// Values of a panel's heads.
     #[inline]
     pub fn quads(&self, panel: usize) -> &[Quad] {
-        let steps = self.layout.steps;
+        let steps = self.layout.cut.steps();
         let width = steps * size_of::<Quad>();
         match &self.bytes {
             Bytes::Mapped(sealed) => bytemuck::cast_slice(section(sealed, self.layout.quads() + panel * width, width)),
-            Bytes::Owned(.., quads) => &quads[panel * steps..][..steps],
+            Bytes::Owned(panels) => &panels.quads[panel * steps..][..steps],
+        }
+    }
+
+    /// Values of a panel's tails, row by row.
+    #[inline]
+    pub fn tails(&self, panel: usize) -> &[TailLine] {
+        let lines = self.layout.tail_lines();
+        let width = lines * size_of::<TailLine>();
+        match &self.bytes {
+            Bytes::Mapped(sealed) => bytemuck::cast_slice(section(sealed, self.layout.tails() + panel * width, width)),
+            Bytes::Owned(panels) => &panels.tails[panel * lines..][..lines],
         }
     }
 }

@@ -1,63 +1,91 @@
-//! Byte kernels in SIMD; each does exactly what [`super::int8::score_scalar`] does.
+//! Byte kernels in SIMD; each does exactly what its reference in [`super::int8`] does.
 
-use super::int8::{Quad, STEP, score_scalar};
+use super::int8::{QueryLine, Quad, STEP, TailLine, score_scalar, tails_scalar};
 use super::{GROUP, PANEL, Scores, Simd};
 
-type Group = [[i8; STEP]; GROUP];
+/// The heads of a group of queries.
+#[derive(Debug, Clone, Copy)]
+pub struct Heads<'a> {
+    /// Four values a step.
+    pub values: &'a [[[i8; STEP]; GROUP]],
+    /// What the sums begin at.
+    pub starts: &'a [i32; GROUP],
+    /// Length of the tail, in units of a head's score.
+    pub reaches: &'a [f32; GROUP],
+}
 
-/// Runs the kernel; `simd` must be one of [`Simd::all`], the reference stands in where it is not.
+/// The heads of a panel's rows.
+#[derive(Debug, Clone, Copy)]
+pub struct Panel<'a> {
+    /// Four values a step.
+    pub quads: &'a [Quad],
+    /// What sums are multiplied with.
+    pub factors: &'a [f32; PANEL],
+    /// Lengths of the tails.
+    pub bounds: &'a [f32; PANEL],
+}
+
+/// Scores heads. Row i of `out` is written only where a score, with the most that the tails can add, reaches
+/// `t[i]`; the result has one bit for each column that does. `simd` must be one of [`Simd::all`], the reference
+/// stands in where it is not.
 #[inline]
-pub fn score(
-    simd: Simd,
-    q: &[Group],
-    starts: &[i32; GROUP],
-    p: &[Quad],
-    factors: &[f32; PANEL],
-    t: &[f32; GROUP],
-    out: &mut Scores,
-) -> [u64; GROUP] {
-    assert_eq!(q.len(), p.len());
+pub fn score(simd: Simd, q: Heads<'_>, p: Panel<'_>, t: &[f32; GROUP], out: &mut Scores) -> [u64; GROUP] {
+    assert_eq!(q.values.len(), p.quads.len());
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::is_x86_feature_detected as has;
         match simd {
             // SAFETY: the machine has AVX-512F and VNNI, as just checked: all that `avx512` needs.
-            Simd::Avx512Vnni if has!("avx512f") && has!("avx512vnni") => {
-                return unsafe { x86::avx512(q, starts, p, factors, t, out) };
-            }
-            // SAFETY: the machine has AVX2, as just checked, and that is all that `avx2` needs.
-            Simd::Avx512 | Simd::Avx2 if has!("avx2") => return unsafe { x86::avx2(q, starts, p, factors, t, out) },
+            Simd::Avx512Vnni if has!("avx512f") && has!("avx512vnni") => return unsafe { x86::avx512(q, p, t, out) },
+            // SAFETY: the machine has AVX2 and FMA, as just checked, and that is all that `avx2` needs.
+            Simd::Avx512 | Simd::Avx2 if has!("avx2") && has!("fma") => return unsafe { x86::avx2(q, p, t, out) },
             _ => {}
         }
     }
     let _ = simd;
-    score_scalar(q, starts, p, factors, t, out)
+    score_scalar(q, p, t, out)
+}
+
+/// Sums of a query's tail with the tails of the rows in `mask`; the others' sums stay as they are.
+#[inline]
+pub fn tails(simd: Simd, q: &[QueryLine], start: i32, rows: &[TailLine], mask: u64, sums: &mut [i32; PANEL]) {
+    assert_eq!(rows.len(), q.len() * PANEL);
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::is_x86_feature_detected as has;
+        match simd {
+            Simd::Avx512Vnni if has!("avx512f") && has!("avx512vnni") => {
+                // SAFETY: the machine has AVX-512F and VNNI, as just checked: all that `tails_avx512` needs.
+                return unsafe { x86::tails_avx512(q, start, rows, mask, sums) };
+            }
+            Simd::Avx512 | Simd::Avx2 if has!("avx2") => {
+                // SAFETY: the machine has AVX2, as just checked, and that is all that `tails_avx2` needs.
+                return unsafe { x86::tails_avx2(q, start, rows, mask, sums) };
+            }
+            _ => {}
+        }
+    }
+    let _ = simd;
+    tails_scalar(q, start, rows, mask, sums);
 }
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{GROUP, Group, PANEL, Quad, Scores};
+    use super::{GROUP, Heads, PANEL, Panel, QueryLine, Scores, TailLine};
 
     const WIDE: usize = PANEL / 16;
 
     /// 24 accumulators of 16 sums: 6 queries by 4 lines, four values a step.
     #[target_feature(enable = "avx512f,avx512vnni")]
-    pub fn avx512(
-        q: &[Group],
-        starts: &[i32; GROUP],
-        p: &[Quad],
-        factors: &[f32; PANEL],
-        t: &[f32; GROUP],
-        out: &mut Scores,
-    ) -> [u64; GROUP] {
+    pub fn avx512(q: Heads<'_>, p: Panel<'_>, t: &[f32; GROUP], out: &mut Scores) -> [u64; GROUP] {
         // A loop, not `map`: an array this large would be moved through memory.
         let mut sums = [[_mm512_setzero_si512(); WIDE]; GROUP];
-        for (sums, start) in sums.iter_mut().zip(starts) {
+        for (sums, start) in sums.iter_mut().zip(q.starts) {
             sums.fill(_mm512_set1_epi32(*start));
         }
-        for (query, quad) in q.iter().zip(p) {
+        for (query, quad) in q.values.iter().zip(p.quads) {
             let lines: [__m512i; WIDE] = std::array::from_fn(|j| {
                 // SAFETY: a quad is 256 bytes, aligned to 64 by its type: line j < 4 is whole and aligned.
                 unsafe { _mm512_load_si512(quad.0[16 * j..].as_ptr().cast()) }
@@ -69,17 +97,21 @@ mod x86 {
                 }
             }
         }
-        let factors: [__m512; WIDE] = std::array::from_fn(|j| {
-            // SAFETY: there are 64 factors, j < 4; unaligned loads are allowed.
-            unsafe { _mm512_loadu_ps(factors[16 * j..].as_ptr()) }
-        });
+        let load = |floats: &[f32; PANEL]| -> [__m512; WIDE] {
+            std::array::from_fn(|j| {
+                // SAFETY: there are 64 floats, j < 4; unaligned loads are allowed.
+                unsafe { _mm512_loadu_ps(floats[16 * j..].as_ptr()) }
+            })
+        };
+        let (factors, bounds) = (load(p.factors), load(p.bounds));
         let mut hits = [0; GROUP];
         for i in 0..GROUP {
-            let bound = _mm512_set1_ps(t[i]);
+            let (bound, reach) = (_mm512_set1_ps(t[i]), _mm512_set1_ps(q.reaches[i]));
             let scores: [__m512; WIDE] =
                 std::array::from_fn(|j| _mm512_mul_ps(_mm512_cvtepi32_ps(sums[i][j]), factors[j]));
             for (j, scores) in scores.iter().enumerate() {
-                hits[i] |= u64::from(_mm512_cmp_ps_mask::<_CMP_GE_OQ>(*scores, bound)) << (16 * j);
+                let most = _mm512_fmadd_ps(reach, bounds[j], *scores);
+                hits[i] |= u64::from(_mm512_cmp_ps_mask::<_CMP_GE_OQ>(most, bound)) << (16 * j);
             }
             if hits[i] != 0 {
                 for (to, scores) in out[i].as_chunks_mut::<16>().0.iter_mut().zip(scores) {
@@ -91,21 +123,54 @@ mod x86 {
         hits
     }
 
-    /// 12 accumulators of 8 sums, four times. Bytes are widened: the 8-bit product of AVX2 saturates.
+    /// One row after the other, 64 values a step.
+    #[target_feature(enable = "avx512f,avx512vnni")]
+    pub fn tails_avx512(q: &[QueryLine], start: i32, rows: &[TailLine], mut mask: u64, sums: &mut [i32; PANEL]) {
+        while mask != 0 {
+            let column = mask.trailing_zeros() as usize;
+            mask &= mask - 1;
+            let mut sum = _mm512_setzero_si512();
+            for (x, y) in q.iter().zip(&rows[column * q.len()..][..q.len()]) {
+                // SAFETY: both lines are 64 bytes, aligned to 64 by their types.
+                let (x, y) = unsafe { (_mm512_load_si512(x.0.as_ptr().cast()), _mm512_load_si512(y.0.as_ptr().cast())) };
+                sum = _mm512_dpbusd_epi32(sum, y, x);
+            }
+            sums[column] = start + _mm512_reduce_add_epi32(sum);
+        }
+    }
+
+    /// One row after the other, 16 values a step, widened.
     #[target_feature(enable = "avx2")]
-    pub fn avx2(
-        q: &[Group],
-        starts: &[i32; GROUP],
-        p: &[Quad],
-        factors: &[f32; PANEL],
-        t: &[f32; GROUP],
-        out: &mut Scores,
-    ) -> [u64; GROUP] {
+    pub fn tails_avx2(q: &[QueryLine], start: i32, rows: &[TailLine], mut mask: u64, sums: &mut [i32; PANEL]) {
+        while mask != 0 {
+            let column = mask.trailing_zeros() as usize;
+            mask &= mask - 1;
+            let mut sum = _mm256_setzero_si256();
+            for (x, y) in q.iter().zip(&rows[column * q.len()..][..q.len()]) {
+                for (x, y) in x.0.as_chunks::<16>().0.iter().zip(y.0.as_chunks::<16>().0) {
+                    // SAFETY: both chunks are 16 bytes; unaligned loads are allowed.
+                    let (x, y) =
+                        unsafe { (_mm_loadu_si128(x.as_ptr().cast()), _mm_loadu_si128(y.as_ptr().cast())) };
+                    let products = _mm256_madd_epi16(_mm256_cvtepi8_epi16(x), _mm256_cvtepu8_epi16(y));
+                    sum = _mm256_add_epi32(sum, products);
+                }
+            }
+            let mut lanes = [0i32; 8];
+            // SAFETY: there are 8 lanes of 4 bytes; unaligned stores are allowed.
+            unsafe { _mm256_storeu_si256(lanes.as_mut_ptr().cast(), sum) };
+            sums[column] = start + lanes.iter().sum::<i32>();
+        }
+    }
+
+    /// 12 accumulators of 8 sums, four times. Bytes are widened: the 8-bit product of AVX2 saturates.
+    #[target_feature(enable = "avx2,fma")]
+    pub fn avx2(q: Heads<'_>, p: Panel<'_>, t: &[f32; GROUP], out: &mut Scores) -> [u64; GROUP] {
         let mut all = [[0f32; PANEL]; GROUP];
+        let mut hits = [0; GROUP];
         let even = _mm256_set1_epi16(0xFF);
         for at in (0..PANEL).step_by(8) {
-            let mut sums = starts.map(|start| _mm256_set1_epi32(start));
-            for (query, quad) in q.iter().zip(p) {
+            let mut sums = q.starts.map(|start| _mm256_set1_epi32(start));
+            for (query, quad) in q.values.iter().zip(p.quads) {
                 // SAFETY: a quad is 256 bytes and `at` ≤ 56: 32 bytes from 4·at on; unaligned loads are allowed.
                 let bytes = unsafe { _mm256_loadu_si256(quad.0[at..].as_ptr().cast()) };
                 // Values 0 and 2 of each lane, and 1 and 3, as 16-bit numbers.
@@ -117,19 +182,19 @@ mod x86 {
                     sums[i] = _mm256_add_epi32(sums[i], sum);
                 }
             }
-            // SAFETY: there are 64 factors and `at` ≤ 56; unaligned loads are allowed.
-            let factors = unsafe { _mm256_loadu_ps(factors[at..].as_ptr()) };
+            // SAFETY: there are 64 of each and `at` ≤ 56; unaligned loads are allowed.
+            let (factors, bounds) =
+                unsafe { (_mm256_loadu_ps(p.factors[at..].as_ptr()), _mm256_loadu_ps(p.bounds[at..].as_ptr())) };
             for i in 0..GROUP {
                 let scores = _mm256_mul_ps(_mm256_cvtepi32_ps(sums[i]), factors);
+                let most = _mm256_fmadd_ps(_mm256_set1_ps(q.reaches[i]), bounds, scores);
+                let mask = _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GE_OQ>(most, _mm256_set1_ps(t[i]))) as u8;
+                hits[i] |= u64::from(mask) << at;
                 // SAFETY: a row of `all` has 64 floats and `at` ≤ 56; unaligned stores are allowed.
                 unsafe { _mm256_storeu_ps(all[i][at..].as_mut_ptr(), scores) };
             }
         }
-        let mut hits = [0; GROUP];
         for i in 0..GROUP {
-            for (column, score) in all[i].iter().enumerate() {
-                hits[i] |= u64::from(*score >= t[i]) << column;
-            }
             if hits[i] != 0 {
                 out[i] = all[i];
             }
