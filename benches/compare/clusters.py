@@ -40,10 +40,13 @@ PEERS = {
     "METIS k-way": {"program": "metis", "recursive": False},
     "METIS k-way, ufactor 100": {"program": "metis", "recursive": False, "ufactor": 100},
     "KaMinPar large-k": {"program": "kaminpar", "context": "largek", "eps": 0.03},
+    "KaMinPar large-k, eps 0.1": {"program": "kaminpar", "context": "largek", "eps": 0.1},
+    "KaMinPar large-k eco": {"program": "kaminpar", "context": "largek-eco", "eps": 0.03},
     "KaMinPar large-k strong": {"program": "kaminpar", "context": "largek-strong", "eps": 0.03},
     "balanced k-means": {"program": "kmeans"},
     "random": {"program": "random"},
 }
+SLOW = ["KaMinPar large-k eco", "KaMinPar large-k strong"]  # only if asked for
 
 
 # ---- files of a run: docs/formats.md
@@ -195,7 +198,7 @@ def cpu_seconds(pid):
 
 
 def mine(args, flags, out, weight, passes):
-    """Cost and facts of the clusters stage; the other stages are only redone if they must."""
+    """Cost and facts of the clusters stage, None if it was there; stages before it are made if they must."""
     command = [args.batchmine, "mine", *flags, "--out", out, "--replace", "--json", "--progress", "none"]
     command += ["--threads", args.threads, "--cluster-size", args.cluster_size, "--batch-size", args.batch_size]
     command += ["--suspect-weight", weight, "--cluster-passes", passes]
@@ -226,7 +229,7 @@ def mine(args, flags, out, weight, passes):
             if process.poll() is None:
                 process.kill()
                 process.wait()
-        if process.returncode or cost is None:
+        if process.returncode:
             log.seek(0)
             raise SystemExit(f"batchmine failed (exit {process.returncode}):\n{log.read()}")
     return cost, facts
@@ -360,10 +363,12 @@ def place(labels):
     return np.arange(len(labels)) - np.repeat(starts, np.diff(np.append(starts, len(labels))))
 
 
-def fixed_up(labels, size, graph):
+def fixed_up(labels, size, graph, codes=None):
     """Clusters of exactly `size`, but one for the rest, by one rule for all. The largest clusters stay. Of one
     that is too large the rows with the least connection to it leave. Then all rows without a cluster, in
-    order, go to the cluster with room that they are most connected to; at last, anywhere."""
+    order, go to the cluster with room that they are most connected to; at last, anywhere. With codes, of rows
+    with one code all but the best connected leave their cluster too, and none goes to one that has its code,
+    unless all with room have."""
     starts, others, weights = graph
     rows = len(labels)
     parts = -(-rows // size)
@@ -377,10 +382,26 @@ def fixed_up(labels, size, graph):
     sources = np.repeat(np.arange(rows), np.diff(starts))
     inside = labels[sources] == labels[others]
     own = np.bincount(sources[inside], weights[inside], rows)
+    held = [set() for _ in range(parts)]  # codes in each cluster
+    if codes is None:
+        codes = np.full(rows, NONE)
+    else:
+        order = np.flatnonzero((codes != NONE) & (labels >= 0))
+        pairs = labels[order] * rows + codes[order]
+        order = order[np.lexsort((-own[order], pairs))]
+        labels[order[place(labels[order] * rows + codes[order]) > 0]] = -1
     order = np.lexsort((-own, labels))
     order = order[labels[order] >= 0]
     labels[order[place(labels[order]) >= room[labels[order]]]] = -1
     room -= np.bincount(labels[labels >= 0], minlength=parts)
+    for row in np.flatnonzero((codes != NONE) & (labels >= 0)):
+        held[labels[row]].add(codes[row])
+
+    def put(row, label):
+        labels[row] = label
+        room[label] -= 1
+        if codes[row] != NONE:
+            held[label].add(codes[row])
 
     for row in np.flatnonzero(labels < 0):
         near = slice(starts[row], starts[row + 1])
@@ -388,9 +409,13 @@ def fixed_up(labels, size, graph):
         free = (where >= 0) & (room[where] > 0)
         if free.any():
             names, which = np.unique(where[free], return_inverse=True)
-            labels[row] = names[np.argmax(np.bincount(which, weights[near][free]))]
-            room[labels[row]] -= 1
-    labels[labels < 0] = np.repeat(np.arange(parts), room)
+            for best in names[np.argsort(-np.bincount(which, weights[near][free]), kind="stable")]:
+                if codes[row] not in held[best]:
+                    put(row, best)
+                    break
+    for row in np.flatnonzero(labels < 0):
+        free = np.flatnonzero(room)
+        put(row, next((label for label in free if codes[row] not in held[label]), free[0]))
     return labels
 
 
@@ -593,6 +618,7 @@ def compare(args, folder):
         "batch_size": args.batch_size,
         "threads": args.threads,
         "runs": args.runs,
+        "keys": args.keys,
         "arcs": len(others),
         "edges_of_peers": len(graph[1]) // 2,
         "processor": processor(),
@@ -617,7 +643,7 @@ def compare(args, folder):
             for _ in range(args.runs):
                 cost, found = peer_process(folder, args.threads, parts=parts, size=size, **task)
                 costs.append(cost)
-        labels = fixed_up(found, size, graph)
+        labels = fixed_up(found, size, graph, judge.codes.astype(np.int64) if args.keys else None)
         if not np.array_equal(np.sort(np.bincount(labels))[1:], np.full(parts - 1, size)):
             raise SystemExit(f"{name}: sizes are not exact after the fix-up")
         results.append(result(name, labels, costs, found, moved_rows(found, labels)))
@@ -686,7 +712,10 @@ def main():
     parser.add_argument(
         "--suspect-weight", metavar="λ", type=not_negative, nargs="+", default=weights, help="default 0 .25 .5 1 2"
     )
-    parser.add_argument("--peers", metavar="NAME", nargs="*", default=list(PEERS), choices=PEERS, help="default all")
+    fast = [name for name in PEERS if name not in SLOW]
+    help = f"default all but {', '.join(SLOW)}"
+    parser.add_argument("--peers", metavar="NAME", nargs="*", default=fast, choices=PEERS, help=help)
+    parser.add_argument("--keys", action="store_true", help="the fix-up keeps copies apart, as batchmine does")
     parser.add_argument("--threads", type=positive, default=2, help="threads of all but METIS (default 2)")
     parser.add_argument("--runs", type=positive, default=1, help="runs of each; costs are medians (default 1)")
     result = ROOT / "target/compare/clusters.json"

@@ -19,7 +19,7 @@ use crate::error::Result;
 use crate::vectors::{Keys, RowId, Scorer, TileScorer, Vectors};
 
 /// Queries of a tile in exact search: their bytes stay in the second cache.
-pub const TILE_QUERIES: usize = 96;
+pub const TILE_QUERIES: usize = 192;
 /// Queries of a tile in approximate search: more of them probe the same list.
 pub const LIST_TILE_QUERIES: usize = 768;
 /// Columns that are scanned between two looks at the clock and at how much is ruled out.
@@ -191,9 +191,8 @@ impl<'a> Tile<'a> {
     fn finish(mut self) -> Vec<Vec<Candidate>> {
         // A row, and the place of a candidate among all.
         let mut pairs: Vec<u64> = Vec::new();
-        let (mut slots, mut starts): (Vec<u32>, Vec<usize>) = (Vec::new(), Vec::new());
+        let mut slots: Vec<u32> = Vec::new();
         for (slot, best) in self.best.iter_mut().enumerate() {
-            starts.push(slots.len());
             for candidate in best.unsure() {
                 pairs.push(u64::from(candidate.row) << 32 | slots.len() as u64);
                 slots.push(slot as u32);
@@ -203,23 +202,22 @@ impl<'a> Tile<'a> {
         let row_of = |pair: u64| (pair >> 32) as RowId;
         let groups: Vec<&[u64]> = pairs.chunk_by(|a, b| row_of(*a) == row_of(*b)).collect();
         let mut scorer = TileScorer::new(self.tiles.vectors, self.rows);
+        let place_of = |pair: u64| pair as u32 as usize;
+        let (mut wanted, mut scores): (Vec<u32>, Vec<f32>) = (Vec::new(), vec![0.0; slots.len()]);
         for (number, group) in groups.iter().enumerate() {
             if let Some(next) = groups.get(number + FETCH_AHEAD) {
                 scorer.fetch(row_of(next[0]));
             }
-            let places = group.iter().map(|pair| *pair as u32 as usize);
-            let mut indices = places.clone();
-            scorer.score(row_of(group[0]), places.map(|place| slots[place] as usize), |slot, score| {
-                if let Some(place) = indices.next() {
-                    self.best[slot].unsure_at(place - starts[slot]).score = score;
-                }
-            });
+            wanted.clear();
+            wanted.extend(group.iter().map(|pair| slots[place_of(*pair)]));
+            scorer.score(row_of(group[0]), &wanted, |index, score| scores[place_of(group[index])] = score);
         }
-        let sure = self.best.into_iter().map(|mut best| {
-            best.are_sure();
+        let mut scores = scores.into_iter();
+        let resolved = self.best.into_iter().map(|mut best| {
+            best.resolve(&mut scores);
             best.finish(|_| {})
         });
-        sure.collect()
+        resolved.collect()
     }
 
     /// Scans a task's columns, beginning with the queries' own. (Nearest lists first was tried: it left a fifth

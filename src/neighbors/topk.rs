@@ -125,22 +125,18 @@ impl TopK {
     }
 
     /// Those that may still be among the best and want true scores; empty where scores are true already.
-    pub fn unsure(&mut self) -> &mut [Candidate] {
+    pub fn unsure(&mut self) -> &[Candidate] {
         if self.exact {
-            return &mut [];
+            return &[];
         }
         self.drop_hopeless();
-        &mut self.candidates
+        &self.candidates
     }
 
-    /// One of [`TopK::unsure`], by its place there.
-    pub fn unsure_at(&mut self, index: usize) -> &mut Candidate {
-        &mut self.candidates[index]
-    }
-
-    /// Told that all of [`TopK::unsure`] have true scores now.
-    pub fn are_sure(&mut self) {
+    /// Takes the true scores of all of [`TopK::unsure`], in that order.
+    pub fn resolve(&mut self, scores: &mut impl Iterator<Item = f32>) {
         if !self.exact {
+            self.candidates.iter_mut().zip(scores).for_each(|(candidate, score)| candidate.score = score);
             (self.exact, self.error) = (true, 0.0);
         }
     }

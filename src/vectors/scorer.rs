@@ -1,6 +1,6 @@
 //! The score of a pair, exactly: what every search path ends in.
 
-use super::dot::{dot, dot_half, prefetch};
+use super::dot::{dot, dot_half, dot_wide, prefetch};
 use super::store::{Precision, RowId, Vectors};
 
 /// Rows that are fetched before they are needed.
@@ -87,37 +87,46 @@ impl<'a> Scorer<'a> {
 
 /// Scores many pairs of a few queries, row after row: rows that several queries want are loaded once.
 ///
-/// Memory: the queries, and one row, as f32.
+/// Memory: the queries, and one row, as f64.
 #[derive(Debug)]
 pub struct TileScorer<'a> {
     vectors: &'a Vectors,
-    queries: Vec<f32>,
+    queries: Vec<f64>,
     scales: Vec<f64>,
-    row: Vec<f32>,
+    narrow: Vec<f32>,
+    row: Vec<f64>,
 }
 
 impl<'a> TileScorer<'a> {
     /// Loads the queries.
     pub fn new(vectors: &'a Vectors, queries: &[RowId]) -> Self {
         let dim = vectors.shape().dim;
-        let mut values = vec![0f32; queries.len() * dim];
-        for (query, out) in queries.iter().zip(values.chunks_exact_mut(dim)) {
-            vectors.queries.load(*query, out);
+        let mut narrow = vec![0f32; dim];
+        let mut values = Vec::with_capacity(queries.len() * dim);
+        for query in queries {
+            vectors.queries.load(*query, &mut narrow);
+            values.extend(narrow.iter().map(|value| f64::from(*value)));
         }
         let scales = vectors.rows.query_scales();
         let scales = queries.iter().map(|query| scales[*query as usize]).collect();
-        TileScorer { vectors, queries: values, scales, row: vec![0.0; dim] }
+        TileScorer { vectors, queries: values, scales, narrow, row: vec![0.0; dim] }
     }
 
-    /// Scores one row with some queries, given by place; the same bits as [`Scorer::score`].
-    /// O(queries · dim).
-    pub fn score(&mut self, row: RowId, queries: impl Iterator<Item = usize>, mut put: impl FnMut(usize, f32)) {
-        self.vectors.positives.load(row, &mut self.row);
+    /// Scores one row with some queries, given by place; the same bits as [`Scorer::score`]. `put` is told the
+    /// index among these, the place and the score. O(queries · dim).
+    pub fn score(&mut self, row: RowId, places: &[u32], mut put: impl FnMut(usize, f32)) {
+        self.vectors.positives.load(row, &mut self.narrow);
+        self.row.iter_mut().zip(&self.narrow).for_each(|(to, value)| *to = f64::from(*value));
+        let dim = self.row.len();
         let scale = self.vectors.rows.positive_scales()[row as usize];
-        for query in queries {
-            let sum = dot(&self.queries[query * self.row.len()..][..self.row.len()], &self.row);
-            // Minus zero equals zero, and must tie with it.
-            put(query, (sum * (self.scales[query] * scale)) as f32 + 0.0);
+        for (pair, places) in places.chunks(2).enumerate() {
+            // Two at a time, since sums wait for themselves; the last may have to go twice.
+            let both = [places[0], places[places.len() - 1]].map(|place| place as usize);
+            let sums = dot_wide(both.map(|place| &self.queries[place * dim..][..dim]), &self.row);
+            for index in 0..places.len() {
+                // Minus zero equals zero, and must tie with it.
+                put(2 * pair + index, (sums[index] * (self.scales[both[index]] * scale)) as f32 + 0.0);
+            }
         }
     }
 

@@ -12,7 +12,7 @@
 //! Memory: 1 byte a value, rows rounded up to whole groups (6) or panels (64).
 
 use super::packed::Packed;
-use super::simd_int8::{self, Heads, Panel};
+use super::simd_int8::{self, Heads, Panel, Tails};
 use super::{GROUP, PANEL, Scores, Simd, TileKernel, UnitRows, underflow};
 use crate::neighbors::rotation::Rotation;
 use crate::vectors::RowId;
@@ -81,10 +81,19 @@ struct Part {
 struct QueryFacts {
     /// Norm (1 for cosine).
     norm: f64,
-    /// 1 / (norm · scale of the head).
-    inverse: f64,
     head: Part,
     tail: Part,
+}
+
+/// What is known of the heads of a group of queries, side by side for the kernels; two places are not used.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct GroupFacts {
+    /// Norm (1 for cosine).
+    norms: [f64; 8],
+    /// 1 / (norm · scale).
+    inverses: [f64; 8],
+    residuals: [f64; 8],
+    lengths: [f64; 8],
 }
 
 /// Quantised queries, one after the other.
@@ -130,7 +139,7 @@ impl Quantised {
             let lines: &mut [i8] = bytemuck::cast_slice_mut(&mut tails[index * cut.lines()..][..cut.lines()]);
             let tail = quantise(tail_values, &mut lines[..cut.dim - cut.head]);
             starts.push([-128 * sum_of(bytes), -128 * sum_of(lines)]);
-            facts.push(QueryFacts { norm, inverse: (norm * f64::from(head.scale)).recip(), head, tail });
+            facts.push(QueryFacts { norm, head, tail });
         }
         let slack = rotation.map_or(0.0, Rotation::slack);
         Quantised { heads, tails, starts, facts, cut, slack }
@@ -147,6 +156,7 @@ impl Quantised {
             tail_starts: vec![0; groups * GROUP],
             reaches: vec![[0.0; GROUP]; groups],
             facts: vec![QueryFacts::default(); groups * GROUP],
+            group_facts: vec![GroupFacts::default(); groups],
             cut: self.cut,
             slack: self.slack,
         };
@@ -155,6 +165,10 @@ impl Quantised {
             [queries.starts[group][place], queries.tail_starts[index]] = self.starts[slot];
             queries.reaches[group][place] = ((facts.tail.length / f64::from(facts.head.scale)) as f32).next_up();
             queries.facts[index] = *facts;
+            let group_facts = &mut queries.group_facts[group];
+            group_facts.norms[place] = facts.norm;
+            group_facts.inverses[place] = (facts.norm * f64::from(facts.head.scale)).recip();
+            (group_facts.residuals[place], group_facts.lengths[place]) = (facts.head.residual, facts.head.length);
             let to = &mut queries.heads[group * steps..][..steps];
             for (group, step) in to.iter_mut().zip(&self.heads[slot * steps..][..steps]) {
                 group[place] = *step;
@@ -175,6 +189,7 @@ pub struct Queries {
     /// The tail's length in units of the head's scale, rounded up.
     reaches: Vec<[f32; GROUP]>,
     facts: Vec<QueryFacts>,
+    group_facts: Vec<GroupFacts>,
     cut: Cut,
     slack: f64,
 }
@@ -190,39 +205,52 @@ pub struct PanelFacts {
 }
 
 impl Queries {
-    /// Bounds of |similarity − score|: of heads alone, and of both parts.
+    /// Bound of |similarity − score| of heads and tails together.
     #[inline]
-    fn errors(&self, query: usize, panel: &PanelFacts) -> [f64; 2] {
+    fn error(&self, query: usize, panel: &PanelFacts) -> f64 {
         let x = &self.facts[query];
         let head = x.head.residual * panel.head[0] + x.head.length * panel.head[1];
         let both = head + x.tail.residual * panel.tail[0] + x.tail.length * panel.tail[1];
-        let whole = |relative: f64| {
-            (relative * 1.000_001 + ROUNDINGS + self.slack) * x.norm * panel.norm + underflow(x.norm, panel.norm)
-        };
-        [whole(head), whole(both)]
+        whole_error(both, self.slack, x.norm, panel.norm)
     }
 
     /// Scores the tails of those in `hits`, and leaves those that can still reach the floor. `scores` are the
     /// heads', in units of the head's scale; of those left they become whole, in units of the norm.
-    fn finish(&self, simd: Simd, query: usize, base: &Packed, panel: usize, floor: f32, hits: u64, scores: &mut [f32]) -> u64 {
-        let (x, error) = (&self.facts[query], self.errors(query, base.facts(panel))[1]);
-        let threshold = (((f64::from(floor) - error) / x.norm) as f32).next_down();
+    #[inline]
+    fn finish(&self, simd: Simd, query: usize, base: &Packed, panel: usize, floor: f32, hits: u64, scores: &mut [f32; PANEL]) -> u64 {
+        let (x, error) = (&self.facts[query], self.error(query, base.facts(panel)));
         let lines = self.cut.lines();
-        let mut sums = [0i32; PANEL];
-        if lines > 0 {
-            let tail = &self.tails[query * lines..][..lines];
-            simd_int8::tails(simd, tail, self.tail_starts[query], base.tails(panel), hits, &mut sums);
-        }
-        let (factors, mut left, mut mask) = (base.tail_factors(panel), 0, hits);
-        while mask != 0 {
-            let column = mask.trailing_zeros() as usize;
-            mask &= mask - 1;
-            let score = scores[column] * x.head.scale + sums[column] as f32 * factors[column] * x.tail.scale;
-            scores[column] = score;
-            left |= u64::from(score >= threshold) << column;
-        }
-        left
+        let tails = Tails {
+            query: &self.tails[query * lines..][..lines],
+            start: self.tail_starts[query],
+            rows: base.tails(panel),
+            factors: base.tail_factors(panel),
+            scales: [x.head.scale, x.tail.scale],
+            threshold: (((f64::from(floor) - error) / x.norm) as f32).next_down(),
+        };
+        simd_int8::finish(simd, tails, hits, scores)
     }
+}
+
+/// What a relative bound is worth in similarities.
+#[inline(always)]
+fn whole_error(relative: f64, slack: f64, query_norm: f64, base_norm: f64) -> f64 {
+    (relative * 1.000_001 + ROUNDINGS + slack) * query_norm * base_norm + underflow(query_norm, base_norm)
+}
+
+/// What heads' scores, with the most that the tails can add, must reach so that similarities can reach the
+/// floors. Pure; compiled into each kernel.
+#[inline(always)]
+pub fn head_thresholds(x: &GroupFacts, y: &PanelFacts, slack: f64, floors: &[f32; GROUP]) -> [f32; 8] {
+    let mut thresholds = [f32::INFINITY; 8];
+    // A plain loop: closures would not be compiled for the kernel's registers.
+    for i in 0..GROUP {
+        let error = whole_error(x.residuals[i] * y.head[0] + x.lengths[i] * y.head[1], slack, x.norms[i], y.norm);
+        let least = (f64::from(floors[i]) - error) * x.inverses[i];
+        // Below what the conversion to f32 can round up. Without a query this is NaN, which nothing reaches.
+        thresholds[i] = (least - least.abs() * 1e-6 - f64::from(f32::MIN_POSITIVE)) as f32;
+    }
+    thresholds
 }
 
 impl TileKernel for Int8 {
@@ -235,7 +263,7 @@ impl TileKernel for Int8 {
 
     #[inline]
     fn error(queries: &Queries, query: usize, base: &Packed, panel: usize) -> f64 {
-        queries.errors(query, base.facts(panel))[1]
+        queries.error(query, base.facts(panel))
     }
 
     #[inline]
@@ -248,23 +276,22 @@ impl TileKernel for Int8 {
         floors: &[f32; GROUP],
         scores: &mut Scores,
     ) -> [u64; GROUP] {
-        let (first, steps, facts) = (group * GROUP, queries.cut.steps(), base.facts(panel));
-        let mut thresholds = [0f32; GROUP];
-        for (i, threshold) in thresholds.iter_mut().enumerate() {
-            let [error, _] = queries.errors(first + i, facts);
-            *threshold = (((f64::from(floors[i]) - error) * queries.facts[first + i].inverse) as f32).next_down();
-        }
+        let (first, steps) = (group * GROUP, queries.cut.steps());
+        base.fetch(panel + 1, group, queries.reaches.len());
         let panel_rows = Panel {
             quads: base.quads(panel),
             factors: base.factors(panel),
             bounds: base.tail_bounds(panel),
+            facts: base.facts(panel),
         };
-        let queries_rows = Heads {
+        let heads = Heads {
             values: &queries.heads[group * steps..][..steps],
             starts: &queries.starts[group],
             reaches: &queries.reaches[group],
+            facts: &queries.group_facts[group],
+            slack: queries.slack,
         };
-        let mut hits = simd_int8::score(self.0, queries_rows, panel_rows, &thresholds, scores);
+        let mut hits = simd_int8::score(self.0, heads, panel_rows, floors, scores);
         for (i, hits) in hits.iter_mut().enumerate() {
             if *hits != 0 {
                 *hits = queries.finish(self.0, first + i, base, panel, floors[i], *hits, &mut scores[i]);
@@ -350,7 +377,8 @@ pub fn pack_panel(
 }
 
 /// The reference.
-pub fn score_scalar(q: Heads<'_>, p: Panel<'_>, thresholds: &[f32; GROUP], scores: &mut Scores) -> [u64; GROUP] {
+pub fn score_scalar(q: Heads<'_>, p: Panel<'_>, floors: &[f32; GROUP], scores: &mut Scores) -> [u64; GROUP] {
+    let thresholds = head_thresholds(q.facts, p.facts, q.slack, floors);
     let mut hits = [0u64; GROUP];
     for i in 0..GROUP {
         let mut sums = [q.starts[i]; PANEL];
@@ -371,16 +399,28 @@ pub fn score_scalar(q: Heads<'_>, p: Panel<'_>, thresholds: &[f32; GROUP], score
     hits
 }
 
-/// The reference: sums of one query's tail with those of the rows in `mask`.
-pub fn tails_scalar(query: &[QueryLine], start: i32, rows: &[TailLine], mask: u64, sums: &mut [i32; PANEL]) {
-    for (column, row) in rows.chunks_exact(query.len()).enumerate() {
-        if mask >> column & 1 == 1 {
-            let products = query.iter().zip(row).map(|(x, y)| -> i32 {
-                x.0.iter().zip(&y.0).map(|(x, y)| i32::from(*x) * i32::from(*y)).sum()
-            });
-            sums[column] = start + products.sum::<i32>();
-        }
+/// The reference.
+pub fn finish_scalar(tails: Tails<'_>, mask: u64, scores: &mut [f32; PANEL]) -> u64 {
+    let (lines, mut sums) = (tails.query.len(), [0i32; PANEL]);
+    for (column, sum) in sums.iter_mut().enumerate().filter(|(column, _)| mask >> column & 1 == 1) {
+        let row = &tails.rows[column * lines..][..lines];
+        let products = tails.query.iter().zip(row).map(|(x, y)| -> i32 {
+            x.0.iter().zip(&y.0).map(|(x, y)| i32::from(*x) * i32::from(*y)).sum()
+        });
+        *sum = tails.start + products.sum::<i32>();
     }
+    add_tails(tails, &sums, mask, scores)
+}
+
+/// Puts heads and tails together.
+#[inline(always)]
+pub fn add_tails(tails: Tails<'_>, sums: &[i32; PANEL], mask: u64, scores: &mut [f32; PANEL]) -> u64 {
+    let mut left = 0;
+    for (column, score) in scores.iter_mut().enumerate() {
+        *score = *score * tails.scales[0] + sums[column] as f32 * tails.factors[column] * tails.scales[1];
+        left |= u64::from(*score >= tails.threshold) << column;
+    }
+    left & mask
 }
 
 #[cfg(test)]
@@ -397,30 +437,36 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
-        fn simd_kernels_equal_the_reference(steps in 1usize..120, lines in 1usize..5, seed in any::<u64>()) {
+        fn simd_kernels_equal_the_reference(steps in 1usize..120, lines in 0usize..5, seed in any::<u64>()) {
             let mut random = random(seed);
             let values: Vec<[[i8; STEP]; GROUP]> =
                 (0..steps).map(|_| std::array::from_fn(|_| std::array::from_fn(|_| random.random_range(-127..=127)))).collect();
             let quads: Vec<Quad> =
                 (0..steps).map(|_| Quad(std::array::from_fn(|_| std::array::from_fn(|_| random.random_range(1..=255))))).collect();
+            let mut floats = || std::array::from_fn(|_| random.random_range(0f32..1.0));
+            let (factors, bounds, tail_factors): ([f32; PANEL], [f32; PANEL], [f32; PANEL]) = (floats(), floats(), floats());
             let starts = std::array::from_fn(|_| random.random_range(-1_000_000..1_000_000));
             let reaches = std::array::from_fn(|_| random.random_range(0.0..1e4f32));
-            let factors = std::array::from_fn(|_| random.random::<f32>());
-            let bounds = std::array::from_fn(|_| random.random::<f32>());
-            let thresholds = std::array::from_fn(|_| random.random_range(-1e5f32..1e5));
-            let (q, p) = (Heads { values: &values, starts: &starts, reaches: &reaches }, Panel { quads: &quads, factors: &factors, bounds: &bounds });
+            let floors = std::array::from_fn(|_| random.random_range(-1e5f32..1e5));
+            let eight = |most: f64| [most; 8];
+            let facts = GroupFacts { norms: eight(1.0), inverses: eight(1.0), residuals: eight(0.01), lengths: eight(0.9) };
+            let panel_facts = PanelFacts { norm: 1.0, head: [1.0, 0.01], tail: [0.1, 0.001] };
+            let q = Heads { values: &values, starts: &starts, reaches: &reaches, facts: &facts, slack: 1e-4 };
+            let p = Panel { quads: &quads, factors: &factors, bounds: &bounds, facts: &panel_facts };
             let tail: Vec<QueryLine> = (0..lines).map(|_| QueryLine(std::array::from_fn(|_| random.random_range(-127..=127)))).collect();
-            let tails: Vec<TailLine> = (0..lines * PANEL).map(|_| TailLine(std::array::from_fn(|_| random.random_range(1..=255)))).collect();
+            let rows: Vec<TailLine> = (0..lines * PANEL).map(|_| TailLine(std::array::from_fn(|_| random.random_range(1..=255)))).collect();
+            let tails = Tails { query: &tail, start: 77, rows: &rows, factors: &tail_factors, scales: [0.7, 0.3], threshold: 1e4 };
             let mask = random.random::<u64>();
-            let (mut wanted, mut wanted_sums) = ([[0f32; PANEL]; GROUP], [0; PANEL]);
-            let hits = score_scalar(q, p, &thresholds, &mut wanted);
-            tails_scalar(&tail, starts[0], &tails, mask, &mut wanted_sums);
+            let mut wanted = [[0f32; PANEL]; GROUP];
+            let hits = score_scalar(q, p, &floors, &mut wanted);
+            let mut whole = wanted[0];
+            let left = finish_scalar(tails, mask, &mut whole);
             for simd in Simd::all() {
-                let (mut found, mut sums) = ([[0f32; PANEL]; GROUP], [0; PANEL]);
-                prop_assert_eq!(simd_int8::score(simd, q, p, &thresholds, &mut found), hits);
+                let mut found = [[0f32; PANEL]; GROUP];
+                prop_assert_eq!(simd_int8::score(simd, q, p, &floors, &mut found), hits);
                 prop_assert_eq!(found, wanted);
-                simd_int8::tails(simd, &tail, starts[0], &tails, mask, &mut sums);
-                prop_assert_eq!(sums, wanted_sums);
+                prop_assert_eq!(simd_int8::finish(simd, tails, mask, &mut found[0]), left);
+                prop_assert_eq!(found[0], whole);
             }
         }
 

@@ -25,6 +25,7 @@ use crate::neighbors::rotation::Rotation;
 use crate::run::ScatteredPart;
 use crate::run::sealed::{Format, HEADER_BYTES, Sealed};
 use crate::vectors::RowId;
+use crate::vectors::dot::prefetch;
 
 /// Format of the packed base.
 pub const PACKED: Format = Format { magic: *b"BMPACKED", version: 2, name: "packed base" };
@@ -263,6 +264,19 @@ impl Packed {
         match &self.bytes {
             Bytes::Mapped(sealed) => bytemuck::cast_slice(section(sealed, self.layout.quads() + panel * width, width)),
             Bytes::Owned(panels) => &panels.quads[panel * steps..][..steps],
+        }
+    }
+
+    /// Asks for share `share` of `shares` of a panel's tails ahead of time: few of their lines are wanted in
+    /// order. (Heads are read front to back, which the machine foresees.)
+    #[inline]
+    pub fn fetch(&self, panel: usize, share: usize, shares: usize) {
+        let lines = self.layout.tail_lines();
+        if lines > 0 && panel < self.layout.panels() {
+            let each = lines.div_ceil(shares);
+            let tails = self.tails(panel);
+            let range = (share * each).min(lines)..((share + 1) * each).min(lines);
+            prefetch(bytemuck::cast_slice(&tails[range]));
         }
     }
 

@@ -1,6 +1,6 @@
 //! Byte kernels in SIMD; each does exactly what its reference in [`super::int8`] does.
 
-use super::int8::{QueryLine, Quad, STEP, TailLine, score_scalar, tails_scalar};
+use super::int8::{GroupFacts, PanelFacts, Quad, QueryLine, STEP, TailLine, finish_scalar, score_scalar};
 use super::{GROUP, PANEL, Scores, Simd};
 
 /// The heads of a group of queries.
@@ -12,6 +12,10 @@ pub struct Heads<'a> {
     pub starts: &'a [i32; GROUP],
     /// Length of the tail, in units of a head's score.
     pub reaches: &'a [f32; GROUP],
+    /// Norms, scales, errors.
+    pub facts: &'a GroupFacts,
+    /// Of the rotation.
+    pub slack: f64,
 }
 
 /// The heads of a panel's rows.
@@ -23,63 +27,85 @@ pub struct Panel<'a> {
     pub factors: &'a [f32; PANEL],
     /// Lengths of the tails.
     pub bounds: &'a [f32; PANEL],
+    /// Norms and errors.
+    pub facts: &'a PanelFacts,
 }
 
-/// Scores heads. Row i of `out` is written only where a score, with the most that the tails can add, reaches
-/// `t[i]`; the result has one bit for each column that does. `simd` must be one of [`Simd::all`], the reference
+/// A query's tail and those of a panel's rows.
+#[derive(Debug, Clone, Copy)]
+pub struct Tails<'a> {
+    /// The query's.
+    pub query: &'a [QueryLine],
+    /// What its sums begin at.
+    pub start: i32,
+    /// The rows', as many lines each.
+    pub rows: &'a [TailLine],
+    /// What the rows' sums are multiplied with.
+    pub factors: &'a [f32; PANEL],
+    /// What the query's heads and tails are multiplied with.
+    pub scales: [f32; 2],
+    /// What a score must reach.
+    pub threshold: f32,
+}
+
+/// Scores heads. The result has one bit for each pair that, with the most that the tails can add, can reach the
+/// query's floor; row i of `out` is written only where there is one. `simd` must be one of [`Simd::all`], the reference
 /// stands in where it is not.
 #[inline]
-pub fn score(simd: Simd, q: Heads<'_>, p: Panel<'_>, t: &[f32; GROUP], out: &mut Scores) -> [u64; GROUP] {
+pub fn score(simd: Simd, q: Heads<'_>, p: Panel<'_>, floors: &[f32; GROUP], out: &mut Scores) -> [u64; GROUP] {
     assert_eq!(q.values.len(), p.quads.len());
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::is_x86_feature_detected as has;
         match simd {
             // SAFETY: the machine has AVX-512F and VNNI, as just checked: all that `avx512` needs.
-            Simd::Avx512Vnni if has!("avx512f") && has!("avx512vnni") => return unsafe { x86::avx512(q, p, t, out) },
+            Simd::Avx512Vnni if has!("avx512f") && has!("avx512vnni") => return unsafe { x86::avx512(q, p, floors, out) },
             // SAFETY: the machine has AVX2 and FMA, as just checked, and that is all that `avx2` needs.
-            Simd::Avx512 | Simd::Avx2 if has!("avx2") && has!("fma") => return unsafe { x86::avx2(q, p, t, out) },
+            Simd::Avx512 | Simd::Avx2 if has!("avx2") && has!("fma") => return unsafe { x86::avx2(q, p, floors, out) },
             _ => {}
         }
     }
     let _ = simd;
-    score_scalar(q, p, t, out)
+    score_scalar(q, p, floors, out)
 }
 
-/// Sums of a query's tail with the tails of the rows in `mask`; the others' sums stay as they are.
+/// Scores the tails of the rows in `mask` and adds them to the heads' scores; the result has one bit for each of
+/// them that reaches the threshold. The scores of others are of no use afterwards.
 #[inline]
-pub fn tails(simd: Simd, q: &[QueryLine], start: i32, rows: &[TailLine], mask: u64, sums: &mut [i32; PANEL]) {
-    assert_eq!(rows.len(), q.len() * PANEL);
+pub fn finish(simd: Simd, tails: Tails<'_>, mask: u64, scores: &mut [f32; PANEL]) -> u64 {
+    assert_eq!(tails.rows.len(), tails.query.len() * PANEL);
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::is_x86_feature_detected as has;
         match simd {
             Simd::Avx512Vnni if has!("avx512f") && has!("avx512vnni") => {
-                // SAFETY: the machine has AVX-512F and VNNI, as just checked: all that `tails_avx512` needs.
-                return unsafe { x86::tails_avx512(q, start, rows, mask, sums) };
+                // SAFETY: the machine has AVX-512F and VNNI, as just checked: all that `finish_avx512` needs.
+                return unsafe { x86::finish_avx512(tails, mask, scores) };
             }
             Simd::Avx512 | Simd::Avx2 if has!("avx2") => {
-                // SAFETY: the machine has AVX2, as just checked, and that is all that `tails_avx2` needs.
-                return unsafe { x86::tails_avx2(q, start, rows, mask, sums) };
+                // SAFETY: the machine has AVX2, as just checked, and that is all that `finish_avx2` needs.
+                return unsafe { x86::finish_avx2(tails, mask, scores) };
             }
             _ => {}
         }
     }
     let _ = simd;
-    tails_scalar(q, start, rows, mask, sums);
+    finish_scalar(tails, mask, scores)
 }
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{GROUP, Heads, PANEL, Panel, QueryLine, Scores, TailLine};
+    use super::super::int8::{add_tails, head_thresholds};
+    use super::{GROUP, Heads, PANEL, Panel, Scores, Tails};
 
     const WIDE: usize = PANEL / 16;
 
     /// 24 accumulators of 16 sums: 6 queries by 4 lines, four values a step.
     #[target_feature(enable = "avx512f,avx512vnni")]
-    pub fn avx512(q: Heads<'_>, p: Panel<'_>, t: &[f32; GROUP], out: &mut Scores) -> [u64; GROUP] {
+    pub fn avx512(q: Heads<'_>, p: Panel<'_>, floors: &[f32; GROUP], out: &mut Scores) -> [u64; GROUP] {
+        let t = head_thresholds(q.facts, p.facts, q.slack, floors);
         // A loop, not `map`: an array this large would be moved through memory.
         let mut sums = [[_mm512_setzero_si512(); WIDE]; GROUP];
         for (sums, start) in sums.iter_mut().zip(q.starts) {
@@ -125,32 +151,49 @@ mod x86 {
 
     /// One row after the other, 64 values a step.
     #[target_feature(enable = "avx512f,avx512vnni")]
-    pub fn tails_avx512(q: &[QueryLine], start: i32, rows: &[TailLine], mut mask: u64, sums: &mut [i32; PANEL]) {
-        while mask != 0 {
-            let column = mask.trailing_zeros() as usize;
-            mask &= mask - 1;
+    pub fn finish_avx512(tails: Tails<'_>, mask: u64, scores: &mut [f32; PANEL]) -> u64 {
+        let (lines, mut sums, mut rest) = (tails.query.len(), [0i32; PANEL], mask);
+        while rest != 0 && lines != 0 {
+            let column = rest.trailing_zeros() as usize;
+            rest &= rest - 1;
             let mut sum = _mm512_setzero_si512();
-            for (x, y) in q.iter().zip(&rows[column * q.len()..][..q.len()]) {
+            for (x, y) in tails.query.iter().zip(&tails.rows[column * lines..][..lines]) {
                 // SAFETY: both lines are 64 bytes, aligned to 64 by their types.
-                let (x, y) = unsafe { (_mm512_load_si512(x.0.as_ptr().cast()), _mm512_load_si512(y.0.as_ptr().cast())) };
+                let (x, y) =
+                    unsafe { (_mm512_load_si512(x.0.as_ptr().cast()), _mm512_load_si512(y.0.as_ptr().cast())) };
                 sum = _mm512_dpbusd_epi32(sum, y, x);
             }
-            sums[column] = start + _mm512_reduce_add_epi32(sum);
+            sums[column] = tails.start + _mm512_reduce_add_epi32(sum);
         }
+        let [head, tail] = tails.scales.map(|scale| _mm512_set1_ps(scale));
+        let threshold = _mm512_set1_ps(tails.threshold);
+        let mut left = 0;
+        for j in 0..WIDE {
+            let at = 16 * j;
+            // SAFETY: there are 64 of each and `at` ≤ 48; unaligned access is allowed.
+            unsafe {
+                let sums = _mm512_cvtepi32_ps(_mm512_loadu_si512(sums[at..].as_ptr().cast()));
+                let tails = _mm512_mul_ps(_mm512_mul_ps(sums, _mm512_loadu_ps(tails.factors[at..].as_ptr())), tail);
+                let whole = _mm512_add_ps(_mm512_mul_ps(_mm512_loadu_ps(scores[at..].as_ptr()), head), tails);
+                _mm512_storeu_ps(scores[at..].as_mut_ptr(), whole);
+                left |= u64::from(_mm512_cmp_ps_mask::<_CMP_GE_OQ>(whole, threshold)) << at;
+            }
+        }
+        left & mask
     }
 
     /// One row after the other, 16 values a step, widened.
     #[target_feature(enable = "avx2")]
-    pub fn tails_avx2(q: &[QueryLine], start: i32, rows: &[TailLine], mut mask: u64, sums: &mut [i32; PANEL]) {
-        while mask != 0 {
-            let column = mask.trailing_zeros() as usize;
-            mask &= mask - 1;
+    pub fn finish_avx2(tails: Tails<'_>, mask: u64, scores: &mut [f32; PANEL]) -> u64 {
+        let (lines, mut sums, mut rest) = (tails.query.len(), [0i32; PANEL], mask);
+        while rest != 0 && lines != 0 {
+            let column = rest.trailing_zeros() as usize;
+            rest &= rest - 1;
             let mut sum = _mm256_setzero_si256();
-            for (x, y) in q.iter().zip(&rows[column * q.len()..][..q.len()]) {
+            for (x, y) in tails.query.iter().zip(&tails.rows[column * lines..][..lines]) {
                 for (x, y) in x.0.as_chunks::<16>().0.iter().zip(y.0.as_chunks::<16>().0) {
                     // SAFETY: both chunks are 16 bytes; unaligned loads are allowed.
-                    let (x, y) =
-                        unsafe { (_mm_loadu_si128(x.as_ptr().cast()), _mm_loadu_si128(y.as_ptr().cast())) };
+                    let (x, y) = unsafe { (_mm_loadu_si128(x.as_ptr().cast()), _mm_loadu_si128(y.as_ptr().cast())) };
                     let products = _mm256_madd_epi16(_mm256_cvtepi8_epi16(x), _mm256_cvtepu8_epi16(y));
                     sum = _mm256_add_epi32(sum, products);
                 }
@@ -158,13 +201,15 @@ mod x86 {
             let mut lanes = [0i32; 8];
             // SAFETY: there are 8 lanes of 4 bytes; unaligned stores are allowed.
             unsafe { _mm256_storeu_si256(lanes.as_mut_ptr().cast(), sum) };
-            sums[column] = start + lanes.iter().sum::<i32>();
+            sums[column] = tails.start + lanes.iter().sum::<i32>();
         }
+        add_tails(tails, &sums, mask, scores)
     }
 
     /// 12 accumulators of 8 sums, four times. Bytes are widened: the 8-bit product of AVX2 saturates.
     #[target_feature(enable = "avx2,fma")]
-    pub fn avx2(q: Heads<'_>, p: Panel<'_>, t: &[f32; GROUP], out: &mut Scores) -> [u64; GROUP] {
+    pub fn avx2(q: Heads<'_>, p: Panel<'_>, floors: &[f32; GROUP], out: &mut Scores) -> [u64; GROUP] {
+        let t = head_thresholds(q.facts, p.facts, q.slack, floors);
         let mut all = [[0f32; PANEL]; GROUP];
         let mut hits = [0; GROUP];
         let even = _mm256_set1_epi16(0xFF);
