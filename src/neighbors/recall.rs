@@ -5,6 +5,7 @@ use rand::RngExt;
 use super::file::Neighbors;
 use super::tiles::Tiles;
 use crate::batches::pack::random;
+use crate::config::Precision;
 use crate::error::Result;
 use crate::neighbors::topk::Candidate;
 use crate::vectors::RowId;
@@ -60,7 +61,7 @@ impl Sample {
         let mut chosen: Vec<RowId> = (0..SAMPLE.min(rows as usize)).map(|_| random.random_range(0..rows)).collect();
         chosen.sort_unstable();
         chosen.dedup();
-        let brute = Tiles { packed: None, ..*tiles };
+        let brute = Tiles { packed: None, precision: Precision::F32, ..*tiles };
         let groups = chosen.chunk_by(|a, b| vectors.tasks.of(*a) == vectors.tasks.of(*b));
         let mut tasks = Vec::new();
         for rows in groups {

@@ -8,7 +8,7 @@
 //! Memory: 1 byte a value, rows rounded up to whole groups (6) or panels (64).
 
 use super::packed::Packed;
-use super::{GROUP, PANEL, Scores, Simd, TileKernel, UnitRows, simd_int8, underflow};
+use super::{GROUP, PANEL, Scores, Simd, TileKernel, UnitRows, simd_int8, thresholds, underflow};
 use crate::vectors::RowId;
 use crate::vectors::dot::dot;
 
@@ -126,9 +126,10 @@ impl TileKernel for Int8 {
         group: usize,
         base: &Packed,
         panel: usize,
-        thresholds: &[f32; GROUP],
+        floors: &[f32; GROUP],
         scores: &mut Scores,
     ) -> [u64; GROUP] {
+        let thresholds = thresholds::<Int8>(queries, queries.facts.len(), group, base, panel, floors);
         let values = &queries.values[group * queries.steps..][..queries.steps];
         simd_int8::score(
             self.0,
@@ -136,14 +137,14 @@ impl TileKernel for Int8 {
             &queries.starts[group],
             base.quads(panel),
             base.factors(panel),
-            thresholds,
+            &thresholds,
             scores,
         )
     }
 }
 
 /// Norm of a vector that was scaled to unit length and rounded to f32, at most.
-const LENGTH: f64 = 1.0 + 1e-7;
+pub(super) const LENGTH: f64 = 1.0 + 1e-7;
 /// Relative error of what is rounded besides: the unit vectors, the sum as f32, two products, the result.
 const ROUNDINGS: f64 = 8.0 * f32::EPSILON as f64;
 

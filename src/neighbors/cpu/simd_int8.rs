@@ -22,7 +22,7 @@ pub fn score(
         use std::arch::is_x86_feature_detected as has;
         match simd {
             // SAFETY: the machine has AVX-512F and VNNI, as just checked: all that `avx512` needs.
-            Simd::Avx512Vnni if has!("avx512f") && has!("avx512vnni") => {
+            Simd::Avx512Bf16 | Simd::Avx512Vnni if has!("avx512f") && has!("avx512vnni") => {
                 return unsafe { x86::avx512(q, starts, p, factors, t, out) };
             }
             // SAFETY: the machine has AVX2, as just checked, and that is all that `avx2` needs.
