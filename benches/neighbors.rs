@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use batchmine::config::{Config, Precision, Settings};
 use batchmine::neighbors::calibrate;
+use batchmine::neighbors::cpu::bf16::{self, Bf16};
 use batchmine::neighbors::cpu::float::{self, Float};
 use batchmine::neighbors::cpu::int8::{Int8, Quantised};
 use batchmine::neighbors::cpu::packed::Packed;
@@ -46,6 +47,19 @@ fn kernel_int8(bencher: Bencher<'_, '_>, dim: usize) {
     let base = Packed::in_memory(&source, &rows, None, true);
     let mut best: Vec<TopK> = slots.iter().map(|_| TopK::new(1)).collect();
     let kernel = Int8(Simd::detect());
+    bencher
+        .counter(operations(dim))
+        .bench_local(|| scan(kernel, &queries, TILE_QUERIES, &base, 0..BASE_ROWS, 0, &mut Nearest(&mut best)));
+}
+
+#[divan::bench(args = DIMS)]
+fn kernel_bf16(bencher: Bencher<'_, '_>, dim: usize) {
+    let source = calibrate::planted(BASE_ROWS, dim);
+    let rows: Vec<u32> = (0..BASE_ROWS as u32).collect();
+    let queries = bf16::Queries::pack(&source, &rows[..TILE_QUERIES], true);
+    let base = bf16::Base::pack(&source, &rows, true);
+    let mut best: Vec<TopK> = (0..TILE_QUERIES).map(|_| TopK::new(1)).collect();
+    let kernel = Bf16(Simd::detect());
     bencher
         .counter(operations(dim))
         .bench_local(|| scan(kernel, &queries, TILE_QUERIES, &base, 0..BASE_ROWS, 0, &mut Nearest(&mut best)));

@@ -8,7 +8,7 @@
 use crate::config::{Backend, Config, Method, Precision, Remainder};
 use crate::edges::build::WINDOW_ARCS;
 use crate::error::{Error, Kind, Result};
-use crate::neighbors::tiles::{FLOAT_COLUMNS, LIST_TILE_QUERIES, TILE_QUERIES};
+use crate::neighbors::tiles::{LIST_TILE_QUERIES, PACKED_COLUMNS, TILE_QUERIES};
 use crate::neighbors::{head, partition, recall, topk};
 use crate::run::Stage;
 use crate::vectors::Shape;
@@ -120,7 +120,7 @@ impl Plan {
         let block_rows = (BLOCK_BYTES / list_bytes).clamp(BLOCK_ROWS_MIN, BLOCK_ROWS_MAX);
         let query_bytes = topk::capacity(ranks as usize) as u64 * 8 + dim * 16 + 64;
         let tile_queries = if config.method == Method::Exact { TILE_QUERIES } else { LIST_TILE_QUERIES } as u64;
-        let tile = tile_queries.min(rows) * query_bytes + FLOAT_COLUMNS as u64 * (dim * 4 + 8) + MIB / 2;
+        let tile = tile_queries.min(rows) * query_bytes + PACKED_COLUMNS as u64 * (dim * 4 + 8) + MIB / 2;
         let sample = recall::SAMPLE as u64 * (ranks * 8 + 24);
         let [choice, axes] = if config.precision == Precision::Int8 { head::bytes(shape.dim) } else { [0; 2] };
         // One sampled row in sixteen.

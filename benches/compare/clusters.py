@@ -250,7 +250,11 @@ def flags_of(run):
         flags += ["--embedding-column", columns["query"]]
     else:
         flags += ["--query-column", columns["query"], "--positive-column", columns["positive"]]
-    for flag, name in ("--id-column", columns["id"]), ("--task-column", columns["task"]), ("--dtype", settings["dtype"]):
+    for flag, name in (
+        ("--id-column", columns["id"]),
+        ("--task-column", columns["task"]),
+        ("--dtype", settings["dtype"]),
+    ):
         flags += [flag, name] if name else []
     for name in columns["keys"]:
         flags += ["--key-column", name]
@@ -301,9 +305,11 @@ def metis(folder, threads, parts, size, recursive, **options):
     )
     graph = pymetis.CSRAdjacency(starts, others)
     options = pymetis.Options(**options)
-    return lambda: pymetis.part_graph(
-        parts, graph, eweights=weights, recursive=recursive, options=options, warn_on_copies=True
-    ).vertex_part
+    return lambda: (
+        pymetis.part_graph(
+            parts, graph, eweights=weights, recursive=recursive, options=options, warn_on_copies=True
+        ).vertex_part
+    )
 
 
 def kaminpar(folder, threads, parts, size, context, eps):
@@ -521,9 +527,13 @@ def table(results):
     widths = [max(len(row[column]) for row in cells) for column in range(len(COLUMNS))]
 
     def line(row):
-        return "| " + " | ".join(f"{word:{how}{width}}" for word, (_, how, _), width in zip(row, COLUMNS, widths)) + " |"
+        return (
+            "| " + " | ".join(f"{word:{how}{width}}" for word, (_, how, _), width in zip(row, COLUMNS, widths)) + " |"
+        )
 
-    rule = "|".join("-" * (width + 2) if how == "<" else "-" * (width + 1) + ":" for (_, how, _), width in zip(COLUMNS, widths))
+    rule = "|".join(
+        "-" * (width + 2) if how == "<" else "-" * (width + 1) + ":" for (_, how, _), width in zip(COLUMNS, widths)
+    )
     return "\n".join([line(cells[0]), f"|{rule}|"] + [line(row) for row in cells[1:]])
 
 

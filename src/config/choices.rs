@@ -51,8 +51,10 @@ pub enum Backend {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Precision {
-    /// Eight bits with a certificate; f32 by itself where that cannot filter.
+    /// Eight bits with a certificate; finer numbers by itself where they cannot filter.
     Int8,
+    /// Sixteen bits with a certificate, slow without AVX-512 BF16; f32 by itself where they cannot filter.
+    Bf16,
     /// Single precision throughout.
     F32,
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use rand::RngExt;
 use rayon::prelude::*;
 
+use super::cpu::bf16::{self, Bf16};
 use super::cpu::float::{self, Float};
 use super::cpu::int8::{Int8, Quantised};
 use super::cpu::packed::Packed;
@@ -34,6 +35,8 @@ pub fn operations_per_second(precision: Precision, dim: usize, time: Duration) -
     let slots: Vec<u32> = (0..TILE_QUERIES as u32).collect();
     let bytes = Quantised::new(&source, &rows[..TILE_QUERIES], None, true).gather(&slots);
     let packed = Packed::in_memory(&source, &rows, None, true);
+    let halves = bf16::Queries::pack(&source, &rows[..TILE_QUERIES], true);
+    let half_base = bf16::Base::pack(&source, &rows, true);
     let floats = float::Queries::pack(&source, &rows[..TILE_QUERIES], true);
     let base = float::Base::pack(&source, &rows, true);
     let start = Instant::now();
@@ -46,6 +49,7 @@ pub fn operations_per_second(precision: Precision, dim: usize, time: Duration) -
                 let mut sink = Nearest(&mut best);
                 match precision {
                     Precision::Int8 => scan(Int8(simd), &bytes, slots.len(), &packed, 0..BASE_ROWS, 0, &mut sink),
+                    Precision::Bf16 => scan(Bf16(simd), &halves, slots.len(), &half_base, 0..BASE_ROWS, 0, &mut sink),
                     Precision::F32 => scan(Float(simd), &floats, slots.len(), &base, 0..BASE_ROWS, 0, &mut sink),
                 }
                 scans += 1;

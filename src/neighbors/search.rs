@@ -40,11 +40,23 @@ pub fn search(run: &Run, vectors: &Vectors, config: &Config, plan: &Plan) -> Res
     let simd = Simd::detect();
     let unit = config.metric == Metric::Cosine;
     let (partition, samples, packed) = prepare(run, &stage, vectors, config, simd)?;
-    let tiles = Tiles { vectors, partition: &partition, packed: packed.as_ref(), samples: &samples, simd, unit };
+    let precision = config.precision;
+    if precision == Precision::Bf16 && config.backend != Backend::Faiss && !simd.multiplies_bf16() {
+        tracing::warn!("this machine has no instruction for bf16: the search will be slow; --precision f32 is faster");
+    }
+    let tiles = Tiles {
+        vectors,
+        partition: &partition,
+        packed: packed.as_ref(),
+        samples: &samples,
+        precision,
+        simd,
+        unit,
+    };
     let quiet = |_: u64| run.check_interrupt();
     let sample = Sample::draw(&tiles, ranks, &quiet)?;
     let engine = Engine::choose(config, plan, &tiles, &sample, &quiet)?;
-    tracing::debug!("search: {engine:?}, {:?}, {simd:?}", config.precision);
+    tracing::debug!("search: {engine:?}, {precision:?}, {simd:?}");
     let total = pairs_of(vectors, 0..rows);
     let probes = engine.probes();
     let operations = if probes.is_none() { 2.0 * vectors.shape().dim as f64 } else { 0.0 };
@@ -130,7 +142,7 @@ fn prepare(
     }
     let partition = Partition::open(&run.part_path(Stage::Neighbors, PARTITION), vectors)?;
     let samples = Samples::new(&vectors.tasks, partition.order());
-    if config.precision == Precision::F32 || config.backend == Backend::Faiss {
+    if config.precision != Precision::Int8 || config.backend == Backend::Faiss {
         return Ok((partition, samples, None));
     }
     let dim = vectors.shape().dim;
@@ -263,4 +275,67 @@ fn pairs_of(vectors: &Vectors, rows: Range<RowId>) -> u64 {
 fn count_short(neighbors: &Neighbors, ranks: usize, skip: usize) -> [u64; 2] {
     let lengths = neighbors.blocks().iter().flat_map(|block| block.range().map(|row| block.neighbors(row).len()));
     lengths.fold([0; 2], |[short, idle], length| [short + u64::from(length < ranks), idle + u64::from(length <= skip)])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
+
+    use npyz::WriterBuilder;
+    use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+    use crate::config::Settings;
+    use crate::run::progress::Progress;
+    use crate::run::storage::Disk;
+    use crate::vectors::{self, Shards};
+
+    /// Enough rows for four stretches of a tile, so that it can change its precision twice.
+    const ROWS: usize = 25_000;
+    const DIM: usize = 48;
+
+    /// Rows whose first value outweighs all others by so much, as an array of f32 on disk.
+    fn write_dominated(path: &std::path::Path, by: f32) {
+        let mut random = ChaCha8Rng::seed_from_u64(1);
+        let values = (0..ROWS * DIM).map(|index| if index % DIM == 0 { by } else { random.random_range(-1.0f32..1.0) });
+        let file = std::fs::File::create(path).unwrap();
+        let options = npyz::WriteOptions::new().default_dtype().shape(&[ROWS as u64, DIM as u64]);
+        let mut writer = options.writer(std::io::BufWriter::new(file)).begin_nd().unwrap();
+        writer.extend(values).unwrap();
+        writer.finish().unwrap();
+    }
+
+    #[test]
+    fn tiles_that_change_their_precision_find_the_same() {
+        // int8 filters; int8 does not, and bf16 does; neither does.
+        for by in [0.0, 20.0, 200.0] {
+            let place = tempfile::tempdir().unwrap();
+            let input = place.path().join("input.npy");
+            write_dominated(&input, by);
+            let config = Config::new(vec![input.display().to_string()], Settings::default()).unwrap();
+            let shards = Shards::open(&config.inputs, &config.columns).unwrap();
+            let plan = Plan::new(&config, shards.shape).unwrap();
+            let folder = place.path().join("run");
+            let run = Run::open(&folder, None, Arc::new(Disk), Progress::silent(), Arc::new(AtomicBool::new(false)));
+            let run = run.unwrap();
+            run.adopt(config.by_stage(&shards), false).unwrap();
+            let vectors = vectors::import(&run, &shards, &config, &plan).unwrap();
+            let stage = run.begin(Stage::Neighbors);
+            for simd in [Simd::detect(), Simd::Avx512] {
+                let (partition, samples, packed) = prepare(&run, &stage, &vectors, &config, simd).unwrap();
+                let search = |precision| {
+                    let packed = packed.as_ref();
+                    let samples = &samples;
+                    let tiles = Tiles { vectors: &vectors, partition: &partition, packed, samples, precision, simd, unit: true };
+                    let rows: Vec<RowId> = (0..ROWS as RowId).step_by(ROWS / 100).collect();
+                    let exact = tiles.exact(0..ROWS as RowId, &rows, 20, &|_| Ok(())).unwrap();
+                    (exact, tiles.approximate(0, &rows, 20, 4, &|_| Ok(())).unwrap())
+                };
+                let wanted = search(Precision::F32);
+                assert!(search(Precision::Int8) == wanted && search(Precision::Bf16) == wanted, "{by} {simd:?}");
+            }
+        }
+    }
 }

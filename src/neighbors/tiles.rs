@@ -7,15 +7,17 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::cpu::bf16::{self, Bf16};
 use super::cpu::float::{self, Float};
-use super::cpu::int8::{Int8, Quantised};
+use super::cpu::int8::{self, Int8, Quantised};
 use super::cpu::packed::Packed;
-use super::cpu::{PANEL, Ranking, Simd, scan};
+use super::cpu::{PANEL, Ranking, Simd, TileKernel, scan};
 use super::floors::{self, Guess, Samples};
 use super::partition::Partition;
 use super::topk::{Candidate, TopK};
 use crate::config::Precision;
 use crate::error::Result;
+use crate::vectors::store::VectorStore;
 use crate::vectors::{Keys, RowId, Scorer, TileScorer, Vectors};
 
 /// Queries of a tile in exact search: their bytes stay in the second cache.
@@ -24,11 +26,11 @@ pub const TILE_QUERIES: usize = 192;
 pub const LIST_TILE_QUERIES: usize = 768;
 /// Columns that are scanned between two looks at the clock and at how much is ruled out.
 const STRETCH_COLUMNS: usize = 128 * PANEL;
-/// Columns that are packed in f32 at a time, where int8 rules out too little.
-pub const FLOAT_COLUMNS: usize = 16 * PANEL;
+/// Columns that are packed in bf16 or f32 at a time, where int8 rules out too little.
+pub const PACKED_COLUMNS: usize = 16 * PANEL;
 /// Rows that are fetched before they are scored.
 const FETCH_AHEAD: usize = 6;
-/// int8 gives way to f32 where it leaves more than one pair in this many.
+/// A precision gives way to a finer one where it leaves more than one pair in this many.
 const LEAST_FILTERED: u64 = 16;
 
 /// What a search works with.
@@ -38,10 +40,12 @@ pub struct Tiles<'a> {
     pub vectors: &'a Vectors,
     /// Order and lists.
     pub partition: &'a Partition,
-    /// Packed base; `None`: f32 throughout.
+    /// Packed base, which int8 needs.
     pub packed: Option<&'a Packed>,
     /// The rows behind the packed base, from which floors are guessed.
     pub samples: &'a Samples,
+    /// The numbers to begin with; int8 without a packed base is f32.
+    pub precision: Precision,
     /// The machine.
     pub simd: Simd,
     /// Whether the metric ignores norms (cosine).
@@ -102,6 +106,15 @@ impl Tiles<'_> {
         })
     }
 
+    fn precision(&self) -> Precision {
+        if self.precision == Precision::Int8 && self.packed.is_none() { Precision::F32 } else { self.precision }
+    }
+
+    /// What comes after a precision that rules out too little.
+    fn finer(&self, precision: Precision) -> Precision {
+        if precision == Precision::Int8 && self.simd.multiplies_bf16() { Precision::Bf16 } else { Precision::F32 }
+    }
+
     /// Divides queries into tiles of near ones, searches each, and returns the lists in the order of `rows`.
     fn tiles(
         &self,
@@ -123,6 +136,13 @@ impl Tiles<'_> {
         order.into_iter().zip(found.into_iter().flatten()).for_each(|(index, list)| lists[index as usize] = list);
         Ok(lists)
     }
+}
+
+/// Packed queries, and the packed base where there is one.
+enum Queries<'a> {
+    Bytes(&'a Packed, int8::Queries),
+    Halves(bf16::Queries),
+    Floats(float::Queries),
 }
 
 /// A tile of queries.
@@ -150,7 +170,7 @@ impl<'a> Tile<'a> {
             return nothing;
         };
         let slots: Vec<u32> = (0..self.rows.len() as u32).collect();
-        let queries = self.quantised(packed).gather(&slots);
+        let queries = self.quantise(packed).gather(&slots);
         let mut best: Vec<TopK> = slots.iter().map(|_| TopK::new(rank)).collect();
         let first = packed.sample_column();
         let columns = first + sample.start..first + sample.end;
@@ -168,10 +188,6 @@ impl<'a> Tile<'a> {
             .collect();
         self.best = floors.iter().map(|floor| TopK::with_floor(self.ranks, *floor)).collect();
         floors
-    }
-
-    fn quantised(&self, packed: &Packed) -> Quantised {
-        Quantised::new(&self.tiles.vectors.queries, self.rows, packed.rotation(), self.tiles.unit)
     }
 
     fn ranking<'t>(&'t mut self, slots: &'t [u32]) -> Ranking<'t, 'a> {
@@ -226,33 +242,16 @@ impl<'a> Tile<'a> {
         let tiles = self.tiles;
         let columns = task.start as usize..task.end as usize;
         let slots: Vec<u32> = (0..self.rows.len() as u32).collect();
-        let bytes = tiles.packed.map(|packed| (packed, self.quantised(packed).gather(&slots)));
-        let mut floats = None;
-        let mut precision = if bytes.is_some() { Precision::Int8 } else { Precision::F32 };
+        let mut precision = tiles.precision();
+        let mut queries = self.pack(precision, self.quantised().as_ref(), &slots);
         let own = tiles.partition.places()[self.rows[self.rows.len() / 2] as usize] as usize;
         for (index, stretch) in stretches(columns, own).into_iter().enumerate() {
             let pairs = (stretch.len() * self.rows.len()) as u64;
-            match (precision, &bytes) {
-                (Precision::Int8, Some((packed, queries))) => {
-                    let mut ranking = self.ranking(&slots);
-                    scan(Int8(tiles.simd), queries, slots.len(), packed, stretch.clone(), own, &mut ranking);
-                    // The first stretch fills the lists; later ones that leave too much are not filtered.
-                    if index > 0 && ranking.reported * LEAST_FILTERED > pairs {
-                        precision = Precision::F32;
-                    }
-                }
-                _ => {
-                    let queries = floats
-                        .get_or_insert_with(|| float::Queries::pack(&tiles.vectors.queries, self.rows, tiles.unit));
-                    for start in stretch.clone().step_by(FLOAT_COLUMNS) {
-                        let end = stretch.end.min(start + FLOAT_COLUMNS);
-                        let base_rows = &tiles.partition.order()[start..end];
-                        let base = float::Base::pack(&tiles.vectors.positives, base_rows, tiles.unit);
-                        let mut ranking = self.ranking(&slots);
-                        ranking.base_rows = base_rows;
-                        scan(Float(tiles.simd), queries, slots.len(), &base, 0..end - start, 0, &mut ranking);
-                    }
-                }
+            let reported = self.scan(&queries, &slots, stretch, own);
+            // The first stretch fills the lists; later ones that leave too much are not filtered.
+            if index > 0 && reported * LEAST_FILTERED > pairs && precision != Precision::F32 {
+                precision = tiles.finer(precision);
+                queries = self.pack(precision, None, &slots);
             }
             watch(pairs)?;
         }
@@ -267,28 +266,77 @@ impl<'a> Tile<'a> {
             pairs.extend(lists.iter().map(|list| (*list, slot as u32)));
         }
         pairs.sort_unstable();
-        let bytes = tiles.packed.map(|packed| (packed, self.quantised(packed)));
+        let (precision, quantised) = (tiles.precision(), self.quantised());
         for group in pairs.chunk_by(|a, b| a.0 == b.0) {
             let list = group[0].0 as usize;
             let columns = tiles.partition.starts()[list] as usize..tiles.partition.starts()[list + 1] as usize;
             let slots: Vec<u32> = group.iter().map(|(_, slot)| *slot).collect();
             let done = (columns.len() * slots.len()) as u64;
-            if let Some((packed, queries)) = &bytes {
-                let queries = queries.gather(&slots);
-                let begin = columns.start;
-                scan(Int8(tiles.simd), &queries, slots.len(), packed, columns, begin, &mut self.ranking(&slots));
-            } else {
-                let rows: Vec<RowId> = slots.iter().map(|slot| self.rows[*slot as usize]).collect();
-                let queries = float::Queries::pack(&tiles.vectors.queries, &rows, tiles.unit);
-                let base_rows = &tiles.partition.order()[columns.clone()];
-                let base = float::Base::pack(&tiles.vectors.positives, base_rows, tiles.unit);
-                let mut ranking = self.ranking(&slots);
-                ranking.base_rows = base_rows;
-                scan(Float(tiles.simd), &queries, slots.len(), &base, 0..columns.len(), 0, &mut ranking);
-            }
+            let queries = self.pack(precision, quantised.as_ref(), &slots);
+            let begin = columns.start;
+            self.scan(&queries, &slots, columns, begin);
             watch(done)?;
         }
         Ok(())
+    }
+
+    /// All queries in bytes, if the search begins with bytes.
+    fn quantised(&self) -> Option<Quantised> {
+        let tiles = self.tiles;
+        let begins = tiles.precision() == Precision::Int8;
+        tiles.packed.filter(|_| begins).map(|packed| self.quantise(packed))
+    }
+
+    fn quantise(&self, packed: &Packed) -> Quantised {
+        Quantised::new(&self.tiles.vectors.queries, self.rows, packed.rotation(), self.tiles.unit)
+    }
+
+    /// Packs some of the queries.
+    fn pack(&self, precision: Precision, quantised: Option<&Quantised>, slots: &[u32]) -> Queries<'a> {
+        let (source, unit) = (&self.tiles.vectors.queries, self.tiles.unit);
+        if let (Precision::Int8, Some(packed), Some(quantised)) = (precision, self.tiles.packed, quantised) {
+            return Queries::Bytes(packed, quantised.gather(slots));
+        }
+        let rows: Vec<RowId> = slots.iter().map(|slot| self.rows[*slot as usize]).collect();
+        match precision {
+            Precision::Bf16 => Queries::Halves(bf16::Queries::pack(source, &rows, unit)),
+            Precision::Int8 | Precision::F32 => Queries::Floats(float::Queries::pack(source, &rows, unit)),
+        }
+    }
+
+    /// Scans columns with packed queries; how many pairs were reported.
+    fn scan(&mut self, queries: &Queries<'_>, slots: &[u32], columns: Range<usize>, begin: usize) -> u64 {
+        let simd = self.tiles.simd;
+        match queries {
+            Queries::Bytes(packed, queries) => {
+                let mut ranking = self.ranking(slots);
+                scan(Int8(simd), queries, slots.len(), packed, columns, begin, &mut ranking);
+                ranking.reported
+            }
+            Queries::Halves(queries) => self.scan_packing(Bf16(simd), queries, slots, columns, bf16::Base::pack),
+            Queries::Floats(queries) => self.scan_packing(Float(simd), queries, slots, columns, float::Base::pack),
+        }
+    }
+
+    /// The same, where base rows are packed as they come.
+    fn scan_packing<K: TileKernel>(
+        &mut self,
+        kernel: K,
+        queries: &K::Queries,
+        slots: &[u32],
+        columns: Range<usize>,
+        pack: impl Fn(&VectorStore, &[RowId], bool) -> K::Base,
+    ) -> u64 {
+        let tiles = self.tiles;
+        let mut reported = 0;
+        for base_rows in tiles.partition.order()[columns].chunks(PACKED_COLUMNS) {
+            let base = pack(&tiles.vectors.positives, base_rows, tiles.unit);
+            let mut ranking = self.ranking(slots);
+            ranking.base_rows = base_rows;
+            scan(kernel, queries, slots.len(), &base, 0..base_rows.len(), 0, &mut ranking);
+            reported += ranking.reported;
+        }
+        reported
     }
 }
 

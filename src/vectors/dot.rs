@@ -181,6 +181,30 @@ pub fn prefetch(bytes: &[u8]) {
     let _ = bytes;
 }
 
+/// f32 as f64, exactly.
+pub fn widen_to_f64(values: &[f32], out: &mut [f64]) {
+    debug_assert_eq!(values.len(), out.len());
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("avx512f") {
+        // SAFETY: `to_f64_avx512` is safe code compiled for AVX-512F, which this CPU has.
+        return unsafe { to_f64_avx512(values, out) };
+    }
+    to_f64(values, out);
+}
+
+#[inline(always)]
+fn to_f64(values: &[f32], out: &mut [f64]) {
+    for (to, value) in out.iter_mut().zip(values) {
+        *to = f64::from(*value);
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+fn to_f64_avx512(values: &[f32], out: &mut [f64]) {
+    to_f64(values, out);
+}
+
 /// Half precision as f32, exactly.
 pub fn widen(halves: &[f16], out: &mut [f32]) {
     debug_assert_eq!(halves.len(), out.len());

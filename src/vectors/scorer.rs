@@ -1,6 +1,6 @@
 //! The score of a pair, exactly: what every search path ends in.
 
-use super::dot::{dot, dot_half, dot_wide, prefetch};
+use super::dot::{dot, dot_half, dot_wide, prefetch, widen_to_f64};
 use super::store::{Precision, RowId, Vectors};
 
 /// Rows that are fetched before they are needed.
@@ -102,10 +102,10 @@ impl<'a> TileScorer<'a> {
     pub fn new(vectors: &'a Vectors, queries: &[RowId]) -> Self {
         let dim = vectors.shape().dim;
         let mut narrow = vec![0f32; dim];
-        let mut values = Vec::with_capacity(queries.len() * dim);
-        for query in queries {
+        let mut values = vec![0f64; queries.len() * dim];
+        for (query, out) in queries.iter().zip(values.chunks_exact_mut(dim)) {
             vectors.queries.load(*query, &mut narrow);
-            values.extend(narrow.iter().map(|value| f64::from(*value)));
+            widen_to_f64(&narrow, out);
         }
         let scales = vectors.rows.query_scales();
         let scales = queries.iter().map(|query| scales[*query as usize]).collect();
@@ -116,7 +116,7 @@ impl<'a> TileScorer<'a> {
     /// index among these, the place and the score. O(queries · dim).
     pub fn score(&mut self, row: RowId, places: &[u32], mut put: impl FnMut(usize, f32)) {
         self.vectors.positives.load(row, &mut self.narrow);
-        self.row.iter_mut().zip(&self.narrow).for_each(|(to, value)| *to = f64::from(*value));
+        widen_to_f64(&self.narrow, &mut self.row);
         let dim = self.row.len();
         let scale = self.vectors.rows.positive_scales()[row as usize];
         for (pair, places) in places.chunks(2).enumerate() {

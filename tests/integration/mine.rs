@@ -297,8 +297,7 @@ fn the_faiss_backend_writes_the_same_files() {
 }
 
 #[test]
-fn both_precisions_write_the_same_files() {
-    let place = Place::empty();
+fn all_precisions_write_the_same_files() {
     for (number, data) in [sample(), Dataset::planted(900, 70, 4)].into_iter().enumerate() {
         let place = Place::with(&data);
         for metric in ["cosine", "dot"] {
@@ -312,13 +311,31 @@ fn both_precisions_write_the_same_files() {
                 .ok();
                 run
             };
-            assert_same(&run("int8"), &run("f32"), &MADE);
+            let reference = run("f32");
+            assert_same(&run("int8"), &reference, &MADE);
+            assert_same(&run("bf16"), &reference, &MADE);
         }
     }
-    let (int8, float) = (place.path("int8"), place.path("f32"));
-    mine(&debian(), &int8, "--batch-size 64").ok();
-    mine(&debian(), &float, "--batch-size 64 --precision f32").ok();
-    assert_same(&int8, &float, &MADE);
+}
+
+#[test]
+fn all_precisions_find_the_same_neighbors_of_the_fixtures() {
+    let place = Place::empty();
+    for fixture in ["debian", "planted"] {
+        let lists = |precision: &str| {
+            let run = place.path(&format!("{fixture}-{precision}"));
+            let input = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(fixture);
+            mine(&input, &run, &format!("--precision {precision} --batch-size 64")).ok();
+            let mut parts = files(&run, &["neighbors"]);
+            parts.retain(|(name, _)| name.starts_with("neighbors/block-"));
+            parts
+        };
+        let reference = lists("f32");
+        assert!(!reference.is_empty());
+        for precision in ["int8", "bf16"] {
+            assert!(lists(precision) == reference, "{fixture} in {precision}");
+        }
+    }
 }
 
 #[test]

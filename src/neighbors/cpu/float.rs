@@ -2,7 +2,7 @@
 //!
 //! Memory: 4 bytes a value, rows rounded up to whole groups (6) or panels (64).
 
-use super::{GROUP, LANES, PANEL, Scores, Simd, TileKernel, UnitRows, least_score, simd_float, underflow};
+use super::{GROUP, LANES, PANEL, Scores, Simd, TileKernel, UnitRows, simd_float, thresholds, underflow};
 use crate::vectors::RowId;
 
 /// A cache line of floats: panels must not straddle lines.
@@ -94,11 +94,7 @@ impl TileKernel for Float {
         floors: &[f32; GROUP],
         scores: &mut Scores,
     ) -> [u64; GROUP] {
-        let mut thresholds = [f32::INFINITY; GROUP];
-        for (i, query) in (group * GROUP..queries.norms.len()).take(GROUP).enumerate() {
-            let error = Self::error(queries, query, base, panel);
-            thresholds[i] = least_score(floors[i], error, queries.norms[query]);
-        }
+        let thresholds = thresholds::<Float>(queries, queries.norms.len(), group, base, panel, floors);
         let values = queries.values[group * GROUP * queries.dim..][..GROUP * queries.dim].as_chunks().0;
         let lines = base.dim * (PANEL / LANES);
         let lines = base.lines[panel * lines..][..lines].as_chunks().0;
@@ -109,7 +105,7 @@ impl TileKernel for Float {
 /// Largest error of a score between unit vectors: γ(d + 8), two roundings when packed, one a fused step,
 /// four of norms, one of the reference, and one to spare (Higham, *Accuracy and Stability of Numerical
 /// Algorithms*, section 3.1).
-fn relative_error(dim: usize) -> f64 {
+pub(super) fn relative_error(dim: usize) -> f64 {
     let terms = (dim + 8) as f64 * f64::from(f32::EPSILON) / 2.0;
     terms / (1.0 - terms) * 1.001
 }

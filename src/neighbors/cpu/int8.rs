@@ -301,6 +301,8 @@ impl TileKernel for Int8 {
     }
 }
 
+/// Norm of a vector that was scaled to unit length and rounded to f32, at most.
+pub(super) const LENGTH: f64 = 1.0 + 1e-7;
 /// Relative error of what is rounded besides, in scores that are at most about 2 before they are scaled: the
 /// unit vectors, the sums as f32, the products, their sum, the result.
 const ROUNDINGS: f64 = 24.0 * f32::EPSILON as f64;
@@ -402,7 +404,7 @@ pub fn score_scalar(q: Heads<'_>, p: Panel<'_>, floors: &[f32; GROUP], scores: &
 /// The reference.
 pub fn finish_scalar(tails: Tails<'_>, mask: u64, scores: &mut [f32; PANEL]) -> u64 {
     let (lines, mut sums) = (tails.query.len(), [0i32; PANEL]);
-    for (column, sum) in sums.iter_mut().enumerate().filter(|(column, _)| mask >> column & 1 == 1) {
+    for (column, sum) in sums.iter_mut().enumerate().filter(|(column, _)| lines > 0 && mask >> column & 1 == 1) {
         let row = &tails.rows[column * lines..][..lines];
         let products = tails.query.iter().zip(row).map(|(x, y)| -> i32 {
             x.0.iter().zip(&y.0).map(|(x, y)| i32::from(*x) * i32::from(*y)).sum()

@@ -1,13 +1,15 @@
 //! The CPU's tile search: packed panels, kernels chosen once at run time, candidates by query.
 //!
-//! Two precisions: [`int8`] filters at about four times the speed of [`float`]; both report every pair
-//! whose true score can still reach its query's floor, by a proven bound (docs/algorithms.md), so that
-//! their results are the same. Where int8's bound is too wide to filter (one dominant dimension, many
-//! equal scores), the search goes over to float by itself.
+//! Three precisions: [`int8`] filters at about four times the speed of [`float`], [`bf16`] at twice; all report
+//! every pair whose true score can still reach its query's floor, by a proven bound (docs/algorithms.md), so
+//! that their results are the same. Where a bound is too wide to filter (one dominant dimension, many equal
+//! scores), the search goes over to the next finer precision by itself.
 
+pub mod bf16;
 pub mod float;
 pub mod int8;
 pub mod packed;
+mod simd_bf16;
 mod simd_float;
 mod simd_int8;
 
@@ -31,6 +33,8 @@ pub type Scores = [[f32; PANEL]; GROUP];
 /// What the machine can do; chosen once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Simd {
+    /// 512-bit registers, with byte and bf16 dot products.
+    Avx512Bf16,
     /// 512-bit registers, with byte dot products.
     Avx512Vnni,
     /// 512-bit registers.
@@ -53,6 +57,9 @@ impl Simd {
         #[cfg(target_arch = "x86_64")]
         {
             use std::arch::is_x86_feature_detected as has;
+            if has!("avx512f") && has!("avx512vnni") && has!("avx512bf16") {
+                found.push(Simd::Avx512Bf16);
+            }
             if has!("avx512f") && has!("avx512vnni") {
                 found.push(Simd::Avx512Vnni);
             }
@@ -65,6 +72,11 @@ impl Simd {
         }
         found.push(Simd::Scalar);
         found
+    }
+
+    /// Whether there is an instruction for bf16; without it, bf16 is slower than f32.
+    pub fn multiplies_bf16(self) -> bool {
+        self == Simd::Avx512Bf16
     }
 }
 
@@ -136,8 +148,9 @@ pub trait TileKernel: Copy + Send + Sync {
     fn unit(queries: &Self::Queries, query: usize) -> f64;
     /// A bound of |similarity − score · unit| for a query and every row of a panel; never too small.
     fn error(queries: &Self::Queries, query: usize, base: &Self::Base, panel: usize) -> f64;
-    /// Scores a group against a panel. The result has one bit for each pair whose similarity can still reach
-    /// the query's floor; `scores` holds at least theirs.
+    /// Scores a group against a panel. `floors` are similarities, one for each query of the group. The result
+    /// has one bit for each column whose similarity may reach its query's floor, and none for places without
+    /// a query; row i of `scores` is written only where the query has such a bit.
     fn score(
         self,
         queries: &Self::Queries,
@@ -177,9 +190,7 @@ pub fn scan<K: TileKernel>(
             let first = group * GROUP;
             let inside = GROUP.min(count - first);
             let mut floors = [f32::INFINITY; GROUP];
-            for (query, floor) in (first..).zip(&mut floors[..inside]) {
-                *floor = sink.floor(query);
-            }
+            (first..).zip(&mut floors[..inside]).for_each(|(query, floor)| *floor = sink.floor(query));
             let hits = kernel.score(queries, group, base, panel, &floors, &mut scores);
             for (query, (hits, scores)) in (first..first + inside).zip(hits.iter().zip(&scores)) {
                 let mut mask = hits & valid;
@@ -262,6 +273,23 @@ fn mask_of(columns: &Range<usize>, panel: usize) -> u64 {
 /// Puts true scores into candidates.
 pub fn score_exactly(scorer: &mut Scorer<'_>, query: RowId, list: &mut [Candidate]) {
     scorer.pairs(query, list, |candidate| candidate.row, |candidate, score| candidate.score = score);
+}
+
+/// What the scores of a group must reach, where `count` queries are packed; infinity past these.
+#[inline]
+fn thresholds<K: TileKernel>(
+    queries: &K::Queries,
+    count: usize,
+    group: usize,
+    base: &K::Base,
+    panel: usize,
+    floors: &[f32; GROUP],
+) -> [f32; GROUP] {
+    let mut thresholds = [f32::INFINITY; GROUP];
+    for ((query, floor), threshold) in (group * GROUP..count).zip(floors).zip(&mut thresholds) {
+        *threshold = least_score(*floor, K::error(queries, query, base, panel), K::unit(queries, query));
+    }
+    thresholds
 }
 
 /// What a score must reach so that the similarity can reach `floor`.

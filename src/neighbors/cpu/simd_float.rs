@@ -15,7 +15,9 @@ pub fn score(simd: Simd, q: &[Group], p: &[Row], norms: &[f32; PANEL], t: &Group
         use std::arch::is_x86_feature_detected as has;
         match simd {
             // SAFETY: the machine has AVX-512F, as just checked, and that is all that `avx512` needs.
-            Simd::Avx512Vnni | Simd::Avx512 if has!("avx512f") => return unsafe { x86::avx512(q, p, norms, t, out) },
+            Simd::Avx512Bf16 | Simd::Avx512Vnni | Simd::Avx512 if has!("avx512f") => {
+                return unsafe { x86::avx512(q, p, norms, t, out) };
+            }
             // SAFETY: the machine has AVX2 and FMA, as just checked, and that is all that `avx2` needs.
             Simd::Avx2 if has!("avx2") && has!("fma") => return unsafe { x86::avx2(q, p, norms, t, out) },
             _ => {}

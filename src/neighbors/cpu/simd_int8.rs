@@ -59,7 +59,9 @@ pub fn score(simd: Simd, q: Heads<'_>, p: Panel<'_>, floors: &[f32; GROUP], out:
         use std::arch::is_x86_feature_detected as has;
         match simd {
             // SAFETY: the machine has AVX-512F and VNNI, as just checked: all that `avx512` needs.
-            Simd::Avx512Vnni if has!("avx512f") && has!("avx512vnni") => return unsafe { x86::avx512(q, p, floors, out) },
+            Simd::Avx512Bf16 | Simd::Avx512Vnni if has!("avx512f") && has!("avx512vnni") => {
+                return unsafe { x86::avx512(q, p, floors, out) };
+            }
             // SAFETY: the machine has AVX2 and FMA, as just checked, and that is all that `avx2` needs.
             Simd::Avx512 | Simd::Avx2 if has!("avx2") && has!("fma") => return unsafe { x86::avx2(q, p, floors, out) },
             _ => {}
@@ -78,7 +80,7 @@ pub fn finish(simd: Simd, tails: Tails<'_>, mask: u64, scores: &mut [f32; PANEL]
     {
         use std::arch::is_x86_feature_detected as has;
         match simd {
-            Simd::Avx512Vnni if has!("avx512f") && has!("avx512vnni") => {
+            Simd::Avx512Bf16 | Simd::Avx512Vnni if has!("avx512f") && has!("avx512vnni") => {
                 // SAFETY: the machine has AVX-512F and VNNI, as just checked: all that `finish_avx512` needs.
                 return unsafe { x86::finish_avx512(tails, mask, scores) };
             }
