@@ -25,8 +25,8 @@ const AXES_CUBE: f64 = 2.5;
 pub const DIM_MAX: usize = 1536;
 const DIM_MIN: usize = 64;
 /// Rows that are tried: base rows and queries.
-const BASE_SAMPLE: usize = 4096;
-const QUERY_SAMPLE: usize = 192;
+const BASE_SAMPLE: usize = 3072;
+const QUERY_SAMPLE: usize = 96;
 /// Heads that are tried: multiples of this share of the dimensions.
 const TRIALS: usize = 24;
 /// What a byte kernel errs by, about.

@@ -6,8 +6,8 @@ use serde_json::json;
 
 use super::cpu::Simd;
 use super::cpu::packed::{Packed, Packing};
-use super::floors::Samples;
 use super::file::{Neighbors, block_name, write_block};
+use super::floors::Samples;
 use super::head;
 use super::partition::{self, Partition};
 use super::recall::Sample;
@@ -44,15 +44,8 @@ pub fn search(run: &Run, vectors: &Vectors, config: &Config, plan: &Plan) -> Res
     if precision == Precision::Bf16 && config.backend != Backend::Faiss && !simd.multiplies_bf16() {
         tracing::warn!("this machine has no instruction for bf16: the search will be slow; --precision f32 is faster");
     }
-    let tiles = Tiles {
-        vectors,
-        partition: &partition,
-        packed: packed.as_ref(),
-        samples: &samples,
-        precision,
-        simd,
-        unit,
-    };
+    let tiles =
+        Tiles { vectors, partition: &partition, packed: packed.as_ref(), samples: &samples, precision, simd, unit };
     let quiet = |_: u64| run.check_interrupt();
     let sample = Sample::draw(&tiles, ranks, &quiet)?;
     let engine = Engine::choose(config, plan, &tiles, &sample, &quiet)?;
@@ -328,7 +321,15 @@ mod tests {
                 let search = |precision| {
                     let packed = packed.as_ref();
                     let samples = &samples;
-                    let tiles = Tiles { vectors: &vectors, partition: &partition, packed, samples, precision, simd, unit: true };
+                    let tiles = Tiles {
+                        vectors: &vectors,
+                        partition: &partition,
+                        packed,
+                        samples,
+                        precision,
+                        simd,
+                        unit: true,
+                    };
                     let rows: Vec<RowId> = (0..ROWS as RowId).step_by(ROWS / 100).collect();
                     let exact = tiles.exact(0..ROWS as RowId, &rows, 20, &|_| Ok(())).unwrap();
                     (exact, tiles.approximate(0, &rows, 20, 4, &|_| Ok(())).unwrap())

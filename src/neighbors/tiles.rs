@@ -174,13 +174,8 @@ impl<'a> Tile<'a> {
         let mut best: Vec<TopK> = slots.iter().map(|_| TopK::new(rank)).collect();
         let first = packed.sample_column();
         let columns = first + sample.start..first + sample.end;
-        let mut guess = Guess {
-            queries: self.rows,
-            best: &mut best,
-            rows: self.tiles.samples.rows(),
-            first,
-            keys: &self.keys,
-        };
+        let mut guess =
+            Guess { queries: self.rows, best: &mut best, rows: self.tiles.samples.rows(), first, keys: &self.keys };
         scan(Int8(self.tiles.simd), &queries, slots.len(), packed, columns, first, &mut guess);
         let floors: Vec<f32> = best
             .into_iter()

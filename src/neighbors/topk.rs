@@ -147,8 +147,11 @@ impl TopK {
             self.drop_hopeless();
             self.make_exact(exact);
         }
+        if self.candidates.len() > self.ranks {
+            self.candidates.select_nth_unstable_by_key(self.ranks, Candidate::rank_key);
+            self.candidates.truncate(self.ranks);
+        }
         self.candidates.sort_unstable_by_key(Candidate::rank_key);
-        self.candidates.truncate(self.ranks);
         // A copy, not the candidates' own room: lists wait for their whole block, and room that was cut off
         // in place would be too small for the next query's candidates.
         self.candidates.as_slice().to_vec()

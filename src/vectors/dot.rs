@@ -68,8 +68,19 @@ fn dot_avx2(x: &[f32], y: &[f32]) -> f64 {
     dot_scalar(x, y)
 }
 
-/// Inner products of one row with two, all as f64 that hold f32 values: [`dot`] of each, to the bit.
-pub fn dot_wide(x: [&[f64]; 2], y: &[f64]) -> [f64; 2] {
+/// Inner product of f64 that hold f32 values: [`dot`] of these, to the bit.
+pub fn dot_wide(x: &[f64], y: &[f64]) -> f64 {
+    debug_assert_eq!(x.len(), y.len());
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("avx512f") {
+        // SAFETY: this CPU has AVX-512F, all that `dot_wide_avx512` needs.
+        return unsafe { dot_wide_avx512([x], y)[0] };
+    }
+    dot_wide_scalar(x, y)
+}
+
+/// The same of two rows with one.
+pub fn dot_wide_two(x: [&[f64]; 2], y: &[f64]) -> [f64; 2] {
     debug_assert!(x[0].len() == y.len() && x[1].len() == y.len());
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("avx512f") {
@@ -89,35 +100,35 @@ fn dot_wide_scalar(x: &[f64], y: &[f64]) -> f64 {
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
-fn dot_wide_avx512(x: [&[f64]; 2], y: &[f64]) -> [f64; 2] {
+fn dot_wide_avx512<const COUNT: usize>(x: [&[f64]; COUNT], y: &[f64]) -> [f64; COUNT] {
     use std::arch::x86_64::*;
     let (y_chunks, y_rest) = y.as_chunks::<LANES>();
-    let [(a_chunks, a_rest), (b_chunks, b_rest)] = x.map(|x| x.as_chunks::<LANES>());
-    let mut sums = [_mm512_setzero_pd(); 4];
     // SAFETY: a chunk holds 16 values, two registers of 8; unaligned loads are allowed.
-    let load = |chunk: &[f64; LANES]| unsafe { [_mm512_loadu_pd(chunk.as_ptr()), _mm512_loadu_pd(chunk[8..].as_ptr())] };
-    for ((a, b), y) in a_chunks.iter().zip(b_chunks).zip(y_chunks) {
-        let (a, b, y) = (load(a), load(b), load(y));
-        // Products of two f32 are exact in f64, so that fusing changes nothing.
-        sums[0] = _mm512_fmadd_pd(a[0], y[0], sums[0]);
-        sums[1] = _mm512_fmadd_pd(a[1], y[1], sums[1]);
-        sums[2] = _mm512_fmadd_pd(b[0], y[0], sums[2]);
-        sums[3] = _mm512_fmadd_pd(b[1], y[1], sums[3]);
-    }
-    let mut lanes = [[0f64; LANES]; 2];
-    for (lanes, sums) in lanes.iter_mut().zip(sums.as_chunks::<2>().0) {
-        // SAFETY: there are 16 lanes, two registers of 8; unaligned stores are allowed.
-        unsafe {
-            _mm512_storeu_pd(lanes.as_mut_ptr(), sums[0]);
-            _mm512_storeu_pd(lanes[8..].as_mut_ptr(), sums[1]);
+    let load =
+        |chunk: &[f64; LANES]| unsafe { [_mm512_loadu_pd(chunk.as_ptr()), _mm512_loadu_pd(chunk[8..].as_ptr())] };
+    let mut sums = [[_mm512_setzero_pd(); 2]; COUNT];
+    let chunks = x.map(|x| x.as_chunks::<LANES>().0);
+    for (index, y) in y_chunks.iter().enumerate() {
+        let y = load(y);
+        for i in 0..COUNT {
+            let x = load(&chunks[i][index]);
+            // Products of two f32 are exact in f64, so that fusing changes nothing.
+            sums[i] = [_mm512_fmadd_pd(x[0], y[0], sums[i][0]), _mm512_fmadd_pd(x[1], y[1], sums[i][1])];
         }
     }
-    let rests = [a_rest, b_rest];
-    std::array::from_fn(|i| {
-        let mut lanes = lanes[i];
-        lanes.iter_mut().zip(rests[i].iter().zip(y_rest)).for_each(|(lane, (a, b))| *lane += a * b);
-        add_up(lanes)
-    })
+    let mut results = [0f64; COUNT];
+    for i in 0..COUNT {
+        let mut lanes = [0f64; LANES];
+        // SAFETY: there are 16 lanes, two registers of 8; unaligned stores are allowed.
+        unsafe {
+            _mm512_storeu_pd(lanes.as_mut_ptr(), sums[i][0]);
+            _mm512_storeu_pd(lanes[8..].as_mut_ptr(), sums[i][1]);
+        }
+        let rest = x[i].as_chunks::<LANES>().1.iter().zip(y_rest);
+        lanes.iter_mut().zip(rest).for_each(|(lane, (a, b))| *lane += a * b);
+        results[i] = add_up(lanes);
+    }
+    results
 }
 
 /// Inner product of a row in f32 with one in half precision: [`dot`] of its exact values, without a copy.
@@ -248,8 +259,9 @@ mod tests {
             prop_assert_eq!(dot(&x, &y).to_bits(), dot_scalar(&x, &y).to_bits());
             let wide = |values: &[f32]| -> Vec<f64> { values.iter().map(|value| f64::from(*value)).collect() };
             let (x_wide, y_wide) = (wide(&x), wide(&y));
-            let both = dot_wide([&x_wide, &y_wide], &y_wide).map(f64::to_bits);
+            let both = dot_wide_two([&x_wide, &y_wide], &y_wide).map(f64::to_bits);
             prop_assert_eq!(both, [dot_scalar(&x, &y).to_bits(), dot_scalar(&y, &y).to_bits()]);
+            prop_assert_eq!(dot_wide(&x_wide, &y_wide).to_bits(), dot_scalar(&x, &y).to_bits());
             prop_assert_eq!(dot_wide_scalar(&x_wide, &y_wide).to_bits(), dot_scalar(&x, &y).to_bits());
             let halves: Vec<f16> = y.iter().map(|value| f16::from_f32(*value)).collect();
             let mut wide = vec![0f32; halves.len()];

@@ -1,6 +1,6 @@
 //! The score of a pair, exactly: what every search path ends in.
 
-use super::dot::{dot, dot_half, dot_wide, prefetch, widen_to_f64};
+use super::dot::{dot, dot_half, dot_wide, dot_wide_two, prefetch, widen_to_f64};
 use super::store::{Precision, RowId, Vectors};
 
 /// Rows that are fetched before they are needed.
@@ -119,14 +119,18 @@ impl<'a> TileScorer<'a> {
         widen_to_f64(&self.narrow, &mut self.row);
         let dim = self.row.len();
         let scale = self.vectors.rows.positive_scales()[row as usize];
-        for (pair, places) in places.chunks(2).enumerate() {
-            // Two at a time, since sums wait for themselves; the last may have to go twice.
-            let both = [places[0], places[places.len() - 1]].map(|place| place as usize);
-            let sums = dot_wide(both.map(|place| &self.queries[place * dim..][..dim]), &self.row);
-            for index in 0..places.len() {
-                // Minus zero equals zero, and must tie with it.
-                put(2 * pair + index, (sums[index] * (self.scales[both[index]] * scale)) as f32 + 0.0);
-            }
+        let query = |place: u32| &self.queries[place as usize * dim..][..dim];
+        // Minus zero equals zero, and must tie with it.
+        let whole = |place: u32, sum: f64| (sum * (self.scales[place as usize] * scale)) as f32 + 0.0;
+        let (pairs, last) = places.as_chunks::<2>();
+        for (index, pair) in pairs.iter().enumerate() {
+            // Two at a time, since sums wait for themselves.
+            let sums = dot_wide_two(pair.map(query), &self.row);
+            put(2 * index, whole(pair[0], sums[0]));
+            put(2 * index + 1, whole(pair[1], sums[1]));
+        }
+        if let [place] = last {
+            put(places.len() - 1, whole(*place, dot_wide(query(*place), &self.row)));
         }
     }
 

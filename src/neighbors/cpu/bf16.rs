@@ -109,13 +109,18 @@ impl Base {
 impl TileKernel for Bf16 {
     type Queries = Queries;
     type Base = Base;
+    type Panel<'a> = (&'a Base, usize);
+
+    fn panel(base: &Base, panel: usize) -> (&Base, usize) {
+        (base, panel)
+    }
 
     fn unit(queries: &Queries, query: usize) -> f64 {
         queries.facts[query].norm
     }
 
     #[inline]
-    fn error(queries: &Queries, query: usize, base: &Base, panel: usize) -> f64 {
+    fn error(queries: &Queries, query: usize, (base, panel): (&Base, usize)) -> f64 {
         let (x, y) = (&queries.facts[query], &base.facts[panel]);
         relative_bound(base.dim, x.residual, y.residual) * x.norm * y.norm + underflow(x.norm, y.norm)
     }
@@ -125,12 +130,11 @@ impl TileKernel for Bf16 {
         self,
         queries: &Queries,
         group: usize,
-        base: &Base,
-        panel: usize,
+        (base, panel): (&Base, usize),
         floors: &[f32; GROUP],
         scores: &mut Scores,
     ) -> [u64; GROUP] {
-        let thresholds = thresholds::<Bf16>(queries, queries.facts.len(), group, base, panel, floors);
+        let thresholds = thresholds::<Bf16>(queries, queries.facts.len(), group, (base, panel), floors);
         let values = &queries.values[group * queries.steps..][..queries.steps];
         let pairs = &base.pairs[panel * queries.steps..][..queries.steps];
         simd_bf16::score(self.0, values, pairs, &base.norms[panel], &thresholds, scores)
@@ -283,10 +287,10 @@ mod tests {
             let norm = |row: &[f32]| if unit { dot(row, row).sqrt() } else { 1.0 };
             for simd in Simd::all() {
                 let mut scores = [[0f32; PANEL]; GROUP];
-                let hits = Bf16(simd).score(&queries, 0, &base, 0, &[f32::NEG_INFINITY; GROUP], &mut scores);
+                let hits = Bf16(simd).score(&queries, 0, (&base, 0), &[f32::NEG_INFINITY; GROUP], &mut scores);
                 prop_assert_eq!(hits, [u64::MAX; GROUP]);
                 for (query, scores) in scores.iter().enumerate() {
-                    let (bound, scale) = (Bf16::error(&queries, query, &base, 0), Bf16::unit(&queries, query));
+                    let (bound, scale) = (Bf16::error(&queries, query, (&base, 0)), Bf16::unit(&queries, query));
                     for (column, score) in scores.iter().enumerate() {
                         let (x, y) = (row(PANEL + query), row(column));
                         let truth = dot(x, y) / (norm(x) * norm(y));

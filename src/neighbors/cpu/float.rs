@@ -74,12 +74,17 @@ impl Base {
 impl TileKernel for Float {
     type Queries = Queries;
     type Base = Base;
+    type Panel<'a> = (&'a Base, usize);
+
+    fn panel(base: &Base, panel: usize) -> (&Base, usize) {
+        (base, panel)
+    }
 
     fn unit(queries: &Queries, query: usize) -> f64 {
         queries.norms[query]
     }
 
-    fn error(queries: &Queries, query: usize, base: &Base, panel: usize) -> f64 {
+    fn error(queries: &Queries, query: usize, (base, panel): (&Base, usize)) -> f64 {
         let (x, y) = (queries.norms[query], base.largest[panel]);
         relative_error(base.dim) * x * y + underflow(x, y)
     }
@@ -89,12 +94,11 @@ impl TileKernel for Float {
         self,
         queries: &Queries,
         group: usize,
-        base: &Base,
-        panel: usize,
+        (base, panel): (&Base, usize),
         floors: &[f32; GROUP],
         scores: &mut Scores,
     ) -> [u64; GROUP] {
-        let thresholds = thresholds::<Float>(queries, queries.norms.len(), group, base, panel, floors);
+        let thresholds = thresholds::<Float>(queries, queries.norms.len(), group, (base, panel), floors);
         let values = queries.values[group * GROUP * queries.dim..][..GROUP * queries.dim].as_chunks().0;
         let lines = base.dim * (PANEL / LANES);
         let lines = base.lines[panel * lines..][..lines].as_chunks().0;

@@ -12,11 +12,11 @@
 //! Memory: 1 byte a value, rows rounded up to whole groups (6) or panels (64).
 
 use super::packed::Packed;
-use super::simd_int8::{self, Heads, Panel, Tails};
+use super::simd_int8::{self, Found, Heads, Panel, Tails};
 use super::{GROUP, PANEL, Scores, Simd, TileKernel, UnitRows, underflow};
 use crate::neighbors::rotation::Rotation;
 use crate::vectors::RowId;
-use crate::vectors::dot::dot;
+use crate::vectors::dot::{dot, prefetch};
 
 /// Values of a step: bytes of a 32-bit lane.
 pub const STEP: usize = 4;
@@ -85,15 +85,16 @@ struct QueryFacts {
     tail: Part,
 }
 
-/// What is known of the heads of a group of queries, side by side for the kernels; two places are not used.
+/// What is known of a group of queries, side by side for the kernels; two places are not used.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct GroupFacts {
     /// Norm (1 for cosine).
     norms: [f64; 8],
-    /// 1 / (norm · scale).
-    inverses: [f64; 8],
-    residuals: [f64; 8],
-    lengths: [f64; 8],
+    /// 1 / norm, and 1 / (norm · scale) of the heads.
+    inverses: [[f64; 8]; 2],
+    /// Of heads and of tails.
+    residuals: [[f64; 8]; 2],
+    lengths: [[f64; 8]; 2],
 }
 
 /// Quantised queries, one after the other.
@@ -167,8 +168,11 @@ impl Quantised {
             queries.facts[index] = *facts;
             let group_facts = &mut queries.group_facts[group];
             group_facts.norms[place] = facts.norm;
-            group_facts.inverses[place] = (facts.norm * f64::from(facts.head.scale)).recip();
-            (group_facts.residuals[place], group_facts.lengths[place]) = (facts.head.residual, facts.head.length);
+            group_facts.inverses[0][place] = facts.norm.recip();
+            group_facts.inverses[1][place] = (facts.norm * f64::from(facts.head.scale)).recip();
+            for (index, part) in [facts.head, facts.tail].iter().enumerate() {
+                (group_facts.residuals[index][place], group_facts.lengths[index][place]) = (part.residual, part.length);
+            }
             let to = &mut queries.heads[group * steps..][..steps];
             for (group, step) in to.iter_mut().zip(&self.heads[slot * steps..][..steps]) {
                 group[place] = *step;
@@ -214,19 +218,26 @@ impl Queries {
         whole_error(both, self.slack, x.norm, panel.norm)
     }
 
-    /// Scores the tails of those in `hits`, and leaves those that can still reach the floor. `scores` are the
+    /// Scores the tails of those in `hits`, and leaves those whose score reaches the threshold. `scores` are the
     /// heads', in units of the head's scale; of those left they become whole, in units of the norm.
     #[inline]
-    fn finish(&self, simd: Simd, query: usize, base: &Packed, panel: usize, floor: f32, hits: u64, scores: &mut [f32; PANEL]) -> u64 {
-        let (x, error) = (&self.facts[query], self.error(query, base.facts(panel)));
-        let lines = self.cut.lines();
+    fn finish(
+        &self,
+        simd: Simd,
+        query: usize,
+        panel: Panel<'_>,
+        threshold: f32,
+        hits: u64,
+        scores: &mut [f32; PANEL],
+    ) -> u64 {
+        let (x, lines) = (&self.facts[query], self.cut.lines());
         let tails = Tails {
             query: &self.tails[query * lines..][..lines],
             start: self.tail_starts[query],
-            rows: base.tails(panel),
-            factors: base.tail_factors(panel),
+            rows: panel.tails,
+            factors: panel.tail_factors,
             scales: [x.head.scale, x.tail.scale],
-            threshold: (((f64::from(floor) - error) / x.norm) as f32).next_down(),
+            threshold,
         };
         simd_int8::finish(simd, tails, hits, scores)
     }
@@ -239,16 +250,19 @@ fn whole_error(relative: f64, slack: f64, query_norm: f64, base_norm: f64) -> f6
 }
 
 /// What heads' scores, with the most that the tails can add, must reach so that similarities can reach the
-/// floors. Pure; compiled into each kernel.
+/// floors; and what whole scores must reach. Pure; compiled into each kernel.
 #[inline(always)]
-pub fn head_thresholds(x: &GroupFacts, y: &PanelFacts, slack: f64, floors: &[f32; GROUP]) -> [f32; 8] {
-    let mut thresholds = [f32::INFINITY; 8];
+pub fn thresholds(x: &GroupFacts, y: &PanelFacts, slack: f64, floors: &[f32; GROUP]) -> [[f32; 8]; 2] {
+    let mut thresholds = [[f32::INFINITY; 8]; 2];
     // A plain loop: closures would not be compiled for the kernel's registers.
     for i in 0..GROUP {
-        let error = whole_error(x.residuals[i] * y.head[0] + x.lengths[i] * y.head[1], slack, x.norms[i], y.norm);
-        let least = (f64::from(floors[i]) - error) * x.inverses[i];
+        let head = x.residuals[0][i] * y.head[0] + x.lengths[0][i] * y.head[1];
+        let both = head + x.residuals[1][i] * y.tail[0] + x.lengths[1][i] * y.tail[1];
+        let head_least = (f64::from(floors[i]) - whole_error(head, slack, x.norms[i], y.norm)) * x.inverses[1][i];
+        let least = (f64::from(floors[i]) - whole_error(both, slack, x.norms[i], y.norm)) * x.inverses[0][i];
         // Below what the conversion to f32 can round up. Without a query this is NaN, which nothing reaches.
-        thresholds[i] = (least - least.abs() * 1e-6 - f64::from(f32::MIN_POSITIVE)) as f32;
+        thresholds[0][i] = (head_least - head_least.abs() * 1e-6 - f64::from(f32::MIN_POSITIVE)) as f32;
+        thresholds[1][i] = (least - least.abs() * 1e-6 - f64::from(f32::MIN_POSITIVE)) as f32;
     }
     thresholds
 }
@@ -256,14 +270,19 @@ pub fn head_thresholds(x: &GroupFacts, y: &PanelFacts, slack: f64, floors: &[f32
 impl TileKernel for Int8 {
     type Queries = Queries;
     type Base = Packed;
+    type Panel<'a> = Panel<'a>;
+
+    fn panel(base: &Packed, panel: usize) -> Panel<'_> {
+        base.panel(panel)
+    }
 
     fn unit(queries: &Queries, query: usize) -> f64 {
         queries.facts[query].norm
     }
 
     #[inline]
-    fn error(queries: &Queries, query: usize, base: &Packed, panel: usize) -> f64 {
-        queries.error(query, base.facts(panel))
+    fn error(queries: &Queries, query: usize, panel: Panel<'_>) -> f64 {
+        queries.error(query, panel.facts)
     }
 
     #[inline]
@@ -271,19 +290,15 @@ impl TileKernel for Int8 {
         self,
         queries: &Queries,
         group: usize,
-        base: &Packed,
-        panel: usize,
+        panel: Panel<'_>,
         floors: &[f32; GROUP],
         scores: &mut Scores,
     ) -> [u64; GROUP] {
         let (first, steps) = (group * GROUP, queries.cut.steps());
-        base.fetch(panel + 1, group, queries.reaches.len());
-        let panel_rows = Panel {
-            quads: base.quads(panel),
-            factors: base.factors(panel),
-            bounds: base.tail_bounds(panel),
-            facts: base.facts(panel),
-        };
+        // Few lines of tails are wanted in order: the next panel's are asked for ahead of time. (Heads are read
+        // front to back, which the machine foresees.)
+        let share = panel.next_tails.len().div_ceil(queries.reaches.len());
+        prefetch(bytemuck::cast_slice(panel.next_tails.chunks(share.max(1)).nth(group).unwrap_or(&[])));
         let heads = Heads {
             values: &queries.heads[group * steps..][..steps],
             starts: &queries.starts[group],
@@ -291,10 +306,10 @@ impl TileKernel for Int8 {
             facts: &queries.group_facts[group],
             slack: queries.slack,
         };
-        let mut hits = simd_int8::score(self.0, heads, panel_rows, floors, scores);
+        let (mut hits, thresholds) = simd_int8::score(self.0, heads, panel, floors, scores);
         for (i, hits) in hits.iter_mut().enumerate() {
             if *hits != 0 {
-                *hits = queries.finish(self.0, first + i, base, panel, floors[i], *hits, &mut scores[i]);
+                *hits = queries.finish(self.0, first + i, panel, thresholds[i], *hits, &mut scores[i]);
             }
         }
         hits
@@ -379,8 +394,8 @@ pub fn pack_panel(
 }
 
 /// The reference.
-pub fn score_scalar(q: Heads<'_>, p: Panel<'_>, floors: &[f32; GROUP], scores: &mut Scores) -> [u64; GROUP] {
-    let thresholds = head_thresholds(q.facts, p.facts, q.slack, floors);
+pub fn score_scalar(q: Heads<'_>, p: Panel<'_>, floors: &[f32; GROUP], scores: &mut Scores) -> Found {
+    let [thresholds, whole] = thresholds(q.facts, p.facts, q.slack, floors);
     let mut hits = [0u64; GROUP];
     for i in 0..GROUP {
         let mut sums = [q.starts[i]; PANEL];
@@ -398,31 +413,37 @@ pub fn score_scalar(q: Heads<'_>, p: Panel<'_>, floors: &[f32; GROUP], scores: &
             scores[i] = row;
         }
     }
-    hits
+    (hits, whole)
 }
 
 /// The reference.
 pub fn finish_scalar(tails: Tails<'_>, mask: u64, scores: &mut [f32; PANEL]) -> u64 {
-    let (lines, mut sums) = (tails.query.len(), [0i32; PANEL]);
-    for (column, sum) in sums.iter_mut().enumerate().filter(|(column, _)| lines > 0 && mask >> column & 1 == 1) {
-        let row = &tails.rows[column * lines..][..lines];
-        let products = tails.query.iter().zip(row).map(|(x, y)| -> i32 {
+    finish_each(tails, mask, scores, |x, y| {
+        let products = |(x, y): (&QueryLine, &TailLine)| -> i32 {
             x.0.iter().zip(&y.0).map(|(x, y)| i32::from(*x) * i32::from(*y)).sum()
-        });
-        *sum = tails.start + products.sum::<i32>();
-    }
-    add_tails(tails, &sums, mask, scores)
+        };
+        x.iter().zip(y).map(products).sum()
+    })
 }
 
-/// Puts heads and tails together.
+/// Puts heads and tails together, given how tails are multiplied; compiled into each kernel.
 #[inline(always)]
-pub fn add_tails(tails: Tails<'_>, sums: &[i32; PANEL], mask: u64, scores: &mut [f32; PANEL]) -> u64 {
-    let mut left = 0;
-    for (column, score) in scores.iter_mut().enumerate() {
-        *score = *score * tails.scales[0] + sums[column] as f32 * tails.factors[column] * tails.scales[1];
-        left |= u64::from(*score >= tails.threshold) << column;
+pub fn finish_each(
+    tails: Tails<'_>,
+    mask: u64,
+    scores: &mut [f32; PANEL],
+    multiply: impl Fn(&[QueryLine], &[TailLine]) -> i32,
+) -> u64 {
+    let (lines, mut left, mut rest) = (tails.query.len(), 0, mask);
+    while rest != 0 {
+        let column = rest.trailing_zeros() as usize;
+        rest &= rest - 1;
+        let sum = tails.start + multiply(tails.query, &tails.rows[column * lines..][..lines]);
+        let score = scores[column] * tails.scales[0] + sum as f32 * tails.factors[column] * tails.scales[1];
+        scores[column] = score;
+        left |= u64::from(score >= tails.threshold) << column;
     }
-    left & mask
+    left
 }
 
 #[cfg(test)]
@@ -451,10 +472,10 @@ mod tests {
             let reaches = std::array::from_fn(|_| random.random_range(0.0..1e4f32));
             let floors = std::array::from_fn(|_| random.random_range(-1e5f32..1e5));
             let eight = |most: f64| [most; 8];
-            let facts = GroupFacts { norms: eight(1.0), inverses: eight(1.0), residuals: eight(0.01), lengths: eight(0.9) };
+            let facts = GroupFacts { norms: eight(1.0), inverses: [eight(1.0); 2], residuals: [eight(0.01); 2], lengths: [eight(0.9); 2] };
             let panel_facts = PanelFacts { norm: 1.0, head: [1.0, 0.01], tail: [0.1, 0.001] };
             let q = Heads { values: &values, starts: &starts, reaches: &reaches, facts: &facts, slack: 1e-4 };
-            let p = Panel { quads: &quads, factors: &factors, bounds: &bounds, facts: &panel_facts };
+            let p = Panel { quads: &quads, factors: &factors, bounds: &bounds, facts: &panel_facts, tails: &[], tail_factors: &tail_factors, next_tails: &[] };
             let tail: Vec<QueryLine> = (0..lines).map(|_| QueryLine(std::array::from_fn(|_| random.random_range(-127..=127)))).collect();
             let rows: Vec<TailLine> = (0..lines * PANEL).map(|_| TailLine(std::array::from_fn(|_| random.random_range(1..=255)))).collect();
             let tails = Tails { query: &tail, start: 77, rows: &rows, factors: &tail_factors, scales: [0.7, 0.3], threshold: 1e4 };
@@ -506,10 +527,10 @@ mod tests {
                     for (i, floor) in floors[..inside].iter_mut().enumerate() {
                         *floor = (truth[group * GROUP + i][panel * PANEL + column] as f32).next_down();
                     }
-                    let hits = Int8(simd).score(&queries, group, &base, panel, &floors, &mut scores);
+                    let hits = Int8(simd).score(&queries, group, base.panel(panel), &floors, &mut scores);
                     for i in 0..inside {
                         let query = group * GROUP + i;
-                        let error = Int8::error(&queries, query, &base, panel);
+                        let error = Int8::error(&queries, query, base.panel(panel));
                         for (column, truth) in truth[query][panel * PANEL..].iter().take(PANEL).enumerate() {
                             let hit = hits[i] >> column & 1 == 1;
                             prop_assert!(hit || *truth < f64::from(floors[i]), "{query} {column}: {truth} {}", floors[i]);

@@ -143,11 +143,15 @@ pub trait TileKernel: Copy + Send + Sync {
     type Queries: Send + Sync;
     /// Packed base rows.
     type Base: Sync;
+    /// One panel of them.
+    type Panel<'a>: Copy;
 
+    /// A panel, looked up once for all groups.
+    fn panel(base: &Self::Base, panel: usize) -> Self::Panel<'_>;
     /// What a query's scores are multiplied with to give similarities.
     fn unit(queries: &Self::Queries, query: usize) -> f64;
     /// A bound of |similarity − score · unit| for a query and every row of a panel; never too small.
-    fn error(queries: &Self::Queries, query: usize, base: &Self::Base, panel: usize) -> f64;
+    fn error(queries: &Self::Queries, query: usize, panel: Self::Panel<'_>) -> f64;
     /// Scores a group against a panel. `floors` are similarities, one for each query of the group. The result
     /// has one bit for each column whose similarity may reach its query's floor, and none for places without
     /// a query; row i of `scores` is written only where the query has such a bit.
@@ -155,8 +159,7 @@ pub trait TileKernel: Copy + Send + Sync {
         self,
         queries: &Self::Queries,
         group: usize,
-        base: &Self::Base,
-        panel: usize,
+        panel: Self::Panel<'_>,
         floors: &[f32; GROUP],
         scores: &mut Scores,
     ) -> [u64; GROUP];
@@ -185,24 +188,25 @@ pub fn scan<K: TileKernel>(
     let panels = columns.start / PANEL..columns.end.div_ceil(PANEL);
     let begin = (begin / PANEL).clamp(panels.start, panels.end);
     for panel in (begin..panels.end).chain(panels.start..begin) {
-        let valid = mask_of(&columns, panel);
+        let (valid, first_column) = (mask_of(&columns, panel), panel * PANEL);
+        let panel = K::panel(base, panel);
         for group in 0..count.div_ceil(GROUP) {
             let first = group * GROUP;
             let inside = GROUP.min(count - first);
             let mut floors = [f32::INFINITY; GROUP];
             (first..).zip(&mut floors[..inside]).for_each(|(query, floor)| *floor = sink.floor(query));
-            let hits = kernel.score(queries, group, base, panel, &floors, &mut scores);
+            let hits = kernel.score(queries, group, panel, &floors, &mut scores);
             for (query, (hits, scores)) in (first..first + inside).zip(hits.iter().zip(&scores)) {
                 let mut mask = hits & valid;
                 if mask == 0 {
                     continue;
                 }
                 let unit = K::unit(queries, query) as f32;
-                let error = (K::error(queries, query, base, panel) as f32).next_up();
+                let error = (K::error(queries, query, panel) as f32).next_up();
                 while mask != 0 {
                     let column = mask.trailing_zeros() as usize;
                     mask &= mask - 1;
-                    sink.hit(query, panel * PANEL + column, scores[column] * unit, error);
+                    sink.hit(query, first_column + column, scores[column] * unit, error);
                 }
             }
         }
@@ -281,13 +285,12 @@ fn thresholds<K: TileKernel>(
     queries: &K::Queries,
     count: usize,
     group: usize,
-    base: &K::Base,
-    panel: usize,
+    panel: K::Panel<'_>,
     floors: &[f32; GROUP],
 ) -> [f32; GROUP] {
     let mut thresholds = [f32::INFINITY; GROUP];
     for ((query, floor), threshold) in (group * GROUP..count).zip(floors).zip(&mut thresholds) {
-        *threshold = least_score(*floor, K::error(queries, query, base, panel), K::unit(queries, query));
+        *threshold = least_score(*floor, K::error(queries, query, panel), K::unit(queries, query));
     }
     thresholds
 }

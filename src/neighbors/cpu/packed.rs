@@ -19,13 +19,13 @@ use std::path::Path;
 use rayon::prelude::*;
 
 use super::int8::{Cut, PanelFacts, PanelParts, Quad, TailLine, pack_panel};
+use super::simd_int8::Panel;
 use super::{Matrix, PANEL, Simd, UnitRows};
 use crate::error::Result;
 use crate::neighbors::rotation::Rotation;
 use crate::run::ScatteredPart;
 use crate::run::sealed::{Format, HEADER_BYTES, Sealed};
 use crate::vectors::RowId;
-use crate::vectors::dot::prefetch;
 
 /// Format of the packed base.
 pub const PACKED: Format = Format { magic: *b"BMPACKED", version: 2, name: "packed base" };
@@ -218,9 +218,22 @@ impl Packed {
         (self.layout.rows as usize).next_multiple_of(PANEL)
     }
 
-    /// What is known of a panel.
-    #[inline]
-    pub fn facts(&self, panel: usize) -> &PanelFacts {
+    /// A panel.
+    pub fn panel(&self, panel: usize) -> Panel<'_> {
+        let [factors, tail_factors, bounds] = self.factors(panel);
+        let next_tails = if panel + 1 < self.layout.panels() { self.tails(panel + 1) } else { &[] };
+        Panel {
+            quads: self.quads(panel),
+            factors,
+            tails: self.tails(panel),
+            tail_factors,
+            next_tails,
+            bounds,
+            facts: self.facts(panel),
+        }
+    }
+
+    fn facts(&self, panel: usize) -> &PanelFacts {
         let width = size_of::<PanelFacts>();
         match &self.bytes {
             Bytes::Mapped(sealed) => bytemuck::from_bytes(section(sealed, HEADER_BYTES + panel * width, width)),
@@ -228,7 +241,7 @@ impl Packed {
         }
     }
 
-    fn all_factors(&self, panel: usize) -> &Factors {
+    fn factors(&self, panel: usize) -> &Factors {
         let width = size_of::<Factors>();
         match &self.bytes {
             Bytes::Mapped(sealed) => {
@@ -238,27 +251,7 @@ impl Packed {
         }
     }
 
-    /// Scale · norm of the heads of a panel's rows.
-    #[inline]
-    pub fn factors(&self, panel: usize) -> &[f32; PANEL] {
-        &self.all_factors(panel)[0]
-    }
-
-    /// Scale · norm of their tails.
-    #[inline]
-    pub fn tail_factors(&self, panel: usize) -> &[f32; PANEL] {
-        &self.all_factors(panel)[1]
-    }
-
-    /// Length · norm of their tails, rounded up.
-    #[inline]
-    pub fn tail_bounds(&self, panel: usize) -> &[f32; PANEL] {
-        &self.all_factors(panel)[2]
-    }
-
-    /// Values of a panel's heads.
-    #[inline]
-    pub fn quads(&self, panel: usize) -> &[Quad] {
+    fn quads(&self, panel: usize) -> &[Quad] {
         let steps = self.layout.cut.steps();
         let width = steps * size_of::<Quad>();
         match &self.bytes {
@@ -267,22 +260,7 @@ impl Packed {
         }
     }
 
-    /// Asks for share `share` of `shares` of a panel's tails ahead of time: few of their lines are wanted in
-    /// order. (Heads are read front to back, which the machine foresees.)
-    #[inline]
-    pub fn fetch(&self, panel: usize, share: usize, shares: usize) {
-        let lines = self.layout.tail_lines();
-        if lines > 0 && panel < self.layout.panels() {
-            let each = lines.div_ceil(shares);
-            let tails = self.tails(panel);
-            let range = (share * each).min(lines)..((share + 1) * each).min(lines);
-            prefetch(bytemuck::cast_slice(&tails[range]));
-        }
-    }
-
-    /// Values of a panel's tails, row by row.
-    #[inline]
-    pub fn tails(&self, panel: usize) -> &[TailLine] {
+    fn tails(&self, panel: usize) -> &[TailLine] {
         let lines = self.layout.tail_lines();
         let width = lines * size_of::<TailLine>();
         match &self.bytes {
@@ -292,7 +270,6 @@ impl Packed {
     }
 }
 
-#[inline]
 fn section(sealed: &Sealed, offset: usize, bytes: usize) -> &[u8] {
     &sealed.payload()[offset - HEADER_BYTES..][..bytes]
 }

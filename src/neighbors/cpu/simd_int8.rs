@@ -18,14 +18,20 @@ pub struct Heads<'a> {
     pub slack: f64,
 }
 
-/// The heads of a panel's rows.
+/// A panel's rows.
 #[derive(Debug, Clone, Copy)]
 pub struct Panel<'a> {
-    /// Four values a step.
+    /// Heads, four values a step.
     pub quads: &'a [Quad],
-    /// What sums are multiplied with.
+    /// What sums of heads are multiplied with: scale · norm.
     pub factors: &'a [f32; PANEL],
-    /// Lengths of the tails.
+    /// Tails, row by row.
+    pub tails: &'a [TailLine],
+    /// What sums of tails are multiplied with.
+    pub tail_factors: &'a [f32; PANEL],
+    /// Tails of the panel behind.
+    pub next_tails: &'a [TailLine],
+    /// Lengths of the tails · norm, rounded up.
     pub bounds: &'a [f32; PANEL],
     /// Norms and errors.
     pub facts: &'a PanelFacts,
@@ -48,11 +54,14 @@ pub struct Tails<'a> {
     pub threshold: f32,
 }
 
+/// Which pairs are not ruled out, and what their whole scores must reach.
+pub type Found = ([u64; GROUP], [f32; 8]);
+
 /// Scores heads. The result has one bit for each pair that, with the most that the tails can add, can reach the
 /// query's floor; row i of `out` is written only where there is one. `simd` must be one of [`Simd::all`], the reference
 /// stands in where it is not.
 #[inline]
-pub fn score(simd: Simd, q: Heads<'_>, p: Panel<'_>, floors: &[f32; GROUP], out: &mut Scores) -> [u64; GROUP] {
+pub fn score(simd: Simd, q: Heads<'_>, p: Panel<'_>, floors: &[f32; GROUP], out: &mut Scores) -> Found {
     assert_eq!(q.values.len(), p.quads.len());
     #[cfg(target_arch = "x86_64")]
     {
@@ -72,7 +81,7 @@ pub fn score(simd: Simd, q: Heads<'_>, p: Panel<'_>, floors: &[f32; GROUP], out:
 }
 
 /// Scores the tails of the rows in `mask` and adds them to the heads' scores; the result has one bit for each of
-/// them that reaches the threshold. The scores of others are of no use afterwards.
+/// them that reaches the threshold. Other scores stay as they are.
 #[inline]
 pub fn finish(simd: Simd, tails: Tails<'_>, mask: u64, scores: &mut [f32; PANEL]) -> u64 {
     assert_eq!(tails.rows.len(), tails.query.len() * PANEL);
@@ -99,15 +108,15 @@ pub fn finish(simd: Simd, tails: Tails<'_>, mask: u64, scores: &mut [f32; PANEL]
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::super::int8::{add_tails, head_thresholds};
-    use super::{GROUP, Heads, PANEL, Panel, Scores, Tails};
+    use super::super::int8::{finish_each, thresholds};
+    use super::{Found, GROUP, Heads, PANEL, Panel, Scores, Tails};
 
     const WIDE: usize = PANEL / 16;
 
     /// 24 accumulators of 16 sums: 6 queries by 4 lines, four values a step.
     #[target_feature(enable = "avx512f,avx512vnni")]
-    pub fn avx512(q: Heads<'_>, p: Panel<'_>, floors: &[f32; GROUP], out: &mut Scores) -> [u64; GROUP] {
-        let t = head_thresholds(q.facts, p.facts, q.slack, floors);
+    pub fn avx512(q: Heads<'_>, p: Panel<'_>, floors: &[f32; GROUP], out: &mut Scores) -> Found {
+        let [t, whole] = thresholds(q.facts, p.facts, q.slack, floors);
         // A loop, not `map`: an array this large would be moved through memory.
         let mut sums = [[_mm512_setzero_si512(); WIDE]; GROUP];
         for (sums, start) in sums.iter_mut().zip(q.starts) {
@@ -148,51 +157,30 @@ mod x86 {
                 }
             }
         }
-        hits
+        (hits, whole)
     }
 
     /// One row after the other, 64 values a step.
     #[target_feature(enable = "avx512f,avx512vnni")]
     pub fn finish_avx512(tails: Tails<'_>, mask: u64, scores: &mut [f32; PANEL]) -> u64 {
-        let (lines, mut sums, mut rest) = (tails.query.len(), [0i32; PANEL], mask);
-        while rest != 0 && lines != 0 {
-            let column = rest.trailing_zeros() as usize;
-            rest &= rest - 1;
+        finish_each(tails, mask, scores, |x, y| {
             let mut sum = _mm512_setzero_si512();
-            for (x, y) in tails.query.iter().zip(&tails.rows[column * lines..][..lines]) {
+            for (x, y) in x.iter().zip(y) {
                 // SAFETY: both lines are 64 bytes, aligned to 64 by their types.
                 let (x, y) =
                     unsafe { (_mm512_load_si512(x.0.as_ptr().cast()), _mm512_load_si512(y.0.as_ptr().cast())) };
                 sum = _mm512_dpbusd_epi32(sum, y, x);
             }
-            sums[column] = tails.start + _mm512_reduce_add_epi32(sum);
-        }
-        let [head, tail] = tails.scales.map(|scale| _mm512_set1_ps(scale));
-        let threshold = _mm512_set1_ps(tails.threshold);
-        let mut left = 0;
-        for j in 0..WIDE {
-            let at = 16 * j;
-            // SAFETY: there are 64 of each and `at` ≤ 48; unaligned access is allowed.
-            unsafe {
-                let sums = _mm512_cvtepi32_ps(_mm512_loadu_si512(sums[at..].as_ptr().cast()));
-                let tails = _mm512_mul_ps(_mm512_mul_ps(sums, _mm512_loadu_ps(tails.factors[at..].as_ptr())), tail);
-                let whole = _mm512_add_ps(_mm512_mul_ps(_mm512_loadu_ps(scores[at..].as_ptr()), head), tails);
-                _mm512_storeu_ps(scores[at..].as_mut_ptr(), whole);
-                left |= u64::from(_mm512_cmp_ps_mask::<_CMP_GE_OQ>(whole, threshold)) << at;
-            }
-        }
-        left & mask
+            _mm512_reduce_add_epi32(sum)
+        })
     }
 
     /// One row after the other, 16 values a step, widened.
     #[target_feature(enable = "avx2")]
     pub fn finish_avx2(tails: Tails<'_>, mask: u64, scores: &mut [f32; PANEL]) -> u64 {
-        let (lines, mut sums, mut rest) = (tails.query.len(), [0i32; PANEL], mask);
-        while rest != 0 && lines != 0 {
-            let column = rest.trailing_zeros() as usize;
-            rest &= rest - 1;
+        finish_each(tails, mask, scores, |x, y| {
             let mut sum = _mm256_setzero_si256();
-            for (x, y) in tails.query.iter().zip(&tails.rows[column * lines..][..lines]) {
+            for (x, y) in x.iter().zip(y) {
                 for (x, y) in x.0.as_chunks::<16>().0.iter().zip(y.0.as_chunks::<16>().0) {
                     // SAFETY: both chunks are 16 bytes; unaligned loads are allowed.
                     let (x, y) = unsafe { (_mm_loadu_si128(x.as_ptr().cast()), _mm_loadu_si128(y.as_ptr().cast())) };
@@ -203,15 +191,14 @@ mod x86 {
             let mut lanes = [0i32; 8];
             // SAFETY: there are 8 lanes of 4 bytes; unaligned stores are allowed.
             unsafe { _mm256_storeu_si256(lanes.as_mut_ptr().cast(), sum) };
-            sums[column] = tails.start + lanes.iter().sum::<i32>();
-        }
-        add_tails(tails, &sums, mask, scores)
+            lanes.iter().sum()
+        })
     }
 
     /// 12 accumulators of 8 sums, four times. Bytes are widened: the 8-bit product of AVX2 saturates.
     #[target_feature(enable = "avx2,fma")]
-    pub fn avx2(q: Heads<'_>, p: Panel<'_>, floors: &[f32; GROUP], out: &mut Scores) -> [u64; GROUP] {
-        let t = head_thresholds(q.facts, p.facts, q.slack, floors);
+    pub fn avx2(q: Heads<'_>, p: Panel<'_>, floors: &[f32; GROUP], out: &mut Scores) -> Found {
+        let [t, whole] = thresholds(q.facts, p.facts, q.slack, floors);
         let mut all = [[0f32; PANEL]; GROUP];
         let mut hits = [0; GROUP];
         let even = _mm256_set1_epi16(0xFF);
@@ -246,6 +233,6 @@ mod x86 {
                 out[i] = all[i];
             }
         }
-        hits
+        (hits, whole)
     }
 }
