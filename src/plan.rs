@@ -122,7 +122,8 @@ impl Plan {
         let tile_queries = if config.method == Method::Exact { TILE_QUERIES } else { LIST_TILE_QUERIES } as u64;
         let tile = tile_queries.min(rows) * query_bytes + PACKED_COLUMNS as u64 * (dim * 4 + 8) + MIB / 2;
         let sample = recall::SAMPLE as u64 * (ranks * 8 + 24);
-        let [choice, axes] = if config.precision == Precision::Int8 { head::bytes(shape.dim) } else { [0; 2] };
+        let [choice, axes] =
+            if config.precision == Precision::Int8 { head::bytes(rows as usize, shape.dim) } else { [0; 2] };
         // One sampled row in sixteen.
         let block = block_rows.min(rows) * list_bytes + sample + threads * tile + axes + rows / 4;
         let partition = 12 * rows + 3 * partition::centre_values(rows as usize, shape.dim) as u64 * 4;
@@ -195,7 +196,8 @@ impl Cost {
                 (Stage::Clusters, rows * 4),
                 (Stage::Batches, rows * 24 * u64::from(config.batches.epochs)),
             ],
-            spill_bytes: (arcs * 5 / 2).max(rows * (shape.dim as u64 + 16)),
+            // The packed base: a byte a value, lines of tails filled up, what is known of rows, one row in 16 once more.
+            spill_bytes: (arcs * 5 / 2).max((rows * (shape.dim as u64 + 80)) * 17 / 16 + 4 * (shape.dim as u64).pow(2)),
         }
     }
 }

@@ -50,11 +50,11 @@ struct Swap {
 #[derive(Default)]
 struct Scratch {
     tally: Tally,
-    /// (cluster, seat, weight) of each arc to somebody who sits.
+    /// (slot of the cluster's sum, seat, weight) of each arc to somebody who sits.
     others: Vec<(u32, u32, i32)>,
     /// (sum, cluster) of the candidates, the best first.
     best: Vec<(i32, u32)>,
-    /// Weights from the row to a cluster's seats.
+    /// Weights from the row to the seats of the candidates, K for each.
     to: Vec<i32>,
 }
 
@@ -129,8 +129,7 @@ fn visit(
         let other = seats.seat_of[arc.row as usize];
         if other != NOBODY {
             let (cluster, weight) = (seats.cluster_of(task, other), weights[usize::from(arc.kind.code())]);
-            others.push((cluster, other, weight));
-            tally.add(cluster, weight);
+            others.push((tally.add(cluster, weight), other, weight));
         }
     }
     let own = tally.get(home);
@@ -155,16 +154,25 @@ fn best_swap(state: &State, scratch: &mut Scratch, row: RowId, seat: u32, own: i
     let task = seats.task_of(row);
     let home = seats.cluster_of(task, seat);
     let home_places = seats.seats(task, home);
-    let Scratch { others, best, to, .. } = scratch;
-    let (mut swap, mut most) = (None, 0);
-    for (sum, cluster) in best.iter().copied() {
-        let places = seats.seats(task, cluster);
-        to.clear();
-        to.resize(places.len(), 0);
-        for (_, other, weight) in others.iter().filter(|(of, ..)| *of == cluster) {
-            to[(other - places.start) as usize] = *weight;
+    let size = seats.size() as usize;
+    let Scratch { tally, others, best, to } = scratch;
+    to.clear();
+    to.resize(best.len() * size, 0);
+    let mut starts = [0; CANDIDATES];
+    for (number, (_, cluster)) in best.iter().enumerate() {
+        tally.mark(*cluster, number as u8);
+        starts[number] = seats.seats(task, *cluster).start;
+    }
+    for (slot, other, weight) in others.iter() {
+        if let Some(number) = tally.marked(*slot) {
+            let number = usize::from(number);
+            to[number * size + (other - starts[number]) as usize] = *weight;
         }
-        for (place, between) in places.clone().zip(&*to) {
+    }
+    let (mut swap, mut most) = (None, 0);
+    for ((sum, cluster), to) in best.iter().copied().zip(to.chunks_exact(size)) {
+        let places = seats.seats(task, cluster);
+        for (place, between) in places.clone().zip(to) {
             let at = place as usize;
             let other = seats.row_at[at];
             if other == NOBODY {

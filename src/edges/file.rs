@@ -8,12 +8,14 @@
 //! Header fields: first row, rows, arcs, blocks, rows of the whole graph. A block ends with the row that
 //! fills it. Memory: the index; decoded blocks are the reader's.
 
+use std::cell::RefCell;
 use std::io::Write;
 use std::ops::Range;
 use std::path::Path;
 
 use rayon::prelude::*;
 use xxhash_rust::xxh3::xxh3_64;
+use zstd::bulk::Decompressor;
 
 use super::codec;
 use super::rows::{Adjacency, Arc, EdgeRows};
@@ -230,8 +232,7 @@ impl EdgePart {
             return Err(damaged("another checksum".into()));
         }
         into.scratch.resize(entry.decoded_bytes as usize, 0);
-        let length =
-            zstd::bulk::decompress_to_buffer(frame, &mut into.scratch[..]).map_err(|e| damaged(e.to_string()))?;
+        let length = decompress(frame, &mut into.scratch).map_err(|e| damaged(e.to_string()))?;
         let scratch = std::mem::take(&mut into.scratch);
         let decoded = codec::decode(&scratch[..length], entry.rows as usize, self.graph_rows, into);
         into.scratch = scratch;
@@ -332,4 +333,15 @@ impl EdgeRows for EdgeFile {
         let (part, block) = self.locate(block);
         part.read(block, into)
     }
+}
+
+/// Decompresses a frame with a context that each thread makes once: making one takes as long as a small frame.
+fn decompress(frame: &[u8], out: &mut [u8]) -> std::io::Result<usize> {
+    thread_local! {
+        static CONTEXT: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
+    }
+    CONTEXT.with_borrow_mut(|context| match context {
+        Some(context) => context.decompress_to_buffer(frame, out),
+        None => context.insert(Decompressor::new()?).decompress_to_buffer(frame, out),
+    })
 }

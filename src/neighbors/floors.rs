@@ -10,7 +10,7 @@
 use std::ops::Range;
 
 use super::cpu::Sink;
-use super::head::every;
+use super::head::spread;
 use super::topk::TopK;
 use crate::vectors::{Keys, RowId, Tasks};
 
@@ -34,10 +34,16 @@ impl Samples {
         let mut samples = Samples { rows: Vec::new(), starts: vec![0] };
         for task in tasks.ranges() {
             let count = if task.len() < TASK_ROWS_MIN { 0 } else { (task.len() / STRIDE).min(SAMPLE_ROWS_MAX) };
-            samples.rows.extend(every(task, count).iter().map(|place| order[*place as usize]));
+            samples.rows.extend(spread(task, count).iter().map(|place| order[*place as usize]));
             samples.starts.push(samples.rows.len());
         }
         samples
+    }
+
+    /// Given rows of the only task, for tests.
+    #[cfg(test)]
+    pub fn of_one_task(rows: Vec<RowId>) -> Samples {
+        Samples { starts: vec![0, rows.len()], rows }
     }
 
     /// All rows.

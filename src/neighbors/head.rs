@@ -6,10 +6,12 @@
 
 use std::ops::Range;
 
+use rand::RngExt;
 use rayon::prelude::*;
 
 use super::cpu::{Simd, UnitRows};
 use super::rotation::{Rotation, principal_axes};
+use crate::batches::pack::random;
 use crate::vectors::dot::dot;
 use crate::vectors::{RowId, Vectors};
 
@@ -24,27 +26,38 @@ const AXES_CUBE: f64 = 2.5;
 /// More dimensions are not rotated: the axes would take too much memory.
 pub const DIM_MAX: usize = 1536;
 const DIM_MIN: usize = 64;
-/// Rows that are tried: base rows and queries.
-const BASE_SAMPLE: usize = 3072;
+/// Base rows that are tried: one in 64, but not fewer than the first number (not more than the second, or than so
+/// many values). The best of a large input are too rare to be met in a small sample.
+const BASE_SAMPLE: [usize; 2] = [3072, 16_384];
+const BASE_VALUES_MAX: usize = 6 << 20;
+/// Queries that are tried.
 const QUERY_SAMPLE: usize = 96;
 /// Heads that are tried: multiples of this share of the dimensions.
 const TRIALS: usize = 24;
 /// What a byte kernel errs by, about.
 const ERROR: f32 = 0.014;
 
+fn base_sample(rows: usize, dim: usize) -> usize {
+    let [least, most] = BASE_SAMPLE;
+    (rows / 64).min(most).min(BASE_VALUES_MAX / dim).max(least).min(rows)
+}
+
 /// Bytes that the choice needs, and those that the rotation keeps.
-pub fn bytes(dim: usize) -> [u64; 2] {
+pub fn bytes(rows: usize, dim: usize) -> [u64; 2] {
     if !(DIM_MIN..=DIM_MAX).contains(&dim) {
         return [0; 2];
     }
-    let dim = dim as u64;
-    [36 * dim * dim + (2 * BASE_SAMPLE + QUERY_SAMPLE) as u64 * dim * 4, 8 * dim * dim]
+    let (square, sample) = ((dim * dim) as u64, base_sample(rows, dim));
+    [56 * square + (sample * (dim + 2 * TRIALS) * 4 + QUERY_SAMPLE * dim * 4) as u64, 8 * square]
 }
 
-/// Some rows, evenly spread.
-pub fn every(rows: Range<RowId>, count: usize) -> Vec<RowId> {
+/// Some rows, spread evenly but for chance: one out of each stretch of equal length, so that no period in the
+/// input's order can favour some kind of rows.
+pub fn spread(rows: Range<RowId>, count: usize) -> Vec<RowId> {
     let length = rows.len() as u64;
-    (0..count as u64).map(|index| rows.start + (index * length / count as u64) as RowId).collect()
+    let mut random = random(4, length, count as u64);
+    let stretch = |index: u64| rows.start as u64 + index * length / count as u64;
+    (0..count as u64).map(|index| random.random_range(stretch(index)..stretch(index + 1)) as RowId).collect()
 }
 
 /// A rotation, where one pays. O(dim³ + sample · dim²).
@@ -58,12 +71,13 @@ pub fn choose(simd: Simd, vectors: &Vectors, ranks: usize) -> Option<Rotation> {
     if !(DIM_MIN..=DIM_MAX).contains(&dim) || extra > pairs * HEAD_VALUE * dim as f64 / 2.0 {
         return None;
     }
-    let sample = every(task.clone(), task.len().min(2 * dim));
+    let sample = spread(task.clone(), task.len().min(2 * dim));
     let axes = principal_axes(&vectors.positives, &sample);
     let plain = axes.unmixed(simd);
-    let base = coordinates(&plain, &vectors.positives, &every(task.clone(), task.len().min(BASE_SAMPLE)));
-    let queries = coordinates(&plain, &vectors.queries, &every(task.clone(), task.len().min(QUERY_SAMPLE)));
-    let rank = (ranks * base.len() / dim / task.len()).max(1);
+    let base = coordinates(&plain, &vectors.positives, &spread(task.clone(), base_sample(task.len(), dim)));
+    let queries = coordinates(&plain, &vectors.queries, &spread(task.clone(), task.len().min(QUERY_SAMPLE)));
+    // One more than the share of the best: floors come to that in the end, and begin lower.
+    let rank = (ranks * (base.len() / dim) / task.len() + 1).min(base.len() / dim);
     let alive = shares_alive(&queries, &base, dim, rank);
     let cost = |trial: usize| {
         let head = head_of(trial, dim);

@@ -25,7 +25,7 @@ use rayon::prelude::*;
 
 use super::cpu::float::{Base, Float, Queries};
 use super::cpu::{Matrix, Nearest, Simd, UnitRows, scan, to_unit};
-use super::head::every;
+use super::head::spread;
 use super::topk::{Candidate, TopK};
 use crate::error::{Error, Result};
 use crate::run::StageRun;
@@ -75,9 +75,9 @@ pub fn centre_values(rows: usize, dim: usize) -> usize {
 /// Finds a task's centres. Deterministic: sums run in row order, centre by centre.
 fn find_centres(simd: Simd, source: &impl UnitRows, rows: Range<RowId>, lists: usize) -> Matrix {
     let dim = source.dim();
-    let sample = every(rows.clone(), rows.len().min(SAMPLE_ROWS * lists));
+    let sample = spread(rows.clone(), rows.len().min(SAMPLE_ROWS * lists));
     let mut centres = Matrix { values: vec![0.0; lists * dim], dim };
-    for (row, centre) in every(rows, lists).iter().zip(centres.values.chunks_exact_mut(dim)) {
+    for (row, centre) in spread(rows, lists).iter().zip(centres.values.chunks_exact_mut(dim)) {
         source.load_unit(*row, centre);
     }
     let all: Vec<RowId> = (0..lists as RowId).collect();

@@ -301,6 +301,43 @@ mod tests {
     }
 
     #[test]
+    fn floors_that_were_guessed_too_high_cost_nobody() {
+        const RANKS: usize = 20;
+        let place = tempfile::tempdir().unwrap();
+        let input = place.path().join("input.npy");
+        write_dominated(&input, 0.0);
+        let config = Config::new(vec![input.display().to_string()], Settings::default()).unwrap();
+        let shards = Shards::open(&config.inputs, &config.columns).unwrap();
+        let plan = Plan::new(&config, shards.shape).unwrap();
+        let folder = place.path().join("run");
+        let run = Run::open(&folder, None, Arc::new(Disk), Progress::silent(), Arc::new(AtomicBool::new(false)));
+        let run = run.unwrap();
+        run.adopt(config.by_stage(&shards), false).unwrap();
+        let vectors = vectors::import(&run, &shards, &config, &plan).unwrap();
+        let stage = run.begin(Stage::Neighbors);
+        let simd = Simd::detect();
+        let (partition, samples, packed) = prepare(&run, &stage, &vectors, &config, simd).unwrap();
+        let rows: Vec<RowId> = (0..ROWS as RowId).step_by(ROWS / 100).collect();
+        let search = |samples: &Samples, packed: Option<&Packed>| {
+            let (vectors, partition, precision) = (&vectors, &partition, Precision::Int8);
+            let tiles = Tiles { vectors, partition, packed, samples, precision, simd, unit: true };
+            tiles.exact(0..ROWS as RowId, &rows, RANKS, &|_| Ok(())).unwrap()
+        };
+        let wanted = search(&samples, packed.as_ref());
+        // A sample of nothing but the best of these queries: every guess lies above the last of them.
+        let best = |list: &Vec<Candidate>| list[..RANKS / 2].iter().map(|candidate| candidate.row).collect::<Vec<_>>();
+        let chosen: Vec<RowId> = wanted.iter().flat_map(best).collect();
+        assert!(crate::neighbors::floors::rank(RANKS, ROWS, chosen.len()).unwrap() <= RANKS / 2);
+        let packing = Packing { order: partition.order(), sampled: &chosen, rotation: None, unit: true };
+        let part = stage.scattered("other.pak", packing.file_bytes(DIM)).unwrap();
+        packing.write(&part, &vectors.positives, &|_| Ok(())).unwrap();
+        stage.publish(vec![part]).unwrap();
+        let path = run.part_path(Stage::Neighbors, "other.pak");
+        let other = Packed::open(&path, simd, ROWS as u64, DIM, chosen.len() as u64).unwrap();
+        assert!(search(&Samples::of_one_task(chosen), Some(&other)) == wanted);
+    }
+
+    #[test]
     fn tiles_that_change_their_precision_find_the_same() {
         // int8 filters; int8 does not, and bf16 does; neither does.
         for by in [0.0, 20.0, 200.0] {

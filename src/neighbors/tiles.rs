@@ -69,8 +69,9 @@ impl Tiles<'_> {
     ) -> Result<Vec<Vec<Candidate>>> {
         self.tiles(rows, TILE_QUERIES, |rows, _| {
             let mut tile = Tile::new(self, rows, ranks);
-            let guesses = tile.guess_floors(&task);
-            tile.all(task.clone(), watch)?;
+            let queries = tile.pack_all();
+            let guesses = tile.guess_floors(&task, &queries);
+            tile.all(task.clone(), queries, watch)?;
             let mut lists = tile.finish();
             let reached = |slot: usize| lists[slot].get(ranks - 1).is_some_and(|last| last.score >= guesses[slot]);
             let missed: Vec<usize> =
@@ -79,7 +80,8 @@ impl Tiles<'_> {
                 let rows: Vec<RowId> = missed.iter().map(|slot| rows[*slot]).collect();
                 let mut again = Tile::new(self, &rows, ranks);
                 // Pairs that were counted already.
-                again.all(task.clone(), &|_| watch(0))?;
+                let queries = again.pack_all();
+                again.all(task.clone(), queries, &|_| watch(0))?;
                 missed.into_iter().zip(again.finish()).for_each(|(slot, list)| lists[slot] = list);
             }
             Ok(lists)
@@ -163,25 +165,21 @@ impl<'a> Tile<'a> {
     }
 
     /// Gives each query the floor that a sample of its task suggests, and returns these floors.
-    fn guess_floors(&mut self, task: &Range<RowId>) -> Vec<f32> {
-        let nothing = vec![f32::NEG_INFINITY; self.rows.len()];
+    fn guess_floors(&mut self, task: &Range<RowId>, queries: &Queries<'_>) -> Vec<f32> {
         let sample = self.tiles.samples.of(self.tiles.vectors.tasks.of(task.start));
-        let (Some(packed), Some(rank)) = (self.tiles.packed, floors::rank(self.ranks, task.len(), sample.len())) else {
-            return nothing;
+        let rank = floors::rank(self.ranks, task.len(), sample.len());
+        let (Queries::Bytes(packed, queries), Some(rank)) = (queries, rank) else {
+            return vec![f32::NEG_INFINITY; self.rows.len()];
         };
-        let slots: Vec<u32> = (0..self.rows.len() as u32).collect();
-        let queries = self.quantise(packed).gather(&slots);
-        let mut best: Vec<TopK> = slots.iter().map(|_| TopK::new(rank)).collect();
+        let mut best: Vec<TopK> = self.rows.iter().map(|_| TopK::new(rank)).collect();
         let first = packed.sample_column();
         let columns = first + sample.start..first + sample.end;
         let mut guess =
             Guess { queries: self.rows, best: &mut best, rows: self.tiles.samples.rows(), first, keys: &self.keys };
-        scan(Int8(self.tiles.simd), &queries, slots.len(), packed, columns, first, &mut guess);
-        let floors: Vec<f32> = best
-            .into_iter()
-            .map(|best| best.finish(|_| {}).get(rank - 1).map_or(f32::NEG_INFINITY, |last| last.score))
-            .collect();
-        self.best = floors.iter().map(|floor| TopK::with_floor(self.ranks, *floor)).collect();
+        scan(Int8(self.tiles.simd), queries, self.rows.len(), packed, columns, first, &mut guess);
+        let floor = |best: TopK| best.finish(|_| {}).get(rank - 1).map_or(f32::NEG_INFINITY, |last| last.score);
+        let floors: Vec<f32> = best.into_iter().map(floor).collect();
+        self.best.iter_mut().zip(&floors).for_each(|(best, floor)| best.begin_at(*floor));
         floors
     }
 
@@ -233,12 +231,11 @@ impl<'a> Tile<'a> {
 
     /// Scans a task's columns, beginning with the queries' own. (Nearest lists first was tried: it left a fifth
     /// fewer pairs to look at, and lost more to panels scanned in part.)
-    fn all(&mut self, task: Range<RowId>, watch: &Watch<'_>) -> Result<()> {
+    fn all(&mut self, task: Range<RowId>, mut queries: Queries<'a>, watch: &Watch<'_>) -> Result<()> {
         let tiles = self.tiles;
         let columns = task.start as usize..task.end as usize;
         let slots: Vec<u32> = (0..self.rows.len() as u32).collect();
         let mut precision = tiles.precision();
-        let mut queries = self.pack(precision, self.quantised().as_ref(), &slots);
         let own = tiles.partition.places()[self.rows[self.rows.len() / 2] as usize] as usize;
         for (index, stretch) in stretches(columns, own).into_iter().enumerate() {
             let pairs = (stretch.len() * self.rows.len()) as u64;
@@ -275,15 +272,20 @@ impl<'a> Tile<'a> {
         Ok(())
     }
 
+    /// All queries, as the search begins.
+    fn pack_all(&self) -> Queries<'a> {
+        let slots: Vec<u32> = (0..self.rows.len() as u32).collect();
+        self.pack(self.tiles.precision(), self.quantised().as_ref(), &slots)
+    }
+
     /// All queries in bytes, if the search begins with bytes.
     fn quantised(&self) -> Option<Quantised> {
         let tiles = self.tiles;
         let begins = tiles.precision() == Precision::Int8;
-        tiles.packed.filter(|_| begins).map(|packed| self.quantise(packed))
-    }
-
-    fn quantise(&self, packed: &Packed) -> Quantised {
-        Quantised::new(&self.tiles.vectors.queries, self.rows, packed.rotation(), self.tiles.unit)
+        tiles
+            .packed
+            .filter(|_| begins)
+            .map(|packed| Quantised::new(&tiles.vectors.queries, self.rows, packed.rotation(), tiles.unit))
     }
 
     /// Packs some of the queries.

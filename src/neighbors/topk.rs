@@ -62,9 +62,9 @@ impl TopK {
         }
     }
 
-    /// The same, sure that `ranks` others reach `floor`.
-    pub fn with_floor(ranks: usize, floor: f32) -> TopK {
-        TopK { floor, ..TopK::new(ranks) }
+    /// Takes it for granted that the last of the best will reach `floor`.
+    pub fn begin_at(&mut self, floor: f32) {
+        self.floor = floor;
     }
 
     /// A candidate whose true score is below this cannot be among the best.
