@@ -51,7 +51,7 @@ pub fn operations_per_second(precision: Precision, dim: usize, time: Duration) -
                     Precision::Int8 => scan(Int8(simd), &bytes, slots.len(), &packed, 0..BASE_ROWS, 0, &mut sink),
                     Precision::Bf16 => scan(Bf16(simd), &halves, slots.len(), &half_base, 0..BASE_ROWS, 0, &mut sink),
                     Precision::F32 => scan(Float(simd), &floats, slots.len(), &base, 0..BASE_ROWS, 0, &mut sink),
-                }
+                };
                 scans += 1;
             }
             scans

@@ -10,7 +10,7 @@
 use std::ops::Range;
 
 use super::cpu::Sink;
-use super::head::spread;
+use super::partition::spread;
 use super::topk::TopK;
 use crate::vectors::{Keys, RowId, Tasks};
 

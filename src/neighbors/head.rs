@@ -4,14 +4,11 @@
 //! A longer head rules out more. The least expected cost is chosen, the rotation's own among it.
 //! Memory: the sample's coordinates, the axes. O(sample · dim).
 
-use std::ops::Range;
-
-use rand::RngExt;
 use rayon::prelude::*;
 
 use super::cpu::{Simd, UnitRows};
+use super::partition::spread;
 use super::rotation::{Rotation, principal_axes};
-use crate::batches::pack::random;
 use crate::vectors::dot::dot;
 use crate::vectors::{RowId, Vectors};
 
@@ -49,15 +46,6 @@ pub fn bytes(rows: usize, dim: usize) -> [u64; 2] {
     }
     let (square, sample) = ((dim * dim) as u64, base_sample(rows, dim));
     [56 * square + (sample * (dim + 2 * TRIALS) * 4 + QUERY_SAMPLE * dim * 4) as u64, 8 * square]
-}
-
-/// Some rows, spread evenly but for chance: one out of each stretch of equal length, so that no period in the
-/// input's order can favour some kind of rows.
-pub fn spread(rows: Range<RowId>, count: usize) -> Vec<RowId> {
-    let length = rows.len() as u64;
-    let mut random = random(4, length, count as u64);
-    let stretch = |index: u64| rows.start as u64 + index * length / count as u64;
-    (0..count as u64).map(|index| random.random_range(stretch(index)..stretch(index + 1)) as RowId).collect()
 }
 
 /// A rotation, where one pays. O(dim³ + sample · dim²).

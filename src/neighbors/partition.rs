@@ -21,12 +21,13 @@ use std::io::Write;
 use std::ops::Range;
 use std::path::Path;
 
+use rand::RngExt;
 use rayon::prelude::*;
 
 use super::cpu::float::{Base, Float, Queries};
 use super::cpu::{Matrix, Nearest, Simd, UnitRows, scan, to_unit};
-use super::head::spread;
 use super::topk::{Candidate, TopK};
+use crate::batches::pack::random;
 use crate::error::{Error, Result};
 use crate::run::StageRun;
 use crate::run::sealed::{Format, Sealed};
@@ -70,6 +71,15 @@ fn lists_of(rows: usize, dim: usize) -> usize {
 /// Values of the largest task's centres, at most.
 pub fn centre_values(rows: usize, dim: usize) -> usize {
     lists_of(rows, dim) * dim
+}
+
+/// Some rows, spread evenly but for chance: one out of each stretch of equal length, so that no period in the
+/// input's order can favour some kind of rows.
+pub fn spread(rows: Range<RowId>, count: usize) -> Vec<RowId> {
+    let length = rows.len() as u64;
+    let mut random = random(4, length, count as u64);
+    let stretch = |index: u64| rows.start as u64 + index * length / count as u64;
+    (0..count as u64).map(|index| random.random_range(stretch(index)..stretch(index + 1)) as RowId).collect()
 }
 
 /// Finds a task's centres. Deterministic: sums run in row order, centre by centre.

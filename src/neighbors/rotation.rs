@@ -8,7 +8,7 @@
 //! Inner products survive a rotation but for a *slack*, which every bound includes: what the axes lack in
 //! orthogonality, measured, and what f32 rounds, bounded (docs/algorithms.md).
 //!
-//! Memory: dim² values in f32, three times that in f64 while it is found. Algorithm: orthogonal iteration
+//! Memory: dim² values in f32 twice (as they are, and packed); six times in f64 while they are found. Algorithm: orthogonal iteration
 //! (Golub, Van Loan, *Matrix Computations*, section 8.2) on the fourth power of the sample's second moments,
 //! then a cosine transform with random signs in each part. O(dim³).
 

@@ -281,6 +281,7 @@ mod tests {
 
     use super::*;
     use crate::config::Settings;
+    use crate::neighbors::rotation::Rotation;
     use crate::run::progress::Progress;
     use crate::run::storage::Disk;
     use crate::vectors::{self, Shards};
@@ -300,20 +301,25 @@ mod tests {
         writer.finish().unwrap();
     }
 
+    /// A run whose rows are imported.
+    fn imported(place: &std::path::Path, by: f32) -> (Run, Config, Vectors) {
+        let input = place.join("input.npy");
+        write_dominated(&input, by);
+        let config = Config::new(vec![input.display().to_string()], Settings::default()).unwrap();
+        let shards = Shards::open(&config.inputs, &config.columns).unwrap();
+        let plan = Plan::new(&config, shards.shape).unwrap();
+        let interrupt = Arc::new(AtomicBool::new(false));
+        let run = Run::open(&place.join("run"), None, Arc::new(Disk), Progress::silent(), interrupt).unwrap();
+        run.adopt(config.by_stage(&shards), false).unwrap();
+        let vectors = vectors::import(&run, &shards, &config, &plan).unwrap();
+        (run, config, vectors)
+    }
+
     #[test]
     fn floors_that_were_guessed_too_high_cost_nobody() {
         const RANKS: usize = 20;
         let place = tempfile::tempdir().unwrap();
-        let input = place.path().join("input.npy");
-        write_dominated(&input, 0.0);
-        let config = Config::new(vec![input.display().to_string()], Settings::default()).unwrap();
-        let shards = Shards::open(&config.inputs, &config.columns).unwrap();
-        let plan = Plan::new(&config, shards.shape).unwrap();
-        let folder = place.path().join("run");
-        let run = Run::open(&folder, None, Arc::new(Disk), Progress::silent(), Arc::new(AtomicBool::new(false)));
-        let run = run.unwrap();
-        run.adopt(config.by_stage(&shards), false).unwrap();
-        let vectors = vectors::import(&run, &shards, &config, &plan).unwrap();
+        let (run, config, vectors) = imported(place.path(), 0.0);
         let stage = run.begin(Stage::Neighbors);
         let simd = Simd::detect();
         let (partition, samples, packed) = prepare(&run, &stage, &vectors, &config, simd).unwrap();
@@ -328,13 +334,17 @@ mod tests {
         let best = |list: &Vec<Candidate>| list[..RANKS / 2].iter().map(|candidate| candidate.row).collect::<Vec<_>>();
         let chosen: Vec<RowId> = wanted.iter().flat_map(best).collect();
         assert!(crate::neighbors::floors::rank(RANKS, ROWS, chosen.len()).unwrap() <= RANKS / 2);
-        let packing = Packing { order: partition.order(), sampled: &chosen, rotation: None, unit: true };
-        let part = stage.scattered("other.pak", packing.file_bytes(DIM)).unwrap();
-        packing.write(&part, &vectors.positives, &|_| Ok(())).unwrap();
-        stage.publish(vec![part]).unwrap();
-        let path = run.part_path(Stage::Neighbors, "other.pak");
-        let other = Packed::open(&path, simd, ROWS as u64, DIM, chosen.len() as u64).unwrap();
-        assert!(search(&Samples::of_one_task(chosen), Some(&other)) == wanted);
+        let rotation = Rotation::new(simd, &vectors.positives, &rows, DIM * 3 / 4);
+        let samples = Samples::of_one_task(chosen);
+        for (name, rotation) in [("whole.pak", None), ("turned.pak", Some(&rotation))] {
+            let packing = Packing { order: partition.order(), sampled: samples.rows(), rotation, unit: true };
+            let part = stage.scattered(name, packing.file_bytes(DIM)).unwrap();
+            packing.write(&part, &vectors.positives, &|_| Ok(())).unwrap();
+            stage.publish(vec![part]).unwrap();
+            let path = run.part_path(Stage::Neighbors, name);
+            let other = Packed::open(&path, simd, ROWS as u64, DIM, samples.rows().len() as u64).unwrap();
+            assert!(search(&samples, Some(&other)) == wanted, "{name}");
+        }
     }
 
     #[test]
@@ -342,16 +352,7 @@ mod tests {
         // int8 filters; int8 does not, and bf16 does; neither does.
         for by in [0.0, 20.0, 200.0] {
             let place = tempfile::tempdir().unwrap();
-            let input = place.path().join("input.npy");
-            write_dominated(&input, by);
-            let config = Config::new(vec![input.display().to_string()], Settings::default()).unwrap();
-            let shards = Shards::open(&config.inputs, &config.columns).unwrap();
-            let plan = Plan::new(&config, shards.shape).unwrap();
-            let folder = place.path().join("run");
-            let run = Run::open(&folder, None, Arc::new(Disk), Progress::silent(), Arc::new(AtomicBool::new(false)));
-            let run = run.unwrap();
-            run.adopt(config.by_stage(&shards), false).unwrap();
-            let vectors = vectors::import(&run, &shards, &config, &plan).unwrap();
+            let (run, config, vectors) = imported(place.path(), by);
             let stage = run.begin(Stage::Neighbors);
             for simd in [Simd::detect(), Simd::Avx512] {
                 let (partition, samples, packed) = prepare(&run, &stage, &vectors, &config, simd).unwrap();

@@ -32,6 +32,8 @@ pub const PACKED_COLUMNS: usize = 16 * PANEL;
 const FETCH_AHEAD: usize = 6;
 /// A precision gives way to a finer one where it leaves more than one pair in this many.
 const LEAST_FILTERED: u64 = 16;
+/// The same where a kernel looks at more than one pair in this many by itself.
+const LEAST_RULED_OUT: u64 = 4;
 
 /// What a search works with.
 #[derive(Debug, Clone, Copy)]
@@ -147,6 +149,13 @@ enum Queries<'a> {
     Floats(float::Queries),
 }
 
+/// What a scan left to do, in pairs: for the lists, and for the kernel itself.
+#[derive(Default)]
+struct Work {
+    reported: u64,
+    singled: u64,
+}
+
 /// A tile of queries.
 struct Tile<'a> {
     tiles: &'a Tiles<'a>,
@@ -239,9 +248,10 @@ impl<'a> Tile<'a> {
         let own = tiles.partition.places()[self.rows[self.rows.len() / 2] as usize] as usize;
         for (index, stretch) in stretches(columns, own).into_iter().enumerate() {
             let pairs = (stretch.len() * self.rows.len()) as u64;
-            let reported = self.scan(&queries, &slots, stretch, own);
+            let work = self.scan(&queries, &slots, stretch, own);
             // The first stretch fills the lists; later ones that leave too much are not filtered.
-            if index > 0 && reported * LEAST_FILTERED > pairs && precision != Precision::F32 {
+            let idle = work.reported * LEAST_FILTERED > pairs || work.singled * LEAST_RULED_OUT > pairs;
+            if index > 0 && idle && precision != Precision::F32 {
                 precision = tiles.finer(precision);
                 queries = self.pack(precision, None, &slots);
             }
@@ -301,14 +311,14 @@ impl<'a> Tile<'a> {
         }
     }
 
-    /// Scans columns with packed queries; how many pairs were reported.
-    fn scan(&mut self, queries: &Queries<'_>, slots: &[u32], columns: Range<usize>, begin: usize) -> u64 {
+    /// Scans columns with packed queries.
+    fn scan(&mut self, queries: &Queries<'_>, slots: &[u32], columns: Range<usize>, begin: usize) -> Work {
         let simd = self.tiles.simd;
         match queries {
             Queries::Bytes(packed, queries) => {
                 let mut ranking = self.ranking(slots);
-                scan(Int8(simd), queries, slots.len(), packed, columns, begin, &mut ranking);
-                ranking.reported
+                let singled = scan(Int8(simd), queries, slots.len(), packed, columns, begin, &mut ranking);
+                Work { reported: ranking.reported, singled }
             }
             Queries::Halves(queries) => self.scan_packing(Bf16(simd), queries, slots, columns, bf16::Base::pack),
             Queries::Floats(queries) => self.scan_packing(Float(simd), queries, slots, columns, float::Base::pack),
@@ -323,17 +333,17 @@ impl<'a> Tile<'a> {
         slots: &[u32],
         columns: Range<usize>,
         pack: impl Fn(&VectorStore, &[RowId], bool) -> K::Base,
-    ) -> u64 {
+    ) -> Work {
         let tiles = self.tiles;
-        let mut reported = 0;
+        let mut work = Work::default();
         for base_rows in tiles.partition.order()[columns].chunks(PACKED_COLUMNS) {
             let base = pack(&tiles.vectors.positives, base_rows, tiles.unit);
             let mut ranking = self.ranking(slots);
             ranking.base_rows = base_rows;
-            scan(kernel, queries, slots.len(), &base, 0..base_rows.len(), 0, &mut ranking);
-            reported += ranking.reported;
+            work.singled += scan(kernel, queries, slots.len(), &base, 0..base_rows.len(), 0, &mut ranking);
+            work.reported += ranking.reported;
         }
-        reported
+        work
     }
 }
 

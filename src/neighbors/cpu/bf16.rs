@@ -14,7 +14,7 @@ use half::bf16;
 
 use super::float::relative_error;
 use super::int8::LENGTH;
-use super::{GROUP, PANEL, Scores, Simd, TileKernel, UnitRows, simd_bf16, thresholds, underflow};
+use super::{GROUP, Left, PANEL, Scores, Simd, TileKernel, UnitRows, simd_bf16, thresholds, underflow};
 use crate::vectors::RowId;
 use crate::vectors::dot::dot;
 
@@ -133,11 +133,12 @@ impl TileKernel for Bf16 {
         (base, panel): (&Base, usize),
         floors: &[f32; GROUP],
         scores: &mut Scores,
-    ) -> [u64; GROUP] {
+    ) -> Left {
         let thresholds = thresholds::<Bf16>(queries, queries.facts.len(), group, (base, panel), floors);
         let values = &queries.values[group * queries.steps..][..queries.steps];
         let pairs = &base.pairs[panel * queries.steps..][..queries.steps];
-        simd_bf16::score(self.0, values, pairs, &base.norms[panel], &thresholds, scores)
+        let hits = simd_bf16::score(self.0, values, pairs, &base.norms[panel], &thresholds, scores);
+        Left { hits, singled: 0 }
     }
 }
 
@@ -287,7 +288,7 @@ mod tests {
             let norm = |row: &[f32]| if unit { dot(row, row).sqrt() } else { 1.0 };
             for simd in Simd::all() {
                 let mut scores = [[0f32; PANEL]; GROUP];
-                let hits = Bf16(simd).score(&queries, 0, (&base, 0), &[f32::NEG_INFINITY; GROUP], &mut scores);
+                let hits = Bf16(simd).score(&queries, 0, (&base, 0), &[f32::NEG_INFINITY; GROUP], &mut scores).hits;
                 prop_assert_eq!(hits, [u64::MAX; GROUP]);
                 for (query, scores) in scores.iter().enumerate() {
                     let (bound, scale) = (Bf16::error(&queries, query, (&base, 0)), Bf16::unit(&queries, query));

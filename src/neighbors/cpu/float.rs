@@ -2,7 +2,7 @@
 //!
 //! Memory: 4 bytes a value, rows rounded up to whole groups (6) or panels (64).
 
-use super::{GROUP, LANES, PANEL, Scores, Simd, TileKernel, UnitRows, simd_float, thresholds, underflow};
+use super::{GROUP, LANES, Left, PANEL, Scores, Simd, TileKernel, UnitRows, simd_float, thresholds, underflow};
 use crate::vectors::RowId;
 
 /// A cache line of floats: panels must not straddle lines.
@@ -97,12 +97,13 @@ impl TileKernel for Float {
         (base, panel): (&Base, usize),
         floors: &[f32; GROUP],
         scores: &mut Scores,
-    ) -> [u64; GROUP] {
+    ) -> Left {
         let thresholds = thresholds::<Float>(queries, queries.norms.len(), group, (base, panel), floors);
         let values = queries.values[group * GROUP * queries.dim..][..GROUP * queries.dim].as_chunks().0;
         let lines = base.dim * (PANEL / LANES);
         let lines = base.lines[panel * lines..][..lines].as_chunks().0;
-        simd_float::score(self.0, values, lines, &base.norms[panel], &thresholds, scores)
+        let hits = simd_float::score(self.0, values, lines, &base.norms[panel], &thresholds, scores);
+        Left { hits, singled: 0 }
     }
 }
 

@@ -12,69 +12,16 @@
 //! Memory: 1 byte a value, rows rounded up to whole groups (6) or panels (64).
 
 use super::packed::Packed;
+use super::quantise::{Cut, PanelFacts, Part, QueryLine, STEP, TailLine, load, quantise, sum_of};
 use super::simd_int8::{self, Found, Heads, Panel, Tails};
-use super::{GROUP, PANEL, Scores, Simd, TileKernel, UnitRows, underflow};
+use super::{GROUP, Left, PANEL, Scores, Simd, TileKernel, UnitRows, underflow};
 use crate::neighbors::rotation::Rotation;
 use crate::vectors::RowId;
-use crate::vectors::dot::{dot, prefetch};
-
-/// Values of a step: bytes of a 32-bit lane.
-pub const STEP: usize = 4;
-
-/// Four values of each of a panel's rows: four cache lines.
-#[derive(Debug, Clone, Copy, bytemuck::Zeroable, bytemuck::Pod)]
-#[repr(C, align(64))]
-pub struct Quad(pub [[u8; STEP]; PANEL]);
-
-/// Sixty-four values of one base row's tail: a cache line.
-#[derive(Debug, Clone, Copy, bytemuck::Zeroable, bytemuck::Pod)]
-#[repr(C, align(64))]
-pub struct TailLine(pub [u8; 64]);
-
-/// The same of a query.
-#[derive(Debug, Clone, Copy, bytemuck::Zeroable, bytemuck::Pod)]
-#[repr(C, align(64))]
-pub struct QueryLine(pub [i8; 64]);
+use crate::vectors::dot::prefetch;
 
 /// The kernel: byte dot products.
 #[derive(Debug, Clone, Copy)]
 pub struct Int8(pub Simd);
-
-/// How a vector is cut.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cut {
-    /// All values.
-    pub dim: usize,
-    /// Those of the head.
-    pub head: usize,
-}
-
-impl Cut {
-    /// Where a rotation cuts; without one, all is head.
-    pub fn new(dim: usize, rotation: Option<&Rotation>) -> Cut {
-        Cut { dim, head: rotation.map_or(dim, Rotation::head) }
-    }
-
-    /// Steps of a head.
-    pub fn steps(self) -> usize {
-        self.head.div_ceil(STEP)
-    }
-
-    /// Lines of a tail.
-    pub fn lines(self) -> usize {
-        (self.dim - self.head).div_ceil(64)
-    }
-}
-
-/// What is known of a part of a vector.
-#[derive(Debug, Clone, Copy, Default)]
-struct Part {
-    scale: f32,
-    /// Norm of the residual, rounded up.
-    residual: f64,
-    /// Norm of the part, rounded up.
-    length: f64,
-}
 
 /// What is known of a query. Without a query all is zero: nothing reaches its threshold.
 #[derive(Debug, Clone, Copy, Default)]
@@ -107,21 +54,6 @@ pub struct Quantised {
     facts: Vec<QueryFacts>,
     cut: Cut,
     slack: f64,
-}
-
-/// Unit rows, rotated if there is a rotation, and their norms.
-fn load(source: &impl UnitRows, rows: &[RowId], rotation: Option<&Rotation>) -> (Vec<f32>, Vec<f64>) {
-    let dim = source.dim();
-    let mut values = vec![0f32; rows.len() * dim];
-    let norms = rows.iter().zip(values.chunks_exact_mut(dim)).map(|(row, out)| source.load_unit(*row, out)).collect();
-    if let Some(rotation) = rotation {
-        rotation.apply(&mut values);
-    }
-    (values, norms)
-}
-
-fn sum_of(bytes: &[i8]) -> i32 {
-    bytes.iter().map(|byte| i32::from(*byte)).sum()
 }
 
 impl Quantised {
@@ -196,16 +128,6 @@ pub struct Queries {
     group_facts: Vec<GroupFacts>,
     cut: Cut,
     slack: f64,
-}
-
-/// What is known of a panel's rows: the largest of each.
-#[derive(Debug, Clone, Copy, Default, bytemuck::Zeroable, bytemuck::Pod)]
-#[repr(C)]
-pub struct PanelFacts {
-    norm: f64,
-    /// (length + residual, residual) of heads and of tails.
-    head: [f64; 2],
-    tail: [f64; 2],
 }
 
 impl Queries {
@@ -293,7 +215,7 @@ impl TileKernel for Int8 {
         panel: Panel<'_>,
         floors: &[f32; GROUP],
         scores: &mut Scores,
-    ) -> [u64; GROUP] {
+    ) -> Left {
         let (first, steps) = (group * GROUP, queries.cut.steps());
         // Few lines of tails are wanted in order: the next panel's are asked for ahead of time. (Heads are read
         // front to back, which the machine foresees.)
@@ -307,12 +229,14 @@ impl TileKernel for Int8 {
             slack: queries.slack,
         };
         let (mut hits, thresholds) = simd_int8::score(self.0, heads, panel, floors, scores);
+        let mut singled = 0;
         for (i, hits) in hits.iter_mut().enumerate() {
             if *hits != 0 {
+                singled += hits.count_ones();
                 *hits = queries.finish(self.0, first + i, panel, thresholds[i], *hits, &mut scores[i]);
             }
         }
-        hits
+        Left { hits, singled }
     }
 }
 
@@ -321,77 +245,6 @@ pub(super) const LENGTH: f64 = 1.0 + 1e-7;
 /// Relative error of what is rounded besides, in scores that are at most about 2 before they are scaled: the
 /// unit vectors, the sums as f32, the products, their sum, the result.
 const ROUNDINGS: f64 = 24.0 * f32::EPSILON as f64;
-
-/// Quantises a part of a unit vector. `values` become the residual. Pure. O(dim).
-fn quantise(values: &mut [f32], out: &mut [i8]) -> Part {
-    // Eight maxima side by side: one would wait for itself.
-    let mut largest = [0f32; 8];
-    for chunk in values.chunks(8) {
-        largest.iter_mut().zip(chunk).for_each(|(most, value)| *most = most.max(value.abs()));
-    }
-    let largest = largest.into_iter().fold(0f32, f32::max);
-    let length = dot(values, values).sqrt() * (1.0 + 1e-6);
-    // Of a tail that is nothing the scale is still a normal number, whose inverse is one too.
-    let scale = (largest / 127.0).max(4.0 * f32::MIN_POSITIVE);
-    let inverse = scale.recip();
-    for (byte, value) in out.iter_mut().zip(&mut *values) {
-        // Adding and taking away 1.5 · 2²³ rounds to whole numbers, ties to even.
-        let whole = ((*value * inverse).clamp(-127.0, 127.0) + ROUND) - ROUND;
-        *byte = whole as i32 as i8;
-        // Exact but for the rounding to f32, which the last factor covers.
-        *value = (f64::from(*value) - f64::from(scale) * f64::from(whole)) as f32;
-    }
-    Part { scale, residual: dot(values, values).sqrt() * (1.0 + 1e-6), length }
-}
-
-const ROUND: f32 = 12_582_912.0;
-
-/// A panel while it is packed.
-pub struct PanelParts<'a> {
-    /// Heads.
-    pub quads: &'a mut [Quad],
-    /// Tails, row by row.
-    pub tails: &'a mut [TailLine],
-    /// Scale · norm of heads, of tails, and the tails' length · norm, rounded up.
-    pub factors: [&'a mut [f32; PANEL]; 3],
-}
-
-/// Packs one panel. O(rows · dim), and O(rows · dim²) with a rotation.
-pub fn pack_panel(
-    source: &impl UnitRows,
-    rows: &[RowId],
-    rotation: Option<&Rotation>,
-    unit: bool,
-    parts: PanelParts<'_>,
-) -> PanelFacts {
-    let cut = Cut::new(source.dim(), rotation);
-    let (mut values, norms) = load(source, rows, rotation);
-    let mut head_bytes = vec![0i8; cut.steps() * STEP];
-    let mut tail_bytes = vec![0i8; cut.lines() * 64];
-    let [factors, tail_factors, bounds] = parts.factors;
-    let mut facts = PanelFacts::default();
-    for (column, (values, norm)) in values.chunks_exact_mut(cut.dim).zip(norms).enumerate() {
-        let norm = if unit { 1.0 } else { norm };
-        let (head_values, tail_values) = values.split_at_mut(cut.head);
-        let head = quantise(head_values, &mut head_bytes[..cut.head]);
-        let tail = quantise(tail_values, &mut tail_bytes[..cut.dim - cut.head]);
-        factors[column] = (f64::from(head.scale) * norm) as f32;
-        tail_factors[column] = (f64::from(tail.scale) * norm) as f32;
-        bounds[column] = ((tail.length * norm) as f32).next_up();
-        facts.norm = facts.norm.max(norm);
-        for (most, part) in [(&mut facts.head, head), (&mut facts.tail, tail)] {
-            *most = [most[0].max(part.length + part.residual), most[1].max(part.residual)];
-        }
-        for (quad, step) in parts.quads.iter_mut().zip(head_bytes.as_chunks::<STEP>().0) {
-            quad.0[column] = step.map(|byte| (byte as u8) ^ 0x80);
-        }
-        let lines = &mut parts.tails[column * cut.lines()..][..cut.lines()];
-        for (line, bytes) in lines.iter_mut().zip(tail_bytes.as_chunks::<64>().0) {
-            line.0 = bytes.map(|byte| (byte as u8) ^ 0x80);
-        }
-    }
-    facts
-}
 
 /// The reference.
 pub fn score_scalar(q: Heads<'_>, p: Panel<'_>, floors: &[f32; GROUP], scores: &mut Scores) -> Found {
@@ -450,6 +303,8 @@ pub fn finish_each(
 mod tests {
     use super::*;
     use crate::neighbors::cpu::Matrix;
+    use crate::neighbors::cpu::quantise::Quad;
+    use crate::vectors::dot::dot;
     use proptest::prelude::*;
     use rand::{RngExt, SeedableRng};
 
@@ -527,7 +382,7 @@ mod tests {
                     for (i, floor) in floors[..inside].iter_mut().enumerate() {
                         *floor = (truth[group * GROUP + i][panel * PANEL + column] as f32).next_down();
                     }
-                    let hits = Int8(simd).score(&queries, group, base.panel(panel), &floors, &mut scores);
+                    let hits = Int8(simd).score(&queries, group, base.panel(panel), &floors, &mut scores).hits;
                     for i in 0..inside {
                         let query = group * GROUP + i;
                         let error = Int8::error(&queries, query, base.panel(panel));

@@ -9,6 +9,7 @@ pub mod bf16;
 pub mod float;
 pub mod int8;
 pub mod packed;
+pub mod quantise;
 mod simd_bf16;
 mod simd_float;
 mod simd_int8;
@@ -134,6 +135,15 @@ pub fn to_unit(values: &mut [f32]) -> f64 {
     norm
 }
 
+/// What a kernel leaves of a group and a panel.
+#[derive(Debug, Clone, Copy)]
+pub struct Left {
+    /// One bit for each column whose similarity may reach the query's floor; none for places without a query.
+    pub hits: [u64; GROUP],
+    /// Pairs that it had to look at one by one.
+    pub singled: u32,
+}
+
 /// Packed tiles of one precision, and how to score them.
 ///
 /// A *score* is in units of the query: for unit query x̂ and base row y, x̂·y (cosine: x̂·ŷ) divided by
@@ -152,9 +162,8 @@ pub trait TileKernel: Copy + Send + Sync {
     fn unit(queries: &Self::Queries, query: usize) -> f64;
     /// A bound of |similarity − score · unit| for a query and every row of a panel; never too small.
     fn error(queries: &Self::Queries, query: usize, panel: Self::Panel<'_>) -> f64;
-    /// Scores a group against a panel. `floors` are similarities, one for each query of the group. The result
-    /// has one bit for each column whose similarity may reach its query's floor, and none for places without
-    /// a query; row i of `scores` is written only where the query has such a bit.
+    /// Scores a group against a panel. `floors` are similarities, one for each query of the group. Row i of
+    /// `scores` is written only where a pair of the query is not ruled out.
     fn score(
         self,
         queries: &Self::Queries,
@@ -162,7 +171,7 @@ pub trait TileKernel: Copy + Send + Sync {
         panel: Self::Panel<'_>,
         floors: &[f32; GROUP],
         scores: &mut Scores,
-    ) -> [u64; GROUP];
+    ) -> Left;
 }
 
 /// Whoever wants to know which pairs a kernel could not rule out.
@@ -174,7 +183,7 @@ pub trait Sink {
 }
 
 /// Scans packed columns for `count` packed queries, beginning with the panel of column `begin`: the pure
-/// inner loop of the search. O(count · columns · dim).
+/// inner loop of the search. Returns the pairs that the kernel looked at one by one. O(count · columns · dim).
 pub fn scan<K: TileKernel>(
     kernel: K,
     queries: &K::Queries,
@@ -183,8 +192,8 @@ pub fn scan<K: TileKernel>(
     columns: Range<usize>,
     begin: usize,
     sink: &mut impl Sink,
-) {
-    let mut scores = [[0f32; PANEL]; GROUP];
+) -> u64 {
+    let (mut scores, mut singled) = ([[0f32; PANEL]; GROUP], 0);
     let panels = columns.start / PANEL..columns.end.div_ceil(PANEL);
     let begin = (begin / PANEL).clamp(panels.start, panels.end);
     for panel in (begin..panels.end).chain(panels.start..begin) {
@@ -195,8 +204,9 @@ pub fn scan<K: TileKernel>(
             let inside = GROUP.min(count - first);
             let mut floors = [f32::INFINITY; GROUP];
             (first..).zip(&mut floors[..inside]).for_each(|(query, floor)| *floor = sink.floor(query));
-            let hits = kernel.score(queries, group, panel, &floors, &mut scores);
-            for (query, (hits, scores)) in (first..first + inside).zip(hits.iter().zip(&scores)) {
+            let left = kernel.score(queries, group, panel, &floors, &mut scores);
+            singled += u64::from(left.singled);
+            for (query, (hits, scores)) in (first..first + inside).zip(left.hits.iter().zip(&scores)) {
                 let mut mask = hits & valid;
                 if mask == 0 {
                     continue;
@@ -211,6 +221,7 @@ pub fn scan<K: TileKernel>(
             }
         }
     }
+    singled
 }
 
 /// The best of each query, over rows that are no candidates of it.

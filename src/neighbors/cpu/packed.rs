@@ -18,7 +18,7 @@ use std::path::Path;
 
 use rayon::prelude::*;
 
-use super::int8::{Cut, PanelFacts, PanelParts, Quad, TailLine, pack_panel};
+use super::quantise::{Cut, PanelFacts, PanelParts, Quad, TailLine, pack_panel};
 use super::simd_int8::Panel;
 use super::{Matrix, PANEL, Simd, UnitRows};
 use crate::error::Result;

@@ -1,6 +1,7 @@
 //! Byte kernels in SIMD; each does exactly what its reference in [`super::int8`] does.
 
-use super::int8::{GroupFacts, PanelFacts, Quad, QueryLine, STEP, TailLine, finish_scalar, score_scalar};
+use super::int8::{GroupFacts, finish_scalar, score_scalar};
+use super::quantise::{PanelFacts, Quad, QueryLine, STEP, TailLine};
 use super::{GROUP, PANEL, Scores, Simd};
 
 /// The heads of a group of queries.
