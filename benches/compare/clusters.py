@@ -10,229 +10,28 @@ it is. README.md beside this file says what is counted. Exits with 1 if a file o
 docs/formats.md says, or if batchmine counted otherwise.
 """
 
-import argparse
 import json
-import math
-import os
 import pathlib
-import platform
 import shutil
-import statistics
-import struct
-import subprocess
 import sys
-import tempfile
-import time
 from importlib.metadata import version
 
 import numpy as np
-import xxhash
-import zstandard
+from partitioners import PEERS, SLOW, fixed_up, moved_rows, peer_child, peer_process, place, sizes_found, write_parhip
+from process import ROOT, answered, compared, median, mine, not_negative, parser_of, positive, processor, version_line
+from run_files import NONE, clusters, edges, implied, lists, rows_columns, vectors
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-NONE = 0xFFFFFFFF
 SAMPLE = 200_000  # pairs of one cluster whose similarity is averaged
-ROUNDS, NEAREST = 10, 32  # of k-means: iterations, and centres that a row may go to
-TICK = 1 / os.sysconf("SC_CLK_TCK")  # resolution of CPU times, and the least that is reported
-
-PEERS = {
-    "METIS recursive": {"program": "metis", "recursive": True},
-    "METIS k-way": {"program": "metis", "recursive": False},
-    "METIS k-way, ufactor 100": {"program": "metis", "recursive": False, "ufactor": 100},
-    "KaMinPar large-k": {"program": "kaminpar", "context": "largek", "eps": 0.03},
-    "KaMinPar large-k, eps 0.1": {"program": "kaminpar", "context": "largek", "eps": 0.1},
-    "KaMinPar large-k eco": {"program": "kaminpar", "context": "largek-eco", "eps": 0.03},
-    "KaMinPar large-k strong": {"program": "kaminpar", "context": "largek-strong", "eps": 0.03},
-    "balanced k-means": {"program": "kmeans"},
-    "random": {"program": "random"},
-}
-SLOW = ["KaMinPar large-k eco", "KaMinPar large-k strong"]  # only if asked for
-
-
-# ---- files of a run: docs/formats.md
-
-
-def fail(file, reason):
-    raise SystemExit(f"{file}: {reason}")
-
-
-def sealed(file, magic):
-    """(header fields, payload) of a binary file, its frame checked."""
-    data = np.memmap(file, np.uint8, "r")
-    length = len(data) - 88
-    if length < 0 or data[:8].tobytes() != magic or data[-8:].tobytes() != b"BMSEALED":
-        fail(file, "frame")
-    if struct.unpack("<II", data[8:16]) != (1, 0):
-        fail(file, "version")
-    total, checksum = struct.unpack("<QQ", data[-24:-8])
-    if total != len(data) or checksum != xxhash.xxh3_64_intdigest(data[:-24]):
-        fail(file, "length or checksum")
-    return struct.unpack("<6Q", data[16:64]), data[64:-24]
-
-
-def vectors(run, side):
-    file = run / "vectors" / f"{side}.vec"
-    (rows, dim, width, *_), payload = sealed(file, b"BMVECTOR")
-    return payload.view({2: "<f2", 4: "<f4"}[width]).reshape(rows, dim)
-
-
-def rows_columns(run):
-    """(query scales, positive scales, codes of the positives) of all rows."""
-    file = run / "vectors" / "rows.col"
-    (rows, keys, *_), payload = sealed(file, b"BMROWCOL")
-    sections, at = [], 0
-    for kind in ["<u4", "<f8", "<f8", "<f4"] + ["<u4"] * keys:
-        end = at + rows * np.dtype(kind).itemsize
-        sections.append(payload[at:end].view(kind))
-        at = end + -end % 64
-    if at != len(payload):
-        fail(file, "length of the payload")
-    return sections[1], sections[2], sections[4]
-
-
-def lists(run):
-    """(first row, ranked rows) of each block of neighbour lists; NONE beyond a list's end."""
-    for file in sorted((run / "neighbors").glob("block-*.nbr")):
-        (first, rows, stride, *_), payload = sealed(file, b"BMNEIGHB")
-        words = payload.view("<u4")
-        if len(words) != rows * (1 + 2 * stride):
-            fail(file, "length of the payload")
-        ids = words[rows : rows * (1 + stride)].reshape(rows, stride)
-        if ((ids != NONE).sum(1) != words[:rows]).any():
-            fail(file, "lengths of the lists")
-        yield first, ids
-
-
-def clusters(run):
-    """The cluster of each row, -1 where it is in none."""
-    _, payload = sealed(run / "clusters" / "labels.lbl", b"BMLABELS")
-    labels = payload.view("<u4").astype(np.int64)
-    labels[labels == NONE] = -1
-    return labels
-
-
-def block(data, rows, arcs):
-    """(degrees, other rows, kinds) of a decompressed block of edges."""
-    data = np.frombuffer(data, np.uint8)
-    kinds_at = 4 * rows
-    lengths_at = kinds_at + (arcs + 1) // 2
-    gaps_at = lengths_at + (arcs + 3) // 4
-    degrees = data[:kinds_at].view("<u4").astype(np.int64)
-    nibbles = data[kinds_at:lengths_at, None] >> np.array([0, 4], np.uint8) & 15
-    kinds = nibbles.ravel()[:arcs]
-    pairs = data[lengths_at:gaps_at, None] >> np.array([0, 2, 4, 6], np.uint8) & 3
-    lengths = pairs.ravel()[:arcs].astype(np.int64) + 1
-
-    ends = gaps_at + np.cumsum(lengths)
-    if degrees.sum() != arcs or len(data) != (ends[-1] if arcs else gaps_at) + 3 or data[-3:].any():
-        raise ValueError("lengths inside a block")
-    at = ends - lengths
-    gaps = sum(np.where(lengths > i, data[at + i], 0).astype(np.int64) << 8 * i for i in range(4))
-    # The first gap of a row is a row, each later one the difference to the one before, less 1.
-    sums = np.concatenate([[0], np.cumsum(gaps + 1)])
-    before = np.repeat(sums[np.cumsum(degrees) - degrees], degrees)
-    return degrees, sums[1:] - before - 1, kinds
-
-
-def edges(run):
-    """(starts, other rows, kinds): the whole graph, each arc from both ends."""
-    parts, next_row, rows_of_all = [], 0, 0
-    for file in sorted((run / "edges").glob("range-*.edg")):
-        (first, rows, arcs, blocks, rows_of_all, _), payload = sealed(file, b"BMEDGES\0")
-        if first != next_row:
-            fail(file, "first row")
-        seen = end = 0
-        for entry in struct.iter_unpack("<QIIIIQQ", payload[len(payload) - 40 * blocks :]):
-            offset, size, full, block_row, block_rows, block_arcs, checksum = entry
-            frame = payload[offset : offset + size].tobytes()
-            if (offset, block_row) != (end, next_row) or checksum != xxhash.xxh3_64_intdigest(frame):
-                fail(file, f"entry of the block at row {block_row}")
-            data = zstandard.ZstdDecompressor().decompress(frame, max_output_size=full)
-            if len(data) != full:
-                fail(file, f"bytes of the block at row {block_row}")
-            parts.append(block(data, block_rows, block_arcs))
-            end, next_row, seen = end + size, next_row + block_rows, seen + block_arcs
-        if (next_row - first, seen, end + 40 * blocks) != (rows, arcs, len(payload)):
-            fail(file, "rows, arcs or length of the payload")
-    if not parts or next_row != rows_of_all:
-        fail(run / "edges", "rows of the ranges")
-    degrees, others, kinds = (np.concatenate(part) for part in zip(*parts))
-    return np.concatenate([[0], np.cumsum(degrees)]), others, kinds
-
-
-def implied(run, rows, skip, rule):
-    """The graph that the lists imply, as codes (row · rows + other) and kinds."""
-    codes, kinds = [], []
-    for first, ids in lists(run):
-        row, rank = np.nonzero(ids != NONE)
-        other = ids[row, rank].astype(np.int64)
-        row = row + first
-        kind = np.where(rank < skip, 1, 3).astype(np.uint8)
-        codes += [row * rows + other, other * rows + row]
-        kinds += [kind, kind]
-    codes, kinds = np.concatenate(codes), np.concatenate(kinds)
-    order = np.argsort(codes, kind="stable")
-    codes, kinds = codes[order], kinds[order]
-    starts = np.flatnonzero(np.diff(codes, prepend=-1))
-    codes, kinds = codes[starts], np.add.reduceat(kinds, starts)
-    if rule == "mutual":
-        one = kinds // 3 == 1
-        kinds[one] -= 3
-        codes, kinds = codes[kinds > 0], kinds[kinds > 0]
-    return codes, kinds
 
 
 # ---- batchmine
 
 
-def status(pid, *names):
-    """Fields of /proc/PID/status in MiB."""
-    fields = dict(line.split(":", 1) for line in open(f"/proc/{pid}/status"))
-    return [int(fields[name].split()[0]) / 1024 for name in names]
-
-
-def cpu_seconds(pid):
-    """User and system time of a process so far, all its threads."""
-    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) * TICK
-
-
-def mine(args, flags, out, weight, passes):
+def redo(args, flags, out, weight, passes):
     """Cost and facts of the clusters stage, None if it was there; stages before it are made if they must."""
-    command = [args.batchmine, "mine", *flags, "--out", out, "--replace", "--json", "--progress", "none"]
-    command += ["--threads", args.threads, "--cluster-size", args.cluster_size, "--batch-size", args.batch_size]
-    command += ["--suspect-weight", weight, "--cluster-passes", passes]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("BATCHMINE_")}
-    cost = facts = begin = None
-    with tempfile.TemporaryFile("w+") as log:
-        process = subprocess.Popen(
-            [str(word) for word in command], stdout=subprocess.PIPE, stderr=log, text=True, env=environment
-        )
-        try:
-            for line in process.stdout:
-                event = json.loads(line)
-                if event.get("stage") != "clusters":
-                    continue
-                if event["event"] == "stage":
-                    begin = cpu_seconds(process.pid), *status(process.pid, "VmRSS")
-                elif event["event"] == "done":
-                    cpu, (peak,) = cpu_seconds(process.pid), status(process.pid, "VmHWM")
-                    facts = event["facts"]
-                    cost = {
-                        "wall": event["seconds"],
-                        "cpu": max(cpu - begin[0], TICK),
-                        "peak": peak,
-                        "added": peak - begin[1],
-                    }
-            process.wait()
-        finally:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
-        if process.returncode:
-            log.seek(0)
-            raise SystemExit(f"batchmine failed (exit {process.returncode}):\n{log.read()}")
-    return cost, facts
+    flags = [*flags, "--out", out, "--replace", "--threads", args.threads, "--cluster-size", args.cluster_size]
+    flags += ["--batch-size", args.batch_size, "--suspect-weight", weight, "--cluster-passes", passes]
+    return mine(args.batchmine, flags, "clusters", may_skip=True)
 
 
 def flags_of(run):
@@ -263,168 +62,6 @@ def flags_of(run):
     return flags + ["--skip", settings["skip"], "--window", settings["window"], "--edges", settings["edges"]]
 
 
-# ---- the peers, each in a process of its own
-
-
-def peer_process(folder, threads, **task):
-    """(cost, labels) of one peer. The environment must be right before its libraries are loaded."""
-    environment = os.environ | {"OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": str(threads)}
-    task |= {"folder": str(folder), "threads": threads}
-    command = [sys.executable, __file__, "--peer-child", json.dumps(task)]
-    child = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True)
-    if child.returncode:
-        raise SystemExit(f"the peer's process failed (exit {child.returncode}): {task}")
-    return json.loads(child.stdout.splitlines()[-1]), np.load(folder / "labels.npy")
-
-
-def peer_child(folder, threads, program, parts, size, **options):
-    folder = pathlib.Path(folder)
-    prepare = {"metis": metis, "kaminpar": kaminpar, "kmeans": kmeans}[program]
-    work = prepare(folder, threads, parts, size, **options)
-
-    pathlib.Path("/proc/self/clear_refs").write_text("5")  # the peak so far is not counted
-    (loaded,) = status("self", "VmRSS")
-    begin = time.process_time(), time.perf_counter()
-    labels = work()
-    end = time.process_time(), time.perf_counter()
-    (peak,) = status("self", "VmHWM")
-    np.save(folder / "labels.npy", np.asarray(labels, np.int64))
-    return {
-        "wall": end[1] - begin[1],
-        "cpu": max(end[0] - begin[0], TICK),
-        "peak": peak,
-        "added": peak - loaded,
-    }
-
-
-def metis(folder, threads, parts, size, recursive, **options):
-    import pymetis
-
-    starts, others, weights = (
-        np.load(folder / f"{name}.npy").astype(pymetis.zero_copy_dtype()) for name in ("starts", "others", "weights")
-    )
-    graph = pymetis.CSRAdjacency(starts, others)
-    options = pymetis.Options(**options)
-    return lambda: (
-        pymetis.part_graph(
-            parts, graph, eweights=weights, recursive=recursive, options=options, warn_on_copies=True
-        ).vertex_part
-    )
-
-
-def kaminpar(folder, threads, parts, size, context, eps):
-    import kaminpar
-
-    kaminpar.reseed(0)
-    solver = kaminpar.KaMinPar(threads, kaminpar.context_by_name(context))
-    graph = kaminpar.load_graph(str(folder / "graph.parhip"), kaminpar.GraphFileFormat.PARHIP)
-    return lambda: solver.compute_partition(graph, parts, eps)
-
-
-def kmeans(folder, threads, parts, size):
-    """Spherical k-means of the positives by FAISS. Then every row asks the nearest centre that has not yet
-    turned it away; a full centre keeps those nearest to it that asked first."""
-    import faiss
-
-    faiss.omp_set_num_threads(threads)
-    base = np.load(folder / "positives.npy")
-
-    def work():
-        model = faiss.Kmeans(
-            base.shape[1], parts, niter=ROUNDS, spherical=True, seed=1, min_points_per_centroid=1,
-            max_points_per_centroid=1 << 30,
-        )  # fmt: skip
-        model.train(base)
-        scores, near = model.index.search(base, min(NEAREST, parts))
-        labels, room = np.full(len(base), -1), np.full(parts, size)
-        for rank in range(near.shape[1]):
-            rows = np.flatnonzero(labels < 0)
-            centres = near[rows, rank]
-            order = np.lexsort((-scores[rows, rank], centres))
-            rows, centres = rows[order], centres[order]
-            taken = place(centres) < room[centres]
-            labels[rows[taken]] = centres[taken]
-            room -= np.bincount(centres[taken], minlength=parts)
-        return labels
-
-    return work
-
-
-def write_parhip(file, starts, others, weights):
-    """KaMinPar's Python API takes files only. Its binary format: ids and weights of 32 bits, offsets of 64."""
-    with open(file, "wb") as out:
-        rows, arcs = len(starts) - 1, len(others)
-        np.array([32 | 8 | 2, rows, arcs], np.uint64).tofile(out)
-        (24 + 8 * (rows + 1) + 4 * starts).astype(np.uint64).tofile(out)
-        others.astype(np.uint32).tofile(out)
-        weights.astype(np.uint32).tofile(out)
-
-
-# ---- exact sizes
-
-
-def place(labels):
-    """The number of each element among those of its label; labels are sorted."""
-    starts = np.flatnonzero(np.diff(labels, prepend=-1))
-    return np.arange(len(labels)) - np.repeat(starts, np.diff(np.append(starts, len(labels))))
-
-
-def fixed_up(labels, size, graph, codes=None):
-    """Clusters of exactly `size`, but one for the rest, by one rule for all. The largest clusters stay. Of one
-    that is too large the rows with the least connection to it leave. Then all rows without a cluster, in
-    order, go to the cluster with room that they are most connected to; at last, anywhere. With codes, of rows
-    with one code all but the best connected leave their cluster too, and none goes to one that has its code,
-    unless all with room have."""
-    starts, others, weights = graph
-    rows = len(labels)
-    parts = -(-rows // size)
-    counts = np.bincount(labels[labels >= 0], minlength=parts)
-    names = np.full(len(counts) + 1, -1)  # the last one is for rows without a cluster
-    names[np.argsort(-counts, kind="stable")[:parts]] = np.arange(parts)
-    labels = names[labels]
-    room = np.full(parts, size)
-    room[-1] = rows - size * (parts - 1)
-
-    sources = np.repeat(np.arange(rows), np.diff(starts))
-    inside = labels[sources] == labels[others]
-    own = np.bincount(sources[inside], weights[inside], rows)
-    held = [set() for _ in range(parts)]  # codes in each cluster
-    if codes is None:
-        codes = np.full(rows, NONE)
-    else:
-        order = np.flatnonzero((codes != NONE) & (labels >= 0))
-        pairs = labels[order] * rows + codes[order]
-        order = order[np.lexsort((-own[order], pairs))]
-        labels[order[place(labels[order] * rows + codes[order]) > 0]] = -1
-    order = np.lexsort((-own, labels))
-    order = order[labels[order] >= 0]
-    labels[order[place(labels[order]) >= room[labels[order]]]] = -1
-    room -= np.bincount(labels[labels >= 0], minlength=parts)
-    for row in np.flatnonzero((codes != NONE) & (labels >= 0)):
-        held[labels[row]].add(codes[row])
-
-    def put(row, label):
-        labels[row] = label
-        room[label] -= 1
-        if codes[row] != NONE:
-            held[label].add(codes[row])
-
-    for row in np.flatnonzero(labels < 0):
-        near = slice(starts[row], starts[row + 1])
-        where = labels[others[near]]
-        free = (where >= 0) & (room[where] > 0)
-        if free.any():
-            names, which = np.unique(where[free], return_inverse=True)
-            for best in names[np.argsort(-np.bincount(which, weights[near][free]), kind="stable")]:
-                if codes[row] not in held[best]:
-                    put(row, best)
-                    break
-    for row in np.flatnonzero(labels < 0):
-        free = np.flatnonzero(room)
-        put(row, next((label for label in free if codes[row] not in held[label]), free[0]))
-    return labels
-
-
 # ---- figures
 
 
@@ -432,7 +69,7 @@ class Judge:
     """What clusters of one run's rows are worth."""
 
     def __init__(self, run, skip, size, graph):
-        self.lists = list(lists(run))
+        self.lists = [(first, ids) for first, ids, _ in lists(run)]
         self.queries, self.positives = vectors(run, "queries"), vectors(run, "positives")
         self.query_scale, self.positive_scale, self.codes = rows_columns(run)
         self.skip, self.size = skip, size
@@ -497,13 +134,6 @@ class Judge:
         return float((counts[which] > 1).sum() / len(labels))
 
 
-def sizes_found(labels, size):
-    """How far from exact a peer's own sizes are."""
-    counts = np.bincount(labels[labels >= 0])
-    counts = counts[counts > 0]
-    return {"least": int(counts.min()), "most": int(counts.max()), "exact": float((counts == size).mean())}
-
-
 COLUMNS = [
     ("clusters", "<", lambda r: r["name"]),
     ("weight inside %", ">", lambda r: f"{100 * r['weight_inside']:.2f}"),
@@ -562,22 +192,11 @@ def plot(file, results, title):
     figure.savefig(file, metadata={"Date": None})
 
 
-def processor():
-    for line in open("/proc/cpuinfo"):
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.machine()
-
-
 # ---- comparison
 
 
 def log(text):
     print(text, file=sys.stderr, flush=True)
-
-
-def median(costs):
-    return {name: statistics.median(cost[name] for cost in costs) for name in costs[0]}
 
 
 def compare(args, folder):
@@ -589,7 +208,7 @@ def compare(args, folder):
         flags = [*args.data, "--skip", args.skip, "--window", args.window, "--edges", "any"]
     log("mining")
     # Without passes, so that every measured call below has its clusters still to make.
-    mine(args, flags, run, args.suspect_weight[0], 0)
+    redo(args, flags, run, args.suspect_weight[0], 0)
 
     stages = json.loads((run / "manifest.json").read_text())["stages"]
     facts, settings = stages["vectors"]["facts"], stages["edges"]["settings"]
@@ -617,7 +236,6 @@ def compare(args, folder):
     del sources, kinds, weights, keep, unit
 
     parts = -(-rows // size)
-    tool = subprocess.run([str(args.batchmine), "--version"], stdout=subprocess.PIPE, text=True, check=True).stdout
     about = {
         "rows": rows,
         "skip": skip,
@@ -632,7 +250,7 @@ def compare(args, folder):
         "arcs": len(others),
         "edges_of_peers": len(graph[1]) // 2,
         "processor": processor(),
-        "versions": {"batchmine": tool.split()[-1]}
+        "versions": {"batchmine": version_line(args.batchmine).split()[-1]}
         | {name: version(name) for name in ("pymetis", "kaminpar", "faiss-cpu", "numpy")},
     }
 
@@ -660,8 +278,8 @@ def compare(args, folder):
     for weight in args.suspect_weight:
         costs = []
         for _ in range(args.runs):
-            mine(args, flags, run, weight, 0)
-            cost, counted = mine(args, flags, run, weight, args.cluster_passes)
+            redo(args, flags, run, weight, 0)
+            cost, counted = redo(args, flags, run, weight, args.cluster_passes)
             costs.append(cost)
         labels = clusters(run)
         counts = judge.count(labels)
@@ -682,37 +300,10 @@ def compare(args, folder):
     return 0
 
 
-def moved_rows(before, after):
-    """Share of rows that are not where their cluster's most rows are, or had none."""
-    placed = np.flatnonzero(before >= 0)
-    pairs, counts = np.unique(before[placed] * len(before) + after[placed], return_counts=True)
-    most = np.zeros(int(before.max()) + 1, np.int64)
-    np.maximum.at(most, pairs // len(before), counts)
-    return 1 - float(most.sum()) / len(before)
-
-
-def positive(text):
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
-
-
-def not_negative(text):
-    number = float(text)
-    if not 0 <= number < math.inf:
-        raise ValueError
-    return number
-
-
 def main():
-    if sys.argv[1:2] == ["--peer-child"]:
-        print(json.dumps(peer_child(**json.loads(sys.argv[2]))))
+    if answered("--peer-child", peer_child):
         return 0
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("data", metavar="RUN_OR_DATA", nargs="+", type=pathlib.Path, help="a run folder, or Parquet")
-    release = ROOT / "target/release/batchmine"
-    parser.add_argument("--batchmine", metavar="PATH", type=pathlib.Path, default=release, help="release binary")
+    parser = parser_of(__doc__.splitlines()[0], "RUN_OR_DATA", "a run folder, or Parquet")
     parser.add_argument("--skip", type=int, default=30, help="p (default 30; a run folder has its own)")
     parser.add_argument("--window", type=positive, default=100, help="m (default 100; a run folder has its own)")
     parser.add_argument("--cluster-size", metavar="K", type=positive, default=32, help="rows a cluster (default 32)")
@@ -731,11 +322,7 @@ def main():
     result = ROOT / "target/compare/clusters.json"
     parser.add_argument("--json", metavar="FILE", type=pathlib.Path, default=result, help="all figures")
     parser.add_argument("--plot", metavar="FILE", type=pathlib.Path, help="an SVG of the frontier")
-    args = parser.parse_args()
-    if not args.batchmine.exists():
-        parser.error(f"{args.batchmine} is not there: cargo build --release, or --batchmine PATH")
-    with tempfile.TemporaryDirectory(prefix="batchmine-compare-") as folder:
-        return compare(args, pathlib.Path(folder))
+    return compared(parser, compare)
 
 
 if __name__ == "__main__":

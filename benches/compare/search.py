@@ -9,23 +9,18 @@ DATA are Parquet files, or folders of them, with `query_embedding` and `positive
 beside this file says what is counted on either side. Exits with 1 if any checked list differs.
 """
 
-import argparse
 import ctypes
-import json
 import os
 import pathlib
-import platform
 import shutil
-import statistics
-import struct
-import subprocess
 import sys
-import tempfile
 import time
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from process import TICK, answered, ask, compared, median, mine, parser_of, positive, processor, version_line
+from run_files import NONE, lists
 
 QUERY, POSITIVE = "query_embedding", "positive_embedding"
 CHUNK = 65_536  # rows converted, written or jittered at a time
@@ -34,7 +29,6 @@ TOLERANCE = 2e-6  # scores this close are a tie: what f32 sums of one product in
 JITTER = 0.3  # norm of what --jitter-rows adds to a unit vector
 BATCHES = [512, 1024, 2048, 4096, 8192]  # queries a call that FAISS is tried with; it blocks by 4,096 itself
 TRIAL_BASE = 65_536  # rows in the index of those trials
-TICK = 1 / os.sysconf("SC_CLK_TCK")  # resolution of CPU times, and the least that is reported
 
 
 # ---- data
@@ -130,77 +124,28 @@ def copies(positives, sample):
 # ---- batchmine
 
 
-def cpu_seconds(pid):
-    """User and system time of a process so far, all its threads."""
-    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) * TICK
-
-
-def batchmine(binary, data, out, args):
-    """Wall and CPU seconds of the neighbors stage of one whole job in a fresh run folder."""
-    command = [binary, "mine", *data, "--out", out, "--json", "--threads", args.threads, "--skip", args.skip]
-    command += ["--window", args.window, "--cluster-passes", 1, "--progress", "none"]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("BATCHMINE_")}
-    wall = cpu = begin = None
-    with tempfile.TemporaryFile("w+") as log:
-        process = subprocess.Popen(
-            [str(word) for word in command], stdout=subprocess.PIPE, stderr=log, text=True, env=environment
-        )
-        try:
-            for line in process.stdout:
-                event = json.loads(line)
-                if event.get("stage") != "neighbors":
-                    continue
-                if event["event"] == "stage":
-                    begin = cpu_seconds(process.pid)
-                elif event["event"] == "done":
-                    cpu = max(cpu_seconds(process.pid) - begin, TICK)
-                    wall = event["seconds"]
-            process.wait()
-        finally:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
-        if process.returncode or cpu is None:
-            log.seek(0)
-            raise SystemExit(f"batchmine failed (exit {process.returncode}):\n{log.read()}")
-    return wall, cpu
+def batchmine(data, out, args):
+    """The cost of the neighbors stage of one whole job in a fresh run folder."""
+    flags = [*data, "--out", out, "--threads", args.threads, "--skip", args.skip, "--window", args.window]
+    return mine(args.batchmine, [*flags, "--cluster-passes", 1], "neighbors")[0]
 
 
 def neighbour_lists(run, sample):
-    """(ids, scores) of the sampled rows. The layout is in docs/formats.md."""
-    lists = {}
-    for file in sorted((run / "neighbors").glob("block-*.nbr")):
-        with open(file, "rb") as block:
-            magic, version, _, first, rows, stride = struct.unpack("<8sIIQQQ", block.read(40))
-        if (magic, version) != (b"BMNEIGHB", 1):
-            raise SystemExit(f"{file}: not a neighbour file of version 1")
-        words = np.memmap(file, "<u4", "r", 64, rows + 2 * rows * stride)
-        lengths, words = words[:rows], words[rows:]
-        ids = words[: rows * stride].reshape(rows, stride)
-        scores = words[rows * stride :].view("<f4").reshape(rows, stride)
-        for row in sample[(sample >= first) & (sample < first + rows)].tolist():
-            length = lengths[row - first]
-            lists[row] = ids[row - first, :length].astype(np.int64), scores[row - first, :length].copy()
-    return [lists[row] for row in sample.tolist()]
+    """(ids, scores) of the sampled rows."""
+    found = {}
+    for first, ids, scores in lists(run):
+        for row in sample[(sample >= first) & (sample < first + len(ids))].tolist():
+            there = ids[row - first] != NONE
+            found[row] = ids[row - first, there].astype(np.int64), scores[row - first, there]
+    return [found[row] for row in sample.tolist()]
 
 
 # ---- FAISS
 
 
 def faiss_process(folder, threads, **task):
-    """Run `faiss_child` in a process of its own. The environment must be right before FAISS is loaded."""
-    environment = os.environ | {
-        "OMP_WAIT_POLICY": "PASSIVE",  # else idle OpenMP threads burn CPU time waiting
-        "OMP_NUM_THREADS": str(threads),
-        "OPENBLAS_NUM_THREADS": str(threads),
-    }
-    task |= {"folder": str(folder), "threads": threads}
-    command = [sys.executable, __file__, "--faiss-child", json.dumps(task)]
-    child = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True)
-    if child.returncode:
-        raise SystemExit(f"the FAISS process failed (exit {child.returncode})")
-    return json.loads(child.stdout)
+    """What `faiss_child` returns, in a process of its own."""
+    return ask("--faiss-child", "the FAISS process", folder, threads, **task)
 
 
 def faiss_child(folder, threads, k, batch=None):
@@ -258,7 +203,8 @@ def best_batch(faiss, queries, base, k):
 def about_faiss(faiss):
     """Version, instruction set, and the BLAS that the process has loaded beside numpy's own."""
     words = [f"faiss {faiss.__version__} ({faiss.get_compile_options().strip()})"]
-    mapped = {line.split()[-1] for line in open("/proc/self/maps") if "blas" in line and "numpy" not in line}
+    lines = pathlib.Path("/proc/self/maps").read_text().splitlines()
+    mapped = {line.split()[-1] for line in lines if "blas" in line and "numpy" not in line}
     for library in sorted(mapped):
         words.append(pathlib.Path(library).name)
         try:
@@ -280,8 +226,8 @@ def agree(folder, run, sample, same, k):
     all_ids, all_scores = np.load(folder / "faiss-ids.npy"), np.load(folder / "faiss-scores.npy")
     agreeing = equal = together = 0
     differs = None
-    lists = neighbour_lists(run, sample)
-    for row, (ids, scores), mates, other, others in zip(sample, lists, same, all_ids, all_scores):
+    own = neighbour_lists(run, sample)
+    for row, (ids, scores), mates, other, others in zip(sample, own, same, all_ids, all_scores):
         keep = np.flatnonzero((other >= 0) & ~np.isin(other, mates))[:k]
         other, others = other[keep], others[keep]
         # A list of distinct valid rows, with their true scores, in order, whose score at each rank is
@@ -303,13 +249,6 @@ def agree(folder, run, sample, same, k):
     if differs:
         print(differs)
     return agreeing, equal, together
-
-
-def processor():
-    for line in open("/proc/cpuinfo"):
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.machine()
 
 
 def compare(args, folder):
@@ -335,8 +274,7 @@ def compare(args, folder):
         save_unit(folder / f"{name}.npy", side)
     del sides
 
-    binary = args.batchmine
-    version = subprocess.run([str(binary), "--version"], stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
+    version = version_line(args.batchmine)
     trial = faiss_process(folder, args.threads, k=faiss_k)
     print(f"{rows:,} rows x {dim}, k = {k}, {args.threads} threads of {processor()}")
     print(f"{version}; {trial['about']}; {trial['batch']:,} queries a call\n")
@@ -345,22 +283,21 @@ def compare(args, folder):
     print("run     wall s     CPU s     wall s     CPU s       wall       CPU")
 
     def line(name, ours, theirs):
-        numbers = "".join(f"{number:10.2f} " for number in (*ours, *theirs))
-        print(f"{name:6}{numbers} {theirs[0] / ours[0]:9.2f} {theirs[1] / ours[1]:9.2f}", flush=True)
+        numbers = "".join(f"{number:10.2f} " for cost in (ours, theirs) for number in (cost["wall"], cost["cpu"]))
+        print(f"{name:6}{numbers} {theirs['wall'] / ours['wall']:9.2f} {theirs['cpu'] / ours['cpu']:9.2f}", flush=True)
 
     ours, theirs = [], []
     out = folder / "run"
     for number in range(1, args.runs + 1):
         shutil.rmtree(out, ignore_errors=True)
-        ours.append(batchmine(binary, data, out, args))
-        result = faiss_process(folder, args.threads, k=faiss_k, batch=trial["batch"])
-        theirs.append((result["wall"], result["cpu"]))
+        ours.append(batchmine(data, out, args))
+        theirs.append(faiss_process(folder, args.threads, k=faiss_k, batch=trial["batch"]))
         line(str(number), ours[-1], theirs[-1])
-    ours, theirs = ([statistics.median(column) for column in zip(*runs)] for runs in (ours, theirs))
+    ours, theirs = median(ours), median(theirs)
     line("median", ours, theirs)
 
     work = 2 * rows * rows * dim / 1e9
-    print(f"\nGOP/s per CPU second: batchmine {work / ours[1]:.1f}, faiss {work / theirs[1]:.1f}")
+    print(f"\nGOP/s per CPU second: batchmine {work / ours['cpu']:.1f}, faiss {work / theirs['cpu']:.1f}")
     agreeing, equal, together = agree(folder, out, sample, same, k)
     print(
         f"ids: {agreeing:,} of {len(sample):,} sampled rows agree ({100 * agreeing / len(sample):.2f} %) but for "
@@ -369,32 +306,17 @@ def compare(args, folder):
     return 0 if agreeing == len(sample) else 1
 
 
-def positive(text):
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
-
-
 def main():
-    if sys.argv[1:2] == ["--faiss-child"]:
-        print(json.dumps(faiss_child(**json.loads(sys.argv[2]))))
+    if answered("--faiss-child", faiss_child):
         return 0
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("data", metavar="DATA", nargs="+", type=pathlib.Path, help="Parquet files or folders of them")
-    release = pathlib.Path(__file__).resolve().parents[2] / "target/release/batchmine"
-    parser.add_argument("--batchmine", metavar="PATH", type=pathlib.Path, default=release, help="release binary")
+    parser = parser_of(__doc__.splitlines()[0], "DATA", "Parquet files or folders of them")
     parser.add_argument("--skip", type=int, default=30, help="p (default 30)")
     parser.add_argument("--window", type=positive, default=100, help="m (default 100); k = p + m")
     parser.add_argument("--threads", type=positive, default=2, help="threads of either side (default 2)")
     parser.add_argument("--runs", type=positive, default=3, help="runs of either side (default 3)")
     parser.add_argument("--limit-rows", metavar="N", type=positive, help="use only the first N rows")
     parser.add_argument("--jitter-rows", metavar="N", type=positive, help="make N rows out of DATA's, see README.md")
-    args = parser.parse_args()
-    if not args.batchmine.exists():
-        parser.error(f"{args.batchmine} is not there: cargo build --release, or --batchmine PATH")
-    with tempfile.TemporaryDirectory(prefix="batchmine-compare-") as folder:
-        return compare(args, pathlib.Path(folder))
+    return compared(parser, compare)
 
 
 if __name__ == "__main__":
