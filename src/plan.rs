@@ -119,13 +119,17 @@ impl Plan {
         let list_bytes = 2 * (ranks * 8 + 24) + 16;
         let block_rows = (BLOCK_BYTES / list_bytes).clamp(BLOCK_ROWS_MIN, BLOCK_ROWS_MAX);
         let query_bytes = topk::capacity(ranks as usize) as u64 * 8 + dim * 16 + 64;
-        let tile_queries = if config.method == Method::Exact { TILE_QUERIES } else { LIST_TILE_QUERIES } as u64;
-        let tile = tile_queries.min(rows) * query_bytes + PACKED_COLUMNS as u64 * (dim * 4 + 8) + MIB / 2;
+        let small = config.method == Method::Exact && config.precision == Precision::Int8;
+        let tile_of =
+            |queries: usize| (queries as u64).min(rows) * query_bytes + PACKED_COLUMNS as u64 * (dim * 4 + 8) + MIB / 2;
+        let tile = tile_of(if small { TILE_QUERIES } else { LIST_TILE_QUERIES });
         let sample = recall::SAMPLE as u64 * (ranks * 8 + 24);
         let [choice, axes] =
             if config.precision == Precision::Int8 { head::bytes(rows as usize, shape.dim) } else { [0; 2] };
         // One sampled row in sixteen.
         let block = block_rows.min(rows) * list_bytes + sample + threads * tile + axes + rows / 4;
+        // The sample is searched before, in large tiles, when there are no lists of a block yet.
+        let sampling = threads * tile_of(LIST_TILE_QUERIES) + sample + axes + rows / 4;
         let partition = 12 * rows + 3 * partition::centre_values(rows as usize, shape.dim) as u64 * 4;
         // FAISS holds every query's candidates and one base tile in f32, which gains from room.
         let faiss = config.backend == Backend::Faiss;
@@ -135,9 +139,14 @@ impl Plan {
         let faiss_tile_rows = (room.saturating_sub(faiss_fixed) / (dim * 4)).clamp(FAISS_TILE_ROWS_MIN, tile_most);
         let neighbors = if faiss {
             let tile = |rows: u64| rows * dim * 4;
-            need(Stage::Neighbors, faiss_fixed.max(partition), tile(FAISS_TILE_ROWS_MIN), tile(faiss_tile_rows))
+            need(
+                Stage::Neighbors,
+                faiss_fixed.max(partition).max(sampling),
+                tile(FAISS_TILE_ROWS_MIN),
+                tile(faiss_tile_rows),
+            )
         } else {
-            need(Stage::Neighbors, block.max(partition).max(rows / 4 + choice + threads * tile), 0, 0)
+            need(Stage::Neighbors, block.max(partition).max(rows / 4 + choice + threads * tile).max(sampling), 0, 0)
         };
 
         let arcs = rows * ranks;

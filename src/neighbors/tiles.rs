@@ -22,7 +22,8 @@ use crate::vectors::{Keys, RowId, Scorer, TileScorer, Vectors};
 
 /// Queries of a tile in exact search: their bytes stay in the second cache.
 pub const TILE_QUERIES: usize = 192;
-/// Queries of a tile in approximate search: more of them probe the same list.
+/// The most queries of a tile in approximate search, where more of them probe the same list, and where base rows
+/// are packed for each tile anew.
 pub const LIST_TILE_QUERIES: usize = 768;
 /// Columns that are scanned between two looks at the clock and at how much is ruled out.
 const STRETCH_COLUMNS: usize = 128 * PANEL;
@@ -69,7 +70,14 @@ impl Tiles<'_> {
         ranks: usize,
         watch: &Watch<'_>,
     ) -> Result<Vec<Vec<Candidate>>> {
-        self.tiles(rows, TILE_QUERIES, |rows, _| {
+        let tile_queries = match self.precision() {
+            Precision::Int8 => TILE_QUERIES,
+            // As large as leaves a tile for each thread.
+            Precision::Bf16 | Precision::F32 => {
+                rows.len().div_ceil(rayon::current_num_threads()).clamp(TILE_QUERIES, LIST_TILE_QUERIES)
+            }
+        };
+        self.tiles(rows, tile_queries, |rows, _| {
             let mut tile = Tile::new(self, rows, ranks);
             let queries = tile.pack_all();
             let guesses = tile.guess_floors(&task, &queries);

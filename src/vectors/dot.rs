@@ -68,8 +68,8 @@ fn dot_avx2(x: &[f32], y: &[f32]) -> f64 {
     dot_scalar(x, y)
 }
 
-/// Inner product of f64 that hold f32 values: [`dot`] of these, to the bit.
-pub fn dot_wide(x: &[f64], y: &[f64]) -> f64 {
+/// [`dot`], to the bit, where the second row was brought to f64 for many.
+pub fn dot_wide(x: &[f32], y: &[f64]) -> f64 {
     debug_assert_eq!(x.len(), y.len());
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("avx512f") {
@@ -80,7 +80,7 @@ pub fn dot_wide(x: &[f64], y: &[f64]) -> f64 {
 }
 
 /// The same of two rows with one.
-pub fn dot_wide_two(x: [&[f64]; 2], y: &[f64]) -> [f64; 2] {
+pub fn dot_wide_two(x: [&[f32]; 2], y: &[f64]) -> [f64; 2] {
     debug_assert!(x[0].len() == y.len() && x[1].len() == y.len());
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("avx512f") {
@@ -90,28 +90,33 @@ pub fn dot_wide_two(x: [&[f64]; 2], y: &[f64]) -> [f64; 2] {
     x.map(|x| dot_wide_scalar(x, y))
 }
 
-fn dot_wide_scalar(x: &[f64], y: &[f64]) -> f64 {
+fn dot_wide_scalar(x: &[f32], y: &[f64]) -> f64 {
     let mut lanes = [0f64; LANES];
     for (a, b) in x.chunks(LANES).zip(y.chunks(LANES)) {
-        lanes.iter_mut().zip(a.iter().zip(b)).for_each(|(lane, (a, b))| *lane += a * b);
+        lanes.iter_mut().zip(a.iter().zip(b)).for_each(|(lane, (a, b))| *lane += f64::from(*a) * b);
     }
     add_up(lanes)
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
-fn dot_wide_avx512<const COUNT: usize>(x: [&[f64]; COUNT], y: &[f64]) -> [f64; COUNT] {
+fn dot_wide_avx512<const COUNT: usize>(x: [&[f32]; COUNT], y: &[f64]) -> [f64; COUNT] {
     use std::arch::x86_64::*;
     let (y_chunks, y_rest) = y.as_chunks::<LANES>();
     // SAFETY: a chunk holds 16 values, two registers of 8; unaligned loads are allowed.
     let load =
         |chunk: &[f64; LANES]| unsafe { [_mm512_loadu_pd(chunk.as_ptr()), _mm512_loadu_pd(chunk[8..].as_ptr())] };
+    let widen = |chunk: &[f32; LANES]| {
+        // SAFETY: a chunk holds 16 values, two halves of 8; unaligned loads are allowed.
+        let halves = unsafe { [_mm256_loadu_ps(chunk.as_ptr()), _mm256_loadu_ps(chunk[8..].as_ptr())] };
+        [_mm512_cvtps_pd(halves[0]), _mm512_cvtps_pd(halves[1])]
+    };
     let mut sums = [[_mm512_setzero_pd(); 2]; COUNT];
     let chunks = x.map(|x| x.as_chunks::<LANES>().0);
     for (index, y) in y_chunks.iter().enumerate() {
         let y = load(y);
         for i in 0..COUNT {
-            let x = load(&chunks[i][index]);
+            let x = widen(&chunks[i][index]);
             // Products of two f32 are exact in f64, so that fusing changes nothing.
             sums[i] = [_mm512_fmadd_pd(x[0], y[0], sums[i][0]), _mm512_fmadd_pd(x[1], y[1], sums[i][1])];
         }
@@ -125,7 +130,7 @@ fn dot_wide_avx512<const COUNT: usize>(x: [&[f64]; COUNT], y: &[f64]) -> [f64; C
             _mm512_storeu_pd(lanes[8..].as_mut_ptr(), sums[i][1]);
         }
         let rest = x[i].as_chunks::<LANES>().1.iter().zip(y_rest);
-        lanes.iter_mut().zip(rest).for_each(|(lane, (a, b))| *lane += a * b);
+        lanes.iter_mut().zip(rest).for_each(|(lane, (a, b))| *lane += f64::from(*a) * b);
         results[i] = add_up(lanes);
     }
     results
@@ -258,11 +263,11 @@ mod tests {
             let (x, y): (Vec<f32>, Vec<f32>) = pairs.into_iter().unzip();
             prop_assert_eq!(dot(&x, &y).to_bits(), dot_scalar(&x, &y).to_bits());
             let wide = |values: &[f32]| -> Vec<f64> { values.iter().map(|value| f64::from(*value)).collect() };
-            let (x_wide, y_wide) = (wide(&x), wide(&y));
-            let both = dot_wide_two([&x_wide, &y_wide], &y_wide).map(f64::to_bits);
+            let y_wide = wide(&y);
+            let both = dot_wide_two([&x, &y], &y_wide).map(f64::to_bits);
             prop_assert_eq!(both, [dot_scalar(&x, &y).to_bits(), dot_scalar(&y, &y).to_bits()]);
-            prop_assert_eq!(dot_wide(&x_wide, &y_wide).to_bits(), dot_scalar(&x, &y).to_bits());
-            prop_assert_eq!(dot_wide_scalar(&x_wide, &y_wide).to_bits(), dot_scalar(&x, &y).to_bits());
+            prop_assert_eq!(dot_wide(&x, &y_wide).to_bits(), dot_scalar(&x, &y).to_bits());
+            prop_assert_eq!(dot_wide_scalar(&x, &y_wide).to_bits(), dot_scalar(&x, &y).to_bits());
             let halves: Vec<f16> = y.iter().map(|value| f16::from_f32(*value)).collect();
             let mut wide = vec![0f32; halves.len()];
             widen(&halves, &mut wide);

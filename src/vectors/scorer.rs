@@ -87,11 +87,11 @@ impl<'a> Scorer<'a> {
 
 /// Scores many pairs of a few queries, row after row: rows that several queries want are loaded once.
 ///
-/// Memory: the queries, and one row, as f64.
+/// Memory: the queries in f32, and one row in f64.
 #[derive(Debug)]
 pub struct TileScorer<'a> {
     vectors: &'a Vectors,
-    queries: Vec<f64>,
+    queries: Vec<f32>,
     scales: Vec<f64>,
     narrow: Vec<f32>,
     row: Vec<f64>,
@@ -101,15 +101,13 @@ impl<'a> TileScorer<'a> {
     /// Loads the queries.
     pub fn new(vectors: &'a Vectors, queries: &[RowId]) -> Self {
         let dim = vectors.shape().dim;
-        let mut narrow = vec![0f32; dim];
-        let mut values = vec![0f64; queries.len() * dim];
+        let mut values = vec![0f32; queries.len() * dim];
         for (query, out) in queries.iter().zip(values.chunks_exact_mut(dim)) {
-            vectors.queries.load(*query, &mut narrow);
-            widen_to_f64(&narrow, out);
+            vectors.queries.load(*query, out);
         }
         let scales = vectors.rows.query_scales();
         let scales = queries.iter().map(|query| scales[*query as usize]).collect();
-        TileScorer { vectors, queries: values, scales, narrow, row: vec![0.0; dim] }
+        TileScorer { vectors, queries: values, scales, narrow: vec![0.0; dim], row: vec![0.0; dim] }
     }
 
     /// Scores one row with some queries, given by place; the same bits as [`Scorer::score`]. `put` is told the
