@@ -156,8 +156,8 @@ impl Plan {
         let spill = spill_arcs * SPILL_ARC_BYTES;
         let edges = need(Stage::Edges, 0, merge.max(spill_least * SPILL_ARC_BYTES), merge.max(spill));
 
-        let per_thread = 2 * MIB + rows / u64::from(config.clusters.size) * 8;
-        let clusters = need(Stage::Clusters, 20 * rows + threads * per_thread, 0, 0);
+        let per_thread = 2 * MIB + rows / u64::from(config.clusters.size) * 9;
+        let clusters = need(Stage::Clusters, 21 * rows + threads * per_thread, 0, 0);
 
         let size = u64::from(config.batches.size);
         let row_group_rows = (ROW_GROUP_ROWS / size).max(1) * size;

@@ -130,7 +130,7 @@ fn open(run: &FinishedRun) -> Result<Opened<'_>> {
     let setting = |name: &str| settings[name].as_u64().unwrap_or(0) as u32;
     Ok(Opened {
         run,
-        neighbors: neighbors::open(run, u64::from(rows))?,
+        neighbors: neighbors::open(run, &vectors)?,
         edges: edges::open(run)?,
         clusters: clusters::open(run, rows)?,
         window: RankWindow { skip: setting("skip"), window: setting("window") },
@@ -252,8 +252,7 @@ impl Opened<'_> {
         let mut scorer = Scorer::new(&self.vectors);
         for query in chosen {
             let task = self.vectors.tasks.range(self.vectors.tasks.of(*query));
-            let found = self.neighbors.of(*query).iter().zip(self.neighbors.scores(*query));
-            let found: Vec<_> = found.map(|(row, score)| Candidate { row: *row, score: *score }).collect();
+            let found: Vec<_> = self.neighbors.of_row(*query).collect();
             let known = |candidate: &Candidate| {
                 task.contains(&candidate.row) && candidate.row != *query && !keys.conflict(*query, candidate.row)
             };
@@ -289,8 +288,7 @@ impl Opened<'_> {
                         .collect();
                     all.sort_unstable_by(by_rank);
                     all.truncate(ranks);
-                    let found = self.neighbors.of(*query).iter().zip(self.neighbors.scores(*query));
-                    let found: Vec<_> = found.map(|(row, score)| Candidate { row: *row, score: *score }).collect();
+                    let found: Vec<_> = self.neighbors.of_row(*query).collect();
                     let rank = (0..all.len().max(found.len())).find(|rank| all.get(*rank) != found.get(*rank))?;
                     Some(format!(
                         "row {query}: rank {rank} is {:?}, brute force says {:?}",
@@ -308,24 +306,27 @@ impl Opened<'_> {
     /// The graph against the lists.
     fn check_edges(&self, chosen: &[RowId], outcome: &mut Outcome) -> Result<String> {
         let rule = if self.mutual { crate::config::EdgeRule::Mutual } else { crate::config::EdgeRule::Any };
+        let mut chosen: Vec<RowId> = chosen.iter().map(|row| self.neighbors.places()[*row as usize]).collect();
+        chosen.sort_unstable();
         let mut reversed: Vec<Vec<Arc>> = vec![Vec::new(); chosen.len()];
         let mut own = Vec::new();
-        for row in 0..self.vectors.row_count() {
-            own_arcs(self.neighbors.of(row), self.window, &mut own);
+        for place in 0..self.vectors.row_count() {
+            own_arcs(self.neighbors.of(place), self.window, &mut own);
             for arc in &own {
                 if let Ok(index) = chosen.binary_search(&arc.row) {
-                    reversed[index].push(Arc { row, kind: arc.kind });
+                    reversed[index].push(Arc { row: place, kind: arc.kind });
                 }
             }
         }
         let mut block = Adjacency::default();
-        for (row, reversed) in chosen.iter().zip(reversed) {
-            own_arcs(self.neighbors.of(*row), self.window, &mut own);
+        for (place, reversed) in chosen.iter().zip(reversed) {
+            own_arcs(self.neighbors.of(*place), self.window, &mut own);
             let mut wanted = Vec::new();
             join(&own, &reversed, rule, &mut wanted);
-            self.edges.read(self.edges.block_of(*row), &mut block)?;
-            let found = block.iter().find(|(other, _)| other == row).map(|(_, arcs)| arcs);
+            self.edges.read(self.edges.block_of(*place), &mut block)?;
+            let found = block.iter().find(|(other, _)| other == place).map(|(_, arcs)| arcs);
             if found != Some(&wanted[..]) {
+                let row = self.neighbors.order()[*place as usize];
                 outcome.fault(format!("row {row}: its arcs are not those of the neighbor lists"));
             }
         }

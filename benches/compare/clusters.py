@@ -19,7 +19,7 @@ from importlib.metadata import version
 import numpy as np
 from partitioners import PEERS, SLOW, fixed_up, moved_rows, peer_child, peer_process, place, sizes_found, write_parhip
 from process import ROOT, answered, compared, median, mine, not_negative, parser_of, positive, processor, version_line
-from run_files import NONE, clusters, edges, implied, lists, rows_columns, vectors
+from run_files import NONE, clusters, edges, implied, lists, order, rows_columns, vectors
 
 SAMPLE = 200_000  # pairs of one cluster whose similarity is averaged
 
@@ -66,12 +66,13 @@ def flags_of(run):
 
 
 class Judge:
-    """What clusters of one run's rows are worth."""
+    """What clusters of one run's rows are worth. Rows are known by their places, as in lists and edges."""
 
     def __init__(self, run, skip, size, graph):
         self.lists = [(first, ids) for first, ids, _ in lists(run)]
-        self.queries, self.positives = vectors(run, "queries"), vectors(run, "positives")
-        self.query_scale, self.positive_scale, self.codes = rows_columns(run)
+        self.order = order(run)
+        self.queries, self.positives = vectors(run, "queries")[self.order], vectors(run, "positives")[self.order]
+        self.query_scale, self.positive_scale, self.codes = (column[self.order] for column in rows_columns(run))
         self.skip, self.size = skip, size
         self.starts, self.others, self.weights = graph
         self.sources = np.repeat(np.arange(len(self.starts) - 1), np.diff(self.starts))
@@ -281,7 +282,7 @@ def compare(args, folder):
             redo(args, flags, run, weight, 0)
             cost, counted = redo(args, flags, run, weight, args.cluster_passes)
             costs.append(cost)
-        labels = clusters(run)
+        labels = clusters(run)[judge.order]
         counts = judge.count(labels)
         if counts != {name: counted["metrics"][name] for name in counts}:
             raise SystemExit(f"batchmine counted {counted['metrics']}, this script {counts}")

@@ -13,13 +13,13 @@ def fail(file, reason):
     raise SystemExit(f"{file}: {reason}")
 
 
-def sealed(file, magic):
+def sealed(file, magic, version=1):
     """(header fields, payload) of a binary file, its frame checked."""
     data = np.memmap(file, np.uint8, "r")
     length = len(data) - 88
     if length < 0 or data[:8].tobytes() != magic or data[-8:].tobytes() != b"BMSEALED":
         fail(file, "frame")
-    if struct.unpack("<II", data[8:16]) != (1, 0):
+    if struct.unpack("<II", data[8:16]) != (version, 0):
         fail(file, "version")
     total, checksum = struct.unpack("<QQ", data[-24:-8])
     if total != len(data) or checksum != xxhash.xxh3_64_intdigest(data[:-24]):
@@ -47,10 +47,16 @@ def rows_columns(run):
     return sections[1], sections[2], sections[4]
 
 
+def order(run):
+    """The row at each place."""
+    (rows, *_), payload = sealed(run / "neighbors" / "partition.ord", b"BMPARTIT")
+    return payload[: 4 * rows].view("<u4").astype(np.int64)
+
+
 def lists(run):
-    """(first row, ranked rows, their scores) of each block of neighbour lists; NONE beyond a list's end."""
+    """(first place, ranked places, their scores) of each block of neighbour lists; NONE beyond a list's end."""
     for file in sorted((run / "neighbors").glob("block-*.nbr")):
-        (first, rows, stride, *_), payload = sealed(file, b"BMNEIGHB")
+        (first, rows, stride, *_), payload = sealed(file, b"BMNEIGHB", 2)
         words = payload.view("<u4")
         if len(words) != rows * (1 + 2 * stride):
             fail(file, "length of the payload")
@@ -93,10 +99,10 @@ def block(data, rows, arcs):
 
 
 def edges(run):
-    """(starts, other rows, kinds): the whole graph, each arc from both ends."""
+    """(starts, others, kinds): the whole graph by place, each arc from both ends."""
     parts, next_row, rows_of_all = [], 0, 0
     for file in sorted((run / "edges").glob("range-*.edg")):
-        (first, rows, arcs, blocks, rows_of_all, _), payload = sealed(file, b"BMEDGES\0")
+        (first, rows, arcs, blocks, rows_of_all, _), payload = sealed(file, b"BMEDGES\0", 2)
         if first != next_row:
             fail(file, "first row")
         seen = end = 0

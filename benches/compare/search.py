@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from process import TICK, answered, ask, compared, median, mine, parser_of, positive, processor, version_line
-from run_files import NONE, lists
+from run_files import NONE, lists, order
 
 QUERY, POSITIVE = "query_embedding", "positive_embedding"
 CHUNK = 65_536  # rows converted, written or jittered at a time
@@ -132,12 +132,14 @@ def batchmine(data, out, args):
 
 def neighbour_lists(run, sample):
     """(ids, scores) of the sampled rows."""
+    rows = order(run)
+    places = np.argsort(rows)[sample]
     found = {}
     for first, ids, scores in lists(run):
-        for row in sample[(sample >= first) & (sample < first + len(ids))].tolist():
-            there = ids[row - first] != NONE
-            found[row] = ids[row - first, there].astype(np.int64), scores[row - first, there]
-    return [found[row] for row in sample.tolist()]
+        for at in places[(places >= first) & (places < first + len(ids))].tolist():
+            there = ids[at - first] != NONE
+            found[at] = rows[ids[at - first, there]], scores[at - first, there]
+    return [found[at] for at in places.tolist()]
 
 
 # ---- FAISS

@@ -35,7 +35,7 @@ pub fn print(run: &FinishedRun, range: Range<u64>, with_vectors: bool) -> Result
             .found(format!("{}..{}", range.start, range.end))
             .remedy("choose a smaller range"));
     }
-    let neighbors = neighbors::open(run, count)?;
+    let neighbors = neighbors::open(run, &vectors)?;
     let edges = edges::open(run)?;
     let clusters = clusters::open(run, vectors.row_count())?;
     let input_rows = vectors.rows.input_rows();
@@ -45,13 +45,15 @@ pub fn print(run: &FinishedRun, range: Range<u64>, with_vectors: bool) -> Result
         .collect();
     wanted.sort_unstable();
     let input = |row: RowId| input_rows[row as usize];
+    let at = |place: RowId| input(neighbors.order()[place as usize]);
     let mut block = Adjacency::default();
     for (input_row, row) in wanted {
-        edges.read(edges.block_of(row), &mut block)?;
-        let arcs = block.iter().find(|(other, _)| *other == row).map_or(&[][..], |(_, arcs)| arcs);
+        let place = neighbors.places()[row as usize];
+        edges.read(edges.block_of(place), &mut block)?;
+        let arcs = block.iter().find(|(other, _)| *other == place).map_or(&[][..], |(_, arcs)| arcs);
         let label = clusters.labels()[row as usize];
-        let list = neighbors.of(row).iter().zip(neighbors.scores(row));
-        let list: Vec<Value> = list.map(|(other, score)| json!({"row": input(*other), "score": score})).collect();
+        let list = neighbors.of_row(row);
+        let list: Vec<Value> = list.map(|other| json!({"row": input(other.row), "score": other.score})).collect();
         let id = vectors.ids.text(input_row).map_or_else(|| json!(vectors.ids.int(input_row)), |text| json!(text));
         let task = vectors.has_tasks().then(|| vectors.tasks.name(vectors.tasks.of(row)));
         let mut object = json!({
@@ -61,8 +63,8 @@ pub fn print(run: &FinishedRun, range: Range<u64>, with_vectors: bool) -> Result
             "cluster_id": (label != NO_CLUSTER).then_some(label),
             "score": vectors.rows.scores()[row as usize],
             "neighbors": list,
-            "arcs": by_row(arcs, input, "weight", |arc| arc.kind.window()),
-            "suspects": by_row(arcs, input, "directions", |arc| arc.kind.suspects()),
+            "arcs": by_row(arcs, at, "weight", |arc| arc.kind.window()),
+            "suspects": by_row(arcs, at, "directions", |arc| arc.kind.suspects()),
         });
         if with_vectors {
             let load = |store: &vectors::store::VectorStore| {

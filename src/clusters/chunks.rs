@@ -1,6 +1,12 @@
-//! Deterministic parallelism: a chunk of blocks proposes against frozen state, then is applied in order.
+//! Deterministic parallelism: a few rows from all over the graph propose against frozen state, and are applied in
+//! order; then the next few.
+//!
+//! Rows that lie close want the same clusters. So a chunk is made of blocks that lie far apart, and of each block only
+//! `STEP_ROWS` rows propose at a time: what they see is nearly what they would see one after the other.
+//!
+//! Memory: the decoded blocks of a chunk, `CHUNK_BLOCKS` at most.
 
-use std::ops::Range;
+use std::sync::Mutex;
 
 use rayon::prelude::*;
 
@@ -11,30 +17,21 @@ use crate::vectors::RowId;
 /// Told after each chunk how many rows it had; may stop the job.
 pub type Watch<'a> = dyn Fn(u64) -> Result<()> + Sync + 'a;
 
-/// A chunk has at most this share of all rows ...
-const CHUNKS: RowId = 128;
-/// ... but no fewer rows than this, so that many threads find work.
-const CHUNK_ROWS_MIN: RowId = 512;
+/// Blocks of a chunk: a share of all, but no fewer and no more than this.
+const CHUNK_SHARE: usize = 16;
+const CHUNK_BLOCKS: [usize; 2] = [64, 256];
+/// Rows of a block that propose against the same state.
+const STEP_ROWS: usize = 2;
 
 /// Blocks of each chunk: a function of the graph alone.
-fn cut(edges: &impl EdgeRows) -> Vec<Range<usize>> {
-    let wanted = (edges.rows() / CHUNKS).max(CHUNK_ROWS_MIN);
-    let (mut chunks, mut start, mut rows) = (Vec::new(), 0, 0);
-    for block in 0..edges.blocks() {
-        rows += edges.block_rows(block).len() as RowId;
-        if rows >= wanted {
-            chunks.push(start..block + 1);
-            (start, rows) = (block + 1, 0);
-        }
-    }
-    if start < edges.blocks() {
-        chunks.push(start..edges.blocks());
-    }
-    chunks
+fn cut(blocks: usize) -> impl Iterator<Item = Vec<usize>> {
+    let wanted = (blocks / CHUNK_SHARE).clamp(CHUNK_BLOCKS[0], CHUNK_BLOCKS[1]);
+    let chunks = blocks.div_ceil(wanted);
+    (0..chunks).map(move |first| (first..blocks).step_by(chunks).collect())
 }
 
-/// One pass over the graph. `propose` sees the state as it stood before the chunk, with a scratch `S`
-/// of the thread's own; `apply` takes the chunk's proposals in row order.
+/// One pass over the graph. `propose` sees the state as it stood before the step, with a scratch `S` of the
+/// thread's own; `apply` takes the step's proposals in the order of rows.
 ///
 /// # Errors
 /// The graph is damaged, or the watch stops the job.
@@ -42,28 +39,45 @@ pub fn pass<State: Sync, S: Default + Send, P: Send>(
     edges: &impl EdgeRows,
     state: &mut State,
     watch: &Watch<'_>,
-    propose: impl Fn(&State, &mut S, RowId, &[Arc], &mut Vec<P>) + Sync,
-    mut apply: impl FnMut(&mut State, Vec<P>),
+    propose: impl Fn(&State, &mut S, RowId, &[Arc]) -> Option<P> + Sync,
+    mut apply: impl FnMut(&mut State, &mut dyn Iterator<Item = P>),
 ) -> Result<()> {
-    for chunk in cut(edges) {
-        let rows: usize = chunk.clone().map(|block| edges.block_rows(block).len()).sum();
-        let frozen = &*state;
-        let proposals: Vec<Vec<P>> = chunk
-            .into_par_iter()
-            .map_init(
-                || (Adjacency::default(), S::default()),
-                |(adjacency, scratch), block| {
-                    edges.read(block, adjacency)?;
-                    let mut out = Vec::new();
-                    for (row, arcs) in adjacency.iter() {
-                        propose(frozen, scratch, row, arcs, &mut out);
-                    }
-                    Ok(out)
-                },
-            )
-            .collect::<Result<_>>()?;
-        apply(state, proposals.into_iter().flatten().collect());
-        watch(rows as u64)?;
+    // One for each thread, and one for whoever is none of the pool's.
+    let desks: Vec<Mutex<S>> = (0..=rayon::current_num_threads()).map(|_| Mutex::default()).collect();
+    let mut decoded: Vec<(Adjacency, [Option<P>; STEP_ROWS])> = Vec::new();
+    for chunk in cut(edges.blocks()) {
+        decoded.resize_with(chunk.len(), || (Adjacency::default(), [const { None }; STEP_ROWS]));
+        decoded.par_iter_mut().zip(&chunk).try_for_each(|(place, block)| edges.read(*block, &mut place.0))?;
+        let rows = |adjacency: &Adjacency| adjacency.ends.len();
+        let most = decoded.iter().map(|place| rows(&place.0)).max().unwrap_or(0);
+        for step in (0..most).step_by(STEP_ROWS) {
+            let frozen = &*state;
+            decoded.par_iter_mut().with_min_len(2).for_each(|(adjacency, proposals)| {
+                let desk = rayon::current_thread_index().unwrap_or(desks.len() - 1);
+                let mut desk = desks[desk].lock().expect("no thread panics at its desk");
+                for (row, proposal) in (step..rows(adjacency)).zip(proposals) {
+                    *proposal = propose(frozen, &mut desk, adjacency.first_row + row as RowId, adjacency.of(row));
+                }
+            });
+            apply(state, &mut decoded.iter_mut().flat_map(|place| &mut place.1).filter_map(Option::take));
+        }
+        watch(decoded.iter().map(|place| rows(&place.0) as u64).sum())?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_hold_every_block_once_and_far_apart() {
+        for blocks in [0, 1, 31, 200, 4096, 70_001] {
+            let mut all: Vec<usize> = cut(blocks).flatten().collect();
+            all.sort_unstable();
+            assert!(all.into_iter().eq(0..blocks));
+            assert!(cut(blocks).all(|chunk| chunk.len() <= CHUNK_BLOCKS[1]));
+        }
+        assert_eq!(cut(200).next().unwrap()[..3], [0, 4, 8]);
+    }
 }

@@ -8,9 +8,9 @@ use std::ops::Range;
 
 use super::Weights;
 use super::chunks::{Watch, pass};
-use super::labels::{Grouping, NO_CLUSTER};
+use super::labels::NO_CLUSTER;
 use super::propagate::{BENCHED, Communities};
-use super::tally::Tally;
+use super::tally::ClusterSums;
 use crate::edges::{Arc, EdgeRows};
 use crate::error::Result;
 use crate::vectors::{Keys, RowId};
@@ -38,11 +38,11 @@ pub struct Seats {
 
 impl Seats {
     /// A seat for every row that does not sit out, nobody seated yet.
-    fn empty(tasks: &[Range<RowId>], labels: &[u32], size: u32) -> Seats {
+    fn empty(tasks: &[Range<RowId>], benched: &[bool], size: u32) -> Seats {
         let rows = tasks.last().map_or(0, |task| task.end) as usize;
         let (mut first_cluster, mut seat_ends) = (vec![0u32], Vec::with_capacity(tasks.len()));
         for task in tasks {
-            let seated = task.clone().filter(|row| labels[*row as usize] != BENCHED).count() as u32;
+            let seated = task.clone().filter(|row| !benched[*row as usize]).count() as u32;
             seat_ends.push(task.start + seated);
             first_cluster.push(first_cluster[first_cluster.len() - 1] + seated.div_ceil(size));
         }
@@ -55,6 +55,23 @@ impl Seats {
             size,
             inverse: (u64::MAX / u64::from(size)).wrapping_add(1),
         }
+    }
+
+    /// From each row's seat; `None` where that is no seat of its task, or another row's.
+    pub fn from_seats(tasks: &[Range<RowId>], benched: &[bool], seat_of: Vec<u32>, size: u32) -> Option<Seats> {
+        let mut seats = Seats::empty(tasks, benched, size);
+        for (number, task) in tasks.iter().enumerate() {
+            for row in task.clone().filter(|row| seat_of[*row as usize] != NOBODY) {
+                let seat = seat_of[row as usize];
+                let exists = (task.start..seats.seat_ends[number]).contains(&seat);
+                if !exists || seats.row_at[seat as usize] != NOBODY {
+                    return None;
+                }
+                seats.row_at[seat as usize] = row;
+            }
+        }
+        seats.seat_of = seat_of;
+        Some(seats)
     }
 
     /// Seats of a cluster, but for a task's last.
@@ -76,11 +93,11 @@ impl Seats {
     /// The cluster of a seat of a task.
     #[inline]
     pub fn cluster_of(&self, task: usize, seat: u32) -> u32 {
-        let place = seat - self.tasks[task].start;
+        let place = seat.wrapping_sub(self.tasks[task].start);
         // Every arc of every pass comes here, and a division takes as long as five products: the quotient of 32
         // bits is exact in 64 bits after the point (Lemire, Kaser, Kurz, *Faster remainder by direct computation*).
         let quotient = (u128::from(self.inverse) * u128::from(place)) >> 64;
-        self.first_cluster[task] + if self.size == 1 { place } else { quotient as u32 }
+        self.first_cluster[task].wrapping_add(if self.size == 1 { place } else { quotient as u32 })
     }
 
     /// A cluster's seats, in a task.
@@ -110,17 +127,13 @@ impl Seats {
         seats.into_iter().find(|seat| self.row_at[*seat as usize] == NOBODY)
     }
 
-    /// Labels by row.
-    pub fn into_grouping(mut self) -> Grouping {
-        let clusters = self.clusters();
-        let mut labels = std::mem::take(&mut self.seat_of);
-        for task in 0..self.tasks.len() {
-            for row in self.tasks[task].clone() {
-                let seat = labels[row as usize];
-                labels[row as usize] = if seat == NOBODY { NO_CLUSTER } else { self.cluster_of(task, seat) };
-            }
-        }
-        Grouping { labels, clusters }
+    /// Each row's cluster, or [`NO_CLUSTER`].
+    pub fn labels(&self) -> Vec<u32> {
+        let of_task = |(task, rows): (usize, &Range<RowId>)| {
+            let seats = self.seat_of[rows.start as usize..rows.end as usize].iter();
+            seats.map(move |seat| if *seat == NOBODY { NO_CLUSTER } else { self.cluster_of(task, *seat) })
+        };
+        self.tasks.iter().enumerate().flat_map(of_task).collect()
     }
 }
 
@@ -134,20 +147,21 @@ pub fn fix_sizes(
     keys: &Keys<'_>,
     tasks: &[Range<RowId>],
     communities: Communities,
+    benched: &[bool],
     size: u32,
     weights: &Weights,
     watch: &Watch<'_>,
 ) -> Result<Seats> {
     let (labels, mut sizes) = communities.into_labels();
-    let mut seats = Seats::empty(tasks, &labels, size);
+    let mut seats = Seats::empty(tasks, benched, size);
     for task in 0..tasks.len() {
         seat_largest(&mut seats, task, &labels, &mut sizes);
     }
     drop(sizes);
-    let benched: Vec<bool> = labels.into_iter().map(|label| label == BENCHED).collect();
-    place_by_connection(edges, keys, &benched, &mut seats, weights, watch)?;
+    drop(labels);
+    place_by_connection(edges, keys, benched, &mut seats, weights, watch)?;
     for task in 0..tasks.len() {
-        place_anywhere(&mut seats, task, keys, &benched);
+        place_anywhere(&mut seats, task, keys, benched);
     }
     Ok(seats)
 }
@@ -191,18 +205,16 @@ fn place_by_connection(
         edges,
         seats,
         watch,
-        |seats, tally: &mut Tally, row, arcs: &[Arc], out| {
+        |seats, tally: &mut ClusterSums, row, arcs: &[Arc]| {
             if seats.seat_of[row as usize] != NOBODY || benched[row as usize] {
-                return;
+                return None;
             }
             let task = seats.task_of(row);
-            tally.reset(arcs.len());
-            for arc in arcs {
-                let seat = seats.seat_of[arc.row as usize];
-                if seat != NOBODY {
-                    tally.add(seats.cluster_of(task, seat), weights[usize::from(arc.kind.code())]);
-                }
-            }
+            tally.reset(seats.clusters(), arcs.len());
+            let seated = arcs.iter().map(|arc| (seats.seat_of[arc.row as usize], arc)).filter(|(seat, _)| *seat != NOBODY);
+            tally.add_all(
+                seated.map(|(seat, arc)| (seats.cluster_of(task, seat), weights[usize::from(arc.kind.code())])),
+            );
             let mut best = (0, NOBODY);
             for (cluster, sum) in tally.iter() {
                 if sum > best.0 || (sum == best.0 && cluster < best.1 && sum > 0) {
@@ -212,9 +224,7 @@ fn place_by_connection(
                     }
                 }
             }
-            if best.1 != NOBODY {
-                out.push((row, task, best.1));
-            }
+            (best.1 != NOBODY).then_some((row, task, best.1))
         },
         |seats, moves| {
             for (row, task, cluster) in moves {

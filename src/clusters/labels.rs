@@ -15,15 +15,6 @@ pub const LABELS: Format = Format { magic: *b"BMLABELS", version: 1, name: "labe
 /// Label of a row that is in no cluster.
 pub const NO_CLUSTER: u32 = u32::MAX;
 
-/// A label for each row, in memory.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Grouping {
-    /// By row.
-    pub labels: Vec<u32>,
-    /// Labels are below this, or [`NO_CLUSTER`].
-    pub clusters: u32,
-}
-
 /// Writes the labels.
 ///
 /// # Errors

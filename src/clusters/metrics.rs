@@ -1,4 +1,4 @@
-//! What clusters are worth: preferred negatives and suspects inside, counted exactly.
+//! What clusters are worth: preferred negatives and suspects inside, counted exactly. Rows are places.
 
 use rayon::prelude::*;
 use serde::Serialize;
@@ -36,12 +36,16 @@ impl Metrics {
     }
 }
 
-impl std::fmt::Display for Metrics {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl Metrics {
+    /// What the numbers of [`Metrics::line`] are.
+    pub const HEADING: &'static str =
+        "inside clusters after  preferred negatives  a query  suspects  queries without any";
+
+    /// A line of the table of phases.
+    pub fn line(&self, phase: &str) -> String {
         let share = |part: u64, whole: u64| 100.0 * part as f64 / whole.max(1) as f64;
-        write!(
-            f,
-            "{:.2} % of preferred negatives inside clusters ({:.2} a query), {:.2} % of suspects, {:.2} % of queries without any",
+        format!(
+            "{phase:>21}  {:>17.2} %  {:>7.2}  {:>6.2} %  {:>17.2} %",
             share(self.window_inside, self.window),
             self.window_inside as f64 / self.rows.max(1) as f64,
             share(self.suspects_inside, self.suspects),

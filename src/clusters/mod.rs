@@ -6,13 +6,17 @@
 //! of threads. After Meyerhenke, Sanders, Schulz, *Partitioning Complex Networks via Size-constrained
 //! Clustering* (2014) for the first phase; the swaps with wishes are our own.
 //!
-//! Memory: at most 20 bytes a row, and for each thread one decoded block and small tables.
+//! Rows are known by their places in the order of the partition, so that neighbours lie close in every table;
+//! labels are by row again. Each pass leaves its state as a part ([`passes`]).
+//!
+//! Memory: at most 20 bytes a row, and for each thread one decoded block and tables of 9 bytes a cluster.
 
 pub mod bench;
 pub mod chunks;
 pub mod exact;
 pub mod labels;
 pub mod metrics;
+pub mod passes;
 pub mod propagate;
 pub mod refine;
 pub mod tally;
@@ -23,10 +27,14 @@ use crate::config::Config;
 use crate::edges::{EdgeRows, Kind};
 use crate::error::Result;
 use crate::neighbors::Neighbors;
-use crate::run::{FinishedRun, Run, Stage};
+use crate::run::{FinishedRun, Run, Stage, StageRun};
 use crate::vectors::Vectors;
 pub use labels::{Clusters, NO_CLUSTER};
-use labels::{Grouping, write_labels};
+use labels::write_labels;
+use metrics::Metrics;
+use passes::{Progress, pass_name};
+use propagate::Communities;
+use refine::Swaps;
 
 const LABELS: &str = "labels.lbl";
 
@@ -59,25 +67,10 @@ pub fn cluster(
     let path = run.part_path(Stage::Clusters, LABELS);
     if !run.is_complete(Stage::Clusters) {
         let stage = run.begin(Stage::Clusters);
-        let rules = config.clusters;
-        let keys = vectors.rows.keys();
-        let tasks: Vec<_> = vectors.tasks.ranges().collect();
-        let weights = weights(rules.suspect_weight);
-        let passes = propagate::PASSES + 2 + rules.passes;
-        let meter = run.meter(Stage::Clusters, u64::from(edges.rows()) * u64::from(passes), "rows");
-        let watch = |rows: u64| {
-            meter.add(rows);
-            run.check_interrupt()
-        };
-        let benched = bench::bench(&keys, &tasks, config.batches.size);
-        let communities = propagate::propagate(edges, &keys, &benched, rules.size, &weights, &watch)?;
-        drop(benched);
-        let seats = exact::fix_sizes(edges, &keys, &tasks, communities, rules.size, &weights, &watch)?;
-        let seats = refine::refine(edges, &keys, seats, rules, &weights, &watch)?;
-        drop(meter);
-        let Grouping { labels, clusters } = seats.into_grouping();
-        let facts = metrics::measure(neighbors, &labels, config.window.skip as usize);
-        tracing::info!("{facts}");
+        let (swaps, phases) = group(run, &stage, vectors, neighbors, edges, config)?;
+        let seats = swaps.into_seats();
+        let (clusters, labels) = (seats.clusters(), seats.labels());
+        drop(seats);
         let unplaced = labels.iter().filter(|label| **label == NO_CLUSTER).count();
         if unplaced > 0 {
             tracing::warn!(
@@ -85,10 +78,94 @@ pub fn cluster(
                  batches, and a batch takes one of each; --remainder decides what becomes of them"
             );
         }
-        stage.commit(LABELS, |out| write_labels(out, &labels, clusters, rules.size))?;
-        stage.finish(json!({"clusters": clusters, "unplaced": unplaced, "metrics": facts}), |_| true)?;
+        let labels: Vec<u32> = neighbors.places().iter().map(|place| labels[*place as usize]).collect();
+        stage.commit(LABELS, |out| write_labels(out, &labels, clusters, config.clusters.size))?;
+        let metrics = phases.last().map(|(_, metrics)| metrics);
+        let facts = json!({"clusters": clusters, "unplaced": unplaced, "metrics": metrics, "phases": phases});
+        stage.finish(facts, |name| name == LABELS)?;
     }
     Clusters::open(&path, vectors.row_count())
+}
+
+/// What clusters were worth after each phase that this call saw the end of.
+type Phases = Vec<(&'static str, Metrics)>;
+
+/// Pass after pass, from where the last call stopped. Rows are places.
+fn group(
+    run: &Run,
+    stage: &StageRun<'_>,
+    vectors: &Vectors,
+    neighbors: &Neighbors,
+    edges: &impl EdgeRows,
+    config: &Config,
+) -> Result<(Swaps, Phases)> {
+    let rules = config.clusters;
+    let order = neighbors.order();
+    let keys = vectors.rows.keys().by_place(order);
+    let tasks: Vec<_> = vectors.tasks.ranges().collect();
+    let weights = weights(rules.suspect_weight);
+    let rows = u64::from(edges.rows());
+    let meter = run.meter(Stage::Clusters, rows * u64::from(propagate::PASSES + 2 + rules.passes), "rows");
+    let watch = |rows: u64| {
+        meter.add(rows);
+        run.check_interrupt()
+    };
+    let by_row = bench::bench(&vectors.rows.keys(), &tasks, config.batches.size);
+    let benched: Vec<bool> = order.iter().map(|row| by_row[*row as usize]).collect();
+    drop(by_row);
+
+    let mut last = run.parts(Stage::Clusters, passes::PREFIX).pop();
+    let (mut done, mut progress) = match &last {
+        Some(name) => Progress::read(&run.part_path(Stage::Clusters, name), &tasks, &benched, rules.size)?,
+        None => (0, Progress::Growing(Communities::singletons(&benched))),
+    };
+    meter.skip(rows * u64::from(done));
+    let mut phases = Phases::new();
+    let mut ends = |phase: &'static str, labels: &[u32]| {
+        let metrics = metrics::measure(neighbors, labels, config.window.skip as usize);
+        if phases.is_empty() {
+            tracing::info!("{}", Metrics::HEADING);
+        }
+        tracing::info!("{}", metrics.line(phase));
+        phases.push((phase, metrics));
+    };
+    loop {
+        progress = match progress {
+            Progress::Growing(mut communities) => {
+                propagate::propagate(edges, &keys, &mut communities, rules.size, &weights, &watch)?;
+                if done + 1 < propagate::PASSES {
+                    Progress::Growing(communities)
+                } else {
+                    ends("propagation", communities.labels());
+                    let seats = exact::fix_sizes(edges, &keys, &tasks, communities, &benched, rules.size, &weights, &watch)?;
+                    ends("exact sizes", &seats.labels());
+                    Progress::Seated(seats)
+                }
+            }
+            // Nobody's connections are known yet: a first pass only looks.
+            Progress::Seated(seats) => {
+                let mut swaps = Swaps::new(seats);
+                refine::swap(edges, &keys, &mut swaps, true, &weights, &watch)?;
+                Progress::Swapping(swaps)
+            }
+            Progress::Swapping(mut swaps) => {
+                let before = swaps.inside();
+                let number = done - propagate::PASSES;
+                if number <= rules.passes {
+                    refine::swap(edges, &keys, &mut swaps, false, &weights, &watch)?;
+                }
+                if number >= rules.passes || (number > 2 && !refine::gained(before, swaps.inside())) {
+                    ends("swaps", &swaps.seats().labels());
+                    return Ok((swaps, phases));
+                }
+                Progress::Swapping(swaps)
+            }
+        };
+        done += 1;
+        let name = pass_name(done);
+        stage.supersede(last.as_deref(), &name, |out| progress.write(out, done, rules.size))?;
+        last = Some(name);
+    }
 }
 
 /// Opens the labels of a finished run.

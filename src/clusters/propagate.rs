@@ -32,13 +32,38 @@ pub struct Communities {
 
 impl Communities {
     /// Everybody alone; benched rows have no label and stay out.
-    fn singletons(rows: RowId, benched: &[bool]) -> Self {
+    pub fn singletons(benched: &[bool]) -> Self {
+        let rows = benched.len() as RowId;
         Communities {
             label: (0..rows).zip(benched).map(|(row, out)| if *out { BENCHED } else { row }).collect(),
             size: benched.iter().map(|out| u32::from(!out)).collect(),
             head: (0..rows).collect(),
             next: (0..rows).collect(),
         }
+    }
+
+    /// From each row's label; `None` where a label is no row.
+    pub fn from_labels(labels: Vec<u32>) -> Option<Self> {
+        let rows = labels.len();
+        let mut communities = Communities {
+            label: labels,
+            size: vec![0; rows],
+            head: (0..rows as RowId).collect(),
+            next: (0..rows as RowId).collect(),
+        };
+        for row in 0..rows {
+            let label = communities.label[row];
+            if label != BENCHED {
+                communities.size.get(label as usize)?;
+                communities.enter(row as RowId, label);
+            }
+        }
+        Some(communities)
+    }
+
+    /// Label of each row.
+    pub fn labels(&self) -> &[u32] {
+        &self.label
     }
 
     /// Gives up the rings: labels and sizes are left.
@@ -68,6 +93,12 @@ impl Communities {
             self.head[old as usize] = self.next[row as usize];
         }
         self.size[old as usize] -= 1;
+        self.enter(row, label);
+        self.label[row as usize] = label;
+    }
+
+    /// Adds a row, which is in no ring, to a label's.
+    fn enter(&mut self, row: RowId, label: u32) {
         if self.size[label as usize] == 0 {
             (self.head[label as usize], self.next[row as usize]) = (row, row);
         } else {
@@ -76,67 +107,59 @@ impl Communities {
             self.next[head] = row;
         }
         self.size[label as usize] += 1;
-        self.label[row as usize] = label;
     }
 }
 
-/// Grows labels of at most `size` rows, never two rows of one key in one. O(passes · arcs).
+/// One pass: grows labels of at most `size` rows, never two rows of one key in one. O(arcs).
 ///
 /// # Errors
 /// The graph is damaged, or the watch stops the job.
 pub fn propagate(
     edges: &impl EdgeRows,
     keys: &Keys<'_>,
-    benched: &[bool],
+    communities: &mut Communities,
     size: u32,
     weights: &Weights,
     watch: &Watch<'_>,
-) -> Result<Communities> {
-    let mut communities = Communities::singletons(edges.rows(), benched);
-    for _ in 0..PASSES {
-        pass(
-            edges,
-            &mut communities,
-            watch,
-            |state, tally: &mut Tally, row, arcs, out| {
-                let own = state.label[row as usize];
-                if own == BENCHED {
-                    return;
+) -> Result<()> {
+    pass(
+        edges,
+        communities,
+        watch,
+        |state, tally: &mut Tally, row, arcs| {
+            let own = state.label[row as usize];
+            if own == BENCHED {
+                return None;
+            }
+            // Its own label too.
+            tally.reset(arcs.len() + 1);
+            tally.add_all(arcs.iter().map(|arc| {
+                let label = state.label[arc.row as usize];
+                if label == BENCHED { (own, 0) } else { (label, weights[usize::from(arc.kind.code())]) }
+            }));
+            let mut best = (score(tally.get(own), state.size[own as usize] - 1), own);
+            for (label, sum) in tally.iter() {
+                let there = state.size[label as usize];
+                if label == own || there >= size || sum <= 0 {
+                    continue;
                 }
-                tally.reset(arcs.len());
-                for arc in arcs {
-                    let label = state.label[arc.row as usize];
-                    if label != BENCHED {
-                        tally.add(label, weights[usize::from(arc.kind.code())]);
-                    }
+                let score = score(sum, there);
+                let better = score > best.0 || (score == best.0 && best.1 != own && label < best.1);
+                if better && state.fits(row, label, keys) {
+                    best = (score, label);
                 }
-                let mut best = (score(tally.get(own), state.size[own as usize] - 1), own);
-                for (label, sum) in tally.iter() {
-                    let there = state.size[label as usize];
-                    if label == own || there >= size || sum <= 0 {
-                        continue;
-                    }
-                    let score = score(sum, there);
-                    let better = score > best.0 || (score == best.0 && best.1 != own && label < best.1);
-                    if better && state.fits(row, label, keys) {
-                        best = (score, label);
-                    }
+            }
+            (best.1 != own).then_some((row, best.1))
+        },
+        |state, moves| {
+            for (row, label) in moves {
+                let there = state.size[label as usize];
+                if there > 0 && there < size && state.fits(row, label, keys) {
+                    state.move_to(row, label);
                 }
-                if best.1 != own {
-                    out.push((row, best.1));
-                }
-            },
-            |state, moves| {
-                for (row, label) in moves {
-                    let there = state.size[label as usize];
-                    if there > 0 && there < size && state.fits(row, label, keys) {
-                        state.move_to(row, label);
-                    }
-                }
-            },
-        )?;
-    }
-    Ok(communities)
+            }
+        },
+    )
 }
 
 fn score(sum: i32, size: u32) -> f64 {

@@ -9,8 +9,7 @@
 use super::Weights;
 use super::chunks::{Watch, pass};
 use super::exact::{NOBODY, Seats};
-use super::tally::Tally;
-use crate::config::ClusterRules;
+use super::tally::ClusterSums;
 use crate::edges::{Arc, EdgeRows};
 use crate::error::Result;
 use crate::vectors::{Keys, RowId};
@@ -21,14 +20,55 @@ const CANDIDATES: usize = 8;
 const LEAST_GAIN: i64 = 1000;
 
 /// Seats, and what each row knew at its last visit, by seat.
-struct State {
+#[derive(Debug)]
+pub struct Swaps {
     seats: Seats,
     own: Vec<i32>,
     wish: Vec<u32>,
     wish_sum: Vec<i32>,
-    /// The chunk in which a cluster last changed.
+    /// The step in which a cluster last changed.
     touched: Vec<u32>,
-    chunk: u32,
+    step: u32,
+}
+
+impl Swaps {
+    /// Nobody knows anything yet.
+    pub fn new(seats: Seats) -> Swaps {
+        let rows = seats.row_at.len();
+        Swaps::from_arrays(seats, vec![0; rows], vec![NOBODY; rows], vec![0; rows])
+    }
+
+    /// With what was known, by seat: own connections, wishes and their sums.
+    pub fn from_arrays(seats: Seats, own: Vec<i32>, wish: Vec<u32>, wish_sum: Vec<i32>) -> Swaps {
+        let touched = vec![0; seats.clusters() as usize];
+        Swaps { seats, own, wish, wish_sum, touched, step: 1 }
+    }
+
+    /// Each row's seat and what [`Swaps::from_arrays`] takes, as bytes.
+    pub fn arrays(&self) -> [&[u8]; 4] {
+        use bytemuck::cast_slice;
+        [cast_slice(&self.seats.seat_of), cast_slice(&self.own), cast_slice(&self.wish), cast_slice(&self.wish_sum)]
+    }
+
+    /// Who sits where.
+    pub fn seats(&self) -> &Seats {
+        &self.seats
+    }
+
+    /// Gives up all but the seats.
+    pub fn into_seats(self) -> Seats {
+        self.seats
+    }
+
+    /// Twice the weight inside clusters, in units, as far as is known.
+    pub fn inside(&self) -> i64 {
+        self.own.iter().map(|own| i64::from(*own)).sum()
+    }
+}
+
+/// Whether a pass that brought the weight inside from `before` to `after` was worth another.
+pub fn gained(before: i64, after: i64) -> bool {
+    after - before >= after.abs() / LEAST_GAIN
 }
 
 /// What a visit of `row` saw, and the exchange that it proposes.
@@ -49,65 +89,45 @@ struct Swap {
 
 #[derive(Default)]
 struct Scratch {
-    tally: Tally,
-    /// (slot of the cluster's sum, seat, weight) of each arc to somebody who sits.
+    sums: ClusterSums,
+    /// (cluster, seat, weight) of each arc to somebody who sits.
     others: Vec<(u32, u32, i32)>,
     /// (sum, cluster) of the candidates, the best first.
     best: Vec<(i32, u32)>,
     /// Weights from the row to the seats of the candidates, K for each.
     to: Vec<i32>,
+    /// What an exchange with each seat of one candidate gains.
+    gains: Vec<i32>,
 }
 
-/// Swaps rows for up to `rules.passes` passes, while they gain. O(passes · arcs + passes · rows · K).
+/// One pass: swaps rows where that gains. With `looks` nobody moves, and rows learn what they are connected to.
+/// O(arcs + rows · K).
 ///
 /// # Errors
 /// The graph is damaged, or the watch stops the job.
-pub fn refine(
+pub fn swap(
     edges: &impl EdgeRows,
     keys: &Keys<'_>,
-    seats: Seats,
-    rules: ClusterRules,
+    swaps: &mut Swaps,
+    looks: bool,
     weights: &Weights,
     watch: &Watch<'_>,
-) -> Result<Seats> {
-    let rows = seats.row_at.len();
-    let mut state = State {
-        own: vec![0; rows],
-        wish: vec![NOBODY; rows],
-        wish_sum: vec![0; rows],
-        touched: vec![0; seats.clusters() as usize],
-        chunk: 1,
-        seats,
-    };
-    let mut before = i64::MIN;
-    // A first pass only looks: nobody's own connection is known yet.
-    for number in 0..=rules.passes {
-        let looks = number == 0;
-        pass(
-            edges,
-            &mut state,
-            watch,
-            |state, scratch: &mut Scratch, row, arcs, out| {
-                out.extend(visit(state, scratch, row, arcs, weights, keys, looks))
-            },
-            |state, visits: Vec<Visit>| {
-                visits.into_iter().for_each(|visit| apply(state, visit, keys));
-                state.chunk += 1;
-            },
-        )?;
-        let inside: i64 = state.own.iter().map(|own| i64::from(*own)).sum();
-        tracing::debug!("swap pass {number}: weight inside {}", inside / i64::from(2 * super::UNIT));
-        if number > 2 && inside - before < inside.abs() / LEAST_GAIN {
-            break;
-        }
-        before = inside;
-    }
-    Ok(state.seats)
+) -> Result<()> {
+    pass(
+        edges,
+        swaps,
+        watch,
+        |swaps, scratch: &mut Scratch, row, arcs| visit(swaps, scratch, row, arcs, weights, keys, looks),
+        |swaps, visits| {
+            visits.for_each(|visit| apply(swaps, visit, keys));
+            swaps.step += 1;
+        },
+    )
 }
 
 /// Looks at a row's arcs: its own connection, its wish, and its best exchange. Pure.
 fn visit(
-    state: &State,
+    state: &Swaps,
     scratch: &mut Scratch,
     row: RowId,
     arcs: &[Arc],
@@ -122,81 +142,107 @@ fn visit(
     }
     let task = seats.task_of(row);
     let home = seats.cluster_of(task, seat);
-    let Scratch { tally, others, best, .. } = scratch;
-    tally.reset(arcs.len());
+    let Scratch { sums, others, best, .. } = scratch;
     others.clear();
-    for arc in arcs {
+    others.extend(arcs.iter().map(|arc| {
         let other = seats.seat_of[arc.row as usize];
-        if other != NOBODY {
-            let (cluster, weight) = (seats.cluster_of(task, other), weights[usize::from(arc.kind.code())]);
-            others.push((tally.add(cluster, weight), other, weight));
-        }
-    }
-    let own = tally.get(home);
-    best.clear();
-    best.extend(
-        tally.iter().filter(|(cluster, sum)| *sum > 0 && *cluster != home).map(|(cluster, sum)| (sum, cluster)),
-    );
-    let by_sum = |a: &(i32, u32), b: &(i32, u32)| b.0.cmp(&a.0).then(a.1.cmp(&b.1));
-    if best.len() > CANDIDATES {
-        best.select_nth_unstable_by(CANDIDATES - 1, by_sum);
-        best.truncate(CANDIDATES);
-    }
-    best.sort_unstable_by(by_sum);
+        let (cluster, weight) = (seats.cluster_of(task, other), weights[usize::from(arc.kind.code())]);
+        // Whoever has no seat counts as an arc of weight 0 to home.
+        if other == NOBODY { (home, seat, 0) } else { (cluster, other, weight) }
+    }));
+    sums.reset(seats.clusters(), arcs.len());
+    sums.add_all(others.iter().map(|(cluster, _, weight)| (*cluster, *weight)));
+    let own = sums.get(home);
+    choose_best(sums.iter().filter(|(cluster, _)| *cluster != home), best);
     let (wish_sum, wish) = best.first().copied().unwrap_or((0, NOBODY));
     let swap = if looks { None } else { best_swap(state, scratch, row, seat, own, keys) };
     Some(Visit { row, task, own, wish, wish_sum, swap })
 }
 
-/// The exchange that gains most among the candidates. O(candidates · (K + arcs)).
-fn best_swap(state: &State, scratch: &mut Scratch, row: RowId, seat: u32, own: i32, keys: &Keys<'_>) -> Option<Swap> {
+/// The clusters with the largest sums above zero, the best first, lower numbers first among equals.
+fn choose_best(sums: impl Iterator<Item = (u32, i32)>, best: &mut Vec<(i32, u32)>) {
+    best.clear();
+    let before = |a: (i32, u32), b: (i32, u32)| a.0 > b.0 || (a.0 == b.0 && a.1 < b.1);
+    for (cluster, sum) in sums {
+        let full = best.len() == CANDIDATES;
+        if sum <= 0 || (full && !before((sum, cluster), best[CANDIDATES - 1])) {
+            continue;
+        }
+        best.truncate(CANDIDATES - 1);
+        let at = best.iter().rposition(|other| before(*other, (sum, cluster))).map_or(0, |last| last + 1);
+        best.insert(at, (sum, cluster));
+    }
+}
+
+/// What an exchange with each seat of a cluster gains: `moved`, what the row itself gains by moving; less the other's
+/// own connection; plus what is known of the other's to `home`; less twice the weight between the two.
+fn gains_of(known: (&[i32], &[u32], &[i32]), to: &[i32], home: u32, moved: i32, gains: &mut Vec<i32>) {
+    let (own, wish, wish_sum) = known;
+    gains.clear();
+    gains.extend(own.iter().zip(wish).zip(wish_sum).zip(to).map(|(((own, wish), wish_sum), between)| {
+        let back = if *wish == home { *wish_sum } else { *between.max(&0) };
+        moved - own + back - 2 * between
+    }));
+}
+
+/// The exchange that gains most among the candidates. O(candidates · K + arcs).
+fn best_swap(state: &Swaps, scratch: &mut Scratch, row: RowId, seat: u32, own: i32, keys: &Keys<'_>) -> Option<Swap> {
     let seats = &state.seats;
     let task = seats.task_of(row);
     let home = seats.cluster_of(task, seat);
     let home_places = seats.seats(task, home);
     let size = seats.size() as usize;
-    let Scratch { tally, others, best, to } = scratch;
+    let Scratch { sums, others, best, to, gains } = scratch;
+    // Weights to the seats of the first candidate, of the second, and so on; before them a place for all others.
     to.clear();
-    to.resize(best.len() * size, 0);
-    let mut starts = [0; CANDIDATES];
-    for (number, (_, cluster)) in best.iter().enumerate() {
-        tally.mark(*cluster, number as u8);
-        starts[number] = seats.seats(task, *cluster).start;
+    to.resize((1 + best.len()) * size, 0);
+    let mut starts = [(0, 0); CANDIDATES + 1];
+    for (number, (_, cluster)) in (1u8..).zip(best.iter()) {
+        sums.mark(*cluster, number);
+        starts[usize::from(number)] = (seats.seats(task, *cluster).start, u32::MAX);
     }
-    for (slot, other, weight) in others.iter() {
-        if let Some(number) = tally.marked(*slot) {
-            let number = usize::from(number);
-            to[number * size + (other - starts[number]) as usize] = *weight;
-        }
+    let marks = sums.marks();
+    for (cluster, other, weight) in others.iter() {
+        let number = usize::from(marks[*cluster as usize]);
+        let (start, mask) = starts[number];
+        to[number * size + (other.wrapping_sub(start) & mask) as usize] = *weight;
     }
+    best.iter().for_each(|(_, cluster)| sums.mark(*cluster, 0));
     let (mut swap, mut most) = (None, 0);
-    for ((sum, cluster), to) in best.iter().copied().zip(to.chunks_exact(size)) {
+    for ((sum, cluster), to) in best.iter().copied().zip(to[size..].chunks_exact(size)) {
         let places = seats.seats(task, cluster);
-        for (place, between) in places.clone().zip(to) {
-            let at = place as usize;
-            let other = seats.row_at[at];
-            if other == NOBODY {
-                continue;
+        let range = places.start as usize..places.end as usize;
+        let known = (&state.own[range.clone()], &state.wish[range.clone()], &state.wish_sum[range]);
+        gains_of(known, to, home, sum - own, gains);
+        // The most that is permitted, the first among equals.
+        loop {
+            let gain = gains.iter().copied().fold(i32::MIN, i32::max);
+            if gain <= most {
+                break;
             }
-            let back = if state.wish[at] == home { state.wish_sum[at] } else { *between.max(&0) };
-            let gain = sum - own - state.own[at] + back - 2 * between;
-            if gain > most
+            let index = gains.iter().position(|other| *other == gain).unwrap_or(0);
+            let place = places.start + index as u32;
+            let other = seats.row_at[place as usize];
+            if other != NOBODY
                 && seats.fits(row, places.clone(), place, keys)
                 && seats.fits(other, home_places.clone(), seat, keys)
             {
+                let between = to[index];
+                let back = gain - (sum - own) + state.own[place as usize] + 2 * between;
                 most = gain;
                 swap = Some(Swap { seat: place, row_own: sum - between, other_own: back - between });
             }
+            gains[index] = i32::MIN;
         }
     }
     swap
 }
 
 /// Takes what a visit saw, and makes its exchange if neither cluster has changed since.
-fn apply(state: &mut State, visit: Visit, keys: &Keys<'_>) {
+fn apply(state: &mut Swaps, visit: Visit, keys: &Keys<'_>) {
     let seat = state.seats.seat_of[visit.row as usize];
     let home = state.seats.cluster_of(visit.task, seat);
-    let changed = |state: &State, cluster: u32| state.touched[cluster as usize] == state.chunk;
+    let changed = |state: &Swaps, cluster: u32| state.touched[cluster as usize] == state.step;
     let at = seat as usize;
     (state.wish[at], state.wish_sum[at]) = (visit.wish, visit.wish_sum);
     if changed(state, home) {
@@ -214,8 +260,8 @@ fn apply(state: &mut State, visit: Visit, keys: &Keys<'_>) {
     debug_assert!(state.seats.fits(visit.row, state.seats.seats(visit.task, there), swap.seat, keys));
     state.seats.sit(visit.row, swap.seat);
     state.seats.sit(other, seat);
-    state.touched[home as usize] = state.chunk;
-    state.touched[there as usize] = state.chunk;
+    state.touched[home as usize] = state.step;
+    state.touched[there as usize] = state.step;
     // Each one's best other cluster is now, as far as is known, the one that it left.
     (state.own[to], state.wish[to], state.wish_sum[to]) = (swap.row_own, home, visit.own);
     (state.own[at], state.wish[at], state.wish_sum[at]) = (swap.other_own, there, left);

@@ -1,11 +1,11 @@
-//! Sums by label over one row's arcs: a small open-addressing table that is emptied in O(labels seen).
+//! Sums by label over one row's arcs: [`Tally`] hashes labels that are as many as rows; [`ClusterSums`] has a place
+//! for each cluster, K times fewer. Both are emptied in O(labels seen).
 
-/// Sums by label. Holds 9 bytes for each slot, 2 to 4 slots for each arc of the largest row seen.
+/// Sums by label, in an open-addressing table. Holds 8 bytes for each slot, 2 to 4 slots for each arc of the
+/// largest row seen.
 #[derive(Debug, Default)]
 pub struct Tally {
     slots: Vec<(u32, i32)>,
-    /// One more than the number that a label was marked with, by slot.
-    marks: Vec<u8>,
     seen: Vec<u32>,
     /// Slots in use − 1: a row of few labels keeps to few cache lines, whatever rows came before.
     mask: usize,
@@ -18,45 +18,32 @@ impl Tally {
     pub fn reset(&mut self, labels: usize) {
         for slot in self.seen.drain(..) {
             self.slots[slot as usize].0 = EMPTY;
-            self.marks[slot as usize] = 0;
         }
         let wanted = (2 * labels).next_power_of_two().max(64);
         if self.slots.len() < wanted {
             self.slots.resize(wanted, (EMPTY, 0));
-            self.marks.resize(wanted, 0);
         }
         self.mask = wanted - 1;
     }
 
-    /// Adds to a label's sum, and returns its slot. At most as many labels as [`Tally::reset`] was told.
-    #[inline]
-    pub fn add(&mut self, label: u32, weight: i32) -> u32 {
-        let slot = self.find(label);
-        if self.slots[slot].0 == EMPTY {
-            self.slots[slot] = (label, 0);
-            self.seen.push(slot as u32);
+    /// Adds to labels' sums. At most as many labels as [`Tally::reset`] was told.
+    pub fn add_all(&mut self, weights: impl Iterator<Item = (u32, i32)>) {
+        for (label, weight) in weights {
+            let slot = find(&self.slots, self.mask, label);
+            let (known, sum) = &mut self.slots[slot];
+            if *known == EMPTY {
+                *known = label;
+                *sum = 0;
+                self.seen.push(slot as u32);
+            }
+            *sum = sum.saturating_add(weight);
         }
-        let sum = &mut self.slots[slot].1;
-        *sum = sum.saturating_add(weight);
-        slot as u32
-    }
-
-    /// Marks a label that was seen with a number.
-    pub fn mark(&mut self, label: u32, number: u8) {
-        let slot = self.find(label);
-        self.marks[slot] = number + 1;
-    }
-
-    /// The number that a slot's label was marked with.
-    #[inline]
-    pub fn marked(&self, slot: u32) -> Option<u8> {
-        self.marks[slot as usize].checked_sub(1)
     }
 
     /// A label's sum.
     #[inline]
     pub fn get(&self, label: u32) -> i32 {
-        match self.slots[self.find(label)] {
+        match self.slots[find(&self.slots, self.mask, label)] {
             (EMPTY, _) => 0,
             (_, sum) => sum,
         }
@@ -66,16 +53,82 @@ impl Tally {
     pub fn iter(&self) -> impl Iterator<Item = (u32, i32)> + '_ {
         self.seen.iter().map(|slot| self.slots[*slot as usize])
     }
+}
 
-    #[inline]
-    fn find(&self, label: u32) -> usize {
-        let mask = self.mask;
-        // Fibonacci hashing: neighbouring labels spread over the table.
-        let mut slot = (u64::from(label).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as usize & mask;
-        while self.slots[slot].0 != label && self.slots[slot].0 != EMPTY {
-            slot = (slot + 1) & mask;
+/// A label's slot, or the empty one that is to be its own.
+#[inline]
+fn find(slots: &[(u32, i32)], mask: usize, label: u32) -> usize {
+    // Fibonacci hashing: neighbouring labels spread over the table.
+    let mut slot = (u64::from(label).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as usize & mask;
+    while slots[slot].0 != label && slots[slot].0 != EMPTY {
+        slot = (slot + 1) & mask;
+    }
+    slot
+}
+
+/// Sums by cluster, in a table of all clusters. Holds 9 bytes a cluster, and 4 for each arc of the largest row seen.
+#[derive(Debug, Default)]
+pub struct ClusterSums {
+    /// The round in which a cluster was last seen, and its sum in that round.
+    sums: Vec<(u32, i32)>,
+    round: u32,
+    /// The clusters of this round, and whatever earlier ones left behind them.
+    seen: Vec<u32>,
+    count: usize,
+    marks: Vec<u8>,
+}
+
+impl ClusterSums {
+    /// Empties the table; makes room for labels below `clusters`, of which at most `arcs` will be seen.
+    pub fn reset(&mut self, clusters: u32, arcs: usize) {
+        if self.sums.len() < clusters as usize || self.round == u32::MAX {
+            self.sums = vec![(0, 0); clusters as usize];
+            self.marks = vec![0; clusters as usize];
+            self.round = 0;
         }
-        slot
+        self.round += 1;
+        self.count = 0;
+        if self.seen.len() <= arcs {
+            self.seen.resize(arcs + 1, 0);
+        }
+    }
+
+    /// Adds to clusters' sums, as many times as [`ClusterSums::reset`] was told at most.
+    pub fn add_all(&mut self, weights: impl Iterator<Item = (u32, i32)>) {
+        let (round, mut count) = (self.round, self.count);
+        let (sums, seen) = (&mut self.sums[..], &mut self.seen[..]);
+        for (cluster, weight) in weights {
+            let (last, sum) = &mut sums[cluster as usize];
+            let first = *last != round;
+            *sum = if first { weight } else { sum.saturating_add(weight) };
+            *last = round;
+            // Written always, counted if it was the first: what comes next cannot be foretold.
+            seen[count] = cluster;
+            count += usize::from(first);
+        }
+        self.count = count;
+    }
+
+    /// A cluster's sum.
+    #[inline]
+    pub fn get(&self, cluster: u32) -> i32 {
+        let (round, sum) = self.sums[cluster as usize];
+        if round == self.round { sum } else { 0 }
+    }
+
+    /// (cluster, sum), in the order in which clusters were first seen.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, i32)> + '_ {
+        self.seen[..self.count].iter().map(|cluster| (*cluster, self.sums[*cluster as usize].1))
+    }
+
+    /// Marks a cluster with a number, until it is marked with zero.
+    pub fn mark(&mut self, cluster: u32, number: u8) {
+        self.marks[cluster as usize] = number;
+    }
+
+    /// The numbers that clusters are marked with, zero where they are not.
+    pub fn marks(&self) -> &[u8] {
+        &self.marks
     }
 }
 
@@ -87,22 +140,32 @@ mod tests {
     proptest! {
         #[test]
         fn sums_are_those_of_a_map(rounds in proptest::collection::vec(proptest::collection::vec((0u32..50, -9i32..9), 1..80), 1..5)) {
-            let mut tally = Tally::default();
+            let (mut tally, mut sums) = (Tally::default(), ClusterSums::default());
             for round in rounds {
                 tally.reset(round.len());
+                sums.reset(50, round.len());
                 let mut wanted = std::collections::BTreeMap::<u32, i32>::new();
-                for (label, weight) in &round {
-                    let slot = tally.add(*label, *weight);
-                    prop_assert_eq!(tally.marked(slot), None);
-                    *wanted.entry(*label).or_default() += weight;
-                }
-                tally.mark(round[0].0, 7);
-                prop_assert_eq!(tally.marked(tally.find(round[0].0) as u32), Some(7));
-                let mut found: Vec<_> = tally.iter().collect();
+                tally.add_all(round.iter().copied());
+                sums.add_all(round.iter().copied());
+                round.iter().for_each(|(label, weight)| *wanted.entry(*label).or_default() += weight);
+                let in_order: Vec<_> = tally.iter().collect();
+                prop_assert_eq!(&sums.iter().collect::<Vec<_>>(), &in_order);
+                let mut found = in_order;
                 found.sort_unstable();
                 prop_assert_eq!(found, wanted.iter().map(|(k, v)| (*k, *v)).collect::<Vec<_>>());
-                prop_assert!((0..50).all(|label| tally.get(label) == wanted.get(&label).copied().unwrap_or(0)));
+                let sum = |label: u32| wanted.get(&label).copied().unwrap_or(0);
+                prop_assert!((0..50).all(|label| tally.get(label) == sum(label) && sums.get(label) == sum(label)));
             }
         }
+    }
+
+    #[test]
+    fn marks_stay_until_they_are_taken_back() {
+        let mut sums = ClusterSums::default();
+        sums.reset(4, 1);
+        sums.mark(2, 7);
+        assert_eq!(sums.marks(), [0, 0, 7, 0]);
+        sums.mark(2, 0);
+        assert_eq!(sums.marks(), [0; 4]);
     }
 }

@@ -16,6 +16,35 @@ use crate::vectors::RowId;
 
 const PADDING: usize = 3;
 const MASKS: [u32; 4] = [0xFF, 0xFFFF, 0xFF_FFFF, 0xFFFF_FFFF];
+/// For each byte of lengths: where its second, third and fourth gap begin, and where the next byte's do.
+const BEGINS: [[u8; 4]; 256] = begins();
+/// For each byte of kinds whether one of the two is none.
+const NO_KINDS: [bool; 256] = no_kinds();
+
+const fn begins() -> [[u8; 4]; 256] {
+    let mut table = [[0; 4]; 256];
+    let mut lengths = 0;
+    while lengths < 256 {
+        let (mut gap, mut at) = (0, 0);
+        while gap < 4 {
+            at += (lengths >> (2 * gap) & 3) as u8 + 1;
+            table[lengths][gap] = at;
+            gap += 1;
+        }
+        lengths += 1;
+    }
+    table
+}
+
+const fn no_kinds() -> [bool; 256] {
+    let mut table = [false; 256];
+    let mut pair = 0;
+    while pair < 256 {
+        table[pair] = Kind::from_code(pair as u8 & 15).is_none() || Kind::from_code(pair as u8 >> 4).is_none();
+        pair += 1;
+    }
+    table
+}
 
 /// Encodes rows whose arcs end at `ends`. O(arcs).
 pub fn encode(ends: &[u32], arcs: &[Arc], out: &mut Vec<u8>) {
@@ -51,7 +80,6 @@ pub fn encode(ends: &[u32], arcs: &[Arc], out: &mut Vec<u8>) {
 pub fn decode(bytes: &[u8], rows: usize, row_limit: RowId, into: &mut Adjacency) -> Option<()> {
     let (degrees, rest) = bytes.split_at_checked(4 * rows)?;
     into.ends.clear();
-    into.arcs.clear();
     let mut total = 0u32;
     for degree in degrees.as_chunks::<4>().0 {
         total = total.checked_add(u32::from_le_bytes(*degree))?;
@@ -60,23 +88,58 @@ pub fn decode(bytes: &[u8], rows: usize, row_limit: RowId, into: &mut Adjacency)
     let arcs = total as usize;
     let (kinds, rest) = rest.split_at_checked(arcs.div_ceil(2))?;
     let (controls, gaps) = rest.split_at_checked(arcs.div_ceil(4))?;
-    into.arcs.reserve(arcs);
-    let (mut at, mut index) = (0, 0);
+    into.arcs.resize(arcs, Arc { row: 0, kind: Kind::WINDOW });
+    let used = decode_gaps(kinds, controls, gaps, &mut into.arcs)?;
+    let mut start = 0;
     for end in &into.ends {
-        let mut least = 0u32;
-        while index < *end as usize {
-            let length = usize::from(controls[index / 4] >> (2 * (index % 4)) & 3);
-            let word = gaps.get(at..at + 4)?;
-            let gap = u32::from_le_bytes([word[0], word[1], word[2], word[3]]) & MASKS[length];
-            let row = least.checked_add(gap).filter(|row| *row < row_limit)?;
-            let kind = Kind::from_code(kinds[index / 2] >> (4 * (index % 2)) & 15)?;
-            into.arcs.push(Arc { row, kind });
+        // Rows rise, so that the last one alone is compared with the limit.
+        let mut least = 0u64;
+        for arc in &mut into.arcs[start..*end as usize] {
+            let row = least + u64::from(arc.row);
+            arc.row = row as RowId;
             least = row + 1;
-            at += length + 1;
-            index += 1;
         }
+        if least > u64::from(row_limit) {
+            return None;
+        }
+        start = *end as usize;
     }
-    (at + PADDING == gaps.len()).then_some(())
+    (used + PADDING == gaps.len()).then_some(())
+}
+
+/// Fills arcs with gaps in place of rows, four at a time; returns the bytes of all gaps.
+fn decode_gaps(kinds: &[u8], controls: &[u8], gaps: &[u8], arcs: &mut [Arc]) -> Option<usize> {
+    let (mut at, mut wrong) = (0, false);
+    let (fours, rest) = arcs.as_chunks_mut::<4>();
+    let word = |bytes: &[u8; 16], at: u8| {
+        let at = usize::from(at & 15).min(12);
+        u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+    };
+    let mut whole = 0;
+    for ((arcs, lengths), kinds) in fours.iter_mut().zip(controls).zip(kinds.as_chunks::<2>().0) {
+        // The last few gaps of a block have no 16 bytes left to be read from.
+        let Some(bytes) = gaps.get(at..).and_then(|gaps| gaps.first_chunk::<16>()) else { break };
+        let begins = BEGINS[usize::from(*lengths)];
+        for (number, arc) in arcs.iter_mut().enumerate() {
+            let begin = if number == 0 { 0 } else { begins[number - 1] };
+            arc.row = word(bytes, begin) & MASKS[usize::from(lengths >> (2 * number) & 3)];
+        }
+        for (arcs, kinds) in arcs.as_chunks_mut::<2>().0.iter_mut().zip(kinds) {
+            wrong |= NO_KINDS[usize::from(*kinds)];
+            (arcs[0].kind, arcs[1].kind) = (Kind::from_nibble(kinds & 15), Kind::from_nibble(kinds >> 4));
+        }
+        at += usize::from(begins[3]);
+        whole += 4;
+    }
+    let left = fours.as_flattened_mut()[whole..].iter_mut().chain(rest);
+    for (index, arc) in (whole..).zip(left) {
+        let length = usize::from(controls[index / 4] >> (2 * (index % 4)) & 3);
+        let word = gaps.get(at..at + 4)?;
+        arc.row = u32::from_le_bytes([word[0], word[1], word[2], word[3]]) & MASKS[length];
+        arc.kind = Kind::from_code(kinds[index / 2] >> (4 * (index % 2)) & 15)?;
+        at += length + 1;
+    }
+    (!wrong).then_some(at)
 }
 
 #[cfg(test)]

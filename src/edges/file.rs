@@ -24,7 +24,7 @@ use crate::run::sealed::{Format, PartWriter, Sealed, u32_at, u64_at};
 use crate::vectors::RowId;
 
 /// Format of runs and ranges.
-pub const EDGES: Format = Format { magic: *b"BMEDGES\0", version: 1, name: "edge" };
+pub const EDGES: Format = Format { magic: *b"BMEDGES\0", version: 2, name: "edge" };
 /// A block ends with the row that brings it to this many arcs ...
 pub const BLOCK_ARCS: usize = 8192;
 /// ... or to this many rows.

@@ -20,13 +20,20 @@ impl Kind {
     pub const SUSPECT: Kind = Kind(1);
 
     /// From its code in files, if that is one: 3 · window + suspects.
-    pub fn from_code(code: u8) -> Option<Kind> {
-        (usize::from(code) < Kind::COUNT && code / 3 + code % 3 <= 2 && code > 0).then_some(Kind(code))
+    pub const fn from_code(code: u8) -> Option<Kind> {
+        if (code as usize) < Kind::COUNT && code / 3 + code % 3 <= 2 && code > 0 { Some(Kind(code)) } else { None }
     }
 
     /// Code in files.
+    #[inline]
     pub fn code(self) -> u8 {
         self.0
+    }
+
+    /// From four bits that the caller knows to be a code, or throws away if they are not.
+    #[inline]
+    pub(super) fn from_nibble(bits: u8) -> Kind {
+        Kind(bits)
     }
 
     /// Both directions together.
@@ -68,6 +75,12 @@ pub struct Adjacency {
 }
 
 impl Adjacency {
+    /// The arcs of one of its rows, counted from the first.
+    pub fn of(&self, index: usize) -> &[Arc] {
+        let start = if index == 0 { 0 } else { self.ends[index - 1] as usize };
+        &self.arcs[start..self.ends[index] as usize]
+    }
+
     /// (row, its arcs), in row order.
     pub fn iter(&self) -> impl Iterator<Item = (RowId, &[Arc])> {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());

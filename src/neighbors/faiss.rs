@@ -64,7 +64,7 @@ pub fn thread_bytes(dim: usize, ranks: usize) -> usize {
 pub fn segment(
     vectors: &Vectors,
     task: Range<RowId>,
-    queries: Range<RowId>,
+    queries: &[RowId],
     ranks: usize,
     base_tile_rows: usize,
     unit: bool,
@@ -72,20 +72,20 @@ pub fn segment(
 ) -> Result<Vec<Vec<Candidate>>> {
     blas::stay_on_this_thread()?;
     let ranks = ranks.min(task.len().saturating_sub(1));
-    if ranks == 0 {
+    if ranks == 0 || queries.is_empty() {
         between_tiles(task.len() as u64 * queries.len() as u64)?;
         return Ok(vec![Vec::new(); queries.len()]);
     }
     let mut tile = Tile::new(vectors, base_tile_rows.min(task.len()), ranks, unit)?;
-    let mut best: Vec<Best> = queries.clone().map(|_| Best::new(ranks)).collect();
+    let mut best: Vec<Best> = queries.iter().map(|_| Best::new(ranks)).collect();
     let call = call_queries(vectors.shape().dim, ranks, queries.len());
     let mut uncertain = 0;
-    for rows in tiles(task, base_tile_rows, queries.start) {
+    for rows in tiles(task, base_tile_rows, queries[0]) {
         let pairs = rows.len() as u64 * queries.len() as u64;
         tile.fill(rows)?;
-        let calls = best.par_chunks_mut(call).enumerate().map_init(
+        let calls = best.par_chunks_mut(call).zip(queries.par_chunks(call)).map_init(
             || Scorer::new(vectors),
-            |scorer, (index, best)| tile.search(queries.start + (index * call) as RowId, best, scorer),
+            |scorer, (best, queries)| tile.search(queries, best, scorer),
         );
         uncertain += calls.try_reduce(|| 0, |a, b| Ok(a + b))?;
         between_tiles(pairs)?;
@@ -93,9 +93,9 @@ pub fn segment(
     if uncertain > 0 {
         tracing::debug!("FAISS's answers were not certain {uncertain} times: the tile was scored row by row");
     }
-    let lists = queries.into_par_iter().zip(best).map_init(
+    let lists = queries.par_iter().zip(best).map_init(
         || Scorer::new(vectors),
-        |scorer, (query, best)| best.kept.finish(|list| score_exactly(scorer, query, list)),
+        |scorer, (query, best)| best.kept.finish(|list| score_exactly(scorer, *query, list)),
     );
     Ok(lists.collect())
 }
@@ -178,19 +178,19 @@ impl<'a> Tile<'a> {
         Ok(())
     }
 
-    /// Finds the best rows of the tile for consecutive queries. Returns for how many FAISS's answer was uncertain.
-    fn search(&self, first: RowId, best: &mut [Best], scorer: &mut Scorer<'_>) -> Result<u64> {
+    /// Finds the best rows of the tile for some queries. Returns for how many FAISS's answer was uncertain.
+    fn search(&self, queries: &[RowId], best: &mut [Best], scorer: &mut Scorer<'_>) -> Result<u64> {
         blas::stay_on_this_thread()?;
         let dim = self.vectors.shape().dim;
         let (store, scales) = (&self.vectors.queries, self.vectors.rows.query_scales());
         let mut values = vec![0.0; best.len() * dim];
-        let rows = values.chunks_exact_mut(dim).zip(first..);
-        let norms: Vec<f64> = rows.map(|(values, row)| load(store, row, scales, self.unit, values)).collect();
+        let rows = values.chunks_exact_mut(dim).zip(queries);
+        let norms: Vec<f64> = rows.map(|(values, row)| load(store, *row, scales, self.unit, values)).collect();
         let asked = self.rows.len().min(self.ranks + SPARE);
         let found = ConcurrentIndex::search(&self.index, &values, asked).map_err(failed)?;
         let mut uncertain = 0;
         let answers = found.distances.chunks_exact(asked).zip(found.labels.chunks_exact(asked));
-        for (((query, best), norm), (scores, labels)) in (first..).zip(best).zip(norms).zip(answers) {
+        for (((query, best), norm), (scores, labels)) in queries.iter().copied().zip(best).zip(norms).zip(answers) {
             let error = self.error(norm);
             let permitted = self.permitted(query, scores, labels);
             if let Some(last) = permitted.get(self.ranks - 1) {
@@ -406,12 +406,12 @@ mod tests {
             let vectors = Data { dim, queries, positives, keys, unit }.write();
             let start = random.random_range(0..rows) as RowId / 3;
             let task = start..rows as RowId;
-            let first = random.random_range(task.clone());
-            let segment_queries = first..random.random_range(first..task.end) + 1;
+            let segment_queries: Vec<RowId> =
+                (0..random.random_range(1..=task.len())).map(|_| random.random_range(task.clone())).collect();
             let mut pairs = 0;
             let mut count = |more: u64| { pairs += more; Ok(()) };
             let found =
-                segment(&vectors, task.clone(), segment_queries.clone(), ranks, tile_rows, unit, &mut count).unwrap();
+                segment(&vectors, task.clone(), &segment_queries, ranks, tile_rows, unit, &mut count).unwrap();
             prop_assert_eq!(pairs, task.len() as u64 * segment_queries.len() as u64);
             prop_assert_eq!(found.len(), segment_queries.len());
             for (query, found) in segment_queries.zip(found) {
@@ -431,7 +431,7 @@ mod tests {
             tiles += 1;
             if tiles == 2 { Err(Error::runtime("enough")) } else { Ok(()) }
         };
-        let error = segment(&data.write(), 0..100, 0..100, 5, 10, true, &mut stop).unwrap_err();
+        let error = segment(&data.write(), 0..100, &Vec::from_iter(0..100), 5, 10, true, &mut stop).unwrap_err();
         assert_eq!((error.to_string().as_str(), tiles), ("enough", 2));
     }
 }

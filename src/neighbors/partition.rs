@@ -1,7 +1,8 @@
 //! A coarse partition of each task's rows: k-means lists of positives, by our own kernels, on a sample.
 //!
-//! Exact search takes its order from it: a query that begins among its own kind finds high floors early.
-//! Approximate search ([`super::tiles`]) looks into the lists whose centres are nearest to the query.
+//! It gives all rows a *place*: list after list. Exact search goes by it, since a query that begins among its own
+//! kind finds high floors early; edges and clusters number rows by it, since neighbours then lie close. Approximate
+//! search ([`super::tiles`]) looks into the lists whose centres are nearest to the query.
 //!
 //! `partition.ord`:
 //!
@@ -33,6 +34,8 @@ use crate::run::StageRun;
 use crate::run::sealed::{Format, Sealed};
 use crate::vectors::{RowId, Vectors};
 
+/// Where the partition lies, in the stage's folder.
+pub const PARTITION_FILE: &str = "partition.ord";
 /// Format of the partition.
 pub const PARTITION: Format = Format { magic: *b"BMPARTIT", version: 1, name: "partition" };
 /// Rows of a list, about.

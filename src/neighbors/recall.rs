@@ -95,7 +95,10 @@ impl Sample {
     pub fn of_lists(&self, neighbors: &Neighbors) -> Recall {
         let mut recall = Recall::default();
         for ((_, rows), wanted) in &self.tasks {
-            rows.iter().zip(wanted).for_each(|(row, wanted)| recall.add(wanted, neighbors.of(*row)));
+            for (row, wanted) in rows.iter().zip(wanted) {
+                let found: Vec<RowId> = neighbors.of_row(*row).map(|candidate| candidate.row).collect();
+                recall.add(wanted, &found);
+            }
         }
         recall
     }

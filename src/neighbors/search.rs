@@ -1,4 +1,4 @@
-//! The stage: partition and packed base first, then a part for each block of queries.
+//! The stage: partition and packed base first, then a part for each block of queries, near ones together.
 
 use std::ops::Range;
 
@@ -9,7 +9,7 @@ use super::cpu::packed::{Packed, Packing};
 use super::file::{Neighbors, block_name, write_block};
 use super::floors::Samples;
 use super::head;
-use super::partition::{self, Partition};
+use super::partition::{self, PARTITION_FILE, Partition};
 use super::recall::Sample;
 use super::tiles::{Tiles, Watch};
 use super::topk::Candidate;
@@ -19,7 +19,6 @@ use crate::plan::Plan;
 use crate::run::{FinishedRun, Run, Stage, StageRun};
 use crate::vectors::{RowId, Vectors};
 
-const PARTITION: &str = "partition.ord";
 const BASE: &str = "base.pak";
 
 /// Finds the best p + m positives of every query, or opens the lists that are there.
@@ -33,7 +32,7 @@ pub fn search(run: &Run, vectors: &Vectors, config: &Config, plan: &Plan) -> Res
     refuse_empty_windows(config, largest_task)?;
     if run.is_complete(Stage::Neighbors) {
         let recorded = run.record(Stage::Neighbors).facts["block_rows"].as_u64().unwrap_or(0) as usize;
-        return Neighbors::open(&folder, u64::from(rows), recorded);
+        return Neighbors::open(&folder, vectors, recorded);
     }
     let stage = run.begin(Stage::Neighbors);
     let ranks = config.window.ranks() as usize;
@@ -68,15 +67,19 @@ pub fn search(run: &Run, vectors: &Vectors, config: &Config, plan: &Plan) -> Res
         };
         let mut lists = Vec::with_capacity(block.len());
         for (task, segment) in segments(vectors, block.clone()) {
-            lists.extend(search_segment(&tiles, task, segment, ranks, engine, &watch)?);
+            let queries = &partition.order()[segment.start as usize..segment.end as usize];
+            lists.extend(search_segment(&tiles, task, queries, ranks, engine, &watch)?);
         }
         if probes.is_some() {
             meter.add(pairs_of(vectors, block.clone()));
         }
+        // Ranks are by row, where scores tie; from here on a row is known by its place.
+        let places = partition.places();
+        lists.iter_mut().flatten().for_each(|candidate| candidate.row = places[candidate.row as usize]);
         stage.commit(&block_name(index), |out| write_block(out, block.start, ranks, &lists))?;
     }
     drop(meter);
-    let neighbors = Neighbors::open(&folder, u64::from(rows), block_rows)?;
+    let neighbors = Neighbors::open(&folder, vectors, block_rows)?;
     let recall = sample.of_lists(&neighbors);
     tracing::info!("recall@{ranks} {:.4} on a sample of {} queries", recall.share(), recall.queries);
     let [short, idle] = count_short(&neighbors, ranks, config.window.skip as usize);
@@ -92,7 +95,7 @@ pub fn search(run: &Run, vectors: &Vectors, config: &Config, plan: &Plan) -> Res
         "lists": partition.starts().len() - 1,
     });
     drop((partition, packed));
-    stage.finish(facts, |name| name.starts_with("block-"))?;
+    stage.finish(facts, |name| name != BASE)?;
     Ok(neighbors)
 }
 
@@ -100,10 +103,10 @@ pub fn search(run: &Run, vectors: &Vectors, config: &Config, plan: &Plan) -> Res
 ///
 /// # Errors
 /// The stage is not finished, or a file is damaged.
-pub fn open(run: &FinishedRun, rows: u64) -> Result<Neighbors> {
+pub fn open(run: &FinishedRun, vectors: &Vectors) -> Result<Neighbors> {
     let record = run.stage(Stage::Neighbors)?;
     let block_rows = record.facts["block_rows"].as_u64().unwrap_or(0).max(1) as usize;
-    Neighbors::open(&run.stage_folder(Stage::Neighbors), rows, block_rows)
+    Neighbors::open(&run.stage_folder(Stage::Neighbors), vectors, block_rows)
 }
 
 /// Fails where even the largest task is too small for one preferred negative.
@@ -130,10 +133,10 @@ fn prepare(
 ) -> Result<(Partition, Samples, Option<Packed>)> {
     let rows = u64::from(vectors.row_count());
     let quiet = |_: u64| run.check_interrupt();
-    if !run.has(Stage::Neighbors, PARTITION) {
-        partition::build(stage, PARTITION, vectors, simd, &quiet)?;
+    if !run.has(Stage::Neighbors, PARTITION_FILE) {
+        partition::build(stage, PARTITION_FILE, vectors, simd, &quiet)?;
     }
-    let partition = Partition::open(&run.part_path(Stage::Neighbors, PARTITION), vectors)?;
+    let partition = Partition::open(&run.part_path(Stage::Neighbors, PARTITION_FILE), vectors)?;
     let samples = Samples::new(&vectors.tasks, partition.order());
     if config.precision != Precision::Int8 || config.backend == Backend::Faiss {
         return Ok((partition, samples, None));
@@ -158,25 +161,25 @@ fn prepare(
 fn search_segment(
     tiles: &Tiles<'_>,
     task: Range<RowId>,
-    segment: Range<RowId>,
+    queries: &[RowId],
     ranks: usize,
     engine: Engine,
     watch: &Watch<'_>,
 ) -> Result<Vec<Vec<Candidate>>> {
     let ranks = ranks.min(task.len() - 1);
     if ranks == 0 {
-        return Ok(vec![Vec::new(); segment.len()]);
+        return Ok(vec![Vec::new(); queries.len()]);
     }
     match engine {
-        Engine::Exact => tiles.exact(task, &Vec::from_iter(segment), ranks, watch),
+        Engine::Exact => tiles.exact(task, queries, ranks, watch),
         Engine::Lists(probes) => {
             let task = tiles.vectors.tasks.of(task.start);
-            tiles.approximate(task, &Vec::from_iter(segment), ranks, probes, watch)
+            tiles.approximate(task, queries, ranks, probes, watch)
         }
         #[cfg(feature = "faiss")]
         Engine::Faiss(rows) => {
             let mut watch = |pairs| watch(pairs);
-            super::faiss::segment(tiles.vectors, task, segment, ranks, rows, tiles.unit, &mut watch)
+            super::faiss::segment(tiles.vectors, task, queries, ranks, rows, tiles.unit, &mut watch)
         }
     }
 }
@@ -242,21 +245,21 @@ fn choose_probes(tiles: &Tiles<'_>, sample: &Sample, ranks: usize, goal: f64, wa
     Ok(high)
 }
 
-/// The tasks that a block of rows touches: (rows of the task, its rows in the block).
+/// The tasks that a block of places touches: (places of the task, which are its rows, and those in the block).
 fn segments(vectors: &Vectors, block: Range<RowId>) -> impl Iterator<Item = (Range<RowId>, Range<RowId>)> + '_ {
-    let mut row = block.start;
+    let mut place = block.start;
     std::iter::from_fn(move || {
-        if row == block.end {
+        if place == block.end {
             return None;
         }
-        let task = vectors.tasks.range(vectors.tasks.of(row));
-        let segment = row..task.end.min(block.end);
-        row = segment.end;
+        let task = vectors.tasks.range(vectors.tasks.of(place));
+        let segment = place..task.end.min(block.end);
+        place = segment.end;
         Some((task, segment))
     })
 }
 
-/// Pairs that an exact search of some rows scores.
+/// Pairs that an exact search for the rows of some places scores.
 fn pairs_of(vectors: &Vectors, rows: Range<RowId>) -> u64 {
     let pairs = |(task, segment): (Range<RowId>, Range<RowId>)| match task.len() {
         1 => 0,

@@ -66,6 +66,19 @@ impl StageRun<'_> {
     /// # Errors
     /// `write` fails, or the disk does.
     pub fn commit(&self, name: &str, write: impl FnOnce(&mut PartWriter) -> std::io::Result<()>) -> Result<()> {
+        self.supersede(None, name, write)
+    }
+
+    /// The same, with a part that takes the place of an `old` one of another name.
+    ///
+    /// # Errors
+    /// `write` fails, or the disk does.
+    pub fn supersede(
+        &self,
+        old: Option<&str>,
+        name: &str,
+        write: impl FnOnce(&mut PartWriter) -> std::io::Result<()>,
+    ) -> Result<()> {
         let temp = self.temp_path(name);
         let go = || {
             let mut writer = PartWriter::new(self.run.storage.create(&temp)?);
@@ -73,7 +86,11 @@ impl StageRun<'_> {
             writer.finish()
         };
         let (bytes, hash) = go().map_err(|e| Error::io("a part cannot be written", &temp, e))?;
-        self.record(vec![(name.to_owned(), temp, bytes, hash)])
+        self.record(vec![(name.to_owned(), temp, bytes, hash)], old)?;
+        match old {
+            Some(old) => self.run.remove_if_there(&self.run.part_path(self.stage, old)),
+            None => Ok(()),
+        }
     }
 
     /// Starts a part of `bytes` bytes (header and payload) that is written in any order.
@@ -96,7 +113,7 @@ impl StageRun<'_> {
             let (bytes, hash) = seal_scattered(&part.temp, part.file.as_ref(), part.bytes)?;
             done.push((part.name, part.temp, bytes, hash));
         }
-        self.record(done)
+        self.record(done, None)
     }
 
     /// Declares the stage done, with what later stages want to know; parts that `keep` refuses are
@@ -134,7 +151,8 @@ impl StageRun<'_> {
         }
     }
 
-    fn record(&self, parts: Vec<(String, PathBuf, u64, u64)>) -> Result<()> {
+    /// Records new parts, and forgets one that they take the place of.
+    fn record(&self, parts: Vec<(String, PathBuf, u64, u64)>, old: Option<&str>) -> Result<()> {
         // The lock is held throughout: the manifest on disk must never lack a part that it had.
         let mut manifest = self.run.manifest();
         let folder = stage_folder(&self.run.folder, &manifest, self.stage);
@@ -148,6 +166,7 @@ impl StageRun<'_> {
         for (name, _, bytes, hash) in parts {
             record.parts.insert(name, PartRecord { bytes, xxh3: format!("{hash:016x}") });
         }
+        old.map(|old| record.parts.remove(old));
         self.account(record);
         self.run.write_manifest(&manifest)
     }

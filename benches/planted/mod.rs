@@ -1,0 +1,88 @@
+//! Jobs on planted rows, in a folder that goes when they do.
+
+#![allow(dead_code, reason = "each bench uses a part of it")]
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use batchmine::config::{Config, EdgeRule, Settings};
+use batchmine::edges::{self, EdgeFile};
+use batchmine::neighbors::{self, Neighbors};
+use batchmine::plan::Plan;
+use batchmine::run::progress::Progress;
+use batchmine::run::storage::Disk;
+use batchmine::run::{Run, Stage};
+use batchmine::vectors::{self, Shards, Vectors};
+
+/// Writes planted rows, of so many dimensions, in clusters of about 400.
+pub fn generate(folder: &Path, rows: usize, dim: usize) {
+    let [clusters, rows, dim] = [rows.div_ceil(400), rows, dim].map(|number| number.to_string());
+    let status = std::process::Command::new(env!("CARGO_BIN_EXE_batchmine"))
+        .args(["gen", "--progress", "none", "--rows", &rows, "--dim", &dim, "--clusters", &clusters, "--out"])
+        .arg(folder)
+        .status();
+    assert!(status.expect("the executable starts").success());
+}
+
+/// Planted rows, and a run folder beside them.
+pub struct Planted {
+    place: tempfile::TempDir,
+    settings: Settings,
+    shards: Shards,
+}
+
+impl Planted {
+    pub fn new(rows: usize, dim: usize, settings: Settings) -> Planted {
+        let place = tempfile::tempdir().expect("a temporary folder");
+        let input = place.path().join("input");
+        generate(&input, rows, dim);
+        let config = Config::new(vec![input.display().to_string()], settings.clone()).expect("sound settings");
+        let shards = Shards::open(&config.inputs, &config.columns).expect("sound input");
+        Planted { place, settings, shards }
+    }
+
+    pub fn config(&self, settings: Settings) -> Config {
+        let input = self.place.path().join("input").display().to_string();
+        Config::new(vec![input], settings.or(self.settings.clone())).expect("sound settings")
+    }
+
+    pub fn plan(&self, config: &Config) -> Plan {
+        Plan::new(config, self.shards.shape).expect("enough memory")
+    }
+
+    /// A run of this number, new if there was none.
+    pub fn run(&self, number: usize) -> Run {
+        let folder = self.place.path().join(format!("run-{number}"));
+        let run = Run::open(&folder, None, Arc::new(Disk), Progress::silent(), Arc::new(AtomicBool::new(false)));
+        run.expect("a folder of its own")
+    }
+
+    /// The run's vectors, under these settings; stages that they touch are redone.
+    pub fn vectors(&self, run: &Run, config: &Config) -> Vectors {
+        run.adopt(config.by_stage(&self.shards), true).expect("a folder of its own");
+        vectors::import(run, &self.shards, config, &self.plan(config)).expect("sound input")
+    }
+
+    /// The run's lists.
+    pub fn neighbors(&self, run: &Run, config: &Config) -> Neighbors {
+        let vectors = self.vectors(run, config);
+        neighbors::search(run, &vectors, config, &self.plan(config)).expect("a search")
+    }
+
+    /// The run's lists, its graph gone.
+    pub fn without_edges(&self, run: &Run, config: &Config) -> Neighbors {
+        let other = Settings { edges: Some(EdgeRule::Mutual), ..Settings::default() };
+        self.neighbors(run, &self.config(other));
+        self.neighbors(run, config)
+    }
+
+    /// The run's graph.
+    pub fn edges(&self, run: &Run, config: &Config) -> EdgeFile {
+        let neighbors = self.neighbors(run, config);
+        if run.is_complete(Stage::Edges) {
+            tracing::debug!("the graph was there");
+        }
+        edges::build(run, &neighbors, config, &self.plan(config)).expect("a graph")
+    }
+}

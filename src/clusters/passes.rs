@@ -1,0 +1,111 @@
+//! What a pass leaves behind, so that a job that is killed goes on with the next one.
+//!
+//! `pass-NNNN.cls`: arrays of one u32 or i32 for each row, one after the other: labels while clusters grow; each
+//! row's seat once sizes are exact; with swaps then, by seat, own connections, wishes and their sums. Header fields:
+//! rows, K, passes done, arrays. Everything else that a pass works with follows from these.
+
+use std::io::Write;
+use std::ops::Range;
+use std::path::Path;
+
+use super::exact::{NOBODY, Seats};
+use super::propagate::Communities;
+use super::refine::Swaps;
+use crate::error::{Error, Result};
+use crate::run::sealed::{Format, PartWriter, Sealed};
+use crate::vectors::RowId;
+
+/// Format of what a pass leaves.
+pub const PASS: Format = Format { magic: *b"BMCLPASS", version: 1, name: "clustering pass" };
+/// What the names of these parts begin with.
+pub const PREFIX: &str = "pass-";
+
+/// How far clustering has come.
+#[derive(Debug)]
+pub enum Progress {
+    /// Labels grow.
+    Growing(Communities),
+    /// Sizes are exact.
+    Seated(Seats),
+    /// Rows change places.
+    Swapping(Swaps),
+}
+
+/// Name of the part that is left when so many passes are done.
+pub fn pass_name(passes: u32) -> String {
+    format!("{PREFIX}{passes:04}.cls")
+}
+
+impl Progress {
+    /// Writes the state after so many passes.
+    ///
+    /// # Errors
+    /// The write fails.
+    pub fn write(&self, out: &mut PartWriter, passes: u32, size: u32) -> std::io::Result<()> {
+        let arrays: Vec<&[u8]> = match self {
+            Progress::Growing(communities) => vec![bytemuck::cast_slice(communities.labels())],
+            Progress::Seated(seats) => vec![bytemuck::cast_slice(&seats.seat_of)],
+            Progress::Swapping(swaps) => swaps.arrays().to_vec(),
+        };
+        let (rows, count) = (arrays[0].len() as u64 / 4, arrays.len() as u64);
+        let grows = u64::from(matches!(self, Progress::Growing(_)));
+        out.write_all(&PASS.header([rows, u64::from(size), u64::from(passes), count, grows, 0]))?;
+        arrays.iter().try_for_each(|array| out.write_all(array))?;
+        out.seal()
+    }
+
+    /// Reads the state, and how many passes were done.
+    ///
+    /// # Errors
+    /// The file is damaged, or of other rows or clusters.
+    pub fn read(path: &Path, tasks: &[Range<RowId>], benched: &[bool], size: u32) -> Result<(u32, Progress)> {
+        let sealed = Sealed::open(path, &PASS)?;
+        sealed.check()?;
+        let rows = u64::from(tasks.last().map_or(0, |task| task.end));
+        let [count, of, passes, arrays, grows, _] = sealed.fields;
+        let sound = [count, of] == [rows, u64::from(size)] && matches!((arrays, grows), (1, 0 | 1) | (4, 0));
+        sealed.expect_payload(sound.then_some(4 * rows * arrays))?;
+        let words: &[u32] = bytemuck::cast_slice(sealed.payload());
+        let array = |number: usize| words[number * rows as usize..][..rows as usize].to_vec();
+        let inconsistent = || {
+            Error::runtime("the state of a clustering pass is inconsistent")
+                .path(path)
+                .expected("labels or seats that exist, each seat for one row")
+                .found("something else")
+                .remedy("delete the file and run `mine` again")
+        };
+        let progress = if grows == 1 {
+            Progress::Growing(Communities::from_labels(array(0)).ok_or_else(inconsistent)?)
+        } else {
+            let seats = Seats::from_seats(tasks, benched, array(0), size).ok_or_else(inconsistent)?;
+            if arrays == 1 {
+                Progress::Seated(seats)
+            } else {
+                let signed = |array: Vec<u32>| array.into_iter().map(u32::cast_signed).collect();
+                let known = |wish: &u32| *wish == NOBODY || *wish < seats.clusters();
+                let wish = array(2);
+                if !wish.iter().all(known) {
+                    return Err(inconsistent());
+                }
+                Progress::Swapping(Swaps::from_arrays(seats, signed(array(1)), wish, signed(array(3))))
+            }
+        };
+        Ok((passes as u32, progress))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seats_that_two_rows_claim_are_refused() {
+        let tasks = [0..4, 4..7];
+        let benched = [false, false, false, false, false, false, true];
+        let seats = |seats: [u32; 7]| Seats::from_seats(&tasks, &benched, seats.to_vec(), 2);
+        assert_eq!(seats([1, 0, 2, 3, 5, 4, NOBODY]).unwrap().labels(), [0, 0, 1, 1, 2, 2, NOBODY]);
+        for wrong in [[1, 1, 2, 3, 5, 4, NOBODY], [1, 4, 2, 3, 5, 0, NOBODY], [1, 9, 2, 3, 5, 4, NOBODY], [1, 0, 2, 3, 5, 6, NOBODY]] {
+            assert!(seats(wrong).is_none(), "{wrong:?}");
+        }
+    }
+}
