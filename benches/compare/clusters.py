@@ -308,7 +308,7 @@ def main():
     parser.add_argument("--skip", type=int, default=30, help="p (default 30; a run folder has its own)")
     parser.add_argument("--window", type=positive, default=100, help="m (default 100; a run folder has its own)")
     parser.add_argument("--cluster-size", metavar="K", type=positive, default=32, help="rows a cluster (default 32)")
-    parser.add_argument("--cluster-passes", metavar="N", type=positive, default=8, help="batchmine's (default 8)")
+    parser.add_argument("--cluster-passes", metavar="N", type=positive, default=5, help="batchmine's (default 5)")
     parser.add_argument("--batch-size", type=positive, default=1024, help="batchmine's (default 1024)")
     weights = [0, 0.25, 0.5, 1, 2]
     parser.add_argument(

@@ -18,8 +18,8 @@ use crate::vectors::RowId;
 pub type Watch<'a> = dyn Fn(u64) -> Result<()> + Sync + 'a;
 
 /// Blocks of a chunk: a share of all, but no fewer and no more than this.
-const CHUNK_SHARE: usize = 16;
-const CHUNK_BLOCKS: [usize; 2] = [64, 256];
+const CHUNK_SHARE: usize = 256;
+const CHUNK_BLOCKS: [usize; 2] = [32, 128];
 /// Rows of a block that propose against the same state.
 const STEP_ROWS: usize = 2;
 
@@ -35,7 +35,18 @@ fn cut(blocks: usize) -> impl Iterator<Item = Vec<usize>> {
 ///
 /// # Errors
 /// The graph is damaged, or the watch stops the job.
-pub fn pass<State: Sync, S: Default + Send, P: Send>(
+pub fn pass<State: Send + Sync, S: Default + Send, P: Send>(
+    edges: &impl EdgeRows,
+    state: &mut State,
+    watch: &Watch<'_>,
+    propose: impl Fn(&State, &mut S, RowId, &[Arc]) -> Option<P> + Sync,
+    apply: impl FnMut(&mut State, &mut dyn Iterator<Item = P>) + Send,
+) -> Result<()> {
+    // Steps are short: whoever begins them is one of the pool, or it would be put to sleep and woken for each.
+    rayon::scope(|_| steps(edges, state, watch, &propose, apply))
+}
+
+fn steps<State: Sync, S: Default + Send, P: Send>(
     edges: &impl EdgeRows,
     state: &mut State,
     watch: &Watch<'_>,
@@ -78,6 +89,6 @@ mod tests {
             assert!(all.into_iter().eq(0..blocks));
             assert!(cut(blocks).all(|chunk| chunk.len() <= CHUNK_BLOCKS[1]));
         }
-        assert_eq!(cut(200).next().unwrap()[..3], [0, 4, 8]);
+        assert_eq!(cut(200).next().unwrap()[..3], [0, 7, 14]);
     }
 }

@@ -84,6 +84,16 @@ impl Seats {
         self.first_cluster[self.tasks.len()]
     }
 
+    /// Number of tasks.
+    pub fn tasks(&self) -> usize {
+        self.tasks.len()
+    }
+
+    /// A task's seats.
+    pub fn seats_of_task(&self, task: usize) -> Range<u32> {
+        self.tasks[task].start..self.seat_ends[task]
+    }
+
     /// The task of a row (or seat: both have the same ranges).
     #[inline]
     pub fn task_of(&self, row: RowId) -> usize {
@@ -211,7 +221,8 @@ fn place_by_connection(
             }
             let task = seats.task_of(row);
             tally.reset(seats.clusters(), arcs.len());
-            let seated = arcs.iter().map(|arc| (seats.seat_of[arc.row as usize], arc)).filter(|(seat, _)| *seat != NOBODY);
+            let seated =
+                arcs.iter().map(|arc| (seats.seat_of[arc.row as usize], arc)).filter(|(seat, _)| *seat != NOBODY);
             tally.add_all(
                 seated.map(|(seat, arc)| (seats.cluster_of(task, seat), weights[usize::from(arc.kind.code())])),
             );

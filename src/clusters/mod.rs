@@ -29,8 +29,9 @@ use crate::error::Result;
 use crate::neighbors::Neighbors;
 use crate::run::{FinishedRun, Run, Stage, StageRun};
 use crate::vectors::Vectors;
-pub use labels::{Clusters, NO_CLUSTER};
+use exact::Seats;
 use labels::write_labels;
+pub use labels::{Clusters, NO_CLUSTER};
 use metrics::Metrics;
 use passes::{Progress, pass_name};
 use propagate::Communities;
@@ -67,8 +68,7 @@ pub fn cluster(
     let path = run.part_path(Stage::Clusters, LABELS);
     if !run.is_complete(Stage::Clusters) {
         let stage = run.begin(Stage::Clusters);
-        let (swaps, phases) = group(run, &stage, vectors, neighbors, edges, config)?;
-        let seats = swaps.into_seats();
+        let (seats, phases) = group(run, &stage, vectors, neighbors, edges, config)?;
         let (clusters, labels) = (seats.clusters(), seats.labels());
         drop(seats);
         let unplaced = labels.iter().filter(|label| **label == NO_CLUSTER).count();
@@ -98,14 +98,14 @@ fn group(
     neighbors: &Neighbors,
     edges: &impl EdgeRows,
     config: &Config,
-) -> Result<(Swaps, Phases)> {
+) -> Result<(Seats, Phases)> {
     let rules = config.clusters;
     let order = neighbors.order();
     let keys = vectors.rows.keys().by_place(order);
     let tasks: Vec<_> = vectors.tasks.ranges().collect();
     let weights = weights(rules.suspect_weight);
     let rows = u64::from(edges.rows());
-    let meter = run.meter(Stage::Clusters, rows * u64::from(propagate::PASSES + 2 + rules.passes), "rows");
+    let meter = run.meter(Stage::Clusters, rows * u64::from(propagate::PASSES + 1 + rules.passes), "rows");
     let watch = |rows: u64| {
         meter.add(rows);
         run.check_interrupt()
@@ -137,26 +137,30 @@ fn group(
                     Progress::Growing(communities)
                 } else {
                     ends("propagation", communities.labels());
-                    let seats = exact::fix_sizes(edges, &keys, &tasks, communities, &benched, rules.size, &weights, &watch)?;
+                    let seats =
+                        exact::fix_sizes(edges, &keys, &tasks, communities, &benched, rules.size, &weights, &watch)?;
                     ends("exact sizes", &seats.labels());
                     Progress::Seated(seats)
                 }
             }
-            // Nobody's connections are known yet: a first pass only looks.
+            Progress::Seated(seats) if rules.passes == 0 => return Ok((seats, phases)),
             Progress::Seated(seats) => {
                 let mut swaps = Swaps::new(seats);
-                refine::swap(edges, &keys, &mut swaps, true, &weights, &watch)?;
+                refine::swap(edges, &keys, &mut swaps, &weights, &watch)?;
                 Progress::Swapping(swaps)
             }
             Progress::Swapping(mut swaps) => {
                 let before = swaps.inside();
-                let number = done - propagate::PASSES;
+                let number = done - propagate::PASSES + 1;
                 if number <= rules.passes {
-                    refine::swap(edges, &keys, &mut swaps, false, &weights, &watch)?;
+                    refine::swap(edges, &keys, &mut swaps, &weights, &watch)?;
+                    tracing::debug!("swap pass {number}: {} of weight inside more", swaps.inside() - before);
                 }
+                // After the first pass not all connections are known yet.
                 if number >= rules.passes || (number > 2 && !refine::gained(before, swaps.inside())) {
-                    ends("swaps", &swaps.seats().labels());
-                    return Ok((swaps, phases));
+                    let seats = swaps.into_seats();
+                    ends("swaps", &seats.labels());
+                    return Ok((seats, phases));
                 }
                 Progress::Swapping(swaps)
             }

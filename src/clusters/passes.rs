@@ -104,7 +104,12 @@ mod tests {
         let benched = [false, false, false, false, false, false, true];
         let seats = |seats: [u32; 7]| Seats::from_seats(&tasks, &benched, seats.to_vec(), 2);
         assert_eq!(seats([1, 0, 2, 3, 5, 4, NOBODY]).unwrap().labels(), [0, 0, 1, 1, 2, 2, NOBODY]);
-        for wrong in [[1, 1, 2, 3, 5, 4, NOBODY], [1, 4, 2, 3, 5, 0, NOBODY], [1, 9, 2, 3, 5, 4, NOBODY], [1, 0, 2, 3, 5, 6, NOBODY]] {
+        for wrong in [
+            [1, 1, 2, 3, 5, 4, NOBODY],
+            [1, 4, 2, 3, 5, 0, NOBODY],
+            [1, 9, 2, 3, 5, 4, NOBODY],
+            [1, 0, 2, 3, 5, 6, NOBODY],
+        ] {
             assert!(seats(wrong).is_none(), "{wrong:?}");
         }
     }

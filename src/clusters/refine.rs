@@ -18,6 +18,8 @@ use crate::vectors::{Keys, RowId};
 const CANDIDATES: usize = 8;
 /// Refinement ends when a pass gains less than 1/`LEAST_GAIN` of the weight inside.
 const LEAST_GAIN: i64 = 1000;
+/// Own connection of a row that was not visited yet: so much that it stays.
+const UNKNOWN: i32 = i32::MAX / 4;
 
 /// Seats, and what each row knew at its last visit, by seat.
 #[derive(Debug)]
@@ -26,22 +28,24 @@ pub struct Swaps {
     own: Vec<i32>,
     wish: Vec<u32>,
     wish_sum: Vec<i32>,
+    /// By cluster, at least what the most eager of its rows gains by leaving, whoever comes.
+    eager: Vec<i32>,
     /// The step in which a cluster last changed.
     touched: Vec<u32>,
     step: u32,
 }
 
 impl Swaps {
-    /// Nobody knows anything yet.
+    /// Nobody knows anything yet, and so nobody gives way before its first visit.
     pub fn new(seats: Seats) -> Swaps {
         let rows = seats.row_at.len();
-        Swaps::from_arrays(seats, vec![0; rows], vec![NOBODY; rows], vec![0; rows])
+        Swaps::from_arrays(seats, vec![UNKNOWN; rows], vec![NOBODY; rows], vec![0; rows])
     }
 
     /// With what was known, by seat: own connections, wishes and their sums.
     pub fn from_arrays(seats: Seats, own: Vec<i32>, wish: Vec<u32>, wish_sum: Vec<i32>) -> Swaps {
-        let touched = vec![0; seats.clusters() as usize];
-        Swaps { seats, own, wish, wish_sum, touched, step: 1 }
+        let (eager, touched) = (vec![i32::MAX / 2; seats.clusters() as usize], vec![0; seats.clusters() as usize]);
+        Swaps { seats, own, wish, wish_sum, eager, touched, step: 1 }
     }
 
     /// Each row's seat and what [`Swaps::from_arrays`] takes, as bytes.
@@ -60,9 +64,26 @@ impl Swaps {
         self.seats
     }
 
+    /// Bounds what rows gain by leaving, by what is known now. `least`: the smallest weight of an arc.
+    fn bound_eagerness(&mut self, least: i32) {
+        self.eager.fill(i32::MIN / 2);
+        for task in 0..self.seats.tasks() {
+            for seat in self.seats.seats_of_task(task) {
+                let cluster = self.seats.cluster_of(task, seat) as usize;
+                self.eager[cluster] = self.eager[cluster].max(self.eagerness(seat as usize, least));
+            }
+        }
+    }
+
+    /// What the row on a seat gains by leaving, at most: its own connection is lost, its wish may come true, and an arc
+    /// of negative weight between the two that swap counts twice for them.
+    fn eagerness(&self, seat: usize, least: i32) -> i32 {
+        self.wish_sum[seat].max(0) - self.own[seat] + 2 * (-least).max(0)
+    }
+
     /// Twice the weight inside clusters, in units, as far as is known.
     pub fn inside(&self) -> i64 {
-        self.own.iter().map(|own| i64::from(*own)).sum()
+        self.own.iter().filter(|own| **own != UNKNOWN).map(|own| i64::from(*own)).sum()
     }
 }
 
@@ -92,15 +113,14 @@ struct Scratch {
     sums: ClusterSums,
     /// (cluster, seat, weight) of each arc to somebody who sits.
     others: Vec<(u32, u32, i32)>,
-    /// (sum, cluster) of the candidates, the best first.
-    best: Vec<(i32, u32)>,
+    best: Best,
     /// Weights from the row to the seats of the candidates, K for each.
     to: Vec<i32>,
     /// What an exchange with each seat of one candidate gains.
     gains: Vec<i32>,
 }
 
-/// One pass: swaps rows where that gains. With `looks` nobody moves, and rows learn what they are connected to.
+/// One pass: swaps rows where that gains.
 /// O(arcs + rows · K).
 ///
 /// # Errors
@@ -109,17 +129,18 @@ pub fn swap(
     edges: &impl EdgeRows,
     keys: &Keys<'_>,
     swaps: &mut Swaps,
-    looks: bool,
     weights: &Weights,
     watch: &Watch<'_>,
 ) -> Result<()> {
+    let least = weights.iter().copied().min().unwrap_or(0);
+    swaps.bound_eagerness(least);
     pass(
         edges,
         swaps,
         watch,
-        |swaps, scratch: &mut Scratch, row, arcs| visit(swaps, scratch, row, arcs, weights, keys, looks),
+        |swaps, scratch: &mut Scratch, row, arcs| visit(swaps, scratch, row, arcs, weights, keys),
         |swaps, visits| {
-            visits.for_each(|visit| apply(swaps, visit, keys));
+            visits.for_each(|visit| apply(swaps, visit, least, keys));
             swaps.step += 1;
         },
     )
@@ -133,7 +154,6 @@ fn visit(
     arcs: &[Arc],
     weights: &Weights,
     keys: &Keys<'_>,
-    looks: bool,
 ) -> Option<Visit> {
     let seats = &state.seats;
     let seat = seats.seat_of[row as usize];
@@ -153,24 +173,43 @@ fn visit(
     sums.reset(seats.clusters(), arcs.len());
     sums.add_all(others.iter().map(|(cluster, _, weight)| (*cluster, *weight)));
     let own = sums.get(home);
-    choose_best(sums.iter().filter(|(cluster, _)| *cluster != home), best);
-    let (wish_sum, wish) = best.first().copied().unwrap_or((0, NOBODY));
-    let swap = if looks { None } else { best_swap(state, scratch, row, seat, own, keys) };
+    let elsewhere = || sums.iter().filter(|(cluster, _)| *cluster != home);
+    // The complement, so that the lower number is the larger.
+    let (wish_sum, wish) = elsewhere().fold((0, !NOBODY), |best, (cluster, sum)| best.max((sum, !cluster)));
+    let wish = if wish_sum > 0 { !wish } else { NOBODY };
+    // Nobody's leave from elsewhere could make up for this row's.
+    best.choose(elsewhere().filter(|(cluster, sum)| *sum > 0 && sum - own + state.eager[*cluster as usize] > 0));
+    let swap = best_swap(state, scratch, row, seat, own, keys);
     Some(Visit { row, task, own, wish, wish_sum, swap })
 }
 
-/// The clusters with the largest sums above zero, the best first, lower numbers first among equals.
-fn choose_best(sums: impl Iterator<Item = (u32, i32)>, best: &mut Vec<(i32, u32)>) {
-    best.clear();
-    let before = |a: (i32, u32), b: (i32, u32)| a.0 > b.0 || (a.0 == b.0 && a.1 < b.1);
-    for (cluster, sum) in sums {
-        let full = best.len() == CANDIDATES;
-        if sum <= 0 || (full && !before((sum, cluster), best[CANDIDATES - 1])) {
-            continue;
+/// Up to `CANDIDATES` clusters with the largest sums, the best first, lower numbers first among equals.
+#[derive(Debug, Default)]
+struct Best {
+    clusters: [(i32, u32); CANDIDATES],
+    count: usize,
+}
+
+impl Best {
+    fn choose(&mut self, sums: impl Iterator<Item = (u32, i32)>) {
+        self.count = 0;
+        for (cluster, sum) in sums {
+            let before = |other: (i32, u32)| other.0 > sum || (other.0 == sum && other.1 < cluster);
+            if self.count == CANDIDATES && before(self.clusters[CANDIDATES - 1]) {
+                continue;
+            }
+            let mut at = self.count.min(CANDIDATES - 1);
+            while at > 0 && !before(self.clusters[at - 1]) {
+                self.clusters[at] = self.clusters[at - 1];
+                at -= 1;
+            }
+            self.clusters[at] = (sum, cluster);
+            self.count = CANDIDATES.min(self.count + 1);
         }
-        best.truncate(CANDIDATES - 1);
-        let at = best.iter().rposition(|other| before(*other, (sum, cluster))).map_or(0, |last| last + 1);
-        best.insert(at, (sum, cluster));
+    }
+
+    fn as_slice(&self) -> &[(i32, u32)] {
+        &self.clusters[..self.count]
     }
 }
 
@@ -193,6 +232,10 @@ fn best_swap(state: &Swaps, scratch: &mut Scratch, row: RowId, seat: u32, own: i
     let home_places = seats.seats(task, home);
     let size = seats.size() as usize;
     let Scratch { sums, others, best, to, gains } = scratch;
+    let best = best.as_slice();
+    if best.is_empty() {
+        return None;
+    }
     // Weights to the seats of the first candidate, of the second, and so on; before them a place for all others.
     to.clear();
     to.resize((1 + best.len()) * size, 0);
@@ -239,16 +282,23 @@ fn best_swap(state: &Swaps, scratch: &mut Scratch, row: RowId, seat: u32, own: i
 }
 
 /// Takes what a visit saw, and makes its exchange if neither cluster has changed since.
-fn apply(state: &mut Swaps, visit: Visit, keys: &Keys<'_>) {
+fn apply(state: &mut Swaps, visit: Visit, least: i32, keys: &Keys<'_>) {
     let seat = state.seats.seat_of[visit.row as usize];
     let home = state.seats.cluster_of(visit.task, seat);
     let changed = |state: &Swaps, cluster: u32| state.touched[cluster as usize] == state.step;
     let at = seat as usize;
     (state.wish[at], state.wish_sum[at]) = (visit.wish, visit.wish_sum);
-    if changed(state, home) {
+    let fresh = !changed(state, home);
+    if fresh {
+        state.own[at] = visit.own;
+    }
+    let eager = |state: &mut Swaps, cluster: u32, seat: usize| {
+        state.eager[cluster as usize] = state.eager[cluster as usize].max(state.eagerness(seat, least));
+    };
+    eager(state, home, at);
+    if !fresh {
         return;
     }
-    state.own[at] = visit.own;
     let Some(swap) = visit.swap else { return };
     let there = state.seats.cluster_of(visit.task, swap.seat);
     if changed(state, there) {
@@ -265,4 +315,6 @@ fn apply(state: &mut Swaps, visit: Visit, keys: &Keys<'_>) {
     // Each one's best other cluster is now, as far as is known, the one that it left.
     (state.own[to], state.wish[to], state.wish_sum[to]) = (swap.row_own, home, visit.own);
     (state.own[at], state.wish[at], state.wish_sum[at]) = (swap.other_own, there, left);
+    eager(state, home, at);
+    eager(state, there, to);
 }

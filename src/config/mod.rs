@@ -136,7 +136,7 @@ impl Config {
         }
         let clusters = ClusterRules {
             size: settings.cluster_size.unwrap_or(32),
-            passes: settings.cluster_passes.unwrap_or(8),
+            passes: settings.cluster_passes.unwrap_or(5),
             suspect_weight: settings.suspect_weight.unwrap_or(0.5),
         };
         let batches = BatchRules {

@@ -55,7 +55,7 @@ pub struct Settings {
     /// K: rows in a cluster; divides the batch size [default: 32]
     #[arg(long, value_name = "K", env = "BATCHMINE_CLUSTER_SIZE", hide_env = true, help_heading = "Mining")]
     pub cluster_size: Option<u32>,
-    /// Passes of swap refinement over the graph [default: 8]
+    /// Passes of swap refinement over the graph [default: 5]
     #[arg(long, value_name = "N", env = "BATCHMINE_CLUSTER_PASSES", hide_env = true, help_heading = "Mining")]
     pub cluster_passes: Option<u32>,
     /// λ: how strongly a pair at ranks [0, p) is kept out of a cluster [default: 0.5]

@@ -83,10 +83,10 @@ pub fn segment(
     for rows in tiles(task, base_tile_rows, queries[0]) {
         let pairs = rows.len() as u64 * queries.len() as u64;
         tile.fill(rows)?;
-        let calls = best.par_chunks_mut(call).zip(queries.par_chunks(call)).map_init(
-            || Scorer::new(vectors),
-            |scorer, (best, queries)| tile.search(queries, best, scorer),
-        );
+        let calls = best
+            .par_chunks_mut(call)
+            .zip(queries.par_chunks(call))
+            .map_init(|| Scorer::new(vectors), |scorer, (best, queries)| tile.search(queries, best, scorer));
         uncertain += calls.try_reduce(|| 0, |a, b| Ok(a + b))?;
         between_tiles(pairs)?;
     }
