@@ -33,9 +33,11 @@ const FAISS_TILE_ROWS_MAX: u64 = 65_536;
 const RUNS_MAX: u64 = 256;
 const SPILL_ARCS_MAX: u64 = 64 * MIB;
 /// Bytes that one spilled arc needs: in the buffer, and while its run is encoded.
-const SPILL_ARC_BYTES: u64 = 11;
+const SPILL_ARC_BYTES: u64 = 12;
 /// Bytes of an arc in a merge window: reversed, joined, encoded.
 const WINDOW_ARC_BYTES: u64 = 20;
+/// Decoded blocks of a chunk of the graph, while it is clustered.
+const PASS_BYTES: u64 = 14 * MIB;
 /// Rows near which a row group of the batch table ends.
 const ROW_GROUP_ROWS: u64 = 122_880;
 const BATCH_ROW_BYTES: u64 = 160;
@@ -157,7 +159,7 @@ impl Plan {
         let edges = need(Stage::Edges, 0, merge.max(spill_least * SPILL_ARC_BYTES), merge.max(spill));
 
         let per_thread = 2 * MIB + rows / u64::from(config.clusters.size) * 9;
-        let clusters = need(Stage::Clusters, 21 * rows + threads * per_thread, 0, 0);
+        let clusters = need(Stage::Clusters, 20 * rows + PASS_BYTES + (threads + 1) * per_thread, 0, 0);
 
         let size = u64::from(config.batches.size);
         let row_group_rows = (ROW_GROUP_ROWS / size).max(1) * size;

@@ -111,7 +111,7 @@ fn group(
         run.check_interrupt()
     };
     let by_row = bench::bench(&vectors.rows.keys(), &tasks, config.batches.size);
-    let benched: Vec<bool> = order.iter().map(|row| by_row[*row as usize]).collect();
+    let mut benched: Vec<bool> = order.iter().map(|row| by_row[*row as usize]).collect();
     drop(by_row);
 
     let mut last = run.parts(Stage::Clusters, passes::PREFIX).pop();
@@ -139,6 +139,7 @@ fn group(
                     ends("propagation", communities.labels());
                     let seats =
                         exact::fix_sizes(edges, &keys, &tasks, communities, &benched, rules.size, &weights, &watch)?;
+                    benched = Vec::new(); // 20 bytes a row are needed from here on
                     ends("exact sizes", &seats.labels());
                     Progress::Seated(seats)
                 }

@@ -15,7 +15,7 @@ use std::path::Path;
 
 use rayon::prelude::*;
 use xxhash_rust::xxh3::xxh3_64;
-use zstd::bulk::Decompressor;
+use zstd::bulk::{Compressor, Decompressor};
 
 use super::codec;
 use super::rows::{Adjacency, Arc, EdgeRows};
@@ -50,7 +50,9 @@ pub struct BlockEntry {
 /// Encoded blocks of consecutive rows, in memory.
 #[derive(Debug, Clone, Default)]
 pub struct EncodedRange {
-    bytes: Vec<u8>,
+    /// Frames, one after the other, in as many pieces as were appended: they are never copied together.
+    pieces: Vec<Vec<u8>>,
+    bytes: u64,
     index: Vec<BlockEntry>,
 }
 
@@ -62,10 +64,10 @@ impl EncodedRange {
     pub fn push(&mut self, first_row: RowId, ends: &[u32], arcs: &[Arc]) -> std::io::Result<()> {
         let mut raw = Vec::new();
         codec::encode(ends, arcs, &mut raw);
-        let frame = zstd::bulk::compress(&raw, ZSTD_LEVEL)?;
+        let frame = compress(&raw)?;
         let too_long = |_| std::io::Error::other("the arcs of one row exceed a block");
         self.index.push(BlockEntry {
-            offset: self.bytes.len() as u64,
+            offset: self.bytes,
             bytes: u32::try_from(frame.len()).map_err(too_long)?,
             decoded_bytes: u32::try_from(raw.len()).map_err(too_long)?,
             first_row,
@@ -73,15 +75,27 @@ impl EncodedRange {
             arcs: arcs.len() as u64,
             checksum: xxh3_64(&frame),
         });
-        self.bytes.extend(frame);
+        self.bytes += frame.len() as u64;
+        match self.pieces.last_mut() {
+            Some(piece) => piece.extend(frame),
+            None => self.pieces.push(frame),
+        }
         Ok(())
     }
 
     /// Appends what comes after.
     pub fn append(&mut self, other: EncodedRange) {
-        let base = self.bytes.len() as u64;
-        self.bytes.extend(other.bytes);
+        let base = self.bytes;
+        self.bytes += other.bytes;
+        self.pieces.extend(other.pieces);
         self.index.extend(other.index.into_iter().map(|entry| BlockEntry { offset: base + entry.offset, ..entry }));
+    }
+
+    /// Gives back what was set aside for more.
+    #[must_use]
+    pub fn trimmed(mut self) -> EncodedRange {
+        self.pieces.iter_mut().for_each(Vec::shrink_to_fit);
+        self
     }
 
     /// Arcs so far.
@@ -97,7 +111,7 @@ impl EncodedRange {
         let fields =
             [u64::from(rows.start), rows.len() as u64, self.arcs(), self.index.len() as u64, u64::from(graph_rows), 0];
         out.write_all(&EDGES.header(fields))?;
-        out.write_all(&self.bytes)?;
+        self.pieces.iter().try_for_each(|piece| out.write_all(piece))?;
         for entry in &self.index {
             out.write_all(&entry.offset.to_le_bytes())?;
             for word in [entry.bytes, entry.decoded_bytes, entry.first_row, entry.rows] {
@@ -138,7 +152,7 @@ pub fn encode_rows(first_row: RowId, ends: &[u32], arcs: &[Arc]) -> std::io::Res
         let arcs = &arcs[start as usize..ends[block.end - 1] as usize];
         range.push(first_row + block.start as RowId, &local, arcs)?;
     }
-    Ok(range)
+    Ok(range.trimmed())
 }
 
 /// One mapped file.
@@ -333,6 +347,17 @@ impl EdgeRows for EdgeFile {
         let (part, block) = self.locate(block);
         part.read(block, into)
     }
+}
+
+/// Compresses a frame with a context that each thread makes once.
+fn compress(raw: &[u8]) -> std::io::Result<Vec<u8>> {
+    thread_local! {
+        static CONTEXT: RefCell<Option<Compressor<'static>>> = const { RefCell::new(None) };
+    }
+    CONTEXT.with_borrow_mut(|context| match context {
+        Some(context) => context.compress(raw),
+        None => context.insert(Compressor::new(ZSTD_LEVEL)?).compress(raw),
+    })
 }
 
 /// Decompresses a frame with a context that each thread makes once: making one takes as long as a small frame.
