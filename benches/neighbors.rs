@@ -4,10 +4,11 @@
 //! addition are two), one thread. `search`: the whole stage on planted rows, pairs a second, all threads.
 //! Peak bytes of the heap stand beside each.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+mod planted;
 
-use batchmine::config::{Config, Precision, Settings};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use batchmine::config::{Precision, Settings};
 use batchmine::neighbors::calibrate;
 use batchmine::neighbors::cpu::bf16::{self, Bf16};
 use batchmine::neighbors::cpu::float::{self, Float};
@@ -16,13 +17,9 @@ use batchmine::neighbors::cpu::packed::Packed;
 use batchmine::neighbors::cpu::{Nearest, Simd, scan};
 use batchmine::neighbors::tiles::TILE_QUERIES;
 use batchmine::neighbors::topk::TopK;
-use batchmine::plan::Plan;
-use batchmine::run::Run;
-use batchmine::run::progress::Progress;
-use batchmine::run::storage::Disk;
-use batchmine::vectors::{self, Shards};
 use divan::counter::ItemsCount;
 use divan::{AllocProfiler, Bencher};
+use planted::Planted;
 
 #[global_allocator]
 static ALLOCATIONS: AllocProfiler = AllocProfiler::system();
@@ -78,42 +75,26 @@ fn kernel_f32(bencher: Bencher<'_, '_>, dim: usize) {
         .bench_local(|| scan(kernel, &queries, TILE_QUERIES, &base, 0..BASE_ROWS, 0, &mut Nearest(&mut best)));
 }
 
-/// Planted rows on disk, of so many dimensions.
-fn planted(folder: &std::path::Path, rows: usize, dim: usize) {
-    let status = std::process::Command::new(env!("CARGO_BIN_EXE_batchmine"))
-        .args(["gen", "--progress", "none", "--rows", &rows.to_string(), "--dim", &dim.to_string(), "--out"])
-        .arg(folder)
-        .status();
-    assert!(status.expect("the executable starts").success());
-}
-
 const SEARCH_ROWS: usize = 12_000;
 
 #[divan::bench(args = [(64, 130), (384, 130), (384, 1030), (1024, 130)], consts = [true, false], sample_count = 3, sample_size = 1)]
 fn search<const INT8: bool>(bencher: Bencher<'_, '_>, (dim, ranks): (usize, u32)) {
-    let place = tempfile::tempdir().expect("a temporary folder");
-    let input = place.path().join("input");
-    planted(&input, SEARCH_ROWS, dim);
     let settings = Settings {
         precision: Some(if INT8 { Precision::Int8 } else { Precision::F32 }),
         window: Some(ranks - 30),
         ..Settings::default()
     };
-    let config = Config::new(vec![input.display().to_string()], settings).expect("sound settings");
-    let shards = Shards::open(&config.inputs, &config.columns).expect("sound input");
-    let plan = Plan::new(&config, shards.shape).expect("enough memory");
+    let planted = Planted::new(SEARCH_ROWS, dim, settings);
+    let config = planted.config(Settings::default());
     let number = AtomicUsize::new(0);
     bencher
         .counter(ItemsCount::new(SEARCH_ROWS * SEARCH_ROWS))
         .with_inputs(|| {
-            let folder = place.path().join(number.fetch_add(1, Ordering::Relaxed).to_string());
-            let run = Run::open(&folder, None, Arc::new(Disk), Progress::silent(), Arc::new(AtomicBool::new(false)));
-            let run = run.expect("a new folder");
-            run.adopt(config.by_stage(&shards), false).expect("a new folder");
-            let vectors = vectors::import(&run, &shards, &config, &plan).expect("sound input");
+            let run = planted.run(number.fetch_add(1, Ordering::Relaxed));
+            let vectors = planted.vectors(&run, &config);
             (run, vectors)
         })
         .bench_values(|(run, vectors)| {
-            batchmine::neighbors::search(&run, &vectors, &config, &plan).expect("a search");
+            batchmine::neighbors::search(&run, &vectors, &config, &planted.plan(&config)).expect("a search");
         });
 }

@@ -33,11 +33,11 @@ const FAISS_TILE_ROWS_MAX: u64 = 65_536;
 const RUNS_MAX: u64 = 256;
 const SPILL_ARCS_MAX: u64 = 64 * MIB;
 /// Bytes that one spilled arc needs: in the buffer, and while its run is encoded.
-const SPILL_ARC_BYTES: u64 = 12;
+const SPILL_ARC_BYTES: u64 = 8;
 /// Bytes of an arc in a merge window: reversed, joined, encoded.
 const WINDOW_ARC_BYTES: u64 = 20;
 /// Decoded blocks of a chunk of the graph, while it is clustered.
-const PASS_BYTES: u64 = 14 * MIB;
+const PASS_BYTES: u64 = 8 * MIB;
 /// Rows near which a row group of the batch table ends.
 const ROW_GROUP_ROWS: u64 = 122_880;
 const BATCH_ROW_BYTES: u64 = 160;
@@ -117,7 +117,7 @@ impl Plan {
         let vectors = need(Stage::Vectors, labels + threads * import_thread, 0, 0);
 
         let ranks = u64::from(config.window.ranks()).min(rows);
-        // Finished lists, once as they come and once in row order.
+        // Finished lists, once as they come and once in the order of places.
         let list_bytes = 2 * (ranks * 8 + 24) + 16;
         let block_rows = (BLOCK_BYTES / list_bytes).clamp(BLOCK_ROWS_MIN, BLOCK_ROWS_MAX);
         let query_bytes = topk::capacity(ranks as usize) as u64 * 8 + dim * 16 + 64;
@@ -152,11 +152,13 @@ impl Plan {
         };
 
         let arcs = rows * ranks;
-        let merge = 4 * rows + threads * WINDOW_ARCS as u64 * WINDOW_ARC_BYTES + 16 * WINDOW_ARCS as u64 * 2;
-        let spill_least = (arcs / RUNS_MAX).max(block_rows * ranks).min(arcs);
-        let spill_arcs = (room / SPILL_ARC_BYTES).clamp(spill_least, SPILL_ARCS_MAX.min(arcs).max(spill_least));
+        let merge = threads * WINDOW_ARCS as u64 * WINDOW_ARC_BYTES + 16 * WINDOW_ARCS as u64 * 2;
+        // Places within a run have 32 bits.
+        let spill_least = (arcs / RUNS_MAX).max(block_rows * ranks).min(arcs).min(u64::from(u32::MAX));
+        let spill_arcs = (room.saturating_sub(4 * rows) / SPILL_ARC_BYTES)
+            .clamp(spill_least, SPILL_ARCS_MAX.min(arcs).max(spill_least));
         let spill = spill_arcs * SPILL_ARC_BYTES;
-        let edges = need(Stage::Edges, 0, merge.max(spill_least * SPILL_ARC_BYTES), merge.max(spill));
+        let edges = need(Stage::Edges, 4 * rows, merge.max(spill_least * SPILL_ARC_BYTES), merge.max(spill));
 
         let per_thread = 2 * MIB + rows / u64::from(config.clusters.size) * 9;
         let clusters = need(Stage::Clusters, 20 * rows + PASS_BYTES + (threads + 1) * per_thread, 0, 0);
@@ -201,7 +203,8 @@ impl Cost {
             operations: pairs * shape.dim as u128 * 2,
             disk_bytes: [
                 (Stage::Vectors, rows * (row_bytes + 32 + 4 * keys)),
-                (Stage::Neighbors, rows * (4 + 8 * ranks)),
+                // With the partition: two numbers a row, and a centre for some hundred rows.
+                (Stage::Neighbors, rows * (12 + 8 * ranks) + rows * shape.dim as u64 / 100 + 4096),
                 // Two bytes an arc, each arc seen from both ends.
                 (Stage::Edges, arcs * 4),
                 (Stage::Clusters, rows * 4),

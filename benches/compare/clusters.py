@@ -17,6 +17,7 @@ import sys
 from importlib.metadata import version
 
 import numpy as np
+from pairs import jittered, read, write
 from partitioners import PEERS, SLOW, fixed_up, moved_rows, peer_child, peer_process, place, sizes_found, write_parhip
 from process import ROOT, answered, compared, median, mine, not_negative, parser_of, positive, processor, version_line
 from run_files import NONE, clusters, edges, implied, lists, order, rows_columns, vectors
@@ -206,7 +207,11 @@ def compare(args, folder):
         flags = flags_of(args.data[0])
         shutil.copytree(args.data[0], run)
     else:
-        flags = [*args.data, "--skip", args.skip, "--window", args.window, "--edges", "any"]
+        data = args.data
+        if args.jitter_rows is not None:
+            data = [folder / "jittered"]
+            write(data[0], jittered(read(args.data, None), args.jitter_rows))
+        flags = [*data, "--skip", args.skip, "--window", args.window, "--edges", "any"]
     log("mining")
     # Without passes, so that every measured call below has its clusters still to make.
     redo(args, flags, run, args.suspect_weight[0], 0)
@@ -305,6 +310,7 @@ def main():
     if answered("--peer-child", peer_child):
         return 0
     parser = parser_of(__doc__.splitlines()[0], "RUN_OR_DATA", "a run folder, or Parquet")
+    parser.add_argument("--jitter-rows", metavar="N", type=positive, help="make N rows out of DATA's, see README.md")
     parser.add_argument("--skip", type=int, default=30, help="p (default 30; a run folder has its own)")
     parser.add_argument("--window", type=positive, default=100, help="m (default 100; a run folder has its own)")
     parser.add_argument("--cluster-size", metavar="K", type=positive, default=32, help="rows a cluster (default 32)")

@@ -10,9 +10,9 @@ use batchmine::config::{Config, EdgeRule, Settings};
 use batchmine::edges::{self, EdgeFile};
 use batchmine::neighbors::{self, Neighbors};
 use batchmine::plan::Plan;
+use batchmine::run::Run;
 use batchmine::run::progress::Progress;
 use batchmine::run::storage::Disk;
-use batchmine::run::{Run, Stage};
 use batchmine::vectors::{self, Shards, Vectors};
 
 /// Writes planted rows, of so many dimensions, in clusters of about 400.
@@ -80,9 +80,6 @@ impl Planted {
     /// The run's graph.
     pub fn edges(&self, run: &Run, config: &Config) -> EdgeFile {
         let neighbors = self.neighbors(run, config);
-        if run.is_complete(Stage::Edges) {
-            tracing::debug!("the graph was there");
-        }
         edges::build(run, &neighbors, config, &self.plan(config)).expect("a graph")
     }
 }

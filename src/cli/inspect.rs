@@ -175,8 +175,8 @@ fn describe_artefact(path: &Path) -> Result<bool> {
         (INT_IDS, &["rows"]),
         (TEXT_IDS, &["rows", "bytes of text"]),
         (TASKS, &["tasks", "bytes of text"]),
-        (NEIGHBORS, &["first row", "rows", "ranks"]),
-        (EDGES, &["first row", "rows", "arcs", "blocks", "rows of the graph"]),
+        (NEIGHBORS, &["first place", "rows", "ranks"]),
+        (EDGES, &["first place", "rows", "arcs", "blocks", "rows of the graph"]),
         (LABELS, &["rows", "clusters", "cluster size"]),
     ];
     let mut magic = [0u8; 8];

@@ -19,7 +19,7 @@ pub type Watch<'a> = dyn Fn(u64) -> Result<()> + Sync + 'a;
 
 /// Blocks of a chunk: a share of all, but no fewer and no more than this.
 const CHUNK_SHARE: usize = 256;
-const CHUNK_BLOCKS: [usize; 2] = [32, 128];
+const CHUNK_BLOCKS: [usize; 2] = [32, 64];
 /// Rows of a block that propose against the same state.
 const STEP_ROWS: usize = 2;
 
@@ -53,8 +53,7 @@ fn steps<State: Sync, S: Default + Send, P: Send>(
     propose: impl Fn(&State, &mut S, RowId, &[Arc]) -> Option<P> + Sync,
     mut apply: impl FnMut(&mut State, &mut dyn Iterator<Item = P>),
 ) -> Result<()> {
-    // One for each thread, and one for whoever is none of the pool's.
-    let desks: Vec<Mutex<S>> = (0..=rayon::current_num_threads()).map(|_| Mutex::default()).collect();
+    let desks: Vec<Mutex<S>> = (0..rayon::current_num_threads()).map(|_| Mutex::default()).collect();
     let mut decoded: Vec<(Adjacency, [Option<P>; STEP_ROWS])> = Vec::new();
     for chunk in cut(edges.blocks()) {
         decoded.resize_with(chunk.len(), || (Adjacency::default(), [const { None }; STEP_ROWS]));
@@ -64,7 +63,7 @@ fn steps<State: Sync, S: Default + Send, P: Send>(
         for step in (0..most).step_by(STEP_ROWS) {
             let frozen = &*state;
             decoded.par_iter_mut().with_min_len(2).for_each(|(adjacency, proposals)| {
-                let desk = rayon::current_thread_index().unwrap_or(desks.len() - 1);
+                let desk = rayon::current_thread_index().unwrap_or(0);
                 let mut desk = desks[desk].lock().expect("no thread panics at its desk");
                 for (row, proposal) in (step..rows(adjacency)).zip(proposals) {
                     *proposal = propose(frozen, &mut desk, adjacency.first_row + row as RowId, adjacency.of(row));

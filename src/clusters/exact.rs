@@ -32,7 +32,7 @@ pub struct Seats {
     seat_ends: Vec<u32>,
     first_cluster: Vec<u32>,
     size: u32,
-    /// ⌈2⁶⁴ / size⌉, or 0 for a size of 1.
+    /// ⌈2⁶⁴ / size⌉; a size is 2 at least.
     inverse: u64,
 }
 
@@ -107,7 +107,7 @@ impl Seats {
         // Every arc of every pass comes here, and a division takes as long as five products: the quotient of 32
         // bits is exact in 64 bits after the point (Lemire, Kaser, Kurz, *Faster remainder by direct computation*).
         let quotient = (u128::from(self.inverse) * u128::from(place)) >> 64;
-        self.first_cluster[task].wrapping_add(if self.size == 1 { place } else { quotient as u32 })
+        self.first_cluster[task].wrapping_add(quotient as u32)
     }
 
     /// A cluster's seats, in a task.
@@ -295,4 +295,20 @@ fn make_room(seats: &mut Seats, task: usize, row: RowId, seat: u32, keys: &Keys<
         }
     }
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn clusters_are_stretches_of_seats(size in 2u32..100_000, start in 0u32..1 << 30, place in 0u32..1 << 30) {
+            let mut seats = Seats::empty(&[], &[], size);
+            seats.tasks.push(start..start + place + 1);
+            seats.first_cluster.push(0);
+            prop_assert_eq!(seats.cluster_of(0, start + place), place / size);
+        }
+    }
 }

@@ -9,7 +9,8 @@
 //! Rows are known by their places in the order of the partition, so that neighbours lie close in every table;
 //! labels are by row again. Each pass leaves its state as a part ([`passes`]).
 //!
-//! Memory: at most 20 bytes a row, and for each thread one decoded block and tables of 9 bytes a cluster.
+//! Memory: at most 20 bytes a row, 8 bytes a cluster, the decoded blocks of a chunk, and for each thread tables of 9
+//! bytes a cluster.
 
 pub mod bench;
 pub mod chunks;
@@ -105,7 +106,7 @@ fn group(
     let tasks: Vec<_> = vectors.tasks.ranges().collect();
     let weights = weights(rules.suspect_weight);
     let rows = u64::from(edges.rows());
-    let meter = run.meter(Stage::Clusters, rows * u64::from(propagate::PASSES + 1 + rules.passes), "rows");
+    let meter = run.meter(Stage::Clusters, rows * (u64::from(propagate::PASSES) + 1 + u64::from(rules.passes)), "rows");
     let watch = |rows: u64| {
         meter.add(rows);
         run.check_interrupt()
@@ -119,9 +120,13 @@ fn group(
         Some(name) => Progress::read(&run.part_path(Stage::Clusters, name), &tasks, &benched, rules.size)?,
         None => (0, Progress::Growing(Communities::singletons(&benched))),
     };
-    meter.skip(rows * u64::from(done));
+    if !matches!(progress, Progress::Growing(_)) {
+        benched = Vec::new();
+    }
+    // The last pass of growth is followed by the one that fixes sizes.
+    meter.skip(rows * u64::from(done + u32::from(done >= propagate::PASSES)));
     let mut phases = Phases::new();
-    let mut ends = |phase: &'static str, labels: &[u32]| {
+    let ends = |phases: &mut Phases, phase: &'static str, labels: &[u32]| {
         let metrics = metrics::measure(neighbors, labels, config.window.skip as usize);
         if phases.is_empty() {
             tracing::info!("{}", Metrics::HEADING);
@@ -136,15 +141,20 @@ fn group(
                 if done + 1 < propagate::PASSES {
                     Progress::Growing(communities)
                 } else {
-                    ends("propagation", communities.labels());
+                    ends(&mut phases, "propagation", communities.labels());
                     let seats =
                         exact::fix_sizes(edges, &keys, &tasks, communities, &benched, rules.size, &weights, &watch)?;
                     benched = Vec::new(); // 20 bytes a row are needed from here on
-                    ends("exact sizes", &seats.labels());
+                    ends(&mut phases, "exact sizes", &seats.labels());
                     Progress::Seated(seats)
                 }
             }
-            Progress::Seated(seats) if rules.passes == 0 => return Ok((seats, phases)),
+            Progress::Seated(seats) if rules.passes == 0 => {
+                if phases.is_empty() {
+                    ends(&mut phases, "exact sizes", &seats.labels());
+                }
+                return Ok((seats, phases));
+            }
             Progress::Seated(seats) => {
                 let mut swaps = Swaps::new(seats);
                 refine::swap(edges, &keys, &mut swaps, &weights, &watch)?;
@@ -160,7 +170,7 @@ fn group(
                 // After the first pass not all connections are known yet.
                 if number >= rules.passes || (number > 2 && !refine::gained(before, swaps.inside())) {
                     let seats = swaps.into_seats();
-                    ends("swaps", &seats.labels());
+                    ends(&mut phases, "swaps", &seats.labels());
                     return Ok((seats, phases));
                 }
                 Progress::Swapping(swaps)
@@ -180,4 +190,100 @@ fn group(
 pub fn open(run: &FinishedRun, rows: u32) -> Result<Clusters> {
     run.stage(Stage::Clusters)?;
     Clusters::open(&run.stage_folder(Stage::Clusters).join(LABELS), rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+    use crate::edges::{Arc, MemoryEdges};
+    use crate::vectors::rows::UNIQUE;
+    use crate::vectors::{Keys, RowId};
+
+    const ROWS: RowId = 5000;
+    const SIZE: u32 = 8;
+
+    /// Two tasks of rows that mostly know rows near them, in more blocks than a chunk has.
+    fn graph() -> MemoryEdges {
+        let mut random = ChaCha8Rng::seed_from_u64(3);
+        let mut lists: Vec<BTreeMap<RowId, Kind>> = vec![BTreeMap::new(); ROWS as usize];
+        for row in 0..ROWS {
+            let task = if row < 3001 { 0..3001 } else { 3001..ROWS };
+            for number in 0..12 {
+                let near = row.saturating_sub(40).max(task.start)..(row + 40).min(task.end);
+                let other = random.random_range(if number < 10 { near } else { task.clone() });
+                if other != row {
+                    let kind = if number % 4 == 0 { Kind::SUSPECT } else { Kind::WINDOW };
+                    lists[row as usize].insert(other, kind);
+                    lists[other as usize].insert(row, kind);
+                }
+            }
+        }
+        let arcs = |list: BTreeMap<RowId, Kind>| list.into_iter().map(|(row, kind)| Arc { row, kind }).collect();
+        MemoryEdges::new(lists.into_iter().map(arcs).collect(), 32)
+    }
+
+    /// All passes; with `stops`, everything but what a part holds is thrown away after each.
+    fn cluster_all(edges: &MemoryEdges, codes: &[u32], stops: bool) -> Vec<u32> {
+        let (keys, weights, watch) = (Keys::new(vec![codes]), weights(0.5), |_: u64| Ok(()));
+        let tasks = [0..3001, 3001..ROWS];
+        let benched = vec![false; ROWS as usize];
+        let mut communities = Communities::singletons(&benched);
+        for _ in 0..propagate::PASSES {
+            propagate::propagate(edges, &keys, &mut communities, SIZE, &weights, &watch).unwrap();
+            if stops {
+                let labels = communities.labels().to_vec();
+                communities = Communities::from_labels(&tasks, &benched, labels, SIZE).unwrap();
+            }
+        }
+        let seats = exact::fix_sizes(edges, &keys, &tasks, communities, &benched, SIZE, &weights, &watch).unwrap();
+        let again = |seats: &Seats| Seats::from_seats(&tasks, &benched, seats.seat_of.clone(), SIZE).unwrap();
+        let mut swaps = Swaps::new(if stops { again(&seats) } else { seats });
+        let mut inside = Vec::new();
+        for _ in 0..4 {
+            refine::swap(edges, &keys, &mut swaps, &weights, &watch).unwrap();
+            inside.push(swaps.inside());
+            if stops {
+                let words =
+                    |bytes: &[u8]| -> Vec<u32> { bytes.as_chunks().0.iter().map(|w| u32::from_ne_bytes(*w)).collect() };
+                let signed = |words: Vec<u32>| words.into_iter().map(u32::cast_signed).collect();
+                let [seat_of, own, wish, wish_sum] = swaps.arrays().map(words);
+                let seats = Seats::from_seats(&tasks, &benched, seat_of, SIZE).unwrap();
+                swaps = Swaps::from_arrays(seats, signed(own), wish, signed(wish_sum));
+            }
+        }
+        assert!(inside.is_sorted() && inside[3] > inside[0], "{inside:?}");
+        swaps.into_seats().labels()
+    }
+
+    #[test]
+    fn stops_and_threads_change_no_label_and_no_key_meets_itself() {
+        let edges = graph();
+        let codes: Vec<u32> = (0..ROWS).map(|row| if row % 3 == 0 { row / 30 } else { UNIQUE }).collect();
+        let pool = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let wanted = pool(1).install(|| cluster_all(&edges, &codes, false));
+        for (threads, stops) in [(2, false), (7, true), (1, true)] {
+            assert!(pool(threads).install(|| cluster_all(&edges, &codes, stops)) == wanted, "{threads} {stops}");
+        }
+        let (starts, rows) = labels::members(&wanted, ROWS.div_ceil(SIZE) + 1);
+        let sizes: Vec<u32> = starts.windows(2).map(|bounds| bounds[1] - bounds[0]).collect();
+        assert_eq!(
+            sizes.iter().filter(|size| **size != SIZE).count(),
+            2,
+            "one smaller cluster a task, and nobody left"
+        );
+        for bounds in starts.windows(2) {
+            let mut keys: Vec<u32> = rows[bounds[0] as usize..bounds[1] as usize]
+                .iter()
+                .map(|row| codes[*row as usize])
+                .filter(|code| *code != UNIQUE)
+                .collect();
+            keys.sort_unstable();
+            assert!(keys.windows(2).all(|pair| pair[0] != pair[1]));
+        }
+    }
 }

@@ -9,8 +9,8 @@ use std::ops::Range;
 use std::path::Path;
 
 use super::exact::{NOBODY, Seats};
-use super::propagate::Communities;
-use super::refine::Swaps;
+use super::propagate::{Communities, PASSES};
+use super::refine::{Swaps, UNKNOWN};
 use crate::error::{Error, Result};
 use crate::run::sealed::{Format, PartWriter, Sealed};
 use crate::vectors::RowId;
@@ -63,8 +63,15 @@ impl Progress {
         sealed.check()?;
         let rows = u64::from(tasks.last().map_or(0, |task| task.end));
         let [count, of, passes, arrays, grows, _] = sealed.fields;
-        let sound = [count, of] == [rows, u64::from(size)] && matches!((arrays, grows), (1, 0 | 1) | (4, 0));
-        sealed.expect_payload(sound.then_some(4 * rows * arrays))?;
+        let least = u64::from(PASSES);
+        let due = match (arrays, grows) {
+            (1, 1) => (1..least).contains(&passes),
+            (1, 0) => passes == least,
+            (4, 0) => passes > least && passes < u64::from(u32::MAX),
+            _ => false,
+        };
+        let sound = due && [count, of] == [rows, u64::from(size)];
+        sealed.expect_payload(sound.then(|| 4 * rows * arrays))?;
         let words: &[u32] = bytemuck::cast_slice(sealed.payload());
         let array = |number: usize| words[number * rows as usize..][..rows as usize].to_vec();
         let inconsistent = || {
@@ -75,19 +82,20 @@ impl Progress {
                 .remedy("delete the file and run `mine` again")
         };
         let progress = if grows == 1 {
-            Progress::Growing(Communities::from_labels(array(0)).ok_or_else(inconsistent)?)
+            Progress::Growing(Communities::from_labels(tasks, benched, array(0), size).ok_or_else(inconsistent)?)
         } else {
             let seats = Seats::from_seats(tasks, benched, array(0), size).ok_or_else(inconsistent)?;
             if arrays == 1 {
                 Progress::Seated(seats)
             } else {
-                let signed = |array: Vec<u32>| array.into_iter().map(u32::cast_signed).collect();
+                let signed = |array: Vec<u32>| -> Vec<i32> { array.into_iter().map(u32::cast_signed).collect() };
+                let (own, wish, wish_sum) = (signed(array(1)), array(2), signed(array(3)));
                 let known = |wish: &u32| *wish == NOBODY || *wish < seats.clusters();
-                let wish = array(2);
-                if !wish.iter().all(known) {
+                let summed = |sum: &i32| sum.unsigned_abs() <= UNKNOWN.unsigned_abs();
+                if !wish.iter().all(known) || !own.iter().chain(&wish_sum).all(summed) {
                     return Err(inconsistent());
                 }
-                Progress::Swapping(Swaps::from_arrays(seats, signed(array(1)), wish, signed(array(3))))
+                Progress::Swapping(Swaps::from_arrays(seats, own, wish, wish_sum))
             }
         };
         Ok((passes as u32, progress))

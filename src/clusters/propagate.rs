@@ -4,6 +4,8 @@
 //! few labels fill up with whatever comes first; connection / size never lets them grow.) Memory: 16
 //! bytes a row: label, size, and a ring through each label's rows, for the keys.
 
+use std::ops::Range;
+
 use super::Weights;
 use super::chunks::{Watch, pass};
 use super::tally::Tally;
@@ -42,8 +44,9 @@ impl Communities {
         }
     }
 
-    /// From each row's label; `None` where a label is no row.
-    pub fn from_labels(labels: Vec<u32>) -> Option<Self> {
+    /// From each row's label; `None` where it is no row of the task, has more than `size` rows, or is not missing
+    /// where a row sits out.
+    pub fn from_labels(tasks: &[Range<RowId>], benched: &[bool], labels: Vec<u32>, size: u32) -> Option<Self> {
         let rows = labels.len();
         let mut communities = Communities {
             label: labels,
@@ -51,14 +54,18 @@ impl Communities {
             head: (0..rows as RowId).collect(),
             next: (0..rows as RowId).collect(),
         };
-        for row in 0..rows {
-            let label = communities.label[row];
-            if label != BENCHED {
-                communities.size.get(label as usize)?;
-                communities.enter(row as RowId, label);
+        for task in tasks {
+            for row in task.clone() {
+                let label = communities.label[row as usize];
+                if benched[row as usize] != (label == BENCHED) || (label != BENCHED && !task.contains(&label)) {
+                    return None;
+                }
+                if label != BENCHED {
+                    communities.enter(row, label);
+                }
             }
         }
-        Some(communities)
+        communities.size.iter().all(|rows| *rows <= size).then_some(communities)
     }
 
     /// Label of each row.

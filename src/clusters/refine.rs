@@ -3,7 +3,7 @@
 //! A row u looks at its `CANDIDATES` best other clusters and, in each, for the row v whose exchange
 //! gains most: conn(u, B) − conn(u, A) − conn(v, B) + conn(v, A) − 2 w(u, v). What is connected to u is
 //! read from the stream; of v, its own connection and its *wish* (its best other cluster, and how well it
-//! is connected there) are known from its last visit. Memory: 20 bytes a row with the seats, 4 bytes a
+//! is connected there) are known from its last visit. Memory: 20 bytes a row with the seats, 8 bytes a
 //! cluster.
 
 use super::Weights;
@@ -18,8 +18,8 @@ use crate::vectors::{Keys, RowId};
 const CANDIDATES: usize = 8;
 /// Refinement ends when a pass gains less than 1/`LEAST_GAIN` of the weight inside.
 const LEAST_GAIN: i64 = 1000;
-/// Own connection of a row that was not visited yet: so much that it stays.
-const UNKNOWN: i32 = i32::MAX / 4;
+/// Own connection of a row that is not known yet: so much that it stays. No sum is larger.
+pub const UNKNOWN: i32 = i32::MAX / 4;
 
 /// Seats, and what each row knew at its last visit, by seat.
 #[derive(Debug)]
@@ -54,11 +54,6 @@ impl Swaps {
         [cast_slice(&self.seats.seat_of), cast_slice(&self.own), cast_slice(&self.wish), cast_slice(&self.wish_sum)]
     }
 
-    /// Who sits where.
-    pub fn seats(&self) -> &Seats {
-        &self.seats
-    }
-
     /// Gives up all but the seats.
     pub fn into_seats(self) -> Seats {
         self.seats
@@ -70,21 +65,22 @@ impl Swaps {
         for task in 0..self.seats.tasks() {
             for seat in self.seats.seats_of_task(task) {
                 let cluster = self.seats.cluster_of(task, seat) as usize;
-                self.eager[cluster] = self.eager[cluster].max(self.eagerness(seat as usize, least));
+                let eager = eagerness(self.own[seat as usize], self.wish_sum[seat as usize], least);
+                self.eager[cluster] = self.eager[cluster].max(eager);
             }
         }
-    }
-
-    /// What the row on a seat gains by leaving, at most: its own connection is lost, its wish may come true, and an arc
-    /// of negative weight between the two that swap counts twice for them.
-    fn eagerness(&self, seat: usize, least: i32) -> i32 {
-        self.wish_sum[seat].max(0) - self.own[seat] + 2 * (-least).max(0)
     }
 
     /// Twice the weight inside clusters, in units, as far as is known.
     pub fn inside(&self) -> i64 {
         self.own.iter().filter(|own| **own != UNKNOWN).map(|own| i64::from(*own)).sum()
     }
+}
+
+/// What a row gains by leaving, at most: its own connection is lost, its wish may come true, and an arc of negative
+/// weight between the two that swap counts twice for them.
+fn eagerness(own: i32, wish_sum: i32, least: i32) -> i32 {
+    wish_sum.max(0) - own + 2 * (-least).max(0)
 }
 
 /// Whether a pass that brought the weight inside from `before` to `after` was worth another.
@@ -293,7 +289,8 @@ fn apply(state: &mut Swaps, visit: Visit, least: i32, keys: &Keys<'_>) {
         state.own[at] = visit.own;
     }
     let eager = |state: &mut Swaps, cluster: u32, seat: usize| {
-        state.eager[cluster as usize] = state.eager[cluster as usize].max(state.eagerness(seat, least));
+        let eager = eagerness(state.own[seat], state.wish_sum[seat], least);
+        state.eager[cluster as usize] = state.eager[cluster as usize].max(eager);
     };
     eager(state, home, at);
     if !fresh {
@@ -317,4 +314,32 @@ fn apply(state: &mut Swaps, visit: Visit, least: i32, keys: &Keys<'_>) {
     (state.own[at], state.wish[at], state.wish_sum[at]) = (swap.other_own, there, left);
     eager(state, home, at);
     eager(state, there, to);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn the_best_are_those_of_a_sort(sums in proptest::collection::vec(-5i32..5, 0..40)) {
+            let clusters = || (0u32..).zip(sums.iter().copied());
+            let mut best = Best::default();
+            best.choose(clusters());
+            let mut wanted: Vec<(i32, u32)> = clusters().map(|(cluster, sum)| (sum, cluster)).collect();
+            wanted.sort_by_key(|(sum, cluster)| (-sum, *cluster));
+            wanted.truncate(CANDIDATES);
+            prop_assert_eq!(best.as_slice(), &wanted[..]);
+        }
+
+        #[test]
+        fn nobody_gains_more_by_leaving_than_the_bound(
+            own in -300i32..300, wish in 0u32..2, wish_sum in 0i32..300, between in -64i32..=128, moved in -300i32..300,
+        ) {
+            let mut gains = Vec::new();
+            gains_of((&[own], &[wish], &[wish_sum]), &[between], 0, moved, &mut gains);
+            prop_assert!(gains[0] <= moved + eagerness(own, wish_sum, -64));
+        }
+    }
 }

@@ -1,18 +1,17 @@
 //! Builds the graph: spill, then merge; a part for each run and for each range of rows.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use rayon::prelude::*;
 use serde_json::json;
 
 use super::file::{EdgeFile, EdgePart, EncodedRange};
 use super::merge::{cut_windows, merge_window};
-use super::rows::Kind;
-use super::spill::{Reversed, encode_run};
+use super::spill::{Reversed, in_degrees};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::neighbors::Neighbors;
+use crate::neighbors::file::Block;
 use crate::plan::Plan;
 use crate::run::{FinishedRun, Run, Stage, StageRun};
 use crate::vectors::RowId;
@@ -64,8 +63,22 @@ fn run_name(blocks: &std::ops::Range<usize>) -> String {
     format!("{RUN_PREFIX}{:06}-{:06}.edg", blocks.start, blocks.end)
 }
 
-fn covered(name: &str) -> Option<usize> {
-    name.strip_suffix(".edg")?.rsplit('-').next()?.parse().ok()
+fn covered(name: &str) -> Option<std::ops::Range<usize>> {
+    let (start, end) = name.strip_prefix(RUN_PREFIX)?.strip_suffix(".edg")?.split_once('-')?;
+    Some(start.parse().ok()?..end.parse().ok()?)
+}
+
+/// The finished runs that follow each other from the first block on, and the block that they reach. One behind a
+/// gap, where a file was lost, is not counted.
+fn finished_runs(run: &Run) -> (Vec<String>, usize) {
+    let (mut chain, mut reached) = (Vec::new(), 0);
+    for name in run.parts(Stage::Edges, RUN_PREFIX) {
+        if let Some(blocks) = covered(&name).filter(|blocks| blocks.start == reached && blocks.end > reached) {
+            reached = blocks.end;
+            chain.push(name);
+        }
+    }
+    (chain, reached)
 }
 
 fn spill(
@@ -77,41 +90,32 @@ fn spill(
     rows: RowId,
 ) -> Result<Vec<EdgePart>> {
     let blocks = neighbors.blocks();
-    let mut done = run.parts(Stage::Edges, RUN_PREFIX).iter().filter_map(|name| covered(name)).max().unwrap_or(0);
+    let (_, mut done) = finished_runs(run);
     let meter = run.meter(Stage::Edges, u64::from(rows) * 2, "rows");
     meter.skip(blocks[..done].iter().map(|block| block.range().len() as u64).sum());
     while done < blocks.len() {
         run.check_interrupt()?;
-        let mut arcs: Vec<Reversed> = Vec::new();
-        let mut end = done;
+        let (mut arcs, mut end) = (0, done);
         // One block always fits: the plan says so.
-        while end < blocks.len() && (end == done || arcs.len() + block_arcs(neighbors, end) <= plan.spill_arcs) {
-            let block = &blocks[end];
-            arcs.reserve_exact(if end == done { plan.spill_arcs.min(total_arcs(neighbors, done)) } else { 0 });
-            for row in block.range() {
-                let kind = |rank: usize| if rank < config.window.skip as usize { Kind::SUSPECT } else { Kind::WINDOW };
-                let list = block.neighbors(row).iter().enumerate();
-                arcs.extend(list.map(|(rank, other)| Reversed::new(*other, row, kind(rank))));
-            }
-            meter.add(block.range().len() as u64);
+        while end < blocks.len() && (end == done || arcs + block_arcs(&blocks[end]) <= plan.spill_arcs) {
+            arcs += block_arcs(&blocks[end]);
             end += 1;
         }
-        let encoded = encode_run(&mut arcs, rows).map_err(not_compressed)?;
-        drop(arcs);
+        // A place that is wrong would be some other row's arc from here on.
+        blocks[done..end].par_iter().try_for_each(|block| block.sealed().check())?;
+        let reversed = Reversed::new(&blocks[done..end], rows, config.window.skip as usize);
+        let encoded = reversed.encode().map_err(not_compressed)?;
+        drop(reversed);
+        meter.add(blocks[done..end].iter().map(|block| block.range().len() as u64).sum());
         stage.commit(&run_name(&(done..end)), |out| encoded.write(out, 0..rows, rows))?;
         done = end;
     }
-    let names = run.parts(Stage::Edges, RUN_PREFIX);
+    let (names, _) = finished_runs(run);
     names.iter().map(|name| EdgePart::open(&run.part_path(Stage::Edges, name))).collect()
 }
 
-fn block_arcs(neighbors: &Neighbors, block: usize) -> usize {
-    let block = &neighbors.blocks()[block];
+fn block_arcs(block: &Block) -> usize {
     block.range().map(|row| block.neighbors(row).len()).sum()
-}
-
-fn total_arcs(neighbors: &Neighbors, from_block: usize) -> usize {
-    (from_block..neighbors.blocks().len()).map(|block| block_arcs(neighbors, block)).sum()
 }
 
 fn not_compressed(e: std::io::Error) -> Error {
@@ -126,7 +130,7 @@ fn merge(
     runs: &[EdgePart],
     rows: RowId,
 ) -> Result<()> {
-    let in_degrees = in_degrees(neighbors, rows);
+    let in_degrees = in_degrees(neighbors.blocks(), rows);
     let windows = cut_windows(&in_degrees, config.window.ranks() as usize, WINDOW_ARCS);
     let meter = run.meter(Stage::Edges, u64::from(rows) * 2, "rows");
     meter.skip(u64::from(rows));
@@ -151,17 +155,4 @@ fn merge(
         stage.commit(&name, |out| whole.write(out, range, rows))?;
     }
     Ok(())
-}
-
-/// How many lists each row stands in. O(arcs).
-fn in_degrees(neighbors: &Neighbors, rows: RowId) -> Vec<u32> {
-    let degrees: Vec<AtomicU32> = (0..rows).map(|_| AtomicU32::new(0)).collect();
-    neighbors.blocks().par_iter().for_each(|block| {
-        for row in block.range() {
-            for other in block.neighbors(row) {
-                degrees[*other as usize].fetch_add(1, Ordering::Relaxed);
-            }
-        }
-    });
-    degrees.into_iter().map(AtomicU32::into_inner).collect()
 }

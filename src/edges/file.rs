@@ -337,12 +337,6 @@ impl EdgeRows for EdgeFile {
         self.first_block.last().copied().unwrap_or(0)
     }
 
-    fn block_rows(&self, block: usize) -> Range<RowId> {
-        let (part, block) = self.locate(block);
-        let entry = &part.index[block];
-        entry.first_row..entry.first_row + entry.rows
-    }
-
     fn read(&self, block: usize, into: &mut Adjacency) -> Result<()> {
         let (part, block) = self.locate(block);
         part.read(block, into)

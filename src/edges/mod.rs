@@ -2,9 +2,9 @@
 //!
 //! An arc {i, j} says in how many directions (0..2) one row stands in the other's rank window and in how
 //! many it is the other's suspect. Algorithm ([`mod@build`]): every list gives arcs j → i; they are sorted
-//! in memory and spilled as runs ([`spill`]). A run holds sources that all come before the next run's, so
+//! in memory, by counting, and spilled as runs ([`spill`]). A run holds sources that all come before the next run's, so
 //! the k-way merge is a stable scatter, run after run, into each row's place ([`merge`]), where the row's
-//! own list joins. O(arcs log spill).
+//! own list joins. O(arcs).
 //!
 //! Memory: 4 bytes a row for in-degrees, the spill buffer, one window of arcs for each thread; all of
 //! them counts in [`crate::plan::Plan`], but for one row's arcs, which are held whole.

@@ -1,7 +1,5 @@
 //! Arcs, and the one way to read them: block by block of consecutive rows.
 
-use std::ops::Range;
-
 use crate::error::Result;
 use crate::vectors::RowId;
 
@@ -96,8 +94,6 @@ pub trait EdgeRows: Sync {
     fn rows(&self) -> RowId;
     /// Blocks; together they cover all rows in order.
     fn blocks(&self) -> usize;
-    /// A block's rows.
-    fn block_rows(&self, block: usize) -> Range<RowId>;
     /// Decodes a block.
     ///
     /// # Errors
@@ -128,13 +124,9 @@ impl EdgeRows for MemoryEdges {
         self.lists.len().div_ceil(self.block_rows)
     }
 
-    fn block_rows(&self, block: usize) -> Range<RowId> {
-        let start = block * self.block_rows;
-        start as RowId..(start + self.block_rows).min(self.lists.len()) as RowId
-    }
-
     fn read(&self, block: usize, into: &mut Adjacency) -> Result<()> {
-        let rows = self.block_rows(block);
+        let start = block * self.block_rows;
+        let rows = start as RowId..(start + self.block_rows).min(self.lists.len()) as RowId;
         into.first_row = rows.start;
         into.ends.clear();
         into.arcs.clear();

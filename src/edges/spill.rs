@@ -1,79 +1,129 @@
 //! Reversed arcs, sorted in memory, as runs.
 //!
-//! Memory: 8 bytes an arc for the buffer, and the encoded run.
+//! Lists come in the order of their sources. So each row's reversed arcs are in order if they are put, list after
+//! list, where the row's own stretch has got to: a counting sort, O(arcs), without comparisons. Each thread takes the
+//! rows of one stretch and reads all lists for it.
+//!
+//! Memory: 4 bytes an arc, 4 bytes a row, and the encoded run.
+
+use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::file::{BLOCK_ARCS, EncodedRange};
+use super::file::{BLOCK_ARCS, EncodedRange, encode_rows};
 use super::rows::{Arc, Kind};
+use crate::neighbors::file::Block;
 use crate::vectors::RowId;
 
 /// Arcs that one task of the encoder takes.
 const ENCODE_ARCS: usize = 32 * BLOCK_ARCS;
+/// Bit of a suspect; a source has the others.
+const SUSPECT: u32 = 1 << 31;
 
-/// A reversed arc as one sortable number: the row, the source, the kind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Reversed(u64);
+/// How many lists of some blocks each row stands in. O(stretches · arcs).
+pub fn in_degrees(blocks: &[Block], rows: RowId) -> Vec<u32> {
+    let mut degrees = vec![0; rows as usize];
+    let stretch = stretch_rows(rows);
+    degrees.par_chunks_mut(stretch).enumerate().for_each(|(number, degrees)| {
+        let first = (number * stretch) as RowId;
+        for block in blocks {
+            for row in block.range() {
+                for other in block.neighbors(row) {
+                    if let Some(degree) = degrees.get_mut(other.wrapping_sub(first) as usize) {
+                        *degree += 1;
+                    }
+                }
+            }
+        }
+    });
+    degrees
+}
+
+/// Rows of a stretch: one for each thread.
+fn stretch_rows(rows: RowId) -> usize {
+    (rows as usize).div_ceil(rayon::current_num_threads()).max(1)
+}
+
+/// The reversed arcs of some lists, by row.
+#[derive(Debug)]
+pub struct Reversed {
+    /// Where each row's arcs end.
+    ends: Vec<u32>,
+    /// Sources, with a bit for suspects.
+    sources: Vec<u32>,
+}
 
 impl Reversed {
-    /// "`row` stands in `source`'s list".
-    #[inline]
-    pub fn new(row: RowId, source: RowId, kind: Kind) -> Self {
-        Reversed(u64::from(row) << 33 | u64::from(source) << 2 | u64::from(kind.code()))
+    /// Turns the lists of consecutive blocks round; ranks below `skip` are suspects. O(stretches · arcs).
+    pub fn new(blocks: &[Block], rows: RowId, skip: usize) -> Reversed {
+        let mut ends = in_degrees(blocks, rows);
+        let mut total = 0;
+        // Each becomes the row's start, and its end as arcs come in.
+        for end in &mut ends {
+            (*end, total) = (total, total + *end);
+        }
+        let stretch = stretch_rows(rows);
+        let starts: Vec<u32> = ends.iter().step_by(stretch).copied().chain([total]).collect();
+        let mut sources = vec![0; total as usize];
+        let (mut pieces, mut left) = (Vec::with_capacity(starts.len()), &mut sources[..]);
+        for bounds in starts.windows(2) {
+            let (piece, rest) = left.split_at_mut((bounds[1] - bounds[0]) as usize);
+            pieces.push((bounds[0], piece));
+            left = rest;
+        }
+        ends.par_chunks_mut(stretch).zip(pieces).enumerate().for_each(|(number, (ends, (start, sources)))| {
+            let first = (number * stretch) as RowId;
+            for block in blocks {
+                for row in block.range() {
+                    for (rank, other) in block.neighbors(row).iter().enumerate() {
+                        if let Some(end) = ends.get_mut(other.wrapping_sub(first) as usize) {
+                            sources[(*end - start) as usize] = row | if rank < skip { SUSPECT } else { 0 };
+                            *end += 1;
+                        }
+                    }
+                }
+            }
+        });
+        Reversed { ends, sources }
     }
 
-    fn row(self) -> RowId {
-        (self.0 >> 33) as RowId
+    fn start(&self, row: RowId) -> u32 {
+        if row == 0 { 0 } else { self.ends[row as usize - 1] }
     }
 
-    fn arc(self) -> Arc {
-        let kind = if self.0 & 3 == u64::from(Kind::WINDOW.code()) { Kind::WINDOW } else { Kind::SUSPECT };
-        Arc { row: (self.0 >> 2) as RowId & (RowId::MAX >> 1), kind }
+    /// Encodes the arcs as a run. O(arcs).
+    ///
+    /// # Errors
+    /// zstd fails.
+    pub fn encode(&self) -> std::io::Result<EncodedRange> {
+        let pieces: Vec<EncodedRange> =
+            self.pieces().into_par_iter().map(|rows| self.encode_piece(rows)).collect::<Result<_, _>>()?;
+        let mut run = EncodedRange::default();
+        pieces.into_iter().for_each(|piece| run.append(piece));
+        Ok(run)
     }
-}
 
-/// Sorts the arcs and encodes them as a run over `rows` rows. O(arcs log arcs).
-///
-/// # Errors
-/// zstd fails.
-pub fn encode_run(arcs: &mut [Reversed], rows: RowId) -> std::io::Result<EncodedRange> {
-    arcs.par_sort_unstable();
-    // Cut where a row begins, near every ENCODE_ARCS-th arc.
-    let mut cuts = vec![0];
-    let mut at = 0;
-    while at < arcs.len() {
-        let near = (at + ENCODE_ARCS).min(arcs.len());
-        at = match arcs.get(near) {
-            Some(next) => near + arcs[near..].partition_point(|arc| arc.row() == next.row()),
-            None => near,
+    /// Cuts rows where they have about `ENCODE_ARCS` arcs.
+    fn pieces(&self) -> Vec<Range<RowId>> {
+        let (mut pieces, mut first) = (Vec::new(), 0);
+        for row in 0..self.ends.len() as RowId {
+            let last = row + 1 == self.ends.len() as RowId;
+            if last || (self.ends[row as usize] - self.start(first)) as usize >= ENCODE_ARCS {
+                pieces.push(first..row + 1);
+                first = row + 1;
+            }
+        }
+        pieces
+    }
+
+    fn encode_piece(&self, rows: Range<RowId>) -> std::io::Result<EncodedRange> {
+        let start = self.start(rows.start);
+        let ends: Vec<u32> = self.ends[rows.start as usize..rows.end as usize].iter().map(|end| end - start).collect();
+        let sources = &self.sources[start as usize..self.ends[rows.end as usize - 1] as usize];
+        let arc = |source: &u32| Arc {
+            row: source & !SUSPECT,
+            kind: if source & SUSPECT == 0 { Kind::WINDOW } else { Kind::SUSPECT },
         };
-        cuts.push(at);
+        encode_rows(rows.start, &ends, &sources.iter().map(arc).collect::<Vec<_>>())
     }
-    let pieces: Vec<&[Reversed]> = cuts.windows(2).map(|cut| &arcs[cut[0]..cut[1]]).collect();
-    let starts: Vec<RowId> = (0..pieces.len())
-        .map(|piece| if piece == 0 { 0 } else { pieces[piece - 1].last().map_or(0, |a| a.row() + 1) })
-        .collect();
-    let ends = starts.iter().skip(1).copied().chain([rows]);
-    let encoded: Vec<EncodedRange> = pieces
-        .par_iter()
-        .zip(starts.par_iter().zip(ends.collect::<Vec<_>>()))
-        .map(|(piece, (start, end))| encode_piece(piece, *start..end))
-        .collect::<Result<_, _>>()?;
-    let mut run = EncodedRange::default();
-    encoded.into_iter().for_each(|piece| run.append(piece));
-    if arcs.is_empty() && rows > 0 {
-        run = encode_piece(&[], 0..rows)?;
-    }
-    Ok(run)
-}
-
-fn encode_piece(piece: &[Reversed], rows: std::ops::Range<RowId>) -> std::io::Result<EncodedRange> {
-    let arcs: Vec<Arc> = piece.iter().map(|arc| arc.arc()).collect();
-    let mut ends = Vec::with_capacity(rows.len());
-    let mut at = 0;
-    for row in rows.clone() {
-        at += piece[at..].partition_point(|arc| arc.row() == row);
-        ends.push(at as u32);
-    }
-    super::file::encode_rows(rows.start, &ends, &arcs)
 }

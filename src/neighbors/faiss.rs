@@ -414,7 +414,7 @@ mod tests {
                 segment(&vectors, task.clone(), &segment_queries, ranks, tile_rows, unit, &mut count).unwrap();
             prop_assert_eq!(pairs, task.len() as u64 * segment_queries.len() as u64);
             prop_assert_eq!(found.len(), segment_queries.len());
-            for (query, found) in segment_queries.zip(found) {
+            for (query, found) in segment_queries.into_iter().zip(found) {
                 prop_assert_eq!(found, brute_force(&vectors, task.clone(), query, ranks), "query {}", query);
             }
         }

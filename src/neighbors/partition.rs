@@ -206,14 +206,25 @@ impl Partition {
         let in_range = |words: &[u32], most: usize| words.iter().all(|word| *word as usize <= most);
         let rising = partition.starts().is_sorted() && partition.task_lists().is_sorted();
         let known = in_range(partition.starts(), rows) && in_range(partition.task_lists(), lists);
-        if !rising || !known || !in_range(partition.order(), rows - 1) || !in_range(partition.places(), rows - 1) {
+        let whole = partition.starts().last() == Some(&(rows as u32));
+        if !rising || !known || !whole || !partition.orders(vectors.tasks.ranges()) {
             return Err(Error::runtime("a partition file is inconsistent")
                 .path(path)
-                .expected("rising starts, and rows that exist")
+                .expected("rising starts, and each row at one place of its task")
                 .found("something else")
                 .remedy("delete the file and run `mine` again"));
         }
         Ok(partition)
+    }
+
+    /// Whether each row stands at one place, which is its task's.
+    fn orders(&self, tasks: impl Iterator<Item = Range<RowId>>) -> bool {
+        let (order, places) = (self.order(), self.places());
+        let leads_back = |task: &Range<RowId>, place: RowId| {
+            let row = order[place as usize];
+            task.contains(&row) && places[row as usize] == place
+        };
+        tasks.into_iter().all(|task| task.clone().all(|place| leads_back(&task, place)))
     }
 
     fn words(&self) -> &[u32] {

@@ -153,7 +153,7 @@ impl StageRun<'_> {
 
     /// Records new parts, and forgets one that they take the place of.
     fn record(&self, parts: Vec<(String, PathBuf, u64, u64)>, old: Option<&str>) -> Result<()> {
-        // The lock is held throughout: the manifest on disk must never lack a part that it had.
+        // The lock is held throughout: the manifest on disk must never lack a part that is not superseded.
         let mut manifest = self.run.manifest();
         let folder = stage_folder(&self.run.folder, &manifest, self.stage);
         let storage = &self.run.storage;

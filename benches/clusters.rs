@@ -1,0 +1,100 @@
+//! Rates of clustering: `cargo bench --bench clusters`.
+//!
+//! Arcs a second, all threads, with peak bytes of the heap: one pass of each kind over the graph of planted rows on disk,
+//! and over the same graph in memory. The rows are not many, so that the state is in the caches.
+
+mod planted;
+
+use batchmine::clusters::exact::fix_sizes;
+use batchmine::clusters::propagate::{Communities, propagate};
+use batchmine::clusters::refine::{Swaps, swap};
+use batchmine::clusters::{Weights, weights};
+use batchmine::config::{Method, Settings};
+use batchmine::edges::{Adjacency, EdgeFile, EdgeRows, MemoryEdges};
+use batchmine::vectors::Keys;
+use divan::counter::ItemsCount;
+use divan::{AllocProfiler, Bencher};
+use planted::Planted;
+
+#[global_allocator]
+static ALLOCATIONS: AllocProfiler = AllocProfiler::system();
+
+const ROWS: usize = 60_000;
+const SIZES: [u32; 3] = [8, 32, 256];
+
+fn main() {
+    divan::main();
+}
+
+/// The graph, with the folder that it lies in.
+fn graph() -> (Planted, EdgeFile) {
+    let search = Some(Method::Lists { probes: Some(4), recall: 1.0 });
+    let planted = Planted::new(ROWS, 64, Settings { search, ..Settings::default() });
+    let edges = planted.edges(&planted.run(0), &planted.config(Settings::default()));
+    (planted, edges)
+}
+
+fn in_memory(edges: &EdgeFile) -> MemoryEdges {
+    let (mut lists, mut block) = (Vec::new(), Adjacency::default());
+    for number in 0..edges.blocks() {
+        edges.read(number, &mut block).expect("a sound file");
+        lists.extend(block.iter().map(|(_, arcs)| arcs.to_vec()));
+    }
+    MemoryEdges::new(lists, 32)
+}
+
+/// Nobody shares a key, half a suspect counts against an edge, nobody watches.
+struct Rules {
+    keys: Keys<'static>,
+    benched: Vec<bool>,
+    weights: Weights,
+}
+
+impl Rules {
+    fn new() -> Rules {
+        Rules { keys: Keys::new(Vec::new()), benched: vec![false; ROWS], weights: weights(0.5) }
+    }
+
+    fn grow(&self, edges: &impl EdgeRows, communities: &mut Communities, size: u32) {
+        propagate(edges, &self.keys, communities, size, &self.weights, &|_| Ok(())).expect("a sound graph");
+    }
+
+    /// Swaps after three passes of growth and one of swaps.
+    fn swaps(&self, edges: &impl EdgeRows, size: u32) -> Swaps {
+        let mut communities = Communities::singletons(&self.benched);
+        (0..3).for_each(|_| self.grow(edges, &mut communities, size));
+        let tasks = [0..ROWS as u32];
+        let seats = fix_sizes(edges, &self.keys, &tasks, communities, &self.benched, size, &self.weights, &|_| Ok(()));
+        let mut swaps = Swaps::new(seats.expect("a sound graph"));
+        self.refine(edges, &mut swaps);
+        swaps
+    }
+
+    fn refine(&self, edges: &impl EdgeRows, swaps: &mut Swaps) {
+        swap(edges, &self.keys, swaps, &self.weights, &|_| Ok(())).expect("a sound graph");
+    }
+}
+
+#[divan::bench(args = SIZES, sample_count = 5, sample_size = 1)]
+fn propagation_pass(bencher: Bencher<'_, '_>, size: u32) {
+    let ((_planted, edges), rules) = (graph(), Rules::new());
+    bencher.counter(ItemsCount::new(edges.arcs())).bench_local(|| {
+        let mut communities = Communities::singletons(&rules.benched);
+        rules.grow(&edges, &mut communities, size);
+    });
+}
+
+#[divan::bench(args = SIZES, sample_count = 5, sample_size = 1)]
+fn swap_pass(bencher: Bencher<'_, '_>, size: u32) {
+    let ((_planted, edges), rules) = (graph(), Rules::new());
+    let mut swaps = rules.swaps(&edges, size);
+    bencher.counter(ItemsCount::new(edges.arcs())).bench_local(|| rules.refine(&edges, &mut swaps));
+}
+
+#[divan::bench(args = SIZES, sample_count = 5, sample_size = 1)]
+fn swap_pass_in_memory(bencher: Bencher<'_, '_>, size: u32) {
+    let ((_planted, edges), rules) = (graph(), Rules::new());
+    let memory = in_memory(&edges);
+    let mut swaps = rules.swaps(&memory, size);
+    bencher.counter(ItemsCount::new(edges.arcs())).bench_local(|| rules.refine(&memory, &mut swaps));
+}
