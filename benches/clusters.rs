@@ -8,7 +8,7 @@ mod planted;
 use batchmine::clusters::exact::fix_sizes;
 use batchmine::clusters::propagate::{Communities, propagate};
 use batchmine::clusters::refine::{Swaps, swap};
-use batchmine::clusters::{Weights, weights};
+use batchmine::clusters::{Rules, weights};
 use batchmine::config::{Method, Settings};
 use batchmine::edges::{Adjacency, EdgeFile, EdgeRows, MemoryEdges};
 use batchmine::vectors::Keys;
@@ -43,58 +43,50 @@ fn in_memory(edges: &EdgeFile) -> MemoryEdges {
     MemoryEdges::new(lists, 32)
 }
 
-/// Nobody shares a key, half a suspect counts against an edge, nobody watches.
-struct Rules {
-    keys: Keys<'static>,
-    benched: Vec<bool>,
-    weights: Weights,
+/// Nobody shares a key, half a suspect counts against an edge.
+fn rules(size: u32) -> Rules<'static> {
+    Rules { keys: Keys::new(Vec::new()), size, weights: weights(0.5) }
 }
 
-impl Rules {
-    fn new() -> Rules {
-        Rules { keys: Keys::new(Vec::new()), benched: vec![false; ROWS], weights: weights(0.5) }
-    }
+fn grow(edges: &impl EdgeRows, communities: &mut Communities, rules: &Rules<'_>) {
+    propagate(edges, communities, rules, &|_| Ok(())).expect("a sound graph");
+}
 
-    fn grow(&self, edges: &impl EdgeRows, communities: &mut Communities, size: u32) {
-        propagate(edges, &self.keys, communities, size, &self.weights, &|_| Ok(())).expect("a sound graph");
-    }
+fn refine(edges: &impl EdgeRows, swaps: &mut Swaps, rules: &Rules<'_>) {
+    swap(edges, swaps, rules, &|_| Ok(())).expect("a sound graph");
+}
 
-    /// Swaps after three passes of growth and one of swaps.
-    fn swaps(&self, edges: &impl EdgeRows, size: u32) -> Swaps {
-        let mut communities = Communities::singletons(&self.benched);
-        (0..3).for_each(|_| self.grow(edges, &mut communities, size));
-        let tasks = [0..ROWS as u32];
-        let seats = fix_sizes(edges, &self.keys, &tasks, communities, &self.benched, size, &self.weights, &|_| Ok(()));
-        let mut swaps = Swaps::new(seats.expect("a sound graph"));
-        self.refine(edges, &mut swaps);
-        swaps
-    }
-
-    fn refine(&self, edges: &impl EdgeRows, swaps: &mut Swaps) {
-        swap(edges, &self.keys, swaps, &self.weights, &|_| Ok(())).expect("a sound graph");
-    }
+/// Swaps after three passes of growth and one of swaps.
+fn begun(edges: &impl EdgeRows, rules: &Rules<'_>) -> Swaps {
+    let (benched, tasks) = (vec![false; ROWS], Vec::from_iter(std::iter::once(0..ROWS as u32)));
+    let mut communities = Communities::singletons(&benched);
+    (0..3).for_each(|_| grow(edges, &mut communities, rules));
+    let seats = fix_sizes(edges, &tasks, communities, &benched, rules, &|_| Ok(()));
+    let mut swaps = Swaps::new(seats.expect("a sound graph"));
+    refine(edges, &mut swaps, rules);
+    swaps
 }
 
 #[divan::bench(args = SIZES, sample_count = 5, sample_size = 1)]
 fn propagation_pass(bencher: Bencher<'_, '_>, size: u32) {
-    let ((_planted, edges), rules) = (graph(), Rules::new());
+    let ((_planted, edges), rules) = (graph(), rules(size));
     bencher.counter(ItemsCount::new(edges.arcs())).bench_local(|| {
-        let mut communities = Communities::singletons(&rules.benched);
-        rules.grow(&edges, &mut communities, size);
+        let mut communities = Communities::singletons(&vec![false; ROWS]);
+        grow(&edges, &mut communities, &rules);
     });
 }
 
 #[divan::bench(args = SIZES, sample_count = 5, sample_size = 1)]
 fn swap_pass(bencher: Bencher<'_, '_>, size: u32) {
-    let ((_planted, edges), rules) = (graph(), Rules::new());
-    let mut swaps = rules.swaps(&edges, size);
-    bencher.counter(ItemsCount::new(edges.arcs())).bench_local(|| rules.refine(&edges, &mut swaps));
+    let ((_planted, edges), rules) = (graph(), rules(size));
+    let mut swaps = begun(&edges, &rules);
+    bencher.counter(ItemsCount::new(edges.arcs())).bench_local(|| refine(&edges, &mut swaps, &rules));
 }
 
 #[divan::bench(args = SIZES, sample_count = 5, sample_size = 1)]
 fn swap_pass_in_memory(bencher: Bencher<'_, '_>, size: u32) {
-    let ((_planted, edges), rules) = (graph(), Rules::new());
+    let ((_planted, edges), rules) = (graph(), rules(size));
     let memory = in_memory(&edges);
-    let mut swaps = rules.swaps(&memory, size);
-    bencher.counter(ItemsCount::new(edges.arcs())).bench_local(|| rules.refine(&memory, &mut swaps));
+    let mut swaps = begun(&memory, &rules);
+    bencher.counter(ItemsCount::new(edges.arcs())).bench_local(|| refine(&memory, &mut swaps, &rules));
 }

@@ -6,11 +6,11 @@
 
 use std::ops::Range;
 
-use super::Weights;
 use super::chunks::{Watch, pass};
 use super::labels::NO_CLUSTER;
 use super::propagate::{BENCHED, Communities};
 use super::tally::ClusterSums;
+use super::{Rules, Weights};
 use crate::edges::{Arc, EdgeRows};
 use crate::error::Result;
 use crate::vectors::{Keys, RowId};
@@ -154,14 +154,13 @@ impl Seats {
 /// The graph is damaged, or the watch stops the job.
 pub fn fix_sizes(
     edges: &impl EdgeRows,
-    keys: &Keys<'_>,
     tasks: &[Range<RowId>],
     communities: Communities,
     benched: &[bool],
-    size: u32,
-    weights: &Weights,
+    rules: &Rules<'_>,
     watch: &Watch<'_>,
 ) -> Result<Seats> {
+    let (keys, size, weights) = (&rules.keys, rules.size, &rules.weights);
     let (labels, mut sizes) = communities.into_labels();
     let mut seats = Seats::empty(tasks, benched, size);
     for task in 0..tasks.len() {

@@ -29,7 +29,7 @@ use crate::edges::{EdgeRows, Kind};
 use crate::error::Result;
 use crate::neighbors::Neighbors;
 use crate::run::{FinishedRun, Run, Stage, StageRun};
-use crate::vectors::Vectors;
+use crate::vectors::{Keys, Vectors};
 use exact::Seats;
 use labels::write_labels;
 pub use labels::{Clusters, NO_CLUSTER};
@@ -45,6 +45,17 @@ pub const UNIT: i32 = 64;
 
 /// The weight of each kind of arc, in units.
 pub type Weights = [i32; Kind::COUNT];
+
+/// What every pass goes by.
+#[derive(Debug, Clone)]
+pub struct Rules<'a> {
+    /// Who may not meet.
+    pub keys: Keys<'a>,
+    /// K.
+    pub size: u32,
+    /// What arcs weigh.
+    pub weights: Weights,
+}
 
 /// Weights for a suspect weight λ: + 1 for a direction in the window, − λ for one as a suspect.
 pub fn weights(suspect_weight: f32) -> Weights {
@@ -100,13 +111,16 @@ fn group(
     edges: &impl EdgeRows,
     config: &Config,
 ) -> Result<(Seats, Phases)> {
-    let rules = config.clusters;
     let order = neighbors.order();
-    let keys = vectors.rows.keys().by_place(order);
+    let rules = Rules {
+        keys: vectors.rows.keys().by_place(order),
+        size: config.clusters.size,
+        weights: weights(config.clusters.suspect_weight),
+    };
+    let most_passes = config.clusters.passes;
     let tasks: Vec<_> = vectors.tasks.ranges().collect();
-    let weights = weights(rules.suspect_weight);
     let rows = u64::from(edges.rows());
-    let meter = run.meter(Stage::Clusters, rows * (u64::from(propagate::PASSES) + 1 + u64::from(rules.passes)), "rows");
+    let meter = run.meter(Stage::Clusters, rows * (u64::from(propagate::PASSES) + 1 + u64::from(most_passes)), "rows");
     let watch = |rows: u64| {
         meter.add(rows);
         run.check_interrupt()
@@ -137,19 +151,18 @@ fn group(
     loop {
         progress = match progress {
             Progress::Growing(mut communities) => {
-                propagate::propagate(edges, &keys, &mut communities, rules.size, &weights, &watch)?;
+                propagate::propagate(edges, &mut communities, &rules, &watch)?;
                 if done + 1 < propagate::PASSES {
                     Progress::Growing(communities)
                 } else {
                     ends(&mut phases, "propagation", communities.labels());
-                    let seats =
-                        exact::fix_sizes(edges, &keys, &tasks, communities, &benched, rules.size, &weights, &watch)?;
+                    let seats = exact::fix_sizes(edges, &tasks, communities, &benched, &rules, &watch)?;
                     benched = Vec::new(); // 20 bytes a row are needed from here on
                     ends(&mut phases, "exact sizes", &seats.labels());
                     Progress::Seated(seats)
                 }
             }
-            Progress::Seated(seats) if rules.passes == 0 => {
+            Progress::Seated(seats) if most_passes == 0 => {
                 if phases.is_empty() {
                     ends(&mut phases, "exact sizes", &seats.labels());
                 }
@@ -157,18 +170,18 @@ fn group(
             }
             Progress::Seated(seats) => {
                 let mut swaps = Swaps::new(seats);
-                refine::swap(edges, &keys, &mut swaps, &weights, &watch)?;
+                refine::swap(edges, &mut swaps, &rules, &watch)?;
                 Progress::Swapping(swaps)
             }
             Progress::Swapping(mut swaps) => {
                 let before = swaps.inside();
                 let number = done - propagate::PASSES + 1;
-                if number <= rules.passes {
-                    refine::swap(edges, &keys, &mut swaps, &weights, &watch)?;
+                if number <= most_passes {
+                    refine::swap(edges, &mut swaps, &rules, &watch)?;
                     tracing::debug!("swap pass {number}: {} of weight inside more", swaps.inside() - before);
                 }
                 // After the first pass not all connections are known yet.
-                if number >= rules.passes || (number > 2 && !refine::gained(before, swaps.inside())) {
+                if number >= most_passes || (number > 2 && !refine::gained(before, swaps.inside())) {
                     let seats = swaps.into_seats();
                     ends(&mut phases, "swaps", &seats.labels());
                     return Ok((seats, phases));
@@ -201,8 +214,8 @@ mod tests {
 
     use super::*;
     use crate::edges::{Arc, MemoryEdges};
+    use crate::vectors::RowId;
     use crate::vectors::rows::UNIQUE;
-    use crate::vectors::{Keys, RowId};
 
     const ROWS: RowId = 5000;
     const SIZE: u32 = 8;
@@ -229,23 +242,24 @@ mod tests {
 
     /// All passes; with `stops`, everything but what a part holds is thrown away after each.
     fn cluster_all(edges: &MemoryEdges, codes: &[u32], stops: bool) -> Vec<u32> {
-        let (keys, weights, watch) = (Keys::new(vec![codes]), weights(0.5), |_: u64| Ok(()));
+        let rules = Rules { keys: Keys::new(vec![codes]), size: SIZE, weights: weights(0.5) };
+        let watch = |_: u64| Ok(());
         let tasks = [0..3001, 3001..ROWS];
         let benched = vec![false; ROWS as usize];
         let mut communities = Communities::singletons(&benched);
         for _ in 0..propagate::PASSES {
-            propagate::propagate(edges, &keys, &mut communities, SIZE, &weights, &watch).unwrap();
+            propagate::propagate(edges, &mut communities, &rules, &watch).unwrap();
             if stops {
                 let labels = communities.labels().to_vec();
                 communities = Communities::from_labels(&tasks, &benched, labels, SIZE).unwrap();
             }
         }
-        let seats = exact::fix_sizes(edges, &keys, &tasks, communities, &benched, SIZE, &weights, &watch).unwrap();
+        let seats = exact::fix_sizes(edges, &tasks, communities, &benched, &rules, &watch).unwrap();
         let again = |seats: &Seats| Seats::from_seats(&tasks, &benched, seats.seat_of.clone(), SIZE).unwrap();
         let mut swaps = Swaps::new(if stops { again(&seats) } else { seats });
         let mut inside = Vec::new();
         for _ in 0..4 {
-            refine::swap(edges, &keys, &mut swaps, &weights, &watch).unwrap();
+            refine::swap(edges, &mut swaps, &rules, &watch).unwrap();
             inside.push(swaps.inside());
             if stops {
                 let words =

@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use super::Weights;
+use super::Rules;
 use super::chunks::{Watch, pass};
 use super::tally::Tally;
 use crate::edges::EdgeRows;
@@ -117,18 +117,17 @@ impl Communities {
     }
 }
 
-/// One pass: grows labels of at most `size` rows, never two rows of one key in one. O(arcs).
+/// One pass: grows labels of at most K rows, never two rows of one key in one. O(arcs).
 ///
 /// # Errors
 /// The graph is damaged, or the watch stops the job.
 pub fn propagate(
     edges: &impl EdgeRows,
-    keys: &Keys<'_>,
     communities: &mut Communities,
-    size: u32,
-    weights: &Weights,
+    rules: &Rules<'_>,
     watch: &Watch<'_>,
 ) -> Result<()> {
+    let (keys, size, weights) = (&rules.keys, rules.size, &rules.weights);
     pass(
         edges,
         communities,

@@ -6,10 +6,10 @@
 //! is connected there) are known from its last visit. Memory: 20 bytes a row with the seats, 8 bytes a
 //! cluster.
 
-use super::Weights;
 use super::chunks::{Watch, pass};
 use super::exact::{NOBODY, Seats};
 use super::tally::ClusterSums;
+use super::{Rules, Weights};
 use crate::edges::{Arc, EdgeRows};
 use crate::error::Result;
 use crate::vectors::{Keys, RowId};
@@ -121,13 +121,8 @@ struct Scratch {
 ///
 /// # Errors
 /// The graph is damaged, or the watch stops the job.
-pub fn swap(
-    edges: &impl EdgeRows,
-    keys: &Keys<'_>,
-    swaps: &mut Swaps,
-    weights: &Weights,
-    watch: &Watch<'_>,
-) -> Result<()> {
+pub fn swap(edges: &impl EdgeRows, swaps: &mut Swaps, rules: &Rules<'_>, watch: &Watch<'_>) -> Result<()> {
+    let (keys, weights) = (&rules.keys, &rules.weights);
     let least = weights.iter().copied().min().unwrap_or(0);
     swaps.bound_eagerness(least);
     pass(
