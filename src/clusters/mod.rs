@@ -2,7 +2,7 @@
 //!
 //! Algorithm, streaming: size-constrained label propagation from singletons ([`propagate`]), exact sizes
 //! ([`exact`]), then swaps that keep them ([`refine`]). Each pass reads the graph once. Chunks of rows
-//! propose in parallel against frozen state and are applied in row order: the same labels at any number
+//! propose in parallel against frozen state and are applied in order: the same labels at any number
 //! of threads. After Meyerhenke, Sanders, Schulz, *Partitioning Complex Networks via Size-constrained
 //! Clustering* (2014) for the first phase; the swaps with wishes are our own.
 //!
