@@ -155,10 +155,10 @@ impl Plan {
         let merge = threads * WINDOW_ARCS as u64 * WINDOW_ARC_BYTES + 16 * WINDOW_ARCS as u64 * 2;
         // Places within a run have 32 bits.
         let spill_least = (arcs / RUNS_MAX).max(block_rows * ranks).min(arcs).min(u64::from(u32::MAX));
-        let spill_arcs = (room.saturating_sub(4 * rows) / SPILL_ARC_BYTES)
+        let spill_arcs = (room.saturating_sub(8 * rows) / SPILL_ARC_BYTES)
             .clamp(spill_least, SPILL_ARCS_MAX.min(arcs).max(spill_least));
         let spill = spill_arcs * SPILL_ARC_BYTES;
-        let edges = need(Stage::Edges, 4 * rows, merge.max(spill_least * SPILL_ARC_BYTES), merge.max(spill));
+        let edges = need(Stage::Edges, 8 * rows, merge.max(spill_least * SPILL_ARC_BYTES), merge.max(spill));
 
         let per_thread = 2 * MIB + rows / u64::from(config.clusters.size) * 9;
         let clusters = need(Stage::Clusters, 20 * rows + PASS_BYTES + (threads + 1) * per_thread, 0, 0);

@@ -309,9 +309,9 @@ impl Opened<'_> {
         let mut chosen: Vec<RowId> = chosen.iter().map(|row| self.neighbors.places()[*row as usize]).collect();
         chosen.sort_unstable();
         let mut reversed: Vec<Vec<Arc>> = vec![Vec::new(); chosen.len()];
-        let mut own = Vec::new();
+        let (mut keys, mut own) = (Vec::new(), Vec::new());
         for place in 0..self.vectors.row_count() {
-            own_arcs(self.neighbors.of(place), self.window, &mut own);
+            own_arcs(self.neighbors.of(place), self.window, &mut keys, &mut own);
             for arc in &own {
                 if let Ok(index) = chosen.binary_search(&arc.row) {
                     reversed[index].push(Arc { row: place, kind: arc.kind });
@@ -320,7 +320,7 @@ impl Opened<'_> {
         }
         let mut block = Adjacency::default();
         for (place, reversed) in chosen.iter().zip(reversed) {
-            own_arcs(self.neighbors.of(*place), self.window, &mut own);
+            own_arcs(self.neighbors.of(*place), self.window, &mut keys, &mut own);
             let mut wanted = Vec::new();
             join(&own, &reversed, rule, &mut wanted);
             self.edges.read(self.edges.block_of(*place), &mut block)?;

@@ -31,8 +31,8 @@ pub fn build(run: &Run, neighbors: &Neighbors, config: &Config, plan: &Plan) -> 
     let rows = neighbors.blocks().last().map_or(0, |block| block.range().end);
     if !run.is_complete(Stage::Edges) {
         let stage = run.begin(Stage::Edges);
-        let runs = spill(run, &stage, neighbors, config, plan, rows)?;
-        merge(run, &stage, neighbors, config, &runs, rows)?;
+        let (runs, in_degrees) = spill(run, &stage, neighbors, config, plan, rows)?;
+        merge(run, &stage, neighbors, config, &runs, &in_degrees)?;
         let edges = EdgeFile::open(&range_paths(run), rows)?;
         let facts = json!({"rows": rows, "arcs": edges.arcs(), "bytes": edges.bytes(), "runs": runs.len()});
         drop(runs);
@@ -81,6 +81,7 @@ fn finished_runs(run: &Run) -> (Vec<String>, usize) {
     (chain, reached)
 }
 
+/// Spills what is not spilled yet; the runs, and how many lists each row stands in.
 fn spill(
     run: &Run,
     stage: &StageRun<'_>,
@@ -88,9 +89,10 @@ fn spill(
     config: &Config,
     plan: &Plan,
     rows: RowId,
-) -> Result<Vec<EdgePart>> {
+) -> Result<(Vec<EdgePart>, Vec<u32>)> {
     let blocks = neighbors.blocks();
     let (_, mut done) = finished_runs(run);
+    let mut degrees = in_degrees(&blocks[..done], rows);
     let meter = run.meter(Stage::Edges, u64::from(rows) * 2, "rows");
     meter.skip(blocks[..done].iter().map(|block| block.range().len() as u64).sum());
     while done < blocks.len() {
@@ -105,13 +107,15 @@ fn spill(
         blocks[done..end].par_iter().try_for_each(|block| block.sealed().check())?;
         let reversed = Reversed::new(&blocks[done..end], rows, config.window.skip as usize);
         let encoded = reversed.encode().map_err(not_compressed)?;
+        reversed.add_degrees(&mut degrees);
         drop(reversed);
         meter.add(blocks[done..end].iter().map(|block| block.range().len() as u64).sum());
         stage.commit(&run_name(&(done..end)), |out| encoded.write(out, 0..rows, rows))?;
         done = end;
     }
     let (names, _) = finished_runs(run);
-    names.iter().map(|name| EdgePart::open(&run.part_path(Stage::Edges, name))).collect()
+    let runs = names.iter().map(|name| EdgePart::open(&run.part_path(Stage::Edges, name))).collect::<Result<_>>()?;
+    Ok((runs, degrees))
 }
 
 fn block_arcs(block: &Block) -> usize {
@@ -128,10 +132,10 @@ fn merge(
     neighbors: &Neighbors,
     config: &Config,
     runs: &[EdgePart],
-    rows: RowId,
+    in_degrees: &[u32],
 ) -> Result<()> {
-    let in_degrees = in_degrees(neighbors.blocks(), rows);
-    let windows = cut_windows(&in_degrees, config.window.ranks() as usize, WINDOW_ARCS);
+    let rows = in_degrees.len() as RowId;
+    let windows = cut_windows(in_degrees, config.window.ranks() as usize, WINDOW_ARCS);
     let meter = run.meter(Stage::Edges, u64::from(rows) * 2, "rows");
     meter.skip(u64::from(rows));
     for (index, windows) in windows.chunks(PART_WINDOWS).enumerate() {
@@ -145,7 +149,7 @@ fn merge(
         let merged: Vec<EncodedRange> = windows
             .par_iter()
             .map(|rows| {
-                let merged = merge_window(runs, neighbors, rows.clone(), &in_degrees, config.window, config.edges);
+                let merged = merge_window(runs, neighbors, rows.clone(), in_degrees, config.window, config.edges);
                 meter.add(rows.len() as u64);
                 merged
             })

@@ -54,24 +54,34 @@ pub fn encode(ends: &[u32], arcs: &[Arc], out: &mut Vec<u8>) {
         out.extend((end - start).to_le_bytes());
         start = *end;
     }
-    for pair in arcs.chunks(2) {
-        let high = pair.get(1).map_or(0, |arc| arc.kind.code());
-        out.push(pair[0].kind.code() | high << 4);
-    }
+    let (pairs, odd) = arcs.as_chunks::<2>();
+    out.extend(pairs.iter().map(|[low, high]| low.kind.code() | high.kind.code() << 4));
+    out.extend(odd.iter().map(|arc| arc.kind.code()));
     let controls = out.len();
-    out.resize(controls + arcs.len().div_ceil(4), 0);
-    let mut index = 0;
+    let mut at = controls + arcs.len().div_ceil(4);
+    // Room for the longest gaps: each is stored whole, and the next one over what it does not need.
+    out.resize(at + 4 * arcs.len() + PADDING, 0);
+    let (mut index, mut lengths) = (0, 0u32);
     for end in ends {
         let mut least = 0;
-        while index < *end as usize {
-            let gap = arcs[index].row - least;
-            least = arcs[index].row + 1;
-            let length = (4 - gap.leading_zeros() as usize / 8).max(1);
-            out[controls + index / 4] |= ((length - 1) as u8) << (2 * (index % 4));
-            out.extend(&gap.to_le_bytes()[..length]);
+        for arc in &arcs[index..*end as usize] {
+            let gap = arc.row - least;
+            least = arc.row + 1;
+            out[at..at + 4].copy_from_slice(&gap.to_le_bytes());
+            let more = (31 - (gap | 1).leading_zeros()) / 8;
+            at += more as usize + 1;
+            lengths |= more << (2 * (index % 4));
             index += 1;
+            if index % 4 == 0 {
+                out[controls + index / 4 - 1] = lengths as u8;
+                lengths = 0;
+            }
         }
     }
+    if index % 4 > 0 {
+        out[controls + index / 4] = lengths as u8;
+    }
+    out.truncate(at);
     out.extend([0; PADDING]);
 }
 

@@ -74,47 +74,33 @@ pub fn join(own: &[Arc], reversed: &[Arc], rule: EdgeRule, out: &mut Vec<Arc>) {
         EdgeRule::Mutual if kind.window() == 1 => Kind::SUSPECT,
         _ => kind,
     };
-    let (mut a, mut b) = (own.iter().peekable(), reversed.iter().peekable());
-    loop {
-        let arc = match (a.peek(), b.peek()) {
-            (Some(x), Some(y)) if x.row == y.row => {
-                let arc = Arc { row: x.row, kind: x.kind.with(y.kind) };
-                a.next();
-                b.next();
-                arc
-            }
-            (Some(x), Some(y)) if x.row > y.row => {
-                let arc = **y;
-                b.next();
-                arc
-            }
-            (Some(x), _) => {
-                let arc = **x;
-                a.next();
-                arc
-            }
-            (None, Some(y)) => {
-                let arc = **y;
-                b.next();
-                arc
-            }
-            (None, None) => return,
-        };
-        if wanted(arc.kind) {
-            out.push(Arc { row: arc.row, kind: mutual_only(arc.kind) });
+    let mut push = |row, kind| {
+        if wanted(kind) {
+            out.push(Arc { row, kind: mutual_only(kind) });
         }
+    };
+    let (mut a, mut b) = (0, 0);
+    while a < own.len() && b < reversed.len() {
+        // Without branches: which of the two comes first is as good as random.
+        let (x, y) = (own[a], reversed[b]);
+        let (takes_x, takes_y) = (x.row <= y.row, y.row <= x.row);
+        push(x.row.min(y.row), x.kind.only_if(takes_x).with(y.kind.only_if(takes_y)));
+        a += usize::from(takes_x);
+        b += usize::from(takes_y);
     }
+    own[a..].iter().chain(&reversed[b..]).for_each(|arc| push(arc.row, arc.kind));
 }
 
-/// A row's own list as arcs, sorted by row. Pure.
-pub fn own_arcs(list: &[RowId], window: RankWindow, out: &mut Vec<Arc>) {
+/// A row's own list as arcs, sorted by row; `keys` is room. Pure.
+pub fn own_arcs(list: &[RowId], window: RankWindow, keys: &mut Vec<u32>, out: &mut Vec<Arc>) {
     // Numbers sort faster than structures, and rows have 31 bits.
     let key = |(rank, row): (usize, &RowId)| row << 1 | RowId::from(rank < window.skip as usize);
-    let mut keys: Vec<u32> = list.iter().enumerate().map(key).collect();
+    keys.clear();
+    keys.extend(list.iter().enumerate().map(key));
     keys.sort_unstable();
     let kind = |key: u32| if key & 1 == 1 { Kind::SUSPECT } else { Kind::WINDOW };
     out.clear();
-    out.extend(keys.into_iter().map(|key| Arc { row: key >> 1, kind: kind(key) }));
+    out.extend(keys.iter().map(|key| Arc { row: key >> 1, kind: kind(*key) }));
 }
 
 /// Merges and encodes the graph of some rows. O(arcs).
@@ -130,10 +116,11 @@ pub fn merge_window(
     rule: EdgeRule,
 ) -> Result<EncodedRange> {
     let (reversed_ends, reversed) = gather(runs, rows.clone(), in_degrees)?;
-    let (mut arcs, mut ends, mut own) = (Vec::new(), Vec::with_capacity(rows.len()), Vec::new());
+    let (mut arcs, mut ends) = (Vec::new(), Vec::with_capacity(rows.len()));
+    let (mut keys, mut own) = (Vec::new(), Vec::new());
     let mut start = 0;
     for (row, end) in rows.clone().zip(reversed_ends) {
-        own_arcs(neighbors.of(row), window, &mut own);
+        own_arcs(neighbors.of(row), window, &mut keys, &mut own);
         join(&own, &reversed[start..end], rule, &mut arcs);
         ends.push(arcs.len() as u32);
         start = end;

@@ -34,6 +34,12 @@ impl Kind {
         Kind(bits)
     }
 
+    /// Itself, or nothing, to which another one can be added.
+    #[inline]
+    pub(super) fn only_if(self, wanted: bool) -> Kind {
+        Kind(self.0 * u8::from(wanted))
+    }
+
     /// Both directions together.
     pub fn with(self, other: Kind) -> Kind {
         Kind(self.0 + other.0)

@@ -91,6 +91,15 @@ impl Reversed {
         if row == 0 { 0 } else { self.ends[row as usize - 1] }
     }
 
+    /// Adds each row's number of arcs to what it has.
+    pub fn add_degrees(&self, degrees: &mut [u32]) {
+        let mut start = 0;
+        for (degree, end) in degrees.iter_mut().zip(&self.ends) {
+            *degree += end - start;
+            start = *end;
+        }
+    }
+
     /// Encodes the arcs as a run. O(arcs).
     ///
     /// # Errors
