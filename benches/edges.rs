@@ -104,8 +104,9 @@ fn build(bencher: Bencher<'_, '_>) {
     let planted = planted();
     let (run, config) = (planted.run(0), planted.config(Settings::default()));
     let arcs = planted.edges(&run, &config).arcs();
-    bencher
-        .counter(ItemsCount::new(arcs))
-        .with_inputs(|| planted.without_edges(&run, &config))
-        .bench_values(|neighbors| edges::build(&run, &neighbors, &config, &planted.plan(&config)).expect("a graph"));
+    bencher.counter(ItemsCount::new(arcs)).with_inputs(|| planted.without_edges(&run, &config)).bench_values(
+        |(vectors, neighbors)| {
+            edges::build(&run, &vectors, &neighbors, &config, &planted.plan(&config)).expect("a graph")
+        },
+    );
 }

@@ -65,7 +65,7 @@ pub fn mine(run: &Run, shards: &Shards, config: &Config, replace: bool) -> Resul
     run.adopt(config.by_stage(shards), replace)?;
     let vectors = vectors::import(run, shards, config, &plan)?;
     let neighbors = neighbors::search(run, &vectors, config, &plan)?;
-    let edges = edges::build(run, &neighbors, config, &plan)?;
+    let edges = edges::build(run, &vectors, &neighbors, config, &plan)?;
     let clusters = clusters::cluster(run, &vectors, &neighbors, &edges, config)?;
     let summary = batches::write(run, &vectors, &clusters, config, &plan)?;
     run.succeed()?;

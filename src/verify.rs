@@ -17,12 +17,11 @@ use xxhash_rust::xxh3::Xxh3;
 use crate::batches::pack::random;
 use crate::clusters::labels::members;
 use crate::clusters::{self, Clusters, NO_CLUSTER};
-use crate::config::RankWindow;
 use crate::edges::merge::{join, own_arcs};
 use crate::edges::{self, Adjacency, Arc, EdgeRows};
 use crate::error::{Error, Result};
 use crate::neighbors::topk::{Candidate, by_rank};
-use crate::neighbors::{self, Neighbors};
+use crate::neighbors::{self, Neighbors, Windows};
 use crate::run::mapped::Mapped;
 use crate::run::{FinishedRun, Stage};
 use crate::vectors::{self, RowId, Scorer, Vectors};
@@ -119,7 +118,6 @@ struct Opened<'r> {
     neighbors: Neighbors,
     edges: edges::EdgeFile,
     clusters: Clusters,
-    window: RankWindow,
     mutual: bool,
 }
 
@@ -127,19 +125,21 @@ fn open(run: &FinishedRun) -> Result<Opened<'_>> {
     let vectors = vectors::open(run)?;
     let rows = vectors.row_count();
     let settings = &run.stage(Stage::Edges)?.settings;
-    let setting = |name: &str| settings[name].as_u64().unwrap_or(0) as u32;
     Ok(Opened {
         run,
         neighbors: neighbors::open(run, &vectors)?,
         edges: edges::open(run)?,
         clusters: clusters::open(run, rows)?,
-        window: RankWindow { skip: setting("skip"), window: setting("window") },
         mutual: settings["edges"] == "mutual",
         vectors,
     })
 }
 
 impl Opened<'_> {
+    fn windows(&self) -> Result<Windows<'_>> {
+        Windows::open(self.run, &self.vectors, &self.neighbors)
+    }
+
     fn check(&self, outcome: &mut Outcome, sample: usize) {
         for check in [Self::check_clusters, Self::check_batches] {
             let before = outcome.faults.len();
@@ -275,19 +275,20 @@ impl Opened<'_> {
             return self.check_approximate(chosen, outcome);
         }
         let keys = self.vectors.rows.keys();
-        let ranks = self.window.ranks() as usize;
+        let windows = self.windows()?;
         let wrong: Vec<String> = chosen
             .par_iter()
             .map_init(
                 || Scorer::new(&self.vectors),
                 |scorer, query| {
-                    let task = self.vectors.tasks.range(self.vectors.tasks.of(*query));
+                    let number = self.vectors.tasks.of(*query);
+                    let task = self.vectors.tasks.range(number);
                     let mut all: Vec<Candidate> = task
                         .filter(|row| row != query && !keys.conflict(*query, *row))
                         .map(|row| Candidate { row, score: scorer.pair(*query, row) })
                         .collect();
                     all.sort_unstable_by(by_rank);
-                    all.truncate(ranks);
+                    all.truncate(windows.of_task(number).ranks() as usize);
                     let found: Vec<_> = self.neighbors.of_row(*query).collect();
                     let rank = (0..all.len().max(found.len())).find(|rank| all.get(*rank) != found.get(*rank))?;
                     Some(format!(
@@ -306,12 +307,13 @@ impl Opened<'_> {
     /// The graph against the lists.
     fn check_edges(&self, chosen: &[RowId], outcome: &mut Outcome) -> Result<String> {
         let rule = if self.mutual { crate::config::EdgeRule::Mutual } else { crate::config::EdgeRule::Any };
+        let windows = self.windows()?;
         let mut chosen: Vec<RowId> = chosen.iter().map(|row| self.neighbors.places()[*row as usize]).collect();
         chosen.sort_unstable();
         let mut reversed: Vec<Vec<Arc>> = vec![Vec::new(); chosen.len()];
         let (mut keys, mut own) = (Vec::new(), Vec::new());
         for place in 0..self.vectors.row_count() {
-            own_arcs(self.neighbors.of(place), self.window, &mut keys, &mut own);
+            own_arcs(&windows.of(place), &mut keys, &mut own);
             for arc in &own {
                 if let Ok(index) = chosen.binary_search(&arc.row) {
                     reversed[index].push(Arc { row: place, kind: arc.kind });
@@ -320,7 +322,7 @@ impl Opened<'_> {
         }
         let mut block = Adjacency::default();
         for (place, reversed) in chosen.iter().zip(reversed) {
-            own_arcs(self.neighbors.of(*place), self.window, &mut keys, &mut own);
+            own_arcs(&windows.of(*place), &mut keys, &mut own);
             let mut wanted = Vec::new();
             join(&own, &reversed, rule, &mut wanted);
             self.edges.read(self.edges.block_of(*place), &mut block)?;

@@ -64,14 +64,15 @@ impl Planted {
         vectors::import(run, &self.shards, config, &self.plan(config)).expect("sound input")
     }
 
-    /// The run's lists.
-    pub fn neighbors(&self, run: &Run, config: &Config) -> Neighbors {
+    /// The run's vectors and lists.
+    pub fn neighbors(&self, run: &Run, config: &Config) -> (Vectors, Neighbors) {
         let vectors = self.vectors(run, config);
-        neighbors::search(run, &vectors, config, &self.plan(config)).expect("a search")
+        let neighbors = neighbors::search(run, &vectors, config, &self.plan(config)).expect("a search");
+        (vectors, neighbors)
     }
 
-    /// The run's lists, its graph gone.
-    pub fn without_edges(&self, run: &Run, config: &Config) -> Neighbors {
+    /// The run's vectors and lists, its graph gone.
+    pub fn without_edges(&self, run: &Run, config: &Config) -> (Vectors, Neighbors) {
         let other = Settings { edges: Some(EdgeRule::Mutual), ..Settings::default() };
         self.neighbors(run, &self.config(other));
         self.neighbors(run, config)
@@ -79,7 +80,7 @@ impl Planted {
 
     /// The run's graph.
     pub fn edges(&self, run: &Run, config: &Config) -> EdgeFile {
-        let neighbors = self.neighbors(run, config);
-        edges::build(run, &neighbors, config, &self.plan(config)).expect("a graph")
+        let (vectors, neighbors) = self.neighbors(run, config);
+        edges::build(run, &vectors, &neighbors, config, &self.plan(config)).expect("a graph")
     }
 }

@@ -8,7 +8,7 @@ use super::log;
 use crate::clusters::{self, NO_CLUSTER};
 use crate::edges::{self, Adjacency, Arc, EdgeRows};
 use crate::error::{Error, Result};
-use crate::neighbors;
+use crate::neighbors::{self, Windows};
 use crate::run::FinishedRun;
 use crate::vectors::{self, RowId};
 
@@ -36,6 +36,7 @@ pub fn print(run: &FinishedRun, range: Range<u64>, with_vectors: bool) -> Result
             .remedy("choose a smaller range"));
     }
     let neighbors = neighbors::open(run, &vectors)?;
+    let windows = Windows::open(run, &vectors, &neighbors)?;
     let edges = edges::open(run)?;
     let clusters = clusters::open(run, vectors.row_count())?;
     let input_rows = vectors.rows.input_rows();
@@ -53,6 +54,7 @@ pub fn print(run: &FinishedRun, range: Range<u64>, with_vectors: bool) -> Result
         let arcs = block.iter().find(|(other, _)| *other == place).map_or(&[][..], |(_, arcs)| arcs);
         let label = clusters.labels()[row as usize];
         let list = neighbors.of_row(row);
+        let ranks = windows.of(place).ranks;
         let list: Vec<Value> = list.map(|other| json!({"row": input(other.row), "score": other.score})).collect();
         let id = vectors.ids.text(input_row).map_or_else(|| json!(vectors.ids.int(input_row)), |text| json!(text));
         let task = vectors.has_tasks().then(|| vectors.tasks.name(vectors.tasks.of(row)));
@@ -63,6 +65,7 @@ pub fn print(run: &FinishedRun, range: Range<u64>, with_vectors: bool) -> Result
             "cluster_id": (label != NO_CLUSTER).then_some(label),
             "score": vectors.rows.scores()[row as usize],
             "neighbors": list,
+            "window": [ranks.start, ranks.end],
             "arcs": by_row(arcs, at, "weight", |arc| arc.kind.window()),
             "suspects": by_row(arcs, at, "directions", |arc| arc.kind.suspects()),
         });

@@ -1,10 +1,13 @@
 //! What clusters are worth: preferred negatives and suspects inside, counted exactly. Rows are places.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 use serde::Serialize;
 
 use super::labels::NO_CLUSTER;
-use crate::neighbors::Neighbors;
+use crate::neighbors::Windows;
+use crate::vectors::RowId;
 
 /// Counts over all queries.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -54,14 +57,14 @@ impl Metrics {
     }
 }
 
-/// Counts, given that the first `skip` of each list are suspects. O(rows · ranks).
-pub fn measure(neighbors: &Neighbors, labels: &[u32], skip: usize) -> Metrics {
-    let of_block = |block: &crate::neighbors::file::Block| {
+/// Counts over all lists. O(rows · ranks).
+pub fn measure(windows: &Windows<'_>, labels: &[u32]) -> Metrics {
+    let of_block = |places: &Range<RowId>| {
         let mut metrics = Metrics::default();
-        for row in block.range() {
-            let label = labels[row as usize];
-            let list = block.neighbors(row);
-            let (suspects, window) = list.split_at(skip.min(list.len()));
+        for place in places.clone() {
+            let label = labels[place as usize];
+            let list = windows.of(place);
+            let (suspects, window) = (list.suspects(), list.preferred());
             let inside = |rows: &[u32]| {
                 let same = |other: &&u32| label != NO_CLUSTER && labels[**other as usize] == label;
                 rows.iter().filter(same).count() as u64
@@ -78,5 +81,5 @@ pub fn measure(neighbors: &Neighbors, labels: &[u32], skip: usize) -> Metrics {
         }
         metrics
     };
-    neighbors.blocks().par_iter().map(of_block).reduce(Metrics::default, Metrics::plus)
+    windows.stretches().par_iter().map(of_block).reduce(Metrics::default, Metrics::plus)
 }

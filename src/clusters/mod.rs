@@ -27,7 +27,7 @@ use serde_json::json;
 use crate::config::Config;
 use crate::edges::{EdgeRows, Kind};
 use crate::error::Result;
-use crate::neighbors::Neighbors;
+use crate::neighbors::{Neighbors, Windows};
 use crate::run::{FinishedRun, Run, Stage, StageRun};
 use crate::vectors::{Keys, Vectors};
 use exact::Seats;
@@ -112,6 +112,7 @@ fn group(
     config: &Config,
 ) -> Result<(Seats, Phases)> {
     let order = neighbors.order();
+    let windows = Windows::new(vectors, neighbors, config);
     let rules = Rules {
         keys: vectors.rows.keys().by_place(order),
         size: config.clusters.size,
@@ -141,7 +142,7 @@ fn group(
     meter.skip(rows * u64::from(done + u32::from(done >= propagate::PASSES)));
     let mut phases = Phases::new();
     let ends = |phases: &mut Phases, phase: &'static str, labels: &[u32]| {
-        let metrics = metrics::measure(neighbors, labels, config.window.skip as usize);
+        let metrics = metrics::measure(&windows, labels);
         if phases.is_empty() {
             tracing::info!("{}", Metrics::HEADING);
         }

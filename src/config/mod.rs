@@ -6,19 +6,19 @@
 
 mod choices;
 mod settings;
+mod window;
 
 use serde::Serialize;
 use serde_json::json;
 
 pub use choices::{Backend, BinaryType, EdgeRule, Method, Metric, Precision, Remainder};
 pub use settings::Settings;
+pub use window::{Limit, RankWindow, ScoreLimits, WINDOW_MAX};
 
 use crate::error::{Error, Result};
 use crate::run::{Stage, StageSettings};
 use crate::vectors::Shards;
 
-/// Widest rank window, p + m, that a search keeps for each query.
-pub const WINDOW_MAX: u32 = 16_384;
 /// Largest batch.
 pub const BATCH_SIZE_MAX: u32 = 65_536;
 
@@ -49,22 +49,6 @@ pub enum EmbeddingColumns {
     },
     /// One column serves as query and as positive.
     Shared(String),
-}
-
-/// Ranks [0, skip) are suspects, ranks [skip, skip + window) are preferred negatives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct RankWindow {
-    /// p.
-    pub skip: u32,
-    /// m.
-    pub window: u32,
-}
-
-impl RankWindow {
-    /// Ranks that a search keeps: p + m.
-    pub fn ranks(self) -> u32 {
-        self.skip + self.window
-    }
 }
 
 /// How clusters are grown.
@@ -98,7 +82,7 @@ pub struct Config {
     pub columns: Columns,
     /// Metric.
     pub metric: Metric,
-    /// Rank window.
+    /// Rank window, with its score limits.
     pub window: RankWindow,
     /// Edge rule.
     pub edges: EdgeRule,
@@ -124,16 +108,16 @@ impl Config {
     /// Validates settings into a job.
     ///
     /// # Errors
-    /// Counts out of range, or K that does not divide the batch size; the message names the flag.
+    /// Numbers out of range, or K that does not divide the batch size; the message names the flag.
     pub fn new(inputs: Vec<String>, settings: Settings) -> Result<Config> {
-        let window = RankWindow { skip: settings.skip.unwrap_or(30), window: settings.window.unwrap_or(100) };
-        let ranks = u64::from(window.skip) + u64::from(window.window);
-        if window.window == 0 || ranks > u64::from(WINDOW_MAX) {
-            return Err(Error::input("the rank window is out of range")
-                .expected(format!("--window at least 1, and --skip + --window at most {WINDOW_MAX}"))
-                .found(format!("--skip {} --window {}", window.skip, window.window))
-                .remedy("the paper's values are --skip 30 --window 100"));
-        }
+        let metric = settings.metric.unwrap_or(Metric::Cosine);
+        let limits = ScoreLimits {
+            relative_margin: settings.relative_margin.and_then(Limit::at),
+            max_score: settings.max_score.and_then(Limit::at),
+            min_score: settings.min_score.and_then(Limit::at),
+        };
+        let window = RankWindow { skip: settings.skip.unwrap_or(30), window: settings.window.unwrap_or(100), limits };
+        let window = window.checked(metric)?;
         let clusters = ClusterRules {
             size: settings.cluster_size.unwrap_or(32),
             passes: settings.cluster_passes.unwrap_or(5),
@@ -215,7 +199,7 @@ impl Config {
                 keys: settings.key_column,
                 dtype: settings.dtype,
             },
-            metric: settings.metric.unwrap_or(Metric::Cosine),
+            metric,
             window,
             edges: settings.edges.unwrap_or(EdgeRule::Any),
             clusters,
@@ -238,7 +222,8 @@ impl Config {
             "inputs": inputs, "columns": shards.roles, "dtype": self.columns.dtype, "metric": self.metric,
         });
         let ranks = json!({"skip + window": self.window.ranks(), "search": self.method});
-        let edges = json!({"skip": self.window.skip, "window": self.window.window, "edges": self.edges});
+        let mut edges = json!(self.window);
+        edges["edges"] = json!(self.edges);
         let clusters = json!({
             "cluster-size": self.clusters.size,
             "cluster-passes": self.clusters.passes,
@@ -290,7 +275,7 @@ mod tests {
     #[test]
     fn defaults_are_the_papers() {
         let config = job(Settings::default()).unwrap();
-        assert_eq!(config.window, RankWindow { skip: 30, window: 100 });
+        assert_eq!(config.window, RankWindow { skip: 30, window: 100, limits: ScoreLimits::default() });
         assert_eq!((config.clusters.size, config.batches.size), (32, 1024));
     }
 
@@ -322,6 +307,15 @@ mod tests {
         assert_eq!((config.batches.size, config.window.skip), (64, 5));
         assert_eq!(config.memory_bytes, 2 << 30);
         assert_eq!(config.columns.keys, ["doc"]);
+    }
+
+    #[test]
+    fn limits_are_numbers_or_none_and_none_lifts_the_files() {
+        let file: Settings = toml::from_str("relative-margin = 0.05\nmax-score = 1\nmin-score = \"none\"").unwrap();
+        let flags = Settings { max_score: Some(Limit::None), ..Settings::default() };
+        let limits = job(flags.or(file)).unwrap().window.limits;
+        assert_eq!(limits, ScoreLimits { relative_margin: Some(0.05), ..ScoreLimits::default() });
+        assert!(toml::from_str::<Settings>("max-score = \"high\"").is_err());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::path::Path;
 use clap::Args;
 use serde::Deserialize;
 
-use super::{Backend, BinaryType, EdgeRule, Method, Metric, Precision, Remainder};
+use super::{Backend, BinaryType, EdgeRule, Limit, Method, Metric, Precision, Remainder};
 use crate::error::{Error, Result};
 
 /// The settings of a job as the user wrote them: every field may be missing.
@@ -49,6 +49,29 @@ pub struct Settings {
     /// m: ranks after those that are preferred negatives [default: 100]
     #[arg(long, value_name = "M", env = "BATCHMINE_WINDOW", hide_env = true, help_heading = "Mining")]
     pub window: Option<u32>,
+    /// M: candidates above (1 − M) of the score of the query's own positive are suspects, too [default: none]
+    #[arg(long, value_name = "M", env = "BATCHMINE_RELATIVE_MARGIN", hide_env = true, help_heading = "Mining")]
+    pub relative_margin: Option<Limit>,
+    /// Candidates above this score are suspects, too [default: none]
+    #[arg(
+        long,
+        value_name = "SCORE",
+        env = "BATCHMINE_MAX_SCORE",
+        hide_env = true,
+        allow_negative_numbers = true,
+        help_heading = "Mining"
+    )]
+    pub max_score: Option<Limit>,
+    /// Candidates below this score are neither suspects nor preferred negatives [default: none]
+    #[arg(
+        long,
+        value_name = "SCORE",
+        env = "BATCHMINE_MIN_SCORE",
+        hide_env = true,
+        allow_negative_numbers = true,
+        help_heading = "Mining"
+    )]
+    pub min_score: Option<Limit>,
     /// Which pairs become edges [default: any]
     #[arg(long, value_enum, env = "BATCHMINE_EDGES", hide_env = true, help_heading = "Mining")]
     pub edges: Option<EdgeRule>,
@@ -58,7 +81,7 @@ pub struct Settings {
     /// Passes of swap refinement over the graph [default: 5]
     #[arg(long, value_name = "N", env = "BATCHMINE_CLUSTER_PASSES", hide_env = true, help_heading = "Mining")]
     pub cluster_passes: Option<u32>,
-    /// λ: how strongly a pair at ranks [0, p) is kept out of a cluster [default: 0.5]
+    /// λ: how strongly a query and its suspect are kept out of a cluster [default: 0.5]
     #[arg(long, value_name = "LAMBDA", env = "BATCHMINE_SUSPECT_WEIGHT", hide_env = true, help_heading = "Mining")]
     pub suspect_weight: Option<f32>,
     /// |B|: rows in a batch [default: 1024]
@@ -110,6 +133,9 @@ impl Settings {
             metric: self.metric.or(weaker.metric),
             skip: self.skip.or(weaker.skip),
             window: self.window.or(weaker.window),
+            relative_margin: self.relative_margin.or(weaker.relative_margin),
+            max_score: self.max_score.or(weaker.max_score),
+            min_score: self.min_score.or(weaker.min_score),
             edges: self.edges.or(weaker.edges),
             cluster_size: self.cluster_size.or(weaker.cluster_size),
             cluster_passes: self.cluster_passes.or(weaker.cluster_passes),

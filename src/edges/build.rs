@@ -1,7 +1,9 @@
 //! Builds the graph: spill, then merge; a part for each run and for each range of rows.
 
+use std::ops::Range;
 use std::path::PathBuf;
 
+use indicatif::HumanCount;
 use rayon::prelude::*;
 use serde_json::json;
 
@@ -10,12 +12,14 @@ use super::merge::{cut_windows, merge_window};
 use super::spill::{Reversed, in_degrees};
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::neighbors::Neighbors;
-use crate::neighbors::file::Block;
+use crate::neighbors::window::Counts;
+use crate::neighbors::{Neighbors, Windows};
 use crate::plan::Plan;
 use crate::run::{FinishedRun, Run, Stage, StageRun};
-use crate::vectors::RowId;
+use crate::vectors::{RowId, Vectors};
 
+/// One row in so many without a window is worth a warning.
+const MANY_SHARE: u64 = 20;
 const RUN_PREFIX: &str = "run-";
 const RANGE_PREFIX: &str = "range-";
 /// Windows that are merged into one part.
@@ -26,15 +30,23 @@ pub const WINDOW_ARCS: usize = 1 << 20;
 /// Builds the graph from the neighbor lists, or opens the one that is there.
 ///
 /// # Errors
-/// The user interrupts, or the disk fails.
-pub fn build(run: &Run, neighbors: &Neighbors, config: &Config, plan: &Plan) -> Result<EdgeFile> {
-    let rows = neighbors.blocks().last().map_or(0, |block| block.range().end);
+/// The score limits leave no preferred negative, the user interrupts, or the disk fails.
+pub fn build(run: &Run, vectors: &Vectors, neighbors: &Neighbors, config: &Config, plan: &Plan) -> Result<EdgeFile> {
+    let windows = Windows::new(vectors, neighbors, config);
+    let rows = windows.rows();
     if !run.is_complete(Stage::Edges) {
         let stage = run.begin(Stage::Edges);
-        let (runs, in_degrees) = spill(run, &stage, neighbors, config, plan, rows)?;
-        merge(run, &stage, neighbors, config, &runs, &in_degrees)?;
+        let counts = windows.count();
+        if windows.limited() {
+            refuse_empty_windows(&counts)?;
+            tell(&counts);
+        }
+        let (runs, in_degrees) = spill(run, &stage, neighbors, &windows, plan)?;
+        merge(run, &stage, &windows, config, &runs, &in_degrees)?;
         let edges = EdgeFile::open(&range_paths(run), rows)?;
-        let facts = json!({"rows": rows, "arcs": edges.arcs(), "bytes": edges.bytes(), "runs": runs.len()});
+        let facts = json!({
+            "rows": rows, "arcs": edges.arcs(), "bytes": edges.bytes(), "runs": runs.len(), "windows": counts,
+        });
         drop(runs);
         stage.finish(facts, |name| name.starts_with(RANGE_PREFIX))?;
     }
@@ -53,17 +65,60 @@ pub fn open(run: &FinishedRun) -> Result<EdgeFile> {
     EdgeFile::open(&paths, record.facts["rows"].as_u64().unwrap_or(0) as RowId)
 }
 
+/// Fails where score limits have emptied every window.
+fn refuse_empty_windows(counts: &Counts) -> Result<()> {
+    let emptied = counts.emptied_by_suspects + counts.emptied_by_min_score;
+    if emptied == 0 || counts.rows_without_window < counts.rows {
+        return Ok(());
+    }
+    Err(Error::input("the score limits leave no row a preferred negative")
+        .expected("a candidate that is no suspect and no lower than --min-score, for one row at least")
+        .found(format!(
+            "{} rows with suspects only, and {} whose others all score too low",
+            counts.emptied_by_suspects, counts.emptied_by_min_score
+        ))
+        .remedy(
+            "widen --window, lower --relative-margin, raise --max-score or lower --min-score, and add --replace: the \
+             lists are kept where --skip and --window have the same sum",
+        ))
+}
+
+/// Says what score limits have come to.
+fn tell(counts: &Counts) {
+    tracing::info!(
+        "{} suspects by rank, {} more by score, {} candidates too easy; {} rows are left without a preferred negative",
+        HumanCount(counts.suspects_by_rank),
+        HumanCount(counts.suspects_by_score),
+        HumanCount(counts.too_easy),
+        HumanCount(counts.rows_without_window),
+    );
+    let many = counts.rows / MANY_SHARE;
+    if counts.emptied_by_suspects > many {
+        tracing::warn!(
+            "all ranks of {} rows are suspects: a wider --window reaches further, or else a smaller --relative-margin \
+             or a higher --max-score",
+            HumanCount(counts.emptied_by_suspects)
+        );
+    }
+    if counts.emptied_by_min_score > many {
+        tracing::warn!(
+            "{} rows have candidates that are no suspects, but all below --min-score: lower it",
+            HumanCount(counts.emptied_by_min_score)
+        );
+    }
+}
+
 fn range_paths(run: &Run) -> Vec<PathBuf> {
     run.parts(Stage::Edges, RANGE_PREFIX).iter().map(|name| run.part_path(Stage::Edges, name)).collect()
 }
 
 /// A run is named after the neighbor blocks that it covers, so that a resumed job finds where to go on
 /// whatever its budget is now.
-fn run_name(blocks: &std::ops::Range<usize>) -> String {
+fn run_name(blocks: &Range<usize>) -> String {
     format!("{RUN_PREFIX}{:06}-{:06}.edg", blocks.start, blocks.end)
 }
 
-fn covered(name: &str) -> Option<std::ops::Range<usize>> {
+fn covered(name: &str) -> Option<Range<usize>> {
     let (start, end) = name.strip_prefix(RUN_PREFIX)?.strip_suffix(".edg")?.split_once('-')?;
     Some(start.parse().ok()?..end.parse().ok()?)
 }
@@ -86,26 +141,26 @@ fn spill(
     run: &Run,
     stage: &StageRun<'_>,
     neighbors: &Neighbors,
-    config: &Config,
+    windows: &Windows<'_>,
     plan: &Plan,
-    rows: RowId,
 ) -> Result<(Vec<EdgePart>, Vec<u32>)> {
-    let blocks = neighbors.blocks();
+    let (blocks, rows) = (neighbors.blocks(), windows.rows());
     let (_, mut done) = finished_runs(run);
-    let mut degrees = in_degrees(&blocks[..done], rows);
+    let mut degrees = in_degrees(windows, 0..blocks[..done].last().map_or(0, |block| block.range().end));
     let meter = run.meter(Stage::Edges, u64::from(rows) * 2, "rows");
     meter.skip(blocks[..done].iter().map(|block| block.range().len() as u64).sum());
     while done < blocks.len() {
         run.check_interrupt()?;
         let (mut arcs, mut end) = (0, done);
         // One block always fits: the plan says so.
-        while end < blocks.len() && (end == done || arcs + block_arcs(&blocks[end]) <= plan.spill_arcs) {
-            arcs += block_arcs(&blocks[end]);
+        while end < blocks.len() && (end == done || arcs + block_arcs(windows, blocks[end].range()) <= plan.spill_arcs)
+        {
+            arcs += block_arcs(windows, blocks[end].range());
             end += 1;
         }
         // A place that is wrong would be some other row's arc from here on.
         blocks[done..end].par_iter().try_for_each(|block| block.sealed().check())?;
-        let reversed = Reversed::new(&blocks[done..end], rows, config.window.skip as usize);
+        let reversed = Reversed::new(windows, blocks[done].range().start..blocks[end - 1].range().end);
         let encoded = reversed.encode().map_err(not_compressed)?;
         reversed.add_degrees(&mut degrees);
         drop(reversed);
@@ -118,8 +173,8 @@ fn spill(
     Ok((runs, degrees))
 }
 
-fn block_arcs(block: &Block) -> usize {
-    block.range().map(|row| block.neighbors(row).len()).sum()
+fn block_arcs(windows: &Windows<'_>, places: Range<RowId>) -> usize {
+    places.map(|place| windows.of(place).ranks.end).sum()
 }
 
 fn not_compressed(e: std::io::Error) -> Error {
@@ -129,12 +184,12 @@ fn not_compressed(e: std::io::Error) -> Error {
 fn merge(
     run: &Run,
     stage: &StageRun<'_>,
-    neighbors: &Neighbors,
+    lists: &Windows<'_>,
     config: &Config,
     runs: &[EdgePart],
     in_degrees: &[u32],
 ) -> Result<()> {
-    let rows = in_degrees.len() as RowId;
+    let rows = lists.rows();
     let windows = cut_windows(in_degrees, config.window.ranks() as usize, WINDOW_ARCS);
     let meter = run.meter(Stage::Edges, u64::from(rows) * 2, "rows");
     meter.skip(u64::from(rows));
@@ -149,7 +204,7 @@ fn merge(
         let merged: Vec<EncodedRange> = windows
             .par_iter()
             .map(|rows| {
-                let merged = merge_window(runs, neighbors, rows.clone(), in_degrees, config.window, config.edges);
+                let merged = merge_window(runs, lists, rows.clone(), in_degrees, config.edges);
                 meter.add(rows.len() as u64);
                 merged
             })

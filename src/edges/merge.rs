@@ -9,9 +9,9 @@ use std::ops::Range;
 
 use super::file::{EdgePart, EncodedRange, encode_rows};
 use super::rows::{Adjacency, Arc, Kind};
-use crate::config::{EdgeRule, RankWindow};
+use crate::config::EdgeRule;
 use crate::error::{Error, Result};
-use crate::neighbors::Neighbors;
+use crate::neighbors::{Window, Windows};
 use crate::vectors::RowId;
 
 /// Cuts rows into windows of about `arcs` reversed arcs each; a row is never cut. Pure.
@@ -92,11 +92,11 @@ pub fn join(own: &[Arc], reversed: &[Arc], rule: EdgeRule, out: &mut Vec<Arc>) {
 }
 
 /// A row's own list as arcs, sorted by row; `keys` is room. Pure.
-pub fn own_arcs(list: &[RowId], window: RankWindow, keys: &mut Vec<u32>, out: &mut Vec<Arc>) {
+pub fn own_arcs(window: &Window<'_>, keys: &mut Vec<u32>, out: &mut Vec<Arc>) {
     // Numbers sort faster than structures, and rows have 31 bits.
-    let key = |(rank, row): (usize, &RowId)| row << 1 | RowId::from(rank < window.skip as usize);
+    let key = |(rank, row): (usize, &RowId)| row << 1 | RowId::from(rank < window.ranks.start);
     keys.clear();
-    keys.extend(list.iter().enumerate().map(key));
+    keys.extend(window.partners().iter().enumerate().map(key));
     keys.sort_unstable();
     let kind = |key: u32| if key & 1 == 1 { Kind::SUSPECT } else { Kind::WINDOW };
     out.clear();
@@ -109,10 +109,9 @@ pub fn own_arcs(list: &[RowId], window: RankWindow, keys: &mut Vec<u32>, out: &m
 /// A run is damaged.
 pub fn merge_window(
     runs: &[EdgePart],
-    neighbors: &Neighbors,
+    windows: &Windows<'_>,
     rows: Range<RowId>,
     in_degrees: &[u32],
-    window: RankWindow,
     rule: EdgeRule,
 ) -> Result<EncodedRange> {
     let (reversed_ends, reversed) = gather(runs, rows.clone(), in_degrees)?;
@@ -120,7 +119,7 @@ pub fn merge_window(
     let (mut keys, mut own) = (Vec::new(), Vec::new());
     let mut start = 0;
     for (row, end) in rows.clone().zip(reversed_ends) {
-        own_arcs(neighbors.of(row), window, &mut keys, &mut own);
+        own_arcs(&windows.of(row), &mut keys, &mut own);
         join(&own, &reversed[start..end], rule, &mut arcs);
         ends.push(arcs.len() as u32);
         start = end;

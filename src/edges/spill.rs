@@ -12,7 +12,7 @@ use rayon::prelude::*;
 
 use super::file::{BLOCK_ARCS, EncodedRange, encode_rows};
 use super::rows::{Arc, Kind};
-use crate::neighbors::file::Block;
+use crate::neighbors::Windows;
 use crate::vectors::RowId;
 
 /// Arcs that one task of the encoder takes.
@@ -20,18 +20,16 @@ const ENCODE_ARCS: usize = 32 * BLOCK_ARCS;
 /// Bit of a suspect; a source has the others.
 const SUSPECT: u32 = 1 << 31;
 
-/// How many lists of some blocks each row stands in. O(stretches · arcs).
-pub fn in_degrees(blocks: &[Block], rows: RowId) -> Vec<u32> {
-    let mut degrees = vec![0; rows as usize];
-    let stretch = stretch_rows(rows);
+/// How many lists of some places each row stands in, as suspect or preferred negative. O(stretches · arcs).
+pub fn in_degrees(windows: &Windows<'_>, places: Range<RowId>) -> Vec<u32> {
+    let mut degrees = vec![0; windows.rows() as usize];
+    let stretch = stretch_rows(windows.rows());
     degrees.par_chunks_mut(stretch).enumerate().for_each(|(number, degrees)| {
         let first = (number * stretch) as RowId;
-        for block in blocks {
-            for row in block.range() {
-                for other in block.neighbors(row) {
-                    if let Some(degree) = degrees.get_mut(other.wrapping_sub(first) as usize) {
-                        *degree += 1;
-                    }
+        for place in places.clone() {
+            for other in windows.of(place).partners() {
+                if let Some(degree) = degrees.get_mut(other.wrapping_sub(first) as usize) {
+                    *degree += 1;
                 }
             }
         }
@@ -54,15 +52,15 @@ pub struct Reversed {
 }
 
 impl Reversed {
-    /// Turns the lists of consecutive blocks round; ranks below `skip` are suspects. O(stretches · arcs).
-    pub fn new(blocks: &[Block], rows: RowId, skip: usize) -> Reversed {
-        let mut ends = in_degrees(blocks, rows);
+    /// Turns the lists of consecutive places round. O(stretches · arcs).
+    pub fn new(windows: &Windows<'_>, places: Range<RowId>) -> Reversed {
+        let mut ends = in_degrees(windows, places.clone());
         let mut total = 0;
         // Each becomes the row's start, and its end as arcs come in.
         for end in &mut ends {
             (*end, total) = (total, total + *end);
         }
-        let stretch = stretch_rows(rows);
+        let stretch = stretch_rows(windows.rows());
         let starts: Vec<u32> = ends.iter().step_by(stretch).copied().chain([total]).collect();
         let mut sources = vec![0; total as usize];
         let (mut pieces, mut left) = (Vec::with_capacity(starts.len()), &mut sources[..]);
@@ -73,13 +71,12 @@ impl Reversed {
         }
         ends.par_chunks_mut(stretch).zip(pieces).enumerate().for_each(|(number, (ends, (start, sources)))| {
             let first = (number * stretch) as RowId;
-            for block in blocks {
-                for row in block.range() {
-                    for (rank, other) in block.neighbors(row).iter().enumerate() {
-                        if let Some(end) = ends.get_mut(other.wrapping_sub(first) as usize) {
-                            sources[(*end - start) as usize] = row | if rank < skip { SUSPECT } else { 0 };
-                            *end += 1;
-                        }
+            for place in places.clone() {
+                let window = windows.of(place);
+                for (rank, other) in window.partners().iter().enumerate() {
+                    if let Some(end) = ends.get_mut(other.wrapping_sub(first) as usize) {
+                        sources[(*end - start) as usize] = place | if rank < window.ranks.start { SUSPECT } else { 0 };
+                        *end += 1;
                     }
                 }
             }

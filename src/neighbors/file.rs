@@ -187,4 +187,9 @@ impl Neighbors {
     pub fn of(&self, place: RowId) -> &[RowId] {
         self.block_of(place).neighbors(place)
     }
+
+    /// Their scores.
+    pub fn scores(&self, place: RowId) -> &[f32] {
+        self.block_of(place).scores(place)
+    }
 }

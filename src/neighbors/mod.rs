@@ -26,6 +26,8 @@ pub mod rotation;
 pub mod search;
 pub mod tiles;
 pub mod topk;
+pub mod window;
 
 pub use file::Neighbors;
 pub use search::{open, search};
+pub use window::{Window, Windows};

@@ -134,6 +134,8 @@ pub struct Line {
     pub cluster: Option<i64>,
     pub score: f32,
     pub neighbors: Vec<(usize, f32)>,
+    /// Ranks of the preferred negatives.
+    pub window: Range<usize>,
     pub arcs: Vec<(usize, u64)>,
     pub suspects: Vec<(usize, u64)>,
 }
@@ -166,6 +168,7 @@ fn line(text: &str) -> Line {
         task: value["task"].as_str().filter(|task| !task.is_empty()).map(str::to_owned),
         cluster: value["cluster_id"].as_i64(),
         score: score(&value["score"]),
+        window: whole(&value["window"][0]) as usize..whole(&value["window"][1]) as usize,
         neighbors: pairs("neighbors", "score").iter().map(|(row, value)| (*row, score(value))).collect(),
         arcs: counted("arcs", "weight"),
         suspects: counted("suspects", "directions"),

@@ -13,6 +13,7 @@ mod table;
 mod epochs;
 mod formats;
 mod garbage;
+mod limits;
 mod mine;
 mod properties;
 mod readers;

@@ -91,24 +91,74 @@ impl<'a> Oracle<'a> {
     }
 }
 
+/// What makes a neighbour a suspect, and what makes it nothing at all.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Cut {
+    pub skip: usize,
+    pub relative_margin: Option<f64>,
+    pub max_score: Option<f64>,
+    pub min_score: Option<f64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    Suspect,
+    Preferred,
+    Neither,
+}
+
+impl Cut {
+    /// By rank alone.
+    pub fn skip(skip: usize) -> Cut {
+        Cut { skip, ..Cut::default() }
+    }
+
+    /// The flags for it, but for `--skip`.
+    pub fn flags(&self) -> String {
+        let flag = |name: &str, limit: Option<f64>| limit.map_or(String::new(), |limit| format!(" --{name}={limit}"));
+        flag("relative-margin", self.relative_margin)
+            + &flag("max-score", self.max_score)
+            + &flag("min-score", self.min_score)
+    }
+
+    /// What the neighbour at a rank of a line is.
+    pub fn part(&self, line: &Line, rank: usize) -> Part {
+        let (own, score) = (f64::from(line.score), f64::from(line.neighbors[rank].1));
+        if self.min_score.is_some_and(|least| score < least) {
+            return Part::Neither;
+        }
+        let close = self.relative_margin.is_some_and(|margin| score > own - margin * own.abs());
+        let high = self.max_score.is_some_and(|most| score > most);
+        if rank < self.skip || close || high { Part::Suspect } else { Part::Preferred }
+    }
+}
+
 /// Compares arcs and suspects with what the neighbour lists of all rows imply.
 pub fn check_graph(lines: &[Line], skip: usize, mutual: bool) {
-    let suspects = directions(lines, |ranks| &ranks[..skip.min(ranks.len())]);
-    let mut arcs = directions(lines, |ranks| &ranks[skip.min(ranks.len())..]);
+    check_cut_graph(lines, |_| Cut::skip(skip), mutual);
+}
+
+/// The same, where each line's list is cut in its own way.
+pub fn check_cut_graph(lines: &[Line], cut: impl Fn(&Line) -> Cut, mutual: bool) {
+    let suspects = directions(lines, |line, rank| cut(line).part(line, rank) == Part::Suspect);
+    let preferred = |line: &Line, rank: usize| cut(line).part(line, rank) == Part::Preferred;
+    let mut arcs = directions(lines, preferred);
     if mutual {
         arcs.iter_mut().for_each(|arcs| arcs.retain(|_, directions| *directions == 2));
     }
     for (line, (arcs, suspects)) in lines.iter().zip(arcs.into_iter().zip(suspects)) {
         assert_eq!(line.arcs, Vec::from_iter(arcs), "arcs of row {}", line.row);
         assert_eq!(line.suspects, Vec::from_iter(suspects), "suspects of row {}", line.row);
+        let window = (0..line.neighbors.len()).filter(|rank| preferred(line, *rank));
+        assert!(window.eq(line.window.clone()), "window {:?} of row {}", line.window, line.row);
     }
 }
 
 /// For each row its partners, by row, and in how many directions some ranks pair them.
-fn directions(lines: &[Line], ranks: impl Fn(&[(usize, f32)]) -> &[(usize, f32)]) -> Vec<BTreeMap<usize, u64>> {
+fn directions(lines: &[Line], counts: impl Fn(&Line, usize) -> bool) -> Vec<BTreeMap<usize, u64>> {
     let mut pairs = vec![BTreeMap::new(); lines.len()];
     for line in lines {
-        for (other, _) in ranks(&line.neighbors) {
+        for (_, (other, _)) in line.neighbors.iter().enumerate().filter(|(rank, _)| counts(line, *rank)) {
             *pairs[line.row].entry(*other).or_insert(0) += 1;
             *pairs[*other].entry(line.row).or_insert(0) += 1;
         }

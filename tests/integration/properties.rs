@@ -5,9 +5,9 @@ use proptest::sample::select;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::command::{Place, inspect, mine};
+use super::command::{Line, Place, inspect, mine};
 use super::dataset::{Dataset, Float};
-use super::oracle::{Exactness, Oracle, check_graph};
+use super::oracle::{Cut, Exactness, Oracle, Part, check_cut_graph, check_graph};
 use super::promises::{self, Terms};
 use super::table;
 
@@ -38,7 +38,7 @@ struct Job {
     input: Input,
     cosine: bool,
     mutual: bool,
-    skip: usize,
+    cut: Cut,
     window: usize,
     cluster_size: usize,
     clusters_in_batch: usize,
@@ -97,15 +97,25 @@ fn inputs() -> impl Strategy<Value = Input> {
     )
 }
 
+/// Mostly by rank alone; else with limits in the range of cosines, and of small products.
+fn cuts() -> impl Strategy<Value = Cut> {
+    let some = |numbers: Vec<f64>| prop::option::weighted(0.4, select(numbers));
+    let limits = (some(vec![0.0, 0.05, 0.3, 1.0]), some(vec![0.25, 0.6, 1.0]), some(vec![-1.0, 0.0, 0.2]));
+    (0..8usize, prop::option::weighted(0.6, limits)).prop_map(|(skip, limits)| {
+        let (relative_margin, max_score, min_score) = limits.unwrap_or_default();
+        Cut { skip, relative_margin, max_score, min_score }
+    })
+}
+
 fn jobs() -> impl Strategy<Value = Job> {
-    let ranks = (0..8usize, 1..40usize);
+    let ranks = (cuts(), 1..40usize);
     let sizes = (select(vec![2usize, 3, 4, 8, 16]), 1..5usize);
     (inputs(), any::<bool>(), prop::bool::weighted(0.3), ranks, sizes).prop_map(
-        |(input, cosine, mutual, (skip, window), (cluster_size, clusters_in_batch))| Job {
+        |(input, cosine, mutual, (cut, window), (cluster_size, clusters_in_batch))| Job {
             input,
             cosine,
             mutual,
-            skip,
+            cut,
             window,
             cluster_size,
             clusters_in_batch,
@@ -119,30 +129,35 @@ fn check(job: &Job) {
     let place = Place::with(&data);
     let run = place.path("run");
     let batch_size = job.cluster_size * job.clusters_in_batch;
-    let outcome = mine(
-        &place.input(),
-        &run,
-        &format!(
-            "--metric {} --edges {} --skip {} --window {} --cluster-size {} --batch-size {batch_size} {}",
-            if job.cosine { "cosine" } else { "dot" },
-            if job.mutual { "mutual" } else { "any" },
-            job.skip,
-            job.window,
-            job.cluster_size,
-            data.column_flags(),
-        ),
+    let flags = format!(
+        "--metric {} --edges {} --skip {} --window {} --cluster-size {} --batch-size {batch_size} {}",
+        if job.cosine { "cosine" } else { "dot" },
+        if job.mutual { "mutual" } else { "any" },
+        job.cut.skip,
+        job.window,
+        job.cluster_size,
+        data.column_flags(),
     );
+    let outcome = mine(&place.input(), &run, &format!("{flags}{}", job.cut.flags()));
     let in_task = |row: usize| (0..data.rows()).filter(|other| data.task(*other) == data.task(row)).count();
     let largest = (0..data.rows()).map(in_task).max().unwrap_or(0);
-    if job.skip + job.window >= data.rows() || largest <= job.skip + 1 {
+    if job.cut.skip + job.window >= data.rows() || largest <= job.cut.skip + 1 {
         outcome.refuses(&["--skip"]);
+        return;
+    }
+    if outcome.stderr.contains("leave no row a preferred negative") {
+        outcome.refuses(&["--window", "--replace"]);
+        let without = place.path("without limits");
+        mine(&place.input(), &without, &flags).ok();
+        let preferred = |line: &Line| (0..line.neighbors.len()).any(|rank| job.cut.part(line, rank) == Part::Preferred);
+        assert!(!inspect(&without, 0..data.rows()).iter().any(preferred), "a refusal without reason");
         return;
     }
     outcome.ok();
     let lines = inspect(&run, 0..data.rows());
     let exactness = if job.input.integers && !job.cosine { Exactness::Exact } else { Exactness::NearTies };
-    Oracle::new(&data, job.cosine).check(&lines, job.skip + job.window, exactness);
-    check_graph(&lines, job.skip, job.mutual);
+    Oracle::new(&data, job.cosine).check(&lines, job.cut.skip + job.window, exactness);
+    check_cut_graph(&lines, |_| job.cut, job.mutual);
     let terms = Terms { cluster_size: job.cluster_size, batch_size, epochs: 1, remainder: "short" };
     promises::check(&data, &lines, &table::read(&run), terms);
 }
@@ -179,7 +194,7 @@ fn every_awkward_width_is_ranked_right() {
             seed: dim as u64,
         };
         let (cosine, mutual) = (number % 4 < 2, false);
-        check(&Job { input, cosine, mutual, skip: 3, window: 20, cluster_size: 4, clusters_in_batch: 4 });
+        check(&Job { input, cosine, mutual, cut: Cut::skip(3), window: 20, cluster_size: 4, clusters_in_batch: 4 });
     }
 }
 

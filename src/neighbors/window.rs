@@ -1,0 +1,250 @@
+//! Each row's list in three: suspects, preferred negatives, and who is too easy to be either.
+//!
+//! Lists are sorted by score, so whatever makes a suspect of a candidate (its rank, or a score above a limit) holds
+//! for a first stretch of the list, and whatever is too easy is a last stretch. Two binary searches find both.
+//! After the positive-aware filter of de Souza Moreira et al., *NV-Retriever* (2024, arXiv 2407.15831).
+//!
+//! Memory: none. Rows are places.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::file::Neighbors;
+use crate::config::{Config, RankWindow};
+use crate::error::{Error, Result};
+use crate::run::{FinishedRun, Stage};
+use crate::vectors::{RowId, Vectors};
+
+/// The ranks of a list that are preferred negatives; those before are suspects, those behind are neither. Pure.
+/// `own` is the score of the query's own positive, `scores` are the list's in rank order. O(log scores).
+pub fn cut(window: &RankWindow, own: f32, scores: &[f32]) -> Range<usize> {
+    let limits = &window.limits;
+    let above = |limit: Option<f64>| limit.map_or(0, |limit| scores.partition_point(|score| f64::from(*score) > limit));
+    let margin = limits.relative_margin.map(|margin| relative_limit(own, margin));
+    let easy = |least: f64| scores.partition_point(|score| f64::from(*score) >= least);
+    let end = limits.min_score.map_or(scores.len(), easy);
+    let suspects = (window.skip as usize).max(above(margin)).max(above(limits.max_score));
+    suspects.min(end)..end
+}
+
+/// s − M·|s|: the share 1 − M of a positive score s. Of a negative one that share would lie above it, and a larger
+/// margin would let more pass; so the margin is always taken off.
+fn relative_limit(own: f32, margin: f64) -> f64 {
+    f64::from(own) - margin * f64::from(own).abs()
+}
+
+/// One row's list, cut.
+#[derive(Debug, Clone)]
+pub struct Window<'a> {
+    /// All places of the list, in rank order.
+    pub places: &'a [RowId],
+    /// Their scores.
+    pub scores: &'a [f32],
+    /// Ranks of the preferred negatives.
+    pub ranks: Range<usize>,
+}
+
+impl<'a> Window<'a> {
+    /// Likely false negatives, in rank order.
+    pub fn suspects(&self) -> &'a [RowId] {
+        &self.places[..self.ranks.start]
+    }
+
+    /// Preferred negatives, in rank order.
+    pub fn preferred(&self) -> &'a [RowId] {
+        &self.places[self.ranks.clone()]
+    }
+
+    /// Suspects, then preferred negatives: whoever the row has an arc to.
+    pub fn partners(&self) -> &'a [RowId] {
+        &self.places[..self.ranks.end]
+    }
+}
+
+/// The lists of all rows, each cut by its own score.
+#[derive(Debug, Clone)]
+pub struct Windows<'a> {
+    neighbors: &'a Neighbors,
+    /// Scores of the rows' own positives, by row.
+    own: &'a [f32],
+    window: RankWindow,
+}
+
+impl<'a> Windows<'a> {
+    /// As a job's settings cut them.
+    pub fn new(vectors: &'a Vectors, neighbors: &'a Neighbors, config: &Config) -> Windows<'a> {
+        Windows { neighbors, own: vectors.rows.scores(), window: config.window }
+    }
+
+    /// As a finished run has cut them.
+    ///
+    /// # Errors
+    /// The edges stage is not finished, or its record is not one.
+    pub fn open(run: &FinishedRun, vectors: &'a Vectors, neighbors: &'a Neighbors) -> Result<Windows<'a>> {
+        let settings = &run.stage(Stage::Edges)?.settings;
+        let window = recorded(settings).map_err(|e| {
+            Error::runtime("the manifest does not say how lists were cut")
+                .path(run.folder())
+                .expected("skip, window and score limits among the settings of the edges stage")
+                .found(e.to_string())
+                .remedy("run `mine` again with --replace")
+        })?;
+        Ok(Windows { neighbors, own: vectors.rows.scores(), window })
+    }
+
+    /// The window of a task's rows.
+    pub fn of_task(&self, _task: usize) -> RankWindow {
+        self.window
+    }
+
+    /// Whether any score limit is set.
+    pub fn limited(&self) -> bool {
+        self.window.limits.any()
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> RowId {
+        self.neighbors.blocks().last().map_or(0, |block| block.range().end)
+    }
+
+    /// Stretches of places that are good to be taken one by one, in parallel: the blocks on disk.
+    pub fn stretches(&self) -> Vec<Range<RowId>> {
+        self.neighbors.blocks().iter().map(super::file::Block::range).collect()
+    }
+
+    /// The list of the row at a place.
+    #[inline]
+    pub fn of(&self, place: RowId) -> Window<'a> {
+        let neighbors = self.neighbors;
+        let (places, scores) = (neighbors.of(place), neighbors.scores(place));
+        let window = &self.window;
+        // It lies somewhere else in the table of rows, so it is fetched only where it counts.
+        let relative = window.limits.relative_margin.is_some();
+        let own = if relative { self.own[neighbors.order()[place as usize] as usize] } else { 0.0 };
+        Window { places, scores, ranks: cut(window, own, scores) }
+    }
+
+    /// What the cuts come to. O(rows · log ranks).
+    pub fn count(&self) -> Counts {
+        let of_stretch = |places: &Range<RowId>| {
+            places.clone().map(|place| self.count_one(place)).fold(Counts::default(), Counts::plus)
+        };
+        self.stretches().par_iter().map(of_stretch).reduce(Counts::default, Counts::plus)
+    }
+
+    fn count_one(&self, place: RowId) -> Counts {
+        let list = self.of(place);
+        let skip = (self.window.skip as usize).min(list.ranks.start);
+        // Only of rows that would have a window by rank alone.
+        let emptied = list.ranks.is_empty() && list.places.len() > self.window.skip as usize;
+        Counts {
+            rows: 1,
+            suspects_by_rank: skip as u64,
+            suspects_by_score: (list.ranks.start - skip) as u64,
+            too_easy: (list.places.len() - list.ranks.end) as u64,
+            rows_without_window: u64::from(list.ranks.is_empty()),
+            emptied_by_suspects: u64::from(emptied && list.ranks.end == list.places.len()),
+            emptied_by_min_score: u64::from(emptied && list.ranks.end < list.places.len()),
+        }
+    }
+}
+
+/// The window that the edges stage has recorded.
+fn recorded(settings: &Value) -> serde_json::Result<RankWindow> {
+    RankWindow::deserialize(settings)
+}
+
+/// What the cuts of all lists come to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Rows.
+    pub rows: u64,
+    /// (query, suspect) pairs at ranks below p.
+    pub suspects_by_rank: u64,
+    /// (query, suspect) pairs that only a score limit makes so.
+    pub suspects_by_score: u64,
+    /// (query, candidate) pairs that score too low to be either.
+    pub too_easy: u64,
+    /// Rows without one preferred negative, for whatever reason.
+    pub rows_without_window: u64,
+    /// Of these, rows that have more than p candidates, all of them suspects.
+    pub emptied_by_suspects: u64,
+    /// Of these, rows that have more than p candidates, of which those that are no suspects score too low.
+    pub emptied_by_min_score: u64,
+}
+
+impl Counts {
+    fn plus(self, other: Counts) -> Counts {
+        Counts {
+            rows: self.rows + other.rows,
+            suspects_by_rank: self.suspects_by_rank + other.suspects_by_rank,
+            suspects_by_score: self.suspects_by_score + other.suspects_by_score,
+            too_easy: self.too_easy + other.too_easy,
+            rows_without_window: self.rows_without_window + other.rows_without_window,
+            emptied_by_suspects: self.emptied_by_suspects + other.emptied_by_suspects,
+            emptied_by_min_score: self.emptied_by_min_score + other.emptied_by_min_score,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::config::ScoreLimits;
+
+    /// Score limits on a grid, so that scores of the same grid meet them exactly.
+    fn limits() -> impl Strategy<Value = ScoreLimits> {
+        let grid = |range: std::ops::RangeInclusive<i32>| proptest::option::of(range.prop_map(|n| f64::from(n) / 8.0));
+        (grid(0..=8), grid(-8..=8), grid(-8..=8)).prop_map(|(relative_margin, max_score, min_score)| ScoreLimits {
+            relative_margin,
+            max_score,
+            min_score,
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn the_cut_is_what_each_candidate_is_by_itself(
+            skip in 0u32..6, limits in limits(), own in -8i32..=8, scores in proptest::collection::vec(-8i32..=8, 0..12),
+        ) {
+            let own = own as f32 / 8.0;
+            let mut scores: Vec<f32> = scores.into_iter().map(|score| score as f32 / 8.0).collect();
+            scores.sort_unstable_by(|a, b| b.total_cmp(a));
+            let window = RankWindow { skip, window: 12, limits };
+            let ranks = cut(&window, own, &scores);
+            for (rank, score) in scores.iter().enumerate() {
+                let (score, own) = (f64::from(*score), f64::from(own));
+                let easy = limits.min_score.is_some_and(|least| score < least);
+                let close = limits.relative_margin.is_some_and(|margin| score > own - margin * own.abs())
+                    || limits.max_score.is_some_and(|most| score > most);
+                let suspect = !easy && (rank < skip as usize || close);
+                prop_assert_eq!(suspect, rank < ranks.start, "rank {} of {:?}", rank, scores);
+                prop_assert_eq!(!easy && !suspect, ranks.contains(&rank), "rank {} of {:?}", rank, scores);
+            }
+        }
+
+        #[test]
+        fn a_larger_margin_never_has_fewer_suspects(own in -8i32..=8, scores in proptest::collection::vec(-8i32..=8, 0..12)) {
+            let mut scores: Vec<f32> = scores.into_iter().map(|score| score as f32 / 8.0).collect();
+            scores.sort_unstable_by(|a, b| b.total_cmp(a));
+            let suspects = |margin: i32| {
+                let limits = ScoreLimits { relative_margin: Some(f64::from(margin) / 8.0), ..ScoreLimits::default() };
+                cut(&RankWindow { skip: 0, window: 12, limits }, own as f32 / 8.0, &scores).start
+            };
+            let all: Vec<usize> = (0..=8).map(suspects).collect();
+            prop_assert!(all.is_sorted(), "{:?}", all);
+        }
+    }
+
+    #[test]
+    fn a_negative_own_score_has_its_margin_below_it() {
+        assert_eq!(relative_limit(0.5, 0.25), 0.375);
+        assert_eq!(relative_limit(-0.5, 0.25), -0.625);
+        assert_eq!(relative_limit(0.0, 0.25), 0.0);
+    }
+}
