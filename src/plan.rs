@@ -8,8 +8,9 @@
 use crate::config::{Backend, Config, Method, Precision, Remainder};
 use crate::edges::build::WINDOW_ARCS;
 use crate::error::{Error, Kind, Result};
+use crate::neighbors::answers::SPARE;
 use crate::neighbors::tiles::{LIST_TILE_QUERIES, PACKED_COLUMNS, TILE_QUERIES};
-use crate::neighbors::{head, partition, recall, topk};
+use crate::neighbors::{gpu, head, partition, recall, topk};
 use crate::run::Stage;
 use crate::vectors::Shape;
 
@@ -62,6 +63,8 @@ pub struct Plan {
     pub block_rows: usize,
     /// Base rows that FAISS holds at a time.
     pub faiss_tile_rows: usize,
+    /// Memory that the slots of all GPUs take; 0 where no GPU is sought or the budget has no room.
+    pub gpu_shared_bytes: usize,
     /// Reversed arcs of a spilled run.
     pub spill_arcs: usize,
     /// Rows of a row group of the batch table.
@@ -139,7 +142,20 @@ impl Plan {
         let faiss_fixed = block + candidates + threads * FAISS_THREAD_BYTES;
         let tile_most = FAISS_TILE_ROWS_MAX.min(rows.max(FAISS_TILE_ROWS_MIN));
         let faiss_tile_rows = (room.saturating_sub(faiss_fixed) / (dim * 4)).clamp(FAISS_TILE_ROWS_MIN, tile_most);
-        let neighbors = if faiss {
+        // A GPU search holds every query's candidates too, and the slots, which take what is left. With `auto` they
+        // are no reason to refuse a budget.
+        let [shared_least, shared_most] =
+            if config.seeks_gpus() { gpu::layout::shared_bytes(dim, ranks + SPARE as u64) } else { [0; 2] };
+        let gpu_fixed = (block + candidates).max(partition).max(sampling);
+        let shared_room = room.saturating_sub(gpu_fixed).min(shared_most);
+        let gpu_asked = config.backend == Backend::FaissGpu;
+        let gpu_shared_bytes = if shared_room < shared_least { 0 } else { shared_room };
+        let neighbors = if gpu_asked || gpu_shared_bytes > 0 {
+            let own = block.max(partition).max(rows / 4 + choice + threads * tile).max(sampling);
+            let most = gpu_fixed + gpu_shared_bytes.max(shared_least);
+            let fixed = if gpu_asked { gpu_fixed + shared_least } else { 0 }.max(own);
+            need(Stage::Neighbors, fixed, 0, most.saturating_sub(fixed))
+        } else if faiss {
             let tile = |rows: u64| rows * dim * 4;
             need(
                 Stage::Neighbors,
@@ -173,6 +189,7 @@ impl Plan {
             import_batch_rows: import_batch_rows as usize,
             block_rows: block_rows as usize,
             faiss_tile_rows: faiss_tile_rows as usize,
+            gpu_shared_bytes: gpu_shared_bytes as usize,
             spill_arcs: spill_arcs as usize,
             row_group_rows: row_group_rows as usize,
             needs: [vectors, neighbors, edges, clusters, batches],
@@ -199,6 +216,8 @@ impl Cost {
         let arcs: u64 = task_rows.iter().map(|rows| rows * ranks.min(rows.saturating_sub(1))).sum();
         let rows = shape.rows;
         let keys = 1 + config.columns.keys.len() as u64;
+        let gpu_width = if config.precision == Precision::F32 { 4 } else { 2 };
+        let gpu_base = if config.seeks_gpus() { rows * shape.dim as u64 * gpu_width } else { 0 };
         Cost {
             operations: pairs * shape.dim as u128 * 2,
             disk_bytes: [
@@ -211,7 +230,8 @@ impl Cost {
                 (Stage::Batches, rows * 24 * u64::from(config.batches.epochs)),
             ],
             // The packed base: a byte a value, lines of tails filled up, what is known of rows, one row in 16 once more.
-            spill_bytes: (arcs * 5 / 2).max((rows * (shape.dim as u64 + 80)) * 17 / 16 + 4 * (shape.dim as u64).pow(2)),
+            spill_bytes: (arcs * 5 / 2)
+                .max((rows * (shape.dim as u64 + 80)) * 17 / 16 + 4 * (shape.dim as u64).pow(2) + gpu_base),
         }
     }
 }

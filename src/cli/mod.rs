@@ -1,6 +1,7 @@
 //! The command line: one file for each verb.
 
 pub mod generate;
+pub mod gpu_worker;
 pub mod inspect;
 pub mod log;
 pub mod mine;
@@ -48,6 +49,8 @@ enum Verb {
     Completions(shell::Completions),
     /// Print the manual page
     Man,
+    #[command(hide = true)]
+    GpuWorker(gpu_worker::GpuWorker),
 }
 
 /// Input files and settings, as `mine` and `plan` take them.
@@ -85,6 +88,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Verb::Gen(generate) => generate.run(&voice),
         Verb::Completions(completions) => completions.run(),
         Verb::Man => shell::man(),
+        Verb::GpuWorker(worker) => worker.run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

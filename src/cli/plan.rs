@@ -46,12 +46,20 @@ fn search_seconds(config: &Config, shards: &Shards, cost: &Cost) -> f64 {
     cost.operations as f64 / operations_per_second(config.precision, shards.shape.dim, Duration::from_secs(1))
 }
 
-fn cost(config: &Config, shards: &Shards) -> Result<(Cost, usize)> {
+/// The cost, and the rows of each task.
+fn cost(config: &Config, shards: &Shards) -> Result<(Cost, Vec<u64>)> {
     let tasks = import::task_sizes(shards)?;
     let sides = if shards.roles.shared { 1 } else { 2 };
     let row_bytes: usize =
         shards.precision.iter().take(sides).map(|precision| precision.bytes() * shards.shape.dim).sum();
-    Ok((Cost::new(config, shards.shape, row_bytes as u64, &tasks), tasks.len()))
+    Ok((Cost::new(config, shards.shape, row_bytes as u64, &tasks), tasks))
+}
+
+/// What GPUs would do, where there is a plugin and they answer.
+fn gpu(config: &Config, shards: &Shards, plan: &Counts, tasks: &[u64]) -> Result<Option<String>> {
+    let largest = tasks.iter().max().map_or(0, |rows| *rows as usize);
+    let gpus = crate::neighbors::gpu::find(config, plan, shards.shape, largest, &|| Ok(()))?;
+    Ok(gpus.map(|gpus| gpus.describe()))
 }
 
 fn as_json(config: &Config, shards: &Shards, plan: &Counts) -> Result<serde_json::Value> {
@@ -61,7 +69,8 @@ fn as_json(config: &Config, shards: &Shards, plan: &Counts) -> Result<serde_json
     let disk: serde_json::Map<_, _> =
         cost.disk_bytes.iter().map(|(stage, bytes)| (stage.name().to_owned(), (*bytes).into())).collect();
     Ok(json!({
-        "rows": shards.shape.rows, "dim": shards.shape.dim, "tasks": tasks, "files": shards.list.len(),
+        "gpu": gpu(config, shards, plan, &tasks)?,
+        "rows": shards.shape.rows, "dim": shards.shape.dim, "tasks": tasks.len(), "files": shards.list.len(),
         "input_bytes": shards.input_bytes(), "columns": shards.roles,
         "search_seconds": search_seconds(config, shards, &cost),
         "search_gflop": (cost.operations / 1_000_000_000) as u64,
@@ -81,18 +90,20 @@ fn as_json(config: &Config, shards: &Shards, plan: &Counts) -> Result<serde_json
 pub fn describe(config: &Config, shards: &Shards, plan: &Counts) -> Result<String> {
     let (cost, tasks) = cost(config, shards)?;
     let mut text = format!(
-        "input    {} rows x {} dimensions, {tasks} tasks, {} files, {}\n\
-         search   {:.1} TFLOP if exact: about {} here, with {} threads; blocks of {} queries\n\
+        "input    {} rows x {} dimensions, {} tasks, {} files, {}\n\
+         search   {:.1} TFLOP if exact: about {} here, with {} threads; blocks of {} queries\n{}\
          edges    runs of {} arcs; temporary files of {} at most\n\n\
          {:>10} {:>16} {:>14}\n",
         HumanCount(shards.shape.rows),
         shards.shape.dim,
+        tasks.len(),
         shards.list.len(),
         HumanBytes(shards.input_bytes()),
         cost.operations as f64 / 1e12,
         HumanDuration(Duration::from_secs_f64(search_seconds(config, shards, &cost))),
         config.threads,
         HumanCount(plan.block_rows as u64),
+        gpu(config, shards, plan, &tasks)?.map_or_else(String::new, |gpu| format!("gpu      {gpu}\n")),
         HumanCount(plan.spill_arcs as u64),
         HumanBytes(cost.spill_bytes),
         "stage",

@@ -45,6 +45,8 @@ pub enum Backend {
     Cpu,
     /// FAISS's flat index, in builds that have it; the result is the same.
     Faiss,
+    /// FAISS on NVIDIA GPUs, through a plugin (docs/gpu.md); the result is the same.
+    FaissGpu,
 }
 
 /// Numbers that the CPU's search filters with; the result is the same.

@@ -5,6 +5,7 @@
 //! zero, the rank window is within bounds.
 
 mod choices;
+mod gpu;
 mod settings;
 mod window;
 
@@ -12,6 +13,7 @@ use serde::Serialize;
 use serde_json::json;
 
 pub use choices::{Backend, BinaryType, EdgeRule, Method, Metric, Precision, Remainder};
+pub use gpu::GpuRules;
 pub use settings::Settings;
 pub use window::{Limit, RankWindow, ScoreLimits, WINDOW_MAX};
 
@@ -94,6 +96,8 @@ pub struct Config {
     pub seed: u64,
     /// Search backend.
     pub backend: Backend,
+    /// What a search on GPUs needs to know.
+    pub gpu: GpuRules,
     /// Exact or approximate search.
     pub method: Method,
     /// Numbers of the CPU's search.
@@ -180,9 +184,10 @@ impl Config {
                     "build it with FAISS: `cargo build --release --features faiss` (needs cmake, g++ and libopenblas-dev)",
                 ));
         }
-        if backend == Backend::Faiss && method != Method::Exact {
+        let gpu = GpuRules::new(&settings, backend == Backend::FaissGpu)?;
+        if matches!(backend, Backend::Faiss | Backend::FaissGpu) && method != Method::Exact {
             return Err(Error::input("FAISS is an exact backend here")
-                .expected("--search exact with --backend faiss")
+                .expected("--search exact with --backend faiss or faiss-gpu")
                 .found(format!("--search {}", String::from(method)))
                 .remedy("leave --backend out: approximate search is the cpu backend's"));
         }
@@ -206,6 +211,7 @@ impl Config {
             batches,
             seed: settings.seed.unwrap_or(0),
             backend,
+            gpu,
             method,
             precision: settings.precision.unwrap_or(Precision::Int8),
             memory_bytes: settings.memory.map_or_else(half_of_memory, |size| size.as_u64()),
@@ -215,6 +221,12 @@ impl Config {
 }
 
 impl Config {
+    /// Whether devices are sought.
+    pub fn seeks_gpus(&self) -> bool {
+        let allowed = matches!(self.backend, Backend::Auto | Backend::FaissGpu) && self.method == Method::Exact;
+        allowed && self.gpu.plugin.is_some()
+    }
+
     /// The settings that decide each stage's output, under the flags' names: resources are not among them.
     pub fn by_stage(&self, shards: &Shards) -> StageSettings {
         let inputs: Vec<_> = shards.list.iter().map(|shard| &shard.identity).collect();

@@ -1,6 +1,6 @@
 //! Settings as the user writes them: flags, environment variables, or a TOML file with the same names.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Deserialize;
@@ -99,6 +99,12 @@ pub struct Settings {
     /// Who computes the search [default: auto]
     #[arg(long, value_enum, env = "BATCHMINE_BACKEND", hide_env = true, help_heading = "Resources")]
     pub backend: Option<Backend>,
+    /// GPU plugin [default: libbatchmine_gpu.so beside the executable, if there]
+    #[arg(long, value_name = "FILE", env = "BATCHMINE_GPU_PLUGIN", hide_env = true, help_heading = "Resources")]
+    pub gpu_plugin: Option<PathBuf>,
+    /// Seconds that a GPU may take for a tile before the tile is taken from it [default: 120]
+    #[arg(long, value_name = "SECONDS", env = "BATCHMINE_GPU_TIMEOUT", hide_env = true, help_heading = "Resources")]
+    pub gpu_timeout: Option<u32>,
     /// exact, or approximate: ivf, or ivf:PROBES [default: exact]
     #[arg(long, value_name = "METHOD", env = "BATCHMINE_SEARCH", hide_env = true, help_heading = "Mining")]
     pub search: Option<Method>,
@@ -145,6 +151,8 @@ impl Settings {
             epochs: self.epochs.or(weaker.epochs),
             seed: self.seed.or(weaker.seed),
             backend: self.backend.or(weaker.backend),
+            gpu_plugin: self.gpu_plugin.or(weaker.gpu_plugin),
+            gpu_timeout: self.gpu_timeout.or(weaker.gpu_timeout),
             search: self.search.or(weaker.search),
             recall: self.recall.or(weaker.recall),
             precision: self.precision.or(weaker.precision),

@@ -1,20 +1,10 @@
 //! FAISS's flat index as the tile kernel, with its answers made exact.
 //!
 //! Algorithm: each base tile of the task becomes an `IndexFlatIP` (unit vectors for cosine, the input's
-//! own for dot), which gives every query its best k = ranks + `SPARE` rows by a sum in f32. Let E be the
-//! largest error of such a sum (`Tile::error`).
-//!
-//! - *Floor*: `ranks` permitted rows of truth at least f are known, so that no row below f can be among the
-//!   best. The `ranks`-th permitted answer of a tile scores b, so f = b − E is such a floor; the highest of
-//!   all tiles counts.
-//! - *Cut*: rows that FAISS left out score at most as much as the worst that it gave, w; in truth at most
-//!   w + E. If w + E < f, the tile hides nothing: not behind rows that may not be negatives (the query's
-//!   own, those of the same key), and not behind ties.
-//! - Elsewhere the tile's rows are scored one by one by the reference for that query. This is slow, and
-//!   needed only where more than `SPARE` rows share a key or a score with the last rank.
-//!
-//! What can still reach the floor goes into [`TopK`], and its survivors are scored by the reference: ids and
-//! scores are the reference's. O(task rows · queries · dim).
+//! own for dot), which gives every query its best k = ranks + [`SPARE`] rows by a sum in f32. What they are
+//! worth is for [`super::answers`] to say. Where a tile may hide a row, its rows are scored one by one by the
+//! reference for that query. This is slow, and needed only where more than `SPARE` rows share a key or a score
+//! with the last rank. O(task rows · queries · dim).
 //!
 //! Memory: one tile in f32, and a piece of it (`PIECE_VALUES`) while it is filled; the candidates of every
 //! query of the segment, at most [`super::topk::capacity`] each; and for each thread [`thread_bytes`].
@@ -25,16 +15,15 @@ use ::faiss::index::flat::FlatIndex;
 use ::faiss::{ConcurrentIndex, Idx, Index};
 use rayon::prelude::*;
 
+use super::answers::{Best, SPARE, is_permitted, sum_error};
 use super::blas;
 use super::cpu::score_exactly;
-use super::topk::{Candidate, TopK};
+use super::topk::Candidate;
 use crate::error::{Error, Result};
 use crate::vectors::dot::dot;
 use crate::vectors::store::VectorStore;
 use crate::vectors::{Keys, RowId, Scorer, Vectors};
 
-/// Rows beyond `ranks` that each tile is asked for.
-const SPARE: usize = 64;
 /// Queries of one call, at most and at least: fewer than 20 would not be multiplied as a matrix.
 const CALL_QUERIES: [usize; 2] = [32, 512];
 /// Values of the queries of one call, where there are more than the least.
@@ -121,19 +110,6 @@ fn tiles(task: Range<RowId>, tile_rows: usize, first_query: RowId) -> Vec<Range<
     tiles
 }
 
-/// What was found for one query.
-struct Best {
-    kept: TopK,
-    /// `ranks` rows are known whose true scores are at least this.
-    floor: f32,
-}
-
-impl Best {
-    fn new(ranks: usize) -> Best {
-        Best { kept: TopK::new(ranks), floor: f32::NEG_INFINITY }
-    }
-}
-
 /// Some base rows in FAISS, filled again and again.
 struct Tile<'a> {
     vectors: &'a Vectors,
@@ -191,43 +167,29 @@ impl<'a> Tile<'a> {
         let mut uncertain = 0;
         let answers = found.distances.chunks_exact(asked).zip(found.labels.chunks_exact(asked));
         for (((query, best), norm), (scores, labels)) in queries.iter().copied().zip(best).zip(norms).zip(answers) {
-            let error = self.error(norm);
-            let permitted = self.permitted(query, scores, labels);
-            if let Some(last) = permitted.get(self.ranks - 1) {
-                best.floor = best.floor.max(((f64::from(last.score) - error) as f32).next_down());
-            }
-            let reaches = |score: f32, floor: f32| f64::from(score) + error >= f64::from(floor);
-            if asked < self.rows.len() && reaches(scores[asked - 1], best.floor) {
+            let error = sum_error(dim, f64::from(f32::EPSILON) / 2.0, norm, self.norm);
+            let answers = self.answers(scores, labels);
+            let permitted = |row| is_permitted(&self.keys, query, row);
+            let exact = |list: &mut [Candidate]| score_exactly(scorer, query, list);
+            if !best.take(&answers, asked == self.rows.len(), error, self.ranks, permitted, exact) {
                 self.search_exactly(query, best, scorer);
                 uncertain += 1;
-                continue;
-            }
-            let bound = (error as f32).next_up();
-            for candidate in permitted.iter().take_while(|candidate| reaches(candidate.score, best.floor)) {
-                best.kept.push(candidate.row, candidate.score, bound, |list| score_exactly(scorer, query, list));
             }
         }
         Ok(uncertain)
     }
 
-    /// FAISS's answers, best first, without those that may not be negatives of the query.
-    fn permitted(&self, query: RowId, scores: &[f32], labels: &[Idx]) -> Vec<Candidate> {
+    /// FAISS's answers, best first.
+    fn answers(&self, scores: &[f32], labels: &[Idx]) -> Vec<Candidate> {
         let answers = scores.iter().zip(labels).filter_map(|(score, label)| Some((*score, label.get()?)));
-        answers
-            .map(|(score, place)| Candidate { score, row: self.rows.start + place as RowId })
-            .filter(|candidate| self.is_permitted(query, candidate.row))
-            .collect()
-    }
-
-    fn is_permitted(&self, query: RowId, row: RowId) -> bool {
-        row != query && !self.keys.conflict(query, row)
+        answers.map(|(score, place)| Candidate { score, row: self.rows.start + place as RowId }).collect()
     }
 
     /// Takes the tile's rows by true scores.
     fn search_exactly(&self, query: RowId, best: &mut Best, scorer: &mut Scorer<'_>) {
         for start in self.rows.clone().step_by(STEP_ROWS as usize) {
             let rows = start..self.rows.end.min(start + STEP_ROWS);
-            let permitted = rows.filter(|row| self.is_permitted(query, *row));
+            let permitted = rows.filter(|row| is_permitted(&self.keys, query, *row));
             let mut list: Vec<Candidate> = permitted.map(|row| Candidate { score: 0.0, row }).collect();
             score_exactly(scorer, query, &mut list);
             for candidate in list {
@@ -236,17 +198,6 @@ impl<'a> Tile<'a> {
                 }
             }
         }
-    }
-
-    /// Largest error of FAISS's score for a query of this norm: the sum has d terms, which may be added in any
-    /// order, fused or not (Higham, *Accuracy and Stability of Numerical Algorithms*, section 3.1); at most
-    /// two roundings when loaded, one of the reference, and five to spare. What underflow takes, even from
-    /// kernels that take subnormal numbers for zero, comes on top.
-    fn error(&self, query_norm: f64) -> f64 {
-        let dim = self.vectors.shape().dim as f64;
-        let terms = (dim + 8.0) * f64::from(f32::EPSILON) / 2.0;
-        let underflow = 2.0 * (dim + 1.0) * f64::from(f32::MIN_POSITIVE) * (1.0 + query_norm + self.norm);
-        terms / (1.0 - terms) * 1.001 * query_norm * self.norm + underflow
     }
 }
 

@@ -11,6 +11,7 @@
 //! Memory: 12 bytes a row while the partition is made; one block of finished lists; for each thread one
 //! tile of queries with its candidates. All are counts in [`crate::plan::Plan`].
 
+pub mod answers;
 #[cfg(feature = "faiss")]
 mod blas;
 pub mod calibrate;
@@ -19,6 +20,7 @@ pub mod cpu;
 pub mod faiss;
 pub mod file;
 pub mod floors;
+pub mod gpu;
 pub mod head;
 pub mod partition;
 pub mod recall;

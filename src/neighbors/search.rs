@@ -8,6 +8,7 @@ use super::cpu::Simd;
 use super::cpu::packed::{Packed, Packing};
 use super::file::{Neighbors, block_name, write_block};
 use super::floors::Samples;
+use super::gpu;
 use super::head;
 use super::partition::{self, PARTITION_FILE, Partition};
 use super::recall::Sample;
@@ -38,6 +39,7 @@ pub fn search(run: &Run, vectors: &Vectors, config: &Config, plan: &Plan) -> Res
     let ranks = config.window.ranks() as usize;
     let simd = Simd::detect();
     let unit = config.metric == Metric::Cosine;
+    let gpus = gpu::find(config, plan, vectors.shape(), largest_task, &|| run.check_interrupt())?;
     let (partition, samples, packed) = prepare(run, &stage, vectors, config, simd)?;
     let precision = config.precision;
     if precision == Precision::Bf16 && config.backend != Backend::Faiss && !simd.multiplies_bf16() {
@@ -47,7 +49,10 @@ pub fn search(run: &Run, vectors: &Vectors, config: &Config, plan: &Plan) -> Res
         Tiles { vectors, partition: &partition, packed: packed.as_ref(), samples: &samples, precision, simd, unit };
     let quiet = |_: u64| run.check_interrupt();
     let sample = Sample::draw(&tiles, ranks, &quiet)?;
-    let engine = Engine::choose(config, plan, &tiles, &sample, &quiet)?;
+    let engine = match gpus {
+        Some(gpus) => Engine::Gpus(gpus.begin(run, &stage, vectors, config)?),
+        None => Engine::choose(config, plan, &tiles, &sample, &quiet)?,
+    };
     tracing::debug!("search: {engine:?}, {precision:?}, {simd:?}");
     let total = pairs_of(vectors, 0..rows);
     let probes = engine.probes();
@@ -68,7 +73,7 @@ pub fn search(run: &Run, vectors: &Vectors, config: &Config, plan: &Plan) -> Res
         let mut lists = Vec::with_capacity(block.len());
         for (task, segment) in segments(vectors, block.clone()) {
             let queries = &partition.order()[segment.start as usize..segment.end as usize];
-            lists.extend(search_segment(&tiles, task, queries, ranks, engine, &watch)?);
+            lists.extend(search_segment(&tiles, task, queries, ranks, &engine, &watch)?);
         }
         if probes.is_some() {
             meter.add(pairs_of(vectors, block.clone()));
@@ -94,8 +99,8 @@ pub fn search(run: &Run, vectors: &Vectors, config: &Config, plan: &Plan) -> Res
         "recall": recall.share(), "recall_queries": recall.queries, "probes": probes,
         "lists": partition.starts().len() - 1,
     });
-    drop((partition, packed));
-    stage.finish(facts, |name| name != BASE)?;
+    drop((partition, packed, engine));
+    stage.finish(facts, |name| name != BASE && name != gpu::BASE)?;
     Ok(neighbors)
 }
 
@@ -163,7 +168,7 @@ fn search_segment(
     task: Range<RowId>,
     queries: &[RowId],
     ranks: usize,
-    engine: Engine,
+    engine: &Engine,
     watch: &Watch<'_>,
 ) -> Result<Vec<Vec<Candidate>>> {
     let ranks = ranks.min(task.len() - 1);
@@ -174,23 +179,26 @@ fn search_segment(
         Engine::Exact => tiles.exact(task, queries, ranks, watch),
         Engine::Lists(probes) => {
             let task = tiles.vectors.tasks.of(task.start);
-            tiles.approximate(task, queries, ranks, probes, watch)
+            tiles.approximate(task, queries, ranks, *probes, watch)
         }
+        Engine::Gpus(gpus) => gpus.segment(tiles, task, queries, ranks, watch),
         #[cfg(feature = "faiss")]
         Engine::Faiss(rows) => {
             let mut watch = |pairs| watch(pairs);
-            super::faiss::segment(tiles.vectors, task, queries, ranks, rows, tiles.unit, &mut watch)
+            super::faiss::segment(tiles.vectors, task, queries, ranks, *rows, tiles.unit, &mut watch)
         }
     }
 }
 
 /// Who searches; chosen once.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 enum Engine {
     /// Our own kernels, all pairs.
     Exact,
     /// Our own kernels, so many lists for each query.
     Lists(usize),
+    /// FAISS on GPUs, all pairs.
+    Gpus(gpu::Engine),
     /// FAISS's flat index, so many base rows at a time.
     #[cfg(feature = "faiss")]
     Faiss(usize),
@@ -214,9 +222,9 @@ impl Engine {
         })
     }
 
-    fn probes(self) -> Option<usize> {
+    fn probes(&self) -> Option<usize> {
         match self {
-            Engine::Lists(probes) => Some(probes),
+            Engine::Lists(probes) => Some(*probes),
             _ => None,
         }
     }

@@ -11,8 +11,10 @@ mod promises;
 mod table;
 
 mod epochs;
+mod fake_gpu;
 mod formats;
 mod garbage;
+mod gpu;
 mod limits;
 mod mine;
 mod properties;

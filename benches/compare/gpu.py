@@ -1,0 +1,288 @@
+"""The search on a GPU: checked against the CPU's, and timed beside torch. For a machine with an NVIDIA GPU, nvcc and
+Python with numpy; without cargo: the built executable and plugin are carried there. See README.md."""
+
+import argparse
+import ctypes
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy as np
+
+from process import ROOT, mine, positive, version_line
+
+OK, RANKS_MAX, TEXT = 0, 2048, 1024
+WIDTHS = {"f16": (2, np.float16), "f32": (4, np.float32)}
+QUERIES = 2048  # of a tile, as batchmine takes them
+CHECK_ROWS, SANITIZED_ROWS = 60_000, 6_000
+
+
+# ---- the plugin, through its C face
+
+
+class Tile(ctypes.Structure):
+    _fields_ = [("values", ctypes.c_void_p), ("rows", ctypes.c_uint64), ("tag", ctypes.c_uint64)]
+
+
+class Plugin:
+    def __init__(self, path):
+        self.face = ctypes.CDLL(str(path))
+        self.face.batchmine_gpu_about.restype = ctypes.c_char_p
+        self.text = ctypes.create_string_buffer(TEXT)
+
+    def call(self, name, *arguments):
+        code = getattr(self.face, f"batchmine_gpu_{name}")(*arguments, self.text, ctypes.c_size_t(TEXT))
+        if code != OK:
+            raise SystemExit(f"the plugin's {name} failed with {code}: {self.text.value.decode()}")
+
+    def devices(self):
+        count = ctypes.c_uint32()
+        self.call("count", ctypes.byref(count))
+        devices = []
+        for number in range(count.value):
+            name, free, total = ctypes.create_string_buffer(TEXT), ctypes.c_uint64(), ctypes.c_uint64()
+            self.call(
+                "describe", ctypes.c_uint32(number), name, ctypes.c_size_t(TEXT), ctypes.byref(free),
+                ctypes.byref(total),
+            )  # fmt: skip
+            devices.append(f"{name.value.decode()}, {free.value / 2**30:.1f} of {total.value / 2**30:.1f} GiB free")
+        return devices
+
+    def search(self, base, queries, k, width):
+        """Ids and scores of all queries, the seconds it took, and those of the first tile, which copies the base."""
+        session = ctypes.c_void_p()
+        self.call("open", *map(ctypes.c_uint32, (0, width, base.shape[1])), ctypes.byref(session))
+        scores = np.zeros((len(queries), k), np.float32)
+        places = np.zeros((len(queries), k), np.uint32)
+        held = Tile(base.ctypes.data, len(base), 1)
+        begin, first = time.perf_counter(), None
+        for start in range(0, len(queries), QUERIES):
+            some = queries[start : start + QUERIES]
+            tile = Tile(some.ctypes.data, len(some), start + 2)
+            out = scores[start : start + QUERIES], places[start : start + QUERIES]
+            self.call(
+                "search", session, ctypes.byref(held), ctypes.byref(tile), ctypes.c_uint32(k),
+                *(ctypes.c_void_p(array.ctypes.data) for array in out),
+            )  # fmt: skip
+            first = first or time.perf_counter() - begin
+        seconds = time.perf_counter() - begin
+        self.face.batchmine_gpu_close(session)
+        return places, scores, seconds, first
+
+
+# ---- torch
+
+
+def torch_search(torch, base, queries, k, block):
+    """The same by a matrix product and topk, in blocks of base rows; from host memory to host memory."""
+    device = torch.device("cuda:0")
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
+    scores = torch.empty((len(queries), k), dtype=torch.float32, pin_memory=True)
+    places = torch.empty((len(queries), k), dtype=torch.int64, pin_memory=True)
+    torch.cuda.synchronize()
+    begin = time.perf_counter()
+    held = torch.from_numpy(base).to(device).T
+    for start in range(0, len(queries), QUERIES):
+        some = torch.from_numpy(queries[start : start + QUERIES]).to(device)
+        parts = []
+        for low in range(0, len(base), block):
+            part = held[:, low : low + block]
+            found = torch.topk(some @ part, min(k, part.shape[1]))
+            parts.append((found.values.float(), found.indices + low))
+        values, ids = (torch.cat(side, 1) for side in zip(*parts))
+        best = torch.topk(values, k)
+        scores[start : start + QUERIES].copy_(best.values, non_blocking=True)
+        places[start : start + QUERIES].copy_(ids.gather(1, best.indices), non_blocking=True)
+    torch.cuda.synchronize()
+    return places.numpy(), scores.numpy(), time.perf_counter() - begin
+
+
+def best_torch(torch, base, queries, k):
+    """Torch with the block of base rows that suits it best on the first tiles."""
+    blocks = [block for block in (65_536, 262_144, 1_048_576) if block < len(base)] + [len(base)]
+    some = queries[: 2 * QUERIES]
+
+    def seconds(block):
+        try:
+            return min(torch_search(torch, base, some, k, block)[2] for _ in range(2))
+        except torch.cuda.OutOfMemoryError:
+            return float("inf")
+
+    block = min(blocks, key=seconds)
+    return block, torch_search(torch, base, queries, k, block)
+
+
+# ---- what is run
+
+
+def unit_rows(rows, dim, seed):
+    """Rows near random centres, of unit length."""
+    random = np.random.default_rng(seed)
+    centres = np.random.default_rng(1).standard_normal((max(rows // 400, 1), dim), np.float32)
+    out = np.empty((rows, dim), np.float32)
+    for start in range(0, rows, 65_536):
+        part = out[start : start + 65_536]
+        part[:] = centres[random.integers(0, len(centres), len(part))]
+        part += 0.7 * random.standard_normal(part.shape, np.float32)
+        part /= np.linalg.norm(part, axis=1, keepdims=True)
+    return out
+
+
+def run(command, **options):
+    print("$", " ".join(map(str, command)), flush=True)
+    return subprocess.run([str(word) for word in command], check=True, **options)
+
+
+def generate(args, folder, rows, dim):
+    run([args.batchmine, "gen", "--rows", rows, "--dim", dim, "--clusters", rows // 400, "--out", folder, "--quiet"])
+    return folder
+
+
+def files(folder):
+    stages = ("neighbors", "edges", "clusters", "batches")
+    paths = [path for stage in stages for path in sorted((folder / stage).iterdir())]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+
+
+def gpu_flags(args):
+    return ["--backend", "faiss-gpu", "--gpu-plugin", args.plugin]
+
+
+def check(args, folder):
+    """The GPU's files are the CPU's, byte for byte, in both precisions."""
+    data = generate(args, folder / "check", CHECK_ROWS, 384)
+    runs = {"cpu": ["--backend", "cpu"], "f16": gpu_flags(args), "f32": [*gpu_flags(args), "--precision", "f32"]}
+    for name, flags in runs.items():
+        log = run([args.batchmine, "mine", data, "--out", folder / f"check-{name}", *flags], stderr=subprocess.PIPE, text=True)
+        doubts = [line for line in log.stderr.splitlines() if "GPU" in line or "CPU takes" in line]
+        print("\n".join(doubts))
+        if any(word in log.stderr for word in ("takes over", "given up", "CPU takes")):
+            raise SystemExit("the device failed on the way")
+        if files(folder / f"check-{name}") != files(folder / "check-cpu"):
+            raise SystemExit(f"{name}: the files are not those of the CPU")
+    print(f"{CHECK_ROWS:,} rows: the files of f16 and f32 are the CPU's, byte for byte\n")
+
+
+def sanitize(args, folder):
+    """No error of memory in the plugin's kernels, by NVIDIA's compute-sanitizer."""
+    tool = shutil.which("compute-sanitizer")
+    if not tool:
+        print("SKIPPED: there is no compute-sanitizer on PATH\n")
+        return
+    data = generate(args, folder / "small", SANITIZED_ROWS, 96)
+    sanitizer = [tool, "--target-processes", "all", "--error-exitcode", "9"]
+    command = [args.batchmine, "mine", data, "--out", folder / "small-run", *gpu_flags(args), "--gpu-timeout", 3600]
+    said = run([*sanitizer, *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True).stdout
+    lines = [line for line in said.splitlines() if "ERROR SUMMARY" in line]
+    print("\n".join(lines), "\n")
+    # One summary a process that used CUDA: the workers are killed, so that theirs may be missing.
+    if "takes over" in said or "given up" in said or any("ERROR SUMMARY: 0 errors" not in line for line in lines):
+        raise SystemExit(f"compute-sanitizer found errors:\n{said}")
+
+
+def torch_or_none():
+    try:
+        import torch
+    except ImportError:
+        print("SKIPPED: there is no torch: nothing to compare with\n")
+        return None
+    if not torch.cuda.is_available():
+        print("SKIPPED: torch finds no device: nothing to compare with\n")
+        return None
+    return torch
+
+
+def compare(args, plugin):
+    """Tiles through the plugin's face and through torch, turn by turn."""
+    torch, table = torch_or_none(), []
+    print("     rows   dim        plugin s  (base s)    torch s  torch/plugin   TFLOP/s   block   same ids")
+    for rows in args.rows:
+        for dim in args.dims:
+            singles = unit_rows(rows, dim, 2), unit_rows(rows, dim, 3)
+            for name, (width, dtype) in WIDTHS.items():
+                base, queries = (side.astype(dtype) for side in singles)
+                plugin.search(base, queries[:QUERIES], args.k, width)  # warm
+                ours, theirs = [], []
+                for _ in range(args.runs):
+                    ours.append(plugin.search(base, queries, args.k, width))
+                    if torch:
+                        theirs.append(best_torch(torch, base, queries, args.k))
+                places, scores, seconds, first = sorted(ours, key=lambda run: run[2])[len(ours) // 2]
+                line = {"rows": rows, "dim": dim, "type": name, "k": args.k, "plugin_s": seconds, "first_tile_s": first}
+                text = f"{rows:9,} {dim:5} {name} {seconds:11.3f} {first:9.3f}"
+                flops = 2 * rows * rows * dim / seconds / 1e12
+                if torch:
+                    block, found = sorted(theirs, key=lambda run: run[1][2])[len(theirs) // 2]
+                    same = float(np.mean([len(np.intersect1d(*pair)) for pair in zip(places[::97], found[0][::97])]))
+                    line |= {"torch_s": found[2], "torch_block": block, "same_ids": same / args.k}
+                    text += f" {found[2]:10.3f} {found[2] / seconds:13.2f} {flops:9.1f} {block:7} {same / args.k:10.4f}"
+                else:
+                    text += f" {'':24} {flops:9.1f}"
+                print(text, flush=True)
+                table.append(line)
+    return table
+
+
+def whole(args, folder):
+    """The neighbors stage of whole jobs."""
+    table = []
+    print("\n     rows   dim   neighbors stage s, GPU")
+    for rows in args.rows:
+        for dim in args.dims:
+            data = generate(args, folder / "data", rows, dim)
+            cost, facts = mine(args.batchmine, [data, "--out", folder / "run", *gpu_flags(args)], "neighbors")
+            print(f"{rows:9,} {dim:5} {cost['wall']:10.2f}   recall {facts['recall']}", flush=True)
+            table.append({"rows": rows, "dim": dim, "stage_s": cost["wall"], "recall": facts["recall"]})
+            shutil.rmtree(folder / "data")
+            shutil.rmtree(folder / "run")
+    return table
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--batchmine", type=pathlib.Path, default=ROOT / "target/release/batchmine")
+    plugin = ROOT / "target/gpu-plugin/libbatchmine_gpu.so"
+    parser.add_argument("--plugin", type=pathlib.Path, default=plugin, help="built by nvcc if it is not there")
+    parser.add_argument("--faiss-source", type=pathlib.Path, help="FAISS's sources, to build the plugin without cargo")
+    parser.add_argument("--rows", type=positive, nargs="+", default=[200_000, 1_000_000])
+    parser.add_argument("--dims", type=positive, nargs="+", default=[384, 768])
+    parser.add_argument("--k", type=positive, default=130)
+    parser.add_argument("--runs", type=positive, default=3)
+    parser.add_argument("--only", nargs="+", choices=["check", "sanitize", "compare", "whole"])
+    parser.add_argument("--json", type=pathlib.Path, help="figures as JSON")
+    args = parser.parse_args()
+    if not args.plugin.exists():
+        build = ROOT / "src/neighbors/gpu/plugin/build.sh"
+        run(["bash", build, "--out", args.plugin, *(["--faiss-source", args.faiss_source] if args.faiss_source else [])])
+    args.plugin = args.plugin.resolve()
+    plugin = Plugin(args.plugin)
+    devices = plugin.devices()
+    if not devices:
+        raise SystemExit("SKIPPED: no device answers: nothing was checked or timed")
+    about = f"{version_line(args.batchmine)}; {plugin.face.batchmine_gpu_about().decode()}; {'; '.join(devices)}"
+    print(f"{about}; {time.strftime('%Y-%m-%d')}\n")
+    wanted = args.only or ["check", "sanitize", "compare", "whole"]
+    figures = {"about": about, "date": time.strftime("%Y-%m-%d"), "command": sys.argv}
+    with tempfile.TemporaryDirectory(prefix="batchmine-gpu-", dir=os.environ.get("TMPDIR")) as folder:
+        folder = pathlib.Path(folder)
+        if "check" in wanted:
+            check(args, folder)
+        if "sanitize" in wanted:
+            sanitize(args, folder)
+        if "compare" in wanted:
+            figures["tiles"] = compare(args, plugin)
+        if "whole" in wanted:
+            figures["stages"] = whole(args, folder)
+    if args.json:
+        args.json.write_text(json.dumps(figures, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

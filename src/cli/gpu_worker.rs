@@ -1,0 +1,25 @@
+//! `batchmine gpu-worker`: what a search on GPUs starts for each device; not for people.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::error::Result;
+use crate::neighbors::gpu::worker;
+
+/// Arguments of `gpu-worker`.
+#[derive(Debug, Args)]
+pub struct GpuWorker {
+    /// The plugin
+    plugin: PathBuf,
+}
+
+impl GpuWorker {
+    /// Obeys commands on standard input until it ends.
+    ///
+    /// # Errors
+    /// The parent is gone.
+    pub fn run(self) -> Result<()> {
+        worker::run(&self.plugin)
+    }
+}

@@ -1,0 +1,189 @@
+//! The search on GPUs: tiles go to worker processes, each with a device, and their answers are made exact here.
+//!
+//! A worker is this executable once more, with a plugin that knows the device ([`plugin`]). The base lies in a
+//! file that the workers map ([`base`]); tiles of queries and their answers lie in shared memory ([`shared`]);
+//! commands go over pipes ([`protocol`]). So a crash, a device that is lost or hangs, or too little memory costs
+//! a tile: it is searched in quarters, then by the CPU ([`segment`]), and the job goes on.
+//!
+//! Memory: the slots of the devices ([`layout`]), and the candidates of every query of a segment. What CUDA takes
+//! in the workers is not counted.
+
+pub mod base;
+pub mod device;
+pub mod layout;
+pub mod plugin;
+pub mod process;
+pub mod protocol;
+pub mod segment;
+pub mod shared;
+pub mod worker;
+
+use std::time::Duration;
+
+use self::base::{Base, Packing};
+use self::device::Seat;
+use self::layout::{Job, Layout, Resident};
+use self::process::Worker;
+use self::protocol::{Device, Reply, Request};
+use super::answers::SPARE;
+use crate::config::{Backend, Config, Method, Precision as Filter};
+use crate::error::{Error, Result};
+use crate::plan::Plan;
+use crate::run::{Run, Stage, StageRun};
+use crate::vectors::store::Precision;
+use crate::vectors::{Shape, Vectors};
+
+/// Name of the base in the run folder.
+pub const BASE: &str = "base.gpu";
+
+/// Devices that answered, and what is done with them.
+#[derive(Debug)]
+pub struct Gpus {
+    devices: Vec<Device>,
+    layout: Layout,
+    precision: Precision,
+    k: usize,
+}
+
+/// Seeks devices, where the settings ask for them or allow them; the log says what was found. `None`: the CPU
+/// searches.
+///
+/// # Errors
+/// `--backend faiss-gpu` was asked for, and no device answers; or `look` stops the job.
+pub fn find(
+    config: &Config,
+    plan: &Plan,
+    shape: Shape,
+    task_rows: usize,
+    look: &dyn Fn() -> Result<()>,
+) -> Result<Option<Gpus>> {
+    let asked = config.backend == Backend::FaissGpu;
+    let Some(plugin) = config.gpu.plugin.as_deref().filter(|_| asked || config.backend == Backend::Auto) else {
+        return Ok(None);
+    };
+    let k = config.window.ranks() as usize + SPARE;
+    let stays = |why: String| {
+        tracing::info!("the CPU searches, though there is a GPU plugin: {why}");
+        Ok(None)
+    };
+    if config.method != Method::Exact {
+        return stays("approximate search is the CPU's".into());
+    }
+    if k > plugin::RANKS_MAX {
+        let most = plugin::RANKS_MAX - SPARE;
+        return stays(format!("--skip + --window is {}, and GPUs search up to {most}", k - SPARE));
+    }
+    let devices = match devices(plugin, config.gpu.patience(), look)? {
+        Ok((about, devices)) if !devices.is_empty() => {
+            let names: Vec<String> = devices.iter().map(described).collect();
+            tracing::info!("{} with {about}", names.join(", "));
+            devices
+        }
+        other => {
+            let why = other.err().unwrap_or_else(|| "there is no device".into());
+            return if asked { Err(no_device(plugin, &why)) } else { stays(why) };
+        }
+    };
+    let precision = if config.precision == Filter::F32 { Precision::F32 } else { Precision::F16 };
+    let free: Vec<u64> = devices.iter().map(|device| device.free_bytes).collect();
+    let job = Job {
+        task_rows,
+        rows: shape.rows as usize,
+        row_bytes: shape.dim * precision.bytes(),
+        k: k.min(task_rows),
+        block_rows: plan.block_rows,
+        free_bytes: &free,
+        shared_bytes: plan.gpu_shared_bytes,
+    };
+    match Layout::new(job) {
+        Some(layout) => Ok(Some(Gpus { devices, layout, precision, k })),
+        None => {
+            tracing::warn!("the CPU searches: the devices' free memory, or --memory, is too small for the GPU's tiles");
+            Ok(None)
+        }
+    }
+}
+
+/// What the plugin says of itself, and its devices; or why there are none.
+type Found = Result<(String, Vec<Device>), String>;
+
+fn devices(plugin: &std::path::Path, patience: Duration, look: &dyn Fn() -> Result<()>) -> Result<Found> {
+    let mut worker = match Worker::start(plugin) {
+        Ok(worker) => worker,
+        Err(fault) => return Ok(Err(fault.to_string())),
+    };
+    Ok(match worker.call(&Request::Devices, patience, look)? {
+        Ok(Reply::Devices { about, devices }) => Ok((about, devices)),
+        Ok(_) => Err("the GPU worker gave another answer than was asked for".into()),
+        Err(fault) => Err(fault.to_string()),
+    })
+}
+
+fn no_device(plugin: &std::path::Path, why: &str) -> Error {
+    Error::runtime("no GPU answers")
+        .path(plugin)
+        .expected("a plugin that loads here, and a device (nvidia-smi lists them)")
+        .found(why)
+        .remedy("see docs/gpu.md, or mine with --backend cpu")
+}
+
+fn described(device: &Device) -> String {
+    let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
+    format!("{} ({:.1} of {:.1} GiB free)", device.name, gib(device.free_bytes), gib(device.total_bytes))
+}
+
+impl Gpus {
+    /// How tiles are cut and what is copied, for a person.
+    pub fn describe(&self) -> String {
+        let Layout { base_rows, query_rows, base_tiles, resident, moved_bytes, other_bytes } = self.layout;
+        let names: Vec<String> = self.devices.iter().map(described).collect();
+        let width = if self.precision == Precision::F16 { "f16" } else { "f32" };
+        let stays = match resident {
+            Resident::Base if base_tiles <= self.devices.len() => "base tiles stay on the device, queries stream",
+            Resident::Base => "a base tile stays on the device while the queries of a block stream",
+            Resident::Queries => "the queries of a block stay on the device while base tiles stream",
+        };
+        let bytes = |bytes: u128| indicatif::HumanBytes(u64::try_from(bytes).unwrap_or(u64::MAX)).to_string();
+        let other = if other_bytes > moved_bytes {
+            format!(" (the other way round {})", bytes(other_bytes))
+        } else {
+            String::new()
+        };
+        format!(
+            "{}: {base_tiles} base tiles of {base_rows} rows in {width}, {query_rows} queries at a time; {stays}: {} \
+             copied to devices{other}",
+            names.join(", "),
+            bytes(moved_bytes),
+        )
+    }
+
+    /// Makes the base, or takes the one that is there, and seats a worker at each device.
+    ///
+    /// # Errors
+    /// The disk fails, memory is missing, or the user interrupts.
+    pub fn begin(self, run: &Run, stage: &StageRun<'_>, vectors: &Vectors, config: &Config) -> Result<Engine> {
+        let unit = config.metric == crate::config::Metric::Cosine;
+        let (store, scales) = (&vectors.positives, vectors.rows.positive_scales());
+        let path = run.part_path(Stage::Neighbors, BASE);
+        // One of an earlier session may be of another width.
+        let fits = |base: &Base| base.width() == self.precision.bytes();
+        let old = run.has(Stage::Neighbors, BASE).then(|| Base::open(&path)).transpose()?.filter(fits);
+        let base = if let Some(base) = old {
+            base
+        } else {
+            let packing = Packing { store, scales, unit, precision: self.precision };
+            let part = stage.scattered(BASE, packing.file_bytes())?;
+            packing.write(&part, &|_| run.check_interrupt())?;
+            stage.publish(vec![part])?;
+            Base::open(&path)?
+        };
+        tracing::info!("GPU search: {}", self.describe());
+        let slot_bytes = self.layout.slot_bytes(base.width() * base.dim(), self.k);
+        let plugin = config.gpu.plugin.clone().unwrap_or_default();
+        let seat = |device: &Device| Seat::new(device.clone(), &plugin, &path, slot_bytes, config.gpu.patience());
+        let seats = self.devices.iter().map(seat).collect::<Result<Vec<Seat>>>()?;
+        Ok(Engine::new(base, self.layout, seats, unit))
+    }
+}
+
+pub use segment::Engine;

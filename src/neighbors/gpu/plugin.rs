@@ -1,0 +1,227 @@
+//! The plugin's C face (`plugin/batchmine_gpu.h`), loaded at run time. Only a worker process does this: what
+//! hides in a plugin can end the process.
+
+use std::ffi::{CStr, c_char, c_void};
+use std::path::Path;
+use std::ptr::null_mut;
+
+use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW, Symbol};
+
+use super::protocol::{Device, Failure};
+
+/// Version of the face that this build speaks.
+pub const VERSION: u32 = 1;
+/// Largest k of a search.
+pub const RANKS_MAX: usize = 2048;
+
+const TEXT_BYTES: usize = 1024;
+const OUT_OF_MEMORY: i32 = 1;
+
+/// `batchmine_gpu_tile`.
+#[repr(C)]
+struct RawTile {
+    values: *const c_void,
+    rows: u64,
+    tag: u64,
+}
+
+type Version = unsafe extern "C" fn() -> u32;
+type About = unsafe extern "C" fn() -> *const c_char;
+type Count = unsafe extern "C" fn(*mut u32, *mut c_char, usize) -> i32;
+type Describe = unsafe extern "C" fn(u32, *mut c_char, usize, *mut u64, *mut u64, *mut c_char, usize) -> i32;
+type Open = unsafe extern "C" fn(u32, u32, u32, *mut *mut c_void, *mut c_char, usize) -> i32;
+type Search = unsafe extern "C" fn(
+    *mut c_void,
+    *const RawTile,
+    *const RawTile,
+    u32,
+    *mut f32,
+    *mut u32,
+    *mut c_char,
+    usize,
+) -> i32;
+type Close = unsafe extern "C" fn(*mut c_void);
+
+/// A loaded plugin.
+#[derive(Debug)]
+pub struct Plugin {
+    about: Symbol<About>,
+    count: Symbol<Count>,
+    describe: Symbol<Describe>,
+    open: Symbol<Open>,
+    search: Symbol<Search>,
+    close: Symbol<Close>,
+    _library: Library,
+}
+
+impl Plugin {
+    /// Loads a plugin and checks its version.
+    ///
+    /// # Errors
+    /// It cannot be loaded, lacks a function, or speaks another version of the face.
+    pub fn load(path: &Path) -> Result<Plugin, Failure> {
+        let failed = |e: libloading::Error| Failure::other(format!("the plugin cannot be loaded: {e}"));
+        // SAFETY: loading runs the initialisers of the plugin and of CUDA's libraries. The user named the file,
+        // and this process has nothing to lose: it holds no data but tiles that its parent can search again.
+        let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) }.map_err(failed)?;
+        // SAFETY: the type is that of the face's first function, which no version of the face changes.
+        let version = unsafe { library.get::<Version>(b"batchmine_gpu_version\0") }.map_err(failed)?;
+        // SAFETY: as above; the function takes nothing.
+        let found = unsafe { version() };
+        if found != VERSION {
+            return Err(Failure::other(format!(
+                "the plugin speaks version {found} of the face, this batchmine speaks {VERSION}: build the plugin anew"
+            )));
+        }
+        // SAFETY: the types are those of `batchmine_gpu.h` in the version that was just checked.
+        unsafe {
+            Ok(Plugin {
+                about: library.get(b"batchmine_gpu_about\0").map_err(failed)?,
+                count: library.get(b"batchmine_gpu_count\0").map_err(failed)?,
+                describe: library.get(b"batchmine_gpu_describe\0").map_err(failed)?,
+                open: library.get(b"batchmine_gpu_open\0").map_err(failed)?,
+                search: library.get(b"batchmine_gpu_search\0").map_err(failed)?,
+                close: library.get(b"batchmine_gpu_close\0").map_err(failed)?,
+                _library: library,
+            })
+        }
+    }
+
+    /// What searches.
+    pub fn about(&self) -> String {
+        // SAFETY: the face promises a C string that lives as long as the plugin.
+        unsafe { CStr::from_ptr((self.about)()) }.to_string_lossy().into_owned()
+    }
+
+    /// All devices.
+    ///
+    /// # Errors
+    /// There is no driver, or a device does not answer.
+    pub fn devices(&self) -> Result<Vec<Device>, Failure> {
+        let (mut count, mut text) = (0, Text::new());
+        // SAFETY: both pointers are to live variables, and the text is as long as is said.
+        let code = unsafe { (self.count)(&raw mut count, text.pointer(), TEXT_BYTES) };
+        text.check(code)?;
+        (0..count).map(|number| self.describe(number)).collect()
+    }
+
+    fn describe(&self, number: u32) -> Result<Device, Failure> {
+        let (mut name, mut text) = (Text::new(), Text::new());
+        let (mut free_bytes, mut total_bytes) = (0, 0);
+        // SAFETY: all pointers are to live variables, and both texts are as long as is said.
+        let code = unsafe {
+            (self.describe)(
+                number,
+                name.pointer(),
+                TEXT_BYTES,
+                &raw mut free_bytes,
+                &raw mut total_bytes,
+                text.pointer(),
+                TEXT_BYTES,
+            )
+        };
+        text.check(code)?;
+        Ok(Device { number, name: name.read(), free_bytes, total_bytes })
+    }
+
+    /// Begins to work on a device with rows of `dim` values of `width` bytes.
+    ///
+    /// # Errors
+    /// The device does not answer.
+    pub fn open(&self, device: u32, width: usize, dim: usize) -> Result<Session<'_>, Failure> {
+        let (mut pointer, mut text) = (null_mut(), Text::new());
+        // SAFETY: both pointers are to live variables, and the text is as long as is said.
+        let code =
+            unsafe { (self.open)(device, width as u32, dim as u32, &raw mut pointer, text.pointer(), TEXT_BYTES) };
+        text.check(code)?;
+        Ok(Session { plugin: self, pointer, row_bytes: width * dim })
+    }
+}
+
+/// Rows, and a number that names them.
+#[derive(Debug, Clone, Copy)]
+pub struct Tile<'a> {
+    /// Rows of the session's width, one after the other.
+    pub values: &'a [u8],
+    /// Tiles of the same tag have the same values.
+    pub tag: u64,
+}
+
+/// A device at work.
+#[derive(Debug)]
+pub struct Session<'a> {
+    plugin: &'a Plugin,
+    pointer: *mut c_void,
+    row_bytes: usize,
+}
+
+impl Session<'_> {
+    /// For each query its k best base rows: scores, and numbers of rows within the base tile.
+    ///
+    /// # Errors
+    /// The device has too little memory, or fails.
+    pub fn search(
+        &mut self,
+        base: Tile<'_>,
+        queries: Tile<'_>,
+        k: usize,
+        scores: &mut [f32],
+        places: &mut [u32],
+    ) -> Result<(), Failure> {
+        let rows = |tile: &Tile<'_>| tile.values.len() / self.row_bytes;
+        let answers = rows(&queries) * k;
+        if k == 0 || k > RANKS_MAX.min(rows(&base)) || scores.len() != answers || places.len() != answers {
+            return Err(Failure::other("a search was asked for that cannot be".into()));
+        }
+        let raw =
+            |tile: &Tile<'_>| RawTile { values: tile.values.as_ptr().cast(), rows: rows(tile) as u64, tag: tile.tag };
+        let (base, queries, mut text) = (raw(&base), raw(&queries), Text::new());
+        // SAFETY: the session is open. Tiles have as many whole rows as they say, which the plugin only reads.
+        // Scores and places have rows · k elements, as was just checked, and the text is as long as is said.
+        let code = unsafe {
+            (self.plugin.search)(
+                self.pointer,
+                &raw const base,
+                &raw const queries,
+                k as u32,
+                scores.as_mut_ptr(),
+                places.as_mut_ptr(),
+                text.pointer(),
+                TEXT_BYTES,
+            )
+        };
+        text.check(code)
+    }
+}
+
+impl Drop for Session<'_> {
+    fn drop(&mut self) {
+        // SAFETY: the session was opened by this plugin, and nobody uses it from here on.
+        unsafe { (self.plugin.close)(self.pointer) }
+    }
+}
+
+/// Room for a text of the plugin's.
+struct Text([u8; TEXT_BYTES]);
+
+impl Text {
+    fn new() -> Text {
+        Text([0; TEXT_BYTES])
+    }
+
+    fn pointer(&mut self) -> *mut c_char {
+        self.0.as_mut_ptr().cast()
+    }
+
+    fn read(&self) -> String {
+        let end = self.0.iter().position(|byte| *byte == 0).unwrap_or(TEXT_BYTES);
+        String::from_utf8_lossy(&self.0[..end]).trim().to_owned()
+    }
+
+    fn check(&self, code: i32) -> Result<(), Failure> {
+        match code {
+            0 => Ok(()),
+            code => Err(Failure { out_of_memory: code == OUT_OF_MEMORY, text: self.read() }),
+        }
+    }
+}

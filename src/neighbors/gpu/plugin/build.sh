@@ -1,0 +1,155 @@
+#!/usr/bin/env bash
+# Builds libbatchmine_gpu.so, the plugin behind --backend faiss-gpu. See docs/gpu.md.
+#
+#   bash src/neighbors/gpu/plugin/build.sh [--arch sm_80,sm_90] [--jobs N] [--out FILE]
+#                                          [--faiss-source DIR] [--faiss LIBRARY] [--cuda DIR]
+#
+# nvcc is --cuda's or the one on PATH; without one, NVIDIA's PyPI packages are installed into target/cuda (1.5 GB).
+# FAISS's sources are those that the faiss-sys crate of Cargo.lock vendors, or --faiss-source's. Needs g++, python3
+# with venv, and cargo (but for --faiss-source). With --faiss nothing of FAISS is compiled, and nvcc is not needed: the
+# plugin is linked against LIBRARY, a libfaiss.so with GPUs, by the headers of --faiss-source, which must be of its
+# version.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=$(cd "$here/../../../.." && pwd)
+
+CUDA_PACKAGES=(
+    nvidia-cuda-nvcc==13.0.88 nvidia-cuda-crt==13.0.88 nvidia-nvvm==13.0.88 nvidia-cuda-runtime==13.0.96
+    nvidia-cuda-cccl==13.0.85 nvidia-cuda-profiler-api==13.0.85 nvidia-cublas==13.0.2.14
+)
+# All that bfKnn of halves and singles needs; FAISS's indexes stay out.
+FAISS_SOURCES=(
+    faiss/gpu/GpuDistance.cu faiss/gpu/GpuResources.cpp faiss/gpu/StandardGpuResources.cpp
+    faiss/gpu/impl/{BroadcastSum,Distance,IndexUtils,L2Norm,L2Select}.cu
+    faiss/gpu/utils/{BlockSelectFloat,DeviceUtils}.cu faiss/gpu/utils/StackDeviceMemory.cpp
+    faiss/gpu/utils/blockselect/BlockSelectFloat{1,32,64,128,256,F512,F1024,F2048,T512,T1024,T2048}.cu
+    faiss/impl/{AuxIndexStructures,FaissException}.cpp faiss/utils/Heap.cpp
+)
+
+arch=sm_80,sm_90 jobs=$(nproc) out= faiss_source= faiss= cuda=
+while [ $# -gt 0 ]; do
+    case $1 in
+        --arch) arch=$2 ;;
+        --jobs) jobs=$2 ;;
+        --out) out=$2 ;;
+        --faiss-source) faiss_source=$2 ;;
+        --faiss) faiss=$(realpath "$2") ;;
+        --cuda) cuda=$(realpath "$2") ;;
+        *) sed -n '2,12s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
+    esac
+    shift 2
+done
+die() { printf 'build.sh: %s\n' "$*" >&2; exit 1; }
+
+# --- nvcc ---------------------------------------------------------------------------------------
+
+cuda_from_pypi() { # prints the toolkit's folder
+    local venv=$root/target/cuda stamp=$root/target/cuda/packages
+    if [ "$(cat "$stamp" 2>/dev/null)" != "${CUDA_PACKAGES[*]}" ]; then
+        rm -rf "$venv"
+        python3 -m venv "$venv" || die "python3 makes no virtual environment: install python3-venv"
+        "$venv/bin/pip" install --quiet --disable-pip-version-check --no-deps --only-binary :all: \
+            "${CUDA_PACKAGES[@]}" >&2 || die "NVIDIA's packages cannot be installed from PyPI"
+        local cuda
+        cuda=$(echo "$venv"/lib/python3*/site-packages/nvidia/cu13)
+        chmod +x "$cuda"/bin/* "$cuda"/nvvm/bin/*
+        ln -sfn lib "$cuda/lib64"
+        ln -sfn libcublas.so.13 "$cuda/lib/libcublas.so"
+        echo "${CUDA_PACKAGES[*]}" >"$stamp"
+    fi
+    echo "$venv"/lib/python3*/site-packages/nvidia/cu13
+}
+
+if [ -n "$cuda" ]; then
+    :
+elif command -v nvcc >/dev/null; then
+    cuda=$(dirname "$(dirname "$(readlink -f "$(command -v nvcc)")")")
+else
+    cuda=$(cuda_from_pypi)
+fi
+export PATH=$cuda/bin:$PATH
+[ -f "$cuda/include/cuda_runtime.h" ] || die "no include/cuda_runtime.h in $cuda"
+[ -n "$faiss" ] || nvcc --version | tail -n 2
+
+# --- FAISS --------------------------------------------------------------------------------------
+
+if [ -z "$faiss_source" ]; then
+    command -v cargo >/dev/null || die "there is no cargo to fetch FAISS's sources with: --faiss-source DIR"
+    (cd "$root" && cargo fetch --locked --quiet)
+    manifest=$(cd "$root" && cargo metadata --locked --offline --format-version 1 --features faiss | python3 -c '
+import json, sys
+print(next(p["manifest_path"] for p in json.load(sys.stdin)["packages"] if p["name"] == "faiss-sys"))')
+    faiss_source=$(dirname "$manifest")/faiss
+fi
+[ -f "$faiss_source/faiss/gpu/GpuDistance.h" ] || die "no faiss/gpu/GpuDistance.h in $faiss_source"
+# The plugin tells its version of FAISS from these.
+grep -hE '#define FAISS_VERSION_(MAJOR|MINOR|PATCH)' "$faiss_source/faiss/Index.h"
+
+# --- objects ------------------------------------------------------------------------------------
+
+host_flags=(-O3 -std=c++17 -fPIC -fopenmp -DFINTEGER=int "-I$faiss_source" "-I$cuda/include" "-I$here")
+device_flags=(-O3 -std=c++17 -DFINTEGER=int "-I$faiss_source" --expt-extended-lambda --expt-relaxed-constexpr
+    -Xcompiler -fPIC,-fopenmp -Xfatbin=-compress-all)
+IFS=, read -r -a archs <<<"$arch"
+for one in "${archs[@]}"; do
+    device_flags+=(-gencode "arch=compute_${one#sm_},code=$one")
+done
+# Later devices translate this one's PTX when they load it.
+device_flags+=(-gencode "arch=compute_${one#sm_},code=compute_${one#sm_}")
+
+objects=$root/target/gpu-plugin/$(printf '%s\n' "$cuda" "${device_flags[@]}" | cksum | cut -d' ' -f1)
+mkdir -p "$objects"
+compile() { # SOURCE OBJECT
+    [ "$2" -nt "$1" ] && return
+    local start=$SECONDS
+    case $1 in
+        *.cu) nvcc -c "${device_flags[@]}" "$1" -o "$2.part" ;;
+        *) g++ -c "${host_flags[@]}" "$1" -o "$2.part" ;;
+    esac && mv "$2.part" "$2" && printf '%4d s  %s\n' $((SECONDS - start)) "$(basename "$1")"
+}
+
+made=("$objects/plugin.o")
+running=0 failed=0
+start_job() {
+    if [ "$running" -ge "$jobs" ]; then
+        wait -n || failed=1
+        running=$((running - 1))
+    fi
+    [ "$failed" = 0 ] || return 0
+    compile "$@" &
+    running=$((running + 1))
+}
+if [ -z "$faiss" ]; then
+    for source in "${FAISS_SOURCES[@]}"; do
+        object=$objects/$(basename "${source%.*}").o
+        made+=("$object")
+        start_job "$faiss_source/$source" "$object"
+    done
+fi
+start_job "$here/plugin.cpp" "$objects/plugin.o"
+while [ "$running" -gt 0 ]; do
+    wait -n || failed=1
+    running=$((running - 1))
+done
+[ "$failed" = 0 ] || die "a file does not compile"
+
+# --- the plugin ---------------------------------------------------------------------------------
+
+out=${out:-$root/target/gpu-plugin/libbatchmine_gpu.so}
+exports=$objects/exports.map
+echo '{ global: batchmine_gpu_*; local: *; };' >"$exports"
+libraries=$cuda/lib64
+link=(-shared -fopenmp -o "$out.part" "${made[@]}" -Wl,--no-undefined "-Wl,--version-script=$exports"
+    "-L$libraries" "-Wl,-rpath,\$ORIGIN" "-Wl,-rpath,$libraries")
+if [ -n "$faiss" ]; then
+    # The CUDA runtime must be the one that FAISS has: two in a process do not know of each other's streams.
+    runtime=$(readelf -d "$faiss" | sed -n 's/.*NEEDED.*\[\(libcudart\.so[^]]*\)\]/\1/p')
+    link+=("$faiss" "-Wl,-rpath,$(dirname "$faiss")" "-Wl,--allow-shlib-undefined")
+    link+=("-L$cuda/lib" "-Wl,-rpath,$cuda/lib")
+    if [ -n "$runtime" ]; then link+=("-l:$runtime"); else link+=(-lcudart_static); fi
+else
+    link+=(-lcublas -lcudart_static)
+fi
+g++ "${link[@]}" -ldl -lrt -lpthread
+mv "$out.part" "$out"
+ls -l "$out"

@@ -1,0 +1,150 @@
+//! One worker process, as its parent sees it.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
+
+use super::protocol::{Failure, Reply, Request};
+use crate::error::Result;
+
+/// The hidden verb of the executable that makes it a worker.
+pub const VERB: &str = "gpu-worker";
+/// Between two looks at whether the user wants to stop.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Characters of what a worker said last that are told.
+const LAST_WORDS: usize = 400;
+
+/// What went wrong with a worker.
+#[derive(Debug, Clone)]
+pub enum Fault {
+    /// The device has too little memory; the worker is well.
+    OutOfMemory(String),
+    /// The worker said no, died, was silent for too long, or gave answers that cannot be. It has to be replaced.
+    Broken(String),
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Fault::OutOfMemory(text) => write!(f, "out of device memory ({text})"),
+            Fault::Broken(text) => f.write_str(text),
+        }
+    }
+}
+
+/// A running worker. Dropped, it is killed.
+#[derive(Debug)]
+pub struct Worker {
+    child: Child,
+    commands: ChildStdin,
+    replies: Receiver<String>,
+    last_words: Arc<Mutex<String>>,
+}
+
+impl Worker {
+    /// Starts this executable once more, as a worker.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start(plugin: &Path) -> Result<Worker, Fault> {
+        let failed = |e: std::io::Error| Fault::Broken(format!("a GPU worker cannot be started: {e}"));
+        let mut child = Command::new(std::env::current_exe().map_err(failed)?)
+            .arg(VERB)
+            .arg(plugin)
+            // Singles are to be multiplied as singles.
+            .env("NVIDIA_TF32_OVERRIDE", "0")
+            .env_remove("CUBLAS_EMULATE_SINGLE_PRECISION")
+            .env_remove("CUBLAS_EMULATION_STRATEGY")
+            // A group of its own: Ctrl-C is for the job, which lets the tile in hand finish.
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(failed)?;
+        let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let (Some(commands), Some(output), Some(errors)) = pipes else {
+            return Err(Fault::Broken("a GPU worker has no pipes".into()));
+        };
+        let (send, replies) = bounded(1);
+        std::thread::spawn(move || {
+            let lines = BufReader::new(output).lines().map_while(|line| line.ok());
+            lines.map(|line| send.send(line)).take_while(|sent| sent.is_ok()).for_each(drop);
+        });
+        let last_words = Arc::new(Mutex::new(String::new()));
+        let words = last_words.clone();
+        std::thread::spawn(move || {
+            for line in BufReader::new(errors).lines().map_while(|line| line.ok()).filter(|line| !line.is_empty()) {
+                tracing::debug!("GPU worker: {line}");
+                *words.lock().expect("no thread panics while it holds the words") =
+                    line.chars().take(LAST_WORDS).collect();
+            }
+        });
+        Ok(Worker { child, commands, replies, last_words })
+    }
+
+    /// Sends a command and waits for what comes of it. The outer error is `look`'s, which is asked now and then.
+    pub fn call(
+        &mut self,
+        request: &Request,
+        patience: Duration,
+        look: &dyn Fn() -> Result<()>,
+    ) -> Result<Result<Reply, Fault>> {
+        let mut line = match serde_json::to_string(request) {
+            Ok(line) => line,
+            Err(e) => return Ok(Err(Fault::Broken(format!("a command has no form: {e}")))),
+        };
+        line.push('\n');
+        if self.commands.write_all(line.as_bytes()).and_then(|()| self.commands.flush()).is_err() {
+            return Ok(Err(self.obituary()));
+        }
+        let start = Instant::now();
+        loop {
+            match self.replies.recv_timeout(LOOK_EVERY) {
+                Ok(line) => return Ok(understood(&line)),
+                Err(RecvTimeoutError::Disconnected) => return Ok(Err(self.obituary())),
+                Err(RecvTimeoutError::Timeout) if start.elapsed() > patience => {
+                    let text = format!("the GPU worker did not answer for {} s", patience.as_secs());
+                    return Ok(Err(Fault::Broken(text)));
+                }
+                Err(RecvTimeoutError::Timeout) => look()?,
+            }
+        }
+    }
+
+    /// How it ended.
+    fn obituary(&mut self) -> Fault {
+        // Its output is closed: it is dead, or as good as dead.
+        let _ = self.child.kill();
+        let status = self.child.wait().map_or_else(|e| e.to_string(), |status| status.to_string());
+        // What it said last may still be on its way.
+        std::thread::sleep(LOOK_EVERY / 2);
+        let words = self.last_words.lock().expect("no thread panics while it holds the words");
+        let said = if words.is_empty() { String::new() } else { format!("; its last words: {words}") };
+        Fault::Broken(format!("the GPU worker ended ({status}){said}"))
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        // It may be dead already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn understood(line: &str) -> Result<Reply, Fault> {
+    match serde_json::from_str(line) {
+        Ok(Reply::Failed(Failure { out_of_memory: true, text })) => Err(Fault::OutOfMemory(text)),
+        Ok(Reply::Failed(Failure { text, .. })) => Err(Fault::Broken(text)),
+        Ok(reply) => Ok(reply),
+        Err(_) => {
+            Err(Fault::Broken(format!("the GPU worker said {:?}", line.chars().take(LAST_WORDS).collect::<String>())))
+        }
+    }
+}

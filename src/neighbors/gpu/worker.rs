@@ -1,0 +1,102 @@
+//! The worker process: loads the plugin, does what it is told, ends when its parent does.
+//!
+//! Memory: what CUDA takes, and the plugin's buffers; base and tiles are mapped.
+
+use std::io::{BufRead, Write};
+use std::path::Path;
+
+use crossbeam::channel::{Receiver, bounded};
+use memmap2::MmapMut;
+
+use super::base::Base;
+use super::plugin::{Plugin, Session, Tile};
+use super::protocol::{Failure, Reply, Request, Search, Slot};
+use super::shared;
+use crate::error::{Error, Result};
+
+/// Obeys until standard input ends.
+///
+/// # Errors
+/// Standard output cannot be written: the parent is gone.
+pub fn run(plugin: &Path) -> Result<()> {
+    let requests = requests();
+    let plugin = match Plugin::load(plugin) {
+        Ok(plugin) => plugin,
+        Err(failure) => {
+            // Every command has this answer.
+            return requests.iter().try_for_each(|_| answer(&Reply::Failed(failure.clone())));
+        }
+    };
+    let mut desk = None;
+    for request in requests {
+        let done = match request {
+            Request::Devices => plugin.devices().map(|devices| Reply::Devices { about: plugin.about(), devices }),
+            Request::Open { device, base, memory } => Desk::new(&plugin, device, &base, &memory).map(|new| {
+                desk = Some(new);
+                Reply::Done
+            }),
+            Request::Search(search) => match &mut desk {
+                Some(desk) => desk.search(&search).map(|()| Reply::Done),
+                None => Err(Failure::other("no device is open".into())),
+            },
+        };
+        answer(&done.unwrap_or_else(Reply::Failed))?;
+    }
+    Ok(())
+}
+
+/// Reads commands on a thread of its own: when the parent is gone, the process ends even while a device hangs.
+fn requests() -> Receiver<Request> {
+    let (send, requests) = bounded(1);
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lock().lines() {
+            let request = line.ok().and_then(|line| serde_json::from_str(&line).ok());
+            if request.is_none_or(|request| send.send(request).is_err()) {
+                break;
+            }
+        }
+        std::process::exit(0);
+    });
+    requests
+}
+
+fn answer(reply: &Reply) -> Result<()> {
+    let mut line =
+        serde_json::to_string(reply).map_err(|e| Error::runtime("a reply has no form").found(e.to_string()))?;
+    line.push('\n');
+    let mut out = std::io::stdout().lock();
+    let written = out.write_all(line.as_bytes()).and_then(|()| out.flush());
+    written.map_err(|e| Error::runtime("the job that this worker works for is gone").found(e.to_string()))
+}
+
+/// A device, the base, and the shared memory.
+struct Desk<'p> {
+    session: Session<'p>,
+    base: Base,
+    memory: MmapMut,
+}
+
+impl<'p> Desk<'p> {
+    fn new(plugin: &'p Plugin, device: u32, base: &Path, memory: &Path) -> Result<Desk<'p>, Failure> {
+        let failed = |e: Error| Failure::other(e.to_string());
+        let (base, memory) = (Base::open(base).map_err(failed)?, shared::open(memory).map_err(failed)?);
+        Ok(Desk { session: plugin.open(device, base.width(), base.dim())?, base, memory })
+    }
+
+    fn search(&mut self, search: &Search) -> Result<(), Failure> {
+        let row_bytes = self.base.width() * self.base.dim();
+        let slot = Slot::new(search.queries, row_bytes, search.k);
+        let rows = search.base_start..search.base_start.saturating_add(search.base_rows);
+        let memory = self.memory.get_mut(search.offset..).and_then(|memory| memory.get_mut(..slot.end));
+        let (Some(memory), Some(values)) = (memory, self.base.rows(rows)) else {
+            return Err(Failure::other("a tile lies outside the shared memory or the base".into()));
+        };
+        // The same rows have the same tag, and no tag is zero.
+        let base = Tile { values, tag: ((search.base_start as u64) << 32 | search.base_rows as u64) + 1 };
+        let (queries, answers) = memory.split_at_mut(slot.scores);
+        let (scores, places) = answers.split_at_mut(slot.places - slot.scores);
+        let queries = Tile { values: &queries[..search.queries * row_bytes], tag: search.tag };
+        let scores = bytemuck::cast_slice_mut(&mut scores[..search.queries * search.k * 4]);
+        self.session.search(base, queries, search.k, scores, bytemuck::cast_slice_mut(places))
+    }
+}
