@@ -99,7 +99,7 @@ fn the_gpu_search_of_plain_products_and_of_one_column_writes_the_same_files() {
     let mut long = Dataset::planted(900, 40, 5);
     // Norms over many orders of magnitude: halves hold few of them well.
     for (row, vector) in long.positives.iter_mut().enumerate() {
-        vector.iter_mut().for_each(|value| *value *= f64::from(row as u32 % 40 - row as u32 % 13).exp2());
+        vector.iter_mut().for_each(|value| *value *= f64::from(row as i32 % 40 - row as i32 % 13).exp2());
     }
     Bench::new(&long, &format!("{FLAGS} --metric dot")).same("gpu", "--backend faiss-gpu", &[]);
     let one = Dataset { one_column: true, ..Dataset::integers(900, 6, 8) }.in_halves();
@@ -219,7 +219,24 @@ fn where_gpus_cannot_search_the_cpu_does() {
     says(&bench.same("wide", "--backend faiss-gpu", &[]), &["GPUs search up to 1984"]);
     let bench = Bench::new(&Dataset::planted(300, 8, 4), &format!("{FLAGS} --search ivf:2"));
     let outcome = bench.same("ivf", "", &[]);
-    assert!(!outcome.stderr.contains("GPU"), "nobody looks for a device:\n{}", outcome.stderr);
+    says(&outcome, &["approximate search is the CPU's"]);
+    assert!(!outcome.stderr.contains("fake device"), "nobody looks for a device:\n{}", outcome.stderr);
+}
+
+#[test]
+fn the_least_budget_that_is_named_holds_a_gpu_search() {
+    let bench = Bench::new(&Dataset::planted(2000, 24, 6), FLAGS);
+    let mine = |name: &str, flags: &str| Outcome::from(bench.command(name, flags, &[]).output().unwrap());
+    let refused = mine("gpu", "--backend faiss-gpu --memory 1MiB").fails(4, &["remedy:", "raise --memory to"]);
+    let named = refused.stderr.split("raise --memory to ").nth(1).unwrap().split(',').next().unwrap();
+    let outcome = bench.same("gpu", &format!("--backend faiss-gpu --memory {named}"), &[]);
+    says(&outcome, &["GPU search"]);
+    // With auto a GPU is no reason to refuse a budget.
+    let refused = mine("auto", "--memory 1MiB").fails(4, &["raise --memory to"]);
+    let least = refused.stderr.split("raise --memory to ").nth(1).unwrap().split(',').next().unwrap();
+    let size = |text: &str| text.trim_end_matches("MiB").parse::<u32>().unwrap();
+    assert!(size(least) <= size(named), "{least} {named}");
+    bench.same("auto", &format!("--memory {least}"), &[]);
 }
 
 #[test]

@@ -85,10 +85,16 @@ typedef struct {
     uint32_t place;
 } answer;
 
-/* Best first; of ties the last row, which is not batchmine's order. */
-static int by_score(const void *a, const void *b) {
-    const answer *x = a, *y = b;
-    return x->score != y->score ? (x->score < y->score ? 1 : -1) : (x->place < y->place ? 1 : -1);
+/* Puts an answer among the best k, best first; of ties the last row, which is not batchmine's order. */
+static void keep(answer *best, uint32_t *held, uint32_t k, float score, uint32_t place) {
+    if (*held == k && score < best[k - 1].score) {
+        return;
+    }
+    uint32_t at = *held < k ? (*held)++ : k - 1;
+    for (; at > 0 && best[at - 1].score <= score; --at) {
+        best[at] = best[at - 1];
+    }
+    best[at] = (answer){score, place};
 }
 
 static int has_fault(const batchmine_gpu_session *session, const batchmine_gpu_tile *base) {
@@ -133,24 +139,24 @@ int32_t batchmine_gpu_search(batchmine_gpu_session *session, const batchmine_gpu
     session->base_tag = base->tag, session->query_tag = queries->tag;
 
     float *x = widened(session, queries), *y = widened(session, base);
-    answer *all = malloc(base->rows * sizeof *all);
-    if (!x || !y || !all) {
-        free(x), free(y), free(all);
+    answer *best = malloc(k * sizeof *best);
+    if (!x || !y || !best) {
+        free(x), free(y), free(best);
         return failed(BATCHMINE_GPU_OUT_OF_MEMORY, error, error_bytes, "no memory for a tile");
     }
     for (uint64_t query = 0; query < queries->rows; ++query) {
+        uint32_t held = 0;
         for (uint64_t row = 0; row < base->rows; ++row) {
             float sum = 0;
             /* Backwards, in single precision: not the reference's sum. */
             for (uint32_t at = session->dim; at-- > 0;) {
                 sum += x[query * session->dim + at] * y[row * session->dim + at];
             }
-            all[row] = (answer){sum, (uint32_t)row};
+            keep(best, &held, k, sum, (uint32_t)row);
         }
-        qsort(all, base->rows, sizeof *all, by_score);
         for (uint32_t rank = 0; rank < k; ++rank) {
-            scores[query * k + rank] = all[rank].score;
-            places[query * k + rank] = all[rank].place;
+            scores[query * k + rank] = best[rank].score;
+            places[query * k + rank] = best[rank].place;
         }
         uint64_t last = query * k + k - 1;
         if (!strcmp(fault, "twice")) {
@@ -163,6 +169,6 @@ int32_t batchmine_gpu_search(batchmine_gpu_session *session, const batchmine_gpu
             scores[last] = NAN;
         }
     }
-    free(x), free(y), free(all);
+    free(x), free(y), free(best);
     return BATCHMINE_GPU_OK;
 }

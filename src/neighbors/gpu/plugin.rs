@@ -25,11 +25,14 @@ struct RawTile {
     tag: u64,
 }
 
+// The face's functions. SAFETY, for all of them: what a caller owes is that pointers are to live memory of the sizes
+// that go with them, and that a session is open; each call says why that is so.
 type Version = unsafe extern "C" fn() -> u32;
 type About = unsafe extern "C" fn() -> *const c_char;
 type Count = unsafe extern "C" fn(*mut u32, *mut c_char, usize) -> i32;
 type Describe = unsafe extern "C" fn(u32, *mut c_char, usize, *mut u64, *mut u64, *mut c_char, usize) -> i32;
 type Open = unsafe extern "C" fn(u32, u32, u32, *mut *mut c_void, *mut c_char, usize) -> i32;
+// SAFETY: as above.
 type Search = unsafe extern "C" fn(
     *mut c_void,
     *const RawTile,
@@ -40,6 +43,7 @@ type Search = unsafe extern "C" fn(
     *mut c_char,
     usize,
 ) -> i32;
+// SAFETY: as above.
 type Close = unsafe extern "C" fn(*mut c_void);
 
 /// A loaded plugin.
