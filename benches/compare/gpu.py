@@ -19,7 +19,7 @@ from process import ROOT, mine, positive, version_line
 OK, RANKS_MAX, TEXT = 0, 2048, 1024
 WIDTHS = {"f16": (2, np.float16), "f32": (4, np.float32)}
 QUERIES = 2048  # of a tile, as batchmine takes them
-CHECK_ROWS, SANITIZED_ROWS = 60_000, 6_000
+SANITIZED_ROWS = 6_000
 
 
 # ---- the plugin, through its C face
@@ -156,7 +156,7 @@ def gpu_flags(args):
 
 def check(args, folder):
     """The GPU's files are the CPU's, byte for byte, in both precisions."""
-    data = generate(args, folder / "check", CHECK_ROWS, 384)
+    data = generate(args, folder / "check", args.check_rows, 384)
     runs = {"cpu": ["--backend", "cpu"], "f16": gpu_flags(args), "f32": [*gpu_flags(args), "--precision", "f32"]}
     for name, flags in runs.items():
         log = run([args.batchmine, "mine", data, "--out", folder / f"check-{name}", *flags], stderr=subprocess.PIPE, text=True)
@@ -166,7 +166,7 @@ def check(args, folder):
             raise SystemExit("the device failed on the way")
         if files(folder / f"check-{name}") != files(folder / "check-cpu"):
             raise SystemExit(f"{name}: the files are not those of the CPU")
-    print(f"{CHECK_ROWS:,} rows: the files of f16 and f32 are the CPU's, byte for byte\n")
+    print(f"{args.check_rows:,} rows: the files of f16 and f32 are the CPU's, byte for byte\n")
 
 
 def sanitize(args, folder):
@@ -181,8 +181,8 @@ def sanitize(args, folder):
     said = run([*sanitizer, *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True).stdout
     lines = [line for line in said.splitlines() if "ERROR SUMMARY" in line]
     print("\n".join(lines), "\n")
-    # One summary a process that used CUDA: the workers are killed, so that theirs may be missing.
-    if "takes over" in said or "given up" in said or any("ERROR SUMMARY: 0 errors" not in line for line in lines):
+    # One summary a process that used CUDA.
+    if "takes over" in said or "given up" in said or not lines or any("ERROR SUMMARY: 0 errors" not in line for line in lines):
         raise SystemExit(f"compute-sanitizer found errors:\n{said}")
 
 
@@ -252,6 +252,7 @@ def main():
     parser.add_argument("--faiss-source", type=pathlib.Path, help="FAISS's sources, to build the plugin without cargo")
     parser.add_argument("--rows", type=positive, nargs="+", default=[200_000, 1_000_000])
     parser.add_argument("--dims", type=positive, nargs="+", default=[384, 768])
+    parser.add_argument("--check-rows", type=positive, default=60_000)
     parser.add_argument("--k", type=positive, default=130)
     parser.add_argument("--runs", type=positive, default=3)
     parser.add_argument("--only", nargs="+", choices=["check", "sanitize", "compare", "whole"])

@@ -16,6 +16,8 @@ use crate::error::Result;
 pub const VERB: &str = "gpu-worker";
 /// Between two looks at whether the user wants to stop.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Looks that an idle worker has to end by itself.
+const LAST_LOOKS: u32 = 20;
 /// Characters of what a worker said last that are told.
 const LAST_WORDS: usize = 400;
 
@@ -37,11 +39,12 @@ impl std::fmt::Display for Fault {
     }
 }
 
-/// A running worker. Dropped, it is killed.
+/// A running worker. Dropped, it ends, or is killed.
 #[derive(Debug)]
 pub struct Worker {
     child: Child,
-    commands: ChildStdin,
+    /// `None` at the end.
+    commands: Option<ChildStdin>,
     replies: Receiver<String>,
     last_words: Arc<Mutex<String>>,
 }
@@ -85,7 +88,7 @@ impl Worker {
                     line.chars().take(LAST_WORDS).collect();
             }
         });
-        Ok(Worker { child, commands, replies, last_words })
+        Ok(Worker { child, commands: Some(commands), replies, last_words })
     }
 
     /// Sends a command and waits for what comes of it. The outer error is `look`'s, which is asked now and then.
@@ -100,7 +103,8 @@ impl Worker {
             Err(e) => return Ok(Err(Fault::Broken(format!("a command has no form: {e}")))),
         };
         line.push('\n');
-        if self.commands.write_all(line.as_bytes()).and_then(|()| self.commands.flush()).is_err() {
+        let sent = self.commands.as_mut().map(|to| to.write_all(line.as_bytes()).and_then(|()| to.flush()));
+        if !sent.is_some_and(|sent| sent.is_ok()) {
             return Ok(Err(self.obituary()));
         }
         let start = Instant::now();
@@ -132,7 +136,14 @@ impl Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        // It may be dead already.
+        // It ends when there are no commands any more, also while its device hangs.
+        self.commands = None;
+        for _ in 0..LAST_LOOKS {
+            if !matches!(self.child.try_wait(), Ok(None)) {
+                return;
+            }
+            std::thread::sleep(LOOK_EVERY / 2);
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

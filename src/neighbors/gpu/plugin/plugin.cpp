@@ -98,8 +98,9 @@ private:
 
 struct batchmine_gpu_session {
     batchmine_gpu_session(uint32_t device, uint32_t type, uint32_t dim)
-        : device_(static_cast<int>(device)), type_(type), dim_(dim) {
-        check(cudaSetDevice(device_), "choosing the device");
+        : device_(chosen(device)), type_(type), dim_(dim) {
+        // bfKnn copies nothing from or to the host here: FAISS need not pin 256 MiB for that.
+        resources_.setPinnedMemory(0);
         check(cudaStreamCreateWithFlags(&copies_, cudaStreamNonBlocking), "a stream");
         faiss_stream_ = resources_.getDefaultStream(device_);
     }
@@ -156,6 +157,12 @@ struct batchmine_gpu_session {
     }
 
 private:
+    // First of all: streams and events are of the device that is chosen when they are made.
+    static int chosen(uint32_t device) {
+        check(cudaSetDevice(static_cast<int>(device)), "choosing the device");
+        return static_cast<int>(device);
+    }
+
     size_t row_bytes() const { return static_cast<size_t>(dim_) * type_; }
 
     void hold_base(const batchmine_gpu_tile &base) {
