@@ -159,7 +159,8 @@ def check(args, folder):
     data = generate(args, folder / "check", args.check_rows, 384)
     runs = {"cpu": ["--backend", "cpu"], "f16": gpu_flags(args), "f32": [*gpu_flags(args), "--precision", "f32"]}
     for name, flags in runs.items():
-        log = run([args.batchmine, "mine", data, "--out", folder / f"check-{name}", *flags], stderr=subprocess.PIPE, text=True)
+        command = [args.batchmine, "mine", data, "--out", folder / f"check-{name}", *flags]
+        log = run(command, stderr=subprocess.PIPE, text=True)
         doubts = [line for line in log.stderr.splitlines() if "GPU" in line or "CPU takes" in line]
         print("\n".join(doubts))
         if any(word in log.stderr for word in ("takes over", "given up", "CPU takes")):
@@ -182,7 +183,8 @@ def sanitize(args, folder):
     lines = [line for line in said.splitlines() if "ERROR SUMMARY" in line]
     print("\n".join(lines), "\n")
     # One summary a process that used CUDA.
-    if "takes over" in said or "given up" in said or not lines or any("ERROR SUMMARY: 0 errors" not in line for line in lines):
+    clean = lines and all("ERROR SUMMARY: 0 errors" in line for line in lines)
+    if "takes over" in said or "given up" in said or not clean:
         raise SystemExit(f"compute-sanitizer found errors:\n{said}")
 
 
@@ -260,7 +262,8 @@ def main():
     args = parser.parse_args()
     if not args.plugin.exists():
         build = ROOT / "src/neighbors/gpu/plugin/build.sh"
-        run(["bash", build, "--out", args.plugin, *(["--faiss-source", args.faiss_source] if args.faiss_source else [])])
+        source = ["--faiss-source", args.faiss_source] if args.faiss_source else []
+        run(["bash", build, "--out", args.plugin, *source])
     args.plugin = args.plugin.resolve()
     plugin = Plugin(args.plugin)
     devices = plugin.devices()

@@ -50,7 +50,7 @@ pub fn search(run: &Run, vectors: &Vectors, config: &Config, plan: &Plan) -> Res
     let quiet = |_: u64| run.check_interrupt();
     let sample = Sample::draw(&tiles, ranks, &quiet)?;
     let engine = match gpus {
-        Some(gpus) => Engine::Gpus(gpus.begin(run, &stage, vectors, config)?),
+        Some(gpus) => Engine::Gpus(Box::new(gpus.begin(run, &stage, vectors, config)?)),
         None => Engine::choose(config, plan, &tiles, &sample, &quiet)?,
     };
     tracing::debug!("search: {engine:?}, {precision:?}, {simd:?}");
@@ -198,7 +198,7 @@ enum Engine {
     /// Our own kernels, so many lists for each query.
     Lists(usize),
     /// FAISS on GPUs, all pairs.
-    Gpus(gpu::Engine),
+    Gpus(Box<gpu::Engine>),
     /// FAISS's flat index, so many base rows at a time.
     #[cfg(feature = "faiss")]
     Faiss(usize),

@@ -248,7 +248,7 @@ fn the_plan_says_what_stays_on_the_device() {
         Outcome::from(command.env("FAKE_GPU_FREE", free).output().unwrap()).ok().stdout
     };
     let large = plan(FLAGS, "80000000000");
-    assert!(large.contains("base tiles stay on the device") && large.contains("1 base tiles of 9000 rows"), "{large}");
+    assert!(large.contains("base tiles stay on the device") && large.contains("base of 1 x 9,000 rows"), "{large}");
     let small = plan(FLAGS, "7400000");
     assert!(small.contains("the other way round"), "{small}");
     let cpu = plan(&format!("{FLAGS} --backend cpu"), "80000000000");

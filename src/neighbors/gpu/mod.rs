@@ -20,6 +20,8 @@ pub mod worker;
 
 use std::time::Duration;
 
+use indicatif::{HumanBytes, HumanCount};
+
 use self::base::{Base, Packing};
 use self::device::Seat;
 use self::layout::{Job, Layout, Resident};
@@ -143,16 +145,17 @@ impl Gpus {
             Resident::Base => "a base tile stays on the device while the queries of a block stream",
             Resident::Queries => "the queries of a block stay on the device while base tiles stream",
         };
-        let bytes = |bytes: u128| indicatif::HumanBytes(u64::try_from(bytes).unwrap_or(u64::MAX)).to_string();
+        let bytes = |bytes: u128| HumanBytes(u64::try_from(bytes).unwrap_or(u64::MAX)).to_string();
         let other = if other_bytes > moved_bytes {
             format!(" (the other way round {})", bytes(other_bytes))
         } else {
             String::new()
         };
         format!(
-            "{}: {base_tiles} base tiles of {base_rows} rows in {width}, {query_rows} queries at a time; {stays}: {} \
-             copied to devices{other}",
+            "{}: base of {base_tiles} x {} rows in {width}, {} queries at a time; {stays}: {} copied to devices{other}",
             names.join(", "),
+            HumanCount(base_rows as u64),
+            HumanCount(query_rows as u64),
             bytes(moved_bytes),
         )
     }

@@ -4,7 +4,7 @@
 #   bash src/neighbors/gpu/plugin/build.sh [--arch sm_80,sm_90] [--jobs N] [--out FILE]
 #                                          [--faiss-source DIR] [--faiss LIBRARY] [--cuda DIR]
 #
-# nvcc is --cuda's or the one on PATH; without one, NVIDIA's PyPI packages are installed into target/cuda (1.5 GB).
+# nvcc is --cuda's or the one on PATH; without one, NVIDIA's PyPI packages are installed into target/cuda (0.9 GB).
 # FAISS's sources are those that the faiss-sys crate of Cargo.lock vendors, or --faiss-source's. Needs g++, python3
 # with venv, and cargo (but for --faiss-source). With --faiss nothing of FAISS is compiled, and nvcc is not needed: the
 # plugin is linked against LIBRARY, a libfaiss.so with GPUs, by the headers of --faiss-source, which must be of its
