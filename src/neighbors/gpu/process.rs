@@ -104,7 +104,7 @@ impl Worker {
         };
         line.push('\n');
         let sent = self.commands.as_mut().map(|to| to.write_all(line.as_bytes()).and_then(|()| to.flush()));
-        if !sent.is_some_and(|sent| sent.is_ok()) {
+        if sent.is_none_or(|sent| sent.is_err()) {
             return Ok(Err(self.obituary()));
         }
         let start = Instant::now();

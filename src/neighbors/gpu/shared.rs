@@ -26,15 +26,20 @@ impl Shared {
     /// There is not as much.
     #[cfg(target_os = "linux")]
     pub fn new(bytes: usize) -> Result<Shared> {
-        use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, memfd_create};
+        use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, ftruncate, memfd_create};
+        use rustix::io::Errno;
         let make = || {
             // Without CLOEXEC: workers inherit it.
             let file = memfd_create("batchmine-tiles", MemfdFlags::empty())?;
             // Reserved at once: a page that is missing later would be a signal, not an error.
-            fallocate(&file, FallocateFlags::empty(), 0, bytes as u64)?;
+            match fallocate(&file, FallocateFlags::empty(), 0, bytes as u64) {
+                // Some sandboxes cannot reserve.
+                Err(Errno::OPNOTSUPP | Errno::NOSYS) => ftruncate(&file, bytes as u64)?,
+                reserved => reserved?,
+            }
             Ok(Shared { file: File::from(file) })
         };
-        make().map_err(|e: rustix::io::Errno| {
+        make().map_err(|e: Errno| {
             Error::runtime("there is no memory to share with a GPU worker")
                 .expected(format!("{bytes} bytes"))
                 .found(e.to_string())
