@@ -8,7 +8,7 @@ mod planted;
 use batchmine::clusters::exact::fix_sizes;
 use batchmine::clusters::propagate::{Communities, propagate};
 use batchmine::clusters::refine::{Swaps, swap};
-use batchmine::clusters::{Rules, weights};
+use batchmine::clusters::{Rules, Task, weights};
 use batchmine::config::{Method, Settings};
 use batchmine::edges::{Adjacency, EdgeFile, EdgeRows, MemoryEdges};
 use batchmine::vectors::Keys;
@@ -45,7 +45,8 @@ fn in_memory(edges: &EdgeFile) -> MemoryEdges {
 
 /// Nobody shares a key, half a suspect counts against an edge.
 fn rules(size: u32) -> Rules<'static> {
-    Rules { keys: Keys::new(Vec::new()), size, weights: weights(0.5) }
+    let tasks = vec![Task { rows: 0..ROWS as u32, size }];
+    Rules { keys: Keys::new(Vec::new()), tasks, weights: weights(0.5) }
 }
 
 fn grow(edges: &impl EdgeRows, communities: &mut Communities, rules: &Rules<'_>) {
@@ -58,10 +59,10 @@ fn refine(edges: &impl EdgeRows, swaps: &mut Swaps, rules: &Rules<'_>) {
 
 /// Swaps after three passes of growth and one of swaps.
 fn begun(edges: &impl EdgeRows, rules: &Rules<'_>) -> Swaps {
-    let (benched, tasks) = (vec![false; ROWS], Vec::from_iter(std::iter::once(0..ROWS as u32)));
+    let benched = vec![false; ROWS];
     let mut communities = Communities::singletons(&benched);
     (0..3).for_each(|_| grow(edges, &mut communities, rules));
-    let seats = fix_sizes(edges, &tasks, communities, &benched, rules, &|_| Ok(()));
+    let seats = fix_sizes(edges, communities, &benched, rules, &|_| Ok(()));
     let mut swaps = Swaps::new(seats.expect("a sound graph"));
     refine(edges, &mut swaps, rules);
     swaps

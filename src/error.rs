@@ -34,6 +34,7 @@ struct Report {
     what: String,
     path: Option<PathBuf>,
     column: Option<String>,
+    task: Option<String>,
     row_group: Option<usize>,
     row: Option<u64>,
     expected: Option<String>,
@@ -49,6 +50,7 @@ impl Error {
             what: what.into(),
             path: None,
             column: None,
+            task: None,
             row_group: None,
             row: None,
             expected: None,
@@ -89,6 +91,12 @@ impl Error {
     /// The column concerned.
     pub fn column(mut self, column: impl Into<String>) -> Self {
         self.0.column = Some(column.into());
+        self
+    }
+
+    /// The task concerned.
+    pub fn task(mut self, task: impl Into<String>) -> Self {
+        self.0.task = Some(task.into());
         self
     }
 
@@ -148,6 +156,9 @@ impl fmt::Display for Report {
         }
         if let Some(column) = &self.column {
             place.push(format!("column {column}"));
+        }
+        if let Some(task) = &self.task {
+            place.push(format!("task {task}"));
         }
         if let Some(row_group) = self.row_group {
             place.push(format!("row group {row_group}"));

@@ -58,10 +58,11 @@ pub struct Summary {
 /// The whole job: shards in, batch tables out. Parts that the run folder already has are not made again.
 ///
 /// # Errors
-/// A budget that is too small, settings other than those of the run folder (without `replace`), bad input
+/// A budget that is too small, a task that the input does not have, settings other than those of the run folder (without `replace`), bad input
 /// named by file and row, an interrupt, or a disk that fails.
 pub fn mine(run: &Run, shards: &Shards, config: &Config, replace: bool) -> Result<Summary> {
     let plan = Plan::new(config, shards.shape)?; // all memory is decided here
+    vectors::refuse_unknown_tasks(config, shards)?;
     run.adopt(config.by_stage(shards), replace)?;
     let vectors = vectors::import(run, shards, config, &plan)?;
     let neighbors = neighbors::search(run, &vectors, config, &plan)?;

@@ -5,6 +5,8 @@
 //! budget that cannot hold the least of it. Sizes that shape files (query blocks, edge windows) do not
 //! depend on the budget: the same job gives the same bytes under any.
 
+use std::collections::BTreeMap;
+
 use crate::config::{Backend, Config, Method, Precision, Remainder};
 use crate::edges::build::WINDOW_ARCS;
 use crate::error::{Error, Kind, Result};
@@ -79,8 +81,9 @@ impl Plan {
     /// # Errors
     /// The rank window is wider than the input, or the budget is too small; the message names what would do.
     pub fn new(config: &Config, shape: Shape) -> Result<Plan> {
-        let window = config.window;
-        if u64::from(window.ranks()) >= shape.rows {
+        let windows = config.windows();
+        let widest = windows.each().max_by_key(|window| window.ranks());
+        if let Some(window) = widest.filter(|window| u64::from(window.ranks()) >= shape.rows) {
             let most = shape.rows.saturating_sub(1);
             return Err(Error::input("the rank window is wider than the input")
                 .expected(format!("--skip + --window of at most {most}: the other rows of {} rows", shape.rows))
@@ -119,7 +122,8 @@ impl Plan {
         let labels = rows * if config.columns.keys.is_empty() { 20 } else { 28 };
         let vectors = need(Stage::Vectors, labels + threads * import_thread, 0, 0);
 
-        let ranks = u64::from(config.window.ranks()).min(rows);
+        // The widest task's: blocks and buffers are made for it.
+        let ranks = u64::from(config.most_ranks()).min(rows);
         // Finished lists, once as they come and once in the order of places.
         let list_bytes = 2 * (ranks * 8 + 24) + 16;
         let block_rows = (BLOCK_BYTES / list_bytes).clamp(BLOCK_ROWS_MIN, BLOCK_ROWS_MAX);
@@ -176,10 +180,12 @@ impl Plan {
         let spill = spill_arcs * SPILL_ARC_BYTES;
         let edges = need(Stage::Edges, 8 * rows, merge.max(spill_least * SPILL_ARC_BYTES), merge.max(spill));
 
-        let per_thread = 2 * MIB + rows / u64::from(config.clusters.size) * 9;
+        let sizes = config.sizes();
+        let least_size = sizes.each().map(|sizes| sizes.cluster_size).min().unwrap_or(2);
+        let per_thread = 2 * MIB + rows / u64::from(least_size) * 9;
         let clusters = need(Stage::Clusters, 20 * rows + PASS_BYTES + (threads + 1) * per_thread, 0, 0);
 
-        let size = u64::from(config.batches.size);
+        let size = u64::from(sizes.each().map(|sizes| sizes.batch_size).max().unwrap_or(2));
         let row_group_rows = (ROW_GROUP_ROWS / size).max(1) * size;
         let fill = if config.batches.remainder == Remainder::Fill { 8 } else { 0 };
         let table = row_group_rows.min(rows) * BATCH_ROW_BYTES + rows * (16 + fill);
@@ -209,11 +215,12 @@ pub struct Cost {
 }
 
 impl Cost {
-    /// From the shape, the bytes of a stored row (both sides), and each task's rows.
-    pub fn new(config: &Config, shape: Shape, row_bytes: u64, task_rows: &[u64]) -> Cost {
-        let ranks = u64::from(config.window.ranks());
-        let pairs: u128 = task_rows.iter().map(|rows| u128::from(*rows) * u128::from(*rows)).sum();
-        let arcs: u64 = task_rows.iter().map(|rows| rows * ranks.min(rows.saturating_sub(1))).sum();
+    /// From the shape, the bytes of a stored row (both sides), and each task's name and rows.
+    pub fn new(config: &Config, shape: Shape, row_bytes: u64, tasks: &BTreeMap<String, u64>) -> Cost {
+        let (windows, most_ranks) = (config.windows(), u64::from(config.most_ranks()));
+        let pairs: u128 = tasks.values().map(|rows| u128::from(*rows) * u128::from(*rows)).sum();
+        let ranks = |name: &str, rows: u64| u64::from(windows.of(name).ranks()).min(rows.saturating_sub(1));
+        let arcs: u64 = tasks.iter().map(|(name, rows)| rows * ranks(name, *rows)).sum();
         let rows = shape.rows;
         let keys = 1 + config.columns.keys.len() as u64;
         let gpu_width = if config.precision == Precision::F32 { 4 } else { 2 };
@@ -223,7 +230,7 @@ impl Cost {
             disk_bytes: [
                 (Stage::Vectors, rows * (row_bytes + 32 + 4 * keys)),
                 // With the partition: two numbers a row, and a centre for some hundred rows.
-                (Stage::Neighbors, rows * (12 + 8 * ranks) + rows * shape.dim as u64 / 100 + 4096),
+                (Stage::Neighbors, rows * (12 + 8 * most_ranks) + rows * shape.dim as u64 / 100 + 4096),
                 // Two bytes an arc, each arc seen from both ends.
                 (Stage::Edges, arcs * 4),
                 (Stage::Clusters, rows * 4),

@@ -12,11 +12,13 @@ use arrow::datatypes::{Float32Type, Int32Type, Int64Type};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use rand::RngExt;
 use rayon::prelude::*;
+use serde::Deserialize;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::batches::pack::random;
 use crate::clusters::labels::members;
 use crate::clusters::{self, Clusters, NO_CLUSTER};
+use crate::config::{ByTask, Sizes};
 use crate::edges::merge::{join, own_arcs};
 use crate::edges::{self, Adjacency, Arc, EdgeRows};
 use crate::error::{Error, Result};
@@ -119,20 +121,45 @@ struct Opened<'r> {
     edges: edges::EdgeFile,
     clusters: Clusters,
     mutual: bool,
+    /// By task.
+    sizes: Vec<Sizes>,
+    job_sizes: Sizes,
 }
 
 fn open(run: &FinishedRun) -> Result<Opened<'_>> {
     let vectors = vectors::open(run)?;
     let rows = vectors.row_count();
     let settings = &run.stage(Stage::Edges)?.settings;
+    let sizes = recorded_sizes(run)?;
     Ok(Opened {
         run,
         neighbors: neighbors::open(run, &vectors)?,
         edges: edges::open(run)?,
         clusters: clusters::open(run, rows)?,
         mutual: settings["edges"] == "mutual",
+        sizes: sizes.all(&vectors.tasks),
+        job_sizes: sizes.job,
         vectors,
     })
+}
+
+/// Each task's K and |B|, as the run was made with.
+fn recorded_sizes(run: &FinishedRun) -> Result<ByTask<Sizes>> {
+    ByTask::deserialize(&run.stage(Stage::Clusters)?.settings).map_err(|e| {
+        Error::runtime("the manifest does not say how large clusters and batches are")
+            .path(run.folder())
+            .expected("cluster-size and batch-size among the settings of the clusters stage")
+            .found(e.to_string())
+            .remedy("run `mine` again with --replace")
+    })
+}
+
+/// A size, or the smallest and the largest.
+fn shown(sizes: impl Iterator<Item = u32> + Clone) -> String {
+    match (sizes.clone().min(), sizes.max()) {
+        (Some(least), Some(most)) if least != most => format!("{least} to {most}"),
+        (least, _) => least.unwrap_or(0).to_string(),
+    }
 }
 
 impl Opened<'_> {
@@ -160,7 +187,7 @@ impl Opened<'_> {
 
     /// Each cluster exactly K but one smaller for each task; one task; no key twice.
     fn check_clusters(&self, outcome: &mut Outcome) -> Result<String> {
-        let (labels, size) = (self.clusters.labels(), self.clusters.size() as usize);
+        let labels = self.clusters.labels();
         let keys = self.vectors.rows.keys();
         let (starts, rows) = members(labels, self.clusters.count());
         let mut unplaced = vec![0usize; self.vectors.tasks.len()];
@@ -178,6 +205,7 @@ impl Opened<'_> {
             if rows.iter().any(|row| !self.vectors.tasks.range(task).contains(row)) {
                 outcome.fault(format!("cluster {cluster} holds rows of several tasks"));
             }
+            let size = self.sizes[task].cluster_size as usize;
             if rows.len() > size {
                 outcome.fault(format!("cluster {cluster} holds {} rows, more than {size}", rows.len()));
             }
@@ -190,13 +218,15 @@ impl Opened<'_> {
             // Rows that keys shut out leave their clusters smaller.
             if *count > 1 + unplaced[task] {
                 let name = self.vectors.tasks.name(task);
+                let size = self.sizes[task].cluster_size;
                 outcome.fault(format!("task {name:?}: {count} clusters are smaller than {size}"));
             }
         }
         let unplaced: usize = unplaced.iter().sum();
         Ok(format!(
-            "{} clusters of {size} (one smaller a task at most), no key twice; {unplaced} rows kept out by keys",
-            self.clusters.count()
+            "{} clusters of {} (one smaller a task at most), no key twice; {unplaced} rows kept out by keys",
+            self.clusters.count(),
+            shown(self.sizes.iter().map(|sizes| sizes.cluster_size)),
         ))
     }
 
@@ -204,7 +234,7 @@ impl Opened<'_> {
     fn check_batches(&self, outcome: &mut Outcome) -> Result<String> {
         let record = self.run.stage(Stage::Batches)?;
         let setting = |name: &str| record.settings[name].as_u64().unwrap_or(0);
-        let size = self.run.stage(Stage::Clusters)?.settings["batch-size"].as_u64().unwrap_or(0) as usize;
+        let size = self.job_sizes.batch_size as usize;
         let epochs = setting("epochs");
         let remainder = record.settings["remainder"].as_str().unwrap_or("short").to_owned();
         let mut table = Table {
@@ -241,8 +271,9 @@ impl Opened<'_> {
             outcome.fault(format!("{full} full and {short} smaller batches, where the manifest counts {facts:?}"));
         }
         Ok(format!(
-            "{full} batches of {size} and {short} smaller ones: sorted, one task each, no key twice, \
-             each row once in each of {epochs} epochs ({dropped} dropped)"
+            "{full} batches of {} and {short} smaller ones: sorted, one task each, no key twice, \
+             each row once in each of {epochs} epochs ({dropped} dropped)",
+            shown(self.sizes.iter().map(|sizes| sizes.batch_size)),
         ))
     }
 
@@ -355,6 +386,7 @@ fn inverse(input_rows: &[u32]) -> Vec<RowId> {
 struct Table<'a, 'r> {
     opened: &'a Opened<'r>,
     outcome: &'a mut Outcome,
+    /// |B| of batches that `fill` unites.
     size: usize,
     mixed: bool,
     row_of_input: Vec<RowId>,
@@ -458,12 +490,26 @@ impl Table<'_, '_> {
         }
     }
 
+    /// Rows of a full batch of these rows' task. Filled up ones have the job's size; where rows of one task alone were
+    /// united, the two cannot be told apart, and the larger counts.
+    fn size_of_batch(&self) -> usize {
+        let task = |row: &RowId| self.opened.vectors.tasks.of(*row);
+        let Some(first) = self.batch.first().map(task) else { return self.size };
+        let own = self.opened.sizes[first].batch_size as usize;
+        match self.batch.iter().all(|row| task(row) == first) {
+            true if self.mixed => own.max(self.size),
+            true => own,
+            false => self.size,
+        }
+    }
+
     fn end_batch(&mut self) {
         let number = self.last.map_or(0, |(_, batch, _)| batch);
-        if self.batch.len() > self.size {
-            self.outcome.fault(format!("batch {number} holds {} rows, more than {}", self.batch.len(), self.size));
+        let size = self.size_of_batch();
+        if self.batch.len() > size {
+            self.outcome.fault(format!("batch {number} holds {} rows, more than {size}", self.batch.len()));
         }
-        if self.batch.len() == self.size {
+        if self.batch.len() == size {
             self.full += 1;
         } else {
             self.short += 1;

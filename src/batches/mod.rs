@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::Summary;
 use crate::clusters::Clusters;
 use crate::clusters::labels::members;
-use crate::config::{Config, Remainder};
+use crate::config::{Config, Remainder, Sizes};
 use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::run::{Run, Stage};
@@ -34,10 +34,9 @@ pub fn write(run: &Run, vectors: &Vectors, clusters: &Clusters, config: &Config,
         let (mut first_batch, mut dropped, mut full, mut short) = (0u64, 0u64, 0u64, 0u64);
         for epoch in 0..config.batches.epochs {
             run.check_interrupt()?;
-            let order = pack_epoch(vectors, clusters, &starts, &rows, config, epoch)?;
-            let size = config.batches.size as usize;
-            full += order.batches().filter(|batch| batch.len() == size).count() as u64;
-            short += order.batches().filter(|batch| batch.len() != size).count() as u64;
+            let (order, whole) = pack_epoch(vectors, clusters, &starts, &rows, config, epoch)?;
+            full += whole as u64;
+            short += (order.count() - whole) as u64;
             dropped += u64::from(vectors.row_count()) - order.rows.len() as u64;
             let file = table::Layout { epoch, first_batch, order: &order };
             for (index, batches) in file.cut(plan.row_group_rows * FILE_ROW_GROUPS).into_iter().enumerate() {
@@ -78,7 +77,7 @@ pub fn write(run: &Run, vectors: &Vectors, clusters: &Clusters, config: &Config,
     })
 }
 
-/// One epoch: full batches of all tasks in random order, then the short ones in task order.
+/// One epoch: full batches of all tasks in random order, then the short ones in task order; and how many are full.
 fn pack_epoch(
     vectors: &Vectors,
     clusters: &Clusters,
@@ -86,16 +85,18 @@ fn pack_epoch(
     members: &[RowId],
     config: &Config,
     epoch: u32,
-) -> Result<Order> {
+) -> Result<(Order, usize)> {
     let keys = vectors.rows.keys();
     let labels = clusters.labels();
-    let rules = Rules { batch_size: config.batches.size as usize, cluster_size: clusters.size() as usize };
+    let sizes = config.sizes().all(&vectors.tasks);
     let (mut full, mut short) = (Order::default(), Order::default());
     // Clusters are numbered in task order, each task's together; loose rows come last, in row order.
     let loose = &members[starts[clusters.count() as usize] as usize..];
     let (mut cluster, mut loose_at) = (0u32, 0);
     for task in 0..vectors.tasks.len() {
         let range = vectors.tasks.range(task);
+        let Sizes { batch_size, cluster_size } = sizes[task];
+        let rules = Rules { batch_size: batch_size as usize, cluster_size: cluster_size as usize };
         let first = cluster;
         while cluster < clusters.count() && range.contains(&members[starts[cluster as usize] as usize]) {
             cluster += 1;
@@ -124,12 +125,18 @@ fn pack_epoch(
             .remedy("run `mine` again with --replace"));
     }
     let mut order = full.shuffled(&mut pack::random(config.seed, u64::from(epoch), u64::MAX));
-    let short_rows = short.rows.len();
+    let (short_rows, mut whole) = (short.rows.len(), full.count());
     match config.batches.remainder {
         Remainder::Short => order.append(short),
         Remainder::Drop => tracing::debug!("epoch {epoch}: {short_rows} rows dropped"),
-        Remainder::Fill => order.append(pack::fill(short.rows, rules.batch_size, &keys)),
+        Remainder::Fill => {
+            // Rows of any task: the job's own size, whatever the tasks' are.
+            let size = config.batches.size as usize;
+            let filled = pack::fill(short.rows, size, &keys);
+            whole += filled.batches().filter(|batch| batch.len() == size).count();
+            order.append(filled);
+        }
     }
     debug_assert!(order.rows.iter().all(|row| (*row as usize) < labels.len()));
-    Ok(order)
+    Ok((order, whole))
 }

@@ -84,14 +84,19 @@ impl Layout<'_> {
 /// Footer key-values: what made the table.
 pub fn footer(run: &Run, config: &Config) -> Vec<KeyValue> {
     let pair = |key: &str, value: String| KeyValue::new(format!("batchmine.{key}"), value);
-    vec![
+    let sizes = config.sizes();
+    let mut pairs = vec![
         pair("version", env!("CARGO_PKG_VERSION").into()),
         pair("seed", config.seed.to_string()),
         pair("settings", run.record(Stage::Batches).fingerprint),
         pair("inputs", run.record(Stage::Vectors).fingerprint),
         pair("batch_size", config.batches.size.to_string()),
         pair("cluster_size", config.clusters.size.to_string()),
-    ]
+    ];
+    if !sizes.tasks.is_empty() {
+        pairs.push(pair("tasks", serde_json::json!(sizes.tasks).to_string()));
+    }
+    pairs
 }
 
 /// Writes one file. O(rows).

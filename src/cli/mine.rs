@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::neighbors::search::refuse_empty_windows;
 use crate::run::storage::Disk;
 use crate::run::{Run, Stage};
-use crate::vectors::Shards;
+use crate::vectors::{Shards, refuse_unknown_tasks};
 
 /// Arguments of `mine`.
 #[derive(Debug, Args)]
@@ -42,9 +42,11 @@ impl Mine {
     pub fn run(self, voice: &log::Spoken) -> Result<()> {
         let config = self.job.config()?;
         let shards = Shards::open(&config.inputs, &config.columns)?;
-        refuse_empty_windows(&config, shards.shape.rows as usize)?;
+        let rows = shards.shape.rows as usize;
+        refuse_empty_windows(config.windows().each().map(|window| (window, rows)))?;
         let plan = crate::plan::Plan::new(&config, shards.shape)?;
         if self.dry_run {
+            refuse_unknown_tasks(&config, &shards)?;
             start_threads(config.threads)?;
             log::print(&super::plan::describe(&config, &shards, &plan)?);
             return Ok(());
@@ -65,14 +67,15 @@ impl Mine {
             0 => String::new(),
             n => format!(" and {n} smaller"),
         };
-        tracing::info!(
-            "{} batches of {}{short} from {} clusters of {} in {}",
-            HumanCount(summary.full_batches),
-            config.batches.size,
-            HumanCount(u64::from(summary.clusters)),
-            config.clusters.size,
-            self.out.join("batches").display(),
-        );
+        let (full, clusters) = (HumanCount(summary.full_batches), HumanCount(u64::from(summary.clusters)));
+        let folder = self.out.join("batches");
+        let folder = folder.display();
+        if config.sizes().tasks.is_empty() {
+            let (batch_size, size) = (config.batches.size, config.clusters.size);
+            tracing::info!("{full} batches of {batch_size}{short} from {clusters} clusters of {size} in {folder}");
+        } else {
+            tracing::info!("{full} batches of their tasks' sizes{short} from {clusters} clusters in {folder}");
+        }
         stage_table(&run, &config);
         Ok(())
     }

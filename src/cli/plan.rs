@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::neighbors::calibrate::operations_per_second;
 use crate::neighbors::search::refuse_empty_windows;
 use crate::plan::{Cost, Plan as Counts};
-use crate::vectors::{Shards, import};
+use crate::vectors::{Shards, import, refuse_unknown_tasks};
 
 /// Arguments of `plan`.
 #[derive(Debug, Args)]
@@ -29,8 +29,10 @@ impl Plan {
     pub fn run(self, voice: &log::Spoken) -> Result<()> {
         let config = self.job.config()?;
         let shards = Shards::open(&config.inputs, &config.columns)?;
-        refuse_empty_windows(&config, shards.shape.rows as usize)?;
+        let rows = shards.shape.rows as usize;
+        refuse_empty_windows(config.windows().each().map(|window| (window, rows)))?;
         let plan = Counts::new(&config, shards.shape)?;
+        refuse_unknown_tasks(&config, &shards)?;
         start_threads(config.threads)?;
         if voice.json {
             log::print(&as_json(&config, &shards, &plan)?.to_string());

@@ -10,7 +10,7 @@ use super::chunks::{Watch, pass};
 use super::labels::NO_CLUSTER;
 use super::propagate::{BENCHED, Communities};
 use super::tally::ClusterSums;
-use super::{Rules, Weights};
+use super::{Rules, Task, Weights};
 use crate::edges::{Arc, EdgeRows};
 use crate::error::Result;
 use crate::vectors::{Keys, RowId};
@@ -27,43 +27,56 @@ pub struct Seats {
     pub seat_of: Vec<u32>,
     /// Row by seat, or [`NOBODY`].
     pub row_at: Vec<RowId>,
-    tasks: Vec<Range<RowId>>,
-    /// A task's seats begin with its rows' numbers and end here.
-    seat_ends: Vec<u32>,
-    first_cluster: Vec<u32>,
+    tasks: Vec<TaskSeats>,
+}
+
+/// A task's seats.
+#[derive(Debug, Clone)]
+struct TaskSeats {
+    rows: Range<RowId>,
+    /// Its seats begin with its rows' numbers and end here.
+    end: u32,
+    first_cluster: u32,
     size: u32,
     /// ⌈2⁶⁴ / size⌉; a size is 2 at least.
     inverse: u64,
 }
 
+impl TaskSeats {
+    /// So many seats, of clusters from a number on.
+    fn new(task: &Task, seats: u32, first_cluster: u32) -> TaskSeats {
+        let inverse = (u64::MAX / u64::from(task.size)).wrapping_add(1);
+        let end = task.rows.start + seats;
+        TaskSeats { rows: task.rows.clone(), end, first_cluster, size: task.size, inverse }
+    }
+
+    fn clusters(&self) -> Range<u32> {
+        self.first_cluster..self.first_cluster + (self.end - self.rows.start).div_ceil(self.size)
+    }
+}
+
 impl Seats {
     /// A seat for every row that does not sit out, nobody seated yet.
-    fn empty(tasks: &[Range<RowId>], benched: &[bool], size: u32) -> Seats {
-        let rows = tasks.last().map_or(0, |task| task.end) as usize;
-        let (mut first_cluster, mut seat_ends) = (vec![0u32], Vec::with_capacity(tasks.len()));
-        for task in tasks {
-            let seated = task.clone().filter(|row| !benched[*row as usize]).count() as u32;
-            seat_ends.push(task.start + seated);
-            first_cluster.push(first_cluster[first_cluster.len() - 1] + seated.div_ceil(size));
-        }
-        Seats {
-            seat_of: vec![NOBODY; rows],
-            row_at: vec![NOBODY; rows],
-            tasks: tasks.to_vec(),
-            seat_ends,
-            first_cluster,
-            size,
-            inverse: (u64::MAX / u64::from(size)).wrapping_add(1),
-        }
+    fn empty(tasks: &[Task], benched: &[bool]) -> Seats {
+        let rows = tasks.last().map_or(0, |task| task.rows.end) as usize;
+        let mut first_cluster = 0;
+        let seats_of = |task: &Task| {
+            let seated = task.rows.clone().filter(|row| !benched[*row as usize]).count() as u32;
+            let seats = TaskSeats::new(task, seated, first_cluster);
+            first_cluster = seats.clusters().end;
+            seats
+        };
+        let tasks = tasks.iter().map(seats_of).collect();
+        Seats { seat_of: vec![NOBODY; rows], row_at: vec![NOBODY; rows], tasks }
     }
 
     /// From each row's seat; `None` where that is no seat of its task, or another row's.
-    pub fn from_seats(tasks: &[Range<RowId>], benched: &[bool], seat_of: Vec<u32>, size: u32) -> Option<Seats> {
-        let mut seats = Seats::empty(tasks, benched, size);
+    pub fn from_seats(tasks: &[Task], benched: &[bool], seat_of: Vec<u32>) -> Option<Seats> {
+        let mut seats = Seats::empty(tasks, benched);
         for (number, task) in tasks.iter().enumerate() {
-            for row in task.clone().filter(|row| seat_of[*row as usize] != NOBODY) {
+            for row in task.rows.clone().filter(|row| seat_of[*row as usize] != NOBODY) {
                 let seat = seat_of[row as usize];
-                let exists = (task.start..seats.seat_ends[number]).contains(&seat);
+                let exists = seats.seats_of_task(number).contains(&seat);
                 if !exists || seats.row_at[seat as usize] != NOBODY {
                     return None;
                 }
@@ -74,14 +87,14 @@ impl Seats {
         Some(seats)
     }
 
-    /// Seats of a cluster, but for a task's last.
-    pub fn size(&self) -> u32 {
-        self.size
+    /// Seats of a task's clusters, but for its last.
+    pub fn size(&self, task: usize) -> u32 {
+        self.tasks[task].size
     }
 
     /// Clusters in all.
     pub fn clusters(&self) -> u32 {
-        self.first_cluster[self.tasks.len()]
+        self.tasks.last().map_or(0, |task| task.clusters().end)
     }
 
     /// Number of tasks.
@@ -91,30 +104,32 @@ impl Seats {
 
     /// A task's seats.
     pub fn seats_of_task(&self, task: usize) -> Range<u32> {
-        self.tasks[task].start..self.seat_ends[task]
+        self.tasks[task].rows.start..self.tasks[task].end
     }
 
     /// The task of a row (or seat: both have the same ranges).
     #[inline]
     pub fn task_of(&self, row: RowId) -> usize {
-        self.tasks.partition_point(|task| task.end <= row)
+        self.tasks.partition_point(|task| task.rows.end <= row)
     }
 
     /// The cluster of a seat of a task.
     #[inline]
     pub fn cluster_of(&self, task: usize, seat: u32) -> u32 {
-        let place = seat.wrapping_sub(self.tasks[task].start);
+        let task = &self.tasks[task];
+        let place = seat.wrapping_sub(task.rows.start);
         // Every arc of every pass comes here, and a division takes as long as five products: the quotient of 32
         // bits is exact in 64 bits after the point (Lemire, Kaser, Kurz, *Faster remainder by direct computation*).
-        let quotient = (u128::from(self.inverse) * u128::from(place)) >> 64;
-        self.first_cluster[task].wrapping_add(quotient as u32)
+        let quotient = (u128::from(task.inverse) * u128::from(place)) >> 64;
+        task.first_cluster.wrapping_add(quotient as u32)
     }
 
     /// A cluster's seats, in a task.
     #[inline]
     pub fn seats(&self, task: usize, cluster: u32) -> Range<u32> {
-        let start = self.tasks[task].start + (cluster - self.first_cluster[task]) * self.size;
-        start..self.seat_ends[task].min(start + self.size)
+        let task = &self.tasks[task];
+        let start = task.rows.start + (cluster - task.first_cluster) * task.size;
+        start..task.end.min(start + task.size)
     }
 
     /// Whether `row` shares no key with those on `seats`, but for whoever sits on `except`.
@@ -139,37 +154,36 @@ impl Seats {
 
     /// Each row's cluster, or [`NO_CLUSTER`].
     pub fn labels(&self) -> Vec<u32> {
-        let of_task = |(task, rows): (usize, &Range<RowId>)| {
-            let seats = self.seat_of[rows.start as usize..rows.end as usize].iter();
+        let of_task = |(task, seats): (usize, &TaskSeats)| {
+            let seats = self.seat_of[seats.rows.start as usize..seats.rows.end as usize].iter();
             seats.map(move |seat| if *seat == NOBODY { NO_CLUSTER } else { self.cluster_of(task, *seat) })
         };
         self.tasks.iter().enumerate().flat_map(of_task).collect()
     }
 }
 
-/// Turns labels of at most `size` rows into clusters of exactly `size`. O(arcs + rows log rows).
+/// Turns labels of at most K rows into clusters of exactly K. O(arcs + rows log rows).
 /// Rows that keys shut out of every cluster stay without a seat.
 ///
 /// # Errors
 /// The graph is damaged, or the watch stops the job.
 pub fn fix_sizes(
     edges: &impl EdgeRows,
-    tasks: &[Range<RowId>],
     communities: Communities,
     benched: &[bool],
     rules: &Rules<'_>,
     watch: &Watch<'_>,
 ) -> Result<Seats> {
-    let (keys, size, weights) = (&rules.keys, rules.size, &rules.weights);
+    let (keys, weights) = (&rules.keys, &rules.weights);
     let (labels, mut sizes) = communities.into_labels();
-    let mut seats = Seats::empty(tasks, benched, size);
-    for task in 0..tasks.len() {
+    let mut seats = Seats::empty(&rules.tasks, benched);
+    for task in 0..seats.tasks() {
         seat_largest(&mut seats, task, &labels, &mut sizes);
     }
     drop(sizes);
     drop(labels);
     place_by_connection(edges, keys, benched, &mut seats, weights, watch)?;
-    for task in 0..tasks.len() {
+    for task in 0..seats.tasks() {
         place_anywhere(&mut seats, task, keys, benched);
     }
     Ok(seats)
@@ -178,11 +192,11 @@ pub fn fix_sizes(
 /// The largest labels take the clusters, in row order; the smallest of them the smaller cluster. `sizes`
 /// become each label's next seat.
 fn seat_largest(seats: &mut Seats, task: usize, labels: &[u32], sizes: &mut [u32]) {
-    let rows = seats.tasks[task].clone();
+    let TaskSeats { rows, end, size, .. } = seats.tasks[task].clone();
     let mut order: Vec<u32> = rows.clone().filter(|label| sizes[*label as usize] > 0).collect();
     order.sort_unstable_by_key(|label| (std::cmp::Reverse(sizes[*label as usize]), *label));
-    let full = ((seats.seat_ends[task] - rows.start) / seats.size) as usize;
-    let clusters = seats.first_cluster[task]..seats.first_cluster[task + 1];
+    let full = ((end - rows.start) / size) as usize;
+    let clusters = seats.tasks[task].clusters();
     order.truncate(clusters.len());
     order[..full.min(clusters.len())].sort_unstable();
     sizes[rows.start as usize..rows.end as usize].fill(NOBODY);
@@ -252,11 +266,11 @@ fn place_by_connection(
 /// Seats whoever is left, in row order, where no key forbids it; where every free seat is forbidden,
 /// somebody else moves to it.
 fn place_anywhere(seats: &mut Seats, task: usize, keys: &Keys<'_>, benched: &[bool]) {
-    let rows = seats.tasks[task].clone();
+    let rows = seats.tasks[task].rows.clone();
     let waits = |row: &RowId| seats.seat_of[*row as usize] == NOBODY && !benched[*row as usize];
-    let left: Vec<RowId> = rows.clone().filter(waits).collect();
+    let left: Vec<RowId> = rows.filter(waits).collect();
     let mut free: std::collections::VecDeque<u32> =
-        (rows.start..seats.seat_ends[task]).filter(|seat| seats.row_at[*seat as usize] == NOBODY).collect();
+        seats.seats_of_task(task).filter(|seat| seats.row_at[*seat as usize] == NOBODY).collect();
     for row in left {
         let fitting = free.iter().take(TRIES).position(|seat| {
             let places = seats.seats(task, seats.cluster_of(task, *seat));
@@ -274,7 +288,7 @@ fn place_anywhere(seats: &mut Seats, task: usize, keys: &Keys<'_>, benched: &[bo
 
 /// Moves some other row to the free `seat`, and `row` to that row's.
 fn make_room(seats: &mut Seats, task: usize, row: RowId, seat: u32, keys: &Keys<'_>) -> bool {
-    let clusters = seats.first_cluster[task]..seats.first_cluster[task + 1];
+    let clusters = seats.tasks[task].clusters();
     let forbidden = seats.cluster_of(task, seat);
     let goal = seats.seats(task, forbidden);
     // Beginning after the forbidden one, so that many rows of one key do not all try the same.
@@ -304,9 +318,8 @@ mod tests {
     proptest! {
         #[test]
         fn clusters_are_stretches_of_seats(size in 2u32..100_000, start in 0u32..1 << 30, place in 0u32..1 << 30) {
-            let mut seats = Seats::empty(&[], &[], size);
-            seats.tasks.push(start..start + place + 1);
-            seats.first_cluster.push(0);
+            let mut seats = Seats::empty(&[], &[]);
+            seats.tasks.push(TaskSeats::new(&Task { rows: start..start + place + 1, size }, place + 1, 0));
             prop_assert_eq!(seats.cluster_of(0, start + place), place / size);
         }
     }

@@ -1,7 +1,7 @@
 //! Labels on disk and in memory.
 //!
 //! `labels.lbl`: u32 by row, the cluster's number, `0xFFFFFFFF` where a row is in none. Header fields:
-//! rows, clusters, K. Clusters are numbered in task order.
+//! rows, clusters, K (the largest, where tasks differ). Clusters are numbered in task order.
 
 use std::io::Write;
 use std::path::Path;
@@ -64,7 +64,7 @@ impl Clusters {
         self.clusters
     }
 
-    /// K.
+    /// K; the largest, where tasks differ.
     pub fn size(&self) -> u32 {
         self.size
     }

@@ -22,6 +22,8 @@ pub mod propagate;
 pub mod refine;
 pub mod tally;
 
+use std::ops::Range;
+
 use serde_json::json;
 
 use crate::config::Config;
@@ -29,7 +31,7 @@ use crate::edges::{EdgeRows, Kind};
 use crate::error::Result;
 use crate::neighbors::{Neighbors, Windows};
 use crate::run::{FinishedRun, Run, Stage, StageRun};
-use crate::vectors::{Keys, Vectors};
+use crate::vectors::{Keys, RowId, Vectors};
 use exact::Seats;
 use labels::write_labels;
 pub use labels::{Clusters, NO_CLUSTER};
@@ -51,10 +53,30 @@ pub type Weights = [i32; Kind::COUNT];
 pub struct Rules<'a> {
     /// Who may not meet.
     pub keys: Keys<'a>,
-    /// K.
-    pub size: u32,
+    /// Each task's rows and K, in order; together they are all rows.
+    pub tasks: Vec<Task>,
     /// What arcs weigh.
     pub weights: Weights,
+}
+
+impl Rules<'_> {
+    /// K of a row's task. O(log tasks).
+    #[inline]
+    pub fn size_of(&self, row: RowId) -> u32 {
+        match &self.tasks[..] {
+            [task] => task.size,
+            tasks => tasks[tasks.partition_point(|task| task.rows.end <= row)].size,
+        }
+    }
+}
+
+/// A task, as clusters see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Task {
+    /// Its rows.
+    pub rows: Range<RowId>,
+    /// K.
+    pub size: u32,
 }
 
 /// Weights for a suspect weight λ: + 1 for a direction in the window, − λ for one as a suspect.
@@ -90,8 +112,9 @@ pub fn cluster(
                  batches, and a batch takes one of each; --remainder decides what becomes of them"
             );
         }
+        let largest = config.sizes().all(&vectors.tasks).iter().map(|sizes| sizes.cluster_size).max().unwrap_or(0);
         let labels: Vec<u32> = neighbors.places().iter().map(|place| labels[*place as usize]).collect();
-        stage.commit(LABELS, |out| write_labels(out, &labels, clusters, config.clusters.size))?;
+        stage.commit(LABELS, |out| write_labels(out, &labels, clusters, largest))?;
         let metrics = phases.last().map(|(_, metrics)| metrics);
         let facts = json!({"clusters": clusters, "unplaced": unplaced, "metrics": metrics, "phases": phases});
         stage.finish(facts, |name| name == LABELS)?;
@@ -113,26 +136,27 @@ fn group(
 ) -> Result<(Seats, Phases)> {
     let order = neighbors.order();
     let windows = Windows::new(vectors, neighbors, config);
+    let sizes = config.sizes().all(&vectors.tasks);
+    let tasks = || vectors.tasks.ranges().zip(&sizes);
     let rules = Rules {
         keys: vectors.rows.keys().by_place(order),
-        size: config.clusters.size,
+        tasks: tasks().map(|(rows, sizes)| Task { rows, size: sizes.cluster_size }).collect(),
         weights: weights(config.clusters.suspect_weight),
     };
     let most_passes = config.clusters.passes;
-    let tasks: Vec<_> = vectors.tasks.ranges().collect();
     let rows = u64::from(edges.rows());
     let meter = run.meter(Stage::Clusters, rows * (u64::from(propagate::PASSES) + 1 + u64::from(most_passes)), "rows");
     let watch = |rows: u64| {
         meter.add(rows);
         run.check_interrupt()
     };
-    let by_row = bench::bench(&vectors.rows.keys(), &tasks, config.batches.size);
+    let by_row = bench::bench(&vectors.rows.keys(), tasks().map(|(rows, sizes)| (rows, sizes.batch_size)));
     let mut benched: Vec<bool> = order.iter().map(|row| by_row[*row as usize]).collect();
     drop(by_row);
 
     let mut last = run.parts(Stage::Clusters, passes::PREFIX).pop();
     let (mut done, mut progress) = match &last {
-        Some(name) => Progress::read(&run.part_path(Stage::Clusters, name), &tasks, &benched, rules.size)?,
+        Some(name) => Progress::read(&run.part_path(Stage::Clusters, name), &rules.tasks, &benched)?,
         None => (0, Progress::Growing(Communities::singletons(&benched))),
     };
     if !matches!(progress, Progress::Growing(_)) {
@@ -157,7 +181,7 @@ fn group(
                     Progress::Growing(communities)
                 } else {
                     ends(&mut phases, "propagation", communities.labels());
-                    let seats = exact::fix_sizes(edges, &tasks, communities, &benched, &rules, &watch)?;
+                    let seats = exact::fix_sizes(edges, communities, &benched, &rules, &watch)?;
                     benched = Vec::new(); // 20 bytes a row are needed from here on
                     ends(&mut phases, "exact sizes", &seats.labels());
                     Progress::Seated(seats)
@@ -192,7 +216,7 @@ fn group(
         };
         done += 1;
         let name = pass_name(done);
-        stage.supersede(last.as_deref(), &name, |out| progress.write(out, done, rules.size))?;
+        stage.supersede(last.as_deref(), &name, |out| progress.write(out, done, &rules.tasks))?;
         last = Some(name);
     }
 }
@@ -215,11 +239,10 @@ mod tests {
 
     use super::*;
     use crate::edges::{Arc, MemoryEdges};
-    use crate::vectors::RowId;
     use crate::vectors::rows::UNIQUE;
 
     const ROWS: RowId = 5000;
-    const SIZE: u32 = 8;
+    const SIZES: [(Range<RowId>, u32); 2] = [(0..3001, 8), (3001..ROWS, 12)];
 
     /// Two tasks of rows that mostly know rows near them, in more blocks than a chunk has.
     fn graph() -> MemoryEdges {
@@ -243,20 +266,20 @@ mod tests {
 
     /// All passes; with `stops`, everything but what a part holds is thrown away after each.
     fn cluster_all(edges: &MemoryEdges, codes: &[u32], stops: bool) -> Vec<u32> {
-        let rules = Rules { keys: Keys::new(vec![codes]), size: SIZE, weights: weights(0.5) };
+        let tasks = SIZES.map(|(rows, size)| Task { rows, size });
+        let rules = Rules { keys: Keys::new(vec![codes]), tasks: tasks.to_vec(), weights: weights(0.5) };
         let watch = |_: u64| Ok(());
-        let tasks = [0..3001, 3001..ROWS];
         let benched = vec![false; ROWS as usize];
         let mut communities = Communities::singletons(&benched);
         for _ in 0..propagate::PASSES {
             propagate::propagate(edges, &mut communities, &rules, &watch).unwrap();
             if stops {
                 let labels = communities.labels().to_vec();
-                communities = Communities::from_labels(&tasks, &benched, labels, SIZE).unwrap();
+                communities = Communities::from_labels(&tasks, &benched, labels).unwrap();
             }
         }
-        let seats = exact::fix_sizes(edges, &tasks, communities, &benched, &rules, &watch).unwrap();
-        let again = |seats: &Seats| Seats::from_seats(&tasks, &benched, seats.seat_of.clone(), SIZE).unwrap();
+        let seats = exact::fix_sizes(edges, communities, &benched, &rules, &watch).unwrap();
+        let again = |seats: &Seats| Seats::from_seats(&tasks, &benched, seats.seat_of.clone()).unwrap();
         let mut swaps = Swaps::new(if stops { again(&seats) } else { seats });
         let mut inside = Vec::new();
         for _ in 0..4 {
@@ -267,7 +290,7 @@ mod tests {
                     |bytes: &[u8]| -> Vec<u32> { bytes.as_chunks().0.iter().map(|w| u32::from_ne_bytes(*w)).collect() };
                 let signed = |words: Vec<u32>| words.into_iter().map(u32::cast_signed).collect();
                 let [seat_of, own, wish, wish_sum] = swaps.arrays().map(words);
-                let seats = Seats::from_seats(&tasks, &benched, seat_of, SIZE).unwrap();
+                let seats = Seats::from_seats(&tasks, &benched, seat_of).unwrap();
                 swaps = Swaps::from_arrays(seats, signed(own), wish, signed(wish_sum));
             }
         }
@@ -284,10 +307,15 @@ mod tests {
         for (threads, stops) in [(2, false), (7, true), (1, true)] {
             assert!(pool(threads).install(|| cluster_all(&edges, &codes, stops)) == wanted, "{threads} {stops}");
         }
-        let (starts, rows) = labels::members(&wanted, ROWS.div_ceil(SIZE) + 1);
+        let [first, second] = SIZES.map(|(rows, size)| (rows.len() as u32).div_ceil(size));
+        let (starts, rows) = labels::members(&wanted, first + second);
         let sizes: Vec<u32> = starts.windows(2).map(|bounds| bounds[1] - bounds[0]).collect();
         // The last one is nobody's: rows without a cluster.
-        assert_eq!(sizes.iter().filter(|size| **size != SIZE).collect::<Vec<_>>(), [&1, &7, &0]);
+        let wanted_sizes = |(rows, size): (Range<RowId>, u32)| {
+            let rows = rows.len() as u32;
+            (0..rows.div_ceil(size)).map(move |cluster| size.min(rows - cluster * size))
+        };
+        assert!(sizes.into_iter().eq(SIZES.into_iter().flat_map(wanted_sizes).chain([0])));
         for bounds in starts.windows(2) {
             let mut keys: Vec<u32> = rows[bounds[0] as usize..bounds[1] as usize]
                 .iter()

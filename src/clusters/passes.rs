@@ -2,18 +2,17 @@
 //!
 //! `pass-NNNN.cls`: arrays of one u32 or i32 for each row, one after the other: labels while clusters grow; each
 //! row's seat once sizes are exact; with swaps then, by seat, own connections, wishes and their sums. Header fields:
-//! rows, K, passes done, arrays. Everything else that a pass works with follows from these.
+//! rows, K (the largest, where tasks differ), passes done, arrays. Everything else that a pass works with follows from these.
 
 use std::io::Write;
-use std::ops::Range;
 use std::path::Path;
 
+use super::Task;
 use super::exact::{NOBODY, Seats};
 use super::propagate::{Communities, PASSES};
 use super::refine::{Swaps, UNKNOWN};
 use crate::error::{Error, Result};
 use crate::run::sealed::{Format, PartWriter, Sealed};
-use crate::vectors::RowId;
 
 /// Format of what a pass leaves.
 pub const PASS: Format = Format { magic: *b"BMCLPASS", version: 1, name: "clustering pass" };
@@ -41,7 +40,7 @@ impl Progress {
     ///
     /// # Errors
     /// The write fails.
-    pub fn write(&self, out: &mut PartWriter, passes: u32, size: u32) -> std::io::Result<()> {
+    pub fn write(&self, out: &mut PartWriter, passes: u32, tasks: &[Task]) -> std::io::Result<()> {
         let arrays: Vec<&[u8]> = match self {
             Progress::Growing(communities) => vec![bytemuck::cast_slice(communities.labels())],
             Progress::Seated(seats) => vec![bytemuck::cast_slice(&seats.seat_of)],
@@ -49,7 +48,7 @@ impl Progress {
         };
         let (rows, count) = (arrays[0].len() as u64 / 4, arrays.len() as u64);
         let grows = u64::from(matches!(self, Progress::Growing(_)));
-        out.write_all(&PASS.header([rows, u64::from(size), u64::from(passes), count, grows, 0]))?;
+        out.write_all(&PASS.header([rows, largest(tasks), u64::from(passes), count, grows, 0]))?;
         arrays.iter().try_for_each(|array| out.write_all(array))?;
         out.seal()
     }
@@ -58,10 +57,10 @@ impl Progress {
     ///
     /// # Errors
     /// The file is damaged, or of other rows or clusters.
-    pub fn read(path: &Path, tasks: &[Range<RowId>], benched: &[bool], size: u32) -> Result<(u32, Progress)> {
+    pub fn read(path: &Path, tasks: &[Task], benched: &[bool]) -> Result<(u32, Progress)> {
         let sealed = Sealed::open(path, &PASS)?;
         sealed.check()?;
-        let rows = u64::from(tasks.last().map_or(0, |task| task.end));
+        let rows = u64::from(tasks.last().map_or(0, |task| task.rows.end));
         let [count, of, passes, arrays, grows, _] = sealed.fields;
         let least = u64::from(PASSES);
         let due = match (arrays, grows) {
@@ -70,7 +69,7 @@ impl Progress {
             (4, 0) => passes > least && passes < u64::from(u32::MAX),
             _ => false,
         };
-        let sound = due && [count, of] == [rows, u64::from(size)];
+        let sound = due && [count, of] == [rows, largest(tasks)];
         sealed.expect_payload(sound.then(|| 4 * rows * arrays))?;
         let words: &[u32] = bytemuck::cast_slice(sealed.payload());
         let array = |number: usize| words[number * rows as usize..][..rows as usize].to_vec();
@@ -82,9 +81,9 @@ impl Progress {
                 .remedy("delete the file and run `mine` again")
         };
         let progress = if grows == 1 {
-            Progress::Growing(Communities::from_labels(tasks, benched, array(0), size).ok_or_else(inconsistent)?)
+            Progress::Growing(Communities::from_labels(tasks, benched, array(0)).ok_or_else(inconsistent)?)
         } else {
-            let seats = Seats::from_seats(tasks, benched, array(0), size).ok_or_else(inconsistent)?;
+            let seats = Seats::from_seats(tasks, benched, array(0)).ok_or_else(inconsistent)?;
             if arrays == 1 {
                 Progress::Seated(seats)
             } else {
@@ -102,15 +101,20 @@ impl Progress {
     }
 }
 
+/// The largest K.
+fn largest(tasks: &[Task]) -> u64 {
+    tasks.iter().map(|task| u64::from(task.size)).max().unwrap_or(0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn seats_that_two_rows_claim_are_refused() {
-        let tasks = [0..4, 4..7];
+        let tasks = [0..4, 4..7].map(|rows| Task { rows, size: 2 });
         let benched = [false, false, false, false, false, false, true];
-        let seats = |seats: [u32; 7]| Seats::from_seats(&tasks, &benched, seats.to_vec(), 2);
+        let seats = |seats: [u32; 7]| Seats::from_seats(&tasks, &benched, seats.to_vec());
         assert_eq!(seats([1, 0, 2, 3, 5, 4, NOBODY]).unwrap().labels(), [0, 0, 1, 1, 2, 2, NOBODY]);
         for wrong in [
             [1, 1, 2, 3, 5, 4, NOBODY],

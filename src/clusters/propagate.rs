@@ -4,11 +4,9 @@
 //! few labels fill up with whatever comes first; connection / size never lets them grow.) Memory: 16
 //! bytes a row: label, size, and a ring through each label's rows, for the keys.
 
-use std::ops::Range;
-
-use super::Rules;
 use super::chunks::{Watch, pass};
 use super::tally::Tally;
+use super::{Rules, Task};
 use crate::edges::EdgeRows;
 use crate::error::Result;
 use crate::vectors::{Keys, RowId};
@@ -44,9 +42,9 @@ impl Communities {
         }
     }
 
-    /// From each row's label; `None` where it is no row of the task, has more than `size` rows, or is not missing
-    /// where a row sits out.
-    pub fn from_labels(tasks: &[Range<RowId>], benched: &[bool], labels: Vec<u32>, size: u32) -> Option<Self> {
+    /// From each row's label; `None` where it is no row of the task, has more than K rows, or is not missing where a
+    /// row sits out.
+    pub fn from_labels(tasks: &[Task], benched: &[bool], labels: Vec<u32>) -> Option<Self> {
         let rows = labels.len();
         let mut communities = Communities {
             label: labels,
@@ -55,9 +53,9 @@ impl Communities {
             next: (0..rows as RowId).collect(),
         };
         for task in tasks {
-            for row in task.clone() {
+            for row in task.rows.clone() {
                 let label = communities.label[row as usize];
-                if benched[row as usize] != (label == BENCHED) || (label != BENCHED && !task.contains(&label)) {
+                if benched[row as usize] != (label == BENCHED) || (label != BENCHED && !task.rows.contains(&label)) {
                     return None;
                 }
                 if label != BENCHED {
@@ -65,7 +63,10 @@ impl Communities {
                 }
             }
         }
-        communities.size.iter().all(|rows| *rows <= size).then_some(communities)
+        let small = |task: &Task| {
+            communities.size[task.rows.start as usize..task.rows.end as usize].iter().all(|rows| *rows <= task.size)
+        };
+        tasks.iter().all(small).then_some(communities)
     }
 
     /// Label of each row.
@@ -127,7 +128,7 @@ pub fn propagate(
     rules: &Rules<'_>,
     watch: &Watch<'_>,
 ) -> Result<()> {
-    let (keys, size, weights) = (&rules.keys, rules.size, &rules.weights);
+    let (keys, weights) = (&rules.keys, &rules.weights);
     pass(
         edges,
         communities,
@@ -137,6 +138,7 @@ pub fn propagate(
             if own == BENCHED {
                 return None;
             }
+            let size = rules.size_of(row);
             // Its own label too.
             tally.reset(arcs.len() + 1);
             tally.add_all(arcs.iter().map(|arc| {
@@ -160,7 +162,7 @@ pub fn propagate(
         |state, moves| {
             for (row, label) in moves {
                 let there = state.size[label as usize];
-                if there > 0 && there < size && state.fits(row, label, keys) {
+                if there > 0 && there < rules.size_of(row) && state.fits(row, label, keys) {
                     state.move_to(row, label);
                 }
             }

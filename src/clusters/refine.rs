@@ -221,7 +221,7 @@ fn best_swap(state: &Swaps, scratch: &mut Scratch, row: RowId, seat: u32, own: i
     let task = seats.task_of(row);
     let home = seats.cluster_of(task, seat);
     let home_places = seats.seats(task, home);
-    let size = seats.size() as usize;
+    let size = seats.size(task) as usize;
     let Scratch { sums, others, best, to, gains } = scratch;
     let best = best.as_slice();
     if best.is_empty() {

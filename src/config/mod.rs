@@ -1,13 +1,16 @@
 //! Flags, environment and `batchmine.toml` become one validated [`Config`], once.
 //!
-//! Precedence: flag > `BATCHMINE_*` environment variable > file > default. Everything behind this
+//! Precedence: task's table in the file > flag > `BATCHMINE_*` environment variable > file > default. Everything behind this
 //! module may take a [`Config`]'s invariants for granted: K divides the batch size, counts are not
 //! zero, the rank window is within bounds.
 
 mod choices;
 mod gpu;
 mod settings;
+mod tasks;
 mod window;
+
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 use serde_json::json;
@@ -15,6 +18,7 @@ use serde_json::json;
 pub use choices::{Backend, BinaryType, EdgeRule, Method, Metric, Precision, Remainder};
 pub use gpu::GpuRules;
 pub use settings::Settings;
+pub use tasks::{ByTask, Sizes, TaskRules, TaskSettings};
 pub use window::{Limit, RankWindow, ScoreLimits, WINDOW_MAX};
 
 use crate::error::{Error, Result};
@@ -56,7 +60,7 @@ pub enum EmbeddingColumns {
 /// How clusters are grown.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct ClusterRules {
-    /// K.
+    /// K, of tasks that have none of their own.
     pub size: u32,
     /// Passes of swap refinement.
     pub passes: u32,
@@ -67,7 +71,7 @@ pub struct ClusterRules {
 /// How batches are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct BatchRules {
-    /// |B|.
+    /// |B|, of tasks that have none of their own, and of batches that `fill` unites.
     pub size: u32,
     /// What becomes of rows that fill no whole batch.
     pub remainder: Remainder,
@@ -84,8 +88,10 @@ pub struct Config {
     pub columns: Columns,
     /// Metric.
     pub metric: Metric,
-    /// Rank window, with its score limits.
+    /// Rank window, with its score limits, of tasks that have none of their own.
     pub window: RankWindow,
+    /// What holds for tasks that the user has given settings of their own.
+    pub tasks: BTreeMap<String, TaskRules>,
     /// Edge rule.
     pub edges: EdgeRule,
     /// Cluster rules.
@@ -132,18 +138,7 @@ impl Config {
             remainder: settings.remainder.unwrap_or(Remainder::Short),
             epochs: settings.epochs.unwrap_or(1),
         };
-        if batches.size < 2 || batches.size > BATCH_SIZE_MAX {
-            return Err(Error::input("the batch size is out of range")
-                .expected(format!("--batch-size from 2 to {BATCH_SIZE_MAX}"))
-                .found(batches.size.to_string())
-                .remedy("choose the batch size that your trainer uses"));
-        }
-        if clusters.size < 2 || !batches.size.is_multiple_of(clusters.size) {
-            return Err(Error::input("the cluster size does not divide the batch size")
-                .expected("--cluster-size of at least 2 that divides --batch-size")
-                .found(format!("--cluster-size {} --batch-size {}", clusters.size, batches.size))
-                .remedy(format!("try --cluster-size {}", nearest_divisor(batches.size, clusters.size))));
-        }
+        let sizes = Sizes { cluster_size: clusters.size, batch_size: batches.size }.checked()?;
         if !(0.0..=100.0).contains(&clusters.suspect_weight) {
             return Err(Error::input("the suspect weight is out of range")
                 .expected("--suspect-weight from 0 to 100")
@@ -191,6 +186,18 @@ impl Config {
                 .found(format!("--search {}", String::from(method)))
                 .remedy("leave --backend out: approximate search is the cpu backend's"));
         }
+        if let Some(task) = settings.task.keys().next().filter(|_| settings.task_column.is_none()) {
+            return Err(Error::input("a task has settings, and there are no tasks")
+                .task(task)
+                .expected("--task-column, or task-column in the file")
+                .found(format!("[task.\"{task}\"] and no task column"))
+                .remedy("name the column whose values the tables are for"));
+        }
+        let job = TaskRules { window, sizes };
+        let mut tasks = BTreeMap::new();
+        for (name, own) in &settings.task {
+            tasks.insert(name.clone(), job.with(own, name, metric)?);
+        }
         let embeddings = match settings.embedding_column {
             Some(column) => EmbeddingColumns::Shared(column),
             None => EmbeddingColumns::Pair { query: settings.query_column, positive: settings.positive_column },
@@ -206,6 +213,7 @@ impl Config {
             },
             metric,
             window,
+            tasks,
             edges: settings.edges.unwrap_or(EdgeRule::Any),
             clusters,
             batches,
@@ -227,22 +235,39 @@ impl Config {
         allowed && self.gpu.plugin.is_some()
     }
 
+    /// Every task's rank window.
+    pub fn windows(&self) -> ByTask<RankWindow> {
+        ByTask::new(self.window, self.tasks.iter().map(|(name, own)| (name, own.window)))
+    }
+
+    /// Every task's K and |B|.
+    pub fn sizes(&self) -> ByTask<Sizes> {
+        let job = Sizes { cluster_size: self.clusters.size, batch_size: self.batches.size };
+        ByTask::new(job, self.tasks.iter().map(|(name, own)| (name, own.sizes)))
+    }
+
+    /// The most ranks that any task's search keeps.
+    pub fn most_ranks(&self) -> u32 {
+        self.windows().each().map(RankWindow::ranks).max().unwrap_or(0)
+    }
+
     /// The settings that decide each stage's output, under the flags' names: resources are not among them.
     pub fn by_stage(&self, shards: &Shards) -> StageSettings {
         let inputs: Vec<_> = shards.list.iter().map(|shard| &shard.identity).collect();
         let vectors = json!({
             "inputs": inputs, "columns": shards.roles, "dtype": self.columns.dtype, "metric": self.metric,
         });
-        let ranks = json!({"skip + window": self.window.ranks(), "search": self.method});
-        let mut edges = json!(self.window);
+        let mut neighbors = json!({"skip + window": self.window.ranks(), "search": self.method});
+        let others = ByTask::new(self.window.ranks(), self.tasks.iter().map(|(name, own)| (name, own.window.ranks())));
+        if !others.tasks.is_empty() {
+            neighbors["tasks"] = json!(others.tasks);
+        }
+        let mut edges = json!(self.windows());
         edges["edges"] = json!(self.edges);
-        let clusters = json!({
-            "cluster-size": self.clusters.size,
-            "cluster-passes": self.clusters.passes,
-            "suspect-weight": self.clusters.suspect_weight,
-            // How many rows of one key can be placed at all depends on it.
-            "batch-size": self.batches.size,
-        });
+        // With the batch size: how many rows of one key can be placed at all depends on it.
+        let mut clusters = json!(self.sizes());
+        clusters["cluster-passes"] = json!(self.clusters.passes);
+        clusters["suspect-weight"] = json!(self.clusters.suspect_weight);
         let batches = json!({
             "remainder": self.batches.remainder,
             "epochs": self.batches.epochs,
@@ -250,16 +275,12 @@ impl Config {
         });
         [
             (Stage::Vectors, vectors),
-            (Stage::Neighbors, ranks),
+            (Stage::Neighbors, neighbors),
             (Stage::Edges, edges),
             (Stage::Clusters, clusters),
             (Stage::Batches, batches),
         ]
     }
-}
-
-fn nearest_divisor(batch: u32, wanted: u32) -> u32 {
-    (2..=batch).filter(|k| batch.is_multiple_of(*k)).min_by_key(|k| k.abs_diff(wanted)).unwrap_or(batch)
 }
 
 fn all_threads() -> usize {

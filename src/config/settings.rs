@@ -1,11 +1,12 @@
 //! Settings as the user writes them: flags, environment variables, or a TOML file with the same names.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Deserialize;
 
-use super::{Backend, BinaryType, EdgeRule, Limit, Method, Metric, Precision, Remainder};
+use super::{Backend, BinaryType, EdgeRule, Limit, Method, Metric, Precision, Remainder, TaskSettings};
 use crate::error::{Error, Result};
 
 /// The settings of a job as the user wrote them: every field may be missing.
@@ -120,6 +121,9 @@ pub struct Settings {
     /// Threads [default: all]
     #[arg(long, value_name = "N", env = "BATCHMINE_THREADS", hide_env = true, help_heading = "Resources")]
     pub threads: Option<usize>,
+    /// What holds for single tasks, by name: tables of the file only
+    #[arg(skip)]
+    pub task: BTreeMap<String, TaskSettings>,
 }
 
 impl Settings {
@@ -158,6 +162,7 @@ impl Settings {
             precision: self.precision.or(weaker.precision),
             memory: self.memory.or(weaker.memory),
             threads: self.threads.or(weaker.threads),
+            task: if self.task.is_empty() { weaker.task } else { self.task },
         }
     }
 

@@ -190,7 +190,7 @@ fn merge(
     in_degrees: &[u32],
 ) -> Result<()> {
     let rows = lists.rows();
-    let windows = cut_windows(in_degrees, config.window.ranks() as usize, WINDOW_ARCS);
+    let windows = cut_windows(in_degrees, config.most_ranks() as usize, WINDOW_ARCS);
     let meter = run.meter(Stage::Edges, u64::from(rows) * 2, "rows");
     meter.skip(u64::from(rows));
     for (index, windows) in windows.chunks(PART_WINDOWS).enumerate() {

@@ -49,11 +49,11 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// Draws rows and searches them by brute force. O(sample · rows · dim).
+    /// Draws rows and searches them by brute force, to so many ranks in each task. O(sample · rows · dim).
     ///
     /// # Errors
     /// The watch stops the job.
-    pub fn draw(tiles: &Tiles<'_>, ranks: usize, watch: &super::tiles::Watch<'_>) -> Result<Sample> {
+    pub fn draw(tiles: &Tiles<'_>, ranks: &[usize], watch: &super::tiles::Watch<'_>) -> Result<Sample> {
         let vectors = tiles.vectors;
         // Always the same rows: probes that are chosen by them must not depend on the seed of the batches.
         let mut random = random(0, u64::MAX, u64::MAX);
@@ -70,7 +70,7 @@ impl Sample {
         for rows in groups {
             let task = vectors.tasks.of(rows[0]);
             let range = vectors.tasks.range(task);
-            let ranks = ranks.min(range.len() - 1).max(1);
+            let ranks = ranks[task].min(range.len() - 1).max(1);
             tasks.push(((task, rows.to_vec()), brute.exact(range, rows, ranks, watch)?));
         }
         Ok(Sample { tasks })

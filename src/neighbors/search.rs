@@ -14,11 +14,11 @@ use super::partition::{self, PARTITION_FILE, Partition};
 use super::recall::Sample;
 use super::tiles::{Tiles, Watch};
 use super::topk::Candidate;
-use crate::config::{Backend, Config, Method, Metric, Precision};
+use crate::config::{Backend, Config, Method, Metric, Precision, RankWindow};
 use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::run::{FinishedRun, Run, Stage, StageRun};
-use crate::vectors::{RowId, Vectors};
+use crate::vectors::{RowId, Tasks, Vectors};
 
 const BASE: &str = "base.pak";
 
@@ -29,16 +29,18 @@ const BASE: &str = "base.pak";
 pub fn search(run: &Run, vectors: &Vectors, config: &Config, plan: &Plan) -> Result<Neighbors> {
     let (rows, block_rows) = (vectors.row_count(), plan.block_rows);
     let folder = run.stage_folder(Stage::Neighbors);
-    let largest_task = vectors.tasks.ranges().map(|range| range.len()).max().unwrap_or(0);
-    refuse_empty_windows(config, largest_task)?;
+    let windows = config.windows().all(&vectors.tasks);
+    refuse_empty_windows(windows.iter().copied().zip(vectors.tasks.ranges().map(|range| range.len())))?;
     if run.is_complete(Stage::Neighbors) {
         let recorded = run.record(Stage::Neighbors).facts["block_rows"].as_u64().unwrap_or(0) as usize;
         return Neighbors::open(&folder, vectors, recorded);
     }
     let stage = run.begin(Stage::Neighbors);
-    let ranks = config.window.ranks() as usize;
+    let ranks: Vec<usize> = windows.iter().map(|window| window.ranks() as usize).collect();
+    let most = ranks.iter().copied().max().unwrap_or(0);
     let simd = Simd::detect();
     let unit = config.metric == Metric::Cosine;
+    let largest_task = vectors.tasks.ranges().map(|range| range.len()).max().unwrap_or(0);
     let gpus = gpu::find(config, plan, vectors.shape(), largest_task, &|| run.check_interrupt())?;
     let (partition, samples, packed) = prepare(run, &stage, vectors, config, simd)?;
     let precision = config.precision;
@@ -48,7 +50,7 @@ pub fn search(run: &Run, vectors: &Vectors, config: &Config, plan: &Plan) -> Res
     let tiles =
         Tiles { vectors, partition: &partition, packed: packed.as_ref(), samples: &samples, precision, simd, unit };
     let quiet = |_: u64| run.check_interrupt();
-    let sample = Sample::draw(&tiles, ranks, &quiet)?;
+    let sample = Sample::draw(&tiles, &ranks, &quiet)?;
     let engine = match gpus {
         Some(gpus) => Engine::Gpus(Box::new(gpus.begin(run, &stage, vectors, config)?)),
         None => Engine::choose(config, plan, &tiles, &sample, &quiet)?,
@@ -73,6 +75,7 @@ pub fn search(run: &Run, vectors: &Vectors, config: &Config, plan: &Plan) -> Res
         let mut lists = Vec::with_capacity(block.len());
         for (task, segment) in segments(vectors, block.clone()) {
             let queries = &partition.order()[segment.start as usize..segment.end as usize];
+            let ranks = ranks[vectors.tasks.of(task.start)];
             lists.extend(search_segment(&tiles, task, queries, ranks, &engine, &watch)?);
         }
         if probes.is_some() {
@@ -81,21 +84,22 @@ pub fn search(run: &Run, vectors: &Vectors, config: &Config, plan: &Plan) -> Res
         // Ranks are by row, where scores tie; from here on a row is known by its place.
         let places = partition.places();
         lists.iter_mut().flatten().for_each(|candidate| candidate.row = places[candidate.row as usize]);
-        stage.commit(&block_name(index), |out| write_block(out, block.start, ranks, &lists))?;
+        stage.commit(&block_name(index), |out| write_block(out, block.start, most, &lists))?;
     }
     drop(meter);
     let neighbors = Neighbors::open(&folder, vectors, block_rows)?;
     let recall = sample.of_lists(&neighbors);
-    tracing::info!("recall@{ranks} {:.4} on a sample of {} queries", recall.share(), recall.queries);
-    let [short, idle] = count_short(&neighbors, ranks, config.window.skip as usize);
+    tracing::info!("recall@{most} {:.4} on a sample of {} queries", recall.share(), recall.queries);
+    let [short, idle] = count_short(&neighbors, &vectors.tasks, &windows);
     if short > 0 {
+        let ranks = if config.tasks.is_empty() { format!("p + m = {most}") } else { "p + m".into() };
         tracing::warn!(
-            "{short} rows have fewer than p + m = {ranks} candidates in their task: their rank window is shorter, \
-             and {idle} have no preferred negative"
+            "{short} rows have fewer than {ranks} candidates in their task: their rank window is shorter, and {idle} have \
+             no preferred negative"
         );
     }
     let facts = json!({
-        "block_rows": block_rows, "ranks": ranks, "short_rows": short, "rows_without_window": idle,
+        "block_rows": block_rows, "ranks": most, "short_rows": short, "rows_without_window": idle,
         "recall": recall.share(), "recall_queries": recall.queries, "probes": probes,
         "lists": partition.starts().len() - 1,
     });
@@ -114,17 +118,17 @@ pub fn open(run: &FinishedRun, vectors: &Vectors) -> Result<Neighbors> {
     Neighbors::open(&run.stage_folder(Stage::Neighbors), vectors, block_rows)
 }
 
-/// Fails where even the largest task is too small for one preferred negative.
+/// Fails where no task has a row more than its window skips. Takes each task's window and rows.
 ///
 /// # Errors
 /// `skip` leaves nobody.
-pub fn refuse_empty_windows(config: &Config, largest_task: usize) -> Result<()> {
-    if largest_task > config.window.skip as usize + 1 {
-        return Ok(());
-    }
+pub fn refuse_empty_windows(tasks: impl Iterator<Item = (RankWindow, usize)>) -> Result<()> {
+    // The task that comes nearest to a preferred negative.
+    let best = tasks.max_by_key(|(window, rows)| *rows as i64 - i64::from(window.skip));
+    let Some((window, rows)) = best.filter(|(window, rows)| *rows <= window.skip as usize + 1) else { return Ok(()) };
     Err(Error::input("no row can have a preferred negative")
-        .expected(format!("a task of more than --skip + 1 = {} rows", config.window.skip + 1))
-        .found(format!("{largest_task} rows in the largest task"))
+        .expected(format!("a task of more than --skip + 1 = {} rows", window.skip + 1))
+        .found(format!("{rows} rows in the largest task"))
         .remedy("lower --skip, mine more rows, or mine without --task-column"))
 }
 
@@ -148,7 +152,7 @@ fn prepare(
     }
     let dim = vectors.shape().dim;
     if !run.has(Stage::Neighbors, BASE) {
-        let rotation = head::choose(simd, vectors, config.window.ranks() as usize);
+        let rotation = head::choose(simd, vectors, config.most_ranks() as usize);
         let packing = Packing {
             order: partition.order(),
             sampled: samples.rows(),
@@ -216,8 +220,9 @@ impl Engine {
             Method::Exact => Engine::Exact,
             Method::Lists { probes: Some(probes), .. } => Engine::Lists(probes as usize),
             Method::Lists { probes: None, recall } => {
-                let ranks = config.window.ranks() as usize;
-                Engine::Lists(choose_probes(tiles, sample, ranks, recall, watch)?)
+                let windows = config.windows().all(&tiles.vectors.tasks);
+                let ranks: Vec<usize> = windows.iter().map(|window| window.ranks() as usize).collect();
+                Engine::Lists(choose_probes(tiles, sample, &ranks, recall, watch)?)
             }
         })
     }
@@ -231,14 +236,14 @@ impl Engine {
 }
 
 /// The fewest probes whose recall on the sample reaches the goal.
-fn choose_probes(tiles: &Tiles<'_>, sample: &Sample, ranks: usize, goal: f64, watch: &Watch<'_>) -> Result<usize> {
+fn choose_probes(tiles: &Tiles<'_>, sample: &Sample, ranks: &[usize], goal: f64, watch: &Watch<'_>) -> Result<usize> {
     let most = (0..tiles.vectors.tasks.len()).map(|task| tiles.partition.lists(task).len()).max().unwrap_or(1);
     let measure = |probes: usize| -> Result<f64> {
         let recall = sample.of(|task, rows| {
-            let ranks = ranks.min(tiles.vectors.tasks.range(task).len() - 1).max(1);
+            let ranks = ranks[task].min(tiles.vectors.tasks.range(task).len() - 1).max(1);
             tiles.approximate(task, rows, ranks, probes, watch)
         })?;
-        tracing::info!("{probes} of {most} lists: recall@{ranks} {:.4}", recall.share());
+        tracing::info!("{probes} of {most} lists: recall {:.4}", recall.share());
         Ok(recall.share())
     };
     let (mut low, mut high) = (0, 1);
@@ -276,9 +281,14 @@ fn pairs_of(vectors: &Vectors, rows: Range<RowId>) -> u64 {
     segments(vectors, rows).map(pairs).sum()
 }
 
-fn count_short(neighbors: &Neighbors, ranks: usize, skip: usize) -> [u64; 2] {
-    let lengths = neighbors.blocks().iter().flat_map(|block| block.range().map(|row| block.neighbors(row).len()));
-    lengths.fold([0; 2], |[short, idle], length| [short + u64::from(length < ranks), idle + u64::from(length <= skip)])
+/// Rows whose list is shorter than their window, and of these those without one preferred negative by rank.
+fn count_short(neighbors: &Neighbors, tasks: &Tasks, windows: &[RankWindow]) -> [u64; 2] {
+    let lengths = tasks.ranges().zip(windows).flat_map(|(places, window)| {
+        places.map(move |place| (neighbors.of(place).len(), window.ranks() as usize, window.skip as usize))
+    });
+    lengths.fold([0; 2], |[short, idle], (length, ranks, skip)| {
+        [short + u64::from(length < ranks), idle + u64::from(length <= skip)]
+    })
 }
 
 #[cfg(test)]

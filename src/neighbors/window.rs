@@ -10,13 +10,12 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::file::Neighbors;
-use crate::config::{Config, RankWindow};
+use crate::config::{ByTask, Config, RankWindow};
 use crate::error::{Error, Result};
 use crate::run::{FinishedRun, Stage};
-use crate::vectors::{RowId, Vectors};
+use crate::vectors::{RowId, Tasks, Vectors};
 
 /// The ranks of a list that are preferred negatives; those before are suspects, those behind are neither. Pure.
 /// `own` is the score of the query's own positive, `scores` are the list's in rank order. O(log scores).
@@ -64,19 +63,29 @@ impl<'a> Window<'a> {
     }
 }
 
-/// The lists of all rows, each cut by its own score.
+/// The lists of all rows, each cut by its task's window and its own score.
 #[derive(Debug, Clone)]
 pub struct Windows<'a> {
     neighbors: &'a Neighbors,
     /// Scores of the rows' own positives, by row.
     own: &'a [f32],
-    window: RankWindow,
+    tasks: &'a Tasks,
+    /// By task; a single one where all tasks have the same.
+    windows: Vec<RankWindow>,
 }
 
 impl<'a> Windows<'a> {
     /// As a job's settings cut them.
     pub fn new(vectors: &'a Vectors, neighbors: &'a Neighbors, config: &Config) -> Windows<'a> {
-        Windows { neighbors, own: vectors.rows.scores(), window: config.window }
+        Windows::by_task(vectors, neighbors, &config.windows())
+    }
+
+    fn by_task(vectors: &'a Vectors, neighbors: &'a Neighbors, windows: &ByTask<RankWindow>) -> Windows<'a> {
+        let mut windows = windows.all(&vectors.tasks);
+        if windows.iter().all(|window| *window == windows[0]) {
+            windows.truncate(1);
+        }
+        Windows { neighbors, own: vectors.rows.scores(), tasks: &vectors.tasks, windows }
     }
 
     /// As a finished run has cut them.
@@ -85,24 +94,33 @@ impl<'a> Windows<'a> {
     /// The edges stage is not finished, or its record is not one.
     pub fn open(run: &FinishedRun, vectors: &'a Vectors, neighbors: &'a Neighbors) -> Result<Windows<'a>> {
         let settings = &run.stage(Stage::Edges)?.settings;
-        let window = recorded(settings).map_err(|e| {
+        let windows = ByTask::deserialize(settings).map_err(|e| {
             Error::runtime("the manifest does not say how lists were cut")
                 .path(run.folder())
                 .expected("skip, window and score limits among the settings of the edges stage")
                 .found(e.to_string())
                 .remedy("run `mine` again with --replace")
         })?;
-        Ok(Windows { neighbors, own: vectors.rows.scores(), window })
+        Ok(Windows::by_task(vectors, neighbors, &windows))
     }
 
     /// The window of a task's rows.
-    pub fn of_task(&self, _task: usize) -> RankWindow {
-        self.window
+    pub fn of_task(&self, task: usize) -> RankWindow {
+        self.windows[task.min(self.windows.len() - 1)]
+    }
+
+    /// The window of the row at a place; a task's places are its range of rows.
+    #[inline]
+    fn of_place(&self, place: RowId) -> &RankWindow {
+        match &self.windows[..] {
+            [window] => window,
+            windows => &windows[self.tasks.of(place)],
+        }
     }
 
     /// Whether any score limit is set.
     pub fn limited(&self) -> bool {
-        self.window.limits.any()
+        self.windows.iter().any(|window| window.limits.any())
     }
 
     /// Number of rows.
@@ -120,7 +138,7 @@ impl<'a> Windows<'a> {
     pub fn of(&self, place: RowId) -> Window<'a> {
         let neighbors = self.neighbors;
         let (places, scores) = (neighbors.of(place), neighbors.scores(place));
-        let window = &self.window;
+        let window = self.of_place(place);
         // It lies somewhere else in the table of rows, so it is fetched only where it counts.
         let relative = window.limits.relative_margin.is_some();
         let own = if relative { self.own[neighbors.order()[place as usize] as usize] } else { 0.0 };
@@ -137,24 +155,20 @@ impl<'a> Windows<'a> {
 
     fn count_one(&self, place: RowId) -> Counts {
         let list = self.of(place);
-        let skip = (self.window.skip as usize).min(list.ranks.start);
+        let skip = self.of_place(place).skip as usize;
         // Only of rows that would have a window by rank alone.
-        let emptied = list.ranks.is_empty() && list.places.len() > self.window.skip as usize;
+        let emptied = list.ranks.is_empty() && list.places.len() > skip;
+        let by_rank = skip.min(list.ranks.start);
         Counts {
             rows: 1,
-            suspects_by_rank: skip as u64,
-            suspects_by_score: (list.ranks.start - skip) as u64,
+            suspects_by_rank: by_rank as u64,
+            suspects_by_score: (list.ranks.start - by_rank) as u64,
             too_easy: (list.places.len() - list.ranks.end) as u64,
             rows_without_window: u64::from(list.ranks.is_empty()),
             emptied_by_suspects: u64::from(emptied && list.ranks.end == list.places.len()),
             emptied_by_min_score: u64::from(emptied && list.ranks.end < list.places.len()),
         }
     }
-}
-
-/// The window that the edges stage has recorded.
-fn recorded(settings: &Value) -> serde_json::Result<RankWindow> {
-    RankWindow::deserialize(settings)
 }
 
 /// What the cuts of all lists come to.

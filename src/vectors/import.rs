@@ -7,6 +7,7 @@
 //! Memory: at most 24 bytes a row for labels with one key column (see [`super::labels`]), and for each
 //! thread one batch of both sides, decoded and encoded.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -31,6 +32,8 @@ const POSITIVES: &str = "positives.vec";
 const ROW_TABLE: &str = "rows.col";
 const TASK_TABLE: &str = "tasks.col";
 const ID_TABLE: &str = "ids.col";
+/// Tasks that a message names.
+const NAMES_SHOWN: usize = 50;
 
 /// Decodes the shards into the store, or opens the store that is there.
 ///
@@ -382,14 +385,40 @@ impl Names {
 ///
 /// # Errors
 /// The column cannot be read, or a task is null.
-pub fn task_sizes(shards: &Shards) -> Result<Vec<u64>> {
-    let Some(column) = &shards.roles.task else { return Ok(vec![shards.shape.rows]) };
-    let mut sizes = std::collections::BTreeMap::<String, u64>::new();
+pub fn task_sizes(shards: &Shards) -> Result<BTreeMap<String, u64>> {
+    let mut sizes = BTreeMap::<String, u64>::new();
+    let Some(column) = &shards.roles.task else {
+        sizes.insert(String::new(), shards.shape.rows);
+        return Ok(sizes);
+    };
     for unit in Unit::all(shards) {
         labels::for_each_text(&unit, column, |_, name| {
             *sizes.entry(name.unwrap_or_default().to_owned()).or_default() += 1;
             Ok(())
         })?;
     }
-    Ok(sizes.into_values().collect())
+    Ok(sizes)
+}
+
+/// Fails where settings are given to a task that the input does not have. Reads the task column, and only where there
+/// are such settings. O(rows).
+///
+/// # Errors
+/// There is no such task, or the column cannot be read.
+pub fn refuse_unknown_tasks(config: &Config, shards: &Shards) -> Result<()> {
+    if config.tasks.is_empty() {
+        return Ok(());
+    }
+    let known = task_sizes(shards)?;
+    let Some(unknown) = config.tasks.keys().find(|name| !known.contains_key(*name)) else { return Ok(()) };
+    let mut names: Vec<String> = known.keys().take(NAMES_SHOWN).map(|name| format!("{name:?}")).collect();
+    if known.len() > NAMES_SHOWN {
+        names.push(format!("and {} more", known.len() - NAMES_SHOWN));
+    }
+    Err(Error::input("settings are given to a task that the input does not have")
+        .task(unknown)
+        .column(shards.roles.task.as_deref().unwrap_or_default())
+        .expected(format!("one of the tasks {}", names.join(", ")))
+        .found(format!("[task.{unknown:?}]"))
+        .remedy("correct the name in the configuration file, or take the table out"))
 }

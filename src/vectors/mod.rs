@@ -12,7 +12,7 @@ pub mod shard;
 mod sink;
 pub mod store;
 
-pub use import::{import, open};
+pub use import::{import, open, refuse_unknown_tasks};
 pub use rows::{Keys, Tasks};
 pub use scorer::{Scorer, TileScorer};
 pub use shard::Shards;

@@ -159,6 +159,25 @@ impl Dataset {
         Dataset { dim: data.queries[0].len(), ids: Ids::Int(ids), float: Float::F16, ..data }
     }
 
+    /// Some rows as a data set of their own.
+    pub fn subset(&self, rows: &[usize]) -> Dataset {
+        fn pick<T: Clone>(from: &[T], rows: &[usize]) -> Vec<T> {
+            if from.is_empty() { Vec::new() } else { rows.iter().map(|row| from[*row].clone()).collect() }
+        }
+        Dataset {
+            queries: pick(&self.queries, rows),
+            positives: pick(&self.positives, rows),
+            ids: match &self.ids {
+                Ids::None => Ids::None,
+                Ids::Int(ids) => Ids::Int(pick(ids, rows)),
+                Ids::Text(ids) => Ids::Text(pick(ids, rows)),
+            },
+            tasks: pick(&self.tasks, rows),
+            keys: self.keys.iter().map(|key| pick(key, rows)).collect(),
+            ..self.clone()
+        }
+    }
+
     pub fn rows(&self) -> usize {
         self.queries.len()
     }

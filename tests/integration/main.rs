@@ -22,5 +22,6 @@ mod readers;
 mod real;
 mod replace;
 mod resume;
+mod tasks;
 mod tidy;
 mod verify;

@@ -63,7 +63,7 @@ pub fn find(
     let Some(plugin) = config.gpu.plugin.as_deref().filter(|_| asked || config.backend == Backend::Auto) else {
         return Ok(None);
     };
-    let k = config.window.ranks() as usize + SPARE;
+    let k = config.most_ranks() as usize + SPARE;
     let stays = |why: String| {
         tracing::info!("the CPU searches, though there is a GPU plugin: {why}");
         Ok(None)

@@ -1,0 +1,215 @@
+//! Settings that may differ from task to task: a table `[task."NAME"]` of the configuration file.
+//!
+//! The more specific wins: what a task's table sets holds for that task, whatever flags, environment and the rest of
+//! the file say; what it leaves out is the job's.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{BATCH_SIZE_MAX, Limit, Metric, RankWindow};
+use crate::error::{Error, Result};
+use crate::vectors::Tasks;
+
+/// A task's table as the user wrote it: every field may be missing.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct TaskSettings {
+    /// p.
+    pub skip: Option<u32>,
+    /// m.
+    pub window: Option<u32>,
+    /// Margin of suspects below the own score.
+    pub relative_margin: Option<Limit>,
+    /// Score above which candidates are suspects.
+    pub max_score: Option<Limit>,
+    /// Score below which candidates are nothing.
+    pub min_score: Option<Limit>,
+    /// K.
+    pub cluster_size: Option<u32>,
+    /// |B|.
+    pub batch_size: Option<u32>,
+}
+
+/// K and |B|; K divides |B|.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Sizes {
+    /// K.
+    pub cluster_size: u32,
+    /// |B|.
+    pub batch_size: u32,
+}
+
+impl Sizes {
+    /// Itself, if its numbers fit.
+    ///
+    /// # Errors
+    /// A number is out of range, or K does not divide |B|; the message names the flag.
+    pub(super) fn checked(self) -> Result<Sizes> {
+        let (cluster, batch) = (self.cluster_size, self.batch_size);
+        if !(2..=BATCH_SIZE_MAX).contains(&batch) {
+            return Err(Error::input("the batch size is out of range")
+                .expected(format!("--batch-size from 2 to {BATCH_SIZE_MAX}"))
+                .found(batch.to_string())
+                .remedy("choose the batch size that your trainer uses"));
+        }
+        if cluster < 2 || !batch.is_multiple_of(cluster) {
+            return Err(Error::input("the cluster size does not divide the batch size")
+                .expected("--cluster-size of at least 2 that divides --batch-size")
+                .found(format!("--cluster-size {cluster} --batch-size {batch}"))
+                .remedy(format!("try --cluster-size {}", nearest_divisor(batch, cluster))));
+        }
+        Ok(self)
+    }
+}
+
+fn nearest_divisor(batch: u32, wanted: u32) -> u32 {
+    (2..=batch).filter(|k| batch.is_multiple_of(*k)).min_by_key(|k| k.abs_diff(wanted)).unwrap_or(batch)
+}
+
+/// What holds for one task.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TaskRules {
+    /// Rank window, with its score limits.
+    pub window: RankWindow,
+    /// K and |B|.
+    pub sizes: Sizes,
+}
+
+impl TaskRules {
+    /// The job's rules with what a task's table says.
+    ///
+    /// # Errors
+    /// A number is out of range; the message names the task.
+    pub(super) fn with(self, own: &TaskSettings, task: &str, metric: Metric) -> Result<TaskRules> {
+        let limit = |own: Option<Limit>, job: Option<f64>| own.map_or(job, Limit::at);
+        let (mut window, sizes) = (self.window, self.sizes);
+        window.skip = own.skip.unwrap_or(window.skip);
+        window.window = own.window.unwrap_or(window.window);
+        let limits = &mut window.limits;
+        limits.relative_margin = limit(own.relative_margin, limits.relative_margin);
+        limits.max_score = limit(own.max_score, limits.max_score);
+        limits.min_score = limit(own.min_score, limits.min_score);
+        let sizes = Sizes {
+            cluster_size: own.cluster_size.unwrap_or(sizes.cluster_size),
+            batch_size: own.batch_size.unwrap_or(sizes.batch_size),
+        };
+        let named = |error: Error| error.task(task);
+        Ok(TaskRules { window: window.checked(metric).map_err(named)?, sizes: sizes.checked().map_err(named)? })
+    }
+}
+
+/// A setting of every task: the job's, and those of tasks that have another. As it is recorded, too.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ByTask<T> {
+    /// Of tasks that have no other.
+    #[serde(flatten)]
+    pub job: T,
+    /// By name, of those that do.
+    #[serde(default = "BTreeMap::new", skip_serializing_if = "BTreeMap::is_empty")]
+    pub tasks: BTreeMap<String, T>,
+}
+
+impl<T: Copy + PartialEq> ByTask<T> {
+    /// The job's, and those of tasks that differ from it.
+    pub fn new<'a>(job: T, tasks: impl Iterator<Item = (&'a String, T)>) -> ByTask<T> {
+        let tasks = tasks.filter(|(_, own)| *own != job).map(|(name, own)| (name.clone(), own)).collect();
+        ByTask { job, tasks }
+    }
+
+    /// A task's.
+    pub fn of(&self, task: &str) -> T {
+        self.tasks.get(task).copied().unwrap_or(self.job)
+    }
+
+    /// Every task's, in their order.
+    pub fn all(&self, tasks: &Tasks) -> Vec<T> {
+        (0..tasks.len()).map(|task| self.of(tasks.name(task))).collect()
+    }
+
+    /// The job's, then every other.
+    pub fn each(&self) -> impl Iterator<Item = T> {
+        std::iter::once(self.job).chain(self.tasks.values().copied())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::config::{Config, ScoreLimits, Settings};
+
+    fn config(file: &str, flags: Settings) -> Result<Config> {
+        let file: Settings = toml::from_str(file).unwrap_or_else(|e| panic!("{e}"));
+        Config::new(vec!["x".into()], flags.or(file))
+    }
+
+    const FILE: &str = r#"
+        task-column = "kind"
+        skip = 10
+        max-score = 0.9
+        [task."code search"]
+        skip = 0
+        cluster-size = 8
+        max-score = "none"
+        relative-margin = 0.05
+        [task.qa]
+        batch-size = 96
+    "#;
+
+    #[test]
+    fn a_tasks_table_is_stronger_than_flags_and_leaves_the_rest_to_the_job() {
+        let flags = Settings { skip: Some(20), window: Some(50), batch_size: Some(64), ..Settings::default() };
+        let config = config(FILE, flags).unwrap();
+        let (windows, sizes) = (config.windows(), config.sizes());
+        let window = |skip, margin, max| {
+            let limits = ScoreLimits { relative_margin: margin, max_score: max, min_score: None };
+            RankWindow { skip, window: 50, limits }
+        };
+        assert_eq!(windows.of("code search"), window(0, Some(0.05), None));
+        assert_eq!(windows.of("qa"), window(20, None, Some(0.9)));
+        assert_eq!(windows.of("any other"), windows.of("qa"));
+        assert_eq!(sizes.of("code search"), Sizes { cluster_size: 8, batch_size: 64 });
+        assert_eq!(sizes.of("qa"), Sizes { cluster_size: 32, batch_size: 96 });
+    }
+
+    #[test]
+    fn only_what_differs_is_recorded() {
+        let config = config(FILE, Settings::default()).unwrap();
+        let sizes = json!({
+            "cluster-size": 32, "batch-size": 1024,
+            "tasks": {
+                "code search": {"cluster-size": 8, "batch-size": 1024}, "qa": {"cluster-size": 32, "batch-size": 96},
+            },
+        });
+        assert_eq!(json!(config.sizes()), sizes);
+        assert_eq!(serde_json::from_value::<ByTask<Sizes>>(sizes).unwrap(), config.sizes());
+        let windows = json!({
+            "skip": 10, "window": 100, "max-score": 0.9,
+            "tasks": {"code search": {"skip": 0, "window": 100, "relative-margin": 0.05}},
+        });
+        assert_eq!(json!(config.windows()), windows);
+        assert_eq!(serde_json::from_value::<ByTask<RankWindow>>(windows).unwrap(), config.windows());
+    }
+
+    #[test]
+    fn wrong_tables_are_refused_by_the_tasks_name() {
+        let refused = [
+            ("[task.a]\ncluster-size = 30", "--cluster-size 32"),
+            ("[task.a]\nbatch-size = 1", "--batch-size from 2"),
+            ("[task.a]\nwindow = 0", "--window at least 1"),
+            ("[task.a]\nrelative-margin = 3", "--relative-margin from 0 to 1"),
+        ];
+        for (table, word) in refused {
+            let error = config(&format!("task-column = \"kind\"\n{table}"), Settings::default()).unwrap_err();
+            let text = error.to_string();
+            assert!(text.contains("task a") && text.contains(word) && text.contains("remedy:"), "{text}");
+        }
+        let error = config("[task.a]\nskip = 1", Settings::default()).unwrap_err();
+        assert!(error.to_string().contains("--task-column"), "{error}");
+        assert!(toml::from_str::<Settings>("[task.a]\nseed = 1").is_err());
+        assert!(toml::from_str::<Settings>("[task.a]\nskips = 1").is_err());
+    }
+}
