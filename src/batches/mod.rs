@@ -93,9 +93,8 @@ fn pack_epoch(
     // Clusters are numbered in task order, each task's together; loose rows come last, in row order.
     let loose = &members[starts[clusters.count() as usize] as usize..];
     let (mut cluster, mut loose_at) = (0u32, 0);
-    for task in 0..vectors.tasks.len() {
-        let range = vectors.tasks.range(task);
-        let Sizes { batch_size, cluster_size } = sizes[task];
+    for (task, (range, sizes)) in vectors.tasks.ranges().zip(sizes).enumerate() {
+        let Sizes { batch_size, cluster_size } = sizes;
         let rules = Rules { batch_size: batch_size as usize, cluster_size: cluster_size as usize };
         let first = cluster;
         while cluster < clusters.count() && range.contains(&members[starts[cluster as usize] as usize]) {

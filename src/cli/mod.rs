@@ -59,7 +59,7 @@ pub struct Job {
     /// Parquet files, folders or globs; or .npy files
     #[arg(required = true, value_name = "PAIRS")]
     pub pairs: Vec<String>,
-    /// TOML file with flags' names as keys; flags and BATCHMINE_* variables are stronger
+    /// TOML file with flags' names as keys; flags and BATCHMINE_* variables are stronger, but not than a [task.NAME] table
     #[arg(long, value_name = "FILE", env = "BATCHMINE_CONFIG", hide_env = true)]
     pub config: Option<PathBuf>,
     #[command(flatten)]

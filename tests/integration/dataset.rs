@@ -159,7 +159,7 @@ impl Dataset {
         Dataset { dim: data.queries[0].len(), ids: Ids::Int(ids), float: Float::F16, ..data }
     }
 
-    /// Some rows as a data set of their own.
+    /// Some rows as a data set of their own, with the ids that they have here.
     pub fn subset(&self, rows: &[usize]) -> Dataset {
         fn pick<T: Clone>(from: &[T], rows: &[usize]) -> Vec<T> {
             if from.is_empty() { Vec::new() } else { rows.iter().map(|row| from[*row].clone()).collect() }
@@ -168,7 +168,7 @@ impl Dataset {
             queries: pick(&self.queries, rows),
             positives: pick(&self.positives, rows),
             ids: match &self.ids {
-                Ids::None => Ids::None,
+                Ids::None => Ids::Int(rows.iter().map(|row| Some(*row as i64)).collect()),
                 Ids::Int(ids) => Ids::Int(pick(ids, rows)),
                 Ids::Text(ids) => Ids::Text(pick(ids, rows)),
             },

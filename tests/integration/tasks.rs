@@ -94,8 +94,8 @@ fn real_tasks_are_mined_by_their_own_settings() {
     let job = Own { task: "", cut: Cut::skip(10), window: 40, cluster_size: 16, batch_size: 64 };
     let limited = Cut { skip: 0, relative_margin: Some(0.05), max_score: None, min_score: Some(0.2) };
     let special = [
-        Own { task: "fonts", cut: limited, window: 120, cluster_size: 8, batch_size: 24, ..job },
-        Own { task: "python", cut: Cut::skip(70), window: 30, cluster_size: 32, batch_size: 96, ..job },
+        Own { task: "fonts", cut: limited, window: 120, cluster_size: 8, batch_size: 24 },
+        Own { task: "python", cut: Cut::skip(70), window: 30, cluster_size: 32, batch_size: 96 },
     ];
     let own = |task: &str| *special.iter().find(|own| own.task == task).unwrap_or(&job);
     let file: String = special.iter().map(Own::table).collect();
@@ -249,11 +249,11 @@ fn only_the_stages_that_a_table_touches_are_redone() {
     mine_with(&place, &input, &run, "[task.a]\nskip = 2\nbatch-size = 16\n", flags).ok();
     assert!(before == files(&run, &MADE));
     let changes = [
-        ("[task.b]\ncluster-size = 8\n", "tasks.b", "(touches clusters, batches)"),
-        ("[task.b]\nbatch-size = 32\n", "tasks.b", "(touches clusters, batches)"),
-        ("[task.b]\nrelative-margin = 0.1\n", "tasks.b", "(touches edges, clusters, batches)"),
-        ("[task.b]\nskip = 4\nwindow = 8\n", "tasks.b", "(touches edges, clusters, batches)"),
-        ("[task.b]\nwindow = 11\n", "tasks.b", "(touches neighbors, edges, clusters, batches)"),
+        ("[task.b]\ncluster-size = 8\n", "tasks: null → {\"b\":", "(touches clusters, batches)"),
+        ("[task.b]\nbatch-size = 32\n", "tasks: null → {\"b\":", "(touches clusters, batches)"),
+        ("[task.b]\nrelative-margin = 0.1\n", "tasks: null → {\"b\":", "(touches edges, clusters, batches)"),
+        ("[task.b]\nskip = 4\nwindow = 8\n", "tasks: null → {\"b\":", "(touches edges, clusters, batches)"),
+        ("[task.b]\nwindow = 11\n", "tasks: null → {\"b\":", "(touches neighbors, edges, clusters, batches)"),
     ];
     for (number, (file, setting, touched)) in changes.into_iter().enumerate() {
         let fresh = place.path(&format!("fresh-{number}"));
