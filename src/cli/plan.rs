@@ -54,7 +54,7 @@ fn cost(config: &Config, shards: &Shards) -> Result<(Cost, Vec<u64>)> {
     let sides = if shards.roles.shared { 1 } else { 2 };
     let row_bytes: usize =
         shards.precision.iter().take(sides).map(|precision| precision.bytes() * shards.shape.dim).sum();
-    Ok((Cost::new(config, shards.shape, row_bytes as u64, &tasks), tasks))
+    Ok((Cost::new(config, shards.shape, row_bytes as u64, &tasks), tasks.into_values().collect()))
 }
 
 /// What GPUs would do, where there is a plugin and they answer.
