@@ -126,10 +126,10 @@ impl Config {
             max_score: settings.max_score.and_then(Limit::at),
             min_score: settings.min_score.and_then(Limit::at),
         };
-        let window = RankWindow { skip: settings.skip.unwrap_or(30), window: settings.window.unwrap_or(100), limits };
+        let window = RankWindow { skip: settings.skip.unwrap_or(10), window: settings.window.unwrap_or(100), limits };
         let window = window.checked(metric)?;
         let clusters = ClusterRules {
-            size: settings.cluster_size.unwrap_or(32),
+            size: settings.cluster_size.unwrap_or(8),
             passes: settings.cluster_passes.unwrap_or(5),
             suspect_weight: settings.suspect_weight.unwrap_or(0.5),
         };
@@ -306,10 +306,10 @@ mod tests {
     }
 
     #[test]
-    fn defaults_are_the_papers() {
+    fn defaults_are_those_that_training_chose() {
         let config = job(Settings::default()).unwrap();
-        assert_eq!(config.window, RankWindow { skip: 30, window: 100, limits: ScoreLimits::default() });
-        assert_eq!((config.clusters.size, config.batches.size), (32, 1024));
+        assert_eq!(config.window, RankWindow { skip: 10, window: 100, limits: ScoreLimits::default() });
+        assert_eq!((config.clusters.size, config.batches.size), (8, 1024));
     }
 
     #[test]

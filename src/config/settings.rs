@@ -44,7 +44,7 @@ pub struct Settings {
     /// How vectors are compared [default: cosine]
     #[arg(long, value_enum, env = "BATCHMINE_METRIC", hide_env = true, help_heading = "Mining")]
     pub metric: Option<Metric>,
-    /// p: best ranks to skip as likely false negatives [default: 30]
+    /// p: best ranks to skip as likely false negatives [default: 10]
     #[arg(long, value_name = "P", env = "BATCHMINE_SKIP", hide_env = true, help_heading = "Mining")]
     pub skip: Option<u32>,
     /// m: ranks after those that are preferred negatives [default: 100]
@@ -76,7 +76,7 @@ pub struct Settings {
     /// Which pairs become edges [default: any]
     #[arg(long, value_enum, env = "BATCHMINE_EDGES", hide_env = true, help_heading = "Mining")]
     pub edges: Option<EdgeRule>,
-    /// K: rows in a cluster; divides the batch size [default: 32]
+    /// K: rows in a cluster; divides the batch size [default: 8]
     #[arg(long, value_name = "K", env = "BATCHMINE_CLUSTER_SIZE", hide_env = true, help_heading = "Mining")]
     pub cluster_size: Option<u32>,
     /// Passes of swap refinement over the graph [default: 5]

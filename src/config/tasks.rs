@@ -152,7 +152,7 @@ mod tests {
         max-score = 0.9
         [task."code search"]
         skip = 0
-        cluster-size = 8
+        cluster-size = 16
         max-score = "none"
         relative-margin = 0.05
         [task.qa]
@@ -171,17 +171,17 @@ mod tests {
         assert_eq!(windows.of("code search"), window(0, Some(0.05), None));
         assert_eq!(windows.of("qa"), window(20, None, Some(0.9)));
         assert_eq!(windows.of("any other"), windows.of("qa"));
-        assert_eq!(sizes.of("code search"), Sizes { cluster_size: 8, batch_size: 64 });
-        assert_eq!(sizes.of("qa"), Sizes { cluster_size: 32, batch_size: 96 });
+        assert_eq!(sizes.of("code search"), Sizes { cluster_size: 16, batch_size: 64 });
+        assert_eq!(sizes.of("qa"), Sizes { cluster_size: 8, batch_size: 96 });
     }
 
     #[test]
     fn only_what_differs_is_recorded() {
         let config = config(FILE, Settings::default()).unwrap();
         let sizes = json!({
-            "cluster-size": 32, "batch-size": 1024,
+            "cluster-size": 8, "batch-size": 1024,
             "tasks": {
-                "code search": {"cluster-size": 8, "batch-size": 1024}, "qa": {"cluster-size": 32, "batch-size": 96},
+                "code search": {"cluster-size": 16, "batch-size": 1024}, "qa": {"cluster-size": 8, "batch-size": 96},
             },
         });
         assert_eq!(json!(config.sizes()), sizes);
