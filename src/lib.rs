@@ -68,7 +68,7 @@ pub fn mine(run: &Run, shards: &Shards, config: &Config, replace: bool) -> Resul
     let neighbors = neighbors::search(run, &vectors, config, &plan)?;
     let edges = edges::build(run, &vectors, &neighbors, config, &plan)?;
     let clusters = clusters::cluster(run, &vectors, &neighbors, &edges, config)?;
-    let summary = batches::write(run, &vectors, &clusters, config, &plan)?;
+    let summary = batches::write(run, &vectors, &neighbors, &clusters, config, &plan)?;
     run.succeed()?;
     Ok(summary)
 }

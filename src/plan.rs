@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::batches::negatives::POOL_ENTRIES;
 use crate::config::{Backend, Config, Method, Precision, Remainder};
 use crate::edges::build::WINDOW_ARCS;
 use crate::error::{Error, Kind, Result};
@@ -44,6 +45,10 @@ const PASS_BYTES: u64 = 8 * MIB;
 /// Rows near which a row group of the batch table ends.
 const ROW_GROUP_ROWS: u64 = 122_880;
 const BATCH_ROW_BYTES: u64 = 160;
+/// The same for each hard negative of a row: id, row and score, encoded.
+const NEGATIVE_BYTES: u64 = 40;
+/// What is known of a row while its hard negatives are drawn, apart from its window and the negatives themselves.
+const DRAWN_ROW_BYTES: u64 = 96;
 
 /// What a stage needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +76,8 @@ pub struct Plan {
     pub spill_arcs: usize,
     /// Rows of a row group of the batch table.
     pub row_group_rows: usize,
+    /// Rows that get their hard negatives and are written at a time; the last batch goes beyond it.
+    pub group_rows: usize,
     /// What each stage needs.
     pub needs: [StageNeed; 5],
 }
@@ -188,8 +195,12 @@ impl Plan {
         let size = u64::from(sizes.each().map(|sizes| sizes.batch_size).max().unwrap_or(2));
         let row_group_rows = (ROW_GROUP_ROWS / size).max(1) * size;
         let fill = if config.batches.remainder == Remainder::Fill { 8 } else { 0 };
-        let table = row_group_rows.min(rows) * BATCH_ROW_BYTES + rows * (16 + fill);
-        let batches = need(Stage::Batches, table, 0, 0);
+        let negatives = u64::from(config.batches.hard_negatives);
+        let table = row_group_rows.min(rows) * (BATCH_ROW_BYTES + negatives * NEGATIVE_BYTES) + rows * (16 + fill);
+        let preferred = u64::from(config.windows().each().map(|window| window.window).max().unwrap_or(1));
+        let group_rows = if negatives == 0 { ROW_GROUP_ROWS } else { (POOL_ENTRIES as u64 / preferred).max(1) };
+        let drawn = (group_rows + size).min(rows) * (4 * preferred + DRAWN_ROW_BYTES + 8 * negatives);
+        let batches = need(Stage::Batches, table + if negatives == 0 { 0 } else { drawn }, 0, 0);
 
         Plan {
             import_batch_rows: import_batch_rows as usize,
@@ -198,6 +209,7 @@ impl Plan {
             gpu_shared_bytes: gpu_shared_bytes as usize,
             spill_arcs: spill_arcs as usize,
             row_group_rows: row_group_rows as usize,
+            group_rows: group_rows as usize,
             needs: [vectors, neighbors, edges, clusters, batches],
         }
     }
@@ -234,7 +246,10 @@ impl Cost {
                 // Two bytes an arc, each arc seen from both ends.
                 (Stage::Edges, arcs * 4),
                 (Stage::Clusters, rows * 4),
-                (Stage::Batches, rows * 24 * u64::from(config.batches.epochs)),
+                (
+                    Stage::Batches,
+                    rows * (24 + 16 * u64::from(config.batches.hard_negatives)) * u64::from(config.batches.epochs),
+                ),
             ],
             // The packed base: a byte a value, lines of tails filled up, what is known of rows, one row in 16 once more.
             spill_bytes: (arcs * 5 / 2)
@@ -281,6 +296,19 @@ mod tests {
         let large = Plan::new(&config(64 << 30, 16), shape).unwrap();
         assert_eq!((small.block_rows, small.row_group_rows), (large.block_rows, large.row_group_rows));
         assert!(small.spill_arcs < large.spill_arcs);
+    }
+
+    #[test]
+    fn hard_negatives_of_the_largest_batches_take_what_their_windows_do() {
+        let of = |hard_negatives, batch_size| {
+            let config = config(1 << 40, 2);
+            let batches = crate::config::BatchRules { size: batch_size, hard_negatives, ..config.batches };
+            let plan = Plan::new(&Config { batches, ..config }, Shape { rows: 10_000_000, dim: 64 }).unwrap();
+            plan.needs[4].memory_bytes
+        };
+        // 65,536 windows of 100 are 26 MB; pools of smaller batches are 8 MB together.
+        assert!((52 * MIB..96 * MIB).contains(&(of(5, 65_536) - of(0, 65_536))));
+        assert!((16 * MIB..52 * MIB).contains(&(of(5, 1024) - of(0, 1024))));
     }
 
     #[test]

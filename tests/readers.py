@@ -12,6 +12,7 @@ import sys
 
 ORDER = ["epoch", "batch_id", "position"]
 ALWAYS = ["epoch", "batch_id", "position", "id", "row", "score"]  # without a null
+NEGATIVES = ["negatives", "negative_rows", "negative_scores"]  # lists of one length
 
 # One name for a type, and what each reader calls it.
 DUCKDB = {"int32": "INTEGER", "int64": "BIGINT", "string": "VARCHAR", "float32": "FLOAT"}
@@ -41,7 +42,7 @@ def columns(id_type, negatives):
         ("score", "float32"),
     ]
     if negatives:
-        table += [("negatives", f"[{id_type}]"), ("negative_scores", "[float32]")]
+        table += [("negatives", f"[{id_type}]"), ("negative_rows", "[int64]"), ("negative_scores", "[float32]")]
     return table
 
 
@@ -53,6 +54,7 @@ def same_columns(found, expected, names, listed):
 
 # Each reader returns rows, sum(row), and the same two of the last batch alone. That batch is asked for
 # by a filter, which the reader answers out of statistics and page index where it can: wrong ones lose rows.
+# Of hard negatives it adds how many there are, the sum of their rows, and how many score above their row's own.
 
 
 def with_duckdb(files, expected):
@@ -76,7 +78,16 @@ def with_duckdb(files, expected):
     totals = "select count(*), sum(row)::bigint from t"
     epoch, batch = db.execute("select epoch, batch_id from t order by 1 desc, 2 desc limit 1").fetchone()
     last = db.execute(f"{totals} where epoch = {epoch} and batch_id = {batch}").fetchone()
-    return db.execute(totals).fetchone() + last
+    drawn = ()
+    if len(expected) > 8:
+        lists = [f"len({name})" for name in NEGATIVES]
+        uneven = db.execute(f"select count(*) from t where {lists[0]} <> {lists[1]} or {lists[0]} <> {lists[2]}").fetchone()[0]
+        need(uneven == 0, f"{uneven} rows have lists of several lengths in {NEGATIVES}")
+        drawn = db.execute(
+            """select count(*), sum(r)::bigint, count(*) filter (where s > score)
+            from (select unnest(negative_rows) as r, unnest(negative_scores) as s, score from t)"""
+        ).fetchone()
+    return db.execute(totals).fetchone() + last + drawn
 
 
 def with_polars(files, expected):
@@ -94,7 +105,14 @@ def with_polars(files, expected):
     need(unsorted == 0, f"{unsorted} rows are not after the row before them by {ORDER}")
     epoch, batch = table["epoch"][-1], table["batch_id"][-1]
     last = pl.scan_parquet(files).filter((pl.col("epoch") == epoch) & (pl.col("batch_id") == batch)).collect()
-    return table.height, table["row"].sum(), last.height, last["row"].sum()
+    drawn = ()
+    if len(expected) > 8:
+        lengths = [table[name].list.len() for name in NEGATIVES]
+        need(lengths[0].equals(lengths[1]) and lengths[0].equals(lengths[2]), f"lists of several lengths in {NEGATIVES}")
+        flat = table.select("score", *NEGATIVES).explode(NEGATIVES).drop_nulls()
+        above = (flat["negative_scores"] > flat["score"]).sum()
+        drawn = flat.height, flat["negative_rows"].sum(), above
+    return table.height, table["row"].sum(), last.height, last["row"].sum(), *drawn
 
 
 def with_pyarrow(files, expected):
@@ -117,7 +135,14 @@ def with_pyarrow(files, expected):
     need(not unsorted, f"{unsorted} rows are not after the row before them by {ORDER}")
     epoch, batch = table["epoch"][-1].as_py(), table["batch_id"][-1].as_py()
     last = pq.read_table(files, filters=[("epoch", "=", epoch), ("batch_id", "=", batch)])
-    return table.num_rows, pc.sum(table["row"]).as_py(), last.num_rows, pc.sum(last["row"]).as_py()
+    drawn = ()
+    if len(expected) > 8:
+        flat = [pc.list_flatten(table[name]) for name in NEGATIVES]
+        parents = [pc.list_parent_indices(table[name]) for name in NEGATIVES]
+        need(parents[0] == parents[1] == parents[2], f"lists of several lengths in {NEGATIVES}")
+        above = pc.sum(pc.greater(flat[2], pc.take(table["score"], parents[0]))).as_py()
+        drawn = len(flat[0]), pc.sum(flat[1]).as_py(), above
+    return table.num_rows, pc.sum(table["row"]).as_py(), last.num_rows, pc.sum(last["row"]).as_py(), *drawn
 
 
 def footer(file, meta):
@@ -163,7 +188,7 @@ def main():
             sys.exit(f"{name}: {folder}: {fault if isinstance(fault, Mismatch) else repr(fault)}")
         print(f"ok {name} {results[name][0]}")
     if len(set(results.values())) > 1:
-        sys.exit(f"the readers disagree on (rows, sum of row, the last batch's rows and sum of row): {results}")
+        sys.exit(f"the readers disagree on (rows, sum of row, the last batch's rows and sum of row, and those of hard negatives): {results}")
 
 
 if __name__ == "__main__":

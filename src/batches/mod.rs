@@ -1,22 +1,31 @@
 //! batches: random clusters of one task united into batches of exactly |B|, written as Parquet.
 //!
-//! Memory: 8 bytes a row (members by cluster, the epoch's order), 8 bytes a cluster, and one row group of
-//! the table.
+//! Memory: 8 bytes a row (members by cluster, the epoch's order), 8 bytes a cluster, one row group of the table, and
+//! the rank windows of the batches whose hard negatives are being drawn.
 
+pub mod negatives;
 pub mod pack;
+pub mod ranks;
 pub mod table;
+
+use std::ops::Range;
 
 use serde_json::json;
 
 use crate::Summary;
-use crate::clusters::Clusters;
 use crate::clusters::labels::members;
+use crate::clusters::{Clusters, NO_CLUSTER};
 use crate::config::{Config, Remainder, Sizes};
 use crate::error::{Error, Result};
+use crate::neighbors::{Neighbors, Windows};
 use crate::plan::Plan;
-use crate::run::{Run, Stage};
+use crate::run::progress::Meter;
+use crate::run::{Run, Stage, StageRun};
 use crate::vectors::{RowId, Vectors};
+use negatives::Negatives;
 use pack::{Order, Rules, pack_task};
+use ranks::Ranks;
+use table::{Layout, Source};
 
 /// Rows of one file, in row groups.
 const FILE_ROW_GROUPS: usize = 8;
@@ -25,12 +34,23 @@ const FILE_ROW_GROUPS: usize = 8;
 ///
 /// # Errors
 /// The user interrupts, or the disk fails.
-pub fn write(run: &Run, vectors: &Vectors, clusters: &Clusters, config: &Config, plan: &Plan) -> Result<Summary> {
+pub fn write(
+    run: &Run,
+    vectors: &Vectors,
+    neighbors: &Neighbors,
+    clusters: &Clusters,
+    config: &Config,
+    plan: &Plan,
+) -> Result<Summary> {
     if !run.is_complete(Stage::Batches) {
         let stage = run.begin(Stage::Batches);
         let (starts, rows) = members(clusters.labels(), clusters.count());
-        let meter =
-            run.meter(Stage::Batches, u64::from(vectors.row_count()) * u64::from(config.batches.epochs), "rows");
+        let (seed, count) = (config.seed, config.batches.hard_negatives as usize);
+        let windows = Windows::new(vectors, neighbors, config);
+        let negatives = (count > 0).then_some(Negatives { vectors, neighbors, windows: &windows, count, seed });
+        let source = Source { vectors, labels: clusters.labels(), negatives };
+        let all_rows = u64::from(vectors.row_count()) * u64::from(config.batches.epochs);
+        let meter = run.meter(Stage::Batches, all_rows, "rows");
         let (mut first_batch, mut dropped, mut full, mut short) = (0u64, 0u64, 0u64, 0u64);
         for epoch in 0..config.batches.epochs {
             run.check_interrupt()?;
@@ -38,31 +58,19 @@ pub fn write(run: &Run, vectors: &Vectors, clusters: &Clusters, config: &Config,
             full += whole as u64;
             short += (order.count() - whole) as u64;
             dropped += u64::from(vectors.row_count()) - order.rows.len() as u64;
-            let file = table::Layout { epoch, first_batch, order: &order };
-            for (index, batches) in file.cut(plan.row_group_rows * FILE_ROW_GROUPS).into_iter().enumerate() {
-                let name = format!("part-{epoch:05}-{index:05}.parquet");
-                let rows = order.rows_of(&batches);
-                if run.has(Stage::Batches, &name) {
-                    meter.skip(rows);
-                    continue;
-                }
-                run.check_interrupt()?;
-                let footer = table::footer(run, config);
-                let source = table::Source { vectors, labels: clusters.labels() };
-                stage.commit(&name, |out| {
-                    table::write_file(out, &source, &file, batches, plan.row_group_rows, footer)
-                        .map_err(|e| std::io::Error::other(e.to_string()))
-                })?;
-                meter.add(rows);
-            }
+            let writer = EpochWriter { run, stage: &stage, config, plan, meter: &meter };
+            writer.write(&source, &Layout { epoch, first_batch, order: &order })?;
             first_batch += order.count() as u64;
         }
         drop(meter);
         if dropped > 0 {
             tracing::info!("{dropped} rows left out by --remainder drop");
         }
-        let facts =
-            json!({"batches": full + short, "full_batches": full, "short_batches": short, "dropped_rows": dropped});
+        let short_rows = if count > 0 { Some(rows_short_of_negatives(run, count)?) } else { None };
+        let facts = json!({
+            "batches": full + short, "full_batches": full, "short_batches": short, "dropped_rows": dropped,
+            "rows_short_of_negatives": short_rows,
+        });
         stage.finish(facts, |_| true)?;
     }
     let facts = run.record(Stage::Batches).facts;
@@ -75,6 +83,73 @@ pub fn write(run: &Run, vectors: &Vectors, clusters: &Clusters, config: &Config,
         short_batches: fact("short_batches"),
         dropped_rows: fact("dropped_rows"),
     })
+}
+
+/// What writes an epoch's files.
+struct EpochWriter<'a> {
+    run: &'a Run,
+    stage: &'a StageRun<'a>,
+    config: &'a Config,
+    plan: &'a Plan,
+    meter: &'a Meter,
+}
+
+impl EpochWriter<'_> {
+    /// Writes the files that are not there yet.
+    fn write(&self, source: &Source<'_>, layout: &Layout<'_>) -> Result<()> {
+        let files = layout.cut(0..layout.order.count(), self.plan.row_group_rows * FILE_ROW_GROUPS);
+        for (index, batches) in files.into_iter().enumerate() {
+            let name = format!("part-{:05}-{index:05}.parquet", layout.epoch);
+            if self.run.has(Stage::Batches, &name) {
+                self.meter.skip(layout.order.rows_of(&batches));
+            } else {
+                self.write_file(&name, source, layout, batches)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write_file(&self, name: &str, source: &Source<'_>, layout: &Layout<'_>, batches: Range<usize>) -> Result<()> {
+        self.run.check_interrupt()?;
+        let form = table::Form {
+            row_group_rows: self.plan.row_group_rows,
+            group_rows: self.plan.group_rows,
+            footer: table::footer(self.run, self.config),
+        };
+        let mut going = Ok(());
+        let written = self.stage.commit(name, |out| {
+            let mut watch = |rows| {
+                self.meter.add(rows);
+                going = self.run.check_interrupt();
+                going.is_ok()
+            };
+            table::write_file(out, source, layout, batches, form, &mut watch)
+                .map_err(|e| std::io::Error::other(e.to_string()))
+        });
+        // A part that could not be written because the user stopped the job is no fault of the disk.
+        going.and(written)
+    }
+}
+
+/// Rows of all files that have fewer hard negatives than asked for; says so.
+fn rows_short_of_negatives(run: &Run, count: usize) -> Result<u64> {
+    let mut rows = 0;
+    for name in run.parts(Stage::Batches, "") {
+        let path = run.part_path(Stage::Batches, &name);
+        rows += table::short_rows(&path).map_err(|e| {
+            Error::runtime("the footer of a batch table cannot be read")
+                .path(&path)
+                .found(e.to_string())
+                .remedy("delete the file and run the same `mine` command again")
+        })?;
+    }
+    if rows > 0 {
+        tracing::warn!(
+            "{rows} rows have fewer than {count} hard negatives: the rank windows of their batches hold no more rows \
+             that are neither in the batch, nor of their key, nor their suspects"
+        );
+    }
+    Ok(rows)
 }
 
 /// One epoch: full batches of all tasks in random order, then the short ones in task order; and how many are full.
@@ -135,6 +210,16 @@ fn pack_epoch(
             whole += filled.batches().filter(|batch| batch.len() == size).count();
             order.append(filled);
         }
+    }
+    let ranks = Ranks::from(config.batches);
+    if ranks.world > 1 {
+        let label = |row: &RowId| labels[*row as usize];
+        let same = |a: &RowId, b: &RowId| label(a) == label(b) && label(a) != NO_CLUSTER;
+        order.arrange(|rows| {
+            let units: Vec<&[RowId]> = rows.chunk_by(same).collect();
+            let arranged = ranks::arrange(&units, ranks);
+            rows.copy_from_slice(&arranged);
+        });
     }
     debug_assert!(order.rows.iter().all(|row| (*row as usize) < labels.len()));
     Ok((order, whole))

@@ -21,8 +21,13 @@ const SHORT_TRIES: usize = 64;
 
 /// The random numbers of one purpose: a stream of the seed's own for each epoch and task.
 pub fn random(seed: u64, epoch: u64, task: u64) -> ChaCha8Rng {
+    keyed([seed, epoch, task, 0x6261_7463_6865_7321])
+}
+
+/// The random numbers of a key; its last word says what they are for.
+pub fn keyed(words: [u64; 4]) -> ChaCha8Rng {
     let mut key = [0u8; 32];
-    for (slot, word) in key.chunks_exact_mut(8).zip([seed, epoch, task, 0x6261_7463_6865_7321]) {
+    for (slot, word) in key.chunks_exact_mut(8).zip(words) {
         slot.copy_from_slice(&word.to_le_bytes());
     }
     ChaCha8Rng::from_seed(key)
@@ -70,6 +75,15 @@ impl Order {
     /// Rows of some batches.
     pub fn rows_of(&self, batches: &std::ops::Range<usize>) -> u64 {
         batches.clone().map(|index| self.batch(index).len() as u64).sum()
+    }
+
+    /// Brings the rows of each batch into another order.
+    pub fn arrange(&mut self, mut arrange: impl FnMut(&mut [RowId])) {
+        let mut start = 0;
+        for end in &self.ends {
+            arrange(&mut self.rows[start..*end]);
+            start = *end;
+        }
     }
 
     /// Appends other batches.

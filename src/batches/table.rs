@@ -1,48 +1,64 @@
 //! The batch table: Parquet files that any lake reads.
 //!
 //! Sorted by (epoch, batch_id, position), declared as such; zstd; page index; no unsigned, half or
-//! fixed-size list columns. Memory: one row group.
+//! fixed-size list columns. Memory: one row group, and the hard negatives of some batches.
 
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Float32Array, Int32Array, Int64Array, RecordBatch, StringArray};
+use arrow::array::{ArrayRef, Float32Array, Int32Array, Int64Array, ListArray, RecordBatch, StringArray};
+use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field, Schema};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
-use parquet::errors::Result;
+use parquet::errors::{ParquetError, Result};
 use parquet::file::metadata::{KeyValue, SortingColumn};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::file::reader::{FileReader, SerializedFileReader};
 
+use super::negatives::Negatives;
 use super::pack::Order;
 use crate::clusters::NO_CLUSTER;
 use crate::config::Config;
+use crate::neighbors::topk::Candidate;
 use crate::run::sealed::PartWriter;
 use crate::run::{Run, Stage};
-use crate::vectors::Vectors;
 use crate::vectors::rows::Ids;
+use crate::vectors::{RowId, Vectors};
 
 /// Rows encoded at a time.
 const CHUNK_ROWS: usize = 8192;
-/// Names of the columns, in order.
-pub const COLUMNS: [&str; 8] = ["epoch", "batch_id", "position", "cluster_id", "task", "id", "row", "score"];
+/// Footer key: rows of the file that have fewer hard negatives than asked for.
+const SHORT_ROWS: &str = "batchmine.rows_short_of_negatives";
 
-/// The table's schema.
-pub fn schema(ids: &Ids) -> Schema {
+/// The table's schema, with or without hard negatives.
+pub fn schema(ids: &Ids, negatives: bool) -> Schema {
     let id = if matches!(ids, Ids::Text(_)) { DataType::Utf8 } else { DataType::Int64 };
-    let types = [
-        (DataType::Int32, false),
-        (DataType::Int64, false),
-        (DataType::Int32, false),
-        (DataType::Int64, true),
-        (DataType::Utf8, true),
-        (id, false),
-        (DataType::Int64, false),
-        (DataType::Float32, false),
+    let mut fields = vec![
+        Field::new("epoch", DataType::Int32, false),
+        Field::new("batch_id", DataType::Int64, false),
+        Field::new("position", DataType::Int32, false),
+        Field::new("cluster_id", DataType::Int64, true),
+        Field::new("task", DataType::Utf8, true),
+        Field::new("id", id.clone(), false),
+        Field::new("row", DataType::Int64, false),
+        Field::new("score", DataType::Float32, false),
     ];
-    Schema::new(
-        COLUMNS.iter().zip(types).map(|(name, (kind, nullable))| Field::new(*name, kind, nullable)).collect::<Vec<_>>(),
-    )
+    if negatives {
+        let list = |name: &str, kind| Field::new(name, DataType::List(element(kind)), false);
+        fields.extend([
+            list("negatives", id),
+            list("negative_rows", DataType::Int64),
+            list("negative_scores", DataType::Float32),
+        ]);
+    }
+    Schema::new(fields)
+}
+
+/// An element of a list, by the name that Parquet gives it.
+fn element(kind: DataType) -> Arc<Field> {
+    Arc::new(Field::new("element", kind, false))
 }
 
 /// Where a row's values come from.
@@ -51,6 +67,8 @@ pub struct Source<'a> {
     pub vectors: &'a Vectors,
     /// Cluster by row.
     pub labels: &'a [u32],
+    /// Hard negatives, where they are wanted.
+    pub negatives: Option<Negatives<'a>>,
 }
 
 /// One epoch's batches and their numbers.
@@ -63,22 +81,44 @@ pub struct Layout<'a> {
     pub order: &'a Order,
 }
 
+/// Batch, position, row.
+type Place = (u64, usize, RowId);
+
 impl Layout<'_> {
-    /// Cuts the batches into files of about `rows` rows.
-    pub fn cut(&self, rows: usize) -> Vec<Range<usize>> {
-        let (mut files, mut start, mut filled) = (Vec::new(), 0, 0);
-        for index in 0..self.order.count() {
+    /// Who stands where in some batches.
+    fn places(&self, batches: Range<usize>) -> impl Iterator<Item = Place> + '_ {
+        batches.flat_map(move |index| {
+            let rows = self.order.batch(index).iter().enumerate();
+            rows.map(move |(position, row)| (self.first_batch + index as u64, position, *row))
+        })
+    }
+
+    /// Cuts batches into groups (files, or what is written at a time) of about `rows` rows.
+    pub fn cut(&self, batches: Range<usize>, rows: usize) -> Vec<Range<usize>> {
+        let (mut groups, mut start, mut filled) = (Vec::new(), batches.start, 0);
+        for index in batches.clone() {
             filled += self.order.batch(index).len();
             if filled >= rows {
-                files.push(start..index + 1);
+                groups.push(start..index + 1);
                 (start, filled) = (index + 1, 0);
             }
         }
-        if start < self.order.count() {
-            files.push(start..self.order.count());
+        if start < batches.end {
+            groups.push(start..batches.end);
         }
-        files
+        groups
     }
+}
+
+/// Sizes of a file's pieces, and its footer.
+#[derive(Debug, Clone)]
+pub struct Form {
+    /// Rows of a row group.
+    pub row_group_rows: usize,
+    /// Rows that get their hard negatives and are written at a time, about.
+    pub group_rows: usize,
+    /// Key-values of the footer.
+    pub footer: Vec<KeyValue>,
 }
 
 /// Footer key-values: what made the table.
@@ -92,6 +132,9 @@ pub fn footer(run: &Run, config: &Config) -> Vec<KeyValue> {
         pair("inputs", run.record(Stage::Vectors).fingerprint),
         pair("batch_size", config.batches.size.to_string()),
         pair("cluster_size", config.clusters.size.to_string()),
+        pair("hard_negatives", config.batches.hard_negatives.to_string()),
+        pair("world_size", config.batches.world_size.to_string()),
+        pair("rank_layout", config.batches.rank_layout.name().into()),
     ];
     if !sizes.tasks.is_empty() {
         pairs.push(pair("tasks", serde_json::json!(sizes.tasks).to_string()));
@@ -99,66 +142,109 @@ pub fn footer(run: &Run, config: &Config) -> Vec<KeyValue> {
     pairs
 }
 
-/// Writes one file. O(rows).
+/// Writes one file. `watch` is told the rows written and says whether to go on. O(rows), and what it costs to draw
+/// hard negatives.
 ///
 /// # Errors
-/// The write fails.
+/// The write fails, or the watch stops it.
 pub fn write_file(
     out: &mut PartWriter,
     source: &Source<'_>,
     layout: &Layout<'_>,
     batches: Range<usize>,
-    row_group_rows: usize,
-    footer: Vec<KeyValue>,
+    form: Form,
+    watch: &mut dyn FnMut(u64) -> bool,
 ) -> Result<()> {
-    let schema = Arc::new(schema(&source.vectors.ids));
+    let schema = Arc::new(schema(&source.vectors.ids, source.negatives.is_some()));
     let sorted_by = |column_idx| SortingColumn { column_idx, descending: false, nulls_first: false };
     let properties = WriterProperties::builder()
         .set_created_by(format!("batchmine {}", env!("CARGO_PKG_VERSION")))
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(3)?))
-        .set_max_row_group_row_count(Some(row_group_rows))
+        .set_max_row_group_row_count(Some(form.row_group_rows))
         .set_sorting_columns(Some((0..3).map(sorted_by).collect()))
         .set_statistics_enabled(EnabledStatistics::Page)
-        .set_key_value_metadata(Some(footer))
+        .set_key_value_metadata(Some(form.footer))
         .build();
     let mut writer = ArrowWriter::try_new(&mut *out, schema.clone(), Some(properties))?;
-    let mut places = batches.flat_map(|index| {
-        let rows = layout.order.batch(index).iter().enumerate();
-        rows.map(move |(position, row)| (layout.first_batch + index as u64, position, *row))
-    });
-    loop {
-        let chunk: Vec<(u64, usize, u32)> = places.by_ref().take(CHUNK_ROWS).collect();
-        if chunk.is_empty() {
-            break;
+    let mut short_rows = 0;
+    for group in layout.cut(batches, form.group_rows) {
+        let places: Vec<Place> = layout.places(group.clone()).collect();
+        let drawn = source.negatives.map(|negatives| {
+            let lists = negatives.of_batches(layout.epoch, layout.order, group);
+            short_rows += lists.iter().filter(|list| list.len() < negatives.count).count();
+            lists
+        });
+        for (index, chunk) in places.chunks(CHUNK_ROWS).enumerate() {
+            let mut arrays = columns(source, layout.epoch, chunk);
+            let lists = drawn.as_ref().map(|lists| &lists[index * CHUNK_ROWS..][..chunk.len()]);
+            arrays.extend(lists.into_iter().flat_map(|lists| list_columns(source.vectors, lists)));
+            writer.write(&RecordBatch::try_new(schema.clone(), arrays)?)?;
+            if !watch(chunk.len() as u64) {
+                return Err(ParquetError::General("stopped".into()));
+            }
         }
-        writer.write(&RecordBatch::try_new(schema.clone(), columns(source, layout.epoch, &chunk))?)?;
+    }
+    if source.negatives.is_some() {
+        writer.append_key_value_metadata(KeyValue::new(SHORT_ROWS.into(), short_rows.to_string()));
     }
     writer.close()?;
     Ok(())
 }
 
-fn columns(source: &Source<'_>, epoch: u32, chunk: &[(u64, usize, u32)]) -> Vec<ArrayRef> {
+/// Rows of a finished file that have fewer hard negatives than asked for.
+///
+/// # Errors
+/// The file cannot be read, or does not say.
+pub fn short_rows(path: &Path) -> Result<u64> {
+    let reader = SerializedFileReader::new(std::fs::File::open(path)?)?;
+    let pairs = reader.metadata().file_metadata().key_value_metadata();
+    let known = pairs.into_iter().flatten().find(|pair| pair.key == SHORT_ROWS);
+    let number = known.and_then(|pair| pair.value.as_ref()?.parse().ok());
+    number.ok_or_else(|| ParquetError::General(format!("no {SHORT_ROWS} in the footer")))
+}
+
+/// Ids of some rows.
+fn id_column(vectors: &Vectors, rows: impl Iterator<Item = RowId>) -> ArrayRef {
+    let input = rows.map(|row| vectors.rows.input_rows()[row as usize]);
+    match &vectors.ids {
+        Ids::Text(_) => {
+            Arc::new(StringArray::from_iter_values(input.map(|row| vectors.ids.text(row).unwrap_or_default())))
+        }
+        _ => Arc::new(Int64Array::from_iter_values(input.map(|row| vectors.ids.int(row).unwrap_or_default()))),
+    }
+}
+
+/// Input rows of some rows.
+fn row_column(vectors: &Vectors, rows: impl Iterator<Item = RowId>) -> ArrayRef {
+    Arc::new(Int64Array::from_iter_values(rows.map(|row| i64::from(vectors.rows.input_rows()[row as usize]))))
+}
+
+/// The columns that every table has.
+fn columns(source: &Source<'_>, epoch: u32, chunk: &[Place]) -> Vec<ArrayRef> {
     let vectors = source.vectors;
-    let input_rows = vectors.rows.input_rows();
     let rows = || chunk.iter().map(|(.., row)| *row);
-    let cluster = |row: u32| Some(source.labels[row as usize]).filter(|label| *label != NO_CLUSTER).map(i64::from);
-    let task = |row: u32| Some(vectors.tasks.name(vectors.tasks.of(row))).filter(|_| vectors.has_tasks());
-    let ids: ArrayRef = match &vectors.ids {
-        Ids::Text(_) => Arc::new(StringArray::from_iter_values(
-            rows().map(|row| vectors.ids.text(input_rows[row as usize]).unwrap_or_default()),
-        )),
-        _ => Arc::new(Int64Array::from_iter_values(
-            rows().map(|row| vectors.ids.int(input_rows[row as usize]).unwrap_or_default()),
-        )),
-    };
+    let cluster = |row: RowId| Some(source.labels[row as usize]).filter(|label| *label != NO_CLUSTER).map(i64::from);
+    let task = |row: RowId| Some(vectors.tasks.name(vectors.tasks.of(row))).filter(|_| vectors.has_tasks());
     vec![
         Arc::new(Int32Array::from_value(epoch as i32, chunk.len())),
         Arc::new(Int64Array::from_iter_values(chunk.iter().map(|(batch, ..)| *batch as i64))),
         Arc::new(Int32Array::from_iter_values(chunk.iter().map(|(_, position, _)| *position as i32))),
         Arc::new(Int64Array::from_iter(rows().map(cluster))),
         Arc::new(StringArray::from_iter(rows().map(task))),
-        ids,
-        Arc::new(Int64Array::from_iter_values(rows().map(|row| i64::from(input_rows[row as usize])))),
+        id_column(vectors, rows()),
+        row_column(vectors, rows()),
         Arc::new(Float32Array::from_iter_values(rows().map(|row| vectors.rows.scores()[row as usize]))),
     ]
+}
+
+/// The columns of hard negatives.
+fn list_columns(vectors: &Vectors, lists: &[Vec<Candidate>]) -> [ArrayRef; 3] {
+    let all = || lists.iter().flatten();
+    let scores: ArrayRef = Arc::new(Float32Array::from_iter_values(all().map(|negative| negative.score)));
+    let rows = || all().map(|negative| negative.row);
+    [id_column(vectors, rows()), row_column(vectors, rows()), scores].map(|values| {
+        let ends = OffsetBuffer::from_lengths(lists.iter().map(Vec::len));
+        let list: ArrayRef = Arc::new(ListArray::new(element(values.data_type().clone()), ends, values, None));
+        list
+    })
 }

@@ -35,6 +35,26 @@ pub enum Remainder {
     Fill,
 }
 
+/// Which rows of a batch each rank of a distributed trainer reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum RankLayout {
+    /// Rank r of W reads positions r·|B|/W up to (r + 1)·|B|/W.
+    Contiguous,
+    /// Rank r of W reads positions r, r + W, r + 2W and so on.
+    Strided,
+}
+
+impl RankLayout {
+    /// As in flags and files.
+    pub fn name(self) -> &'static str {
+        match self {
+            RankLayout::Contiguous => "contiguous",
+            RankLayout::Strided => "strided",
+        }
+    }
+}
+
 /// Who computes the tiles of the search.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]

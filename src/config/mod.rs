@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::json;
 
-pub use choices::{Backend, BinaryType, EdgeRule, Method, Metric, Precision, Remainder};
+pub use choices::{Backend, BinaryType, EdgeRule, Method, Metric, Precision, RankLayout, Remainder};
 pub use gpu::GpuRules;
 pub use settings::Settings;
 pub use tasks::{ByTask, Sizes, TaskRules, TaskSettings};
@@ -27,6 +27,8 @@ use crate::vectors::Shards;
 
 /// Largest batch.
 pub const BATCH_SIZE_MAX: u32 = 65_536;
+/// Most hard negatives of an example.
+pub const HARD_NEGATIVES_MAX: u32 = 256;
 
 /// Which columns of the shards hold what.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -77,6 +79,12 @@ pub struct BatchRules {
     pub remainder: Remainder,
     /// Epochs to write.
     pub epochs: u32,
+    /// h: hard negatives of each example.
+    pub hard_negatives: u32,
+    /// W: ranks that share a batch; |B|/W is a multiple of K.
+    pub world_size: u32,
+    /// Which positions are which rank's.
+    pub rank_layout: RankLayout,
 }
 
 /// One validated job.
@@ -137,8 +145,18 @@ impl Config {
             size: settings.batch_size.unwrap_or(1024),
             remainder: settings.remainder.unwrap_or(Remainder::Short),
             epochs: settings.epochs.unwrap_or(1),
+            hard_negatives: settings.hard_negatives.unwrap_or(0),
+            world_size: settings.world_size.unwrap_or(1),
+            rank_layout: settings.rank_layout.unwrap_or(RankLayout::Contiguous),
         };
         let sizes = Sizes { cluster_size: clusters.size, batch_size: batches.size }.checked()?;
+        check_ranks(batches.world_size, sizes)?;
+        if batches.hard_negatives > HARD_NEGATIVES_MAX {
+            return Err(Error::input("there are too many hard negatives")
+                .expected(format!("--hard-negatives from 0 to {HARD_NEGATIVES_MAX}"))
+                .found(batches.hard_negatives.to_string())
+                .remedy("the paper draws 5; 0 draws none"));
+        }
         if !(0.0..=100.0).contains(&clusters.suspect_weight) {
             return Err(Error::input("the suspect weight is out of range")
                 .expected("--suspect-weight from 0 to 100")
@@ -196,7 +214,9 @@ impl Config {
         let job = TaskRules { window, sizes };
         let mut tasks = BTreeMap::new();
         for (name, own) in &settings.task {
-            tasks.insert(name.clone(), job.with(own, name, metric)?);
+            let own = job.with(own, name, metric)?;
+            check_ranks(batches.world_size, own.sizes).map_err(|error| error.task(name))?;
+            tasks.insert(name.clone(), own);
         }
         let embeddings = match settings.embedding_column {
             Some(column) => EmbeddingColumns::Shared(column),
@@ -272,6 +292,9 @@ impl Config {
             "remainder": self.batches.remainder,
             "epochs": self.batches.epochs,
             "seed": self.seed,
+            "hard-negatives": self.batches.hard_negatives,
+            "world-size": self.batches.world_size,
+            "rank-layout": self.batches.rank_layout,
         });
         [
             (Stage::Vectors, vectors),
@@ -281,6 +304,27 @@ impl Config {
             (Stage::Batches, batches),
         ]
     }
+}
+
+/// Whether ranks can share a batch in whole clusters.
+fn check_ranks(world_size: u32, sizes: Sizes) -> Result<()> {
+    let Sizes { cluster_size, batch_size } = sizes;
+    let share = u64::from(world_size) * u64::from(cluster_size);
+    let size = u64::from(batch_size);
+    if world_size > 0 && size.is_multiple_of(share) {
+        return Ok(());
+    }
+    let larger = size.next_multiple_of(share.max(1));
+    Err(Error::input("the ranks cannot share a batch in whole clusters")
+        .expected(
+            "--world-size of at least 1, and a --batch-size that is a multiple of --world-size times --cluster-size",
+        )
+        .found(format!("--world-size {world_size} --cluster-size {cluster_size} --batch-size {batch_size}"))
+        .remedy(match world_size {
+            0 => "one process is --world-size 1".into(),
+            _ if larger > u64::from(BATCH_SIZE_MAX) => "lower --cluster-size, or train with fewer ranks".into(),
+            _ => format!("try --batch-size {larger}, or a smaller --cluster-size"),
+        }))
 }
 
 fn all_threads() -> usize {
@@ -317,6 +361,26 @@ mod tests {
         let error = job(Settings { cluster_size: Some(30), ..Settings::default() }).unwrap_err();
         assert_eq!(error.exit_code(), 2);
         assert!(error.to_string().contains("--cluster-size 32"), "{error}");
+    }
+
+    #[test]
+    fn ranks_share_batches_in_whole_clusters() {
+        let of = |world| job(Settings { world_size: Some(world), batch_size: Some(192), ..Settings::default() });
+        for world in [1, 2, 3, 6] {
+            assert_eq!(of(world).unwrap().batches.world_size, world);
+        }
+        let error = of(4).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.to_string().contains("--batch-size 256"), "{error}");
+        assert!(of(0).unwrap_err().to_string().contains("--world-size 1"));
+        assert!(of(u32::MAX).unwrap_err().to_string().contains("fewer ranks"));
+    }
+
+    #[test]
+    fn hard_negatives_have_a_limit() {
+        let of = |count| job(Settings { hard_negatives: Some(count), ..Settings::default() });
+        assert_eq!(of(256).unwrap().batches.hard_negatives, 256);
+        assert!(of(257).unwrap_err().to_string().contains("--hard-negatives from 0 to 256"));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Deserialize;
 
-use super::{Backend, BinaryType, EdgeRule, Limit, Method, Metric, Precision, Remainder, TaskSettings};
+use super::{Backend, BinaryType, EdgeRule, Limit, Method, Metric, Precision, RankLayout, Remainder, TaskSettings};
 use crate::error::{Error, Result};
 
 /// The settings of a job as the user wrote them: every field may be missing.
@@ -91,6 +91,15 @@ pub struct Settings {
     /// What becomes of rows that fill no whole batch of their task [default: short]
     #[arg(long, value_enum, env = "BATCHMINE_REMAINDER", hide_env = true, help_heading = "Batches")]
     pub remainder: Option<Remainder>,
+    /// h: hard negatives to draw for each example out of its batch's rank windows [default: 0]
+    #[arg(long, value_name = "H", env = "BATCHMINE_HARD_NEGATIVES", hide_env = true, help_heading = "Batches")]
+    pub hard_negatives: Option<u32>,
+    /// W: ranks that share each batch; no cluster is divided between two [default: 1]
+    #[arg(long, value_name = "W", env = "BATCHMINE_WORLD_SIZE", hide_env = true, help_heading = "Batches")]
+    pub world_size: Option<u32>,
+    /// Which positions of a batch each rank reads [default: contiguous]
+    #[arg(long, value_enum, env = "BATCHMINE_RANK_LAYOUT", hide_env = true, help_heading = "Batches")]
+    pub rank_layout: Option<RankLayout>,
     /// Epochs to write; each unites the clusters anew [default: 1]
     #[arg(long, value_name = "N", env = "BATCHMINE_EPOCHS", hide_env = true, help_heading = "Batches")]
     pub epochs: Option<u32>,
@@ -152,6 +161,9 @@ impl Settings {
             suspect_weight: self.suspect_weight.or(weaker.suspect_weight),
             batch_size: self.batch_size.or(weaker.batch_size),
             remainder: self.remainder.or(weaker.remainder),
+            hard_negatives: self.hard_negatives.or(weaker.hard_negatives),
+            world_size: self.world_size.or(weaker.world_size),
+            rank_layout: self.rank_layout.or(weaker.rank_layout),
             epochs: self.epochs.or(weaker.epochs),
             seed: self.seed.or(weaker.seed),
             backend: self.backend.or(weaker.backend),

@@ -145,6 +145,17 @@ impl<'a> Windows<'a> {
         Window { places, scores, ranks: cut(window, own, scores) }
     }
 
+    /// Whether a candidate scores so high that a limit makes a suspect of it, wherever it stands in the list of the row
+    /// at a place, and also where a list that is all suspects, or an approximate one, does not hold it.
+    pub fn is_too_close(&self, place: RowId, score: impl FnOnce() -> f32) -> bool {
+        let window = self.of_place(place);
+        if window.limits.relative_margin.is_none() && window.limits.max_score.is_none() {
+            return false;
+        }
+        let own = self.own[self.neighbors.order()[place as usize] as usize];
+        cut(&RankWindow { skip: 0, ..*window }, own, &[score()]).start > 0
+    }
+
     /// What the cuts come to. O(rows · log ranks).
     pub fn count(&self) -> Counts {
         let of_stretch = |places: &Range<RowId>| {

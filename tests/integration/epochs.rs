@@ -1,5 +1,6 @@
 //! Randomness, epochs, and what becomes of the rows that fill no whole batch.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::command::{MADE, Place, assert_same, files, inspect, mine, verify};
@@ -41,6 +42,21 @@ fn each_epoch_covers_all_rows_in_batches_of_its_own() {
     };
     assert_ne!(united(0), united(1), "clusters are united anew");
     assert_ne!(united(1), united(2), "clusters are united anew");
+    // The clusters themselves stay, and no epoch brings the same two of them together again and again.
+    let pairs = |epoch: i32| -> BTreeSet<(i64, i64)> {
+        let mut pairs = BTreeSet::new();
+        for batch in table.chunk_by(|a, b| a.batch == b.batch).filter(|batch| batch[0].epoch == epoch) {
+            let clusters: BTreeSet<i64> = batch.iter().filter_map(|row| row.cluster).collect();
+            pairs.extend(clusters.iter().flat_map(|a| clusters.iter().filter(move |b| a < b).map(move |b| (*a, *b))));
+        }
+        pairs
+    };
+    let (first, second) = (pairs(0), pairs(1));
+    assert!(first.intersection(&second).count() < first.len() / 2, "{first:?} {second:?}");
+    let cluster_of = |epoch: i32| -> BTreeMap<usize, Option<i64>> {
+        table.iter().filter(|row| row.epoch == epoch).map(|row| (row.row, row.cluster)).collect()
+    };
+    assert!(cluster_of(0) == cluster_of(1) && cluster_of(1) == cluster_of(2), "the same clusters");
 }
 
 #[test]
@@ -118,4 +134,31 @@ fn keys_hold_across_tasks_in_filled_batches() {
     verify(&run).ok();
     let terms = Terms { cluster_size: 8, batch_size: 32, epochs: 1, remainder: "fill" };
     promises::check(&data, &inspect(&run, 0..96), &table::read(&run), terms);
+}
+
+#[test]
+fn rows_of_a_key_beyond_the_batches_are_the_remainders() {
+    // 60 of 320 rows have one key, and there are 10 batches, 8 of which take one each.
+    let data = Dataset::planted(320, 24, 10).with_key(|row| (row % 16 < 3).then(|| "everywhere".into()));
+    let place = Place::with(&data);
+    for remainder in ["short", "drop", "fill"] {
+        let run = place.path(remainder);
+        let outcome = mine(&place.input(), &run, &format!("{FLAGS} --key-column key0 --remainder {remainder}")).ok();
+        let said = "52 rows fit into no cluster: their tasks have more rows of one key";
+        assert!(outcome.stderr.contains(said), "{}", outcome.stderr);
+        verify(&run).ok();
+        let table = table::read(&run);
+        let lines = inspect(&run, 0..320);
+        promises::check(&data, &lines, &table, Terms { cluster_size: 8, batch_size: 32, epochs: 1, remainder });
+        let of_key = |rows: &[table::Row]| rows.iter().filter(|row| row.row % 16 < 3).count();
+        let batches: Vec<&[table::Row]> = table.chunk_by(|a, b| a.batch == b.batch).collect();
+        assert!(batches.iter().all(|batch| of_key(batch) <= 1), "a batch takes one of them");
+        if remainder == "drop" {
+            // All that were left over are of this key, and what it kept from filling a batch.
+            assert!(table.len() >= 256 && of_key(&table) <= 10, "{} rows, {}", table.len(), of_key(&table));
+            assert!(outcome.stderr.contains(&format!("{} rows left out by --remainder drop", 320 - table.len())));
+        } else {
+            assert_eq!((table.len(), of_key(&table)), (320, 60), "every row is in some batch");
+        }
+    }
 }

@@ -40,7 +40,7 @@ impl<'a> Oracle<'a> {
     }
 
     /// The score, and how far a sum in another order may be from it.
-    fn score(&self, query: usize, positive: usize) -> (f64, f64) {
+    pub fn score(&self, query: usize, positive: usize) -> (f64, f64) {
         let sum: f64 = self.queries[query].iter().zip(&self.positives[positive]).map(|(a, b)| a * b).sum();
         let norms = self.query_norms[query] * self.positive_norms[positive];
         let (score, size) = if self.cosine { (sum / norms, 1.0) } else { (sum, norms) };
@@ -49,7 +49,7 @@ impl<'a> Oracle<'a> {
     }
 
     /// Whether `row` may be a negative of `query`.
-    fn is_candidate(&self, query: usize, row: usize) -> bool {
+    pub fn is_candidate(&self, query: usize, row: usize) -> bool {
         let shared = self.labels[query].iter().zip(&self.labels[row]).any(|(a, b)| a.is_some() && a == b);
         query != row && self.data.task(query) == self.data.task(row) && !shared
     }

@@ -7,6 +7,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::command::{Line, Place, inspect, mine};
 use super::dataset::{Dataset, Float};
+use super::negatives;
 use super::oracle::{Cut, Exactness, Oracle, Part, check_cut_graph, check_graph};
 use super::promises::{self, Terms};
 use super::table;
@@ -42,6 +43,7 @@ struct Job {
     window: usize,
     cluster_size: usize,
     clusters_in_batch: usize,
+    negatives: usize,
 }
 
 impl Input {
@@ -109,9 +111,9 @@ fn cuts() -> impl Strategy<Value = Cut> {
 
 fn jobs() -> impl Strategy<Value = Job> {
     let ranks = (cuts(), 1..40usize);
-    let sizes = (select(vec![2usize, 3, 4, 8, 16]), 1..5usize);
+    let sizes = (select(vec![2usize, 3, 4, 8, 16]), 1..5usize, 0..7usize);
     (inputs(), any::<bool>(), prop::bool::weighted(0.3), ranks, sizes).prop_map(
-        |(input, cosine, mutual, (cut, window), (cluster_size, clusters_in_batch))| Job {
+        |(input, cosine, mutual, (cut, window), (cluster_size, clusters_in_batch, negatives))| Job {
             input,
             cosine,
             mutual,
@@ -119,6 +121,7 @@ fn jobs() -> impl Strategy<Value = Job> {
             window,
             cluster_size,
             clusters_in_batch,
+            negatives,
         },
     )
 }
@@ -130,12 +133,14 @@ fn check(job: &Job) {
     let run = place.path("run");
     let batch_size = job.cluster_size * job.clusters_in_batch;
     let flags = format!(
-        "--metric {} --edges {} --skip {} --window {} --cluster-size {} --batch-size {batch_size} {}",
+        "--metric {} --edges {} --skip {} --window {} --cluster-size {} --batch-size {batch_size} \
+         --hard-negatives {} {}",
         if job.cosine { "cosine" } else { "dot" },
         if job.mutual { "mutual" } else { "any" },
         job.cut.skip,
         job.window,
         job.cluster_size,
+        job.negatives,
         data.column_flags(),
     );
     let outcome = mine(&place.input(), &run, &format!("{flags}{}", job.cut.flags()));
@@ -159,7 +164,12 @@ fn check(job: &Job) {
     Oracle::new(&data, job.cosine).check(&lines, job.cut.skip + job.window, exactness);
     check_cut_graph(&lines, |_| job.cut, job.mutual);
     let terms = Terms { cluster_size: job.cluster_size, batch_size, epochs: 1, remainder: "short" };
-    promises::check(&data, &lines, &table::read(&run), terms);
+    let table = table::read(&run);
+    promises::check(&data, &lines, &table, terms);
+    if job.negatives > 0 {
+        negatives::check(&data, &lines, &table, job.cosine, &|_| job.cut, job.negatives);
+    }
+    assert!(job.negatives > 0 || table.iter().all(|row| row.negatives.is_none()));
 }
 
 proptest! {
@@ -194,7 +204,16 @@ fn every_awkward_width_is_ranked_right() {
             seed: dim as u64,
         };
         let (cosine, mutual) = (number % 4 < 2, false);
-        check(&Job { input, cosine, mutual, cut: Cut::skip(3), window: 20, cluster_size: 4, clusters_in_batch: 4 });
+        check(&Job {
+            input,
+            cosine,
+            mutual,
+            cut: Cut::skip(3),
+            window: 20,
+            cluster_size: 4,
+            clusters_in_batch: 4,
+            negatives: 3,
+        });
     }
 }
 

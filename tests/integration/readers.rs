@@ -33,9 +33,14 @@ fn batch_tables_open_in_other_readers() {
         let run = place.path("run");
         let flags = "--task-column task --skip 3 --window 12 --cluster-size 4 --batch-size 16 --epochs 2";
         mine(&place.input(), &run, flags).ok();
-        let output = python().arg(&script).arg(run.join("batches")).arg(kind).output().unwrap();
-        let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        assert!(output.status.success(), "{kind} ids in {readers:?}:\n{said}");
-        eprintln!("{kind} ids in {readers:?}:\n{said}");
+        let drawn = place.path("drawn");
+        mine(&place.input(), &drawn, &format!("{flags} --hard-negatives 5")).ok();
+        for (run, words) in [(run, vec![kind]), (drawn, vec![kind, "negatives"])] {
+            let output = python().arg(&script).arg(run.join("batches")).args(&words).output().unwrap();
+            let said =
+                format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+            assert!(output.status.success(), "{words:?} in {readers:?}:\n{said}");
+            eprintln!("{words:?} in {readers:?}:\n{said}");
+        }
     }
 }

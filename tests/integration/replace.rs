@@ -39,11 +39,14 @@ fn other_settings_are_refused_and_then_replaced_from_the_first_touched_stage() {
     let place = Place::with(&data());
     let all = ["vectors", "neighbors", "edges", "clusters", "batches"];
     // What to change, the setting that is named, and how many stages are kept.
-    let changes: [(&[&str], &str, usize); 9] = [
+    let changes: [(&[&str], &str, usize); 12] = [
         (&["--cluster-size 16"], "cluster-size", 3),
         (&["--batch-size 64"], "batch-size", 3),
         (&["--epochs 3"], "epochs", 4),
         (&["--seed 5"], "seed", 4),
+        (&["--hard-negatives 3"], "hard-negatives", 4),
+        (&["--world-size 2"], "world-size", 4),
+        (&["--rank-layout strided"], "rank-layout", 4),
         (&["--edges mutual"], "edges", 2),
         (&["--relative-margin 0.1"], "relative-margin", 2),
         (&["--max-score 0.9", "--min-score 0.1"], "min-score", 2),

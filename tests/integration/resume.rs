@@ -26,7 +26,8 @@ fn large() -> Dataset {
     Dataset::planted(3000, 96, 31).with_text_ids().with_tasks(|row| ["a", "b", "c"][row * row % 7 % 3].into())
 }
 
-const LARGE: &str = "--task-column task --skip 10 --window 50 --cluster-size 16 --batch-size 64 --epochs 2";
+const LARGE: &str = "--task-column task --skip 10 --window 50 --cluster-size 16 --batch-size 64 --epochs 2 \
+    --hard-negatives 3 --world-size 2 --rank-layout strided";
 
 /// Starts the job and returns when the stage begins, or, with `false`, when it ended before.
 fn start_until(stage: &str, input: &Path, run: &Path) -> (Child, bool) {
@@ -131,6 +132,7 @@ fn mine_on(storage: Arc<dyn Storage>, input: &Path, run: &Path, interrupt: bool)
         cluster_size: Some(8),
         batch_size: Some(32),
         epochs: Some(2),
+        hard_negatives: Some(2),
         threads: Some(2),
         ..Settings::default()
     };

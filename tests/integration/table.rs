@@ -23,6 +23,8 @@ pub struct Row {
     pub id: String,
     pub row: usize,
     pub score: f32,
+    /// Input row, id and score of each hard negative; `None`: there are no such columns.
+    pub negatives: Option<Vec<(usize, String, f32)>>,
 }
 
 /// The run's `batches/part-*.parquet`, in order; nothing else may lie there.
@@ -83,6 +85,18 @@ fn rows(batch: &RecordBatch) -> Vec<Row> {
         id: ids.value(row).to_owned(),
         row: large("row", row) as usize,
         score: column("score").as_primitive::<Float32Type>().value(row),
+        negatives: batch.column_by_name("negatives").map(|_| negatives(batch, row)),
     };
     (0..batch.num_rows()).map(row).collect()
+}
+
+/// The three lists of a row, which are of one length.
+fn negatives(batch: &RecordBatch, row: usize) -> Vec<(usize, String, f32)> {
+    let list = |name: &str| batch.column_by_name(name).unwrap().as_list::<i32>().value(row);
+    let ids = cast(&list("negatives"), &DataType::Utf8).unwrap();
+    let (rows, scores) = (list("negative_rows"), list("negative_scores"));
+    let (rows, scores) = (rows.as_primitive::<Int64Type>(), scores.as_primitive::<Float32Type>());
+    assert_eq!((ids.len(), scores.len()), (rows.len(), rows.len()), "lists of one length");
+    let negative = |at: usize| (rows.value(at) as usize, ids.as_string::<i32>().value(at).to_owned(), scores.value(at));
+    (0..rows.len()).map(negative).collect()
 }

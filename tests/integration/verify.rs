@@ -116,7 +116,7 @@ fn record(run: &Path, stage: Stage, part: &Path) {
 }
 
 /// Rewrites the batch table by `change`, which gets its columns by name.
-fn forge(run: &Path, change: impl FnOnce(&mut BTreeMap<String, ArrayRef>)) {
+pub fn forge(run: &Path, change: impl FnOnce(&mut BTreeMap<String, ArrayRef>)) {
     let part = table::parts(run).remove(0);
     let (rows, footer) = table::load(&part);
     let names: Vec<String> = rows.schema().fields().iter().map(|field| field.name().clone()).collect();
@@ -128,7 +128,7 @@ fn forge(run: &Path, change: impl FnOnce(&mut BTreeMap<String, ArrayRef>)) {
 }
 
 /// Puts into each place what stands in another, all but the place itself.
-fn put(columns: &mut BTreeMap<String, ArrayRef>, from_to: &[(usize, usize)]) {
+pub fn put(columns: &mut BTreeMap<String, ArrayRef>, from_to: &[(usize, usize)]) {
     let mut order: Vec<u32> = (0..columns["row"].len() as u32).collect();
     for (from, to) in from_to {
         order[*to] = *from as u32;
@@ -142,7 +142,7 @@ fn put(columns: &mut BTreeMap<String, ArrayRef>, from_to: &[(usize, usize)]) {
 }
 
 /// Two places of the table whose rows fulfil `wanted`.
-fn places(run: &Path, wanted: impl Fn(&table::Row, &table::Row) -> bool) -> (usize, usize) {
+pub fn places(run: &Path, wanted: impl Fn(&table::Row, &table::Row) -> bool) -> (usize, usize) {
     let table = table::read(run);
     let pairs = (0..table.len()).flat_map(|a| (0..table.len()).map(move |b| (a, b)));
     let mut found = pairs.filter(|(a, b)| wanted(&table[*a], &table[*b]));

@@ -1,15 +1,15 @@
 //! The proof that a finished run keeps its promises: everything is read again.
 //!
 //! Checks: every part's length and checksum; the files against each other; cluster sizes and keys; the
-//! batch table's coverage, sizes, tasks, keys and order; the graph against the lists, for a sample of
-//! rows; a sample of lists against brute force. Memory: 12 bytes a row and one batch.
+//! batch table's coverage, sizes, tasks, keys, order and hard negatives ([`table`], [`negatives`]); the graph against
+//! the lists, for a sample of rows; a sample of lists against brute force. Memory: 12 bytes a row, one batch, and
+//! where there are hard negatives the rank windows of its rows.
+
+mod negatives;
+mod table;
 
 use std::collections::HashSet;
-use std::fs::File;
 
-use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::datatypes::{Float32Type, Int32Type, Int64Type};
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use rand::RngExt;
 use rayon::prelude::*;
 use serde::Deserialize;
@@ -17,7 +17,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::batches::pack::random;
 use crate::clusters::labels::members;
-use crate::clusters::{self, Clusters, NO_CLUSTER};
+use crate::clusters::{self, Clusters};
 use crate::config::{ByTask, Sizes};
 use crate::edges::merge::{join, own_arcs};
 use crate::edges::{self, Adjacency, Arc, EdgeRows};
@@ -230,53 +230,6 @@ impl Opened<'_> {
         ))
     }
 
-    /// The table: order, sizes, tasks, keys, values, and each row once an epoch.
-    fn check_batches(&self, outcome: &mut Outcome) -> Result<String> {
-        let record = self.run.stage(Stage::Batches)?;
-        let setting = |name: &str| record.settings[name].as_u64().unwrap_or(0);
-        let size = self.job_sizes.batch_size as usize;
-        let epochs = setting("epochs");
-        let remainder = record.settings["remainder"].as_str().unwrap_or("short").to_owned();
-        let mut table = Table {
-            opened: self,
-            outcome,
-            size,
-            mixed: remainder == "fill",
-            row_of_input: inverse(self.vectors.rows.input_rows()),
-            seen: vec![false; self.vectors.row_count() as usize],
-            rows: 0,
-            last: None,
-            batch: Vec::new(),
-            cluster_sizes: {
-                let (starts, _) = members(self.clusters.labels(), self.clusters.count());
-                starts.windows(2).map(|pair| pair[1] - pair[0]).collect()
-            },
-            task: None,
-            full: 0,
-            short: 0,
-        };
-        let folder = self.run.stage_folder(Stage::Batches);
-        for name in record.parts.keys() {
-            table.file(&folder.join(name))?;
-        }
-        table.end_batch();
-        let (full, short) = (table.full, table.short);
-        let missing = (epochs * table.seen.len() as u64).saturating_sub(table.rows);
-        let dropped = record.facts["dropped_rows"].as_u64().unwrap_or(0);
-        if missing != dropped || (remainder != "drop" && missing > 0) {
-            outcome.fault(format!("{missing} rows are in no batch, {dropped} are counted as dropped"));
-        }
-        let facts = ["full_batches", "short_batches"].map(|name| record.facts[name].as_u64().unwrap_or(0));
-        if remainder == "short" && facts != [full, short] {
-            outcome.fault(format!("{full} full and {short} smaller batches, where the manifest counts {facts:?}"));
-        }
-        Ok(format!(
-            "{full} batches of {} and {short} smaller ones: sorted, one task each, no key twice, \
-             each row once in each of {epochs} epochs ({dropped} dropped)",
-            shown(self.sizes.iter().map(|sizes| sizes.batch_size)),
-        ))
-    }
-
     /// Lists of approximate search: true scores, in rank order, of rows that may be negatives.
     fn check_approximate(&self, chosen: &[RowId], outcome: &mut Outcome) -> Result<String> {
         let keys = self.vectors.rows.keys();
@@ -373,163 +326,4 @@ fn conflict(rows: &[RowId], keys: &vectors::Keys<'_>) -> Option<(RowId, RowId)> 
     let row = rows.iter().find(|row| keys.shared(**row).any(|key| !held.insert(key)))?;
     let other = rows.iter().find(|other| other != &row && keys.conflict(**other, *row))?;
     Some((*other, *row))
-}
-
-/// Row by input row.
-fn inverse(input_rows: &[u32]) -> Vec<RowId> {
-    let mut rows = vec![0; input_rows.len()];
-    input_rows.iter().enumerate().for_each(|(row, input)| rows[*input as usize] = row as RowId);
-    rows
-}
-
-/// Reads the batch table in order.
-struct Table<'a, 'r> {
-    opened: &'a Opened<'r>,
-    outcome: &'a mut Outcome,
-    /// |B| of batches that `fill` unites.
-    size: usize,
-    mixed: bool,
-    row_of_input: Vec<RowId>,
-    /// Rows of this epoch so far.
-    seen: Vec<bool>,
-    /// Rows of all epochs, each once an epoch.
-    rows: u64,
-    last: Option<(i32, i64, i32)>,
-    batch: Vec<RowId>,
-    cluster_sizes: Vec<u32>,
-    task: Option<usize>,
-    full: u64,
-    short: u64,
-}
-
-impl Table<'_, '_> {
-    fn file(&mut self, path: &std::path::Path) -> Result<()> {
-        let unreadable = |found: String| {
-            Error::runtime("a batch table cannot be read")
-                .path(path)
-                .found(found)
-                .remedy("delete it and run the same `mine` command again")
-        };
-        let file = File::open(path).map_err(|e| Error::io("a file cannot be opened", path, e))?;
-        let reader = ParquetRecordBatchReaderBuilder::try_new(file)
-            .and_then(|builder| builder.with_batch_size(8192).build())
-            .map_err(|e| unreadable(e.to_string()))?;
-        for batch in reader {
-            let batch = batch.map_err(|e| unreadable(e.to_string()))?;
-            let names: Vec<_> = batch.schema_ref().fields().iter().map(|field| field.name().clone()).collect();
-            if names != crate::batches::table::COLUMNS {
-                return Err(unreadable(format!("columns {names:?}")));
-            }
-            self.rows(&batch);
-        }
-        Ok(())
-    }
-
-    fn rows(&mut self, batch: &RecordBatch) {
-        let vectors = &self.opened.vectors;
-        let column = |index: usize| batch.column(index);
-        let epochs = column(0).as_primitive::<Int32Type>();
-        let (batches, positions) = (column(1).as_primitive::<Int64Type>(), column(2).as_primitive::<Int32Type>());
-        let (clusters, tasks) = (column(3).as_primitive::<Int64Type>(), column(4).as_string::<i32>());
-        let (inputs, scores) = (column(6).as_primitive::<Int64Type>(), column(7).as_primitive::<Float32Type>());
-        for index in 0..batch.num_rows() {
-            let place = (epochs.value(index), batches.value(index), positions.value(index));
-            if self.last.is_some_and(|last| last >= place) {
-                self.outcome.fault(format!("the table is not sorted at (epoch, batch, position) {place:?}"));
-            }
-            if self.last.is_some_and(|(_, batch, _)| batch != place.1) {
-                self.end_batch();
-            }
-            if place.2 as usize != self.batch.len() {
-                self.outcome.fault(format!("batch {}: position {} follows {}", place.1, place.2, self.batch.len()));
-            }
-            if self.last.is_some_and(|(epoch, ..)| epoch != place.0) {
-                self.seen.fill(false);
-            }
-            self.last = Some(place);
-            let input = inputs.value(index);
-            let known = usize::try_from(input).ok().and_then(|input| self.row_of_input.get(input));
-            let Some(row) = known.copied() else {
-                self.outcome.fault(format!("batch {}: there is no input row {input}", place.1));
-                continue;
-            };
-            let label = self.opened.clusters.labels()[row as usize];
-            let wanted = (label != NO_CLUSTER).then_some(i64::from(label));
-            let found = clusters.is_valid(index).then(|| clusters.value(index));
-            let task = vectors.tasks.of(row);
-            let name = tasks.is_valid(index).then(|| tasks.value(index));
-            let named = vectors.has_tasks().then(|| vectors.tasks.name(task));
-            let score = vectors.rows.scores()[row as usize];
-            if wanted != found
-                || named != name
-                || scores.value(index).to_bits() != score.to_bits()
-                || !self.same_id(batch, index, input)
-            {
-                self.outcome.fault(format!("batch {}: the values of input row {input} are not its own", place.1));
-            }
-            if !self.mixed && *self.task.get_or_insert(task) != task {
-                self.outcome.fault(format!("batch {} holds rows of several tasks", place.1));
-            }
-            self.batch.push(row);
-            if std::mem::replace(&mut self.seen[row as usize], true) {
-                self.outcome.fault(format!("batch {}: input row {input} is in epoch {} twice", place.1, place.0));
-            } else {
-                self.rows += 1;
-            }
-        }
-    }
-
-    fn same_id(&self, batch: &RecordBatch, index: usize, input: i64) -> bool {
-        let (ids, column) = (&self.opened.vectors.ids, batch.column(5));
-        match ids.text(input as u32) {
-            Some(text) => column.as_string_opt::<i32>().is_some_and(|column| column.value(index) == text),
-            None => {
-                let id = ids.int(input as u32);
-                column.as_primitive_opt::<Int64Type>().map(|column| column.value(index)) == id
-            }
-        }
-    }
-
-    /// Rows of a full batch of these rows' task. Filled up ones have the job's size; where rows of one task alone were
-    /// united, the two cannot be told apart, and the larger counts.
-    fn size_of_batch(&self) -> usize {
-        let task = |row: &RowId| self.opened.vectors.tasks.of(*row);
-        let Some(first) = self.batch.first().map(task) else { return self.size };
-        let own = self.opened.sizes[first].batch_size as usize;
-        match self.batch.iter().all(|row| task(row) == first) {
-            true if self.mixed => own.max(self.size),
-            true => own,
-            false => self.size,
-        }
-    }
-
-    fn end_batch(&mut self) {
-        let number = self.last.map_or(0, |(_, batch, _)| batch);
-        let size = self.size_of_batch();
-        if self.batch.len() > size {
-            self.outcome.fault(format!("batch {number} holds {} rows, more than {size}", self.batch.len()));
-        }
-        if self.batch.len() == size {
-            self.full += 1;
-        } else {
-            self.short += 1;
-        }
-        if let Some((a, b)) = conflict(&self.batch, &self.opened.vectors.rows.keys()) {
-            self.outcome.fault(format!("batch {number} holds rows {a} and {b}, which share a key"));
-        }
-        if !self.mixed {
-            let label = |row: &RowId| self.opened.clusters.labels()[*row as usize];
-            for group in self.batch.chunk_by(|a, b| label(a) == label(b)) {
-                let (label, found) = (label(&group[0]), group.len());
-                // Rows without a cluster stand alone; a cluster comes whole, its rows together.
-                if label != NO_CLUSTER && found as u32 != self.cluster_sizes[label as usize] {
-                    let size = self.cluster_sizes[label as usize];
-                    self.outcome
-                        .fault(format!("batch {number} holds {found} rows of cluster {label}, which has {size}"));
-                }
-            }
-        }
-        self.batch.clear();
-        self.task = None;
-    }
 }

@@ -1,0 +1,131 @@
+//! Which rows of a batch each rank of a distributed trainer reads, so that no cluster is divided. Pure.
+//!
+//! A rank's rows are those at its positions, in order. A batch of |B| rows in whole clusters is shared out exactly:
+//! every rank gets |B|/W rows, and |B|/W is a multiple of K. In other batches units (clusters, and rows without one)
+//! go to the first rank that has room for them, large ones first; what fits nowhere whole is divided.
+
+use crate::config::{BatchRules, RankLayout};
+use crate::vectors::RowId;
+
+/// How a batch is shared out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ranks {
+    /// W.
+    pub world: usize,
+    /// Whose which position is.
+    pub layout: RankLayout,
+}
+
+impl From<BatchRules> for Ranks {
+    fn from(rules: BatchRules) -> Ranks {
+        Ranks { world: rules.world_size as usize, layout: rules.rank_layout }
+    }
+}
+
+impl Ranks {
+    /// The positions of a rank in a batch of `rows` rows, in the order in which it reads them.
+    pub fn positions(self, rank: usize, rows: usize) -> std::iter::StepBy<std::ops::Range<usize>> {
+        match self.layout {
+            RankLayout::Contiguous => (rank * rows / self.world..(rank + 1) * rows / self.world).step_by(1),
+            RankLayout::Strided => (rank.min(rows)..rows).step_by(self.world),
+        }
+    }
+}
+
+/// Brings a batch's rows into the order in which each rank reads whole units. O(rows + W · sizes of units).
+pub fn arrange(units: &[&[RowId]], ranks: Ranks) -> Vec<RowId> {
+    let mut units = units.to_vec();
+    units.sort_by_key(|unit| std::cmp::Reverse(unit.len()));
+    let rows = units.iter().map(|unit| unit.len()).sum();
+    let room: Vec<usize> = (0..ranks.world).map(|rank| ranks.positions(rank, rows).len()).collect();
+    let mut shares: Vec<Vec<RowId>> = vec![Vec::new(); ranks.world];
+    let mut divided: Vec<RowId> = Vec::new();
+    for same in units.chunk_by(|a, b| a.len() == b.len()) {
+        let mut rank = 0;
+        for unit in same {
+            // A rank that had no room for the last one has none for another of its size.
+            while rank < ranks.world && shares[rank].len() + unit.len() > room[rank] {
+                rank += 1;
+            }
+            shares.get_mut(rank).unwrap_or(&mut divided).extend_from_slice(unit);
+        }
+    }
+    let mut divided = divided.into_iter();
+    let mut arranged = vec![0; rows];
+    for (rank, mut share) in shares.into_iter().enumerate() {
+        share.extend(divided.by_ref().take(room[rank] - share.len()));
+        ranks.positions(rank, rows).zip(share).for_each(|(position, row)| arranged[position] = row);
+    }
+    arranged
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn layouts() -> impl Strategy<Value = RankLayout> {
+        prop_oneof![Just(RankLayout::Contiguous), Just(RankLayout::Strided)]
+    }
+
+    #[test]
+    fn each_rank_reads_whole_clusters() {
+        let rows: Vec<RowId> = (0..8).collect();
+        let units: Vec<&[RowId]> = rows.chunks(2).collect();
+        let arranged = |layout| arrange(&units, Ranks { world: 2, layout });
+        assert_eq!(arranged(RankLayout::Contiguous), rows);
+        assert_eq!(arranged(RankLayout::Strided), [0, 4, 1, 5, 2, 6, 3, 7]);
+    }
+
+    proptest! {
+        #[test]
+        fn every_position_is_one_ranks(rows in 0usize..300, world in 1usize..40, layout in layouts()) {
+            let ranks = Ranks { world, layout };
+            let shares: Vec<Vec<usize>> = (0..world).map(|rank| ranks.positions(rank, rows).collect()).collect();
+            let mut all = shares.concat();
+            all.sort_unstable();
+            prop_assert_eq!(all, (0..rows).collect::<Vec<_>>());
+            prop_assert!(shares.iter().all(|share| share.len().abs_diff(rows / world) <= 1));
+        }
+
+        #[test]
+        fn clusters_of_one_size_are_never_divided_and_keep_their_order(
+            size in 1usize..7, share in 1usize..6, world in 1usize..9, layout in layouts(),
+        ) {
+            let rows: Vec<RowId> = (0..(size * share * world) as RowId).collect();
+            let units: Vec<&[RowId]> = rows.chunks(size).collect();
+            let ranks = Ranks { world, layout };
+            let arranged = arrange(&units, ranks);
+            let read: Vec<RowId> = (0..world)
+                .flat_map(|rank| ranks.positions(rank, rows.len()))
+                .map(|position| arranged[position])
+                .collect();
+            prop_assert_eq!(read, rows);
+        }
+
+        #[test]
+        fn no_row_is_lost_and_one_rank_reads_everything_whole(
+            sizes in proptest::collection::vec(1usize..9, 0..30), world in 1usize..9, layout in layouts(),
+        ) {
+            let rows: Vec<RowId> = (0..sizes.iter().sum::<usize>() as RowId).collect();
+            let mut units: Vec<&[RowId]> = Vec::new();
+            let mut left = &rows[..];
+            for size in sizes {
+                let (unit, rest) = left.split_at(size);
+                units.push(unit);
+                left = rest;
+            }
+            let ranks = Ranks { world, layout };
+            let arranged = arrange(&units, ranks);
+            let mut sorted = arranged.clone();
+            sorted.sort_unstable();
+            prop_assert_eq!(&sorted, &rows);
+            // With one rank everything fits.
+            let unit_of = |row: RowId| units.iter().position(|unit| unit.contains(&row)).unwrap();
+            if world == 1 {
+                let stretches = arranged.chunk_by(|a, b| unit_of(*a) == unit_of(*b)).count();
+                prop_assert_eq!(stretches, units.len());
+            }
+        }
+    }
+}

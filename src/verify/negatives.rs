@@ -1,0 +1,95 @@
+//! The hard negatives of a batch: as many as there can be, and none that may not be.
+
+use rayon::prelude::*;
+
+use super::Opened;
+use crate::neighbors::Windows;
+use crate::neighbors::topk::Candidate;
+use crate::vectors::{Keys, RowId, Scorer};
+
+/// What is wrong with a batch's negatives, row by row, where `count` were asked for.
+/// O(|B| · window · log(|B| · window)).
+pub fn faults(
+    opened: &Opened<'_>,
+    windows: &Windows<'_>,
+    rows: &[RowId],
+    drawn: &[Vec<Candidate>],
+    count: usize,
+) -> Vec<String> {
+    let batch = Batch::new(opened, windows, rows);
+    rows.par_iter()
+        .zip(drawn)
+        .map_init(
+            || Scorer::new(&opened.vectors),
+            |scorer, (row, drawn)| {
+                batch.fault(*row, drawn, count, scorer).map(|fault| format!("the hard negatives of row {row}: {fault}"))
+            },
+        )
+        .flatten()
+        .collect()
+}
+
+/// What a batch's rows may draw from. Rows are places.
+struct Batch<'a> {
+    opened: &'a Opened<'a>,
+    windows: &'a Windows<'a>,
+    keys: Keys<'a>,
+    /// The batch's own, sorted.
+    members: Vec<RowId>,
+    /// All rows of their windows but these, sorted, each once.
+    pool: Vec<RowId>,
+}
+
+impl<'a> Batch<'a> {
+    fn new(opened: &'a Opened<'a>, windows: &'a Windows<'a>, rows: &[RowId]) -> Batch<'a> {
+        let mut members: Vec<RowId> = rows.iter().map(|row| opened.neighbors.places()[*row as usize]).collect();
+        members.sort_unstable();
+        let mut pool = Vec::new();
+        for place in &members {
+            let preferred = windows.of(*place).preferred();
+            pool.extend(preferred.iter().filter(|other| members.binary_search(other).is_err()));
+        }
+        pool.par_sort_unstable();
+        pool.dedup();
+        let keys = opened.vectors.rows.keys().by_place(opened.neighbors.order());
+        Batch { opened, windows, keys, members, pool }
+    }
+
+    fn fault(&self, row: RowId, drawn: &[Candidate], count: usize, scorer: &mut Scorer<'_>) -> Option<String> {
+        let places = self.opened.neighbors.places();
+        let own = places[row as usize];
+        let suspects = self.windows.of(own).suspects();
+        let tasks = &self.opened.vectors.tasks;
+        let task = tasks.range(tasks.of(row));
+        let mut others: Vec<RowId> = drawn.iter().map(|negative| places[negative.row as usize]).collect();
+        for (negative, other) in drawn.iter().zip(&others) {
+            let wrong = match () {
+                () if self.members.binary_search(other).is_ok() => "is in the batch itself",
+                () if self.keys.conflict(own, *other) => "shares its key",
+                () if suspects.contains(other) => "is its suspect",
+                () if self.windows.is_too_close(own, || negative.score) => "is its suspect by score",
+                () if !task.contains(other) => "is of another task",
+                () if self.pool.binary_search(other).is_err() => "is in no rank window of the batch",
+                () if scorer.pair(row, negative.row).to_bits() != negative.score.to_bits() => "has another score",
+                () => continue,
+            };
+            return Some(format!("row {} {wrong}", negative.row));
+        }
+        others.sort_unstable();
+        if let Some(twice) = others.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Some(format!("row {} is among them twice", self.opened.neighbors.order()[twice[0] as usize]));
+        }
+        if drawn.len() == count {
+            return None;
+        }
+        let may = |other: &&RowId| {
+            let score = || scorer.pair(row, self.opened.neighbors.order()[**other as usize]);
+            task.contains(other)
+                && !suspects.contains(other)
+                && !self.keys.conflict(own, **other)
+                && !self.windows.is_too_close(own, score)
+        };
+        let most = self.pool.iter().filter(may).count().min(count);
+        (drawn.len() != most).then(|| format!("there are {}, and could be {most}", drawn.len()))
+    }
+}
