@@ -365,7 +365,10 @@ mod tests {
 
     #[test]
     fn ranks_share_batches_in_whole_clusters() {
-        let of = |world| job(Settings { world_size: Some(world), batch_size: Some(192), ..Settings::default() });
+        let of = |world| {
+            let sizes = Settings { cluster_size: Some(32), batch_size: Some(192), ..Settings::default() };
+            job(Settings { world_size: Some(world), ..sizes })
+        };
         for world in [1, 2, 3, 6] {
             assert_eq!(of(world).unwrap().batches.world_size, world);
         }
