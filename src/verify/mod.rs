@@ -1,7 +1,7 @@
 //! The proof that a finished run keeps its promises: everything is read again.
 //!
 //! Checks: every part's length and checksum; the files against each other; cluster sizes and keys; the
-//! batch table's coverage, sizes, tasks, keys, order and hard negatives ([`table`], [`negatives`]); the graph against
+//! batch table's coverage, sizes, tasks, keys, order and hard negatives (`table`, `negatives`); the graph against
 //! the lists, for a sample of rows; a sample of lists against brute force. Memory: 12 bytes a row, one batch, and
 //! where there are hard negatives the rank windows of its rows.
 
