@@ -37,14 +37,15 @@ impl Planted {
         let place = tempfile::tempdir().expect("a temporary folder");
         let input = place.path().join("input");
         generate(&input, rows, dim);
-        let config = Config::new(vec![input.display().to_string()], settings.clone()).expect("sound settings");
+        let config =
+            Config::new(vec![input.display().to_string()], settings.clone().or(measured())).expect("sound settings");
         let shards = Shards::open(&config.inputs, &config.columns).expect("sound input");
         Planted { place, settings, shards }
     }
 
     pub fn config(&self, settings: Settings) -> Config {
         let input = self.place.path().join("input").display().to_string();
-        Config::new(vec![input], settings.or(self.settings.clone())).expect("sound settings")
+        Config::new(vec![input], settings.or(self.settings.clone()).or(measured())).expect("sound settings")
     }
 
     pub fn plan(&self, config: &Config) -> Plan {
@@ -83,4 +84,9 @@ impl Planted {
         let (vectors, neighbors) = self.neighbors(run, config);
         edges::build(run, &vectors, &neighbors, config, &self.plan(config)).expect("a graph")
     }
+}
+
+/// What docs/performance.md has figures of, where a bench says nothing else.
+fn measured() -> Settings {
+    Settings { skip: Some(30), window: Some(100), cluster_size: Some(32), ..Settings::default() }
 }
