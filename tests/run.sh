@@ -93,7 +93,7 @@ python_environment() {
             # Pins that do not resolve are a fault of ours; a machine without a network is not.
             grep -qE 'Retrying|ConnectionError|ConnectTimeout|ReadTimeout|SSLError|ProxyError' "$log" ||
                 die "pip cannot install tests/requirements.txt: see $log"
-            loud "PyPI cannot be reached: the tests that read the tables with DuckDB, Polars and PyArrow are SKIPPED"
+            loud "PyPI cannot be reached: the tests that read tables and exports with DuckDB, Polars, PyArrow and datasets are SKIPPED"
             rm -rf target/python
             unset BATCHMINE_PYTHON
             return

@@ -3,6 +3,8 @@
 //! Memory: 8 bytes a row (members by cluster, the epoch's order), 8 bytes a cluster, one row group of the table, and
 //! the rank windows of the batches whose hard negatives are being drawn.
 
+#[cfg(feature = "export")]
+pub mod export;
 pub mod negatives;
 pub mod pack;
 pub mod ranks;

@@ -1,5 +1,7 @@
 //! The command line: one file for each verb.
 
+#[cfg(feature = "export")]
+pub mod export;
 pub mod generate;
 pub mod gpu_worker;
 pub mod inspect;
@@ -43,6 +45,9 @@ enum Verb {
     Inspect(inspect::Inspect),
     /// Check every checksum of a run, and every promise about its batches
     Verify(verify::Verify),
+    /// Write the batches as a trainer's own files, joined to their texts
+    #[cfg(feature = "export")]
+    Export(export::Export),
     /// Write planted data with known clusters, of any size
     Gen(generate::Generate),
     /// Print shell completions
@@ -85,6 +90,8 @@ pub fn run(cli: Cli) -> ExitCode {
         Verb::Plan(plan) => plan.run(&voice),
         Verb::Inspect(inspect) => inspect.run(),
         Verb::Verify(verify) => verify.run(&voice),
+        #[cfg(feature = "export")]
+        Verb::Export(export) => export.run(&voice),
         Verb::Gen(generate) => generate.run(&voice),
         Verb::Completions(completions) => completions.run(),
         Verb::Man => shell::man(),

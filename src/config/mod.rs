@@ -332,7 +332,7 @@ fn all_threads() -> usize {
 }
 
 /// Half of the machine's memory, or of its cgroup's limit where that is lower.
-fn half_of_memory() -> u64 {
+pub(crate) fn half_of_memory() -> u64 {
     let known = sysinfo::System::new().ok().map(|mut system| {
         system.refresh_memory();
         let machine = system.total_memory();

@@ -148,12 +148,13 @@ impl Shards {
     }
 }
 
-fn is_npy(path: &Path) -> bool {
+/// Whether a path names a `.npy` file.
+pub fn is_npy(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "npy")
 }
 
 /// Files, folders' files and globs' matches, each input's sorted by name.
-fn find(inputs: &[String]) -> Result<Vec<PathBuf>> {
+pub(crate) fn find(inputs: &[String]) -> Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
     for input in inputs {
         let path = Path::new(input);
@@ -234,7 +235,7 @@ fn identity(path: &Path, footer: &[u8]) -> Result<Identity> {
     })
 }
 
-fn open_parquet(paths: &[PathBuf]) -> Result<Vec<Shard>> {
+pub(crate) fn open_parquet(paths: &[PathBuf]) -> Result<Vec<Shard>> {
     let mut list: Vec<Shard> = Vec::with_capacity(paths.len());
     for path in paths {
         let wrong = |found: String| {

@@ -125,6 +125,19 @@ pub fn verify(run: &Path) -> Outcome {
     call([OsStr::new("verify"), run.as_os_str()])
 }
 
+/// `batchmine export RUN --format FORMAT --out OUT FLAGS`, ready to be started; flags are split at spaces.
+#[cfg(feature = "export")]
+pub fn export_command(run: &Path, format: &str, out: &Path, flags: &str) -> Command {
+    let mut command = batchmine();
+    command.arg("export").arg(run).args(["--format", format]).arg("--out").arg(out).args(flags.split_whitespace());
+    command
+}
+
+#[cfg(feature = "export")]
+pub fn export(run: &Path, format: &str, out: &Path, flags: &str) -> Outcome {
+    export_command(run, format, out, flags).output().unwrap().into()
+}
+
 /// One line of `inspect --rows --json`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Line {

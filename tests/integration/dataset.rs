@@ -69,6 +69,8 @@ pub struct Dataset {
     /// Empty: there is no such column.
     pub tasks: Vec<Option<String>>,
     pub keys: Vec<Vec<Option<String>>>,
+    /// Other columns of strings, by name.
+    pub texts: Vec<(String, Vec<Option<String>>)>,
     pub float: Float,
     pub layout: Layout,
     pub files: usize,
@@ -123,6 +125,7 @@ impl Dataset {
             ids: Ids::None,
             tasks: Vec::new(),
             keys: Vec::new(),
+            texts: Vec::new(),
             float: Float::F32,
             layout: Layout::FixedList,
             files: 1,
@@ -191,6 +194,12 @@ impl Dataset {
     /// Adds a key column; `None` is a row without a key.
     pub fn with_key(mut self, key: impl Fn(usize) -> Option<String>) -> Dataset {
         self.keys.push((0..self.rows()).map(key).collect());
+        self
+    }
+
+    /// Adds a column of strings.
+    pub fn with_text(mut self, name: &str, text: impl Fn(usize) -> Option<String>) -> Dataset {
+        self.texts.push((name.to_owned(), (0..self.rows()).map(text).collect()));
         self
     }
 
@@ -285,6 +294,9 @@ impl Dataset {
         }
         for (number, key) in self.keys.iter().enumerate() {
             columns.push((format!("key{number}"), text(&key[rows.clone()])));
+        }
+        for (name, texts) in &self.texts {
+            columns.push((name.clone(), text(&texts[rows.clone()])));
         }
         if self.one_column {
             columns.push(("embedding".into(), self.embedding(&self.queries, rows, self.fault)));

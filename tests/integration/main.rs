@@ -1,16 +1,20 @@
 //! Everything that is tested through the executable or through a whole run, in one binary.
 //!
-//! `dataset`, `command` and `table` write inputs, call batchmine and read what it wrote; `oracle` and
+//! `dataset`, `command`, `table` and `exported` write inputs, call batchmine and read what it wrote; `oracle` and
 //! `promises` say what it should have written; the rest are the tests.
 
 mod command;
 mod dataset;
+#[cfg(feature = "export")]
+mod exported;
 mod failing;
 mod oracle;
 mod promises;
 mod table;
 
 mod epochs;
+#[cfg(feature = "export")]
+mod export;
 mod fake_gpu;
 mod formats;
 mod garbage;

@@ -6,7 +6,7 @@ use std::process::Command;
 use super::command::{Place, mine, skipped};
 use super::dataset::Dataset;
 
-fn python() -> Command {
+pub fn python() -> Command {
     Command::new(std::env::var_os("BATCHMINE_PYTHON").unwrap_or_else(|| "python3".into()))
 }
 

@@ -1,0 +1,159 @@
+//! The trainer of the B3 paper: `TASK/train-00000-of-00001.parquet`, the task's full clusters one after the
+//! other, so that the number of rows is a multiple of K. The trainer shuffles chunks of K rows (`--chunk_size K`
+//! with `--odibn True`) and unites them into batches itself.
+//!
+//! Columns: `qry`, `qry_image_path`, `pos_text`, `pos_image_path`; with negatives `neg_text` and `neg_image_path`,
+//! lists; then the source's other columns of strings, booleans, and numbers of 32 or 64 bits. Paths of images are the source's own,
+//! or empty.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, BooleanArray, Float32Array, Float64Array, Int32Array, Int64Array, ListBuilder, RecordBatch, StringArray,
+    StringBuilder, UInt32Array, UInt64Array,
+};
+use arrow::datatypes::{Field, Schema};
+use polars::prelude::{Column, DataType, PolarsResult, polars_bail};
+
+use super::folder::Folder;
+use super::join::{IMAGE, Joined, Row};
+use super::sources::kept_name;
+use super::tables::TableFile;
+use super::{Trainer, engine};
+use crate::error::{Error, Result};
+
+const QUERY_IMAGE: &str = "qry_image_path";
+/// Names that the trainer gives a meaning of its own.
+const TAKEN: [&str; 6] = ["qry", QUERY_IMAGE, "pos_text", IMAGE, "neg_text", "neg_image_path"];
+
+/// The export under way.
+pub struct B3 {
+    group_rows: usize,
+    negatives: bool,
+    kept: Vec<String>,
+    open: Option<Task>,
+    folders: HashSet<String>,
+}
+
+struct Task {
+    name: Option<String>,
+    folder: String,
+    file: Option<TableFile>,
+}
+
+impl B3 {
+    /// Starts. `kept`: columns of the sources that come with the texts.
+    pub fn new(negatives: u32, kept: Vec<String>, group_rows: usize) -> B3 {
+        B3 { group_rows, negatives: negatives > 0, kept, open: None, folders: HashSet::new() }
+    }
+
+    fn end_task(&mut self, folder: &mut Folder) -> Result<()> {
+        let file = self.open.take().and_then(|task| task.file);
+        file.map_or(Ok(()), |file| file.finish(folder))
+    }
+
+    fn begin_task(&mut self, row: Row<'_>) {
+        let plain = |letter: char| letter.is_alphanumeric() || "._-".contains(letter);
+        let name = row.task.unwrap_or("all");
+        let safe: String = name.chars().map(|letter| if plain(letter) { letter } else { '_' }).collect();
+        // Names that begin with a dot or an underscore are not the trainers'.
+        let safe = safe.trim_start_matches(['.', '_']).to_owned();
+        let safe = if safe.is_empty() { "task".to_owned() } else { safe };
+        let names = std::iter::once(safe.clone()).chain((2..).map(|number| format!("{safe}-{number}")));
+        let folder = names.into_iter().find(|name| !self.folders.contains(name)).expect("numbers do not end");
+        if folder != name {
+            tracing::info!("task {name:?} is in the folder {folder}");
+        }
+        self.folders.insert(folder.clone());
+        self.open = Some(Task { name: row.task.map(str::to_owned), folder, file: None });
+    }
+
+    /// Rows of one task as the trainer's columns.
+    fn columns(&self, rows: &Joined, range: std::ops::Range<usize>) -> Result<RecordBatch> {
+        let piece = rows.table.slice(range.start as i64, range.len());
+        let path = |name: &str| -> ArrayRef {
+            match piece.column(&kept_name(name)).and_then(Column::str) {
+                Ok(paths) => Arc::new(StringArray::from_iter_values(paths.iter().map(Option::unwrap_or_default))),
+                Err(_) => Arc::new(StringArray::from(vec![""; range.len()])),
+            }
+        };
+        let text = |of: fn(Row<'_>) -> &str| -> ArrayRef {
+            let all: Vec<&str> = range.clone().map(|at| of(rows.row(at))).collect();
+            Arc::new(StringArray::from(all))
+        };
+        let mut columns: Vec<(&str, ArrayRef)> = vec![
+            ("qry", text(|row| row.query)),
+            (QUERY_IMAGE, path(QUERY_IMAGE)),
+            ("pos_text", text(|row| row.positive)),
+            (IMAGE, path(IMAGE)),
+        ];
+        if self.negatives {
+            let (mut texts, mut images) =
+                (ListBuilder::new(StringBuilder::new()), ListBuilder::new(StringBuilder::new()));
+            for at in range.clone() {
+                for negative in rows.negatives(at) {
+                    texts.values().append_value(negative.text);
+                    images.values().append_value(negative.image.unwrap_or_default());
+                }
+                texts.append(true);
+                images.append(true);
+            }
+            columns.push(("neg_text", Arc::new(texts.finish())));
+            columns.push(("neg_image_path", Arc::new(images.finish())));
+        }
+        for name in self.kept.iter().filter(|name| !TAKEN.contains(&name.as_str())) {
+            let column = piece.column(&kept_name(name)).and_then(to_arrow).map_err(engine::failed)?;
+            columns.push((name, column));
+        }
+        let fields: Vec<Field> =
+            columns.iter().map(|(name, column)| Field::new(*name, column.data_type().clone(), true)).collect();
+        let columns = columns.into_iter().map(|(_, column)| column).collect();
+        RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
+            .map_err(|e| Error::runtime("rows cannot be written").found(e.to_string()))
+    }
+}
+
+/// A column of a frame as an array.
+fn to_arrow(column: &Column) -> PolarsResult<ArrayRef> {
+    Ok(match column.dtype() {
+        DataType::Boolean => Arc::new(BooleanArray::from_iter(column.bool()?.iter())),
+        DataType::Int32 => Arc::new(Int32Array::from_iter(column.i32()?.iter())),
+        DataType::Int64 => Arc::new(Int64Array::from_iter(column.i64()?.iter())),
+        DataType::UInt32 => Arc::new(UInt32Array::from_iter(column.u32()?.iter())),
+        DataType::UInt64 => Arc::new(UInt64Array::from_iter(column.u64()?.iter())),
+        DataType::Float32 => Arc::new(Float32Array::from_iter(column.f32()?.iter())),
+        DataType::Float64 => Arc::new(Float64Array::from_iter(column.f64()?.iter())),
+        DataType::String => Arc::new(StringArray::from_iter(column.str()?.iter())),
+        other => polars_bail!(InvalidOperation: "column {} of type {other} cannot be kept", column.name()),
+    })
+}
+
+impl Trainer for B3 {
+    fn write(&mut self, rows: &Joined, folder: &mut Folder) -> Result<()> {
+        let mut at = 0;
+        while at < rows.len() {
+            let row = rows.row(at);
+            if self.open.as_ref().is_none_or(|open| open.name.as_deref() != row.task) {
+                self.end_task(folder)?;
+                self.begin_task(row);
+            }
+            let same = (at..rows.len()).take_while(|other| rows.row(*other).task == row.task).count();
+            let file = self.open.as_ref().and_then(|open| open.file.as_ref());
+            let range = at..at + file.map_or(same.min(super::tables::PIECE_ROWS), |file| file.room(same));
+            at = range.end;
+            let columns = self.columns(rows, range)?;
+            let open = self.open.as_mut().expect("begun above");
+            if open.file.is_none() {
+                let name = format!("{}/train-00000-of-00001.parquet", open.folder);
+                open.file = Some(TableFile::create(folder, &name, columns.schema(), self.group_rows)?);
+            }
+            open.file.as_mut().expect("created above").write(columns)?;
+        }
+        Ok(())
+    }
+
+    fn finish(mut self: Box<Self>, folder: &mut Folder) -> Result<()> {
+        self.end_task(folder)
+    }
+}

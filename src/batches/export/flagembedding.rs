@@ -1,0 +1,72 @@
+//! FlagEmbedding: one JSONL file a batch, `data/batch-NNNNNNNN.jsonl`, with `query`, `pos`, `neg`.
+//!
+//! With `--same_dataset_within_batch` the trainer draws each of its batches from one file. A file of exactly one
+//! batch is therefore one of its batches.
+
+use serde::Serialize;
+
+use super::folder::Folder;
+use super::join::{Joined, Row};
+use super::lines::{LinesFile, scores};
+use super::{Trainer, needs_negatives};
+use crate::error::Result;
+
+/// The export under way.
+#[derive(Default)]
+pub struct FlagEmbedding {
+    open: Option<(i64, LinesFile)>,
+    negatives: u32,
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    query: &'a str,
+    pos: [&'a str; 1],
+    neg: Vec<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pos_scores: Option<[f32; 1]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    neg_scores: Option<Vec<f32>>,
+}
+
+impl FlagEmbedding {
+    /// Starts.
+    pub fn new(negatives: u32) -> FlagEmbedding {
+        FlagEmbedding { open: None, negatives }
+    }
+
+    /// The file of a row's batch.
+    fn file(&mut self, row: Row<'_>, folder: &mut Folder) -> Result<&mut LinesFile> {
+        if self.open.as_ref().is_none_or(|(batch, _)| *batch != row.batch) {
+            self.end_batch(folder)?;
+            let file = LinesFile::create(folder, &format!("data/batch-{:08}.jsonl", row.batch))?;
+            self.open = Some((row.batch, file));
+        }
+        Ok(&mut self.open.as_mut().expect("opened above").1)
+    }
+
+    fn end_batch(&mut self, folder: &mut Folder) -> Result<()> {
+        self.open.take().map_or(Ok(()), |(_, file)| file.finish(folder))
+    }
+}
+
+impl Trainer for FlagEmbedding {
+    fn write(&mut self, rows: &Joined, folder: &mut Folder) -> Result<()> {
+        for at in 0..rows.len() {
+            let row = rows.row(at);
+            let neg: Vec<&str> = rows.negatives(at).map(|negative| negative.text).collect();
+            if neg.is_empty() && self.negatives > 0 {
+                return Err(needs_negatives(row.id));
+            }
+            let neg_scores = scores(rows.negatives(at)).filter(|scores| !scores.is_empty());
+            let pos_scores = neg_scores.as_ref().map(|_| [row.score]);
+            let line = Line { query: row.query, pos: [row.positive], neg, pos_scores, neg_scores };
+            self.file(row, folder)?.write(&line)?;
+        }
+        Ok(())
+    }
+
+    fn finish(mut self: Box<Self>, folder: &mut Folder) -> Result<()> {
+        self.end_batch(folder)
+    }
+}

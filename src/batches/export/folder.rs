@@ -1,0 +1,219 @@
+//! The folder that an export fills: files that appear whole, a description first, `_SUCCESS` last.
+//!
+//! ```text
+//! DIR/  lock  _export.json  (the trainer's files)  _SUCCESS
+//! ```
+//!
+//! A file is written beside its place, made durable and renamed. Folders are synced at the end, before
+//! `_SUCCESS`. A folder with `_export.json` and without `_SUCCESS` is of an export that was interrupted: it is
+//! emptied and filled anew. The names begin so that loaders which read whole folders pass them by.
+
+use std::collections::BTreeSet;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+use crate::run::lock::Lock;
+use crate::run::storage::{Storage, StorageFile};
+
+const DESCRIPTION: &str = "_export.json";
+const SUCCESS: &str = "_SUCCESS";
+const LOCK: &str = "lock";
+/// All that an export leaves which was stopped before its description was there.
+const BEGUN: &str = "._export.json.tmp";
+
+/// An open, locked export folder.
+#[derive(Debug)]
+pub struct Folder {
+    path: PathBuf,
+    storage: Arc<dyn Storage>,
+    touched: BTreeSet<PathBuf>,
+    files: u64,
+    bytes: u64,
+    _lock: Lock,
+}
+
+/// What a finished folder holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Filled {
+    /// Files of the trainer.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+impl Folder {
+    /// Opens a folder for an export that `description` tells all about; `None`: that very export is there already.
+    ///
+    /// # Errors
+    /// The folder holds something else, or a finished export of another kind without `replace`.
+    pub fn open(path: &Path, storage: Arc<dyn Storage>, description: &Value, replace: bool) -> Result<Option<Folder>> {
+        let found = read_description(path)?;
+        if found.is_none()
+            && let Some(other) =
+                entries(path)?.into_iter().find(|entry| !entry.ends_with(LOCK) && !entry.ends_with(BEGUN))
+        {
+            return Err(Error::input("the output folder is not an export")
+                .path(path)
+                .expected("a folder that is new, empty, or made by `batchmine export`")
+                .found(format!("{}, and no {DESCRIPTION}", other.display()))
+                .remedy("give another folder to --out"));
+        }
+        let finished = path.join(SUCCESS).exists();
+        if let (Some(found), true, false) = (&found, finished, replace) {
+            if found == description {
+                return Ok(None);
+            }
+            let differing = crate::run::manifest::differences(found, description);
+            return Err(Error::input("the output folder holds another export")
+                .path(path)
+                .expected("an export of this run with these settings, or none")
+                .found(differing.join("\n            "))
+                .remedy("add --replace to put this one in its place, or give another folder to --out"));
+        }
+        storage.create_folder(path).map_err(|e| Error::io("the output folder cannot be created", path, e))?;
+        let path = path.canonicalize().map_err(|e| Error::io("the output folder cannot be opened", path, e))?;
+        let lock = Lock::acquire(&path)?;
+        empty(&path, storage.as_ref())?;
+        let mut folder = Folder { path, storage, touched: BTreeSet::new(), files: 0, bytes: 0, _lock: lock };
+        let mut text = serde_json::to_vec_pretty(description).expect("a description is plain data");
+        text.push(b'\n');
+        folder.put(DESCRIPTION, &text)?;
+        folder.sync()?;
+        Ok(Some(folder))
+    }
+
+    /// Starts a file; its name may begin with folders.
+    ///
+    /// # Errors
+    /// It cannot be created.
+    pub fn create(&mut self, name: &str) -> Result<OutFile> {
+        let path = self.path.join(name);
+        let parent = path.parent().unwrap_or(&self.path).to_owned();
+        if self.touched.insert(parent.clone()) {
+            self.storage.create_folder(&parent).map_err(|e| Error::io("a folder cannot be created", &parent, e))?;
+            self.touched.extend(parent.ancestors().take_while(|folder| **folder != self.path).map(Path::to_owned));
+        }
+        let file = parent.join(format!(".{}.tmp", path.file_name().unwrap_or_default().to_string_lossy()));
+        let writer = self.storage.create(&file).map_err(|e| Error::io("a file cannot be created", &file, e))?;
+        let writer = BufWriter::with_capacity(256 << 10, writer);
+        Ok(OutFile { state: Arc::new(Mutex::new(State { writer, bytes: 0 })), temp: file, path })
+    }
+
+    /// Puts a finished file into its place.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub fn commit(&mut self, file: OutFile) -> Result<()> {
+        let mut state = file.state();
+        let done = state.writer.flush().and_then(|()| state.writer.get_ref().sync());
+        done.and_then(|()| self.storage.rename(&file.temp, &file.path)).map_err(|e| file.failed(e))?;
+        self.files += 1;
+        self.bytes += state.bytes;
+        Ok(())
+    }
+
+    /// Declares the export finished.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub fn succeed(mut self) -> Result<Filled> {
+        let filled = Filled { files: self.files - 1, bytes: self.bytes };
+        self.sync()?;
+        self.put(SUCCESS, b"")?;
+        self.sync()?;
+        Ok(filled)
+    }
+
+    fn put(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
+        let mut file = self.create(name)?;
+        file.write_all(bytes).map_err(|e| file.failed(e))?;
+        self.commit(file)
+    }
+
+    fn sync(&mut self) -> Result<()> {
+        self.touched.insert(self.path.clone());
+        for folder in &self.touched {
+            self.storage.sync_folder(folder).map_err(|e| Error::io("a folder cannot be synced", folder, e))?;
+        }
+        Ok(())
+    }
+}
+
+/// A file being written. Clones write to the same file: a Parquet writer keeps one.
+#[derive(Clone)]
+pub struct OutFile {
+    state: Arc<Mutex<State>>,
+    temp: PathBuf,
+    path: PathBuf,
+}
+
+struct State {
+    writer: BufWriter<Box<dyn StorageFile>>,
+    bytes: u64,
+}
+
+impl OutFile {
+    /// The error of a write that failed.
+    pub fn failed(&self, e: io::Error) -> Error {
+        Error::io("a file of the export cannot be written", &self.path, e)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no thread panics while it holds the file")
+    }
+}
+
+impl Write for OutFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut state = self.state();
+        let written = state.writer.write(bytes)?;
+        state.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.state().writer.flush()
+    }
+}
+
+fn read_description(folder: &Path) -> Result<Option<Value>> {
+    let path = folder.join(DESCRIPTION);
+    match std::fs::read(&path) {
+        Ok(bytes) => Ok(serde_json::from_slice::<Value>(&bytes).ok().filter(|value| value["batchmine"].is_string())),
+        Err(e) if e.kind() == io::ErrorKind::NotFound || e.kind() == io::ErrorKind::NotADirectory => Ok(None),
+        Err(e) => Err(Error::io("a file cannot be read", &path, e)),
+    }
+}
+
+/// What lies in a folder, in order of name.
+fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
+    let failed = |e| Error::io("a folder cannot be listed", folder, e);
+    let list = match std::fs::read_dir(folder) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        list => list.map_err(failed)?,
+    };
+    let mut paths = list.map(|entry| Ok(entry.map_err(failed)?.path())).collect::<Result<Vec<_>>>()?;
+    paths.sort();
+    Ok(paths)
+}
+
+/// Removes everything but the lock. Before all it is no finished export any more; the description goes last, so that
+/// what is left is known as ours.
+fn empty(folder: &Path, storage: &dyn Storage) -> Result<()> {
+    let remove = |path: &Path| {
+        let removed = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+        removed.map_err(|e| Error::io("a file of an earlier export cannot be removed", path, e))
+    };
+    let (marks, rest): (Vec<_>, Vec<_>) = entries(folder)?.into_iter().partition(|path| path.ends_with(DESCRIPTION));
+    let success = folder.join(SUCCESS);
+    if rest.contains(&success) {
+        remove(&success)?;
+        storage.sync_folder(folder).map_err(|e| Error::io("a folder cannot be synced", folder, e))?;
+    }
+    let others = rest.iter().filter(|path| **path != success && !path.ends_with(LOCK));
+    others.chain(&marks).try_for_each(|path| remove(path))
+}

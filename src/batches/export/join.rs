@@ -1,0 +1,306 @@
+//! One chunk of the batch table joined to the texts of its rows and of their negatives.
+//!
+//! The chunk's rows are the join's build side; the sources stream by as its probe side and are read once a
+//! chunk, twice where there are negatives. The engine hands matches over in any order; each carries its place
+//! in the chunk, by which they are sorted. What a match shares with the page it was read from is copied, so that
+//! the page can go.
+//!
+//! Memory: the chunk's texts once, and for sorting 16 bytes a text.
+
+use polars::prelude::*;
+
+use super::engine;
+use super::order::Pick;
+use super::sources::{ID, POSITIVE, QUERY, ROW, Sources, kept_name};
+use super::table::BatchTable;
+use crate::error::{Error, Result};
+
+/// Rows in order with everything that a trainer may want of them.
+#[derive(Debug)]
+pub struct Joined {
+    /// Columns of the batch table, [`QUERY`], [`POSITIVE`], and those that are kept, by their [`kept_name`].
+    pub table: DataFrame,
+    /// Each row's negatives, one row's after the other's.
+    negatives: Option<Negatives>,
+    batches: Int64Chunked,
+    epochs: Int32Chunked,
+    clusters: Int64Chunked,
+    tasks: StringChunked,
+    ids: Column,
+    scores: Float32Chunked,
+    queries: StringChunked,
+    positives: StringChunked,
+}
+
+#[derive(Debug)]
+struct Negatives {
+    /// Where each row's begin; then how many there are.
+    starts: Vec<usize>,
+    ids: Column,
+    scores: Option<Float32Chunked>,
+    texts: StringChunked,
+    images: Option<StringChunked>,
+}
+
+/// A row's id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Id<'a> {
+    /// int64.
+    Int(i64),
+    /// string.
+    Text(&'a str),
+}
+
+impl std::fmt::Display for Id<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Id::Int(id) => write!(f, "{id}"),
+            Id::Text(id) => f.write_str(id),
+        }
+    }
+}
+
+/// One row.
+#[derive(Debug, Clone, Copy)]
+pub struct Row<'a> {
+    /// Epoch.
+    pub epoch: i32,
+    /// Batch.
+    pub batch: i64,
+    /// Cluster, if it is in one.
+    pub cluster: Option<i64>,
+    /// Task, in a run with tasks.
+    pub task: Option<&'a str>,
+    /// Id.
+    pub id: Id<'a>,
+    /// Score of the query and its positive.
+    pub score: f32,
+    /// Text of the query.
+    pub query: &'a str,
+    /// Text of the positive.
+    pub positive: &'a str,
+}
+
+/// One negative of a row.
+#[derive(Debug, Clone, Copy)]
+pub struct Negative<'a> {
+    /// Id of the row whose positive it is.
+    pub id: Id<'a>,
+    /// Text.
+    pub text: &'a str,
+    /// Score of the query and the negative.
+    pub score: Option<f32>,
+    /// Path of its image, where the sources have `pos_image_path`.
+    pub image: Option<&'a str>,
+}
+
+impl Joined {
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.table.height()
+    }
+
+    /// Whether there are no rows.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// A row.
+    pub fn row(&self, at: usize) -> Row<'_> {
+        Row {
+            epoch: self.epochs.get(at).unwrap_or(0),
+            batch: self.batches.get(at).unwrap_or(0),
+            cluster: self.clusters.get(at),
+            task: self.tasks.get(at),
+            id: id_at(&self.ids, at),
+            score: self.scores.get(at).unwrap_or(0.0),
+            query: self.queries.get(at).unwrap_or_default(),
+            positive: self.positives.get(at).unwrap_or_default(),
+        }
+    }
+
+    /// A row's negatives, in the table's order.
+    pub fn negatives(&self, at: usize) -> impl ExactSizeIterator<Item = Negative<'_>> {
+        let range = self.negatives.as_ref().map_or(0..0, |negatives| negatives.starts[at]..negatives.starts[at + 1]);
+        let of = |at: usize| {
+            let negatives = self.negatives.as_ref().expect("a range of negatives has negatives");
+            Negative {
+                id: id_at(&negatives.ids, at),
+                text: negatives.texts.get(at).unwrap_or_default(),
+                score: negatives.scores.as_ref().and_then(|scores| scores.get(at)),
+                image: negatives.images.as_ref().and_then(|images| images.get(at)),
+            }
+        };
+        range.map(of)
+    }
+}
+
+fn id_at(ids: &Column, at: usize) -> Id<'_> {
+    match ids.str() {
+        Ok(ids) => Id::Text(ids.get(at).unwrap_or_default()),
+        Err(_) => Id::Int(ids.i64().ok().and_then(|ids| ids.get(at)).unwrap_or_default()),
+    }
+}
+
+/// The column that image paths are read from.
+pub const IMAGE: &str = "pos_image_path";
+
+/// Reads a chunk and joins it. `kept`: columns of the sources to keep beside the texts.
+///
+/// # Errors
+/// A file cannot be read, or the sources lack a row or the id of a negative.
+pub fn join(table: &BatchTable, sources: &Sources, pick: &Pick, kept: &[String]) -> Result<Joined> {
+    let chunk = table.chunk(pick)?;
+    let negatives = match table.negatives {
+        0 => None,
+        _ => Some(negatives(&chunk, sources, kept.iter().any(|name| name == IMAGE))?),
+    };
+    let chunk = chunk.drop_many(["negatives", "negative_scores"]);
+    let texts = texts(&chunk, sources, kept)?;
+    let all = || -> PolarsResult<Joined> {
+        let table = chunk.hstack(texts.columns())?;
+        let text =
+            |name: &str| -> PolarsResult<StringChunked> { Ok(table.column(name)?.str()?.rechunk().into_owned()) };
+        Ok(Joined {
+            batches: table.column("batch_id")?.i64()?.rechunk().into_owned(),
+            epochs: table.column("epoch")?.i32()?.rechunk().into_owned(),
+            clusters: table.column("cluster_id")?.i64()?.rechunk().into_owned(),
+            tasks: text("task")?,
+            ids: table.column("id")?.rechunk(),
+            scores: table.column("score")?.f32()?.rechunk().into_owned(),
+            queries: text(QUERY)?,
+            positives: text(POSITIVE)?,
+            negatives,
+            table,
+        })
+    };
+    all().map_err(engine::failed)
+}
+
+/// The texts (and kept columns) of a chunk's rows, in its order.
+fn texts(chunk: &DataFrame, sources: &Sources, kept: &[String]) -> Result<DataFrame> {
+    let wanted = || -> PolarsResult<LazyFrame> {
+        let keys = chunk.select(["place", "row"])?.lazy();
+        let keys = keys.select([col("place"), col("row").cast(IDX_DTYPE).alias(ROW)]);
+        let columns = sources
+            .texts()
+            .into_iter()
+            .chain(kept.iter().map(|name| col(name.as_str()).alias(kept_name(name))))
+            .collect();
+        Ok(probe(keys, sources.scan(columns)?, ROW))
+    };
+    let found = gather(wanted().map_err(engine::failed)?)?;
+    if found.height() != chunk.height() {
+        return Err(Error::runtime("the sources lack rows of the batch table")
+            .path(&sources.paths[0])
+            .expected(format!("{} rows", chunk.height()))
+            .found(format!("{} of them", found.height()))
+            .remedy("`batchmine verify RUN` checks the batch table"));
+    }
+    let sorted = found.sort(["place"], SortMultipleOptions::default()).map_err(engine::failed)?;
+    Ok(sorted.drop_many(["place", ROW]))
+}
+
+/// The texts of all negatives of a chunk, in the order in which its rows list them.
+fn negatives(chunk: &DataFrame, sources: &Sources, images: bool) -> Result<Negatives> {
+    let flat = || -> PolarsResult<(Vec<usize>, Column, Option<Float32Chunked>)> {
+        let lists = chunk.column("negatives")?.list()?;
+        let mut starts = vec![0];
+        starts.extend(lists.lst_lengths().iter().scan(0, |sum, count| {
+            *sum += count.unwrap_or(0) as usize;
+            Some(*sum)
+        }));
+        // Empty and null lists have no negatives.
+        let options = ExplodeOptions { empty_as_null: false, keep_nulls: false };
+        let ids = lists.explode(options)?.with_name(ID.into()).rechunk().into_column();
+        let scores = match chunk.column("negative_scores") {
+            Ok(scores) => Some(scores.list()?.explode(options)?.f32()?.rechunk().into_owned()),
+            Err(_) => None,
+        };
+        Ok((starts, ids, scores))
+    };
+    let (starts, ids, scores) = flat().map_err(engine::failed)?;
+    let documents = documents(&ids, sources, images)?;
+    let placed = || -> PolarsResult<DataFrame> {
+        let wanted = DataFrame::new(ids.len(), vec![ids.clone()])?;
+        let arguments = JoinArgs { maintain_order: MaintainOrderJoin::Left, ..JoinArgs::new(JoinType::Left) };
+        wanted.join(&documents, [ID], [ID], arguments, None)
+    };
+    let placed = placed().map_err(engine::failed)?;
+    let column = |name: &str| -> Result<StringChunked> {
+        let texts = placed.column(name).and_then(|column| Ok(column.str()?.rechunk().into_owned()));
+        texts.map_err(engine::failed)
+    };
+    let texts = column(POSITIVE)?;
+    if let Some(at) = texts.iter().position(|text| text.is_none()) {
+        return Err(Error::input("a hard negative has no text")
+            .path(&sources.paths[0])
+            .column(&sources.positive)
+            .expected("a text for the id of every negative")
+            .found(format!("none, or a null, for id {}", id_at(&ids, at)))
+            .remedy("fill it, or export without negatives: --negatives 0"));
+    }
+    let images = if images { Some(column(IMAGE)?) } else { None };
+    Ok(Negatives { starts, ids, scores, texts, images })
+}
+
+/// The positives' texts of some ids, each once.
+fn documents(ids: &Column, sources: &Sources, images: bool) -> Result<DataFrame> {
+    let wanted = || -> PolarsResult<(usize, LazyFrame)> {
+        let unique = ids.unique()?;
+        let keys = DataFrame::new(unique.len(), vec![unique.clone()])?.lazy();
+        let id = match &sources.id {
+            Some(name) => col(name.as_str()),
+            None => col(ROW),
+        };
+        let mut columns = vec![id.cast(ids.dtype().clone()).alias(ID), col(sources.positive.as_str()).alias(POSITIVE)];
+        columns.extend(images.then(|| col(IMAGE)));
+        Ok((unique.len(), probe(keys, sources.scan(columns)?.drop(cols([ROW])), ID)))
+    };
+    let (count, frame) = wanted().map_err(engine::failed)?;
+    let found = gather(frame)?;
+    if found.height() > count {
+        return Err(Error::input("ids of the sources are not unique: a negative's text cannot be told")
+            .path(&sources.paths[0])
+            .expected("each id once, as in the files that were mined")
+            .found(format!("{} rows with {count} ids of negatives", found.height()))
+            .remedy("give the mined files to --source, or export without negatives: --negatives 0"));
+    }
+    Ok(found)
+}
+
+/// A small frame of keys joined to a large one that streams by.
+fn probe(keys: LazyFrame, large: LazyFrame, key: &str) -> LazyFrame {
+    let joined = keys.join_builder().with(large).how(JoinType::Inner).on([col(key)]);
+    joined.build_side(Some(JoinBuildSide::ForceLeft)).finish()
+}
+
+/// Collects matches in any order. Texts still point into the pages that they were read from: they are copied.
+fn gather(frame: LazyFrame) -> Result<DataFrame> {
+    let found = engine::fold(frame.clone(), false, None::<DataFrame>, |all, piece| {
+        let piece = copied(piece).map_err(engine::failed)?;
+        match all {
+            Some(all) => all.vstack_mut(&piece).map(drop).map_err(engine::failed),
+            None => {
+                *all = Some(piece);
+                Ok(())
+            }
+        }
+    })?;
+    match found {
+        Some(found) => Ok(found),
+        // Not one match: an empty frame of the same columns.
+        None => engine::collect(frame.limit(0)),
+    }
+}
+
+fn copied(piece: DataFrame) -> PolarsResult<DataFrame> {
+    let copy = |column: &Column| match column.str() {
+        Ok(texts) => {
+            let copied: StringChunked = texts.iter().collect();
+            copied.with_name(column.name().clone()).into_column()
+        }
+        Err(_) => column.clone(),
+    };
+    DataFrame::new(piece.height(), piece.columns().iter().map(copy).collect())
+}

@@ -1,0 +1,323 @@
+//! The files that a run was mined from, as the export reads them: unchanged, with their text columns found.
+//!
+//! Only footers are read here. [`Sources::scan`] is the lazy frame that joins are made with.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Schema};
+use parquet::file::metadata::RowGroupMetaData;
+use polars::prelude::*;
+use serde_json::Value;
+
+use super::Settings;
+use crate::error::{Error, Result};
+use crate::run::{FinishedRun, Stage};
+use crate::vectors::shard::{self, Shard};
+
+const QUERY_NAMES: &[&str] =
+    &["query", "anchor", "question", "query_text", "qry", "sentence1", "sentence_0", "instruction"];
+const POSITIVE_NAMES: &[&str] = &[
+    "positive",
+    "passage",
+    "document",
+    "doc",
+    "answer",
+    "pos",
+    "pos_text",
+    "positive_text",
+    "passage_text",
+    "document_text",
+    "sentence2",
+    "sentence_1",
+    "response",
+];
+const SHARED_NAMES: &[&str] = &["text", "sentence", "content"];
+/// Names of columns that a scan makes; no source is likely to have them.
+pub const ROW: &str = "__batchmine_row";
+/// The query's text.
+pub const QUERY: &str = "__batchmine_query";
+/// The positive's text.
+pub const POSITIVE: &str = "__batchmine_positive";
+/// The row's id.
+pub const ID: &str = "__batchmine_id";
+/// Bytes that a decoded text takes beside its characters.
+const VIEW_BYTES: u64 = 16;
+
+/// The source files and the columns of them that count.
+#[derive(Debug)]
+pub struct Sources {
+    /// Files in the input's order.
+    pub paths: Vec<PathBuf>,
+    /// Rows of all files.
+    pub rows: u64,
+    /// Column of the queries' texts.
+    pub query: String,
+    /// Column of the positives' texts; the queries' own where one column serves both.
+    pub positive: String,
+    /// Column of ids, strings or integers of 32 or 64 bits; `None`: the row's number is its id, or there is no such column.
+    pub id: Option<String>,
+    /// Other columns that tables can keep: strings, booleans, numbers of 32 or 64 bits.
+    pub kept: Vec<String>,
+    /// The columns that may be asked for, and what they are read as.
+    schema: SchemaRef,
+    /// Decoded bytes of both texts in the largest row group.
+    pub group_bytes: u64,
+}
+
+impl Sources {
+    /// Finds the files of a run, or those given in their place, and the text columns.
+    ///
+    /// # Errors
+    /// A file is gone or has changed, has no texts, or has another number of rows.
+    pub fn open(run: &FinishedRun, settings: &Settings) -> Result<Sources> {
+        let record = run.stage(Stage::Vectors)?;
+        let roles = &record.settings["columns"];
+        let shards = match settings.source.is_empty() {
+            true => recorded(&record.settings["inputs"])?,
+            false => given(&settings.source)?,
+        };
+        let rows: u64 = shards.iter().map(|shard| shard.rows).sum();
+        let expected = record.facts["rows"].as_u64().unwrap_or(0);
+        if rows != expected {
+            return Err(Error::input("the sources do not have the run's rows")
+                .path(&shards[0].path)
+                .expected(format!("{expected} rows, one for each row that was mined, in the same order"))
+                .found(format!("{rows} rows in {} files", shards.len()))
+                .remedy("give the files that hold the texts of exactly the mined rows to --source"));
+        }
+        let shared = roles["shared"].as_bool().unwrap_or(false);
+        let (query, positive) = text_columns(&shards[0], schema_of(&shards[0]), settings, shared)?;
+        for shard in &shards {
+            expect_text(shard, &query)?;
+            expect_text(shard, &positive)?;
+        }
+        let id = roles["id"].as_str().filter(|name| shards.iter().all(|shard| has_ids(schema_of(shard), name)));
+        let id = id.map(str::to_owned);
+        let groups = shards.iter().flat_map(|shard| groups_of(shard).iter());
+        let group_bytes = groups.map(|group| text_bytes(group, [&query, &positive])).max().unwrap_or(0);
+        let kept = kept_columns(&shards, roles, [&query, &positive]);
+        let named = [&query, &positive].into_iter().chain(&kept).chain(&id);
+        let read_as = |name: &String| (name.as_str().into(), engine_type(shards.iter().map(|s| kind_of(s, name))));
+        let schema = Arc::new(named.map(read_as).collect::<polars::prelude::Schema>());
+        let paths = shards.into_iter().map(|shard| shard.path).collect();
+        Ok(Sources { paths, rows, query, positive, id, kept, schema, group_bytes })
+    }
+
+    /// All files as one lazy frame of some columns, rows numbered in the input's order as [`ROW`].
+    ///
+    /// # Errors
+    /// None in practice: files are read when the frame is.
+    pub fn scan(&self, columns: Vec<Expr>) -> PolarsResult<LazyFrame> {
+        let paths = self.paths.iter().map(|path| PlRefPath::new(path.to_string_lossy())).collect();
+        let hive = polars::io::HiveOptions { enabled: Some(false), ..Default::default() };
+        let arguments = UnifiedScanArgs {
+            glob: false,
+            hive_options: hive,
+            row_index: Some(polars::io::RowIndex { name: ROW.into(), offset: 0 }),
+            // Files may differ in columns that nobody asked for, and in how they store what is asked for.
+            extra_columns_policy: ExtraColumnsPolicy::Ignore,
+            cast_columns_policy: CastColumnsPolicy {
+                categorical_to_string: true,
+                integer_upcast: true,
+                ..CastColumnsPolicy::ERROR_ON_MISMATCH
+            },
+            ..Default::default()
+        };
+        let options = ParquetOptions { schema: Some(self.schema.clone()), ..Default::default() };
+        let plan = DslBuilder::scan_parquet(ScanSources::Paths(paths), options, arguments)?.build();
+        let all: Vec<Expr> = std::iter::once(col(ROW)).chain(columns).collect();
+        Ok(LazyFrame::from(plan).select(all))
+    }
+
+    /// The two texts, under the names [`QUERY`] and [`POSITIVE`].
+    pub fn texts(&self) -> Vec<Expr> {
+        vec![col(self.query.as_str()).alias(QUERY), col(self.positive.as_str()).alias(POSITIVE)]
+    }
+}
+
+/// What a kept column is called in a frame, whose other columns may have its name.
+pub fn kept_name(name: &str) -> String {
+    format!("__batchmine_kept_{name}")
+}
+
+/// What a column of these types, one for each file, is read as.
+fn engine_type<'a>(mut kinds: impl Iterator<Item = &'a DataType> + Clone) -> polars::prelude::DataType {
+    use polars::prelude::DataType as Engine;
+    let first = kinds.clone().next().unwrap_or(&DataType::Null);
+    match first {
+        kind if is_text(kind) => Engine::String,
+        DataType::Boolean => Engine::Boolean,
+        DataType::Float32 => Engine::Float32,
+        DataType::Float64 => Engine::Float64,
+        DataType::UInt64 => Engine::UInt64,
+        DataType::Int32 if kinds.all(|kind| kind == first) => Engine::Int32,
+        DataType::UInt32 if kinds.all(|kind| kind == first) => Engine::UInt32,
+        _ => Engine::Int64,
+    }
+}
+
+/// The files that the manifest names, each as it was when it was mined.
+fn recorded(inputs: &Value) -> Result<Vec<Shard>> {
+    let inputs = inputs.as_array().map(Vec::as_slice).unwrap_or_default();
+    let paths: Vec<PathBuf> = inputs.iter().filter_map(|input| input["path"].as_str()).map(PathBuf::from).collect();
+    let Some(first) = paths.first() else {
+        return Err(Error::runtime("the manifest names no input files").remedy("mine again into a new folder"));
+    };
+    if paths.iter().any(|path| shard::is_npy(path)) {
+        return Err(Error::input("the run was mined from .npy files, which hold no texts")
+            .path(first)
+            .expected("Parquet files with the texts")
+            .found(".npy files")
+            .remedy("give Parquet files with the texts, one row for each mined row in the same order, to --source"));
+    }
+    let gone = |path: &PathBuf| {
+        Error::input("a file that was mined is gone")
+            .path(path)
+            .expected("the input files where they were")
+            .found("nothing at this path")
+            .remedy("bring it back, or give the files that hold the texts to --source")
+    };
+    if let Some(path) = paths.iter().find(|path| !path.exists()) {
+        return Err(gone(path));
+    }
+    let shards = shard::open_parquet(&paths)?;
+    for (shard, known) in shards.iter().zip(inputs) {
+        let now = serde_json::to_value(&shard.identity).expect("an identity is plain data");
+        if now != *known {
+            return Err(Error::input("a file has changed since it was mined")
+                .path(&shard.path)
+                .expected("the size, time and footer that the run recorded")
+                .found(crate::run::manifest::differences(known, &now).join("; "))
+                .remedy("mine again, or give files with the mined rows in the same order to --source"));
+        }
+    }
+    Ok(shards)
+}
+
+/// The files that the user gave instead.
+fn given(source: &[String]) -> Result<Vec<Shard>> {
+    let paths = shard::find(source)?;
+    if let Some(path) = paths.iter().find(|path| shard::is_npy(path)) {
+        return Err(Error::input("a source without texts")
+            .path(path)
+            .expected("Parquet files")
+            .found("a .npy file, which holds no texts")
+            .remedy("give Parquet files with the texts to --source"));
+    }
+    shard::open_parquet(&paths)
+}
+
+fn schema_of(shard: &Shard) -> &Schema {
+    shard::schema(shard).expect("only Parquet files come here")
+}
+
+fn kind_of<'a>(shard: &'a Shard, column: &str) -> &'a DataType {
+    schema_of(shard).field_with_name(column).map_or(&DataType::Null, |field| field.data_type())
+}
+
+fn groups_of(shard: &Shard) -> &[RowGroupMetaData] {
+    match &shard.source {
+        shard::Source::Parquet { metadata, .. } => metadata.metadata().row_groups(),
+        shard::Source::Npy(_) => &[],
+    }
+}
+
+/// Whether there is a column of ids that the engine can read.
+fn has_ids(schema: &Schema, name: &str) -> bool {
+    use DataType::{Int32, Int64, UInt32, UInt64};
+    let readable = |kind: &DataType| is_text(kind) || matches!(kind, Int32 | Int64 | UInt32 | UInt64);
+    schema.field_with_name(name).is_ok_and(|field| readable(field.data_type()))
+}
+
+fn is_text(kind: &DataType) -> bool {
+    match kind {
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => true,
+        DataType::Dictionary(_, value) => is_text(value),
+        _ => false,
+    }
+}
+
+/// The columns named by the user, else those of the usual names.
+fn text_columns(first: &Shard, schema: &Schema, settings: &Settings, shared: bool) -> Result<(String, String)> {
+    let usual = |names: &[&str]| {
+        let found = names.iter().find(|name| schema.field_with_name(name).is_ok_and(|f| is_text(f.data_type())));
+        found.map(|name| (*name).to_owned())
+    };
+    let query = settings.query_text.clone().or_else(|| usual(QUERY_NAMES));
+    let positive = settings.positive_text.clone().or_else(|| usual(POSITIVE_NAMES));
+    match (query, positive, usual(SHARED_NAMES)) {
+        (Some(query), Some(positive), _) => Ok((query, positive)),
+        // Where one embedding serves both sides, so does one text.
+        (Some(query), None, _) if shared => Ok((query.clone(), query)),
+        (None, Some(positive), _) if shared => Ok((positive.clone(), positive)),
+        (None, None, Some(text)) => Ok((text.clone(), text)),
+        (query, ..) => {
+            let (side, names) = if query.is_none() { ("query", QUERY_NAMES) } else { ("positive", POSITIVE_NAMES) };
+            Err(Error::input(format!("no column of {side} texts was found"))
+                .path(&first.path)
+                .expected(format!("one of: {}; or one column for both: {}", names.join(", "), SHARED_NAMES.join(", ")))
+                .found(format!("columns {}", names_of(schema)))
+                .remedy(format!("name it with --{side}-text, or give files that hold the texts to --source")))
+        }
+    }
+}
+
+fn expect_text(shard: &Shard, name: &str) -> Result<()> {
+    let schema = schema_of(shard);
+    let wrong = |found: String, remedy: &str| {
+        Error::input("not a column of texts")
+            .path(&shard.path)
+            .column(name)
+            .expected("a column of strings")
+            .found(found)
+            .remedy(remedy)
+    };
+    match schema.field_with_name(name) {
+        Ok(field) if is_text(field.data_type()) => Ok(()),
+        Ok(field) => {
+            Err(wrong(field.data_type().to_string(), "name a string column with --query-text and --positive-text"))
+        }
+        Err(_) => Err(wrong(
+            format!("no column of this name among {}", names_of(schema)),
+            "check the spelling; names are case-sensitive, and every file needs the column",
+        )),
+    }
+}
+
+fn names_of(schema: &Schema) -> String {
+    schema.fields().iter().map(|field| field.name().as_str()).collect::<Vec<_>>().join(", ")
+}
+
+/// Columns of all files that hold strings, booleans or numbers of 32 or 64 bits, and are neither texts.
+fn kept_columns(shards: &[Shard], roles: &Value, texts: [&String; 2]) -> Vec<String> {
+    let embeddings = [roles["query"].as_str(), roles["positive"].as_str()];
+    let plain = |kind: &DataType| {
+        use DataType::{Boolean, Float32, Float64, Int32, Int64, UInt32, UInt64};
+        is_text(kind) || matches!(kind, Boolean | Float32 | Float64 | Int32 | Int64 | UInt32 | UInt64)
+    };
+    let fields = schema_of(&shards[0]).fields().iter();
+    let kept = fields.filter(|field| {
+        let name = field.name();
+        plain(field.data_type())
+            && !embeddings.contains(&Some(name))
+            && !texts.contains(&name)
+            && shards
+                .iter()
+                .all(|s| schema_of(s).field_with_name(name).is_ok_and(|f| f.data_type() == field.data_type()))
+    });
+    kept.map(|field| field.name().clone()).collect()
+}
+
+/// Bytes of two columns of a row group, decoded.
+fn text_bytes(group: &RowGroupMetaData, texts: [&String; 2]) -> u64 {
+    let rows = u64::try_from(group.num_rows()).unwrap_or(0);
+    let named = |column: &&parquet::file::metadata::ColumnChunkMetaData| {
+        column.column_path().parts().first().is_some_and(|name| texts.contains(&name))
+    };
+    let bytes = |column: &parquet::file::metadata::ColumnChunkMetaData| {
+        // With a dictionary, decoded texts share its bytes.
+        u64::try_from(column.uncompressed_size()).unwrap_or(0) + VIEW_BYTES * rows
+    };
+    group.columns().iter().filter(named).map(bytes).sum()
+}

@@ -1,0 +1,125 @@
+//! The batch table of a run as the export reads it: the files of one epoch or of all.
+
+use std::path::PathBuf;
+
+use polars::prelude::*;
+
+use super::order::Pick;
+use super::{Epochs, engine};
+use crate::error::{Error, Result};
+use crate::run::{FinishedRun, Stage};
+
+/// The files, in order, and what they have of hard negatives.
+#[derive(Debug)]
+pub struct BatchTable {
+    paths: Vec<PathBuf>,
+    /// Negatives that are exported of each row at most; 0: none.
+    pub negatives: u32,
+    /// Whether negatives come with scores.
+    scored: bool,
+}
+
+impl BatchTable {
+    /// Finds the files of some epochs. `negatives`: how many to export of each row; `None`: all.
+    ///
+    /// # Errors
+    /// The run is not finished, has no such epoch, or no negatives where some are asked for.
+    pub fn open(run: &FinishedRun, epochs: Epochs, negatives: Option<u32>) -> Result<BatchTable> {
+        let record = run.stage(Stage::Batches)?;
+        let folder = run.stage_folder(Stage::Batches);
+        let wanted = |name: &&String| match epochs {
+            Epochs::All => true,
+            Epochs::One(epoch) => name.starts_with(&format!("part-{epoch:05}-")),
+        };
+        let paths: Vec<PathBuf> = record.parts.keys().filter(wanted).map(|name| folder.join(name)).collect();
+        if paths.is_empty() {
+            let count = record.settings["epochs"].as_u64().unwrap_or(0);
+            return Err(Error::input("the run has no such batches")
+                .path(&folder)
+                .expected(format!("--epoch from 0 to {}, or all", count.saturating_sub(1)))
+                .found(match epochs {
+                    Epochs::One(epoch) if u64::from(epoch) >= count => format!("--epoch {epoch}"),
+                    _ => "an epoch without a batch".into(),
+                })
+                .remedy("choose another epoch, or mine with more --epochs"));
+        }
+        let mut table = BatchTable { paths, negatives: 0, scored: false };
+        let schema = table.scan()?.collect_schema().map_err(engine::failed)?;
+        let listed = schema.get("negatives").is_some();
+        if !listed && negatives.is_some_and(|count| count > 0) {
+            return Err(Error::input("the run has no hard negatives")
+                .path(&folder)
+                .expected("a column negatives in the batch table")
+                .found(format!("columns {}", schema.iter_names().map(|n| n.as_str()).collect::<Vec<_>>().join(", ")))
+                .remedy("leave --negatives out, or mine with --hard-negatives"));
+        }
+        if listed && negatives != Some(0) {
+            let most = engine::collect(table.scan()?.select([col("negatives").list().len().max()]))?;
+            let most = most.column("negatives").and_then(|c| Ok(c.idx()?.get(0))).map_err(engine::failed)?.unwrap_or(0);
+            table.negatives = negatives.unwrap_or(most).min(most);
+            table.scored = schema.get("negative_scores").is_some();
+        }
+        Ok(table)
+    }
+
+    /// A unit's number (`batch_id` or `cluster_id`), `row`, and how many `negatives`, of every row.
+    ///
+    /// # Errors
+    /// None in practice: files are read when the frame is.
+    pub fn counts(&self, unit: &str) -> Result<LazyFrame> {
+        let count = match self.negatives {
+            0 => lit(0).cast(IDX_DTYPE),
+            most => self.cut("negatives", most).list().len(),
+        };
+        Ok(self.scan()?.select([col(unit), col("row"), count.alias("negatives")]))
+    }
+
+    /// The rows of a chunk in their order, with `place` counting them.
+    ///
+    /// # Errors
+    /// The table cannot be read.
+    pub fn chunk(&self, pick: &Pick) -> Result<DataFrame> {
+        let names = ["epoch", "batch_id", "position", "cluster_id", "task", "id", "row", "score"];
+        let mut columns: Vec<Expr> = names.into_iter().map(col).collect();
+        if self.negatives > 0 {
+            columns.push(self.cut("negatives", self.negatives));
+            columns.extend(self.scored.then(|| self.cut("negative_scores", self.negatives)));
+        }
+        let frame = self.scan()?.select(columns);
+        let rows = match pick {
+            Pick::Rows(range) => {
+                engine::collect(frame.slice(range.start as i64, (range.end - range.start) as IdxSize))?
+            }
+            Pick::Clusters(range, size) => {
+                let number = || col("cluster_id");
+                let inside = number().gt_eq(lit(range.start as i64)).and(number().lt(lit(range.end as i64)));
+                let rows = engine::collect(frame.filter(inside))?;
+                whole_clusters(&rows, *size).map_err(engine::failed)?
+            }
+        };
+        rows.with_row_index("place".into(), None).map_err(engine::failed)
+    }
+
+    fn cut(&self, column: &str, most: u32) -> Expr {
+        col(column).list().head(lit(most))
+    }
+
+    fn scan(&self) -> Result<LazyFrame> {
+        let paths = self.paths.iter().map(|path| PlRefPath::new(path.to_string_lossy())).collect();
+        let arguments = ScanArgsParquet {
+            glob: false,
+            hive_options: polars::io::HiveOptions { enabled: Some(false), ..Default::default() },
+            ..Default::default()
+        };
+        LazyFrame::scan_parquet_files(paths, arguments).map_err(engine::failed)
+    }
+}
+
+/// Rows sorted by cluster, and within it by place in the epoch; clusters of another size are dropped.
+fn whole_clusters(rows: &DataFrame, size: u32) -> PolarsResult<DataFrame> {
+    let sorted = rows.sort(["cluster_id", "batch_id", "position"], SortMultipleOptions::default())?;
+    let numbers: Vec<Option<i64>> = sorted.column("cluster_id")?.i64()?.iter().collect();
+    let whole = |group: &[Option<i64>]| std::iter::repeat_n(group.len() == size as usize, group.len());
+    let mask: BooleanChunked = numbers.chunk_by(|a, b| a == b).flat_map(whole).collect();
+    sorted.filter(&mask)
+}
