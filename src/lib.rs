@@ -30,6 +30,7 @@ pub mod clusters;
 pub mod batches;
 
 pub mod cli;
+pub mod report;
 pub mod verify;
 
 use config::Config;

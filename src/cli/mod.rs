@@ -8,6 +8,7 @@ pub mod inspect;
 pub mod log;
 pub mod mine;
 pub mod plan;
+pub mod report;
 pub mod rows;
 pub mod shell;
 pub mod verify;
@@ -45,6 +46,8 @@ enum Verb {
     Inspect(inspect::Inspect),
     /// Check every checksum of a run, and every promise about its batches
     Verify(verify::Verify),
+    /// What a run's batches are worth: report.json, report.html, and a table
+    Report(report::Report),
     /// Write the batches as a trainer's own files, joined to their texts
     #[cfg(feature = "export")]
     Export(export::Export),
@@ -90,6 +93,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Verb::Plan(plan) => plan.run(&voice),
         Verb::Inspect(inspect) => inspect.run(),
         Verb::Verify(verify) => verify.run(&voice),
+        Verb::Report(report) => report.run(&voice),
         #[cfg(feature = "export")]
         Verb::Export(export) => export.run(&voice),
         Verb::Gen(generate) => generate.run(&voice),

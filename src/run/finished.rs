@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use xxhash_rust::xxh3::Xxh3;
+
 use super::manifest::{Manifest, StageRecord};
+use super::mapped::Mapped;
 use super::{MANIFEST, SUCCESS, Stage, stage_folder};
 use crate::error::{Error, Result};
 
@@ -52,6 +55,33 @@ impl FinishedRun {
                 .found("a run that was interrupted or is under way")
                 .remedy("run the `mine` command again to finish it")
         })
+    }
+
+    /// Reads a part whole and compares its length and checksum with what was recorded. O(bytes).
+    ///
+    /// # Errors
+    /// The stage is not finished, the file is gone, or it is not what was written.
+    pub fn check_part(&self, stage: Stage, name: &str) -> Result<()> {
+        let path = self.stage_folder(stage).join(name);
+        let damaged = |expected: String, found: String| {
+            Error::runtime("a file's content is not what was written")
+                .path(&path)
+                .expected(expected)
+                .found(found)
+                .remedy("the file is damaged: delete it and run the same `mine` command again")
+        };
+        let Some(part) = self.stage(stage)?.parts.get(name) else {
+            return Err(damaged("a file of the manifest".into(), "none of that name".into()));
+        };
+        let mapped = Mapped::open(&path)?;
+        mapped.advise_sequential();
+        let mut hash = Xxh3::new();
+        mapped.bytes().chunks(1 << 20).for_each(|chunk| hash.update(chunk));
+        let (bytes, hash) = (mapped.bytes().len() as u64, format!("{:016x}", hash.digest()));
+        if bytes == part.bytes && hash == part.xxh3 {
+            return Ok(());
+        }
+        Err(damaged(format!("{} bytes, xxh3 {}", part.bytes, part.xxh3), format!("{bytes} bytes, xxh3 {hash}")))
     }
 
     /// Whether the job was marked as done.

@@ -13,7 +13,6 @@ use std::collections::HashSet;
 use rand::RngExt;
 use rayon::prelude::*;
 use serde::Deserialize;
-use xxhash_rust::xxh3::Xxh3;
 
 use crate::batches::pack::random;
 use crate::clusters::labels::members;
@@ -24,7 +23,6 @@ use crate::edges::{self, Adjacency, Arc, EdgeRows};
 use crate::error::{Error, Result};
 use crate::neighbors::topk::{Candidate, by_rank};
 use crate::neighbors::{self, Neighbors, Windows};
-use crate::run::mapped::Mapped;
 use crate::run::{FinishedRun, Stage};
 use crate::vectors::{self, RowId, Scorer, Vectors};
 
@@ -85,23 +83,10 @@ fn checksums(run: &FinishedRun, outcome: &mut Outcome) -> Result<String> {
     for stage in Stage::ALL {
         let folder = run.stage_folder(stage);
         let record = run.stage(stage)?;
-        let found: Vec<Option<String>> = record
-            .parts
-            .par_iter()
-            .map(|(name, part)| {
-                let path = folder.join(name);
-                let mapped = match Mapped::open(&path) {
-                    Ok(mapped) => mapped,
-                    Err(error) => return Some(error.to_string().replace('\n', "\n       ")),
-                };
-                let mut hash = Xxh3::new();
-                mapped.bytes().chunks(1 << 20).for_each(|chunk| hash.update(chunk));
-                let hash = format!("{:016x}", hash.digest());
-                let sound = mapped.bytes().len() as u64 == part.bytes && hash == part.xxh3;
-                (!sound).then(|| format!("{}: its content is not what was written (checksum)", path.display()))
-            })
-            .collect();
-        found.into_iter().flatten().for_each(|fault| outcome.fault(fault));
+        let names: Vec<&String> = record.parts.keys().collect();
+        let found: Vec<Result<()>> = names.par_iter().map(|name| run.check_part(stage, name)).collect();
+        let faults = found.into_iter().filter_map(Result::err);
+        faults.for_each(|fault| outcome.fault(fault.to_string().replace('\n', "\n       ")));
         for entry in std::fs::read_dir(&folder).map_err(|e| Error::io("a folder cannot be listed", &folder, e))? {
             let name = entry.map_err(|e| Error::io("a folder cannot be listed", &folder, e))?.file_name();
             if !record.parts.contains_key(&*name.to_string_lossy()) {

@@ -1,7 +1,7 @@
 //! Everything that is tested through the executable or through a whole run, in one binary.
 //!
-//! `dataset`, `command`, `table` and `exported` write inputs, call batchmine and read what it wrote; `oracle` and
-//! `promises` say what it should have written; the rest are the tests.
+//! `dataset`, `command`, `table` and `exported` write inputs, call batchmine and read what it wrote; `oracle`, `promises`
+//! and `worth` say what it should have written; the rest are the tests.
 
 mod command;
 mod dataset;
@@ -27,7 +27,9 @@ mod ranks;
 mod readers;
 mod real;
 mod replace;
+mod report;
 mod resume;
 mod tasks;
 mod tidy;
 mod verify;
+mod worth;

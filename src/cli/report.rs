@@ -1,0 +1,88 @@
+//! `batchmine report`: what a run's batches are worth.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use clap::Args;
+
+use super::{log, start_threads};
+use crate::error::{Error, Result};
+use crate::report::{self, Options};
+use crate::run::FinishedRun;
+use crate::run::progress::Progress;
+
+/// Arguments of `report`.
+#[derive(Debug, Args)]
+pub struct Report {
+    /// Run folder
+    run: PathBuf,
+    /// Another list of batches to compare with: a Parquet file, or a folder of them, with the columns batch_id and row or id
+    #[arg(long, value_name = "LIST")]
+    against: Option<PathBuf>,
+    /// Epoch to report
+    #[arg(long, value_name = "E", default_value_t = 0)]
+    epoch: u32,
+    /// Queries to sample for what takes vectors; as many as there are rows: all
+    #[arg(long, value_name = "N", default_value_t = 5000)]
+    sample: u64,
+    /// K of the top-K similarity and of Theorem 1's gap [default: the run's cluster size]
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
+    top: Option<u32>,
+    /// τ of Theorem 1's gap
+    #[arg(long, value_name = "TAU", default_value_t = 0.02)]
+    temperature: f64,
+    /// Folder for report.json and report.html [default: the run folder]
+    #[arg(short, long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Threads [default: all]
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+}
+
+impl Report {
+    /// Measures, writes both files and prints the table.
+    ///
+    /// # Errors
+    /// See [`report::measure`]; or a setting is out of range, or the files cannot be written.
+    pub fn run(self, voice: &log::Spoken) -> Result<()> {
+        if !self.temperature.is_finite() || self.temperature <= 0.0 {
+            return Err(Error::input("the temperature is out of range")
+                .expected("--temperature above 0")
+                .found(self.temperature.to_string())
+                .remedy("0.02 is usual"));
+        }
+        if self.sample == 0 {
+            return Err(Error::input("the sample is empty")
+                .expected("--sample at least 1")
+                .found("--sample 0")
+                .remedy("leave --sample out"));
+        }
+        if let Some(threads) = self.threads {
+            start_threads(threads)?;
+        }
+        let begin = Instant::now();
+        let run = FinishedRun::open(&self.run)?;
+        let options = Options {
+            epoch: self.epoch,
+            against: self.against,
+            sample: self.sample,
+            top: self.top,
+            temperature: self.temperature,
+        };
+        // With --json the report itself is the one line on stdout.
+        let progress = if voice.json { Progress::silent() } else { voice.progress.clone() };
+        let report = report::measure(&run, &options, &progress)?;
+        let folder = self.out.unwrap_or(self.run);
+        let value = serde_json::to_value(&report)
+            .map_err(|e| Error::runtime("the report cannot be written as JSON").found(e.to_string()))?;
+        report::write(&folder.join("report.json"), format!("{value:#}\n").as_bytes())?;
+        report::write(&folder.join("report.html"), report::page(&report).as_bytes())?;
+        log::print(&if voice.json { value.to_string() } else { report::table(&report) });
+        tracing::info!(
+            "{} and report.html, in {:.1} s",
+            folder.join("report.json").display(),
+            begin.elapsed().as_secs_f64()
+        );
+        Ok(())
+    }
+}

@@ -1,0 +1,147 @@
+//! The exact counts of a list of batches: every list is read once, front to back.
+//!
+//! Memory: 4 bytes a row (members by batch), and the counts of each task.
+
+use std::sync::Mutex;
+
+use rayon::prelude::*;
+
+use super::lists::BatchList;
+use super::metrics::{Counts, NO_BATCH, key_sharers, sharers};
+use crate::clusters::NO_CLUSTER;
+use crate::clusters::labels::members;
+use crate::neighbors::{Neighbors, Windows};
+use crate::run::progress::Meter;
+use crate::vectors::{RowId, Vectors};
+
+/// Bounds of the buckets of [`Tally::hits`]: bucket b holds counts from `HITS[b]` up to `HITS[b + 1]`.
+pub const HITS: [u64; 13] = [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048];
+
+/// The members of each batch, as places.
+#[derive(Debug)]
+pub struct Members {
+    starts: Vec<u32>,
+    places: Vec<RowId>,
+}
+
+impl Members {
+    /// Of all batches. O(rows).
+    pub fn new(list: &BatchList) -> Members {
+        let (starts, places) = members(list.together().batch, list.count());
+        Members { starts, places }
+    }
+
+    /// Of one.
+    pub fn of(&self, batch: u32) -> &[RowId] {
+        &self.places[self.starts[batch as usize] as usize..self.starts[batch as usize + 1] as usize]
+    }
+}
+
+/// Counts of a list.
+#[derive(Debug, Clone)]
+pub struct Tally {
+    /// By task.
+    pub tasks: Vec<Counts>,
+    /// Batches that hold rows of a task, by task.
+    pub batches: Vec<u64>,
+    /// Queries by the number of preferred negatives in their batch, in buckets.
+    pub hits: [u64; HITS.len()],
+}
+
+/// Everything that is counted: a task's number and its counts.
+type OfTask = (usize, Counts);
+
+/// What is counted over.
+#[derive(Debug)]
+pub struct Counter<'a> {
+    /// The rows.
+    pub vectors: &'a Vectors,
+    /// Their lists.
+    pub neighbors: &'a Neighbors,
+    /// The cuts of the lists.
+    pub windows: &'a Windows<'a>,
+    /// Hears of every row of every list.
+    pub meter: &'a Meter,
+}
+
+impl Counter<'_> {
+    /// Counts a list of batches. O(rows · ranks + rows log |B|).
+    pub fn count(&self, list: &BatchList, members: &Members) -> Tally {
+        let tasks = self.vectors.tasks.len();
+        let tally = Tally { tasks: vec![Counts::default(); tasks], batches: vec![0; tasks], hits: [0; HITS.len()] };
+        // Whole numbers add up to the same in any order.
+        let tally = Mutex::new(tally);
+        let add = |found: Vec<OfTask>, hits: &[u64], batches: u64| {
+            let mut tally = tally.lock().expect("no thread panics while it holds the sums");
+            for (task, counts) in found {
+                tally.tasks[task].add(&counts);
+                tally.batches[task] += batches;
+            }
+            tally.hits.iter_mut().zip(hits).for_each(|(sum, hits)| *sum += hits);
+        };
+        (0..list.count()).into_par_iter().for_each(|batch| add(self.of_batch(list, members.of(batch)), &[], 1));
+        self.neighbors.blocks().par_iter().for_each(|block| {
+            let (found, hits) = self.of_places(list, block.range());
+            add(found, &hits, 0);
+            self.meter.add(u64::from(block.range().end - block.range().start));
+        });
+        tally.into_inner().expect("no thread panicked while it held the sums")
+    }
+
+    /// Pairs, and those of one cluster or key, by the tasks of a batch's rows.
+    fn of_batch(&self, list: &BatchList, places: &[RowId]) -> Vec<OfTask> {
+        let rows: Vec<RowId> = places.iter().map(|place| self.neighbors.order()[*place as usize]).collect();
+        let keys = key_sharers(&rows, self.vectors.rows.keys().columns());
+        let clusters = list.together().cluster.map(|cluster| {
+            let labels: Vec<u32> = places.iter().map(|place| cluster[*place as usize]).collect();
+            sharers(&labels, NO_CLUSTER)
+        });
+        let others = places.len() as u64 - 1;
+        let mut found: Vec<OfTask> = Vec::new();
+        for (member, row) in rows.iter().enumerate() {
+            let counts = Counts {
+                queries: 1,
+                pairs: others,
+                keys: u64::from(keys[member]),
+                cluster_pairs: clusters.as_ref().map_or(0, |mates| u64::from(mates[member])),
+                ..Counts::default()
+            };
+            self.put(&mut found, *row, &counts);
+        }
+        found
+    }
+
+    /// Preferred negatives and suspects in the batches of the queries at some places.
+    fn of_places(&self, list: &BatchList, places: std::ops::Range<RowId>) -> (Vec<OfTask>, [u64; HITS.len()]) {
+        let (together, mut hits) = (list.together(), [0; HITS.len()]);
+        let mut found: Vec<OfTask> = Vec::new();
+        for place in places.filter(|place| together.batch[*place as usize] != NO_BATCH) {
+            let cut = self.windows.of(place);
+            let (window, cluster_window) = together.meet(place, cut.preferred());
+            let (suspects, cluster_suspects) = together.meet(place, cut.suspects());
+            let counts = Counts {
+                window,
+                suspects,
+                cluster_window,
+                cluster_suspects,
+                without: u64::from(window == 0),
+                without_window: u64::from(cut.preferred().is_empty()),
+                ..Counts::default()
+            };
+            hits[HITS.partition_point(|bound| *bound <= window) - 1] += 1;
+            // A task's places are its rows.
+            self.put(&mut found, place, &counts);
+        }
+        (found, hits)
+    }
+
+    /// Adds to the last task if the row is in it, as it mostly is: rows come in order.
+    fn put(&self, found: &mut Vec<OfTask>, row: RowId, counts: &Counts) {
+        if let Some((task, sum)) = found.last_mut()
+            && self.vectors.tasks.range(*task).contains(&row)
+        {
+            return sum.add(counts);
+        }
+        found.push((self.vectors.tasks.of(row), *counts));
+    }
+}

@@ -1,0 +1,368 @@
+//! A list of batches: the run's own, the same with its rows shuffled, or one that the user gives.
+//!
+//! Memory: 8 bytes a row for a list (batch and cluster), 4 bytes a row while lists are read (8, where rows are named
+//! by id), and a table of the batches' numbers.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Int64Type};
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use rand::seq::SliceRandom;
+use rayon::prelude::*;
+
+use super::metrics::{NO_BATCH, Together};
+use crate::batches::pack::random;
+use crate::clusters::NO_CLUSTER;
+use crate::error::{Error, Result};
+use crate::vectors::rows::Ids;
+use crate::vectors::{RowId, Vectors};
+
+/// Rows decoded at a time.
+const CHUNK_ROWS: usize = 8192;
+/// What rows are shuffled by: a stream of the seed's own, apart from those of epochs.
+const SHUFFLE: u64 = 1 << 40;
+
+/// Batches, by place.
+#[derive(Debug, Clone)]
+pub struct BatchList {
+    batch: Vec<u32>,
+    cluster: Option<Vec<u32>>,
+    count: u32,
+}
+
+impl BatchList {
+    /// Who is together with whom.
+    pub fn together(&self) -> Together<'_> {
+        Together { batch: &self.batch, cluster: self.cluster.as_deref() }
+    }
+
+    /// Number of batches.
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// The same batches and clusters, sizes and tasks, with the rows of each task shuffled.
+    pub fn shuffled(mut self, tasks: impl Iterator<Item = Range<RowId>>, seed: u64, epoch: u32) -> BatchList {
+        for (task, range) in tasks.enumerate() {
+            let range = range.start as usize..range.end as usize;
+            // The same numbers twice: batch and cluster stay together.
+            let stream = || random(seed, SHUFFLE | u64::from(epoch), task as u64);
+            self.batch[range.clone()].shuffle(&mut stream());
+            if let Some(cluster) = &mut self.cluster {
+                cluster[range].shuffle(&mut stream());
+            }
+        }
+        self
+    }
+
+    /// Reads a list from Parquet files: columns `batch_id` and `row` or `id`, and `cluster_id` if it is there. Of a
+    /// list with an `epoch` column the rows of one epoch count.
+    ///
+    /// # Errors
+    /// A file is damaged, a column is missing or of another type, a row is unknown or in two batches, or no row
+    /// is left.
+    pub fn read(paths: &[PathBuf], epoch: u32, directory: &Directory<'_>) -> Result<BatchList> {
+        let rows = directory.places.len();
+        let mut reading = Reading {
+            directory,
+            epoch: i64::from(epoch),
+            list: BatchList { batch: vec![NO_BATCH; rows], cluster: None, count: 0 },
+            numbers: HashMap::new(),
+            rows: 0,
+        };
+        for path in paths {
+            reading.file(path)?;
+        }
+        if reading.rows == 0 {
+            return Err(Error::input("the list has no batches")
+                .path(paths.first().map_or(Path::new(""), PathBuf::as_path))
+                .expected(format!("rows with a batch_id (of epoch {epoch}, where there is an epoch column)"))
+                .found("none")
+                .remedy("name another list, or another --epoch"));
+        }
+        Ok(reading.list)
+    }
+}
+
+/// The Parquet files of a list: the file itself, or those of a folder in the order of their names.
+///
+/// # Errors
+/// There are none.
+pub fn files_of(path: &Path) -> Result<Vec<PathBuf>> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let failed = |e| Error::io("a folder cannot be listed", path, e);
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(path).map_err(failed)? {
+        files.push(entry.map_err(failed)?.path());
+    }
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "parquet"));
+    files.sort();
+    if files.is_empty() {
+        return Err(Error::input("the folder has no batch list in it")
+            .path(path)
+            .expected("Parquet files")
+            .found("none")
+            .remedy("name a Parquet file with the columns batch_id and row or id"));
+    }
+    Ok(files)
+}
+
+/// Where rows of the input are found.
+#[derive(Debug)]
+pub struct Directory<'a> {
+    /// Place by input row.
+    places: Vec<RowId>,
+    ids: &'a Ids,
+    /// Input rows in the order of their ids, where ids are asked for.
+    by_id: Option<Vec<u32>>,
+}
+
+impl<'a> Directory<'a> {
+    /// Places of all input rows, given the place of each row.
+    pub fn new(vectors: &'a Vectors, place_of_row: &[RowId]) -> Directory<'a> {
+        let mut places = vec![0; place_of_row.len()];
+        for (row, input) in vectors.rows.input_rows().iter().enumerate() {
+            // An input row beyond them was ruled out by the file's checksum.
+            places[*input as usize] = place_of_row[row];
+        }
+        Directory { places, ids: &vectors.ids, by_id: None }
+    }
+
+    /// Gets ready to be asked for ids. O(rows log rows).
+    pub fn index_ids(&mut self) {
+        if self.by_id.is_some() {
+            return;
+        }
+        let ids = self.ids;
+        let mut order: Vec<u32> = (0..self.places.len() as u32).collect();
+        order.par_sort_unstable_by(|a, b| match ids {
+            Ids::Text(_) => ids.text(*a).cmp(&ids.text(*b)),
+            _ => ids.int(*a).cmp(&ids.int(*b)),
+        });
+        self.by_id = Some(order);
+    }
+
+    fn place_of_input(&self, row: i64) -> Option<RowId> {
+        usize::try_from(row).ok().and_then(|row| self.places.get(row)).copied()
+    }
+
+    fn place_of_int(&self, id: i64) -> Option<RowId> {
+        let order = self.by_id.as_ref()?;
+        let at = order.binary_search_by(|row| self.ids.int(*row).cmp(&Some(id))).ok()?;
+        self.place_of_input(i64::from(order[at]))
+    }
+
+    fn place_of_text(&self, id: &str) -> Option<RowId> {
+        let order = self.by_id.as_ref()?;
+        let at = order.binary_search_by(|row| self.ids.text(*row).cmp(&Some(id))).ok()?;
+        self.place_of_input(i64::from(order[at]))
+    }
+}
+
+/// Whether a list names its rows by id, having no column `row`.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn is_by_id(path: &Path) -> Result<bool> {
+    Ok(open(path)?.schema().column_with_name("row").is_none())
+}
+
+fn open(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<File>> {
+    let file = File::open(path).map_err(|e| Error::io("a batch list cannot be opened", path, e))?;
+    ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| unreadable(path, &e.to_string()))
+}
+
+fn unreadable(path: &Path, found: &str) -> Error {
+    Error::runtime("a batch list cannot be read")
+        .path(path)
+        .expected("a Parquet file with the columns batch_id and row or id")
+        .found(found)
+        .remedy("if it is the run's own, delete it and run the same `mine` command again; else write it again")
+}
+
+/// A list while it is read.
+struct Reading<'a> {
+    directory: &'a Directory<'a>,
+    epoch: i64,
+    list: BatchList,
+    /// Batches in the order of their first rows, by the number that the file gives them.
+    numbers: HashMap<i64, u32>,
+    rows: u64,
+}
+
+impl Reading<'_> {
+    fn file(&mut self, path: &Path) -> Result<()> {
+        let builder = open(path)?;
+        let has = |name: &str| builder.schema().column_with_name(name).is_some();
+        let row = if has("row") { "row" } else { "id" };
+        if let Some(name) = ["batch_id", row].into_iter().find(|name| !has(name)) {
+            let names: Vec<&str> = builder.schema().fields().iter().map(|field| field.name().as_str()).collect();
+            return Err(Error::input("a batch list lacks a column")
+                .path(path)
+                .column(name)
+                .expected("the columns batch_id and row or id")
+                .found(names.join(", "))
+                .remedy("rename its columns"));
+        }
+        let wanted = ["epoch", "batch_id", "cluster_id", row].into_iter().filter(|name| has(name));
+        let mask = ProjectionMask::columns(builder.parquet_schema(), wanted);
+        let reader = builder.with_projection(mask).with_batch_size(CHUNK_ROWS).build();
+        let mut first = 0;
+        for chunk in reader.map_err(|e| unreadable(path, &e.to_string()))? {
+            let chunk = chunk.map_err(|e| unreadable(path, &e.to_string()))?;
+            let column =
+                |name: &str| chunk.column_by_name(name).map(|array| whole_numbers(array, path, name)).transpose();
+            let columns = Columns {
+                path,
+                first,
+                epochs: column("epoch")?,
+                batches: column("batch_id")?.expect("asked for above"),
+                clusters: column("cluster_id")?,
+                rows: self.places(chunk.column_by_name(row).expect("asked for above"), path, row)?,
+            };
+            self.take(&columns)?;
+            first += chunk.num_rows() as u64;
+        }
+        Ok(())
+    }
+
+    /// Each row's place, if the run has that row.
+    fn places(&self, array: &ArrayRef, path: &Path, name: &str) -> Result<Vec<Option<RowId>>> {
+        let directory = self.directory;
+        if name == "id" && matches!(directory.ids, Ids::Text(_)) {
+            let text = cast(array, &DataType::LargeUtf8).map_err(|e| unreadable(path, &e.to_string()))?;
+            return Ok(text.as_string::<i64>().iter().map(|id| directory.place_of_text(id?)).collect());
+        }
+        let numbers = whole_numbers(array, path, name)?;
+        let place = |number: i64| match name {
+            "row" => directory.place_of_input(number),
+            _ => directory.place_of_int(number),
+        };
+        Ok(numbers.iter().map(|number| place(number?)).collect())
+    }
+
+    fn take(&mut self, columns: &Columns<'_>) -> Result<()> {
+        if columns.clusters.is_some() && self.list.cluster.is_none() {
+            self.list.cluster = Some(vec![NO_CLUSTER; self.list.batch.len()]);
+        }
+        for (index, place) in columns.rows.iter().enumerate() {
+            let other = |epochs: &Int64Array| epochs.is_null(index) || epochs.value(index) != self.epoch;
+            if columns.epochs.as_ref().is_some_and(other) {
+                continue;
+            }
+            let wrong = |what: &str, expected: &str, found: String, remedy: &str| {
+                let error = Error::input(what).path(columns.path).row(columns.first + index as u64);
+                error.expected(expected).found(found).remedy(remedy)
+            };
+            let Some(place) = *place else {
+                let found = "a row or id that the run does not have, or a null".into();
+                return Err(wrong(
+                    "a batch list names a row that is unknown",
+                    "rows or ids of the run's input",
+                    found,
+                    "make the list from the input that the run was made from",
+                ));
+            };
+            if columns.batches.is_null(index) {
+                let remedy = "drop the rows that are in no batch";
+                return Err(wrong("a row of a batch list is in no batch", "a batch_id", "a null".into(), remedy));
+            }
+            let next = self.numbers.len() as u32;
+            let number = *self.numbers.entry(columns.batches.value(index)).or_insert(next);
+            let before = std::mem::replace(&mut self.list.batch[place as usize], number);
+            if before != NO_BATCH {
+                let found = format!("one that is also in batch {}", self.name_of(before));
+                let remedy = "give the list of one epoch, or an epoch column";
+                return Err(wrong("a batch list has a row twice", "each row once", found, remedy));
+            }
+            if let (Some(clusters), Some(of)) = (&columns.clusters, &mut self.list.cluster)
+                && clusters.is_valid(index)
+            {
+                let cluster = u32::try_from(clusters.value(index)).ok().filter(|cluster| *cluster != NO_CLUSTER);
+                of[place as usize] = cluster.ok_or_else(|| {
+                    let found = clusters.value(index).to_string();
+                    wrong("a cluster's number is out of range", "0 to 4294967294", found, "number clusters from 0")
+                })?;
+            }
+            self.rows += 1;
+        }
+        self.list.count = self.numbers.len() as u32;
+        Ok(())
+    }
+
+    fn name_of(&self, number: u32) -> i64 {
+        self.numbers.iter().find(|(_, own)| **own == number).map_or(0, |(name, _)| *name)
+    }
+}
+
+/// Columns of some rows of a file.
+struct Columns<'a> {
+    path: &'a Path,
+    /// Number of the first row within the file.
+    first: u64,
+    epochs: Option<Int64Array>,
+    batches: Int64Array,
+    clusters: Option<Int64Array>,
+    rows: Vec<Option<RowId>>,
+}
+
+fn whole_numbers(array: &ArrayRef, path: &Path, column: &str) -> Result<Int64Array> {
+    let wrong = |found: String| {
+        Error::input("a column of a batch list has another type")
+            .path(path)
+            .column(column)
+            .expected("whole numbers")
+            .found(found)
+            .remedy("cast the column to int64")
+    };
+    if !array.data_type().is_integer() {
+        return Err(wrong(array.data_type().to_string()));
+    }
+    let numbers = cast(array, &DataType::Int64).map_err(|e| wrong(e.to_string()))?;
+    if numbers.null_count() != array.null_count() {
+        return Err(wrong("a number beyond int64".into()));
+    }
+    Ok(numbers.as_primitive::<Int64Type>().clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn shuffling_keeps_the_sizes_of_batches_and_clusters_in_every_task() {
+        // Tasks of 100, 7 and 93 rows; batches of 9 rows across them, clusters of 3; some rows are in none.
+        let tasks = [0..100, 100..107, 107..200];
+        let list = BatchList {
+            batch: (0..200).map(|place| if place % 11 == 0 { NO_BATCH } else { place / 9 }).collect(),
+            cluster: Some((0..200).map(|place| if place % 7 == 0 { NO_CLUSTER } else { place / 3 }).collect()),
+            count: 23,
+        };
+        let places_of = |list: &BatchList| {
+            let cluster = list.cluster.clone().unwrap();
+            let mut counts = BTreeMap::new();
+            for (task, range) in tasks.iter().enumerate() {
+                for place in range.clone() {
+                    *counts.entry((task, list.batch[place as usize], cluster[place as usize])).or_insert(0) += 1;
+                }
+            }
+            counts
+        };
+        let shuffled = |seed| list.clone().shuffled(tasks.iter().cloned(), seed, 0);
+        assert_eq!(places_of(&shuffled(1)), places_of(&list), "batch and cluster move together, within the task");
+        assert_eq!(shuffled(1).batch, shuffled(1).batch);
+        assert_ne!(shuffled(1).batch, shuffled(2).batch);
+        let stayed = shuffled(1).batch.iter().zip(&list.batch).filter(|(a, b)| a == b).count();
+        assert!(stayed < 60, "{stayed} of 200 rows stayed in their batch");
+    }
+}

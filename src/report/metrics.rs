@@ -1,0 +1,221 @@
+//! The measures of one query or one batch. Pure.
+
+use crate::clusters::NO_CLUSTER;
+use crate::vectors::RowId;
+use crate::vectors::rows::UNIQUE;
+
+/// Batch of a row that is in none.
+pub const NO_BATCH: u32 = u32::MAX;
+
+/// Exact counts over queries. A pair is an ordered (i, j), i ≠ j, in one batch; it belongs to query i.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Queries that are in a batch.
+    pub queries: u64,
+    /// Pairs.
+    pub pairs: u64,
+    /// Of these, j in i's rank window.
+    pub window: u64,
+    /// Of these, j a suspect of i.
+    pub suspects: u64,
+    /// Of these, i and j sharing a key.
+    pub keys: u64,
+    /// Pairs in one cluster as well.
+    pub cluster_pairs: u64,
+    /// Of these, j in i's rank window.
+    pub cluster_window: u64,
+    /// Of these, j a suspect of i.
+    pub cluster_suspects: u64,
+    /// Queries without one preferred negative in their batch.
+    pub without: u64,
+    /// Of these, queries that have no preferred negative anywhere.
+    pub without_window: u64,
+}
+
+impl Counts {
+    /// Adds another's counts.
+    pub fn add(&mut self, other: &Counts) {
+        self.queries += other.queries;
+        self.pairs += other.pairs;
+        self.window += other.window;
+        self.suspects += other.suspects;
+        self.keys += other.keys;
+        self.cluster_pairs += other.cluster_pairs;
+        self.cluster_window += other.cluster_window;
+        self.cluster_suspects += other.cluster_suspects;
+        self.without += other.without;
+        self.without_window += other.without_window;
+    }
+}
+
+/// Which batch and cluster each place is in.
+#[derive(Debug, Clone, Copy)]
+pub struct Together<'a> {
+    /// Batch by place.
+    pub batch: &'a [u32],
+    /// Cluster by place, where there are clusters.
+    pub cluster: Option<&'a [u32]>,
+}
+
+impl Together<'_> {
+    /// How many of `others` are in the batch of the row at `place`, and how many in its cluster too. O(others).
+    pub fn meet(&self, place: RowId, others: &[RowId]) -> (u64, u64) {
+        let batch = self.batch[place as usize];
+        if batch == NO_BATCH {
+            return (0, 0);
+        }
+        let (mut in_batch, mut in_cluster) = (0, 0);
+        for other in others.iter().filter(|other| self.batch[**other as usize] == batch) {
+            in_batch += 1;
+            in_cluster += u64::from(self.clustered(place, *other));
+        }
+        (in_batch, in_cluster)
+    }
+
+    fn clustered(&self, a: RowId, b: RowId) -> bool {
+        self.cluster
+            .is_some_and(|cluster| cluster[a as usize] != NO_CLUSTER && cluster[a as usize] == cluster[b as usize])
+    }
+}
+
+/// For each of a batch's members, how many others have the same code. `none` is no code. O(n log n).
+pub fn sharers(codes: &[u32], none: u32) -> Vec<u32> {
+    let mut shared = vec![0; codes.len()];
+    for group in groups(codes, none) {
+        group.iter().for_each(|member| shared[*member as usize] = group.len() as u32 - 1);
+    }
+    shared
+}
+
+/// For each row of a batch, how many others share at least one key with it; `columns` give codes by row.
+/// O(n log n) a column, and the square of those of a group that have keys in earlier columns too.
+pub fn key_sharers(rows: &[RowId], columns: &[&[u32]]) -> Vec<u32> {
+    let mut shared = vec![0; rows.len()];
+    let code = |column: &[u32], member: u32| column[rows[member as usize] as usize];
+    for (index, column) in columns.iter().enumerate() {
+        let earlier = &columns[..index];
+        let codes: Vec<u32> = rows.iter().map(|row| column[*row as usize]).collect();
+        for group in groups(&codes, UNIQUE) {
+            group.iter().for_each(|member| shared[*member as usize] += group.len() as u32 - 1);
+            // Pairs that an earlier column has counted already.
+            let keyed = |member: &u32| earlier.iter().any(|column| code(column, *member) != UNIQUE);
+            let keyed: Vec<u32> = group.into_iter().filter(keyed).collect();
+            for (at, a) in keyed.iter().enumerate() {
+                for b in &keyed[at + 1..] {
+                    let same = |column: &&[u32]| code(column, *a) != UNIQUE && code(column, *a) == code(column, *b);
+                    if earlier.iter().any(same) {
+                        shared[*a as usize] -= 1;
+                        shared[*b as usize] -= 1;
+                    }
+                }
+            }
+        }
+    }
+    shared
+}
+
+/// Members of each code that two or more have.
+fn groups(codes: &[u32], none: u32) -> Vec<Vec<u32>> {
+    let code = |member: &u32| codes[*member as usize];
+    let mut members: Vec<u32> = (0..codes.len() as u32).filter(|member| code(member) != none).collect();
+    members.sort_unstable_by_key(|member| (code(member), *member));
+    members.chunk_by(|a, b| code(a) == code(b)).filter(|group| group.len() > 1).map(<[u32]>::to_vec).collect()
+}
+
+/// The `k` highest scores, descending; all, where there are fewer. O(n + k log k).
+pub fn highest(scores: &mut [f32], k: usize) -> &[f32] {
+    let falling = |a: &f32, b: &f32| b.total_cmp(a);
+    if (1..scores.len()).contains(&k) {
+        scores.select_nth_unstable_by(k - 1, falling);
+    }
+    let k = k.min(scores.len());
+    let top = &mut scores[..k];
+    top.sort_unstable_by(falling);
+    top
+}
+
+/// Mean. NaN of nothing.
+pub fn mean(scores: &[f32]) -> f64 {
+    scores.iter().map(|score| f64::from(*score)).sum::<f64>() / scores.len() as f64
+}
+
+/// log Σ exp(score / τ), safe from overflow: the largest is taken out.
+fn log_sum_exp(scores: &[f32], temperature: f64) -> f64 {
+    let most = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let most = f64::from(most);
+    let sum: f64 = scores.iter().map(|score| ((f64::from(*score) - most) / temperature).exp()).sum();
+    most / temperature + sum.ln()
+}
+
+/// Theorem 1 of Thirukovalluru et al. (arXiv 2505.11293) for one query: log(N/K · H^K / H_B^K), where H is the sum of
+/// exp(score / τ) of the K best in the whole task (`all`) and H_B that of the K best in the batch; N rows in the task.
+/// The mean over queries bounds how far the batches' loss is below the loss over the whole task.
+pub fn gap(all: &[f32], batch: &[f32], rows: u64, temperature: f64) -> f64 {
+    let k = all.len() as f64;
+    (rows as f64 / k).ln() + log_sum_exp(all, temperature) - log_sum_exp(batch, temperature)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn sharers_of_keys_are_those_of_all_pairs(
+            rows in proptest::collection::vec((0u32..4, 0u32..3, 0u32..3), 0..40),
+        ) {
+            // 0 stands for no key.
+            let column = |of: fn(&(u32, u32, u32)) -> u32| -> Vec<u32> {
+                rows.iter().map(of).map(|code| if code == 0 { UNIQUE } else { code }).collect()
+            };
+            let columns = [column(|row| row.0), column(|row| row.1), column(|row| row.2)];
+            let columns: Vec<&[u32]> = columns.iter().map(Vec::as_slice).collect();
+            // Every second row, backwards: a batch is no range.
+            let batch: Vec<u32> = (0..rows.len() as u32).rev().step_by(2).collect();
+            let same = |a: u32, b: u32| columns.iter().any(|c| c[a as usize] != UNIQUE && c[a as usize] == c[b as usize]);
+            let wanted: Vec<u32> = batch
+                .iter()
+                .map(|a| batch.iter().filter(|b| a != *b && same(*a, **b)).count() as u32)
+                .collect();
+            prop_assert_eq!(key_sharers(&batch, &columns), wanted);
+        }
+
+        #[test]
+        fn the_highest_are_the_first_of_a_sorted_list(
+            scores in proptest::collection::vec(-1f32..1.0, 0..30), k in 0usize..35,
+        ) {
+            let mut sorted = scores.clone();
+            sorted.sort_by(|a, b| b.total_cmp(a));
+            sorted.truncate(k);
+            let mut scores = scores;
+            prop_assert_eq!(highest(&mut scores, k), &sorted[..]);
+        }
+
+        #[test]
+        fn a_gap_is_what_its_formula_says(
+            all in proptest::collection::vec(-1f32..1.0, 3), batch in proptest::collection::vec(-1f32..1.0, 1..4),
+        ) {
+            let sum = |scores: &[f32]| scores.iter().map(|score| (f64::from(*score) / 0.5).exp()).sum::<f64>();
+            let wanted = (100.0 / 3.0 * sum(&all) / sum(&batch)).ln();
+            prop_assert!((gap(&all, &batch, 100, 0.5) - wanted).abs() < 1e-12);
+        }
+    }
+
+    #[test]
+    fn a_tiny_temperature_overflows_nothing() {
+        assert_eq!(gap(&[1.0], &[0.5], 1, 1e-4), 5000.0);
+    }
+
+    #[test]
+    fn rows_meet_in_batches_and_in_clusters() {
+        let (batch, cluster) = ([0, 0, 0, 1, NO_BATCH, NO_BATCH], [7, 7, NO_CLUSTER, 7, 7, 7]);
+        let both = Together { batch: &batch, cluster: Some(&cluster) };
+        assert_eq!(both.meet(0, &[1, 2, 3, 4]), (2, 1));
+        assert_eq!(both.meet(2, &[0, 1]), (2, 0));
+        assert_eq!(both.meet(4, &[5, 0]), (0, 0), "in no batch");
+        assert_eq!(Together { batch: &batch, cluster: None }.meet(0, &[1]), (1, 0));
+        assert_eq!(sharers(&cluster, NO_CLUSTER), [4, 4, 0, 4, 4, 4]);
+    }
+}

@@ -1,0 +1,313 @@
+//! report: what a run's batches are worth, beside random batches and a list of the user's.
+//!
+//! Counts that need no vectors (pairs in rank windows, suspects, duplicates) are taken over all rows, in one pass over
+//! the neighbor lists for each list of batches. Similarities and Theorem 1's gap are taken exactly on a seeded sample
+//! of queries, each against its whole batch. Random batches are the run's own with the rows of each task shuffled: the
+//! same sizes, tasks and clusters. Everything comes from the run's seed, and is the same at any number of threads.
+//!
+//! Memory: at most 24 bytes a row: 8 for each list of batches (the run's own, and the given one), and 4 to 8 to find
+//! rows while these are read, or 4 for the members of the batches while they are measured. Then a table of batches'
+//! numbers, the counts of each task, 40 bytes for each sampled query and list, and a batch's scores on each thread.
+
+mod count;
+mod estimate;
+pub mod figures;
+mod html;
+mod lists;
+mod metrics;
+mod numbers;
+mod plots;
+mod sample;
+mod terminal;
+mod words;
+
+use std::path::PathBuf;
+
+use rayon::prelude::*;
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+use crate::neighbors::{self, Windows};
+use crate::run::progress::Progress;
+use crate::run::{FinishedRun, Stage};
+use crate::vectors::{self, Vectors};
+use count::{Counter, HITS, Members, Tally};
+
+use estimate::{Estimate, bounds, histogram};
+use figures::{Compared, FORMAT, Histogram, Measures, OfTask, Report, StageCost, Terms};
+use lists::{BatchList, Directory};
+use metrics::Counts;
+use sample::{Sampled, Sampler};
+
+/// What is asked of a report.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Epoch.
+    pub epoch: u32,
+    /// Another list of batches, as a Parquet file or a folder of them.
+    pub against: Option<PathBuf>,
+    /// Queries to sample.
+    pub sample: u64,
+    /// K of the top-K measures; the run's cluster size by default.
+    pub top: Option<u32>,
+    /// τ.
+    pub temperature: f64,
+}
+
+/// Measures a finished run. O(rows · ranks + sample · |B| · dim) for each list of batches.
+///
+/// # Errors
+/// The run is not finished or damaged, has no such epoch, or the given list does not fit it.
+pub fn measure(run: &FinishedRun, options: &Options, progress: &Progress) -> Result<Report> {
+    let epoch_files = own_files(run, options.epoch)?;
+    check_files(run)?;
+    let vectors = vectors::open(run)?;
+    let neighbors = neighbors::open(run, &vectors)?;
+    let windows = Windows::open(run, &vectors, &neighbors)?;
+    let terms = terms(run, options, &vectors, &windows)?;
+
+    let mut directory = Directory::new(&vectors, neighbors.places());
+    let mined = BatchList::read(&epoch_files, options.epoch, &directory)?;
+    let against = match &options.against {
+        Some(path) => Some(read_given(path, options.epoch, &mut directory)?),
+        None => None,
+    };
+    drop(directory);
+
+    let lists = 2 + u64::from(against.is_some());
+    let sampled = options.sample.min(terms.rows);
+    let meter = progress.meter("report", lists * (terms.rows + sampled), "rows");
+    let counter = Counter { vectors: &vectors, neighbors: &neighbors, windows: &windows, meter: &meter };
+    let sampler = Sampler {
+        vectors: &vectors,
+        neighbors: &neighbors,
+        top: terms.top as usize,
+        temperature: terms.temperature,
+        meter: &meter,
+    };
+    let seed = terms.batches["seed"].as_u64().unwrap_or(0);
+    let chosen = sample::draw(&vectors.tasks, options.sample, seed, options.epoch);
+    let look = |list: &BatchList| -> Result<Measured> {
+        let members = Members::new(list);
+        let tally = counter.count(list, &members);
+        let sampled = sampler.measure(list, &members, &chosen)?;
+        Ok(Measured { tally, sampled, batches: list.count(), clusters: list.together().cluster.is_some() })
+    };
+    let own = look(&mined)?;
+    let random = look(&mined.shuffled(vectors.tasks.ranges(), seed, options.epoch))?;
+    let against = against.as_ref().map(look).transpose()?;
+    drop(meter);
+    Ok(compose(run, terms, &vectors, &own, &random, against.as_ref()))
+}
+
+/// The report as a person reads it on a terminal.
+pub fn table(report: &Report) -> String {
+    terminal::table(report)
+}
+
+/// The report as a page.
+pub fn page(report: &Report) -> String {
+    html::page(report)
+}
+
+/// All measures of one list.
+struct Measured {
+    tally: Tally,
+    sampled: Sampled,
+    batches: u32,
+    clusters: bool,
+}
+
+impl Measured {
+    fn populations(&self) -> Vec<u64> {
+        self.tally.tasks.iter().map(|counts| counts.queries).collect()
+    }
+
+    fn overall(&self) -> Measures {
+        let mut sum = Counts::default();
+        self.tally.tasks.iter().for_each(|counts| sum.add(counts));
+        let populations = self.populations();
+        let sampled = [self.sampled.similarity(&populations), self.sampled.gap(&populations)];
+        let sampled = sampled.map(|strata| Estimate::new(&strata));
+        Measures::new(&sum, u64::from(self.batches), self.clusters, sampled, self.sampled.alone().iter().sum())
+    }
+
+    fn by_task(&self) -> Vec<Measures> {
+        let (populations, alone) = (self.populations(), self.sampled.alone());
+        let (similarity, gap) = (self.sampled.similarity(&populations), self.sampled.gap(&populations));
+        let of_task = |task: usize| {
+            let sampled = [&similarity, &gap].map(|strata| Estimate::new(&strata[task..=task]));
+            let tally = &self.tally;
+            Measures::new(&tally.tasks[task], tally.batches[task], self.clusters, sampled, alone[task])
+        };
+        (0..self.tally.tasks.len()).map(of_task).collect()
+    }
+}
+
+fn compose(
+    run: &FinishedRun,
+    terms: Terms,
+    vectors: &Vectors,
+    mined: &Measured,
+    random: &Measured,
+    against: Option<&Measured>,
+) -> Report {
+    let mut given = against.map(|list| list.by_task().into_iter());
+    let measures = mined.by_task().into_iter().zip(random.by_task());
+    let tasks = measures.enumerate().map(|(task, (mined, random))| OfTask {
+        task: vectors.has_tasks().then(|| vectors.tasks.name(task).to_owned()),
+        rows: vectors.tasks.range(task).len() as u64,
+        measures: Compared { mined, random, against: given.as_mut().and_then(Iterator::next) },
+    });
+    let tasks = tasks.collect();
+    let overall =
+        Compared { mined: mined.overall(), random: random.overall(), against: against.map(Measured::overall) };
+    let facts = |stage: Stage| run.manifest().stages.get(&stage).map_or(Value::Null, |record| record.facts.clone());
+    Report {
+        format: FORMAT,
+        version: env!("CARGO_PKG_VERSION").into(),
+        run: run.folder().to_owned(),
+        settings_fingerprint: run.manifest().stages[&Stage::Batches].fingerprint.clone(),
+        terms: Terms { rows_in_no_batch: terms.rows - overall.mined.queries, ..terms },
+        overall,
+        tasks,
+        window_hits: window_hits(mined, random, against),
+        similarity: similarities(mined, random, against),
+        search: facts(Stage::Neighbors),
+        clusters: facts(Stage::Clusters),
+        stages: costs(run),
+    }
+}
+
+fn window_hits(mined: &Measured, random: &Measured, against: Option<&Measured>) -> Histogram<u64> {
+    let lists = [Some(mined), Some(random), against];
+    let last = |list: &Measured| list.tally.hits.iter().rposition(|queries| *queries > 0).unwrap_or(0);
+    let buckets = lists.into_iter().flatten().map(last).max().unwrap_or(0) + 1;
+    let hits = |list: &Measured| list.tally.hits[..buckets].to_vec();
+    Histogram {
+        bounds: HITS[..buckets].iter().map(|bound| *bound as f64).collect(),
+        mined: hits(mined),
+        random: hits(random),
+        against: against.map(hits),
+    }
+}
+
+fn similarities(mined: &Measured, random: &Measured, against: Option<&Measured>) -> Histogram<f64> {
+    let lists: Vec<&Measured> = [Some(mined), Some(random), against].into_iter().flatten().collect();
+    let bounds = bounds(lists.iter().flat_map(|list| list.sampled.similarities().iter().copied()));
+    let shares = |list: &Measured| histogram(&list.sampled.similarity(&list.populations()), &bounds);
+    Histogram { mined: shares(mined), random: shares(random), against: against.map(shares), bounds }
+}
+
+/// Files of the epoch that is asked for.
+fn own_files(run: &FinishedRun, epoch: u32) -> Result<Vec<PathBuf>> {
+    let record = run.stage(Stage::Batches)?;
+    if !run.succeeded() {
+        return Err(Error::input("the run is not finished")
+            .path(run.folder())
+            .expected("a _SUCCESS in the run folder")
+            .found("none: the job was interrupted or is under way")
+            .remedy("run the `mine` command again to finish it"));
+    }
+    let epochs = record.settings["epochs"].as_u64().unwrap_or(1);
+    if u64::from(epoch) >= epochs {
+        return Err(Error::input("the run has no such epoch")
+            .path(run.folder())
+            .expected(format!("--epoch from 0 to {}", epochs.saturating_sub(1)))
+            .found(format!("--epoch {epoch}"))
+            .remedy("leave --epoch out for the first one"));
+    }
+    let (folder, prefix) = (run.stage_folder(Stage::Batches), format!("part-{epoch:05}-"));
+    let names: Vec<&String> = record.parts.keys().filter(|name| name.starts_with(&prefix)).collect();
+    for name in &names {
+        run.check_part(Stage::Batches, name)?;
+    }
+    if names.is_empty() {
+        return Err(Error::input("the epoch has no batches")
+            .path(&folder)
+            .expected("batches")
+            .found("no row in any: --remainder drop left all of them out")
+            .remedy("mine with a smaller --batch-size or another --remainder"));
+    }
+    Ok(names.into_iter().map(|name| folder.join(name)).collect())
+}
+
+/// What is read whole must be what was written. Vectors are only sampled: `verify` reads all of them.
+fn check_files(run: &FinishedRun) -> Result<()> {
+    let names = |stage: Stage, ending: &'static str| -> Result<Vec<(Stage, &String)>> {
+        let names = run.stage(stage)?.parts.keys().filter(|name| name.ends_with(ending));
+        Ok(names.map(|name| (stage, name)).collect())
+    };
+    let parts = [names(Stage::Vectors, ".col")?, names(Stage::Neighbors, "")?].concat();
+    let checked: Vec<Result<()>> = parts.par_iter().map(|(stage, name)| run.check_part(*stage, name)).collect();
+    checked.into_iter().collect()
+}
+
+fn read_given(path: &std::path::Path, epoch: u32, directory: &mut Directory<'_>) -> Result<BatchList> {
+    let files = lists::files_of(path)?;
+    for file in &files {
+        if lists::is_by_id(file)? {
+            directory.index_ids();
+        }
+    }
+    BatchList::read(&files, epoch, directory)
+}
+
+fn terms(run: &FinishedRun, options: &Options, vectors: &Vectors, windows: &Windows<'_>) -> Result<Terms> {
+    let settings = |stage: Stage| run.stage(stage).map(|record| record.settings.clone());
+    let clusters = settings(Stage::Clusters)?;
+    let wanted = options.top.or_else(|| clusters["cluster-size"].as_u64().map(|size| size as u32)).unwrap_or(1);
+    let ranks = (0..vectors.tasks.len()).map(|task| windows.of_task(task).ranks()).max().unwrap_or(wanted);
+    Ok(Terms {
+        rows: vectors.shape().rows,
+        dim: vectors.shape().dim,
+        metric: settings(Stage::Vectors)?["metric"].as_str().unwrap_or("cosine").to_owned(),
+        edges: settings(Stage::Edges)?,
+        clusters,
+        batches: settings(Stage::Batches)?,
+        epoch: options.epoch,
+        rows_in_no_batch: 0,
+        top: wanted.min(ranks),
+        top_wanted: (wanted > ranks).then_some(wanted),
+        temperature: options.temperature,
+        sample: options.sample,
+        against: options.against.clone(),
+    })
+}
+
+fn costs(run: &FinishedRun) -> Vec<StageCost> {
+    let record = |stage: Stage| run.manifest().stages.get(&stage).map(|record| (stage, record));
+    Stage::ALL
+        .into_iter()
+        .filter_map(record)
+        .map(|(stage, record)| StageCost {
+            stage: stage.name().into(),
+            seconds: record.seconds,
+            peak_bytes: record.peak_bytes,
+            bytes: record.parts.values().map(|part| part.bytes).sum(),
+            files: record.parts.len() as u64,
+        })
+        .collect()
+}
+
+/// Writes a file whole or not at all.
+///
+/// # Errors
+/// The disk fails.
+pub fn write(path: &std::path::Path, bytes: &[u8]) -> Result<()> {
+    use crate::run::storage::{Disk, Storage};
+    let folder = path.parent().unwrap_or(std::path::Path::new("."));
+    let mut temp = path.as_os_str().to_owned();
+    temp.push(".tmp");
+    let temp = PathBuf::from(temp);
+    let go = || {
+        Disk.create_folder(folder)?;
+        let mut file = Disk.create(&temp)?;
+        file.write_all(bytes)?;
+        file.sync()?;
+        drop(file);
+        Disk.rename(&temp, path)?;
+        Disk.sync_folder(folder)
+    };
+    go().map_err(|e| Error::io("a report cannot be written", path, e))
+}

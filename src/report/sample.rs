@@ -1,0 +1,207 @@
+//! What takes vectors: similarities in batches and Theorem 1's gap, of a seeded sample of queries.
+//!
+//! Half of the sample is shared out by the tasks' sizes, half equally, so that small tasks have figures too; within a
+//! task every query has the same chance. Each sampled query is scored against its whole batch by the reference score.
+//!
+//! Memory: 40 bytes a sampled query and list; scores of one batch on each thread.
+
+use rand::RngExt;
+use rayon::prelude::*;
+
+use super::count::Members;
+use super::estimate::Stratum;
+use super::lists::BatchList;
+use super::metrics::{NO_BATCH, gap, highest, mean};
+use crate::batches::pack::random;
+use crate::error::{Error, Result};
+use crate::neighbors::Neighbors;
+use crate::run::progress::Meter;
+use crate::vectors::{RowId, Scorer, Tasks, Vectors};
+
+/// What a sample is drawn by: a stream of the seed's own.
+const SAMPLE: u64 = 2 << 40;
+
+/// Draws about `size` of all rows; places, rising. Those of them that a list of batches holds are as good a sample of
+/// the list. O(rows).
+pub fn draw(tasks: &Tasks, size: u64, seed: u64, epoch: u32) -> Vec<RowId> {
+    let all: u64 = tasks.ranges().map(|range| range.len() as u64).sum();
+    let mut chosen = Vec::new();
+    for (task, range) in tasks.ranges().enumerate() {
+        let mut left = range.len() as u64;
+        let mut wanted = share(size, left, all, tasks.len() as u64);
+        let mut random = random(seed, SAMPLE | u64::from(epoch), task as u64);
+        // Knuth's algorithm S: every subset has the same chance.
+        for place in range {
+            if random.random_range(0..left) < wanted {
+                chosen.push(place);
+                wanted -= 1;
+            }
+            left -= 1;
+        }
+    }
+    chosen
+}
+
+/// A task's share of a sample: half by its rows, half as every task; two at least, so that there is an error.
+fn share(size: u64, rows: u64, all: u64, tasks: u64) -> u64 {
+    if size >= all {
+        return rows;
+    }
+    let half = size as f64 / 2.0;
+    let wanted = half * rows as f64 / all as f64 + half / tasks as f64;
+    (wanted.ceil() as u64).max(2).min(rows)
+}
+
+/// Two figures of a query: mean similarity of its K closest rows in the batch, and the gap.
+type Pair = (f64, f64);
+
+/// The sampled figures of a list of batches.
+#[derive(Debug, Clone, Default)]
+pub struct Sampled {
+    /// By task: queries drawn, and where the values of its queries end.
+    tasks: Vec<(u64, usize)>,
+    similarity: Vec<f64>,
+    gap: Vec<f64>,
+}
+
+impl Sampled {
+    /// Similarities: all tasks' strata, given the queries in batches of each.
+    pub fn similarity(&self, populations: &[u64]) -> Vec<Stratum<'_>> {
+        self.strata(&self.similarity, populations)
+    }
+
+    /// Gaps, the same.
+    pub fn gap(&self, populations: &[u64]) -> Vec<Stratum<'_>> {
+        self.strata(&self.gap, populations)
+    }
+
+    /// All similarities.
+    pub fn similarities(&self) -> &[f64] {
+        &self.similarity
+    }
+
+    fn strata<'a>(&self, values: &'a [f64], populations: &[u64]) -> Vec<Stratum<'a>> {
+        let mut start = 0;
+        let stratum = |(&(drawn, end), &population): (&(u64, usize), &u64)| {
+            let values = &values[std::mem::replace(&mut start, end)..end];
+            Stratum { population, drawn, values }
+        };
+        self.tasks.iter().zip(populations).map(stratum).collect()
+    }
+
+    /// Queries drawn that have no row in their batch that could be their negative, by task.
+    pub fn alone(&self) -> Vec<u64> {
+        let mut start = 0;
+        self.tasks.iter().map(|&(drawn, end)| drawn - (end - std::mem::replace(&mut start, end)) as u64).collect()
+    }
+}
+
+/// A batch's scores, on one thread.
+#[derive(Debug, Default)]
+struct Buffers {
+    scored: Vec<(RowId, f32)>,
+    scores: Vec<f32>,
+}
+
+/// What is sampled.
+#[derive(Debug)]
+pub struct Sampler<'a> {
+    /// The rows.
+    pub vectors: &'a Vectors,
+    /// Their lists.
+    pub neighbors: &'a Neighbors,
+    /// K.
+    pub top: usize,
+    /// τ.
+    pub temperature: f64,
+    /// Hears of every query of every list.
+    pub meter: &'a Meter,
+}
+
+impl Sampler<'_> {
+    /// Scores the chosen queries against their batches; one that is in no batch of this list is left out.
+    /// O(chosen · |B| · dim).
+    ///
+    /// # Errors
+    /// A score is no number: the stored vectors are damaged.
+    pub fn measure(&self, list: &BatchList, members: &Members, chosen: &[RowId]) -> Result<Sampled> {
+        let batch = list.together().batch;
+        let found: Vec<Option<Pair>> = chosen
+            .par_iter()
+            .filter(|place| batch[**place as usize] != NO_BATCH)
+            .map_init(
+                || (Scorer::new(self.vectors), Buffers::default()),
+                |(scorer, buffers), place| {
+                    let pair = self.query(*place, members.of(batch[*place as usize]), scorer, buffers);
+                    self.meter.add(1);
+                    pair
+                },
+            )
+            .collect();
+        if found.iter().flatten().any(|(similarity, gap)| !similarity.is_finite() || !gap.is_finite()) {
+            return Err(Error::runtime("a score is no finite number")
+                .path(self.vectors.queries.sealed().path())
+                .expected("finite vectors")
+                .found("a NaN or an infinity")
+                .remedy(
+                    "the stored vectors are damaged: `batchmine verify` names the file; delete it and run `mine` again",
+                ));
+        }
+        Ok(self.by_task(chosen.iter().filter(|place| batch[**place as usize] != NO_BATCH), &found))
+    }
+
+    fn by_task<'p>(&self, places: impl Iterator<Item = &'p RowId>, found: &[Option<Pair>]) -> Sampled {
+        let mut sampled = Sampled { tasks: vec![(0, 0); self.vectors.tasks.len()], ..Sampled::default() };
+        let (mut task, mut ended) = (0, 0);
+        for (place, pair) in places.zip(found) {
+            let own = self.vectors.tasks.of(*place);
+            while task < own {
+                sampled.tasks[task].1 = ended;
+                task += 1;
+            }
+            sampled.tasks[task].0 += 1;
+            if let Some((similarity, gap)) = pair {
+                sampled.similarity.push(*similarity);
+                sampled.gap.push(*gap);
+                ended += 1;
+            }
+        }
+        sampled.tasks[task..].iter_mut().for_each(|task| task.1 = ended);
+        sampled
+    }
+
+    /// `None`: nobody in the batch, or in the task, can be a negative of this query.
+    fn query(&self, place: RowId, batch: &[RowId], scorer: &mut Scorer<'_>, buffers: &mut Buffers) -> Option<Pair> {
+        let (order, keys) = (self.neighbors.order(), self.vectors.rows.keys());
+        let query = order[place as usize];
+        let all = self.neighbors.scores(place);
+        let all = &all[..self.top.min(all.len())];
+        let others = batch.iter().map(|other| order[*other as usize]);
+        let others = others.filter(|row| *row != query && !keys.conflict(query, *row));
+        buffers.scored.clear();
+        buffers.scored.extend(others.map(|row| (row, 0.0)));
+        if all.is_empty() || buffers.scored.is_empty() {
+            return None;
+        }
+        scorer.pairs(query, &mut buffers.scored, |(row, _)| *row, |scored, score| scored.1 = score);
+        buffers.scores.clear();
+        buffers.scores.extend(buffers.scored.iter().map(|(_, score)| *score));
+        let top = highest(&mut buffers.scores, all.len());
+        let rows = self.vectors.tasks.range(self.vectors.tasks.of(query)).len() as u64;
+        Some((mean(top), gap(all, top, rows, self.temperature)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_task_has_its_share_and_no_task_more_than_its_rows() {
+        assert_eq!(share(100, 900, 1000, 2), 70);
+        assert_eq!(share(100, 100, 1000, 2), 30);
+        assert_eq!(share(100, 3, 1000, 2), 3);
+        assert_eq!(share(1, 500, 1000, 2), 2);
+        assert_eq!(share(5000, 500, 1000, 2), 500, "all, where all fit");
+    }
+}

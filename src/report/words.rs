@@ -1,0 +1,312 @@
+//! What the figures mean, in words: the verdicts, and a sentence for each measure. The terminal and the page say the
+//! same. Pure.
+
+use std::collections::BTreeSet;
+
+use super::figures::{Compared, Measures, Report};
+use super::numbers::{amount, count, estimate, or_none, percent};
+
+/// How a finding is to be taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tone {
+    /// As it should be.
+    Good,
+    /// Worth a look.
+    Fair,
+    /// Against what batches are mined for.
+    Bad,
+}
+
+impl Tone {
+    /// Good at `good` and above, bad below `fair`.
+    fn rising(value: f64, fair: f64, good: f64) -> Tone {
+        if value >= good {
+            Tone::Good
+        } else if value >= fair {
+            Tone::Fair
+        } else {
+            Tone::Bad
+        }
+    }
+}
+
+/// One finding.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Verdict {
+    /// How to take it.
+    pub tone: Tone,
+    /// What it is about.
+    pub about: &'static str,
+    /// The finding itself: a figure.
+    pub figure: String,
+    /// What it says, in a sentence.
+    pub text: String,
+}
+
+/// All findings, the most telling first.
+pub fn verdicts(report: &Report) -> Vec<Verdict> {
+    let Compared { mined, random, .. } = &report.overall;
+    let found = [
+        hardness(mined, random),
+        false_negatives(mined, random),
+        left_out(mined, random),
+        duplicates(mined, random),
+        similarity(report),
+        gap(report),
+    ];
+    found.into_iter().flatten().collect()
+}
+
+fn hardness(mined: &Measures, random: &Measures) -> Option<Verdict> {
+    let (own, other) = (mined.window_per_query?, random.window_per_query?);
+    let figure = if other > 0.0 { format!("{} × random", amount(own / other)) } else { amount(own) };
+    Some(Verdict {
+        tone: Tone::rising(own, other, 1.5 * other),
+        about: "Hard negatives",
+        figure,
+        text: format!(
+            "A query finds {} preferred negatives in its batch, and {} in a random batch of the same size.",
+            amount(own),
+            amount(other)
+        ),
+    })
+}
+
+fn false_negatives(mined: &Measures, random: &Measures) -> Option<Verdict> {
+    let (own, other) = (mined.suspects_per_query?, random.suspects_per_query?);
+    let purity = |measures: &Measures| measures.window_pairs as f64 / measures.suspect_pairs as f64;
+    let text = match (mined.suspect_pairs, random.suspect_pairs) {
+        (0, _) => format!("No query meets a suspect in its batch; in random batches it meets {}.", amount(other)),
+        (_, 0) => format!("A query meets {} suspects in its batch, and none in a random batch.", amount(own)),
+        _ => format!(
+            "A query meets {} suspects in its batch, {} in a random batch. For each suspect it meets {} preferred \
+             negatives; in random batches {}.",
+            amount(own),
+            amount(other),
+            amount(purity(mined)),
+            amount(purity(random))
+        ),
+    };
+    let tone = if mined.suspect_pairs == 0 || random.suspect_pairs == 0 {
+        if mined.suspect_pairs == 0 { Tone::Good } else { Tone::Fair }
+    } else {
+        Tone::rising(purity(mined), purity(random), 1.2 * purity(random))
+    };
+    Some(Verdict { tone, about: "Likely false negatives", figure: format!("{} a query", amount(own)), text })
+}
+
+fn left_out(mined: &Measures, random: &Measures) -> Option<Verdict> {
+    let (own, other) = (mined.queries_without_share?, random.queries_without_share?);
+    let hopeless = match mined.queries_without_window {
+        0 => String::new(),
+        n => format!(" {} have none anywhere: their task has too few rows.", count(n)),
+    };
+    Some(Verdict {
+        tone: if own < 0.01 || own <= 0.5 * other {
+            Tone::Good
+        } else if own <= other + 0.02 {
+            Tone::Fair
+        } else {
+            Tone::Bad
+        },
+        about: "Queries left without",
+        figure: percent(own),
+        text: format!(
+            "{} of the queries find no preferred negative in their batch; in random batches {}.{hopeless}",
+            percent(own),
+            percent(other)
+        ),
+    })
+}
+
+fn duplicates(mined: &Measures, random: &Measures) -> Option<Verdict> {
+    let (own, other) = (mined.duplicates_per_batch?, random.duplicates_per_batch?);
+    Some(Verdict {
+        tone: if mined.key_pairs == 0 { Tone::Good } else { Tone::Bad },
+        about: "Duplicates",
+        figure: if mined.key_pairs == 0 { "none".into() } else { format!("{} a batch", amount(own)) },
+        text: format!(
+            "{} in one batch; random batches hold {} such pairs each.",
+            if mined.key_pairs == 0 {
+                "No two rows that share a key or a positive are".to_owned()
+            } else {
+                format!("{} pairs that share a key or a positive are", amount(own))
+            },
+            amount(other)
+        ),
+    })
+}
+
+fn similarity(report: &Report) -> Option<Verdict> {
+    let Compared { mined, random, .. } = &report.overall;
+    let (own, other) = (mined.top_similarity?, random.top_similarity?);
+    Some(Verdict {
+        tone: Tone::rising(own.mean - other.mean, 0.0, 3.0 * (own.standard_error + other.standard_error)),
+        about: "Closeness",
+        figure: estimate(&own),
+        text: format!(
+            "That is the mean similarity of a query with the {} closest rows of its batch; in random batches it is {}.",
+            report.terms.top,
+            estimate(&other)
+        ),
+    })
+}
+
+fn gap(report: &Report) -> Option<Verdict> {
+    let Compared { mined, random, .. } = &report.overall;
+    let (own, other) = (mined.gap?, random.gap?);
+    Some(Verdict {
+        tone: Tone::rising(other.mean - own.mean, 0.0, 3.0 * (own.standard_error + other.standard_error)),
+        about: "Theorem 1's gap",
+        figure: estimate(&own),
+        text: format!(
+            "So much of the loss over the whole task can the batches miss, at most; random batches {}. Lower is better.",
+            estimate(&other)
+        ),
+    })
+}
+
+/// A measure: its name, its sentence, and its figure for each list.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Row {
+    /// Name.
+    pub name: String,
+    /// What it is, in a sentence.
+    pub why: String,
+    /// Mined, random, and the given list, where there is one.
+    pub figures: Vec<String>,
+}
+
+/// All measures of a report.
+pub fn rows(report: &Report) -> Vec<Row> {
+    let (compared, top) = (&report.overall, report.terms.top);
+    let row = |name: &str, why: &str, figure: &dyn Fn(&Measures) -> Option<String>| Row {
+        name: name.into(),
+        why: why.into(),
+        figures: lists(compared).into_iter().map(|measures| or_none(figure(measures))).collect(),
+    };
+    vec![
+        row(
+            "Preferred negatives a query",
+            "Rows of the query's batch that stand in its rank window: close, but not so close that they are probably right answers. More of them make a batch harder.",
+            &|m| m.window_per_query.map(amount),
+        ),
+        row("Pairs in the rank window", "The same as a share of all pairs of two rows in one batch.", &|m| {
+            m.window_share.map(percent)
+        }),
+        row(
+            "… in one cluster",
+            "The same of the pairs that are in one cluster. A batch is made of clusters, and most of its hard pairs are inside them.",
+            &|m| m.in_cluster.as_ref()?.window_share.map(percent),
+        ),
+        row(
+            "Queries without any",
+            "Queries whose batch holds none of their preferred negatives: to them the batch is as good as random.",
+            &|m| m.queries_without_share.map(percent),
+        ),
+        row(
+            "Suspects a query",
+            "Rows of the query's batch that rank so high for it that they may be right answers that nobody marked. As negatives they teach the wrong thing: fewer is better.",
+            &|m| m.suspects_per_query.map(amount),
+        ),
+        row("Suspects a batch", "The same, summed up over a batch.", &|m| m.suspects_per_batch.map(amount)),
+        row("Suspect pairs", "The same as a share of all pairs of two rows in one batch.", &|m| {
+            m.suspect_share.map(percent)
+        }),
+        row("… in one cluster", "The same of the pairs that are in one cluster.", &|m| {
+            m.in_cluster.as_ref()?.suspect_share.map(percent)
+        }),
+        row(
+            "Duplicates a batch",
+            "Pairs of two rows in one batch that share a key or have the very same positive: each is a wrong negative of the other.",
+            &|m| m.duplicates_per_batch.map(amount),
+        ),
+        row(
+            &format!("Similarity of the {top} closest"),
+            &format!(
+                "Mean similarity of a query with the {top} rows of its batch that score highest for it, duplicates left out. From a sample of queries, with its standard error."
+            ),
+            &|m| m.top_similarity.as_ref().map(estimate),
+        ),
+        row(
+            "Theorem 1's gap",
+            &format!(
+                "log(N/K · H / H_B) with K = {top}: H sums exp(score / {}) over the query's K best candidates of all, H_B over those of its batch, N is the rows of its task. Its mean bounds how far the loss over batches is below the loss over everything. Lower is better.",
+                report.terms.temperature
+            ),
+            &|m| m.gap.as_ref().map(estimate),
+        ),
+        row("Queries", "Rows of the input that are in a batch.", &|m| Some(count(m.queries))),
+        row("Batches", "Batches of any size, the smaller last ones too.", &|m| Some(count(m.batches))),
+    ]
+}
+
+/// The measures of each list, in order.
+pub fn lists(compared: &Compared) -> Vec<&Measures> {
+    [&compared.mined, &compared.random].into_iter().chain(&compared.against).collect()
+}
+
+/// The lists' names.
+pub fn list_names(report: &Report) -> Vec<&'static str> {
+    ["mined", "random", "given"].into_iter().take(lists(&report.overall).len()).collect()
+}
+
+/// What the run and the report were made with, in a line each.
+pub fn terms(report: &Report) -> Vec<String> {
+    let terms = &report.terms;
+    let setting = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let (edges, clusters, batches) = (&terms.edges, &terms.clusters, &terms.batches);
+    let limits: String = ["relative-margin", "max-score", "min-score"]
+        .into_iter()
+        .filter(|limit| !edges[limit].is_null())
+        .map(|limit| format!(" {limit} = {},", setting(&edges[limit])))
+        .collect();
+    let mut lines = vec![
+        format!(
+            "{} rows x {} dimensions, {}, {}",
+            count(terms.rows),
+            terms.dim,
+            if report.tasks.len() == 1 {
+                "1 task".into()
+            } else {
+                format!("{} tasks", count(report.tasks.len() as u64))
+            },
+            terms.metric
+        ),
+        format!(
+            "p = {}, m = {},{limits} edges {}, K = {}, λ = {}, |B| = {}, remainder {}, seed {}",
+            setting(&edges["skip"]),
+            setting(&edges["window"]),
+            setting(&edges["edges"]),
+            setting(&clusters["cluster-size"]),
+            setting(&clusters["suspect-weight"]),
+            setting(&clusters["batch-size"]),
+            setting(&batches["remainder"]),
+            setting(&batches["seed"]),
+        ),
+        format!("epoch {} of {}", terms.epoch, setting(&batches["epochs"])),
+    ];
+    let own: BTreeSet<&String> = [edges, clusters]
+        .into_iter()
+        .filter_map(|settings| settings["tasks"].as_object())
+        .flat_map(|tasks| tasks.keys())
+        .collect();
+    if !own.is_empty() {
+        lines.push(format!("tasks with settings of their own: {}", own.len()));
+    }
+    if terms.rows_in_no_batch > 0 {
+        lines.push(format!("{} rows are in no batch of it", count(terms.rows_in_no_batch)));
+    }
+    if let Some(wanted) = terms.top_wanted {
+        lines.push(format!(
+            "the {wanted} closest were asked for, but lists keep {} ranks (p + m): the measures take {}",
+            terms.top, terms.top
+        ));
+    }
+    if let Some(recall) = report.search["recall"].as_f64().filter(|recall| *recall < 1.0) {
+        lines.push(format!(
+            "the search was approximate (recall {recall:.3}): rank windows and suspects are those that it found"
+        ));
+    }
+    lines
+}
