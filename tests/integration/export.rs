@@ -141,21 +141,23 @@ fn add_negatives(run: &Path, data: &Dataset, count: usize, of: impl Fn(usize) ->
         let (rows, footer) = table::load(&part);
         let numbers = numbers(&rows, "row");
         let (mut ints, mut texts) = (ListBuilder::new(Int64Builder::new()), ListBuilder::new(StringBuilder::new()));
-        let mut scores = ListBuilder::new(Float32Builder::new());
+        let (mut places, mut scores) = (ListBuilder::new(Int64Builder::new()), ListBuilder::new(Float32Builder::new()));
         for row in numbers {
             for other in of(row as usize).into_iter().take(count) {
                 ints.values().append_value(data.id(other).parse().unwrap_or(0));
                 texts.values().append_value(data.id(other));
+                places.values().append_value(other as i64);
                 scores.values().append_value(1.0 / (1.0 + other as f32));
             }
             ints.append(true);
             texts.append(true);
+            places.append(true);
             scores.append(true);
         }
         let by_text = rows.schema().field_with_name("id").unwrap().data_type() == &DataType::Utf8;
         let ids: ArrayRef = if by_text { Arc::new(texts.finish()) } else { Arc::new(ints.finish()) };
-        let scores: ArrayRef = Arc::new(scores.finish());
-        let added = [("negatives", ids), ("negative_scores", scores)];
+        let (places, scores): (ArrayRef, ArrayRef) = (Arc::new(places.finish()), Arc::new(scores.finish()));
+        let added = [("negatives", ids), ("negative_rows", places), ("negative_scores", scores)];
         let fields = rows.schema().fields().iter().map(|field| field.as_ref().clone()).collect::<Vec<_>>();
         let more = added.iter().map(|(name, column)| Field::new(*name, column.data_type().clone(), false));
         let schema = Schema::new(fields.into_iter().chain(more).collect::<Vec<_>>());
