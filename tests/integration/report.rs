@@ -284,7 +284,8 @@ fn what_cannot_be_reported_is_refused_with_a_remedy() {
     let rows = whole(vec![Some(0), Some(1), Some(2)]);
     let numbers = whole(vec![Some(0), Some(0), Some(1)]);
     let floats: ArrayRef = Arc::new(Float64Array::from(vec![0.0, 1.0, 2.0]));
-    let refused: [(Vec<(&str, ArrayRef)>, &[&str]); 8] = [
+    type Refused<'a> = (Vec<(&'a str, ArrayRef)>, &'a [&'a str]);
+    let refused: [Refused<'_>; 8] = [
         (vec![("row", rows.clone())], &["lacks a column", "batch_id"]),
         (vec![("batch_id", numbers.clone())], &["lacks a column", "row or id"]),
         (vec![("batch_id", floats), ("row", rows.clone())], &["another type", "Float64"]),
