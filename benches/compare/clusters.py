@@ -18,9 +18,11 @@ from importlib.metadata import version
 
 import numpy as np
 from pairs import jittered, read, write
-from partitioners import PEERS, SLOW, fixed_up, moved_rows, peer_child, peer_process, place, sizes_found, write_parhip
+from partitioners import (
+    PEERS, SLOW, fixed_up, moved_rows, peer_child, peer_process, place, save_graph, sizes_found, write_parhip
+)  # fmt: skip
 from process import ROOT, answered, compared, median, mine, not_negative, parser_of, positive, processor, version_line
-from run_files import NONE, clusters, edges, implied, lists, order, rows_columns, vectors
+from run_files import NONE, clusters, edges, implied, lists, order, rows_columns, vectors, without_suspects
 
 SAMPLE = 200_000  # pairs of one cluster whose similarity is averaged
 
@@ -229,17 +231,13 @@ def compare(args, folder):
     del codes, due
 
     # The peers get the edges with their weights, and no suspects: they cannot take negative weights.
-    weights = kinds // 3
-    keep = weights > 0
-    degrees = np.bincount(sources[keep], minlength=rows)
-    graph = np.concatenate([[0], np.cumsum(degrees)]), others[keep], weights[keep].astype(np.int64)
-    for name, part in zip(("starts", "others", "weights"), graph):
-        np.save(folder / f"{name}.npy", part)
+    graph = without_suspects(starts, others, kinds)
+    save_graph(folder, graph)
     write_parhip(folder / "graph.parhip", *graph)
     judge = Judge(run, skip, size, graph)
     unit = judge.positives.astype(np.float32) * judge.positive_scale[:, None].astype(np.float32)
     np.save(folder / "positives.npy", unit)
-    del sources, kinds, weights, keep, unit
+    del sources, kinds, unit
 
     parts = -(-rows // size)
     about = {

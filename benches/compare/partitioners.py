@@ -26,6 +26,12 @@ SLOW = ["KaMinPar large-k eco", "KaMinPar large-k strong"]  # only if asked for
 # ---- the peers
 
 
+def save_graph(folder, graph):
+    """The graph as `peer_process` finds it: (starts, others, weights), each edge from both ends."""
+    for name, part in zip(("starts", "others", "weights"), graph):
+        np.save(folder / f"{name}.npy", part)
+
+
 def peer_process(folder, threads, **task):
     """(cost, labels) of one peer, by `peer_child` in a process of its own."""
     cost = ask("--peer-child", "the peer's process", folder, threads, **task)

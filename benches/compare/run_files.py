@@ -124,6 +124,14 @@ def edges(run):
     return np.concatenate([[0], np.cumsum(degrees)]), others, kinds
 
 
+def without_suspects(starts, others, kinds):
+    """(starts, others, weights) of the edges alone."""
+    weights = (kinds // 3).astype(np.int64)
+    keep = weights > 0
+    ends = np.concatenate([[0], np.cumsum(keep)])
+    return ends[starts], others[keep], weights[keep]
+
+
 def implied(run, rows, skip, rule):
     """The graph that the lists imply, as codes (row · rows + other) and kinds."""
     codes, kinds = [], []

@@ -1,0 +1,329 @@
+#!/usr/bin/env python3
+"""What batches are worth: a small student trained on random ones, on METIS's and on batchmine's.
+
+    pip install -r benches/compare/requirements.txt -r benches/compare/student-requirements.txt
+    cargo build --release
+    python benches/compare/student.py DATA... [--split FILE] [--settings GROUP...] [--add SETTING...]
+
+DATA are Parquet files, or folders of them, with id, query, positive and both embeddings. README.md beside this
+file says what is done. Results are kept by the batches themselves: run again, and only what is new is trained.
+"""
+
+import hashlib
+import json
+import pathlib
+import shlex
+import statistics
+import sys
+import time
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pairs import files
+from partitioners import PEERS, fixed_up, peer_child, peer_process, save_graph
+from process import ROOT, answered, compared, mine, parser_of, positive, version_line
+from run_files import edges, order, rows_columns, without_suspects
+
+RATES = {64: 3e-3, 256: 1e-2}  # learning rate by batch size
+TEMPERATURE = 0.1
+WAIT = 5  # seconds between looks at the file of --wait-while
+
+# A setting is how batches are made, in words that `Maker.epochs` takes.
+GRAPH = {"--skip": "30", "--window": "100", "--edges": "any"}  # of METIS, where a setting does not say otherwise
+METIS = {"kway": "METIS k-way", "kway-100": "METIS k-way, ufactor 100", "recursive": "METIS recursive"}
+BASE = {"cluster-size": 8, "skip": 10}  # of the groups below, whatever the defaults are
+
+
+def batchmine(**flags):
+    flags = BASE | {name.replace("_", "-"): value for name, value in flags.items()}
+    return " ".join(["batchmine", *(f"--{name} {value}" for name, value in flags.items())])
+
+
+SETTINGS = {
+    "peers": ["random", *(f"metis {method} {size}" for size in (32, 8) for method in METIS)],
+    "default": ["batchmine"],
+    "K": [batchmine(cluster_size=size, skip=skip) for skip in (30, 10) for size in (4, 8, 16, 32)],
+    "p": [batchmine(skip=skip) for skip in (0, 5, 10, 20, 30, 70)],
+    "margin": [batchmine(skip=skip, relative_margin=margin) for skip in (0, 10, 30) for margin in (0.05, 0.1, 0.2)],
+    "lambda": [batchmine(skip=skip, suspect_weight=weight) for skip in (30, 10) for weight in (0, 0.5, 2)],
+    "m": [batchmine(window=window) for window in (50, 100, 200)],
+    "edges": [batchmine(edges=rule, cluster_size=size) for size in (8, 32) for rule in ("any", "mutual")],
+    "passes": [batchmine(cluster_size=32, skip=30, cluster_passes=passes) for passes in (0, 5)],
+    "keys": [batchmine(key_column="positive")],
+}
+
+
+# ---- data
+
+
+def digest(*parts):
+    """A short name for bytes and for whatever JSON takes."""
+    state = hashlib.sha256()
+    for part in parts:
+        part = part if isinstance(part, bytes) else json.dumps(part, sort_keys=True).encode()
+        state.update(len(part).to_bytes(8, "little") + part)
+    return state.hexdigest()[:16]
+
+
+def split(args, ids):
+    """Ids held out, by name: as the file says, or drawn at random."""
+    if args.split:
+        return json.loads(args.split.read_text())
+    held = args.test_rows + args.dev_rows
+    if held >= len(ids):
+        raise SystemExit(f"{len(ids):,} rows are too few to hold out {held:,}: --test-rows, --dev-rows")
+    drawn = np.random.default_rng(args.split_seed).permutation(len(ids))[:held].tolist()
+    names = [ids[row] for row in drawn]
+    return {"test": names[: args.test_rows], "dev": names[args.test_rows :]}
+
+
+class Pairs:
+    """All rows of DATA, and which of them are held out."""
+
+    def __init__(self, args):
+        self.table = pa.concat_tables([pq.read_table(file) for file in files(args.data)]).combine_chunks()
+        self.ids = self.table["id"].to_pylist()
+        self.row_of = {name: row for row, name in enumerate(self.ids)}
+        held = split(args, self.ids)
+        self.held_out = {part: np.array([self.row_of[name] for name in names]) for part, names in held.items()}
+        is_train = np.ones(len(self.ids), bool)
+        is_train[np.concatenate(list(self.held_out.values()))] = False
+        self.is_train, self.train = is_train, np.flatnonzero(is_train)
+        self.name = digest(self.ids, self.train.tolist())
+
+
+# ---- batches
+
+
+class Maker:
+    """Makes batches of training rows, numbered as in the whole table. What it mined is kept in a folder."""
+
+    def __init__(self, args, pairs):
+        self.args, self.pairs = args, pairs
+        self.folder = args.work / pairs.name
+        self.run, self.input = self.folder / "run", self.folder / "train.parquet"
+        self.binary = digest(args.batchmine.read_bytes())
+        self.epoch_count = args.seeds * args.passes
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if not self.input.exists():
+            save(pairs.table.filter(pa.array(pairs.is_train)), self.input)
+
+    def epochs(self, setting, size):
+        """For each epoch a list of batches. Settings are `random`; `metis METHOD K [keys] [FLAGS]`: METIS's
+        clusters of the graph that batchmine makes with these flags; `batchmine [FLAGS]`; and `list FILE`, a
+        Parquet file of batch_id and id."""
+        kind, *words = shlex.split(setting)
+        epochs = range(self.epoch_count)
+        if kind == "random":
+            return [united(self.pairs.train[:, None], size, epoch) for epoch in epochs]
+        if kind == "metis":
+            clusters = self.metis(words)
+            return [united(clusters, size, epoch) for epoch in epochs]
+        if kind == "batchmine":
+            table = pq.read_table(self.mined(words, size))
+            return [self.batches(table.filter(pc.field("epoch") == epoch)) for epoch in epochs]
+        if kind == "list":
+            return [self.batches(pq.read_table(words[0], columns=["batch_id", "id"]))] * len(epochs)
+        raise SystemExit(f"{setting}: it begins with none of random, metis, batchmine, list")
+
+    def batches(self, table):
+        """A batch table's batches, without rows that are held out."""
+        table = table.sort_by("batch_id")
+        rows = np.array([self.pairs.row_of[name] for name in table["id"].to_pylist()])
+        starts = np.flatnonzero(np.diff(table["batch_id"].to_numpy())) + 1
+        return usable([batch[self.pairs.is_train[batch]] for batch in np.split(rows, starts)])
+
+    def mine(self, flags):
+        """Makes the run folder, or changes it, to be of these flags."""
+        flags = [self.input, "--out", self.run, "--replace", "--threads", self.args.threads, *flags]
+        mine(self.args.batchmine, flags, "batches", may_skip=True)
+
+    def mined(self, flags, size):
+        """The file of the batch table that these flags give."""
+        kept = self.folder / f"batches-{digest(self.binary, flags, size, self.epoch_count)}.parquet"
+        if not kept.exists():
+            self.mine([*flags, "--batch-size", size, "--epochs", self.epoch_count])
+            save(pq.read_table(self.run / "batches"), kept)
+        return kept
+
+    def metis(self, words):
+        """METIS's clusters, brought to exact sizes, a line each; -1 beyond the end of the last."""
+        flags = words[next((at for at, word in enumerate(words) if word.startswith("--")), len(words)) :]
+        method, size, *keys = words[: len(words) - len(flags)]
+        if method not in METIS or keys not in ([], ["keys"]):
+            raise SystemExit(f"metis {' '.join(words)}: not metis {'|'.join(METIS)} K [keys] [FLAGS]")
+        kept = self.folder / f"metis-{digest(self.binary, words)}.npy"
+        if not kept.exists():
+            flags += [word for name, value in GRAPH.items() if name not in flags for word in (name, value)]
+            self.mine(["--cluster-size", 32, "--batch-size", 1024, *flags])
+            graph, place = without_suspects(*edges(self.run)), order(self.run)
+            codes = rows_columns(self.run)[2][place].astype(np.int64) if keys else None
+            save_graph(self.folder, graph)
+            size, parts = int(size), -(-len(place) // int(size))
+            _, labels = peer_process(self.folder, 1, parts=parts, size=size, **PEERS[METIS[method]])
+            labels = fixed_up(labels, size, graph, codes)
+            rows = self.pairs.train[place[np.argsort(labels, kind="stable")]]
+            np.save(kept, in_lines(rows, np.bincount(labels, minlength=parts), size))
+        return np.load(kept)
+
+
+def save(table, file):
+    """A Parquet file that is whole or not there."""
+    part = file.with_suffix(".part")
+    pq.write_table(table, part)
+    part.rename(file)
+
+
+def in_lines(rows, counts, size):
+    """Rows, cluster after cluster, as an array with a line for each cluster, filled up with -1."""
+    lines = np.full((len(counts), size), -1)
+    lines[np.arange(size) < counts[:, None]] = rows
+    return lines
+
+
+def united(clusters, size, epoch):
+    """Clusters in random order, one after the other, cut into batches."""
+    rows = np.random.default_rng(epoch).permutation(clusters).ravel()
+    rows = rows[rows >= 0]
+    return usable(np.split(rows, range(size, len(rows), size)))
+
+
+def usable(batches):
+    """Without those in which a row has no negative."""
+    return [batch for batch in batches if len(batch) > 1]
+
+
+def played(epochs, seed, passes):
+    """A student's batches in its order: epochs of its own, each shuffled."""
+    random = np.random.default_rng(seed)
+    own = epochs[seed * passes : (seed + 1) * passes]
+    return [epoch[number] for epoch in own for number in random.permutation(len(epoch))]
+
+
+# ---- students
+
+
+class Students:
+    """Trains a student on given batches, or knows what came out before."""
+
+    def __init__(self, args, pairs):
+        self.args, self.pairs, self.task = args, pairs, None
+        lines = args.results.read_text().splitlines() if args.results.exists() else []
+        self.known = {result["key"]: result for result in map(json.loads, lines)}
+
+    def result(self, setting, size, seed, batches):
+        """What a student of these batches finds, and the batches' facts."""
+        rate = self.args.rate or RATES[size]
+        rows = (batch.astype(np.int64).tobytes() for batch in batches)
+        key = digest(self.pairs.name, rate, TEMPERATURE, *rows)
+        if key not in self.known:
+            facts = {"key": key, "setting": setting, "size": size, "seed": seed, "rate": rate}
+            self.known[key] = facts | self.trained(batches, rate)
+            with self.args.results.open("a") as out:
+                out.write(json.dumps(self.known[key]) + "\n")
+        return self.known[key]
+
+    def trained(self, batches, rate):
+        from bag_of_pieces import found, retrieval, train
+
+        while self.args.wait_while and self.args.wait_while.exists():
+            time.sleep(WAIT)
+        if self.task is None:
+            texts = (self.pairs.table[name].to_pylist() for name in ("query", "positive"))
+            self.task = retrieval(*texts, self.pairs.held_out)
+        begin = time.perf_counter()
+        student = train(self.task, batches, rate, TEMPERATURE)
+        seconds = time.perf_counter() - begin
+        return {
+            "steps": len(batches),
+            "rows": sum(map(len, batches)),
+            "copies": copies([self.task.document_of[batch] for batch in batches]),
+            "seconds": seconds,
+            **found(student, self.task),
+        }
+
+
+def copies(batches):
+    """Share of rows whose document another row of the batch has too."""
+    twice = 0
+    for documents in batches:
+        _, which, counts = np.unique(documents, return_inverse=True, return_counts=True)
+        twice += int((counts[which] > 1).sum())
+    return twice / sum(map(len, batches))
+
+
+# ---- the table
+
+
+HEAD = "| batches | size | test MRR | test first % | dev MRR | copies % | rows | steps | s |\n" + "|---|" + "--:|" * 8
+
+
+def line(setting, size, results):
+    def mean(*path):
+        return statistics.fmean(value(result, path) for result in results)
+
+    def spread(*path):
+        values = [value(result, path) for result in results]
+        return f"{statistics.fmean(values):.2f} ± {statistics.stdev(values) if len(values) > 1 else 0:.2f}"
+
+    cells = [spread("test", "mrr"), f"{mean('test', 'first'):.2f}", spread("dev", "mrr")]
+    cells += [f"{100 * mean('copies'):.2f}", f"{mean('rows'):,.0f}", f"{mean('steps'):,.0f}", f"{mean('seconds'):.0f}"]
+    return f"| {setting} | {size} | {' | '.join(cells)} |"
+
+
+def value(result, path):
+    for name in path:
+        result = result[name]
+    return result
+
+
+# ---- comparison
+
+
+def compare(args, _):
+    unknown = [size for size in args.batch_size if size not in RATES]
+    if unknown and not args.rate:
+        raise SystemExit(f"no learning rate is known for batches of {unknown[0]}: --rate")
+    args.results.parent.mkdir(parents=True, exist_ok=True)
+    pairs = Pairs(args)
+    maker, students = Maker(args, pairs), Students(args, pairs)
+    held = ", ".join(f"{len(rows):,} {part}" for part, rows in pairs.held_out.items())
+    print(f"{len(pairs.train):,} training rows, {held}; {version_line(args.batchmine)}; {args.seeds} seeds\n\n{HEAD}")
+    settings = [setting for group in args.settings for setting in SETTINGS[group]] + args.add
+    for setting in dict.fromkeys(settings):
+        for size in args.batch_size:
+            epochs = maker.epochs(setting, size)
+            results = [
+                students.result(setting, size, seed, played(epochs, seed, args.passes)) for seed in range(args.seeds)
+            ]
+            print(line(setting, size, results), flush=True)
+    return 0
+
+
+def main():
+    if answered("--peer-child", peer_child):
+        return 0
+    parser = parser_of(__doc__.splitlines()[0], "DATA", "Parquet files or folders of them")
+    folder = ROOT / "target/compare/student"
+    parser.add_argument("--settings", metavar="GROUP", nargs="*", default=["peers", "default"], choices=SETTINGS,
+                        help=f"of {', '.join(SETTINGS)} (default peers default)")  # fmt: skip
+    parser.add_argument("--add", metavar="SETTING", nargs="*", default=[], help="more, such as 'batchmine --skip 10'")
+    parser.add_argument("--batch-size", type=positive, nargs="+", default=[64, 256], help="default 64 256")
+    parser.add_argument("--rate", type=float, help="learning rate (default by batch size)")
+    parser.add_argument("--seeds", type=positive, default=3, help="students of each setting (default 3)")
+    parser.add_argument("--passes", type=positive, default=1, help="epochs that a student trains (default 1)")
+    parser.add_argument("--split", metavar="FILE", type=pathlib.Path, help="JSON: ids of test and of dev")
+    parser.add_argument("--split-seed", type=int, default=0, help="if no file says what is held out (default 0)")
+    parser.add_argument("--test-rows", type=positive, default=5_000, help="of a split by seed (default 5,000)")
+    parser.add_argument("--dev-rows", type=positive, default=1_000, help="of a split by seed (default 1,000)")
+    parser.add_argument("--threads", type=positive, default=2, help="of batchmine (default 2); a student has one")
+    parser.add_argument("--work", metavar="DIR", type=pathlib.Path, default=folder, help="what was mined is kept here")
+    parser.add_argument("--results", metavar="FILE", type=pathlib.Path, default=folder / "results.jsonl")
+    parser.add_argument("--wait-while", metavar="FILE", type=pathlib.Path, help="train nothing while it exists")
+    return compared(parser, compare)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
