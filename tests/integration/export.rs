@@ -5,10 +5,9 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, Float32Builder, Int64Builder, ListBuilder, RecordBatch, StringArray, StringBuilder,
-};
-use arrow::compute::cast;
+use arrow::array::{Array, ArrayRef, AsArray, ListArray, RecordBatch, StringArray};
+use arrow::buffer::OffsetBuffer;
+use arrow::compute::{cast, concat};
 use arrow::datatypes::{DataType, Field, Schema};
 use batchmine::batches::export::{Epochs, Format, Settings};
 use batchmine::run::FinishedRun;
@@ -26,7 +25,7 @@ use super::readers::python;
 use super::table::{self, Row};
 
 const FORMATS: [&str; 6] = ["sentence-transformers", "b3", "flagembedding", "tevatron", "swift", "arctic"];
-const MINE: &str = "--skip 3 --window 12 --cluster-size 4 --batch-size 16";
+const MINE: &str = "--skip 3 --cluster-size 4 --batch-size 16";
 
 /// Texts with everything that a format might stumble over.
 fn query(row: usize) -> String {
@@ -57,7 +56,8 @@ fn pairs(rows: usize) -> Dataset {
 fn mined(data: &Dataset, flags: &str) -> (Place, PathBuf) {
     let place = Place::with(data);
     let run = place.path("run");
-    mine(&place.input(), &run, &format!("{MINE} {} {flags}", data.column_flags())).ok();
+    let window = if flags.contains("--window") { "" } else { "--window 12" };
+    mine(&place.input(), &run, &format!("{MINE} {window} {} {flags}", data.column_flags())).ok();
     (place, run)
 }
 
@@ -135,58 +135,31 @@ fn trainers_that_cut_batches_themselves_get_whole_ones_only() {
     }
 }
 
-/// Adds negatives to a run's tables: the rows after a row's own, by number, some of them missing.
-fn add_negatives(run: &Path, data: &Dataset, count: usize, of: impl Fn(usize) -> Vec<usize>) {
-    for part in table::parts(run) {
-        let (rows, footer) = table::load(&part);
-        let numbers = numbers(&rows, "row");
-        let (mut ints, mut texts) = (ListBuilder::new(Int64Builder::new()), ListBuilder::new(StringBuilder::new()));
-        let (mut places, mut scores) = (ListBuilder::new(Int64Builder::new()), ListBuilder::new(Float32Builder::new()));
-        for row in numbers {
-            for other in of(row as usize).into_iter().take(count) {
-                ints.values().append_value(data.id(other).parse().unwrap_or(0));
-                texts.values().append_value(data.id(other));
-                places.values().append_value(other as i64);
-                scores.values().append_value(1.0 / (1.0 + other as f32));
-            }
-            ints.append(true);
-            texts.append(true);
-            places.append(true);
-            scores.append(true);
-        }
-        let by_text = rows.schema().field_with_name("id").unwrap().data_type() == &DataType::Utf8;
-        let ids: ArrayRef = if by_text { Arc::new(texts.finish()) } else { Arc::new(ints.finish()) };
-        let (places, scores): (ArrayRef, ArrayRef) = (Arc::new(places.finish()), Arc::new(scores.finish()));
-        let added = [("negatives", ids), ("negative_rows", places), ("negative_scores", scores)];
-        let fields = rows.schema().fields().iter().map(|field| field.as_ref().clone()).collect::<Vec<_>>();
-        let more = added.iter().map(|(name, column)| Field::new(*name, column.data_type().clone(), false));
-        let schema = Schema::new(fields.into_iter().chain(more).collect::<Vec<_>>());
-        let columns = rows.columns().iter().cloned().chain(added.into_iter().map(|(_, column)| column)).collect();
-        table::store(&part, &RecordBatch::try_new(Arc::new(schema), columns).unwrap(), &footer);
-    }
+/// Input rows of the first negatives of a row.
+fn negatives(row: &Row, count: usize) -> Vec<usize> {
+    row.negatives.iter().flatten().take(count).map(|negative| negative.0).collect()
 }
 
 #[test]
 fn negatives_come_with_their_texts() {
-    let integers =
-        |data: Dataset| Dataset { ids: Ids::Int((0..200).map(|row| Some(row * 31 - 900)).collect()), ..data };
-    for data in [pairs(200), integers(pairs(200)), pairs(200).with_text_ids()] {
-        let (place, run) = mined(&data, "");
-        let of = |row: usize| (1..4).map(|step| (row * 7 + step * 13) % 200).collect::<Vec<_>>();
-        add_negatives(&run, &data, 3, of);
+    let integers = Dataset { ids: Ids::Int((0..200).map(|row| Some(row * 31 - 900)).collect()), ..pairs(200) };
+    for data in [pairs(200), integers, pairs(200).with_text_ids()] {
+        let (place, run) = mined(&data, "--window 30 --hard-negatives 3");
         let table = table::read(&run);
+        assert!(table.iter().all(|row| negatives(row, 3).len() == 3), "data with negatives for all");
         for format in FORMATS {
             for (flags, count) in [("", 3), ("--negatives 2", 2)] {
                 let out = place.path(&format!("{format}{count}"));
                 export(&run, format, &out, flags).ok();
-                let negatives = |row: &Row| of(row.row).into_iter().take(count).collect();
-                assert_told(&out, format, &expected(format, &table, &place.input(), negatives));
+                assert_told(&out, format, &expected(format, &table, &place.input(), |row| negatives(row, count)));
             }
         }
-        let file = fs::read_dir(place.path("flagembedding3/data")).unwrap().next().unwrap().unwrap().path();
-        let line = &lines(&file)[0];
-        assert_eq!(line["neg_scores"].as_array().unwrap().len(), 3);
-        assert_eq!(line["pos_scores"].as_array().unwrap().len(), 1);
+        let line = &lines(&place.path("flagembedding3/data/batch-00000000.jsonl"))[0];
+        let scores: Vec<f32> = serde_json::from_value(line["neg_scores"].clone()).unwrap();
+        assert_eq!(scores, table[0].negatives.iter().flatten().map(|negative| negative.2).collect::<Vec<_>>());
+        assert_eq!(line["pos_scores"][0].as_f64().unwrap() as f32, table[0].score);
+        let line = &lines(&place.path("tevatron3/train.jsonl"))[0];
+        assert_eq!(line["negative_passages"][0]["docid"], table[0].negatives.as_ref().unwrap()[0].1.as_str());
     }
 }
 
@@ -200,11 +173,7 @@ fn exports_load_as_their_trainers_load_them() {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/exports.py");
     let data = pairs(203).with_text_ids();
     for count in [0, 3] {
-        let (place, run) = mined(&data, "");
-        let of = |row: usize| (1..4).map(|step| (row * 7 + step * 13) % 203).collect::<Vec<_>>();
-        if count > 0 {
-            add_negatives(&run, &data, count, of);
-        }
+        let (place, run) = mined(&data, &format!("--window 30 --hard-negatives {count}"));
         let root = place.path("exports");
         FORMATS.iter().for_each(|format| drop(export(&run, format, &root.join(format), "").ok()));
         let output = python().arg(&script).arg(&root).args(["16", "4"]).output().unwrap();
@@ -213,38 +182,56 @@ fn exports_load_as_their_trainers_load_them() {
         let mut found: BTreeMap<String, Vec<Vec<Told>>> = serde_json::from_slice(&output.stdout).unwrap();
         found.get_mut("b3").unwrap().sort();
         for format in FORMATS {
-            let negatives = |row: &Row| if count == 0 { Vec::new() } else { of(row.row) };
-            let wanted = expected(format, &table::read(&run), &place.input(), negatives);
+            let wanted = expected(format, &table::read(&run), &place.input(), |row| negatives(row, count));
             assert!(found[format] == wanted, "{format}, {count} negatives: what Python loads is not what was mined");
         }
     }
 }
 
+/// Takes negatives away from a run's tables: each row keeps so many of its first.
+fn keep_negatives(run: &Path, keep: impl Fn(usize) -> usize) {
+    for part in table::parts(run) {
+        let (rows, footer) = table::load(&part);
+        let kept: Vec<usize> = numbers(&rows, "row").into_iter().map(|row| keep(row as usize)).collect();
+        let cut = |column: &ArrayRef| -> ArrayRef {
+            let lists = column.as_list::<i32>();
+            let pieces: Vec<ArrayRef> = (0..lists.len()).map(|row| lists.value(row).slice(0, kept[row])).collect();
+            let pieces: Vec<&dyn Array> = pieces.iter().map(AsRef::as_ref).collect();
+            let DataType::List(element) = lists.data_type() else { unreachable!("a list") };
+            let offsets = OffsetBuffer::from_lengths(kept.iter().copied());
+            Arc::new(ListArray::new(element.clone(), offsets, concat(&pieces).unwrap(), None))
+        };
+        let columns = rows.columns().iter();
+        let columns = columns.map(|column| if column.data_type().is_nested() { cut(column) } else { column.clone() });
+        table::store(&part, &RecordBatch::try_new(rows.schema(), columns.collect()).unwrap(), &footer);
+    }
+}
+
 #[test]
 fn rows_with_fewer_negatives_or_none() {
-    let data = pairs(200);
-    let (place, run) = mined(&data, "");
-    add_negatives(&run, &data, 3, |row| (1..2 + row % 3).map(|step| (row + step) % 200).collect());
+    let (place, run) = mined(&pairs(200), "--window 30 --hard-negatives 3");
+    keep_negatives(&run, |row| 1 + row % 3);
     let out = place.path("fewer");
     export(&run, "sentence-transformers", &out, "").ok();
     let rows = parquet(&out.join("pairs.parquet"));
     let table = table::read(&run);
     let positives = column(&place.input(), "positive");
-    for (at, row) in table.iter().enumerate() {
-        for number in 0..3 {
-            let other = (row.row + 1 + number % (1 + row.row % 3)) % 200;
-            assert_eq!(Some(&strings(&rows, &format!("negative_{}", number + 1))[at]), positives[other].as_ref());
+    for number in 0..3 {
+        let texts = strings(&rows, &format!("negative_{}", number + 1));
+        for (row, text) in table.iter().zip(texts) {
+            let own = negatives(row, 3);
+            assert_eq!(own.len(), 1 + row.row % 3);
+            assert_eq!(Some(text), positives[own[number % own.len()]], "a row's own negatives, over again");
         }
     }
-    let (place, run) = mined(&data, "");
-    add_negatives(&run, &data, 3, |row| if row == 77 { Vec::new() } else { vec![(row + 1) % 200] });
+    keep_negatives(&run, |row| usize::from(row != 77));
     for format in ["sentence-transformers", "flagembedding", "tevatron"] {
         export(&run, format, &place.path(format), "").refuses(&["no hard negative", "--negatives 0"]);
         export(&run, format, &place.path(format), "--negatives 0").ok();
     }
     export(&run, "swift", &place.path("swift"), "").ok();
     export(&run, "arctic", &place.path("arctic"), "").ok();
-    let (place, run) = mined(&data, "");
+    let (place, run) = mined(&pairs(200), "");
     export(&run, "swift", &place.path("x"), "--negatives 2").refuses(&["no hard negatives", "--hard-negatives"]);
 }
 
@@ -310,7 +297,7 @@ fn arrays_have_no_texts_but_a_source_has() {
     let array = place.path("pairs.npy");
     fs::write(&array, npy(Float::F32, &[120, 2, 16], false, values)).unwrap();
     let run = place.path("run");
-    mine(&array, &run, MINE).ok();
+    mine(&array, &run, &format!("{MINE} --window 12")).ok();
     export(&run, "swift", &place.path("out"), "").refuses(&[".npy", "--source"]);
     export(&run, "swift", &place.path("out"), &format!("--source {}", array.display())).refuses(&[".npy"]);
     export(&run, "swift", &place.path("out"), &format!("--source {}", place.input().display())).ok();
@@ -322,9 +309,7 @@ fn small_budgets_take_more_scans_and_write_the_same_bytes() {
     let long = |row: usize| Some(format!("{row} {}", "some words ".repeat(200 + row % 500)));
     let data = Dataset { row_group_rows: 64, ..Dataset::planted(1000, 16, 3) };
     let data = data.with_tasks(|row| ["a", "b"][row % 2].into()).with_text("query", long).with_text("positive", long);
-    let (place, run) = mined(&data, "--remainder drop");
-    let of = |row: usize| vec![(row + 500) % 1000, (row + 1) % 1000];
-    add_negatives(&run, &data, 2, of);
+    let (place, run) = mined(&data, "--window 30 --remainder drop --hard-negatives 2");
     let least = export(&run, "swift", &place.path("x"), "--memory 1MiB").fails(4, &["--memory"]).stderr;
     let least = least.split("raise --memory to ").nth(1).unwrap().split(',').next().unwrap().to_owned();
     let mib: u64 = least.trim_end_matches("MiB").parse().unwrap();
@@ -468,7 +453,7 @@ fn texts_of_every_string_type_and_column_order_are_read() {
         writer.close().unwrap();
     }
     let run = place.path("run");
-    mine(&folder, &run, MINE).ok();
+    mine(&folder, &run, &format!("{MINE} --window 12")).ok();
     for format in FORMATS {
         export(&run, format, &place.path(format), "").ok();
         assert_told(&place.path(format), format, &expected(format, &table::read(&run), &folder, |_| Vec::new()));

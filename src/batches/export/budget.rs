@@ -18,6 +18,8 @@ const CHUNK_SHARE: u64 = 2;
 
 /// Bytes of a row of a chunk beside its texts: the batch table's columns, keys of the join, views.
 pub const ROW_BYTES: u64 = 256;
+/// The same of a row's negative.
+pub const NEGATIVE_BYTES: u64 = 96;
 
 /// What the sources and the machine ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::folder::Folder;
 use super::join::{Joined, Row};
-use super::lines::{LinesFile, scores};
+use super::lines::LinesFile;
 use super::{Trainer, needs_negatives};
 use crate::error::Result;
 
@@ -58,8 +58,9 @@ impl Trainer for FlagEmbedding {
             if neg.is_empty() && self.negatives > 0 {
                 return Err(needs_negatives(row.id));
             }
-            let neg_scores = scores(rows.negatives(at)).filter(|scores| !scores.is_empty());
-            let pos_scores = neg_scores.as_ref().map(|_| [row.score]);
+            let scored = !neg.is_empty();
+            let neg_scores = scored.then(|| rows.negatives(at).map(|negative| negative.score).collect());
+            let pos_scores = scored.then_some([row.score]);
             let line = Line { query: row.query, pos: [row.positive], neg, pos_scores, neg_scores };
             self.file(row, folder)?.write(&line)?;
         }

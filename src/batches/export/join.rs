@@ -11,7 +11,8 @@ use polars::prelude::*;
 
 use super::engine;
 use super::order::Pick;
-use super::sources::{ID, POSITIVE, QUERY, ROW, Sources, kept_name};
+use super::order::flattened;
+use super::sources::{POSITIVE, QUERY, ROW, Sources, kept_name};
 use super::table::BatchTable;
 use crate::error::{Error, Result};
 
@@ -37,7 +38,7 @@ struct Negatives {
     /// Where each row's begin; then how many there are.
     starts: Vec<usize>,
     ids: Column,
-    scores: Option<Float32Chunked>,
+    scores: Float32Chunked,
     texts: StringChunked,
     images: Option<StringChunked>,
 }
@@ -89,7 +90,7 @@ pub struct Negative<'a> {
     /// Text.
     pub text: &'a str,
     /// Score of the query and the negative.
-    pub score: Option<f32>,
+    pub score: f32,
     /// Path of its image, where the sources have `pos_image_path`.
     pub image: Option<&'a str>,
 }
@@ -127,7 +128,7 @@ impl Joined {
             Negative {
                 id: id_at(&negatives.ids, at),
                 text: negatives.texts.get(at).unwrap_or_default(),
-                score: negatives.scores.as_ref().and_then(|scores| scores.get(at)),
+                score: negatives.scores.get(at).unwrap_or(0.0),
                 image: negatives.images.as_ref().and_then(|images| images.get(at)),
             }
         };
@@ -155,7 +156,7 @@ pub fn join(table: &BatchTable, sources: &Sources, pick: &Pick, kept: &[String])
         0 => None,
         _ => Some(negatives(&chunk, sources, kept.iter().any(|name| name == IMAGE))?),
     };
-    let chunk = chunk.drop_many(["negatives", "negative_scores"]);
+    let chunk = chunk.drop_many(["negatives", "negative_rows", "negative_scores"]);
     let texts = texts(&chunk, sources, kept)?;
     let all = || -> PolarsResult<Joined> {
         let table = chunk.hstack(texts.columns())?;
@@ -203,70 +204,41 @@ fn texts(chunk: &DataFrame, sources: &Sources, kept: &[String]) -> Result<DataFr
 
 /// The texts of all negatives of a chunk, in the order in which its rows list them.
 fn negatives(chunk: &DataFrame, sources: &Sources, images: bool) -> Result<Negatives> {
-    let flat = || -> PolarsResult<(Vec<usize>, Column, Option<Float32Chunked>)> {
-        let lists = chunk.column("negatives")?.list()?;
-        let mut starts = vec![0];
-        starts.extend(lists.lst_lengths().iter().scan(0, |sum, count| {
-            *sum += count.unwrap_or(0) as usize;
-            Some(*sum)
-        }));
-        // Empty and null lists have no negatives.
+    let lists = || -> PolarsResult<_> {
+        let (rows, counts) = flattened(chunk.column("negative_rows")?.list()?)?;
+        let rows = Column::new(ROW.into(), rows).cast(&IDX_DTYPE)?;
+        // All three lists of a row have one length.
         let options = ExplodeOptions { empty_as_null: false, keep_nulls: false };
-        let ids = lists.explode(options)?.with_name(ID.into()).rechunk().into_column();
-        let scores = match chunk.column("negative_scores") {
-            Ok(scores) => Some(scores.list()?.explode(options)?.f32()?.rechunk().into_owned()),
-            Err(_) => None,
-        };
-        Ok((starts, ids, scores))
+        let flat = |name: &str| chunk.column(name)?.list()?.explode(options);
+        let scores = flat("negative_scores")?.f32()?.rechunk().into_owned();
+        Ok((rows, counts, flat("negatives")?.rechunk().into_column(), scores))
     };
-    let (starts, ids, scores) = flat().map_err(engine::failed)?;
-    let documents = documents(&ids, sources, images)?;
+    let (rows, counts, ids, scores) = lists().map_err(engine::failed)?;
+    let unique = || -> PolarsResult<LazyFrame> {
+        let unique = rows.unique()?;
+        let keys = DataFrame::new(unique.len(), vec![unique])?.lazy();
+        let mut columns = vec![col(sources.positive.as_str()).alias(POSITIVE)];
+        columns.extend(images.then(|| col(IMAGE)));
+        Ok(probe(keys, sources.scan(columns)?, ROW))
+    };
+    let documents = gather(unique().map_err(engine::failed)?)?;
     let placed = || -> PolarsResult<DataFrame> {
-        let wanted = DataFrame::new(ids.len(), vec![ids.clone()])?;
+        let wanted = DataFrame::new(rows.len(), vec![rows.clone()])?;
         let arguments = JoinArgs { maintain_order: MaintainOrderJoin::Left, ..JoinArgs::new(JoinType::Left) };
-        wanted.join(&documents, [ID], [ID], arguments, None)
+        wanted.join(&documents, [ROW], [ROW], arguments, None)
     };
     let placed = placed().map_err(engine::failed)?;
     let column = |name: &str| -> Result<StringChunked> {
         let texts = placed.column(name).and_then(|column| Ok(column.str()?.rechunk().into_owned()));
         texts.map_err(engine::failed)
     };
-    let texts = column(POSITIVE)?;
-    if let Some(at) = texts.iter().position(|text| text.is_none()) {
-        return Err(Error::input("a hard negative has no text")
-            .path(&sources.paths[0])
-            .column(&sources.positive)
-            .expected("a text for the id of every negative")
-            .found(format!("none, or a null, for id {}", id_at(&ids, at)))
-            .remedy("fill it, or export without negatives: --negatives 0"));
-    }
+    let starts = std::iter::once(0).chain(counts.iter().scan(0, |sum, count| {
+        *sum += count;
+        Some(*sum)
+    }));
+    let (starts, texts) = (starts.collect(), column(POSITIVE)?);
     let images = if images { Some(column(IMAGE)?) } else { None };
     Ok(Negatives { starts, ids, scores, texts, images })
-}
-
-/// The positives' texts of some ids, each once.
-fn documents(ids: &Column, sources: &Sources, images: bool) -> Result<DataFrame> {
-    let wanted = || -> PolarsResult<(usize, LazyFrame)> {
-        let unique = ids.unique()?;
-        let keys = DataFrame::new(unique.len(), vec![unique.clone()])?.lazy();
-        let id = match &sources.id {
-            Some(name) => col(name.as_str()),
-            None => col(ROW),
-        };
-        let mut columns = vec![id.cast(ids.dtype().clone()).alias(ID), col(sources.positive.as_str()).alias(POSITIVE)];
-        columns.extend(images.then(|| col(IMAGE)));
-        Ok((unique.len(), probe(keys, sources.scan(columns)?.drop(cols([ROW])), ID)))
-    };
-    let (count, frame) = wanted().map_err(engine::failed)?;
-    let found = gather(frame)?;
-    if found.height() > count {
-        return Err(Error::input("ids of the sources are not unique: a negative's text cannot be told")
-            .path(&sources.paths[0])
-            .expected("each id once, as in the files that were mined")
-            .found(format!("{} rows with {count} ids of negatives", found.height()))
-            .remedy("give the mined files to --source, or export without negatives: --negatives 0"));
-    }
-    Ok(found)
 }
 
 /// A small frame of keys joined to a large one that streams by.

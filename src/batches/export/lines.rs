@@ -5,7 +5,6 @@ use std::io::Write;
 use serde::Serialize;
 
 use super::folder::{Folder, OutFile};
-use super::join::Negative;
 use crate::error::Result;
 
 /// A file being written.
@@ -37,9 +36,4 @@ impl LinesFile {
     pub fn finish(self, folder: &mut Folder) -> Result<()> {
         folder.commit(self.0)
     }
-}
-
-/// Scores of negatives; `None` where the table has none.
-pub fn scores<'a>(negatives: impl Iterator<Item = Negative<'a>>) -> Option<Vec<f32>> {
-    negatives.map(|negative| negative.score).collect()
 }

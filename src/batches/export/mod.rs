@@ -161,7 +161,6 @@ pub fn export(
     let memory = MemoryWatch::start();
     let sources = Arc::new(Sources::open(run, settings)?);
     let table = BatchTable::open(run, settings.epochs, settings.negatives)?;
-    check_ids(run, &sources, &table)?;
     let arrangement = arrangement(run, settings)?;
     let needs = Needs { rows: sources.rows, group_bytes: sources.group_bytes, threads: engine_threads() };
     let limit = chunk_bytes(settings.memory_bytes, needs)?;
@@ -234,22 +233,6 @@ fn arrangement(run: &FinishedRun, settings: &Settings) -> Result<Arrangement> {
         }
         Format::B3 => Arrangement::FullClusters(u32::try_from(size("cluster-size")).unwrap_or(0)),
     })
-}
-
-/// Negatives are known by id: the sources must tell which row an id is.
-fn check_ids(run: &FinishedRun, sources: &Sources, table: &BatchTable) -> Result<()> {
-    let record = run.stage(Stage::Vectors)?;
-    let by_row = record.facts["ids"] == "row";
-    if table.negatives == 0 || by_row || sources.id.is_some() {
-        return Ok(());
-    }
-    let name = record.settings["columns"]["id"].as_str().unwrap_or("id");
-    Err(Error::input("the sources do not have the ids that hard negatives are named by")
-        .path(&sources.paths[0])
-        .column(name)
-        .expected("the ids of the mined files, as strings or integers of 32 or 64 bits")
-        .found("no such column")
-        .remedy("add the column to the files of --source, or export without negatives: --negatives 0"))
 }
 
 /// What the export is made of: all that decides its bytes.

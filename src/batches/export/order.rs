@@ -11,7 +11,7 @@ use std::ops::Range;
 
 use polars::prelude::*;
 
-use super::budget::ROW_BYTES;
+use super::budget::{NEGATIVE_BYTES, ROW_BYTES};
 use super::engine;
 use super::sources::{POSITIVE, QUERY, ROW, Sources};
 use super::table::BatchTable;
@@ -52,22 +52,30 @@ impl Lengths {
         Ok(())
     }
 
-    /// Bytes of a row in a chunk, with texts and so many negatives, whose texts are taken to be as long as
-    /// the row's own positive.
-    fn of(&self, row: usize, negatives: u64, sources: &Sources) -> Result<u64> {
-        for (lengths, column) in [(&self.query, &sources.query), (&self.positive, &sources.positive)] {
-            if lengths[row] == NULL {
-                return Err(Error::input("a row of a batch has no text")
-                    .path(&sources.paths[0])
-                    .column(column)
-                    .row(row as u64)
-                    .expected("a text in every row that was mined")
-                    .found("a null (rows are counted through all files)")
-                    .remedy("fill it or drop the row, and mine again; or give files with all texts to --source"));
+    /// Bytes of a row in a chunk: its texts, and those of its negatives.
+    fn of(&self, row: i64, negatives: &[i64], sources: &Sources) -> Result<u64> {
+        let length = |lengths: &[u32], column: &str, row: i64| {
+            let known = usize::try_from(row).ok().and_then(|row| lengths.get(row));
+            let Some(length) = known else {
+                return Err(Error::runtime("the batch table names a row that the sources do not have")
+                    .expected(format!("rows below {}", sources.rows))
+                    .found(row.to_string())
+                    .remedy("`batchmine verify RUN` checks the batch tables"));
+            };
+            if *length != NULL {
+                return Ok(u64::from(*length));
             }
-        }
-        let (query, positive) = (u64::from(self.query[row]), u64::from(self.positive[row]));
-        Ok(query + positive * (1 + negatives) + ROW_BYTES + negatives * ROW_BYTES / 4)
+            Err(Error::input("a row of a batch has no text")
+                .path(&sources.paths[0])
+                .column(column)
+                .row(row as u64)
+                .expected("a text in every row that was mined")
+                .found("a null (rows are counted through all files)")
+                .remedy("fill it or drop the row, and mine again; or give files with all texts to --source"))
+        };
+        let positive = |row: i64| length(&self.positive, &sources.positive, row);
+        let own = length(&self.query, &sources.query, row)? + positive(row)? + ROW_BYTES;
+        negatives.iter().try_fold(own, |sum, row| Ok(sum + positive(*row)? + NEGATIVE_BYTES))
     }
 
     /// Mean bytes of a row's texts.
@@ -159,7 +167,7 @@ impl Cutter {
     }
 }
 
-/// Reads batch numbers, row numbers and counts of negatives, and cuts the order into chunks.
+/// Reads the numbers of batches, rows and negatives, and cuts the order into chunks.
 ///
 /// # Errors
 /// The table cannot be read, names a row that the sources do not have, or a row without a text.
@@ -188,23 +196,30 @@ impl Counted {
     /// The unit (batch or cluster; -1: none) and the bytes of each row of a piece.
     fn rows(&self, piece: &DataFrame, unit: &str) -> Result<Vec<(i64, u64)>> {
         let read = || -> PolarsResult<_> {
-            Ok((piece.column(unit)?.i64()?, piece.column("row")?.i64()?, piece.column("negatives")?.idx()?))
+            let (mut flat, mut counts) = (Vec::new(), vec![0; piece.height()]);
+            if let Ok(lists) = piece.column("negative_rows") {
+                (flat, counts) = flattened(lists.list()?)?;
+            }
+            Ok((piece.column(unit)?.i64()?, piece.column("row")?.i64()?, flat, counts))
         };
-        let (units, rows, negatives) = read().map_err(engine::failed)?;
-        let bytes =
-            |row: i64, negatives: u64| match usize::try_from(row).ok().filter(|r| *r < self.sources.rows as usize) {
-                Some(row) => self.lengths.of(row, negatives, &self.sources),
-                None => Err(Error::runtime("the batch table names a row that the sources do not have")
-                    .expected(format!("rows below {}", self.sources.rows))
-                    .found(row.to_string())
-                    .remedy("`batchmine verify RUN` checks the batch tables")),
-            };
-        let all = units.iter().zip(rows.iter()).zip(negatives.iter());
-        all.map(|((unit, row), negatives)| {
-            Ok((unit.unwrap_or(-1), bytes(row.unwrap_or(-1), u64::from(negatives.unwrap_or(0)))?))
+        let (units, rows, flat, counts) = read().map_err(engine::failed)?;
+        let mut rest = &flat[..];
+        let all = units.iter().zip(rows.iter()).zip(counts);
+        all.map(|((unit, row), count)| {
+            let (negatives, others) = rest.split_at(count);
+            rest = others;
+            Ok((unit.unwrap_or(-1), self.lengths.of(row.unwrap_or(-1), negatives, &self.sources)?))
         })
         .collect()
     }
+}
+
+/// The elements of all lists, and how many each has.
+pub fn flattened(lists: &ListChunked) -> PolarsResult<(Vec<i64>, Vec<usize>)> {
+    // Empty and null lists have no elements.
+    let options = ExplodeOptions { empty_as_null: false, keep_nulls: false };
+    let flat = lists.explode(options)?.i64()?.iter().map(|row| row.unwrap_or(-1)).collect();
+    Ok((flat, lists.lst_lengths().iter().map(|count| count.unwrap_or(0) as usize).collect()))
 }
 
 /// The order of the batches, all of them or those of exactly `size` rows.
@@ -236,7 +251,7 @@ impl BatchCuts {
 
 fn batches(table: &BatchTable, counted: Counted, size: Option<u64>, limit: u64) -> Result<Order> {
     let start = BatchCuts { cutter: Cutter::new(limit), size, batch: -1, bytes: Vec::new(), order: Order::default() };
-    let mut cuts = engine::fold(table.counts("batch_id")?, true, start, move |cuts, piece| {
+    let mut cuts = engine::fold(table.rows("batch_id")?, true, start, move |cuts, piece| {
         for (batch, bytes) in counted.rows(&piece, "batch_id")? {
             if batch != cuts.batch {
                 cuts.end_batch();
@@ -254,21 +269,20 @@ fn batches(table: &BatchTable, counted: Counted, size: Option<u64>, limit: u64) 
 fn clusters(table: &BatchTable, counted: Counted, size: u32, limit: u64) -> Result<Order> {
     // Rows and bytes of each cluster, and rows of none.
     let start: (Vec<(u32, u64)>, u64) = Default::default();
-    let (clusters, loose) =
-        engine::fold(table.counts("cluster_id")?, false, start, move |(clusters, loose), piece| {
-            for (cluster, bytes) in counted.rows(&piece, "cluster_id")? {
-                let Ok(cluster) = usize::try_from(cluster) else {
-                    *loose += 1;
-                    continue;
-                };
-                if cluster >= clusters.len() {
-                    clusters.resize(cluster + 1, (0, 0));
-                }
-                clusters[cluster].0 += 1;
-                clusters[cluster].1 += bytes;
+    let (clusters, loose) = engine::fold(table.rows("cluster_id")?, false, start, move |(clusters, loose), piece| {
+        for (cluster, bytes) in counted.rows(&piece, "cluster_id")? {
+            let Ok(cluster) = usize::try_from(cluster) else {
+                *loose += 1;
+                continue;
+            };
+            if cluster >= clusters.len() {
+                clusters.resize(cluster + 1, (0, 0));
             }
-            Ok(())
-        })?;
+            clusters[cluster].0 += 1;
+            clusters[cluster].1 += bytes;
+        }
+        Ok(())
+    })?;
     let mut order = Order { left_out: loose, ..Order::default() };
     let mut cutter = Cutter::new(limit);
     for (rows, bytes) in clusters {

@@ -39,8 +39,6 @@ pub const ROW: &str = "__batchmine_row";
 pub const QUERY: &str = "__batchmine_query";
 /// The positive's text.
 pub const POSITIVE: &str = "__batchmine_positive";
-/// The row's id.
-pub const ID: &str = "__batchmine_id";
 /// Bytes that a decoded text takes beside its characters.
 const VIEW_BYTES: u64 = 16;
 
@@ -55,8 +53,6 @@ pub struct Sources {
     pub query: String,
     /// Column of the positives' texts; the queries' own where one column serves both.
     pub positive: String,
-    /// Column of ids, strings or integers of 32 or 64 bits; `None`: the row's number is its id, or there is no such column.
-    pub id: Option<String>,
     /// Other columns that tables can keep: strings, booleans, numbers of 32 or 64 bits.
     pub kept: Vec<String>,
     /// The columns that may be asked for, and what they are read as.
@@ -92,16 +88,14 @@ impl Sources {
             expect_text(shard, &query)?;
             expect_text(shard, &positive)?;
         }
-        let id = roles["id"].as_str().filter(|name| shards.iter().all(|shard| has_ids(schema_of(shard), name)));
-        let id = id.map(str::to_owned);
         let groups = shards.iter().flat_map(|shard| groups_of(shard).iter());
         let group_bytes = groups.map(|group| text_bytes(group, [&query, &positive])).max().unwrap_or(0);
         let kept = kept_columns(&shards, roles, [&query, &positive]);
-        let named = [&query, &positive].into_iter().chain(&kept).chain(&id);
-        let read_as = |name: &String| (name.as_str().into(), engine_type(shards.iter().map(|s| kind_of(s, name))));
+        let named = [&query, &positive].into_iter().chain(&kept);
+        let read_as = |name: &String| (name.as_str().into(), engine_type(kind_of(&shards[0], name)));
         let schema = Arc::new(named.map(read_as).collect::<polars::prelude::Schema>());
         let paths = shards.into_iter().map(|shard| shard.path).collect();
-        Ok(Sources { paths, rows, query, positive, id, kept, schema, group_bytes })
+        Ok(Sources { paths, rows, query, positive, kept, schema, group_bytes })
     }
 
     /// All files as one lazy frame of some columns, rows numbered in the input's order as [`ROW`].
@@ -119,7 +113,6 @@ impl Sources {
             extra_columns_policy: ExtraColumnsPolicy::Ignore,
             cast_columns_policy: CastColumnsPolicy {
                 categorical_to_string: true,
-                integer_upcast: true,
                 ..CastColumnsPolicy::ERROR_ON_MISMATCH
             },
             ..Default::default()
@@ -141,19 +134,18 @@ pub fn kept_name(name: &str) -> String {
     format!("__batchmine_kept_{name}")
 }
 
-/// What a column of these types, one for each file, is read as.
-fn engine_type<'a>(mut kinds: impl Iterator<Item = &'a DataType> + Clone) -> polars::prelude::DataType {
+/// What a column of this type is read as. Strings may be stored otherwise in other files.
+fn engine_type(kind: &DataType) -> polars::prelude::DataType {
     use polars::prelude::DataType as Engine;
-    let first = kinds.clone().next().unwrap_or(&DataType::Null);
-    match first {
-        kind if is_text(kind) => Engine::String,
+    match kind {
         DataType::Boolean => Engine::Boolean,
         DataType::Float32 => Engine::Float32,
         DataType::Float64 => Engine::Float64,
+        DataType::Int32 => Engine::Int32,
+        DataType::Int64 => Engine::Int64,
+        DataType::UInt32 => Engine::UInt32,
         DataType::UInt64 => Engine::UInt64,
-        DataType::Int32 if kinds.all(|kind| kind == first) => Engine::Int32,
-        DataType::UInt32 if kinds.all(|kind| kind == first) => Engine::UInt32,
-        _ => Engine::Int64,
+        _ => Engine::String,
     }
 }
 
@@ -221,13 +213,6 @@ fn groups_of(shard: &Shard) -> &[RowGroupMetaData] {
         shard::Source::Parquet { metadata, .. } => metadata.metadata().row_groups(),
         shard::Source::Npy(_) => &[],
     }
-}
-
-/// Whether there is a column of ids that the engine can read.
-fn has_ids(schema: &Schema, name: &str) -> bool {
-    use DataType::{Int32, Int64, UInt32, UInt64};
-    let readable = |kind: &DataType| is_text(kind) || matches!(kind, Int32 | Int64 | UInt32 | UInt64);
-    schema.field_with_name(name).is_ok_and(|field| readable(field.data_type()))
 }
 
 fn is_text(kind: &DataType) -> bool {

@@ -15,8 +15,6 @@ pub struct BatchTable {
     paths: Vec<PathBuf>,
     /// Negatives that are exported of each row at most; 0: none.
     pub negatives: u32,
-    /// Whether negatives come with scores.
-    scored: bool,
 }
 
 impl BatchTable {
@@ -43,35 +41,33 @@ impl BatchTable {
                 })
                 .remedy("choose another epoch, or mine with more --epochs"));
         }
-        let mut table = BatchTable { paths, negatives: 0, scored: false };
+        let mut table = BatchTable { paths, negatives: 0 };
         let schema = table.scan()?.collect_schema().map_err(engine::failed)?;
-        let listed = schema.get("negatives").is_some();
+        let listed = schema.get("negative_rows").is_some();
         if !listed && negatives.is_some_and(|count| count > 0) {
             return Err(Error::input("the run has no hard negatives")
                 .path(&folder)
-                .expected("a column negatives in the batch table")
+                .expected("a column negative_rows in the batch table")
                 .found(format!("columns {}", schema.iter_names().map(|n| n.as_str()).collect::<Vec<_>>().join(", ")))
                 .remedy("leave --negatives out, or mine with --hard-negatives"));
         }
         if listed && negatives != Some(0) {
-            let most = engine::collect(table.scan()?.select([col("negatives").list().len().max()]))?;
-            let most = most.column("negatives").and_then(|c| Ok(c.idx()?.get(0))).map_err(engine::failed)?.unwrap_or(0);
+            let most = engine::collect(table.scan()?.select([col("negative_rows").list().len().max()]))?;
+            let most =
+                most.column("negative_rows").and_then(|c| Ok(c.idx()?.get(0))).map_err(engine::failed)?.unwrap_or(0);
             table.negatives = negatives.unwrap_or(most).min(most);
-            table.scored = schema.get("negative_scores").is_some();
         }
         Ok(table)
     }
 
-    /// A unit's number (`batch_id` or `cluster_id`), `row`, and how many `negatives`, of every row.
+    /// A unit's number (`batch_id` or `cluster_id`), `row` and, if there are any, `negative_rows` of every row.
     ///
     /// # Errors
     /// None in practice: files are read when the frame is.
-    pub fn counts(&self, unit: &str) -> Result<LazyFrame> {
-        let count = match self.negatives {
-            0 => lit(0).cast(IDX_DTYPE),
-            most => self.cut("negatives", most).list().len(),
-        };
-        Ok(self.scan()?.select([col(unit), col("row"), count.alias("negatives")]))
+    pub fn rows(&self, unit: &str) -> Result<LazyFrame> {
+        let mut columns = vec![col(unit), col("row")];
+        columns.extend((self.negatives > 0).then(|| self.cut("negative_rows")));
+        Ok(self.scan()?.select(columns))
     }
 
     /// The rows of a chunk in their order, with `place` counting them.
@@ -82,8 +78,7 @@ impl BatchTable {
         let names = ["epoch", "batch_id", "position", "cluster_id", "task", "id", "row", "score"];
         let mut columns: Vec<Expr> = names.into_iter().map(col).collect();
         if self.negatives > 0 {
-            columns.push(self.cut("negatives", self.negatives));
-            columns.extend(self.scored.then(|| self.cut("negative_scores", self.negatives)));
+            columns.extend(["negatives", "negative_rows", "negative_scores"].map(|name| self.cut(name)));
         }
         let frame = self.scan()?.select(columns);
         let rows = match pick {
@@ -100,8 +95,8 @@ impl BatchTable {
         rows.with_row_index("place".into(), None).map_err(engine::failed)
     }
 
-    fn cut(&self, column: &str, most: u32) -> Expr {
-        col(column).list().head(lit(most))
+    fn cut(&self, column: &str) -> Expr {
+        col(column).list().head(lit(self.negatives))
     }
 
     fn scan(&self) -> Result<LazyFrame> {
