@@ -21,7 +21,7 @@ mod sample;
 mod terminal;
 mod words;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 use serde_json::Value;
@@ -29,10 +29,10 @@ use serde_json::Value;
 use crate::error::{Error, Result};
 use crate::neighbors::{self, Windows};
 use crate::run::progress::Progress;
+use crate::run::storage::{Disk, Storage};
 use crate::run::{FinishedRun, Stage};
 use crate::vectors::{self, Vectors};
 use count::{Counter, HITS, Members, Tally};
-
 use estimate::{Estimate, bounds, histogram};
 use figures::{Compared, FORMAT, Histogram, Measures, OfTask, Report, StageCost, Terms};
 use lists::{BatchList, Directory};
@@ -243,7 +243,7 @@ fn check_files(run: &FinishedRun) -> Result<()> {
     checked.into_iter().collect()
 }
 
-fn read_given(path: &std::path::Path, epoch: u32, directory: &mut Directory<'_>) -> Result<BatchList> {
+fn read_given(path: &Path, epoch: u32, directory: &mut Directory<'_>) -> Result<BatchList> {
     let files = lists::files_of(path)?;
     for file in &files {
         if lists::is_by_id(file)? {
@@ -294,9 +294,8 @@ fn costs(run: &FinishedRun) -> Vec<StageCost> {
 ///
 /// # Errors
 /// The disk fails.
-pub fn write(path: &std::path::Path, bytes: &[u8]) -> Result<()> {
-    use crate::run::storage::{Disk, Storage};
-    let folder = path.parent().unwrap_or(std::path::Path::new("."));
+pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
     let mut temp = path.as_os_str().to_owned();
     temp.push(".tmp");
     let temp = PathBuf::from(temp);

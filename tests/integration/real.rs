@@ -1,11 +1,12 @@
 //! The whole set of 60,940 real pairs, where it is at hand and asked for: minutes, not seconds.
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::time::Instant;
 
 use serde_json::Value;
 
-use super::command::{Place, inspect, mine, skipped, verify};
+use super::command::{Place, call, inspect, mine, skipped, verify};
 use super::oracle::check_graph;
 use super::table;
 
@@ -34,6 +35,11 @@ fn real_pairs_are_mined_inside_one_gibibyte() {
             }
         }
         verify(&run).ok();
+        let begin = Instant::now();
+        call([OsStr::new("report"), run.as_os_str()]).ok();
+        let seconds = begin.elapsed().as_secs_f64();
+        eprintln!("{name}: reported in {seconds:.1} s");
+        assert!(seconds < 60.0, "a report takes less than a minute");
         let rows = table::read(&run);
         assert_eq!(rows.len(), 60_940);
         let short = rows.chunk_by(|a, b| a.batch == b.batch).filter(|batch| batch.len() < 1024).count();

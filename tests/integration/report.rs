@@ -37,7 +37,10 @@ fn batches(run: &Path, epoch: i32) -> Vec<Vec<usize>> {
     batches.map(|batch| batch.iter().map(|row| row.row).collect()).collect()
 }
 
-fn write_list(path: &Path, columns: Vec<(&str, ArrayRef)>) {
+/// Columns with their names.
+type Columns<'a> = Vec<(&'a str, ArrayRef)>;
+
+fn write_list(path: &Path, columns: Columns<'_>) {
     let batch = RecordBatch::try_from_iter(columns).unwrap();
     let mut writer = ArrowWriter::try_new(File::create(path).unwrap(), batch.schema(), None).unwrap();
     writer.write(&batch).unwrap();
@@ -79,7 +82,7 @@ fn every_figure_of_the_fixture_is_what_brute_force_says() {
     order.shuffle(&mut ChaCha8Rng::seed_from_u64(3));
     let given: Vec<Vec<usize>> = order[..1901].chunks(50).map(<[usize]>::to_vec).collect();
     let flat = || given.iter().enumerate().flat_map(|(batch, rows)| rows.iter().map(move |row| (batch, *row)));
-    let columns: Vec<(&str, ArrayRef)> = vec![
+    let columns: Columns<'_> = vec![
         ("batch_id", Arc::new(flat().map(|(batch, _)| Some(batch as i32 - 5)).collect::<Int32Array>())),
         ("row", Arc::new(flat().map(|(_, row)| Some(row as i64)).collect::<Int64Array>())),
     ];
@@ -284,8 +287,7 @@ fn what_cannot_be_reported_is_refused_with_a_remedy() {
     let rows = whole(vec![Some(0), Some(1), Some(2)]);
     let numbers = whole(vec![Some(0), Some(0), Some(1)]);
     let floats: ArrayRef = Arc::new(Float64Array::from(vec![0.0, 1.0, 2.0]));
-    type Refused<'a> = (Vec<(&'a str, ArrayRef)>, &'a [&'a str]);
-    let refused: [Refused<'_>; 8] = [
+    let refused: [(Columns<'_>, &[&str]); 8] = [
         (vec![("row", rows.clone())], &["lacks a column", "batch_id"]),
         (vec![("batch_id", numbers.clone())], &["lacks a column", "row or id"]),
         (vec![("batch_id", floats), ("row", rows.clone())], &["another type", "Float64"]),
