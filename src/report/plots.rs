@@ -110,9 +110,14 @@ pub fn columns(label: &str, names: &[String], lists: &[Vec<f64>], x: &str) -> Ma
             chart.draw_series(shares.iter().enumerate().map(bar)).expect(DRAWN);
         }
         let under = font(&INK).pos(Pos::new(HPos::Center, VPos::Top));
+        // Many names share the width: they are set smaller, so that none runs into the next.
+        let letters = names.iter().map(|name| name.chars().count()).max().unwrap_or(1) + 1;
+        let room = (WIDTH as usize - 120) / names.len().max(1);
+        let size = ((room * 2 / letters) as u32).clamp(16, TEXT);
+        let small = ("sans-serif", size).into_font().color(&INK).pos(Pos::new(HPos::Center, VPos::Top));
         for (bucket, name) in names.iter().enumerate() {
             let (x, y) = chart.backend_coord(&(bucket as f64 + 0.5, 0.0));
-            area.draw(&Text::new(name.as_str(), (x, y + 8), under.clone())).expect(DRAWN);
+            area.draw(&Text::new(name.as_str(), (x, y + 8), small.clone())).expect(DRAWN);
         }
         let middle = chart.backend_coord(&(names.len() as f64 / 2.0, 0.0));
         area.draw(&Text::new(x, (middle.0, middle.1 + 46), under)).expect(DRAWN);
