@@ -65,11 +65,15 @@ pub fn mine(run: &Run, shards: &Shards, config: &Config, replace: bool) -> Resul
     let plan = Plan::new(config, shards.shape)?; // all memory is decided here
     vectors::refuse_unknown_tasks(config, shards)?;
     run.adopt(config.by_stage(shards), replace)?;
+    #[cfg(feature = "lake")] // a place that cannot be written is refused now, not after the search
+    let lake = config.table.as_ref().map(|rules| batches::lake::Lake::open(rules, run)).transpose()?;
     let vectors = vectors::import(run, shards, config, &plan)?;
     let neighbors = neighbors::search(run, &vectors, config, &plan)?;
     let edges = edges::build(run, &vectors, &neighbors, config, &plan)?;
     let clusters = clusters::cluster(run, &vectors, &neighbors, &edges, config)?;
     let summary = batches::write(run, &vectors, &neighbors, &clusters, config, &plan)?;
+    #[cfg(feature = "lake")]
+    lake.map(|lake| lake.publish(run, &plan, replace)).transpose()?;
     run.succeed()?;
     Ok(summary)
 }

@@ -50,6 +50,9 @@ const NEGATIVE_BYTES: u64 = 40;
 /// What is known of a row while its hard negatives are drawn, apart from its window and the negatives themselves.
 const DRAWN_ROW_BYTES: u64 = 96;
 
+/// What publishing a table needs: a store's clients and buffers, a Delta log.
+pub const LAKE_BYTES: u64 = 48 * MIB;
+
 /// What a stage needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StageNeed {
@@ -78,6 +81,8 @@ pub struct Plan {
     pub row_group_rows: usize,
     /// Rows that get their hard negatives and are written at a time; the last batch goes beyond it.
     pub group_rows: usize,
+    /// Rows of the row groups that may be open while a published table is divided by task.
+    pub open_rows: usize,
     /// What each stage needs.
     pub needs: [StageNeed; 5],
 }
@@ -200,7 +205,20 @@ impl Plan {
         let preferred = u64::from(config.windows().each().map(|window| window.window).max().unwrap_or(1));
         let group_rows = if negatives == 0 { ROW_GROUP_ROWS } else { (POOL_ENTRIES as u64 / preferred).max(1) };
         let drawn = (group_rows + size).min(rows) * (4 * preferred + DRAWN_ROW_BYTES + 8 * negatives);
-        let batches = need(Stage::Batches, table + if negatives == 0 { 0 } else { drawn }, 0, 0);
+        let written = table + if negatives == 0 { 0 } else { drawn };
+        // After the table is written it is published, which needs no more than what the rows' labels leave.
+        let row_bytes = BATCH_ROW_BYTES + negatives * NEGATIVE_BYTES;
+        let published = rows * 20 + LAKE_BYTES;
+        let open_most = (room.saturating_sub(published) / row_bytes).min(64 * row_group_rows);
+        let open_rows = open_most.max(row_group_rows);
+        let batches = match &config.table {
+            None => need(Stage::Batches, written, 0, 0),
+            Some(table) => {
+                let open = |rows_open: u64| if table.by_task { rows_open.min(rows) * row_bytes } else { 0 };
+                let least = written.max(published + open(row_group_rows));
+                need(Stage::Batches, least, 0, written.max(published + open(open_rows)) - least)
+            }
+        };
 
         Plan {
             import_batch_rows: import_batch_rows as usize,
@@ -210,6 +228,7 @@ impl Plan {
             spill_arcs: spill_arcs as usize,
             row_group_rows: row_group_rows as usize,
             group_rows: group_rows as usize,
+            open_rows: open_rows as usize,
             needs: [vectors, neighbors, edges, clusters, batches],
         }
     }

@@ -5,6 +5,8 @@
 
 #[cfg(feature = "export")]
 pub mod export;
+#[cfg(feature = "lake")]
+pub mod lake;
 pub mod negatives;
 pub mod pack;
 pub mod ranks;

@@ -13,6 +13,8 @@ use arrow::datatypes::{DataType, Field, Schema};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::{ParquetError, Result};
+#[cfg(feature = "lake")]
+use parquet::file::metadata::ParquetMetaData;
 use parquet::file::metadata::{KeyValue, SortingColumn};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::reader::{FileReader, SerializedFileReader};
@@ -142,6 +144,26 @@ pub fn footer(run: &Run, config: &Config) -> Vec<KeyValue> {
     pairs
 }
 
+/// How a file of the table is written, whichever of its columns it has after the first three.
+pub(super) fn properties(row_group_rows: usize, footer: Vec<KeyValue>) -> Result<WriterProperties> {
+    let sorted_by = |column_idx| SortingColumn { column_idx, descending: false, nulls_first: false };
+    Ok(WriterProperties::builder()
+        .set_created_by(format!("batchmine {}", env!("CARGO_PKG_VERSION")))
+        .set_compression(Compression::ZSTD(ZstdLevel::try_new(3)?))
+        .set_max_row_group_row_count(Some(row_group_rows))
+        .set_sorting_columns(Some((0..3).map(sorted_by).collect()))
+        .set_statistics_enabled(EnabledStatistics::Page)
+        .set_key_value_metadata(Some(footer))
+        .build())
+}
+
+/// What made the table, as a file of it says; without what holds for that file alone.
+#[cfg(feature = "lake")]
+pub(super) fn footer_of(metadata: &ParquetMetaData) -> Vec<KeyValue> {
+    let pairs = metadata.file_metadata().key_value_metadata().into_iter().flatten();
+    pairs.filter(|pair| pair.key.starts_with("batchmine.") && pair.key != SHORT_ROWS).cloned().collect()
+}
+
 /// Writes one file. `watch` is told the rows written and says whether to go on. O(rows), and what it costs to draw
 /// hard negatives.
 ///
@@ -156,15 +178,7 @@ pub fn write_file(
     watch: &mut dyn FnMut(u64) -> bool,
 ) -> Result<()> {
     let schema = Arc::new(schema(&source.vectors.ids, source.negatives.is_some()));
-    let sorted_by = |column_idx| SortingColumn { column_idx, descending: false, nulls_first: false };
-    let properties = WriterProperties::builder()
-        .set_created_by(format!("batchmine {}", env!("CARGO_PKG_VERSION")))
-        .set_compression(Compression::ZSTD(ZstdLevel::try_new(3)?))
-        .set_max_row_group_row_count(Some(form.row_group_rows))
-        .set_sorting_columns(Some((0..3).map(sorted_by).collect()))
-        .set_statistics_enabled(EnabledStatistics::Page)
-        .set_key_value_metadata(Some(form.footer))
-        .build();
+    let properties = properties(form.row_group_rows, form.footer)?;
     let mut writer = ArrowWriter::try_new(&mut *out, schema.clone(), Some(properties))?;
     let mut short_rows = 0;
     for group in layout.cut(batches, form.group_rows) {

@@ -4,7 +4,10 @@ use std::io::{IsTerminal, Write};
 
 use clap::{Args, ValueEnum};
 use serde_json::json;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::error::Error;
 use crate::run::progress::{Progress, Style};
@@ -51,11 +54,14 @@ impl Voice {
         let style = if self.quiet { Style::None } else { self.progress };
         let progress = Progress::new(style, self.json);
         let level = match (self.quiet, self.verbose) {
-            (true, _) => tracing::Level::ERROR,
-            (_, 0) => tracing::Level::INFO,
-            (_, 1) => tracing::Level::DEBUG,
-            _ => tracing::Level::TRACE,
+            (true, _) => LevelFilter::ERROR,
+            (_, 0) => LevelFilter::INFO,
+            (_, 1) => LevelFilter::DEBUG,
+            _ => LevelFilter::TRACE,
         };
+        // What libraries have to say of a failure is in the error that follows from it.
+        let libraries = if self.verbose > 1 { LevelFilter::DEBUG } else { LevelFilter::OFF };
+        let filter = Targets::new().with_target(env!("CARGO_CRATE_NAME"), level).with_default(libraries);
         let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let color = match self.color {
             Color::Auto => std::io::stderr().is_terminal() && !plain,
@@ -63,14 +69,10 @@ impl Voice {
             Color::Never => false,
         };
         let writer = AboveBars(progress.clone());
+        let lines =
+            tracing_subscriber::fmt::layer().with_target(false).without_time().with_ansi(color).with_writer(writer);
         // A second start in one process (tests) keeps the first one's log.
-        let _ = tracing_subscriber::fmt()
-            .with_max_level(level)
-            .with_target(false)
-            .without_time()
-            .with_ansi(color)
-            .with_writer(writer)
-            .try_init();
+        let _ = tracing_subscriber::registry().with(lines.with_filter(filter)).try_init();
         Spoken { progress, json: self.json }
     }
 }

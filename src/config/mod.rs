@@ -7,6 +7,7 @@
 mod choices;
 mod gpu;
 mod settings;
+mod table;
 mod tasks;
 mod window;
 
@@ -18,6 +19,7 @@ use serde_json::json;
 pub use choices::{Backend, BinaryType, EdgeRule, Method, Metric, Precision, RankLayout, Remainder};
 pub use gpu::GpuRules;
 pub use settings::Settings;
+pub use table::{PartitionBy, TableFormat, TableRules};
 pub use tasks::{ByTask, Sizes, TaskRules, TaskSettings};
 pub use window::{Limit, RankWindow, ScoreLimits, WINDOW_MAX};
 
@@ -106,6 +108,8 @@ pub struct Config {
     pub clusters: ClusterRules,
     /// Batch rules.
     pub batches: BatchRules,
+    /// The batch table to publish besides the run folder's own.
+    pub table: Option<TableRules>,
     /// Seed of all randomness.
     pub seed: u64,
     /// Search backend.
@@ -218,6 +222,7 @@ impl Config {
             check_ranks(batches.world_size, own.sizes).map_err(|error| error.task(name))?;
             tasks.insert(name.clone(), own);
         }
+        let table = TableRules::new(&settings)?;
         let embeddings = match settings.embedding_column {
             Some(column) => EmbeddingColumns::Shared(column),
             None => EmbeddingColumns::Pair { query: settings.query_column, positive: settings.positive_column },
@@ -237,6 +242,7 @@ impl Config {
             edges: settings.edges.unwrap_or(EdgeRule::Any),
             clusters,
             batches,
+            table,
             seed: settings.seed.unwrap_or(0),
             backend,
             gpu,

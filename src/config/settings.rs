@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Deserialize;
 
-use super::{Backend, BinaryType, EdgeRule, Limit, Method, Metric, Precision, RankLayout, Remainder, TaskSettings};
+use super::{
+    Backend, BinaryType, EdgeRule, Limit, Method, Metric, PartitionBy, Precision, RankLayout, Remainder, TableFormat,
+    TaskSettings,
+};
 use crate::error::{Error, Result};
 
 /// The settings of a job as the user wrote them: every field may be missing.
@@ -106,6 +109,15 @@ pub struct Settings {
     /// Seed of all randomness [default: 0]
     #[arg(long, value_name = "N", env = "BATCHMINE_SEED", hide_env = true, help_heading = "Batches")]
     pub seed: Option<u64>,
+    /// Publish the batch table, too: delta commits a version of a Delta Lake table, parquet writes plain files
+    #[arg(long, value_enum, env = "BATCHMINE_TABLE", hide_env = true, help_heading = "Batches")]
+    pub table: Option<TableFormat>,
+    /// Folder or URL (s3://, gs://, az://) of the published table [default: table/ in the run folder]
+    #[arg(long, value_name = "PLACE", env = "BATCHMINE_TABLE_OUT", hide_env = true, help_heading = "Batches")]
+    pub table_out: Option<String>,
+    /// Divide the published table into Hive folders
+    #[arg(long, value_enum, env = "BATCHMINE_PARTITION_BY", hide_env = true, help_heading = "Batches")]
+    pub partition_by: Option<PartitionBy>,
     /// Who computes the search [default: auto]
     #[arg(long, value_enum, env = "BATCHMINE_BACKEND", hide_env = true, help_heading = "Resources")]
     pub backend: Option<Backend>,
@@ -166,6 +178,9 @@ impl Settings {
             rank_layout: self.rank_layout.or(weaker.rank_layout),
             epochs: self.epochs.or(weaker.epochs),
             seed: self.seed.or(weaker.seed),
+            table: self.table.or(weaker.table),
+            table_out: self.table_out.or(weaker.table_out),
+            partition_by: self.partition_by.or(weaker.partition_by),
             backend: self.backend.or(weaker.backend),
             gpu_plugin: self.gpu_plugin.or(weaker.gpu_plugin),
             gpu_timeout: self.gpu_timeout.or(weaker.gpu_timeout),

@@ -209,6 +209,17 @@ impl Run {
         StageRun { run: self, stage, clock: Mutex::new(Instant::now()) }
     }
 
+    /// Creates a file for the time being, beside the batch tables: it is removed when the folder is next opened.
+    ///
+    /// # Errors
+    /// The file cannot be created.
+    #[cfg(feature = "lake")]
+    pub(crate) fn scratch(&self, name: &str) -> Result<(PathBuf, sealed::PartWriter)> {
+        let path = self.folder.join("tmp").join(name);
+        let file = self.storage.create(&path).map_err(|e| Error::io("a file cannot be created", &path, e))?;
+        Ok((path, sealed::PartWriter::new(file)))
+    }
+
     /// A meter for a stage.
     pub fn meter(&self, stage: Stage, total: u64, unit: &'static str) -> Meter {
         self.progress.meter(stage.name(), total, unit)

@@ -84,7 +84,8 @@ impl PartWriter {
         self.bytes
     }
 
-    pub(super) fn finish(mut self) -> std::io::Result<(u64, u64)> {
+    /// Makes the file durable; its length and checksum.
+    pub(crate) fn finish(mut self) -> std::io::Result<(u64, u64)> {
         self.file.flush()?;
         self.file.get_ref().sync()?;
         Ok((self.bytes, self.hash.digest()))

@@ -19,6 +19,10 @@ mod fake_gpu;
 mod formats;
 mod garbage;
 mod gpu;
+#[cfg(feature = "lake")]
+mod lake;
+#[cfg(feature = "lake")]
+mod lake_server;
 mod limits;
 mod mine;
 mod negatives;

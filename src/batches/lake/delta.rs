@@ -1,0 +1,217 @@
+//! A publication as a version of a Delta Lake table.
+//!
+//! The table holds one run's batches at a time: a commit adds the new files and removes the others, which stay for
+//! time travel until the table is vacuumed. With the files goes a transaction identifier (Delta protocol,
+//! "Transaction Identifiers") made of their content; who finds it in the log has nothing to do. Writers that commit
+//! at the same time race for the next version by creating its log entry: the loser reads the table anew and tries
+//! again, and the later one's batches are what the table shows.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, SystemTime};
+
+use deltalake::DeltaTableError;
+use deltalake::kernel::transaction::{CommitBuilder, CommitProperties, TableReference, TransactionError};
+use deltalake::kernel::{Action, Add, Protocol, StructType, Transaction, new_metadata};
+use deltalake::logstore::{LogStoreRef, StorageConfig, default_logstore};
+use deltalake::protocol::{DeltaOperation, SaveMode};
+use deltalake::table::state::DeltaTableState;
+use serde_json::json;
+
+use super::Placed;
+use super::location::{Location, causes};
+use crate::error::{Error, Result};
+
+/// Tries to get the next version before giving up. Each lost one is another writer's success.
+const ATTEMPTS_MAX: u32 = 64;
+/// Column that divided tables are partitioned by.
+const PARTITION: &str = "task";
+
+/// The table's version, if it has taken up this publication before. O(log entries).
+///
+/// # Errors
+/// The table cannot be read, or is another kind of table.
+pub async fn hold(location: &Location, id: &str, schema: &StructType, by_task: bool) -> Result<Option<u64>> {
+    let table = Table::open(location);
+    let Some(state) = table.state().await? else { return Ok(None) };
+    table.refuse_other(&state, schema, by_task)?;
+    Ok(if table.has(&state, id).await? { Some(state.version()) } else { None })
+}
+
+/// Makes the files the table's newest version, and returns its number.
+///
+/// # Errors
+/// The table cannot be read or written, is another kind of table, or other writers are always faster.
+pub async fn commit(
+    location: &Location,
+    id: &str,
+    schema: &StructType,
+    by_task: bool,
+    files: &[Placed],
+) -> Result<u64> {
+    let table = Table::open(location);
+    for attempt in 0..ATTEMPTS_MAX {
+        let state = table.state().await?;
+        if let Some(state) = &state {
+            table.refuse_other(state, schema, by_task)?;
+            if table.has(state, id).await? {
+                return Ok(state.version());
+            }
+        }
+        let actions = actions(state.as_ref(), schema, by_task, files).map_err(|e| table.failed(&e))?;
+        match table.try_commit(state.as_ref(), id, by_task, actions).await {
+            Ok(version) => {
+                location.settle(&format!("_delta_log/{version:020}.json"))?;
+                return Ok(version);
+            }
+            Err(e) if overtaken(&e) => {
+                tracing::debug!("another writer has committed to {location}: trying again");
+                tokio::time::sleep(Duration::from_millis(u64::from(attempt.min(20)) * 10)).await;
+            }
+            Err(e) => return Err(table.failed(&e)),
+        }
+    }
+    Err(Error::runtime("the Delta table could not be committed")
+        .path(location.to_string())
+        .expected("a free version")
+        .found(format!("other writers took the next version {ATTEMPTS_MAX} times"))
+        .remedy("run the same command again when fewer jobs write to the table"))
+}
+
+/// Whether a commit failed because another one came before it.
+fn overtaken(error: &DeltaTableError) -> bool {
+    matches!(
+        error,
+        DeltaTableError::VersionAlreadyExists(_)
+            | DeltaTableError::Transaction {
+                source: TransactionError::MaxCommitAttempts(_)
+                    | TransactionError::VersionAlreadyExists(_)
+                    | TransactionError::CommitConflict(_)
+            }
+    )
+}
+
+/// What a commit says: files that come, files that go, and for a new table what it is. Pure. Files that stay are in
+/// neither list: the protocol forbids one path in both.
+fn actions(
+    state: Option<&DeltaTableState>,
+    schema: &StructType,
+    by_task: bool,
+    files: &[Placed],
+) -> std::result::Result<Vec<Action>, DeltaTableError> {
+    let mut actions = Vec::new();
+    let mut new: BTreeMap<&str, &Placed> = files.iter().map(|file| (file.path.as_str(), file)).collect();
+    match state {
+        None => {
+            let protocol: Protocol = serde_json::from_value(json!({"minReaderVersion": 1, "minWriterVersion": 2}))?;
+            actions.push(Action::Protocol(protocol));
+            let partitions: &[&str] = if by_task { &[PARTITION] } else { &[] };
+            actions.push(Action::Metadata(new_metadata(schema, partitions, [] as [(&str, &str); 0])?));
+        }
+        Some(state) => {
+            for file in state.log_data().iter() {
+                if new.remove(file.path().as_ref()).is_none() {
+                    actions.push(Action::Remove(file.remove_action(true)));
+                }
+            }
+        }
+    }
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_millis() as i64);
+    actions.extend(new.into_values().map(|file| Action::Add(add(file, now))));
+    Ok(actions)
+}
+
+fn add(file: &Placed, now_ms: i64) -> Add {
+    let task = |task: &String| (PARTITION.to_owned(), Some(task.clone()));
+    Add {
+        path: file.path.clone(),
+        partition_values: file.task.iter().map(task).collect::<HashMap<_, _>>(),
+        size: file.bytes as i64,
+        modification_time: now_ms,
+        data_change: true,
+        stats: Some(file.stats.clone()),
+        ..Default::default()
+    }
+}
+
+/// A Delta table, which may not be there yet.
+struct Table<'a> {
+    location: &'a Location,
+    log: LogStoreRef,
+}
+
+impl<'a> Table<'a> {
+    fn open(location: &'a Location) -> Table<'a> {
+        let log = default_logstore(location.store(), location.root(), location.url(), &StorageConfig::default());
+        Table { location, log }
+    }
+
+    /// The newest version; `None`: there is no table yet.
+    async fn state(&self) -> Result<Option<DeltaTableState>> {
+        if !self.log.is_delta_table_location().await.map_err(|e| self.failed(&e))? {
+            return Ok(None);
+        }
+        DeltaTableState::try_new(self.log.as_ref(), None).await.map(Some).map_err(|e| self.failed(&e))
+    }
+
+    /// Whether the table has taken up a publication.
+    async fn has(&self, state: &DeltaTableState, id: &str) -> Result<bool> {
+        let found = state.transaction_version(self.log.as_ref(), app_id(id)).await.map_err(|e| self.failed(&e))?;
+        Ok(found.is_some())
+    }
+
+    /// Refuses a table of other columns: it may be anybody's.
+    fn refuse_other(&self, state: &DeltaTableState, schema: &StructType, by_task: bool) -> Result<()> {
+        let words = |schema: &StructType, partitions: &[String]| {
+            let columns: Vec<String> =
+                schema.fields().map(|field| format!("{} {}", field.name(), field.data_type())).collect();
+            let by = if partitions.is_empty() { String::new() } else { format!(", by {}", partitions.join(", ")) };
+            columns.join(", ") + &by
+        };
+        let ours: Vec<String> = by_task.then(|| PARTITION.to_owned()).into_iter().collect();
+        let (expected, found) = (words(schema, &ours), words(&state.schema(), state.metadata().partition_columns()));
+        if expected == found {
+            return Ok(());
+        }
+        Err(Error::input("the Delta table is not a batch table like this one")
+            .path(self.location.to_string())
+            .expected(format!("columns {expected}"))
+            .found(format!("columns {found}"))
+            .remedy("give another place to --table-out: a table keeps its columns and its partitions"))
+    }
+
+    async fn try_commit(
+        &self,
+        state: Option<&DeltaTableState>,
+        id: &str,
+        by_task: bool,
+        actions: Vec<Action>,
+    ) -> std::result::Result<u64, DeltaTableError> {
+        let operation = DeltaOperation::Write {
+            mode: SaveMode::Overwrite,
+            partition_by: by_task.then(|| vec![PARTITION.to_owned()]),
+            predicate: None,
+        };
+        let about = [("engine".to_owned(), json!(concat!("batchmine ", env!("CARGO_PKG_VERSION"))))];
+        let properties = CommitProperties::default()
+            .with_metadata(about)
+            // What is removed depends on what is there: after any other commit the actions are made anew.
+            .with_max_retries(0)
+            .with_application_transaction(Transaction::new(app_id(id), 1));
+        let state = state.map(|state| state as &dyn TableReference);
+        let commit =
+            CommitBuilder::from(properties).with_actions(actions).build(state, self.log.clone(), operation).await?;
+        Ok(commit.version())
+    }
+
+    fn failed(&self, error: &DeltaTableError) -> Error {
+        Error::runtime("the Delta table cannot be read or written")
+            .path(self.location.to_string())
+            .found(causes(error))
+            .remedy("fix the cause and run the same command again: the batches are kept, and what is uploaded is used")
+    }
+}
+
+/// A publication's name in the log.
+fn app_id(id: &str) -> String {
+    format!("batchmine-{id}")
+}

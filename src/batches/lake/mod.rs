@@ -1,0 +1,202 @@
+//! lake: the batch table published where others read it: plain Parquet or a Delta Lake table, in a folder or an
+//! object store.
+//!
+//! ```text
+//!  batches/part-*.parquet ──▶ (divided by task) ──▶ uploaded ──▶ committed: a Delta version, or _SUCCESS
+//! ```
+//!
+//! Files are named by their content, so that a second attempt puts the same bytes in the same places. A reader sees
+//! nothing of them before the commit, which is one atomic step. The commit names the publication by what is in it:
+//! the same batches are never published twice in one table, however often the job is run.
+//!
+//! Memory: [`LAKE_BYTES`], and what the open row groups of divided files hold. Time: O(bytes), and where files are
+//! divided one reading of the batch table for each group of tasks.
+
+mod delta;
+mod folder;
+mod location;
+mod partition;
+mod schema;
+mod stats;
+mod upload;
+
+use serde_json::json;
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::config::{TableFormat, TableRules};
+use crate::error::{Error, Result};
+use crate::plan::Plan;
+use crate::run::progress::Meter;
+use crate::run::{Run, Stage};
+use location::Location;
+use upload::{Local, upload};
+
+pub use crate::plan::LAKE_BYTES;
+
+/// Layout of what is published; counts up whenever the same batches would be published as other files.
+const PUBLICATION_VERSION: u32 = 1;
+/// Threads that speak to the store.
+const STORE_THREADS: usize = 2;
+
+/// A place where a batch table will be published.
+#[derive(Debug)]
+pub struct Lake {
+    rules: TableRules,
+    location: Location,
+    runtime: tokio::runtime::Runtime,
+}
+
+/// What was published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Published {
+    /// Folder or URL.
+    pub place: String,
+    /// The table's version, of a Delta table.
+    pub version: Option<u64>,
+    /// Files of the table; 0 where it was there before.
+    pub files: usize,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Whether these batches were published by an earlier job.
+    pub was_there: bool,
+}
+
+/// A file of the table, in its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Placed {
+    /// Path in the table.
+    pub path: String,
+    /// Length.
+    pub bytes: u64,
+    /// Its rows' task, of divided files.
+    pub task: Option<String>,
+    /// Rows, smallest and largest values, and nulls, as Delta writes them.
+    pub stats: String,
+}
+
+/// Files that are being published.
+struct Publication<'a> {
+    run: &'a Run,
+    location: &'a Location,
+    meter: Meter,
+    placed: Vec<Placed>,
+}
+
+impl Lake {
+    /// Opens the place, and proves that a table can be committed there: a job must not find out after hours that
+    /// it cannot.
+    ///
+    /// # Errors
+    /// The place cannot be reached or written, is inside the run folder, or is to hold a Delta table and is an object
+    /// store that lets an object be created twice: commits of concurrent jobs would overwrite each other there.
+    pub fn open(rules: &TableRules, run: &Run) -> Result<Lake> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(STORE_THREADS)
+            .enable_all()
+            .build()
+            .map_err(|e| Error::runtime("the store's threads cannot be started").found(e.to_string()))?;
+        let location = Location::open(rules.out.as_deref(), run.folder())?;
+        runtime.block_on(location.prove(rules.format == TableFormat::Delta))?;
+        Ok(Lake { rules: rules.clone(), location, runtime })
+    }
+
+    /// Publishes a run's finished batch table. `replace`: put it in the place of another run's plain Parquet files.
+    ///
+    /// # Errors
+    /// The place holds another table, the store or the disk fails, a part is damaged, or the user interrupts.
+    pub fn publish(&self, run: &Run, plan: &Plan, replace: bool) -> Result<Published> {
+        let id = self.identity(run);
+        let schema = schema::of_parts(run)?;
+        let place = self.location.to_string();
+        let there = match self.rules.format {
+            TableFormat::Delta => {
+                let held = self.runtime.block_on(delta::hold(&self.location, &id, &schema, self.rules.by_task))?;
+                held.map(|version| (Some(version), "is in that table already, which is now at version"))
+            }
+            TableFormat::Parquet => {
+                let held = self.runtime.block_on(folder::claim(&self.location, &id, replace))?;
+                held.then_some((None, "is there already"))
+            }
+        };
+        let published = match there {
+            Some((version, words)) => {
+                let version_text = version.map(|version| format!(" {version}")).unwrap_or_default();
+                tracing::info!("{place}: this batch table {words}{version_text}");
+                Published { place, version, files: 0, bytes: 0, was_there: true }
+            }
+            None => {
+                let placed = self.place(run, plan)?;
+                let version = match self.rules.format {
+                    TableFormat::Delta => {
+                        let commit = delta::commit(&self.location, &id, &schema, self.rules.by_task, &placed);
+                        Some(self.runtime.block_on(commit)?)
+                    }
+                    TableFormat::Parquet => {
+                        self.runtime.block_on(folder::finish(&self.location, &id, &placed))?;
+                        None
+                    }
+                };
+                let bytes = placed.iter().map(|file| file.bytes).sum();
+                let what = version.map_or("plain Parquet".into(), |version| format!("version {version}"));
+                tracing::info!("{place}: the batch table as {what}, {} files", placed.len());
+                Published { place, version, files: placed.len(), bytes, was_there: false }
+            }
+        };
+        run.progress().event(json!({
+            "event": "table", "place": published.place, "version": published.version,
+            "files": published.files, "bytes": published.bytes, "was_there": published.was_there,
+        }));
+        Ok(published)
+    }
+
+    /// What is published, by content: its parts and how they are laid out.
+    fn identity(&self, run: &Run) -> String {
+        let mut hash = Xxh3::new();
+        hash.update(&PUBLICATION_VERSION.to_le_bytes());
+        hash.update(&[u8::from(self.rules.by_task)]);
+        for (name, part) in run.record(Stage::Batches).parts {
+            hash.update(format!("{name} {} {}\n", part.bytes, part.xxh3).as_bytes());
+        }
+        format!("{:032x}", hash.digest128())
+    }
+
+    /// Puts every file into its place. Nobody sees them yet.
+    fn place(&self, run: &Run, plan: &Plan) -> Result<Vec<Placed>> {
+        let parts = run.record(Stage::Batches).parts;
+        let total = parts.values().map(|part| part.bytes).sum();
+        let meter = run.progress().meter("table", total, "bytes");
+        let mut publication = Publication { run, location: &self.location, meter, placed: Vec::new() };
+        if self.rules.by_task {
+            partition::divide(run, plan, &mut |stem, task, local| {
+                self.runtime.block_on(publication.put(stem, Some(task), &local))?;
+                publication.remove(&local)
+            })?;
+        } else {
+            for (name, part) in &parts {
+                let path = run.part_path(Stage::Batches, name);
+                let local = Local { path, bytes: part.bytes, xxh3: part.xxh3.clone() };
+                let stem = name.trim_end_matches(".parquet");
+                self.runtime.block_on(publication.put(stem, None, &local))?;
+            }
+        }
+        Ok(publication.placed)
+    }
+}
+
+impl Publication<'_> {
+    /// Uploads a file, named by its content.
+    async fn put(&mut self, stem: &str, task: Option<&str>, local: &Local) -> Result<()> {
+        self.run.check_interrupt()?;
+        let folder = task.map(|task| format!("task={}/", partition::hive(task))).unwrap_or_default();
+        let path = format!("{folder}{stem}-{}.parquet", local.xxh3);
+        let stats = stats::of_file(&local.path)?;
+        upload(self.location, &path, local, &self.meter).await?;
+        self.placed.push(Placed { path, bytes: local.bytes, task: task.map(str::to_owned), stats });
+        Ok(())
+    }
+
+    /// Removes a file that was made for the upload alone.
+    fn remove(&self, local: &Local) -> Result<()> {
+        std::fs::remove_file(&local.path).map_err(|e| Error::io("a file cannot be removed", &local.path, e))
+    }
+}

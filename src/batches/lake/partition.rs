@@ -1,0 +1,233 @@
+//! A batch table divided by task, as Hive does: a folder for each task, whose name says it, and files without that
+//! column.
+//!
+//! The table is read front to back once for each group of tasks whose open row groups fit the budget: see
+//! [`Plan::open_rows`]. Rows keep their order.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write as _;
+use std::fs::File;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::array::{Array, RecordBatch, StringArray, UInt32Array};
+use arrow::compute::take_record_batch;
+use arrow::datatypes::{Schema, SchemaRef};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::{ArrowWriter, ProjectionMask};
+use parquet::errors::ParquetError;
+
+use super::upload::Local;
+use crate::batches::table;
+use crate::error::{Error, Result};
+use crate::plan::Plan;
+use crate::run::sealed::PartWriter;
+use crate::run::{Run, Stage};
+
+const TASK: &str = "task";
+/// Rows decoded at a time.
+const READ_ROWS: usize = 8192;
+/// What Hive calls a partition whose value is null or empty.
+const NO_VALUE: &str = "__HIVE_DEFAULT_PARTITION__";
+
+/// Divides a run's batch table. `put` takes each file: its name without suffix, its task, and where it lies; it
+/// removes it when it is done.
+///
+/// # Errors
+/// The table cannot be read, the disk fails, or `put` does.
+pub fn divide(run: &Run, plan: &Plan, put: &mut dyn FnMut(&str, &str, Local) -> Result<()>) -> Result<()> {
+    let paths: Vec<PathBuf> =
+        run.parts(Stage::Batches, "").iter().map(|name| run.part_path(Stage::Batches, name)).collect();
+    let tasks: Vec<(String, u64)> = count(&paths)?.into_iter().collect();
+    if tasks.iter().any(|(task, _)| task.is_empty()) {
+        return Err(Error::input("a task without a name cannot have a folder")
+            .column(TASK)
+            .expected("a task name for every row with --partition-by task")
+            .found("an empty one")
+            .remedy("leave --partition-by out, or name the task in the input"));
+    }
+    let rows: Vec<u64> = tasks.iter().map(|(_, rows)| *rows).collect();
+    for group in groups(&rows, plan.row_group_rows as u64, plan.open_rows as u64) {
+        let mut files = OpenFiles::new(run, plan, &paths[0], &tasks[group.clone()])?;
+        for path in &paths {
+            for batch in read(path, None)? {
+                run.check_interrupt()?;
+                files.write(&batch.map_err(|e| unreadable(path, &e.into()))?)?;
+            }
+        }
+        for (index, local) in group.zip(files.close()?) {
+            put(&format!("part-{index:05}"), &tasks[index].0, local)?;
+        }
+    }
+    Ok(())
+}
+
+/// A task as a part of a path, as Hive writes it: all but letters, digits, `_`, `-` and `.` as `%XX`.
+pub fn hive(task: &str) -> String {
+    if task.is_empty() {
+        return NO_VALUE.into();
+    }
+    task.bytes().fold(String::new(), |mut text, byte| {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-' | b'.' => text.push(byte as char),
+            _ => drop(write!(text, "%{byte:02X}")),
+        }
+        text
+    })
+}
+
+/// Cuts tasks into groups whose open row groups hold at most `open_rows` rows, or one task. Pure; O(tasks).
+fn groups(rows: &[u64], group_rows: u64, open_rows: u64) -> Vec<Range<usize>> {
+    let (mut groups, mut start, mut open) = (Vec::new(), 0, 0);
+    for (index, rows) in rows.iter().enumerate() {
+        let own = (*rows).min(group_rows);
+        if index > start && open + own > open_rows {
+            groups.push(start..index);
+            (start, open) = (index, 0);
+        }
+        open += own;
+    }
+    if start < rows.len() {
+        groups.push(start..rows.len());
+    }
+    groups
+}
+
+/// Which rows are which file's. Pure; O(rows).
+fn split<'a>(tasks: impl Iterator<Item = &'a str>, files: &HashMap<String, usize>) -> Vec<Vec<u32>> {
+    let mut rows = vec![Vec::new(); files.len()];
+    for (row, task) in tasks.enumerate() {
+        if let Some(file) = files.get(task) {
+            rows[*file].push(row as u32);
+        }
+    }
+    rows
+}
+
+/// The files of a group of tasks, while the table is read.
+struct OpenFiles {
+    schema: SchemaRef,
+    columns: Vec<usize>,
+    task: usize,
+    numbers: HashMap<String, usize>,
+    writers: Vec<(PathBuf, ArrowWriter<PartWriter>)>,
+}
+
+impl OpenFiles {
+    fn new(run: &Run, plan: &Plan, like: &Path, tasks: &[(String, u64)]) -> Result<OpenFiles> {
+        let file = File::open(like).map_err(|e| Error::io("a batch table cannot be opened", like, e))?;
+        let reader = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| unreadable(like, &e))?;
+        let whole = reader.schema();
+        let task = whole.index_of(TASK).map_err(|e| unreadable(like, &e.into()))?;
+        let columns: Vec<usize> = (0..whole.fields().len()).filter(|column| *column != task).collect();
+        let schema = Arc::new(Schema::new(columns.iter().map(|c| whole.field(*c).clone()).collect::<Vec<_>>()));
+        let footer = table::footer_of(reader.metadata());
+        let properties = table::properties(plan.row_group_rows, footer).map_err(|e| unreadable(like, &e))?;
+        let mut writers = Vec::new();
+        for number in 0..tasks.len() {
+            let (path, out) = run.scratch(&format!("task-{number:05}.parquet"))?;
+            let writer = ArrowWriter::try_new(out, schema.clone(), Some(properties.clone()));
+            writers.push((path.clone(), writer.map_err(|e| unwritable(&path, &e))?));
+        }
+        let numbers = tasks.iter().enumerate().map(|(number, (task, _))| (task.clone(), number)).collect();
+        Ok(OpenFiles { schema, columns, task, numbers, writers })
+    }
+
+    fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        let tasks = batch.column(self.task).as_any().downcast_ref::<StringArray>();
+        let names = tasks.into_iter().flat_map(|tasks| (0..tasks.len()).map(|row| tasks.value(row)));
+        let rest = batch.project(&self.columns).and_then(|batch| batch.with_schema(self.schema.clone()));
+        for (rows, (path, writer)) in split(names, &self.numbers).into_iter().zip(&mut self.writers) {
+            if rows.is_empty() {
+                continue;
+            }
+            let failed = |e: ParquetError| unwritable(path, &e);
+            let rest = rest.as_ref().map_err(|e| failed(ParquetError::General(e.to_string())))?;
+            let own = take_record_batch(rest, &UInt32Array::from(rows)).map_err(|e| failed(e.into()))?;
+            writer.write(&own).map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    fn close(self) -> Result<Vec<Local>> {
+        let close = |(path, writer): (PathBuf, ArrowWriter<PartWriter>)| {
+            let out = writer.into_inner().map_err(|e| unwritable(&path, &e))?;
+            let (bytes, hash) = out.finish().map_err(|e| Error::io("a file cannot be written", &path, e))?;
+            Ok(Local { path, bytes, xxh3: format!("{hash:016x}") })
+        };
+        self.writers.into_iter().map(close).collect()
+    }
+}
+
+/// Rows of each task.
+fn count(paths: &[PathBuf]) -> Result<BTreeMap<String, u64>> {
+    let mut rows = BTreeMap::new();
+    for path in paths {
+        for batch in read(path, Some(TASK))? {
+            let batch = batch.map_err(|e| unreadable(path, &e.into()))?;
+            let tasks = batch.column(0).as_any().downcast_ref::<StringArray>();
+            for task in tasks.into_iter().flatten() {
+                match task.and_then(|task| rows.get_mut(task)) {
+                    Some(count) => *count += 1,
+                    None => drop(rows.insert(task.unwrap_or_default().to_owned(), 1)),
+                }
+            }
+        }
+    }
+    Ok(rows)
+}
+
+type Batches = parquet::arrow::arrow_reader::ParquetRecordBatchReader;
+
+/// Reads a part: one column, or all.
+fn read(path: &Path, column: Option<&str>) -> Result<Batches> {
+    let file = File::open(path).map_err(|e| Error::io("a batch table cannot be opened", path, e))?;
+    let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| unreadable(path, &e))?;
+    let mask = match column {
+        Some(name) => ProjectionMask::columns(builder.parquet_schema(), [name]),
+        None => ProjectionMask::all(),
+    };
+    builder.with_projection(mask).with_batch_size(READ_ROWS).build().map_err(|e| unreadable(path, &e))
+}
+
+fn unreadable(path: &Path, error: &ParquetError) -> Error {
+    Error::runtime("a batch table cannot be read")
+        .path(path)
+        .found(error.to_string())
+        .remedy("the file is damaged: delete it and run the same `mine` command again")
+}
+
+fn unwritable(path: &Path, error: &ParquetError) -> Error {
+    Error::runtime("a file of the divided table cannot be written")
+        .path(path)
+        .found(error.to_string())
+        .remedy("free some disk space and run the same command again: the batches are kept")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_escaped_as_hive_does() {
+        assert_eq!(hive("nq-2.0_dev"), "nq-2.0_dev");
+        assert_eq!(hive("a/b=c %é"), "a%2Fb%3Dc%20%25%C3%A9");
+        assert_eq!(hive(""), NO_VALUE);
+        assert_eq!(hive(".."), "..", "never a whole segment: it stands behind task=");
+    }
+
+    #[test]
+    fn groups_hold_what_may_be_open() {
+        assert_eq!(groups(&[10, 10, 10], 100, 25), [0..2, 2..3]);
+        assert_eq!(groups(&[1000, 1000], 100, 200), [Range { start: 0, end: 2 }], "a row group each");
+        assert_eq!(groups(&[1000, 1000], 100, 50), [0..1, 1..2], "one task at least");
+        assert!(groups(&[], 100, 50).is_empty());
+    }
+
+    #[test]
+    fn rows_go_to_their_tasks() {
+        let files = HashMap::from([("a".to_owned(), 0), ("b".to_owned(), 1)]);
+        assert_eq!(split(["b", "a", "c", "b"].into_iter(), &files), [vec![1], vec![0, 3]]);
+    }
+}
