@@ -50,6 +50,10 @@ const NEGATIVE_BYTES: u64 = 40;
 /// What is known of a row while its hard negatives are drawn, apart from its window and the negatives themselves.
 const DRAWN_ROW_BYTES: u64 = 96;
 
+/// What an open Parquet file holds besides rows: a compressor for each column.
+const OPEN_FILE_BYTES: u64 = 4 * MIB;
+/// More than this gains nothing: the table is read once.
+const OPEN_BYTES_MAX: u64 = 4096 * MIB;
 /// What publishing a table needs: a store's clients and buffers, a Delta log.
 pub const LAKE_BYTES: u64 = 48 * MIB;
 
@@ -81,8 +85,10 @@ pub struct Plan {
     pub row_group_rows: usize,
     /// Rows that get their hard negatives and are written at a time; the last batch goes beyond it.
     pub group_rows: usize,
-    /// Rows of the row groups that may be open while a published table is divided by task.
-    pub open_rows: usize,
+    /// What the files may hold that are open while a published table is divided by task.
+    pub open_bytes: u64,
+    /// What one of them holds: for each row of its row group, and by itself.
+    pub open_file_bytes: [u64; 2],
     /// What each stage needs.
     pub needs: [StageNeed; 5],
 }
@@ -206,17 +212,17 @@ impl Plan {
         let group_rows = if negatives == 0 { ROW_GROUP_ROWS } else { (POOL_ENTRIES as u64 / preferred).max(1) };
         let drawn = (group_rows + size).min(rows) * (4 * preferred + DRAWN_ROW_BYTES + 8 * negatives);
         let written = table + if negatives == 0 { 0 } else { drawn };
-        // After the table is written it is published, which needs no more than what the rows' labels leave.
-        let row_bytes = BATCH_ROW_BYTES + negatives * NEGATIVE_BYTES;
+        // After the table is written it is published. Divided files gain from room: more of them are open at once.
         let published = rows * 20 + LAKE_BYTES;
-        let open_most = (room.saturating_sub(published) / row_bytes).min(64 * row_group_rows);
-        let open_rows = open_most.max(row_group_rows);
+        let open_file = |rows: u64| rows * (BATCH_ROW_BYTES + negatives * NEGATIVE_BYTES) + OPEN_FILE_BYTES;
+        let open_least = open_file(row_group_rows.min(rows));
+        let open_bytes = room.saturating_sub(published).clamp(open_least, OPEN_BYTES_MAX.max(open_least));
         let batches = match &config.table {
             None => need(Stage::Batches, written, 0, 0),
-            Some(table) => {
-                let open = |rows_open: u64| if table.by_task { rows_open.min(rows) * row_bytes } else { 0 };
-                let least = written.max(published + open(row_group_rows));
-                need(Stage::Batches, least, 0, written.max(published + open(open_rows)) - least)
+            Some(table) if !table.by_task => need(Stage::Batches, written.max(published), 0, 0),
+            Some(_) => {
+                let least = written.max(published + open_least);
+                need(Stage::Batches, least, 0, written.max(published + open_bytes) - least)
             }
         };
 
@@ -228,7 +234,8 @@ impl Plan {
             spill_arcs: spill_arcs as usize,
             row_group_rows: row_group_rows as usize,
             group_rows: group_rows as usize,
-            open_rows: open_rows as usize,
+            open_bytes,
+            open_file_bytes: [open_file(1) - open_file(0), open_file(0)],
             needs: [vectors, neighbors, edges, clusters, batches],
         }
     }

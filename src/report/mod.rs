@@ -29,7 +29,7 @@ use serde_json::Value;
 use crate::error::{Error, Result};
 use crate::neighbors::{self, Windows};
 use crate::run::progress::Progress;
-use crate::run::storage::{Disk, Storage};
+use crate::run::storage::{Disk, Storage, replace_file};
 use crate::run::{FinishedRun, Stage};
 use crate::vectors::{self, Vectors};
 use count::{Counter, HITS, Members, Tally};
@@ -299,14 +299,6 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut temp = path.as_os_str().to_owned();
     temp.push(".tmp");
     let temp = PathBuf::from(temp);
-    let go = || {
-        Disk.create_folder(folder)?;
-        let mut file = Disk.create(&temp)?;
-        file.write_all(bytes)?;
-        file.sync()?;
-        drop(file);
-        Disk.rename(&temp, path)?;
-        Disk.sync_folder(folder)
-    };
-    go().map_err(|e| Error::io("a report cannot be written", path, e))
+    let written = Disk.create_folder(folder).and_then(|()| replace_file(&Disk, &temp, path, bytes));
+    written.map_err(|e| Error::io("a report cannot be written", path, e))
 }

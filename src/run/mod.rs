@@ -39,7 +39,7 @@ use manifest::{Manifest, StageRecord, differences, fingerprint};
 use memory::MemoryWatch;
 use progress::{Meter, Progress};
 pub use stage::{ScatteredPart, StageRun};
-use storage::Storage;
+use storage::{Storage, list};
 
 const SUCCESS: &str = "_SUCCESS";
 const MANIFEST: &str = "manifest.json";
@@ -272,15 +272,8 @@ impl Run {
     fn replace_file(&self, path: &Path, bytes: &[u8]) -> Result<()> {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let temp = self.folder.join("tmp").join(name);
-        let write = || {
-            let mut file = self.storage.create(&temp)?;
-            file.write_all(bytes)?;
-            file.sync()?;
-            drop(file);
-            self.storage.rename(&temp, path)?;
-            self.storage.sync_folder(&self.folder)
-        };
-        write().map_err(|e| Error::io("a file of the run folder cannot be written", path, e))
+        storage::replace_file(self.storage.as_ref(), &temp, path, bytes)
+            .map_err(|e| Error::io("a file of the run folder cannot be written", path, e))
     }
 
     fn remove_if_there(&self, path: &Path) -> Result<()> {
@@ -362,18 +355,4 @@ fn foreign(folder: &Path) -> Result<Option<PathBuf>> {
 
 fn display_work(work: &Option<PathBuf>) -> String {
     work.as_ref().map_or("none".into(), |path| path.display().to_string())
-}
-
-fn list(folder: &Path) -> Result<Vec<PathBuf>> {
-    let failed = |e| Error::io("a folder cannot be listed", folder, e);
-    let entries = match std::fs::read_dir(folder) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.map_err(failed)?,
-    };
-    let mut paths = Vec::new();
-    for entry in entries {
-        paths.push(entry.map_err(failed)?.path());
-    }
-    paths.sort();
-    Ok(paths)
 }

@@ -6,7 +6,9 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
 
 /// Where a run's files are written. Reads do not pass here: they map files that are complete.
 pub trait Storage: Send + Sync + std::fmt::Debug {
@@ -20,6 +22,34 @@ pub trait Storage: Send + Sync + std::fmt::Debug {
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Makes a folder's entries durable.
     fn sync_folder(&self, path: &Path) -> io::Result<()>;
+}
+
+/// Replaces a small file atomically and durably, by way of `temp` on the same disk.
+///
+/// # Errors
+/// The disk fails; then the file is as it was.
+pub fn replace_file(storage: &dyn Storage, temp: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = storage.create(temp)?;
+    file.write_all(bytes)?;
+    file.sync()?;
+    drop(file);
+    storage.rename(temp, path)?;
+    storage.sync_folder(path.parent().unwrap_or(Path::new(".")))
+}
+
+/// What lies in a folder, in order of name; nothing where there is no folder.
+///
+/// # Errors
+/// The folder cannot be listed.
+pub fn list(folder: &Path) -> Result<Vec<PathBuf>> {
+    let failed = |e| Error::io("a folder cannot be listed", folder, e);
+    let entries = match fs::read_dir(folder) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(failed)?,
+    };
+    let mut paths = entries.map(|entry| Ok(entry.map_err(failed)?.path())).collect::<Result<Vec<_>>>()?;
+    paths.sort();
+    Ok(paths)
 }
 
 /// A file being written.

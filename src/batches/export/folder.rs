@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::run::lock::Lock;
-use crate::run::storage::{Storage, StorageFile};
+use crate::run::storage::{Storage, StorageFile, list};
 
 const DESCRIPTION: &str = "_export.json";
 const SUCCESS: &str = "_SUCCESS";
@@ -53,8 +53,7 @@ impl Folder {
     pub fn open(path: &Path, storage: Arc<dyn Storage>, description: &Value, replace: bool) -> Result<Option<Folder>> {
         let found = read_description(path)?;
         if found.is_none()
-            && let Some(other) =
-                entries(path)?.into_iter().find(|entry| !entry.ends_with(LOCK) && !entry.ends_with(BEGUN))
+            && let Some(other) = list(path)?.into_iter().find(|entry| !entry.ends_with(LOCK) && !entry.ends_with(BEGUN))
         {
             return Err(Error::input("the output folder is not an export")
                 .path(path)
@@ -189,18 +188,6 @@ fn read_description(folder: &Path) -> Result<Option<Value>> {
     }
 }
 
-/// What lies in a folder, in order of name.
-fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
-    let failed = |e| Error::io("a folder cannot be listed", folder, e);
-    let list = match std::fs::read_dir(folder) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        list => list.map_err(failed)?,
-    };
-    let mut paths = list.map(|entry| Ok(entry.map_err(failed)?.path())).collect::<Result<Vec<_>>>()?;
-    paths.sort();
-    Ok(paths)
-}
-
 /// Removes everything but the lock. Before all it is no finished export any more; the description goes last, so that
 /// what is left is known as ours.
 fn empty(folder: &Path, storage: &dyn Storage) -> Result<()> {
@@ -208,7 +195,7 @@ fn empty(folder: &Path, storage: &dyn Storage) -> Result<()> {
         let removed = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
         removed.map_err(|e| Error::io("a file of an earlier export cannot be removed", path, e))
     };
-    let (marks, rest): (Vec<_>, Vec<_>) = entries(folder)?.into_iter().partition(|path| path.ends_with(DESCRIPTION));
+    let (marks, rest): (Vec<_>, Vec<_>) = list(folder)?.into_iter().partition(|path| path.ends_with(DESCRIPTION));
     let success = folder.join(SUCCESS);
     if rest.contains(&success) {
         remove(&success)?;

@@ -1,8 +1,8 @@
 //! A batch table divided by task, as Hive does: a folder for each task, whose name says it, and files without that
 //! column.
 //!
-//! The table is read front to back once for each group of tasks whose open row groups fit the budget: see
-//! [`Plan::open_rows`]. Rows keep their order.
+//! The table is read front to back once for each group of tasks whose open files fit the budget: see
+//! [`Plan::open_bytes`]. Rows keep their order.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
@@ -47,8 +47,10 @@ pub fn divide(run: &Run, plan: &Plan, put: &mut dyn FnMut(&str, &str, Local) -> 
             .found("an empty one")
             .remedy("leave --partition-by out, or name the task in the input"));
     }
-    let rows: Vec<u64> = tasks.iter().map(|(_, rows)| *rows).collect();
-    for group in groups(&rows, plan.row_group_rows as u64, plan.open_rows as u64) {
+    let [row_bytes, file_bytes] = plan.open_file_bytes;
+    let held = |rows: &u64| (*rows).min(plan.row_group_rows as u64) * row_bytes + file_bytes;
+    let open: Vec<u64> = tasks.iter().map(|(_, rows)| held(rows)).collect();
+    for group in groups(&open, plan.open_bytes) {
         let mut files = OpenFiles::new(run, plan, &paths[0], &tasks[group.clone()])?;
         for path in &paths {
             for batch in read(path, None)? {
@@ -77,19 +79,18 @@ pub fn hive(task: &str) -> String {
     })
 }
 
-/// Cuts tasks into groups whose open row groups hold at most `open_rows` rows, or one task. Pure; O(tasks).
-fn groups(rows: &[u64], group_rows: u64, open_rows: u64) -> Vec<Range<usize>> {
-    let (mut groups, mut start, mut open) = (Vec::new(), 0, 0);
-    for (index, rows) in rows.iter().enumerate() {
-        let own = (*rows).min(group_rows);
-        if index > start && open + own > open_rows {
+/// Cuts files into groups that hold at most `most` bytes while they are open, or are one file. Pure; O(files).
+fn groups(open: &[u64], most: u64) -> Vec<Range<usize>> {
+    let (mut groups, mut start, mut held) = (Vec::new(), 0, 0);
+    for (index, bytes) in open.iter().enumerate() {
+        if index > start && held + bytes > most {
             groups.push(start..index);
-            (start, open) = (index, 0);
+            (start, held) = (index, 0);
         }
-        open += own;
+        held += bytes;
     }
-    if start < rows.len() {
-        groups.push(start..rows.len());
+    if start < open.len() {
+        groups.push(start..open.len());
     }
     groups
 }
@@ -219,10 +220,10 @@ mod tests {
 
     #[test]
     fn groups_hold_what_may_be_open() {
-        assert_eq!(groups(&[10, 10, 10], 100, 25), [0..2, 2..3]);
-        assert_eq!(groups(&[1000, 1000], 100, 200), [Range { start: 0, end: 2 }], "a row group each");
-        assert_eq!(groups(&[1000, 1000], 100, 50), [0..1, 1..2], "one task at least");
-        assert!(groups(&[], 100, 50).is_empty());
+        assert_eq!(groups(&[10, 10, 10], 25), [0..2, 2..3]);
+        assert_eq!(groups(&[100, 100], 50), [0..1, 1..2], "one file at least");
+        assert_eq!(groups(&[5, 100, 5], 50), [0..1, 1..2, 2..3]);
+        assert!(groups(&[], 50).is_empty());
     }
 
     #[test]
