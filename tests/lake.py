@@ -3,13 +3,14 @@
 
     python lake.py delta PLACE RUN [VERSION]    the Delta package, DuckDB's Delta extension, Polars
     python lake.py parquet PLACE RUN [task]     DuckDB, Polars, PyArrow; task: the files lie in Hive folders
-    python lake.py iceberg PLACE RUN            pyiceberg's add_files, then its scan
+    python lake.py iceberg PLACE RUN            pyiceberg's add_files; then pyiceberg, Polars, DuckDB's Iceberg extension
     python lake.py versions PLACE RUN...        each version of a Delta table holds the batches of one of the runs
     python lake.py bucket NAME                  makes a bucket in the store that AWS_ENDPOINT_URL names
 
 PLACE is a folder or an s3:// URL. Prints one line a reader, `ok NAME ROWS`; exits 1 with a message on a mismatch.
 """
 
+import importlib
 import os
 import pathlib
 import sys
@@ -67,24 +68,25 @@ def delta(place, run, version=None):
     same("polars, by batch", rows(filtered.collect().to_arrow()), [r for r in expected if r["batch_id"] == last])
     statistics(table)
     if version is None and not place.startswith("s3://"):
-        db = duckdb_with_delta()
+        db = duckdb_with("delta")
         scan = f"select * from delta_scan('{place}')"
         same("duckdb", rows(db.execute(scan).to_arrow_table()), expected)
         some = db.execute(f"{scan} where batch_id = {last}").to_arrow_table()
         same("duckdb, by batch", rows(some), [r for r in expected if r["batch_id"] == last])
 
 
-def duckdb_with_delta():
+def duckdb_with(*extensions):
+    """DuckDB with extensions out of their wheels: it would fetch them from a server."""
     import duckdb
-    import duckdb_extension_delta
 
-    folder = pathlib.Path(duckdb_extension_delta.__file__).parent
-    (extension,) = folder.rglob("delta.duckdb_extension")
     db = duckdb.connect()
     with tempfile.TemporaryDirectory() as home:
         db.execute(f"set extension_directory = '{home}'")
-        db.execute(f"install '{extension}'")
-        db.execute("load delta")
+        for name in extensions:
+            folder = pathlib.Path(importlib.import_module(f"duckdb_extension_{name}").__file__).parent
+            (extension,) = folder.rglob(f"{name}.duckdb_extension")
+            db.execute(f"install '{extension}'")
+            db.execute(f"load {name}")
     return db
 
 
@@ -151,15 +153,26 @@ def parquet(place, run, task=None):
 
 
 def iceberg(place, run):
+    import polars as pl
     from pyiceberg.catalog.sql import SqlCatalog
 
+    expected = batches(run)
+    last = expected[-1]["batch_id"]
+    some = [row for row in expected if row["batch_id"] == last]
     files = sorted(str(file) for file in pathlib.Path(place).rglob("part-*.parquet"))
     with tempfile.TemporaryDirectory() as home:
         catalog = SqlCatalog("lake", uri=f"sqlite:///{home}/catalog.db", warehouse=f"file://{home}")
         catalog.create_namespace("batches")
         table = catalog.create_table("batches.mined", schema=pq.read_schema(files[0]))
         table.add_files(files)
-        same("pyiceberg", rows(table.scan().to_arrow()), batches(run))
+        same("pyiceberg", rows(table.scan().to_arrow()), expected)
+        same("pyiceberg, by batch", rows(table.scan(row_filter=f"batch_id = {last}").to_arrow()), some)
+        same("polars", rows(pl.scan_iceberg(table).collect().to_arrow()), expected)
+        same("polars, by batch", rows(pl.scan_iceberg(table).filter(pl.col("batch_id") == last).collect().to_arrow()), some)
+        db = duckdb_with("avro", "iceberg")
+        scan = f"select * from iceberg_scan('{table.metadata_location}')"
+        same("duckdb", rows(db.execute(scan).to_arrow_table()), expected)
+        same("duckdb, by batch", rows(db.execute(f"{scan} where batch_id = {last}").to_arrow_table()), some)
 
 
 def bucket(name):

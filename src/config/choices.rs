@@ -3,6 +3,8 @@
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
+use super::Sizes;
+
 /// How two vectors are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
@@ -21,6 +23,16 @@ pub enum EdgeRule {
     Any,
     /// Both rows have the other in their rank windows (the B3 paper's rule).
     Mutual,
+}
+
+impl EdgeRule {
+    /// What trained best (docs/choosing.md): the looser clusters of mutual edges where a cluster is much of its batch.
+    pub fn by_sizes(sizes: Sizes) -> EdgeRule {
+        match u64::from(sizes.cluster_size) * 4 > u64::from(sizes.batch_size) {
+            true => EdgeRule::Mutual,
+            false => EdgeRule::Any,
+        }
+    }
 }
 
 /// What becomes of the rows that do not fill a whole batch of their task.

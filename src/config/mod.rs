@@ -239,7 +239,7 @@ impl Config {
             metric,
             window,
             tasks,
-            edges: settings.edges.unwrap_or(EdgeRule::Any),
+            edges: settings.edges.unwrap_or(EdgeRule::by_sizes(sizes)),
             clusters,
             batches,
             table,
@@ -360,6 +360,18 @@ mod tests {
         let config = job(Settings::default()).unwrap();
         assert_eq!(config.window, RankWindow { skip: 10, window: 100, limits: ScoreLimits::default() });
         assert_eq!((config.clusters.size, config.batches.size), (8, 1024));
+        assert_eq!(config.edges, EdgeRule::Any);
+    }
+
+    #[test]
+    fn clusters_that_are_much_of_a_batch_have_mutual_edges() {
+        let edges = |k, b, edges| {
+            let settings = Settings { cluster_size: Some(k), batch_size: Some(b), edges, ..Settings::default() };
+            job(settings).unwrap().edges
+        };
+        assert_eq!(edges(16, 64, None), EdgeRule::Any);
+        assert_eq!(edges(32, 64, None), EdgeRule::Mutual);
+        assert_eq!(edges(32, 64, Some(EdgeRule::Any)), EdgeRule::Any);
     }
 
     #[test]

@@ -76,7 +76,7 @@ pub struct Settings {
         help_heading = "Mining"
     )]
     pub min_score: Option<Limit>,
-    /// Which pairs become edges [default: any]
+    /// Which pairs become edges [default: any; mutual where K is more than a quarter of |B|]
     #[arg(long, value_enum, env = "BATCHMINE_EDGES", hide_env = true, help_heading = "Mining")]
     pub edges: Option<EdgeRule>,
     /// K: rows in a cluster; divides the batch size [default: 8]

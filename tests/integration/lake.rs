@@ -88,7 +88,7 @@ fn plain_parquet_opens_in_three_readers() {
     let run = place.path("run");
     for (name, extra, words) in [("flat", "", vec![]), ("hive", "--partition-by task", vec!["task"])] {
         let table = place.path(name);
-        let publish = format!("{FLAGS} --task-column task {extra} --table-out {}", table.display());
+        let publish = format!("{FLAGS} --task-column task --hard-negatives 3 {extra} --table-out {}", table.display());
         mine(&place.input(), &run, &publish).ok();
         let (table, run) = (table.display().to_string(), run.display().to_string());
         lake_script(&[&["parquet", &table, &run], words.as_slice()].concat(), &[]);

@@ -42,7 +42,7 @@ fn real_rows_are_ranked_joined_and_packed_as_promised() {
     let data = Dataset::debian(&debian());
     let place = Place::empty();
     let run = place.path("run");
-    let flags = "--task-column dataset --skip 30 --window 100 --cluster-size 32 --batch-size 64";
+    let flags = "--task-column dataset --skip 30 --window 100 --cluster-size 32 --batch-size 64 --edges any";
     let outcome = mine(&debian(), &run, flags).ok();
     // Some tasks have fewer than 131 rows, one fewer than 31.
     assert!(outcome.stderr.contains("window is shorter"), "the log says that windows shrink:\n{}", outcome.stderr);

@@ -39,8 +39,10 @@ fn other_settings_are_refused_and_then_replaced_from_the_first_touched_stage() {
     let place = Place::with(&data());
     let all = ["vectors", "neighbors", "edges", "clusters", "batches"];
     // What to change, the setting that is named, and how many stages are kept.
-    let changes: [(&[&str], &str, usize); 12] = [
-        (&["--cluster-size 16"], "cluster-size", 3),
+    let changes: [(&[&str], &str, usize); 13] = [
+        (&["--cluster-size 4"], "cluster-size", 3),
+        // Half of a batch: then the edges are mutual ones.
+        (&["--cluster-size 16"], "edges", 2),
         (&["--batch-size 64"], "batch-size", 3),
         (&["--epochs 3"], "epochs", 4),
         (&["--seed 5"], "seed", 4),

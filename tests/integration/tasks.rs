@@ -142,7 +142,7 @@ fn two_tasks_with_their_own_settings_are_two_runs() {
     let place = Place::with(&data);
     let run = place.path("run");
     // More passes are made or not by what all clusters together gain.
-    let file = format!("task-column = \"task\"\ncluster-passes = 2\n{}{}", A.table(), B.table());
+    let file = format!("task-column = \"task\"\ncluster-passes = 2\nedges = \"any\"\n{}{}", A.table(), B.table());
     mine_with(&place, &place.input(), &run, &file, "").ok();
     verify(&run).ok();
     check(&data, &run, |task| if task == "a" { A } else { B }, "short");
@@ -151,7 +151,7 @@ fn two_tasks_with_their_own_settings_are_two_runs() {
         let rows = rows_of(&data, own.task);
         let (input, alone) = (place.path(&format!("input {}", own.task)), place.path(&format!("run {}", own.task)));
         data.subset(&rows).write(&input);
-        mine(&input, &alone, &format!("--task-column task --cluster-passes 2 {}", own.flags())).ok();
+        mine(&input, &alone, &format!("--task-column task --cluster-passes 2 --edges any {}", own.flags())).ok();
         let lines = inspect(&alone, 0..rows.len());
         let known = |pairs: &[(usize, u64)]| pairs.iter().map(|(row, n)| (rows[*row], *n)).collect::<Vec<_>>();
         for line in &lines {

@@ -105,9 +105,9 @@ impl Location {
         Arc::new(PrefixStore::new(self.root.clone(), self.prefix.clone()))
     }
 
-    /// Whether it is a folder of this machine.
-    pub fn is_folder(&self) -> bool {
-        self.folder.is_some()
+    /// The folder, if it is one of this machine.
+    pub fn folder(&self) -> Option<&FilePath> {
+        self.folder.as_deref()
     }
 
     /// Makes a file, and its entry in its folder, durable. An object store has seen to that by itself.

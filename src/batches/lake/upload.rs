@@ -5,12 +5,13 @@ use std::io::Read;
 use std::path::PathBuf;
 
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt, PutPayload, WriteMultipart};
+use object_store::{ObjectStoreExt, PutPayload, WriteMultipart};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::location::Location;
 use crate::error::{Error, Result};
 use crate::run::progress::Meter;
+use crate::run::storage::{Disk, Storage, StorageFile};
 
 /// Bytes of a part of an upload; files up to this size go in one piece.
 const CHUNK_BYTES: usize = 8 << 20;
@@ -31,36 +32,37 @@ pub struct Local {
 }
 
 /// Uploads a file. Memory: three chunks. An object of that name and length is the file, by an earlier attempt: the
-/// name holds the checksum, and stores show objects whole or not at all.
+/// name holds the checksum, and stores show objects whole or not at all. Into a folder it is always copied anew: a
+/// machine that lost power may have left a file of the right length.
 ///
 /// # Errors
 /// The file is not what was recorded, or the store fails.
 pub async fn upload(location: &Location, path: &str, local: &Local, meter: &Meter) -> Result<()> {
-    let store = location.store();
     let object = Path::parse(path).map_err(|e| {
         Error::input("a task's name cannot be a folder's")
             .path(path)
             .found(e.to_string())
             .remedy("leave --partition-by out")
     })?;
-    if !location.is_folder() && store.head(&object).await.is_ok_and(|meta| meta.size == local.bytes) {
-        meter.skip(local.bytes);
-        return Ok(());
-    }
-    let failed = |e| location.failed("a file of the table cannot be written", path, &e);
-    let mut target = Target::begin(store.as_ref(), &object, local.bytes).await.map_err(failed)?;
-    let sent = send(&mut target, local, meter).await;
-    match sent {
-        Ok(()) => target.finish(store.as_ref(), &object).await.map_err(failed)?,
-        Err(why) => {
-            target.abort().await;
-            return Err(match why {
-                Refusal::Store(e) => failed(e),
-                Refusal::Local(e) => e,
-            });
+    if location.folder().is_none() {
+        let there = location.store().head(&object).await;
+        if there.is_ok_and(|meta| meta.size == local.bytes) {
+            meter.skip(local.bytes);
+            return Ok(());
         }
     }
-    location.settle(path)
+    let failed = |refusal| match refusal {
+        Refusal::Store(e) => location.failed("a file of the table cannot be written", path, &e),
+        Refusal::Local(e) => e,
+    };
+    let mut target = Target::begin(location, &object, local.bytes).await.map_err(failed)?;
+    match send(&mut target, local, meter).await {
+        Ok(()) => target.finish(location, &object).await.map_err(failed),
+        Err(refusal) => {
+            target.abort().await;
+            Err(failed(refusal))
+        }
+    }
 }
 
 /// Why a file was not sent.
@@ -81,7 +83,7 @@ async fn send(target: &mut Target, local: &Local, meter: &Meter) -> Result<(), R
             break;
         }
         hash.update(&buffer[..count]);
-        target.write(&buffer[..count]).await.map_err(Refusal::Store)?;
+        target.write(&buffer[..count]).await?;
         meter.add(count as u64);
     }
     let found = format!("{:016x}", hash.digest());
@@ -99,41 +101,69 @@ async fn send(target: &mut Target, local: &Local, meter: &Meter) -> Result<(), R
 
 /// An upload under way.
 enum Target {
+    /// Into a folder: by way of a hidden file, which readers of the folder pass by if a killed job leaves it.
+    File {
+        file: Box<dyn StorageFile>,
+        temp: PathBuf,
+        path: PathBuf,
+    },
     Whole(Vec<u8>),
     Chunks(WriteMultipart),
 }
 
 impl Target {
-    async fn begin(store: &dyn ObjectStore, path: &Path, bytes: u64) -> object_store::Result<Target> {
+    async fn begin(location: &Location, object: &Path, bytes: u64) -> Result<Target, Refusal> {
+        if let Some(folder) = location.folder() {
+            let path = folder.join(object.as_ref());
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            // Twins that publish the same files at the same time do not share it.
+            let temp = path.with_file_name(format!(".{name}.{}.tmp", std::process::id()));
+            let created = Disk.create_folder(path.parent().unwrap_or(folder)).and_then(|()| Disk.create(&temp));
+            let file = created.map_err(|e| written(&temp, e))?;
+            return Ok(Target::File { file, temp, path });
+        }
         if bytes <= CHUNK_BYTES as u64 {
             return Ok(Target::Whole(Vec::with_capacity(bytes as usize)));
         }
-        let upload = store.put_multipart(path).await?;
+        let upload = location.store().put_multipart(object).await.map_err(Refusal::Store)?;
         Ok(Target::Chunks(WriteMultipart::new_with_chunk_size(upload, CHUNK_BYTES)))
     }
 
-    async fn write(&mut self, bytes: &[u8]) -> object_store::Result<()> {
+    async fn write(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
         match self {
+            Target::File { file, temp, .. } => file.write_all(bytes).map_err(|e| written(temp, e))?,
             Target::Whole(all) => all.extend(bytes),
             Target::Chunks(chunks) => {
-                chunks.wait_for_capacity(CHUNKS_MAX).await?;
+                chunks.wait_for_capacity(CHUNKS_MAX).await.map_err(Refusal::Store)?;
                 chunks.write(bytes);
             }
         }
         Ok(())
     }
 
-    async fn finish(self, store: &dyn ObjectStore, path: &Path) -> object_store::Result<()> {
+    async fn finish(self, location: &Location, object: &Path) -> Result<(), Refusal> {
         match self {
-            Target::Whole(all) => store.put(path, PutPayload::from(all)).await.map(drop),
-            Target::Chunks(chunks) => chunks.finish().await.map(drop),
+            Target::File { file, temp, path } => {
+                file.sync().and_then(|()| Disk.rename(&temp, &path)).map_err(|e| written(&path, e))?;
+                location.settle(object.as_ref()).map_err(Refusal::Local)
+            }
+            Target::Whole(all) => {
+                location.store().put(object, PutPayload::from(all)).await.map(drop).map_err(Refusal::Store)
+            }
+            Target::Chunks(chunks) => chunks.finish().await.map(drop).map_err(Refusal::Store),
         }
     }
 
     /// Gives an upload up. What the store keeps of it if even that fails is its lifecycle rules' to remove.
     async fn abort(self) {
-        if let Target::Chunks(chunks) = self {
-            let _ = chunks.abort().await;
+        match self {
+            Target::File { temp, .. } => drop(Disk.remove(&temp)),
+            Target::Whole(_) => {}
+            Target::Chunks(chunks) => drop(chunks.abort().await),
         }
     }
+}
+
+fn written(path: &std::path::Path, error: std::io::Error) -> Refusal {
+    Refusal::Local(Error::io("a file of the table cannot be written", path, error))
 }
