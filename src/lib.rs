@@ -68,12 +68,14 @@ pub fn mine(run: &Run, shards: &Shards, config: &Config, replace: bool) -> Resul
     #[cfg(feature = "lake")] // a place that cannot be written is refused now, not after the search
     let lake = config.table.as_ref().map(|rules| batches::lake::Lake::open(rules, run)).transpose()?;
     let vectors = vectors::import(run, shards, config, &plan)?;
+    #[cfg(feature = "lake")]
+    lake.as_ref().map(|lake| lake.look(&vectors, config)).transpose()?;
     let neighbors = neighbors::search(run, &vectors, config, &plan)?;
     let edges = edges::build(run, &vectors, &neighbors, config, &plan)?;
     let clusters = clusters::cluster(run, &vectors, &neighbors, &edges, config)?;
     let summary = batches::write(run, &vectors, &neighbors, &clusters, config, &plan)?;
     #[cfg(feature = "lake")]
-    lake.map(|lake| lake.publish(run, &plan, replace)).transpose()?;
+    lake.map(|lake| lake.publish(run, &vectors, config, &plan, replace)).transpose()?;
     run.succeed()?;
     Ok(summary)
 }

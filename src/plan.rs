@@ -248,7 +248,8 @@ pub struct Cost {
     pub operations: u128,
     /// Bytes left in the run folder by each stage.
     pub disk_bytes: [(Stage, u64); 5],
-    /// Most bytes of temporary files that stand beside them for a time: the packed base, then spilled runs.
+    /// Most bytes of temporary files that stand beside them for a time: the packed base, then spilled runs, at last
+    /// divided tables.
     pub spill_bytes: u64,
 }
 
@@ -260,6 +261,11 @@ impl Cost {
         let ranks = |name: &str, rows: u64| u64::from(windows.of(name).ranks()).min(rows.saturating_sub(1));
         let arcs: u64 = tasks.iter().map(|(name, rows)| rows * ranks(name, *rows)).sum();
         let rows = shape.rows;
+        let batch_row = 24 + 16 * u64::from(config.batches.hard_negatives);
+        let batches = rows * batch_row * u64::from(config.batches.epochs);
+        // Published into the run folder, it lies there twice; divided, once more on the way.
+        let inside = config.table.as_ref().is_some_and(|table| table.out.is_none());
+        let divided = if config.table.as_ref().is_some_and(|table| table.by_task) { batches } else { 0 };
         let keys = 1 + config.columns.keys.len() as u64;
         let gpu_width = if config.precision == Precision::F32 { 4 } else { 2 };
         let gpu_base = if config.seeks_gpus() { rows * shape.dim as u64 * gpu_width } else { 0 };
@@ -272,13 +278,11 @@ impl Cost {
                 // Two bytes an arc, each arc seen from both ends.
                 (Stage::Edges, arcs * 4),
                 (Stage::Clusters, rows * 4),
-                (
-                    Stage::Batches,
-                    rows * (24 + 16 * u64::from(config.batches.hard_negatives)) * u64::from(config.batches.epochs),
-                ),
+                (Stage::Batches, batches * if inside { 2 } else { 1 }),
             ],
             // The packed base: a byte a value, lines of tails filled up, what is known of rows, one row in 16 once more.
             spill_bytes: (arcs * 5 / 2)
+                .max(divided)
                 .max((rows * (shape.dim as u64 + 80)) * 17 / 16 + 4 * (shape.dim as u64).pow(2) + gpu_base),
         }
     }

@@ -33,7 +33,7 @@ WAIT = 5  # seconds between looks at the file of --wait-while
 # A setting is how batches are made, in words that `Maker.epochs` takes.
 GRAPH = {"--skip": "30", "--window": "100", "--edges": "any"}  # of METIS, where a setting does not say otherwise
 METIS = {"kway": "METIS k-way", "kway-100": "METIS k-way, ufactor 100", "recursive": "METIS recursive"}
-BASE = {"cluster-size": 8, "skip": 10}  # of the groups below, whatever the defaults are
+BASE = {"cluster-size": 8, "skip": 10, "edges": "any"}  # of the groups below, whatever the defaults are
 
 
 def batchmine(**flags):
@@ -49,7 +49,7 @@ SETTINGS = {
     "margin": [batchmine(skip=skip, relative_margin=margin) for skip in (0, 10, 30) for margin in (0.05, 0.1, 0.2)],
     "lambda": [batchmine(skip=skip, suspect_weight=weight) for skip in (30, 10) for weight in (0, 0.5, 2)],
     "m": [batchmine(window=window) for window in (50, 100, 200)],
-    "edges": [batchmine(edges=rule, cluster_size=size) for size in (8, 32) for rule in ("any", "mutual")],
+    "edges": [batchmine(edges=rule, cluster_size=size) for size in (8, 16, 32, 64) for rule in ("any", "mutual")],
     "passes": [batchmine(cluster_size=32, skip=30, cluster_passes=passes) for passes in (0, 5)],
     "keys": [batchmine(key_column="positive")],
 }

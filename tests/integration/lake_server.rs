@@ -19,8 +19,8 @@ fn has(module: &str) -> bool {
 
 /// Whether what tests/lake.py imports is missing; says so.
 pub fn readers_are_missing() -> bool {
-    let modules = "deltalake duckdb duckdb_extension_avro duckdb_extension_delta duckdb_extension_iceberg polars pyarrow \
-                   pyiceberg";
+    let modules = "deltalake duckdb duckdb_extension_avro duckdb_extension_delta duckdb_extension_httpfs \
+                   duckdb_extension_iceberg polars pyarrow pyiceberg";
     let missing = modules.split_whitespace().find(|module| !has(module));
     if let Some(module) = missing {
         skipped(&format!("no {module} for the Python in BATCHMINE_PYTHON (else python3)"));

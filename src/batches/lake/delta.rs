@@ -10,15 +10,15 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, SystemTime};
 
 use deltalake::DeltaTableError;
-use deltalake::kernel::transaction::{CommitBuilder, CommitProperties, TableReference, TransactionError};
+use deltalake::kernel::transaction::{CommitBuilder, CommitProperties, PROTOCOL, TableReference, TransactionError};
 use deltalake::kernel::{Action, Add, Protocol, StructType, Transaction, new_metadata};
 use deltalake::logstore::{LogStoreRef, StorageConfig, default_logstore};
 use deltalake::protocol::{DeltaOperation, SaveMode};
 use deltalake::table::state::DeltaTableState;
 use serde_json::json;
 
-use super::Placed;
 use super::location::{Location, causes};
+use super::{Placed, folder};
 use crate::error::{Error, Result};
 
 /// Tries to get the next version before giving up. Each lost one is another writer's success.
@@ -26,14 +26,26 @@ const ATTEMPTS_MAX: u32 = 64;
 /// Column that divided tables are partitioned by.
 const PARTITION: &str = "task";
 
+/// Whether a table can be made or added to here.
+///
+/// # Errors
+/// The table cannot be read, is another kind of table, or takes no commits of ours; or plain Parquet lies here.
+pub async fn look(location: &Location, schema: &StructType, by_task: bool) -> Result<()> {
+    folder::refuse_plain(location).await?;
+    let table = Table::open(location);
+    match table.state().await? {
+        Some(state) => table.refuse_other(&state, schema, by_task),
+        None => Ok(()),
+    }
+}
+
 /// The table's version, if it has taken up this publication before. O(log entries).
 ///
 /// # Errors
-/// The table cannot be read, or is another kind of table.
-pub async fn hold(location: &Location, id: &str, schema: &StructType, by_task: bool) -> Result<Option<u64>> {
+/// The table cannot be read.
+pub async fn hold(location: &Location, id: &str) -> Result<Option<u64>> {
     let table = Table::open(location);
     let Some(state) = table.state().await? else { return Ok(None) };
-    table.refuse_other(&state, schema, by_task)?;
     Ok(if table.has(&state, id).await? { Some(state.version()) } else { None })
 }
 
@@ -59,15 +71,16 @@ pub async fn commit(
         }
         let actions = actions(state.as_ref(), schema, by_task, files).map_err(|e| table.failed(&e))?;
         match table.try_commit(state.as_ref(), id, by_task, actions).await {
-            Ok(version) => {
-                location.settle(&format!("_delta_log/{version:020}.json"))?;
-                return Ok(version);
-            }
+            Ok(version) => return Ok(version),
             Err(e) if overtaken(&e) => {
                 tracing::debug!("another writer has committed to {location}: trying again");
                 tokio::time::sleep(Duration::from_millis(u64::from(attempt.min(20)) * 10)).await;
             }
-            Err(e) => return Err(table.failed(&e)),
+            // What failed may have come after the commit: an answer that was lost, a checkpoint.
+            Err(e) => match hold(location, id).await {
+                Ok(Some(version)) => return Ok(version),
+                _ => return Err(table.failed(&e)),
+            },
         }
     }
     Err(Error::runtime("the Delta table could not be committed")
@@ -159,7 +172,7 @@ impl<'a> Table<'a> {
         Ok(found.is_some())
     }
 
-    /// Refuses a table of other columns: it may be anybody's.
+    /// Refuses a table of other columns, which may be anybody's, and one that our commits would not be valid in.
     fn refuse_other(&self, state: &DeltaTableState, schema: &StructType, by_task: bool) -> Result<()> {
         let words = |schema: &StructType, partitions: &[String]| {
             let columns: Vec<String> =
@@ -170,7 +183,15 @@ impl<'a> Table<'a> {
         let ours: Vec<String> = by_task.then(|| PARTITION.to_owned()).into_iter().collect();
         let (expected, found) = (words(schema, &ours), words(&state.schema(), state.metadata().partition_columns()));
         if expected == found {
-            return Ok(());
+            let snapshot = state.snapshot();
+            let open = PROTOCOL.can_write_to(snapshot).and_then(|()| PROTOCOL.check_append_only(snapshot));
+            return open.map_err(|e| {
+                Error::input("the Delta table takes no batch tables")
+                    .path(self.location.to_string())
+                    .expected("a table whose files may be removed, without features that we do not know")
+                    .found(e.to_string())
+                    .remedy("give another place to --table-out")
+            });
         }
         Err(Error::input("the Delta table is not a batch table like this one")
             .path(self.location.to_string())
@@ -196,6 +217,8 @@ impl<'a> Table<'a> {
             .with_metadata(about)
             // What is removed depends on what is there: after any other commit the actions are made anew.
             .with_max_retries(0)
+            // Versions can be travelled to until their owner cleans up.
+            .with_cleanup_expired_logs(Some(false))
             .with_application_transaction(Transaction::new(app_id(id), 1));
         let state = state.map(|state| state as &dyn TableReference);
         let commit =

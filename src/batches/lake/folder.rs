@@ -4,30 +4,60 @@
 //! PLACE/  _batchmine.json  part-*.parquet or task=NAME/part-*.parquet  _SUCCESS
 //! ```
 //!
-//! The description says whose files lie here and which ones: a place that another job filled, or fills, is refused.
-//! With `replace` the other job's files are written down as to be deleted before the first of them goes, so that a
-//! job killed in between leaves nothing that the next one does not know of.
+//! The description says whose files lie here: a place that another job filled, or fills, is refused. With `replace` it
+//! is taken over. Before `_SUCCESS` is written, files of those patterns that are not this publication's are deleted,
+//! whoever left them, so that killed jobs leave nothing to read. Readers that list the folder see files come and go:
+//! they wait for `_SUCCESS`.
 
 use object_store::path::Path;
-use object_store::{Error as StoreError, ObjectStoreExt, PutMode, PutPayload};
+use object_store::{Error as StoreError, ListResult, ObjectStoreExt, PutMode, PutPayload};
 use serde::{Deserialize, Serialize};
 
 use super::Placed;
-use super::location::Location;
+use super::location::{Location, PROBE};
 use crate::error::{Error, Result};
 
 const DESCRIPTION: &str = "_batchmine.json";
 const SUCCESS: &str = "_SUCCESS";
+const LOG: &str = "_delta_log";
+const ELSEWHERE: &str = "give another place to --table-out";
 
 /// Whose files lie in a place.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Description {
     batchmine: String,
     id: String,
-    /// Files of a finished publication.
-    files: Vec<String>,
-    /// Files of another one that this one is put in the place of.
-    superseded: Vec<String>,
+}
+
+/// Refuses a place that holds anything but a publication of ours.
+///
+/// # Errors
+/// It does, or the store fails.
+pub async fn look(location: &Location) -> Result<()> {
+    let listed = list(location, None).await?;
+    if listed.common_prefixes.iter().any(|folder| folder.as_ref() == LOG) {
+        return Err(refused(location, "a Delta table", ELSEWHERE));
+    }
+    if read(location).await?.is_some() {
+        return Ok(());
+    }
+    let objects = listed.objects.iter().map(|object| object.location.to_string());
+    let folders = listed.common_prefixes.iter().map(|folder| format!("{folder}/"));
+    match objects.chain(folders).find(|name| !name.starts_with(PROBE)) {
+        Some(other) => Err(refused(location, &format!("{other}, and no {DESCRIPTION}"), ELSEWHERE)),
+        None => Ok(()),
+    }
+}
+
+/// Refuses a place that holds plain Parquet of ours.
+///
+/// # Errors
+/// It does, or the store fails.
+pub async fn refuse_plain(location: &Location) -> Result<()> {
+    match read(location).await? {
+        Some(_) => Err(refused(location, "a batch table in plain Parquet", ELSEWHERE)),
+        None => Ok(()),
+    }
 }
 
 /// Takes a place for a publication; true: it is there already, finished.
@@ -35,56 +65,72 @@ struct Description {
 /// # Errors
 /// The place holds other files, or the store fails.
 pub async fn claim(location: &Location, id: &str, replace: bool) -> Result<bool> {
-    let own = |superseded| Description {
-        batchmine: env!("CARGO_PKG_VERSION").into(),
-        id: id.into(),
-        files: Vec::new(),
-        superseded,
-    };
-    let Some(found) = read(location).await? else {
-        refuse_foreign(location).await?;
-        return match write(location, &own(Vec::new()), PutMode::Create).await {
-            Ok(()) => Ok(false),
+    look(location).await?;
+    let own = Description { batchmine: env!("CARGO_PKG_VERSION").into(), id: id.into() };
+    match read(location).await? {
+        Some(found) if found.id == id => return finished(location).await,
+        Some(found) if !replace => {
+            let remedy = "add --replace to put this table in its place, or give another place to --table-out";
+            return Err(refused(location, &format!("the batches of another run (publication {})", found.id), remedy));
+        }
+        Some(_) => {
+            remove(location, &Path::from(SUCCESS)).await?;
+            write(location, &own, PutMode::Overwrite).await.map_err(|e| unwritten(location, DESCRIPTION, &e))?;
+        }
+        None => match write(location, &own, PutMode::Create).await {
             Err(StoreError::AlreadyExists { .. } | StoreError::Precondition { .. }) => {
-                Err(refused(location, "another job's description, written just now"))
+                let remedy = "wait for the other job, or give another place to --table-out";
+                return Err(refused(location, "another job's description, written just now", remedy));
             }
-            Err(e) => Err(location.failed("a file of the table cannot be written", DESCRIPTION, &e)),
-        };
-    };
-    if found.id == id {
-        return finished(location).await;
+            // A store that cannot create is told of at the start.
+            Err(StoreError::NotImplemented { .. } | StoreError::NotSupported { .. }) => {
+                let written = write(location, &own, PutMode::Overwrite).await;
+                written.map_err(|e| unwritten(location, DESCRIPTION, &e))?;
+            }
+            written => written.map_err(|e| unwritten(location, DESCRIPTION, &e))?,
+        },
     }
-    if !replace {
-        return Err(refused(location, &format!("the batches of another run (publication {})", found.id)));
-    }
-    remove(location, SUCCESS).await?;
-    let mut superseded = found.superseded;
-    superseded.extend(found.files);
-    let written = write(location, &own(superseded), PutMode::Overwrite).await;
-    written.map_err(|e| location.failed("a file of the table cannot be written", DESCRIPTION, &e))?;
     Ok(false)
 }
 
 /// Declares a publication finished.
 ///
 /// # Errors
-/// The store fails.
+/// The store fails, or another job has taken the place.
 pub async fn finish(location: &Location, id: &str, placed: &[Placed]) -> Result<()> {
-    let failed = |e| location.failed("a file of the table cannot be written", DESCRIPTION, &e);
-    let files: Vec<String> = placed.iter().map(|file| file.path.clone()).collect();
-    let found = read(location).await?.filter(|found| found.id == id);
-    let Some(mut description) = found else {
-        return Err(refused(location, "the description of another job, which took the place meanwhile"));
-    };
-    for path in description.superseded.iter().filter(|path| !files.contains(path)) {
-        remove(location, path).await?;
+    if read(location).await?.is_none_or(|found| found.id != id) {
+        let found = "the description of another job, which took the place meanwhile";
+        return Err(refused(
+            location,
+            found,
+            "run one job at a time with --replace, or give another place to --table-out",
+        ));
     }
-    (description.files, description.superseded) = (files, Vec::new());
-    write(location, &description, PutMode::Overwrite).await.map_err(failed)?;
-    location.settle(DESCRIPTION)?;
+    for path in parts(location).await? {
+        if !placed.iter().any(|file| file.path == path.as_ref()) {
+            remove(location, &path).await?;
+        }
+    }
     let success = location.store().put(&Path::from(SUCCESS), PutPayload::new()).await;
-    success.map_err(|e| location.failed("a file of the table cannot be written", SUCCESS, &e))?;
-    location.settle(SUCCESS)
+    success.map(drop).map_err(|e| unwritten(location, SUCCESS, &e))
+}
+
+/// All files of batch tables that lie in a place.
+async fn parts(location: &Location) -> Result<Vec<Path>> {
+    let part =
+        |path: &Path| path.filename().is_some_and(|name| name.starts_with("part-") && name.ends_with(".parquet"));
+    let whole = list(location, None).await?;
+    let mut found: Vec<Path> = whole.objects.into_iter().map(|object| object.location).filter(part).collect();
+    for folder in whole.common_prefixes.iter().filter(|folder| folder.as_ref().starts_with("task=")) {
+        let inside = list(location, Some(folder)).await?;
+        found.extend(inside.objects.into_iter().map(|object| object.location).filter(part));
+    }
+    Ok(found)
+}
+
+async fn list(location: &Location, folder: Option<&Path>) -> Result<ListResult> {
+    let listed = location.store().list_with_delimiter(folder).await;
+    listed.map_err(|e| location.failed("the table's place cannot be listed", "", &e))
 }
 
 async fn finished(location: &Location) -> Result<bool> {
@@ -102,13 +148,8 @@ async fn read(location: &Location) -> Result<Option<Description>> {
         Err(StoreError::NotFound { .. }) => return Ok(None),
         Err(e) => return Err(failed(e)),
     };
-    serde_json::from_slice(&bytes).map(Some).map_err(|e| {
-        Error::input("the table's place holds something else")
-            .path(location.to_string())
-            .expected(format!("a {DESCRIPTION} that an earlier job wrote, or none"))
-            .found(e.to_string())
-            .remedy("give another place to --table-out")
-    })
+    let foreign = |e: serde_json::Error| refused(location, &format!("a {DESCRIPTION} of another kind: {e}"), ELSEWHERE);
+    serde_json::from_slice(&bytes).map(Some).map_err(foreign)
 }
 
 async fn write(location: &Location, description: &Description, mode: PutMode) -> object_store::Result<()> {
@@ -118,34 +159,21 @@ async fn write(location: &Location, description: &Description, mode: PutMode) ->
     location.store().put_opts(&object, PutPayload::from(bytes), mode.into()).await.map(drop)
 }
 
-async fn remove(location: &Location, path: &str) -> Result<()> {
-    let object = Path::parse(path).map_err(|e| {
-        Error::input("the table's description names no file")
-            .path(location.to_string())
-            .found(e.to_string())
-            .remedy("give another place to --table-out")
-    })?;
-    match location.store().delete(&object).await {
+async fn remove(location: &Location, path: &Path) -> Result<()> {
+    match location.store().delete(path).await {
         Ok(()) | Err(StoreError::NotFound { .. }) => Ok(()),
-        Err(e) => Err(location.failed("a file of the table cannot be deleted", path, &e)),
+        Err(e) => Err(location.failed("a file of the table cannot be deleted", path.as_ref(), &e)),
     }
 }
 
-/// Refuses a place that holds anything, and no description.
-async fn refuse_foreign(location: &Location) -> Result<()> {
-    let listed = location.store().list_with_delimiter(None).await;
-    let listed = listed.map_err(|e| location.failed("the table's place cannot be listed", "", &e))?;
-    let first = listed.objects.first().map(|object| object.location.to_string());
-    match first.or_else(|| listed.common_prefixes.first().map(|folder| format!("{folder}/"))) {
-        Some(other) => Err(refused(location, &format!("{other}, and no {DESCRIPTION}"))),
-        None => Ok(()),
-    }
+fn unwritten(location: &Location, path: &str, error: &StoreError) -> Error {
+    location.failed("a file of the table cannot be written", path, error)
 }
 
-fn refused(location: &Location, found: &str) -> Error {
+fn refused(location: &Location, found: &str, remedy: &str) -> Error {
     Error::input("the table's place is taken")
         .path(location.to_string())
         .expected("an empty place, or this run's own table")
         .found(found)
-        .remedy("give another place to --table-out, add --replace to put this table in the place of another run's, or publish with --table delta, which keeps both")
+        .remedy(remedy)
 }

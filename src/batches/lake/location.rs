@@ -4,19 +4,20 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
 use object_store::{Error as StoreError, ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 use url::Url;
 
+use super::durable::{FolderStore, unique};
 use crate::error::{Error, Result};
 
 /// Folder of the table where the user names none.
 const DEFAULT_FOLDER: &str = "table";
-/// Name of the object that is written to see whether the store keeps its word. Readers pass names with `_` by.
-const PROBE: &str = "_batchmine_probe";
+/// What the name of an object begins with that is written to see whether the store keeps its word. Readers pass names
+/// with `_` by.
+pub const PROBE: &str = "_batchmine_probe";
 /// URL schemes that name an object store.
 const SCHEMES: [&str; 8] = ["s3", "s3a", "gs", "az", "azure", "abfs", "abfss", "adl"];
 /// What the variables begin with that say how a store is reached.
@@ -41,12 +42,13 @@ impl fmt::Display for Location {
 }
 
 impl Location {
-    /// Parses a folder or URL; `None`: a folder in the run folder. Folders are created.
+    /// Parses a folder or URL; `None`: a folder in the run folder. Folders are created. `work` is where the run's
+    /// other files lie, which may be in the run folder, too.
     ///
     /// # Errors
     /// The URL names no known kind of store, what is needed to reach it is not in the environment, or the folder
-    /// belongs to the run.
-    pub fn open(place: Option<&str>, run: &FilePath) -> Result<Location> {
+    /// lies among the run's files or around them.
+    pub fn open(place: Option<&str>, run: &FilePath, work: &FilePath) -> Result<Location> {
         match place {
             Some(place) if place.contains("://") && !place.starts_with("file://") => Location::of_store(place),
             Some(place) => {
@@ -54,26 +56,29 @@ impl Location {
                     Some(_) => parse(place)?.to_file_path().map_err(|()| unknown(place))?,
                     None => PathBuf::from(place),
                 };
-                Location::of_folder(&path, run)
+                Location::of_folder(&path, run, work)
             }
-            None => Location::of_folder(&run.join(DEFAULT_FOLDER), run),
+            None => Location::of_folder(&run.join(DEFAULT_FOLDER), run, work),
         }
     }
 
-    fn of_folder(path: &FilePath, run: &FilePath) -> Result<Location> {
+    fn of_folder(path: &FilePath, run: &FilePath, work: &FilePath) -> Result<Location> {
         let made = |e| Error::io("the table's folder cannot be created", path, e);
+        // Before anything is created: a folder among a stage's parts would be in the way of the run's next call.
+        refuse_among(&resolved(path).map_err(made)?, run, work)?;
         std::fs::create_dir_all(path).map_err(made)?;
         let folder = path.canonicalize().map_err(made)?;
-        if folder.starts_with(run) && folder != run.join(DEFAULT_FOLDER) {
-            return Err(Error::input("the table cannot lie among the run's own files")
+        refuse_among(&folder, run, work)?;
+        let unnamed = || {
+            Error::input("the table's folder cannot be named in a table")
                 .path(&folder)
-                .expected(format!("a folder outside {}, or its folder {DEFAULT_FOLDER}", run.display()))
-                .found(path.display().to_string())
-                .remedy("give another place to --table-out"));
-        }
-        let url = Url::from_directory_path(&folder).map_err(|()| unknown(&folder.display().to_string()))?;
-        let (root, prefix) = object_store::parse_url(&url).map_err(|e| unusable(&url, &e))?;
-        Ok(Location { url, root: root.into(), prefix, folder: Some(folder) })
+                .expected("a path in UTF-8")
+                .found("other bytes")
+                .remedy("give another folder to --table-out")
+        };
+        let prefix = Path::from_absolute_path(&folder).map_err(|_| unnamed())?;
+        let url = Url::from_directory_path(&folder).map_err(|()| unnamed())?;
+        Ok(Location { url, root: Arc::new(FolderStore::new(&folder)), prefix, folder: Some(folder) })
     }
 
     fn of_store(place: &str) -> Result<Location> {
@@ -110,58 +115,44 @@ impl Location {
         self.folder.as_deref()
     }
 
-    /// Makes a file, and its entry in its folder, durable. An object store has seen to that by itself.
-    ///
-    /// # Errors
-    /// The disk fails.
-    pub fn settle(&self, path: &str) -> Result<()> {
-        let Some(folder) = &self.folder else { return Ok(()) };
-        let file = folder.join(path);
-        let sync = |path: &FilePath| std::fs::File::open(path)?.sync_all();
-        let folders = file.ancestors().skip(1).take_while(|parent| parent.starts_with(folder));
-        let synced = std::iter::once(file.as_path()).chain(folders).try_for_each(sync);
-        synced.map_err(|e| Error::io("a file of the table cannot be made durable", &file, e))
-    }
-
-    /// Writes an object, reads the answer to a second creation of it, and removes it. With `exclusive` the second
-    /// one must be refused.
+    /// Writes an object and removes it. With `exclusive` it is created twice, and the second time must be refused.
     ///
     /// # Errors
     /// The store cannot be written, or does not refuse the second creation.
     pub async fn prove(&self, exclusive: bool) -> Result<()> {
         let store = self.store();
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_nanos());
-        let name = format!("{PROBE}-{}-{now:x}", std::process::id());
+        let name = format!("{PROBE}-{}", unique());
         let probe = Path::from(name.as_str());
-        let create = || store.put_opts(&probe, PutPayload::from_static(b"may be deleted"), PutMode::Create.into());
-        let first = create().await;
-        let second = if first.is_ok() { Some(create().await) } else { None };
-        if first.is_ok() {
-            store.delete(&probe).await.map_err(|e| self.failed("a file cannot be deleted", &name, &e))?;
-        }
-        first.map_err(|e| self.failed("the table's place cannot be written", &name, &e))?;
-        match second {
-            Some(Err(StoreError::AlreadyExists { .. } | StoreError::Precondition { .. })) => Ok(()),
-            Some(Err(e)) => Err(self.failed("the table's place cannot be written", &name, &e)),
-            _ if !exclusive => {
-                tracing::warn!(
-                    "{self} does not refuse to create a file twice: two jobs must not publish there at once"
-                );
-                Ok(())
+        let mode = if exclusive { PutMode::Create } else { PutMode::Overwrite };
+        let put = || store.put_opts(&probe, PutPayload::from_static(b"may be deleted"), mode.clone().into());
+        let unwritable = |e: StoreError| self.failed("the table's place cannot be written", &name, &e);
+        match put().await {
+            Err(StoreError::NotImplemented { .. } | StoreError::NotSupported { .. }) if exclusive => {
+                return Err(self.creates_twice("no way to create an object only if it is not there"));
             }
-            _ => Err(Error::input("the object store lets an object be created twice")
-                .path(self.to_string())
-                .expected(
-                    "a second creation of an object refused: If-None-Match, as S3, GCS, Azure and current MinIO do",
-                )
-                .found("the second one overwrote the first: two jobs that commit at once would lose one table")
-                .remedy("use a store that has conditional writes, publish into a folder, or publish plain Parquet")),
+            first => first.map_err(unwritable)?,
+        };
+        let second = if exclusive { Some(put().await) } else { None };
+        store.delete(&probe).await.map_err(|e| self.failed("a file cannot be deleted", &name, &e))?;
+        match second {
+            None | Some(Err(StoreError::AlreadyExists { .. } | StoreError::Precondition { .. })) => Ok(()),
+            Some(Err(e)) => Err(unwritable(e)),
+            Some(Ok(_)) => Err(self.creates_twice("the second one overwrote the first")),
         }
+    }
+
+    fn creates_twice(&self, found: &str) -> Error {
+        Error::input("the object store lets an object be created twice")
+            .path(self.to_string())
+            .expected("a second creation of an object refused: If-None-Match, as S3, GCS, Azure and current MinIO do")
+            .found(format!("{found}: of two jobs that commit at once one would be lost"))
+            .remedy("use a store that has conditional writes, publish into a folder, or publish plain Parquet")
     }
 
     /// The error of a store.
     pub fn failed(&self, what: &str, path: &str, error: &StoreError) -> Error {
         let remedy = match error {
+            StoreError::NotFound { .. } if self.folder.is_some() => "check the folder that --table-out names",
             StoreError::NotFound { .. } => "check the place that --table-out names: is there such a bucket?",
             StoreError::PermissionDenied { .. } | StoreError::Unauthenticated { .. } => {
                 "check the credentials in the environment (AWS_…, GOOGLE_…, AZURE_…) and what they may do"
@@ -186,6 +177,31 @@ pub fn causes(error: &dyn std::error::Error) -> String {
         under = cause.source();
     }
     text
+}
+
+/// A path as it will be once it is there: its deepest folder that is there already, without links, and the rest.
+fn resolved(path: &FilePath) -> std::io::Result<PathBuf> {
+    let path = std::path::absolute(path)?;
+    for folder in path.ancestors() {
+        if let Ok(there) = folder.canonicalize() {
+            return Ok(there.join(path.strip_prefix(folder).unwrap_or(FilePath::new(""))));
+        }
+    }
+    Ok(path)
+}
+
+/// Refuses a folder that the run sweeps, and one whose cleaning (a vacuum) would sweep the run.
+fn refuse_among(folder: &FilePath, run: &FilePath, work: &FilePath) -> Result<()> {
+    let inside = [run, work].into_iter().any(|own| folder.starts_with(own)) && folder != run.join(DEFAULT_FOLDER);
+    let around = [run, work].into_iter().any(|own| own.starts_with(folder));
+    if !inside && !around {
+        return Ok(());
+    }
+    Err(Error::input("the table cannot lie among the run's own files, nor they in the table")
+        .path(folder)
+        .expected(format!("a folder apart from {}, or its folder {DEFAULT_FOLDER}", run.display()))
+        .found(folder.display().to_string())
+        .remedy("give another place to --table-out"))
 }
 
 fn parse(place: &str) -> Result<Url> {
@@ -215,15 +231,18 @@ mod tests {
     fn places_are_folders_or_urls() {
         let run = tempfile::tempdir().unwrap();
         let root = run.path().canonicalize().unwrap();
-        let inside = Location::open(None, &root).unwrap();
+        let inside = Location::open(None, &root, &root).unwrap();
         assert_eq!(inside.to_string(), root.join("table").display().to_string());
         assert!(inside.url().path().ends_with("/table/"));
-        let own = root.join("batches").display().to_string();
-        assert!(Location::open(Some(&own), &root).unwrap_err().to_string().contains("own files"));
-        let store = Location::open(Some("s3://bucket/a/b"), &root).unwrap();
+        let around = root.parent().unwrap().display().to_string();
+        for own in [root.join("batches/new").display().to_string(), root.display().to_string(), around] {
+            assert!(Location::open(Some(&own), &root, &root).unwrap_err().to_string().contains("own files"), "{own}");
+        }
+        assert!(!root.join("batches").exists(), "what is refused is not created");
+        let store = Location::open(Some("s3://bucket/a/b"), &root, &root).unwrap();
         assert_eq!((store.to_string().as_str(), store.prefix.as_ref()), ("s3://bucket/a/b/", "a/b"));
         for wrong in ["http://example.com/x", "ftp://x/y", "s3://", "s3:///x"] {
-            assert!(Location::open(Some(wrong), &root).is_err(), "{wrong}");
+            assert!(Location::open(Some(wrong), &root, &root).is_err(), "{wrong}");
         }
     }
 
@@ -231,7 +250,7 @@ mod tests {
     fn a_folder_keeps_its_word() {
         let folder = tempfile::tempdir().unwrap();
         let run = tempfile::tempdir().unwrap();
-        let location = Location::open(Some(&folder.path().display().to_string()), run.path()).unwrap();
+        let location = Location::open(Some(&folder.path().display().to_string()), run.path(), run.path()).unwrap();
         tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(location.prove(true)).unwrap();
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "the probe is gone");
     }

@@ -5,14 +5,16 @@
 //!  batches/part-*.parquet ──▶ (divided by task) ──▶ uploaded ──▶ committed: a Delta version, or _SUCCESS
 //! ```
 //!
-//! Files are named by their content, so that a second attempt puts the same bytes in the same places. A reader sees
-//! nothing of them before the commit, which is one atomic step. The commit names the publication by what is in it:
-//! the same batches are never published twice in one table, however often the job is run.
+//! Files are named by their content, so that a second attempt puts the same bytes in the same places. A Delta reader
+//! sees nothing of them before the commit, which is one atomic step; one of plain Parquet waits for `_SUCCESS`. The
+//! commit names the publication by what is in it: the same batches are never published twice in one table, however
+//! often the job is run.
 //!
 //! Memory: [`LAKE_BYTES`], and what the open row groups of divided files hold. Time: O(bytes), and where files are
 //! divided one reading of the batch table for each group of tasks.
 
 mod delta;
+mod durable;
 mod folder;
 mod location;
 mod partition;
@@ -23,11 +25,13 @@ mod upload;
 use serde_json::json;
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::config::{TableFormat, TableRules};
+use super::table;
+use crate::config::{Config, TableFormat, TableRules};
 use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::run::progress::Meter;
 use crate::run::{Run, Stage};
+use crate::vectors::Vectors;
 use location::Location;
 use upload::{Local, upload};
 
@@ -84,7 +88,7 @@ struct Publication<'a> {
 
 impl Lake {
     /// Opens the place, and proves that a table can be committed there: a job must not find out after hours that
-    /// it cannot.
+    /// it cannot. [`Lake::look`] is the rest of that.
     ///
     /// # Errors
     /// The place cannot be reached or written, is inside the run folder, or is to hold a Delta table and is an object
@@ -95,22 +99,55 @@ impl Lake {
             .enable_all()
             .build()
             .map_err(|e| Error::runtime("the store's threads cannot be started").found(e.to_string()))?;
-        let location = Location::open(rules.out.as_deref(), run.folder())?;
+        let vectors = run.stage_folder(Stage::Vectors);
+        let work = vectors.parent().unwrap_or(run.folder());
+        let location = Location::open(rules.out.as_deref(), run.folder(), work)?;
         runtime.block_on(location.prove(rules.format == TableFormat::Delta))?;
         Ok(Lake { rules: rules.clone(), location, runtime })
+    }
+
+    /// Looks whether the place has room for a table of these rows.
+    ///
+    /// # Errors
+    /// It holds another table, or a task's name cannot be a folder's.
+    pub fn look(&self, vectors: &Vectors, config: &Config) -> Result<()> {
+        if self.rules.by_task {
+            (0..vectors.tasks.len()).try_for_each(|task| partition::refuse_name(vectors.tasks.name(task)))?;
+        }
+        match self.rules.format {
+            TableFormat::Delta => {
+                let schema = schema::of(&table::schema(&vectors.ids, config.batches.hard_negatives > 0));
+                self.runtime.block_on(delta::look(&self.location, &schema, self.rules.by_task))
+            }
+            TableFormat::Parquet => self.runtime.block_on(folder::look(&self.location)),
+        }
     }
 
     /// Publishes a run's finished batch table. `replace`: put it in the place of another run's plain Parquet files.
     ///
     /// # Errors
     /// The place holds another table, the store or the disk fails, a part is damaged, or the user interrupts.
-    pub fn publish(&self, run: &Run, plan: &Plan, replace: bool) -> Result<Published> {
+    pub fn publish(
+        &self,
+        run: &Run,
+        vectors: &Vectors,
+        config: &Config,
+        plan: &Plan,
+        replace: bool,
+    ) -> Result<Published> {
+        if run.parts(Stage::Batches, "").is_empty() {
+            return Err(Error::input("there is nothing to publish")
+                .path(run.stage_folder(Stage::Batches))
+                .expected("at least one batch")
+                .found("none: --remainder drop left every row out")
+                .remedy("mine with a smaller --batch-size or another --remainder"));
+        }
         let id = self.identity(run);
-        let schema = schema::of_parts(run)?;
+        let schema = schema::of(&table::schema(&vectors.ids, config.batches.hard_negatives > 0));
         let place = self.location.to_string();
         let there = match self.rules.format {
             TableFormat::Delta => {
-                let held = self.runtime.block_on(delta::hold(&self.location, &id, &schema, self.rules.by_task))?;
+                let held = self.runtime.block_on(delta::hold(&self.location, &id))?;
                 held.map(|version| (Some(version), "is in that table already, which is now at version"))
             }
             TableFormat::Parquet => {

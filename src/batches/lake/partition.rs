@@ -28,6 +28,10 @@ use crate::run::{Run, Stage};
 const TASK: &str = "task";
 /// Rows decoded at a time.
 const READ_ROWS: usize = 8192;
+/// Files open at once: systems have a limit, often of 256 or 1,024.
+const OPEN_FILES_MAX: usize = 128;
+/// Longest name of a folder.
+const NAME_BYTES_MAX: usize = 255;
 /// What Hive calls a partition whose value is null or empty.
 const NO_VALUE: &str = "__HIVE_DEFAULT_PARTITION__";
 
@@ -40,13 +44,6 @@ pub fn divide(run: &Run, plan: &Plan, put: &mut dyn FnMut(&str, &str, Local) -> 
     let paths: Vec<PathBuf> =
         run.parts(Stage::Batches, "").iter().map(|name| run.part_path(Stage::Batches, name)).collect();
     let tasks: Vec<(String, u64)> = count(&paths)?.into_iter().collect();
-    if tasks.iter().any(|(task, _)| task.is_empty()) {
-        return Err(Error::input("a task without a name cannot have a folder")
-            .column(TASK)
-            .expected("a task name for every row with --partition-by task")
-            .found("an empty one")
-            .remedy("leave --partition-by out, or name the task in the input"));
-    }
     let [row_bytes, file_bytes] = plan.open_file_bytes;
     let held = |rows: &u64| (*rows).min(plan.row_group_rows as u64) * row_bytes + file_bytes;
     let open: Vec<u64> = tasks.iter().map(|(_, rows)| held(rows)).collect();
@@ -65,6 +62,22 @@ pub fn divide(run: &Run, plan: &Plan, put: &mut dyn FnMut(&str, &str, Local) -> 
     Ok(())
 }
 
+/// Refuses a task whose name cannot be a folder's.
+///
+/// # Errors
+/// It is empty, what Hive calls an empty one, or too long.
+pub fn refuse_name(task: &str) -> Result<()> {
+    let bytes = "task=".len() + hive(task).len();
+    if !task.is_empty() && task != NO_VALUE && bytes <= NAME_BYTES_MAX {
+        return Ok(());
+    }
+    Err(Error::input("a task cannot have a folder of its name")
+        .task(task)
+        .expected(format!("a name of at most {NAME_BYTES_MAX} bytes as a folder's, not empty and not {NO_VALUE}"))
+        .found(format!("{bytes} bytes, three for all but letters, digits, _, - and ."))
+        .remedy("leave --partition-by out, or name the task otherwise in the input"))
+}
+
 /// A task as a part of a path, as Hive writes it: all but letters, digits, `_`, `-` and `.` as `%XX`.
 pub fn hive(task: &str) -> String {
     if task.is_empty() {
@@ -79,11 +92,12 @@ pub fn hive(task: &str) -> String {
     })
 }
 
-/// Cuts files into groups that hold at most `most` bytes while they are open, or are one file. Pure; O(files).
+/// Cuts files into groups of at most `OPEN_FILES_MAX` that hold at most `most` bytes while they are open, or are one
+/// file. Pure; O(files).
 fn groups(open: &[u64], most: u64) -> Vec<Range<usize>> {
     let (mut groups, mut start, mut held) = (Vec::new(), 0, 0);
     for (index, bytes) in open.iter().enumerate() {
-        if index > start && held + bytes > most {
+        if index > start && (held + bytes > most || index - start == OPEN_FILES_MAX) {
             groups.push(start..index);
             (start, held) = (index, 0);
         }
@@ -219,11 +233,20 @@ mod tests {
     }
 
     #[test]
+    fn names_that_no_folder_can_have_are_refused() {
+        assert!(refuse_name("nq").is_ok() && refuse_name(&"a".repeat(250)).is_ok());
+        for name in ["", NO_VALUE, &"a".repeat(251), &"火".repeat(28)] {
+            assert!(refuse_name(name).is_err(), "{name}");
+        }
+    }
+
+    #[test]
     fn groups_hold_what_may_be_open() {
         assert_eq!(groups(&[10, 10, 10], 25), [0..2, 2..3]);
         assert_eq!(groups(&[100, 100], 50), [0..1, 1..2], "one file at least");
         assert_eq!(groups(&[5, 100, 5], 50), [0..1, 1..2, 2..3]);
         assert!(groups(&[], 50).is_empty());
+        assert_eq!(groups(&[1; 300], 1000), [0..128, 128..256, 256..300]);
     }
 
     #[test]

@@ -56,7 +56,11 @@ fn bounds(group: &Statistics) -> Option<[Value; 2]> {
     Some(match group {
         Statistics::Int32(values) => [json!(values.min_opt()?), json!(values.max_opt()?)],
         Statistics::Int64(values) => [json!(values.min_opt()?), json!(values.max_opt()?)],
-        Statistics::Float(values) => [json!(values.min_opt()?), json!(values.max_opt()?)],
+        // JSON has no infinity.
+        Statistics::Float(values) => {
+            let finite = |value: &f32| value.is_finite().then(|| json!(value));
+            [finite(values.min_opt()?)?, finite(values.max_opt()?)?]
+        }
         Statistics::ByteArray(values) => {
             [json!(values.min_opt()?.as_utf8().ok()?), json!(values.max_opt()?.as_utf8().ok()?)]
         }
@@ -115,6 +119,14 @@ mod tests {
                 "nullCount": {"n": 2, "s": 0, "w": 0},
             })
         );
+    }
+
+    #[test]
+    fn bounds_beyond_numbers_are_not_known() {
+        let scores: ArrayRef = Arc::new(Float32Array::from(vec![0.5, f32::INFINITY, 0.25, 0.75]));
+        let found = stats(vec![("s", scores)], 2);
+        assert_eq!(found["maxValues"], json!({}), "the second group's are no bound of the first");
+        assert_eq!(found["nullCount"], json!({"s": 0}));
     }
 
     #[test]

@@ -8,13 +8,14 @@ use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutPayload, WriteMultipart};
 use xxhash_rust::xxh3::Xxh3;
 
+use super::durable::{hidden, sync_folders};
 use super::location::Location;
 use crate::error::{Error, Result};
 use crate::run::progress::Meter;
 use crate::run::storage::{Disk, Storage, StorageFile};
 
 /// Bytes of a part of an upload; files up to this size go in one piece.
-const CHUNK_BYTES: usize = 8 << 20;
+const CHUNK_BYTES: usize = 5 << 20; // S3 takes no smaller ones
 /// Parts on their way at once.
 const CHUNKS_MAX: usize = 2;
 /// Bytes read at a time.
@@ -86,6 +87,7 @@ async fn send(target: &mut Target, local: &Local, meter: &Meter) -> Result<(), R
         target.write(&buffer[..count]).await?;
         meter.add(count as u64);
     }
+    target.settle().await?;
     let found = format!("{:016x}", hash.digest());
     if found == local.xxh3 {
         return Ok(());
@@ -115,9 +117,7 @@ impl Target {
     async fn begin(location: &Location, object: &Path, bytes: u64) -> Result<Target, Refusal> {
         if let Some(folder) = location.folder() {
             let path = folder.join(object.as_ref());
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            // Twins that publish the same files at the same time do not share it.
-            let temp = path.with_file_name(format!(".{name}.{}.tmp", std::process::id()));
+            let temp = hidden(&path);
             let created = Disk.create_folder(path.parent().unwrap_or(folder)).and_then(|()| Disk.create(&temp));
             let file = created.map_err(|e| written(&temp, e))?;
             return Ok(Target::File { file, temp, path });
@@ -141,11 +141,23 @@ impl Target {
         Ok(())
     }
 
+    /// Waits for all parts: those that fail are known while the upload can still be given up.
+    async fn settle(&mut self) -> Result<(), Refusal> {
+        match self {
+            Target::Chunks(chunks) => chunks.wait_for_capacity(1).await.map_err(Refusal::Store),
+            _ => Ok(()),
+        }
+    }
+
     async fn finish(self, location: &Location, object: &Path) -> Result<(), Refusal> {
         match self {
             Target::File { file, temp, path } => {
-                file.sync().and_then(|()| Disk.rename(&temp, &path)).map_err(|e| written(&path, e))?;
-                location.settle(object.as_ref()).map_err(Refusal::Local)
+                let folder = location.folder().unwrap_or(&path);
+                let done = file.sync().and_then(|()| Disk.rename(&temp, &path));
+                done.and_then(|()| sync_folders(folder, &path)).map_err(|e| {
+                    drop(Disk.remove(&temp));
+                    written(&path, e)
+                })
             }
             Target::Whole(all) => {
                 location.store().put(object, PutPayload::from(all)).await.map(drop).map_err(Refusal::Store)
