@@ -219,14 +219,15 @@ fn a_torn_copy_is_made_whole() {
 fn a_damaged_part_is_not_published() {
     let place = Place::with(&data(89));
     let run = place.path("run");
-    mine(&place.input(), &run, FLAGS).ok();
+    let flags = format!("{FLAGS} --task-column task");
+    mine(&place.input(), &run, &flags).ok();
     let part = run.join("batches/part-00000-00000.parquet");
     let mut bytes = fs::read(&part).unwrap();
     bytes[100] ^= 1;
     fs::write(&part, bytes).unwrap();
-    for format in ["delta", "parquet"] {
-        let table = place.path(format);
-        let publish = format!("{FLAGS} --table {format} --table-out {}", table.display());
+    for format in ["delta", "parquet", "delta --partition-by task", "parquet --partition-by task"] {
+        let table = place.path(&format.replace(' ', "-"));
+        let publish = format!("{flags} --table {format} --table-out {}", table.display());
         mine(&place.input(), &run, &publish).fails(1, &["not what was written", "part-00000-00000", "remedy"]);
         assert!(versions(&table).is_empty() && !table.join("_SUCCESS").exists());
         assert!(tree(&table).iter().all(|(name, _)| !name.contains("part-")), "nothing of it is left");

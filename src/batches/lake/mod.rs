@@ -30,7 +30,7 @@ use crate::config::{Config, TableFormat, TableRules};
 use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::run::progress::Meter;
-use crate::run::{Run, Stage};
+use crate::run::{FinishedRun, Run, Stage};
 use crate::vectors::Vectors;
 use location::Location;
 use upload::{Local, upload};
@@ -197,13 +197,16 @@ impl Lake {
         format!("{:032x}", hash.digest128())
     }
 
-    /// Puts every file into its place. Nobody sees them yet.
+    /// Puts every file into its place, where no commit names it yet.
     fn place(&self, run: &Run, plan: &Plan) -> Result<Vec<Placed>> {
         let parts = run.record(Stage::Batches).parts;
         let total = parts.values().map(|part| part.bytes).sum();
         let meter = run.progress().meter("table", total, "bytes");
         let mut publication = Publication { run, location: &self.location, meter, placed: Vec::new() };
         if self.rules.by_task {
+            // What is copied is checked on its way; what is written anew must be checked before.
+            let finished = FinishedRun::open(run.folder())?;
+            parts.keys().try_for_each(|name| finished.check_part(Stage::Batches, name))?;
             partition::divide(run, plan, &mut |stem, task, local| {
                 self.runtime.block_on(publication.put(stem, Some(task), &local))?;
                 publication.remove(&local)
