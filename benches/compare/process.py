@@ -19,10 +19,10 @@ TICK = 1 / os.sysconf("SC_CLK_TCK")  # resolution of CPU times, and the least th
 
 
 def status(pid, *names):
-    """Fields of /proc/PID/status in MiB."""
+    """Fields of /proc/PID/status in MiB; not a number where the process has just ended."""
     lines = pathlib.Path(f"/proc/{pid}/status").read_text().splitlines()
     fields = dict(line.split(":", 1) for line in lines)
-    return [int(fields[name].split()[0]) / 1024 for name in names]
+    return [int(fields[name].split()[0]) / 1024 if name in fields else float("nan") for name in names]
 
 
 def cpu_seconds(pid):
