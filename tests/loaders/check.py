@@ -6,7 +6,7 @@
 EXPORTS holds a folder for each format, named after it, as `batchmine export` filled it from one run, the formats
 of one epoch. Without formats, those that can be imported here are checked. Prints `ok FORMAT …`, or fails.
 
-    for format in sentence-transformers flagembedding swift; do
+    for format in sentence-transformers flagembedding tevatron swift; do
         batchmine export RUN --format $format --out EXPORTS/$format
     done
 """
@@ -18,7 +18,12 @@ import sys
 import tempfile
 import types
 
-MODULES = {"sentence-transformers": "sentence_transformers", "flagembedding": "FlagEmbedding", "swift": "swift"}
+MODULES = {
+    "sentence-transformers": "sentence_transformers",
+    "flagembedding": "FlagEmbedding",
+    "tevatron": "tevatron",
+    "swift": "swift",
+}
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "python"))
 
 
@@ -106,6 +111,46 @@ def flagembedding(folder):
         assert pairs == sorted((row["query"], row["pos"][0]) for row in rows)
         assert scores is None or len(scores) == len(passages)
     return f"{len(dataset)} batches of {size}, {negatives} negatives"
+
+
+class Letters:
+    """A tokenizer whose tokens are letters, with the two calls that Tevatron makes."""
+
+    eos_token = ""
+
+    def encode(self, text, max_length, **_):
+        return [ord(letter) for letter in text][:max_length]
+
+    def encode_plus(self, tokens, max_length, **_):  # transformers 5 has it no more
+        return {"input_ids": tokens[:max_length]}
+
+
+def tevatron(folder):
+    from tevatron.arguments import DataArguments
+    from tevatron.data import TrainDataset
+    from tevatron.datasets import HFTrainDataset
+
+    wanted = lines(folder / "train.jsonl")
+    negatives = min(len(line["negative_passages"]) for line in wanted)
+    arguments = DataArguments(
+        dataset_name=str(folder),
+        train_n_passages=1 + negatives,
+        q_max_len=1 << 20,
+        p_max_len=1 << 20,
+        negative_passage_no_shuffle=True,
+    )
+    with tempfile.TemporaryDirectory() as cache:
+        tokens = HFTrainDataset(Letters(), arguments, cache).process()
+        state = types.SimpleNamespace(state=types.SimpleNamespace(epoch=0), args=types.SimpleNamespace(seed=0))
+        train = TrainDataset(arguments, tokens, Letters(), state)
+        assert len(train) == len(wanted), (len(train), len(wanted))
+        text = lambda item: "".join(map(chr, item["input_ids"]))
+        for index, line in enumerate(wanted):
+            query, passages = train[index]
+            assert text(query) == line["query"], "rows in the order of the file"
+            expected = line["positive_passages"] + line["negative_passages"][:negatives]
+            assert list(map(text, passages)) == [passage["text"] for passage in expected]
+    return f"{len(train)} rows in order, {negatives} negatives"
 
 
 def swift(folder):
