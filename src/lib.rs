@@ -64,12 +64,12 @@ pub struct Summary {
 pub fn mine(run: &Run, shards: &Shards, config: &Config, replace: bool) -> Result<Summary> {
     let plan = Plan::new(config, shards.shape)?; // all memory is decided here
     vectors::refuse_unknown_tasks(config, shards)?;
-    run.adopt(config.by_stage(shards), replace)?;
     #[cfg(feature = "lake")] // a place that cannot be written is refused now, not after the search
     let lake = config.table.as_ref().map(|rules| batches::lake::Lake::open(rules, run)).transpose()?;
+    run.adopt(config.by_stage(shards), replace)?;
     let vectors = vectors::import(run, shards, config, &plan)?;
     #[cfg(feature = "lake")]
-    lake.as_ref().map(|lake| lake.look(&vectors, config)).transpose()?;
+    lake.as_ref().map(|lake| lake.look(run, &vectors, config)).transpose()?;
     let neighbors = neighbors::search(run, &vectors, config, &plan)?;
     let edges = edges::build(run, &vectors, &neighbors, config, &plan)?;
     let clusters = clusters::cluster(run, &vectors, &neighbors, &edges, config)?;

@@ -249,6 +249,8 @@ fn another_kind_of_table_is_refused() {
     assert_eq!(versions(&table).len(), 1);
     let none = mine(&place.input(), &place.path("none"), &format!("{FLAGS} --table delta --partition-by task"));
     none.refuses(&["--task-column"]);
+    let escaped = format!("{FLAGS} --table delta --table-out {}", place.path("dt=2026%2F11").display());
+    mine(&place.input(), &place.path("escaped"), &escaped).refuses(&["of this name", "dt=2026%2F11"]);
     for own in ["mine/batches/new", "mine", "."] {
         let inside = format!("{FLAGS} --table delta --table-out {}", place.path(own).display());
         mine(&place.input(), &place.path("mine"), &inside).refuses(&["among the run's own files"]);
@@ -314,7 +316,9 @@ fn the_two_kinds_of_table_do_not_mix() {
         mine(&place.input(), run, &flags)
     };
     fs::create_dir(place.path("table")).unwrap();
-    fs::write(place.path("table/_batchmine_probe-1-2"), "what a killed job may leave").unwrap();
+    for left in ["_batchmine_probe-1-2", "._batchmine.json.1-2.tmp", "._batchmine_probe-1-2.1-3.tmp"] {
+        fs::write(place.path("table").join(left), "what a killed job may leave").unwrap();
+    }
     publish(&run, "parquet", "").ok();
     publish(&run, "delta", "").refuses(&["plain Parquet", "--table-out"]);
     publish(&other, "delta", "--seed 3").refuses(&["plain Parquet", "--table-out"]);
@@ -322,6 +326,18 @@ fn the_two_kinds_of_table_do_not_mix() {
     fs::remove_dir_all(place.path("table")).unwrap();
     publish(&run, "delta", "").ok();
     publish(&run, "parquet", "--replace").refuses(&["a Delta table", "--table-out"]);
+}
+
+#[test]
+fn a_refused_place_costs_no_finished_stage() {
+    let place = Place::with(&data(100));
+    let run = place.path("run");
+    mine(&place.input(), &run, FLAGS).ok();
+    let before = files(&run, &["clusters", "batches"]);
+    let closed =
+        format!("{FLAGS} --cluster-size 2 --replace --table delta --table-out {}", run.join("tmp/x").display());
+    mine(&place.input(), &run, &closed.replace("--cluster-size 4 ", "")).refuses(&["own files"]);
+    assert!(files(&run, &["clusters", "batches"]) == before);
 }
 
 #[test]
@@ -356,6 +372,7 @@ fn tables_with_checkpoints_are_known_again() {
     assert_eq!(versions(&table).len(), 6, "five runs and the new property");
     lake_script(&["delta", &table.display().to_string(), &runs[4].display().to_string()], &[]);
     lake_script(&["configure", &table.display().to_string(), "delta.appendOnly=true"], &[]);
+    assert!(publish(2).contains("is in that table already"), "nothing is to be done in it");
     let closed = format!("{FLAGS} --seed 9 --table delta --table-out {}", table.display());
     mine(&place.input(), &place.path("run9"), &closed).refuses(&["takes no batch tables", "--table-out"]);
 }

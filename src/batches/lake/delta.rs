@@ -42,8 +42,9 @@ pub async fn look(location: &Location, schema: &StructType, by_task: bool) -> Re
 /// The table's version, if it has taken up this publication before. O(log entries).
 ///
 /// # Errors
-/// The table cannot be read.
+/// The table cannot be read, or plain Parquet lies here.
 pub async fn hold(location: &Location, id: &str) -> Result<Option<u64>> {
+    folder::refuse_plain(location).await?;
     let table = Table::open(location);
     let Some(state) = table.state().await? else { return Ok(None) };
     Ok(if table.has(&state, id).await? { Some(state.version()) } else { None })

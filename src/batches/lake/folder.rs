@@ -43,10 +43,23 @@ pub async fn look(location: &Location) -> Result<()> {
     }
     let objects = listed.objects.iter().map(|object| object.location.to_string());
     let folders = listed.common_prefixes.iter().map(|folder| format!("{folder}/"));
-    match objects.chain(folders).find(|name| !name.starts_with(PROBE)) {
+    match objects.chain(folders).find(|name| !passes(name)) {
         Some(other) => Err(refused(location, &format!("{other}, and no {DESCRIPTION}"), ELSEWHERE)),
         None => Ok(()),
     }
+}
+
+/// Whether an empty place may hold it: what a killed job leaves, and the empty name of a folder that a store's console
+/// has made.
+fn passes(name: &str) -> bool {
+    name.is_empty() || name.starts_with(PROBE) || (name.starts_with('.') && name.ends_with(".tmp"))
+}
+
+/// Whether it is a file of a batch table that we have published: `part-…-XXXXXXXXXXXXXXXX.parquet`.
+fn is_part(name: &str) -> bool {
+    let stem = name.strip_prefix("part-").and_then(|rest| rest.strip_suffix(".parquet"));
+    let hash = stem.and_then(|stem| stem.rsplit_once('-')).map_or("", |(_, hash)| hash);
+    hash.len() == 16 && hash.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// Refuses a place that holds plain Parquet of ours.
@@ -78,16 +91,19 @@ pub async fn claim(location: &Location, id: &str, replace: bool) -> Result<bool>
             write(location, &own, PutMode::Overwrite).await.map_err(|e| unwritten(location, DESCRIPTION, &e))?;
         }
         None => match write(location, &own, PutMode::Create).await {
+            Ok(()) => {}
             Err(StoreError::AlreadyExists { .. } | StoreError::Precondition { .. }) => {
-                let remedy = "wait for the other job, or give another place to --table-out";
-                return Err(refused(location, "another job's description, written just now", remedy));
+                // It may be our own: a twin's, or that of a first try whose answer was lost.
+                if read(location).await?.is_none_or(|found| found.id != id) {
+                    let remedy = "wait for the other job, or give another place to --table-out";
+                    return Err(refused(location, "another job's description, written just now", remedy));
+                }
             }
-            // A store that cannot create is told of at the start.
-            Err(StoreError::NotImplemented { .. } | StoreError::NotSupported { .. }) => {
+            // Not every store and file system can create without overwriting.
+            Err(_) => {
                 let written = write(location, &own, PutMode::Overwrite).await;
                 written.map_err(|e| unwritten(location, DESCRIPTION, &e))?;
             }
-            written => written.map_err(|e| unwritten(location, DESCRIPTION, &e))?,
         },
     }
     Ok(false)
@@ -107,7 +123,8 @@ pub async fn finish(location: &Location, id: &str, placed: &[Placed]) -> Result<
         ));
     }
     for path in parts(location).await? {
-        if !placed.iter().any(|file| file.path == path.as_ref()) {
+        // Where names differ by case alone, one file may go by two of them.
+        if !placed.iter().any(|file| file.path.eq_ignore_ascii_case(path.as_ref())) {
             remove(location, &path).await?;
         }
     }
@@ -117,9 +134,11 @@ pub async fn finish(location: &Location, id: &str, placed: &[Placed]) -> Result<
 
 /// All files of batch tables that lie in a place.
 async fn parts(location: &Location) -> Result<Vec<Path>> {
-    let part =
-        |path: &Path| path.filename().is_some_and(|name| name.starts_with("part-") && name.ends_with(".parquet"));
+    let part = |path: &Path| path.filename().is_some_and(is_part);
     let whole = list(location, None).await?;
+    if whole.common_prefixes.iter().any(|folder| folder.as_ref() == LOG) {
+        return Err(refused(location, "a Delta table, made meanwhile", ELSEWHERE));
+    }
     let mut found: Vec<Path> = whole.objects.into_iter().map(|object| object.location).filter(part).collect();
     for folder in whole.common_prefixes.iter().filter(|folder| folder.as_ref().starts_with("task=")) {
         let inside = list(location, Some(folder)).await?;
@@ -176,4 +195,26 @@ fn refused(location: &Location, found: &str, remedy: &str) -> Error {
         .expected("an empty place, or this run's own table")
         .found(found)
         .remedy(remedy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_our_own_parts_are_parts() {
+        assert!(is_part("part-00000-00001-5713a62f6cd38e44.parquet") && is_part("part-00002-d665e7a1de0d798e.parquet"));
+        for name in ["part-00000-00000.parquet", "part-00000-0a1b2c3d-c000.snappy.parquet", "5713a62f6cd38e44.parquet"]
+        {
+            assert!(!is_part(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_killed_jobs_leave_is_nobodys() {
+        for name in ["", "_batchmine_probe-7-1f", "._batchmine.json.7-1f.tmp", "._batchmine_probe-7-1f.7-20.tmp"] {
+            assert!(passes(name), "{name}");
+        }
+        assert!(!passes("mine.txt") && !passes(".git"));
+    }
 }

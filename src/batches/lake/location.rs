@@ -95,6 +95,21 @@ impl Location {
         Ok(Location { url, root: root.into(), prefix, folder: None })
     }
 
+    /// Refuses a place that Delta's readers would take for another one: they decode its path twice.
+    ///
+    /// # Errors
+    /// The path has a percent sign or a backslash.
+    pub fn refuse_escapes(&self) -> Result<()> {
+        if !self.prefix.as_ref().contains(['%', '\\']) {
+            return Ok(());
+        }
+        Err(Error::input("a Delta table cannot lie in a place of this name")
+            .path(self.to_string())
+            .expected("a path without % and \\")
+            .found(self.prefix.to_string())
+            .remedy("give another place to --table-out"))
+    }
+
     /// The place as a URL that ends in `/`.
     pub fn url(&self) -> &Url {
         &self.url

@@ -102,20 +102,27 @@ impl Lake {
         let vectors = run.stage_folder(Stage::Vectors);
         let work = vectors.parent().unwrap_or(run.folder());
         let location = Location::open(rules.out.as_deref(), run.folder(), work)?;
+        if rules.format == TableFormat::Delta {
+            location.refuse_escapes()?;
+        }
         runtime.block_on(location.prove(rules.format == TableFormat::Delta))?;
         Ok(Lake { rules: rules.clone(), location, runtime })
     }
 
-    /// Looks whether the place has room for a table of these rows.
+    /// Looks whether the place has room for a table of these rows, or has it already.
     ///
     /// # Errors
     /// It holds another table, or a task's name cannot be a folder's.
-    pub fn look(&self, vectors: &Vectors, config: &Config) -> Result<()> {
+    pub fn look(&self, run: &Run, vectors: &Vectors, config: &Config) -> Result<()> {
         if self.rules.by_task {
             (0..vectors.tasks.len()).try_for_each(|task| partition::refuse_name(vectors.tasks.name(task)))?;
         }
         match self.rules.format {
             TableFormat::Delta => {
+                let finished = run.is_complete(Stage::Batches);
+                if finished && self.runtime.block_on(delta::hold(&self.location, &self.identity(run)))?.is_some() {
+                    return Ok(());
+                }
                 let schema = schema::of(&table::schema(&vectors.ids, config.batches.hard_negatives > 0));
                 self.runtime.block_on(delta::look(&self.location, &schema, self.rules.by_task))
             }

@@ -15,7 +15,8 @@ use crate::run::progress::Meter;
 use crate::run::storage::{Disk, Storage, StorageFile};
 
 /// Bytes of a part of an upload; files up to this size go in one piece.
-const CHUNK_BYTES: usize = 5 << 20; // S3 takes no smaller ones
+const CHUNK_BYTES: usize = 5 << 20; // S3 takes no smaller ones, and no more than:
+const CHUNKS_OF_A_FILE: u64 = 10_000;
 /// Parts on their way at once.
 const CHUNKS_MAX: usize = 2;
 /// Bytes read at a time.
@@ -126,7 +127,8 @@ impl Target {
             return Ok(Target::Whole(Vec::with_capacity(bytes as usize)));
         }
         let upload = location.store().put_multipart(object).await.map_err(Refusal::Store)?;
-        Ok(Target::Chunks(WriteMultipart::new_with_chunk_size(upload, CHUNK_BYTES)))
+        let chunk_bytes = CHUNK_BYTES.max(bytes.div_ceil(CHUNKS_OF_A_FILE) as usize);
+        Ok(Target::Chunks(WriteMultipart::new_with_chunk_size(upload, chunk_bytes)))
     }
 
     async fn write(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
