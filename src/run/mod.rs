@@ -220,6 +220,15 @@ impl Run {
         Ok((path, sealed::PartWriter::new(file)))
     }
 
+    /// Removes a file that [`Run::scratch`] made.
+    ///
+    /// # Errors
+    /// The file cannot be removed.
+    #[cfg(feature = "lake")]
+    pub(crate) fn discard(&self, path: &Path) -> Result<()> {
+        self.remove_if_there(path)
+    }
+
     /// A meter for a stage.
     pub fn meter(&self, stage: Stage, total: u64, unit: &'static str) -> Meter {
         self.progress.meter(stage.name(), total, unit)

@@ -94,11 +94,15 @@ impl Lake {
     /// The place cannot be reached or written, is inside the run folder, or is to hold a Delta table and is an object
     /// store that lets an object be created twice: commits of concurrent jobs would overwrite each other there.
     pub fn open(rules: &TableRules, run: &Run) -> Result<Lake> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(STORE_THREADS)
-            .enable_all()
-            .build()
-            .map_err(|e| Error::runtime("the store's threads cannot be started").found(e.to_string()))?;
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(STORE_THREADS).enable_all().build().map_err(
+                |e| {
+                    Error::runtime("the store's threads cannot be started")
+                        .expected(format!("{STORE_THREADS} threads beside the workers"))
+                        .found(e.to_string())
+                        .remedy("lower --threads, or raise the limit of processes and threads")
+                },
+            )?;
         let vectors = run.stage_folder(Stage::Vectors);
         let work = vectors.parent().unwrap_or(run.folder());
         let location = Location::open(rules.out.as_deref(), run.folder(), work)?;
@@ -216,7 +220,7 @@ impl Lake {
             parts.keys().try_for_each(|name| finished.check_part(Stage::Batches, name))?;
             partition::divide(run, plan, &mut |stem, task, local| {
                 self.runtime.block_on(publication.put(stem, Some(task), &local))?;
-                publication.remove(&local)
+                run.discard(&local.path)
             })?;
         } else {
             for (name, part) in &parts {
@@ -240,10 +244,5 @@ impl Publication<'_> {
         upload(self.location, &path, local, &self.meter).await?;
         self.placed.push(Placed { path, bytes: local.bytes, task: task.map(str::to_owned), stats });
         Ok(())
-    }
-
-    /// Removes a file that was made for the upload alone.
-    fn remove(&self, local: &Local) -> Result<()> {
-        std::fs::remove_file(&local.path).map_err(|e| Error::io("a file cannot be removed", &local.path, e))
     }
 }

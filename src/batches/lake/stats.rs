@@ -17,8 +17,12 @@ use crate::error::{Error, Result};
 /// Its footer cannot be read.
 pub fn of_file(path: &Path) -> Result<String> {
     let file = File::open(path).map_err(|e| Error::io("a file cannot be opened", path, e))?;
-    let reader = SerializedFileReader::new(file)
-        .map_err(|e| Error::runtime("a footer cannot be read").path(path).found(e.to_string()))?;
+    let reader = SerializedFileReader::new(file).map_err(|e| {
+        Error::runtime("the footer of a batch table cannot be read")
+            .path(path)
+            .found(e.to_string())
+            .remedy("the file is damaged: delete it and run the same `mine` command again")
+    })?;
     Ok(of(reader.metadata()).to_string())
 }
 
