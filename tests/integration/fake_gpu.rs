@@ -10,7 +10,7 @@ use super::dataset::Dataset;
 
 /// Two base tiles of the least size, and a few tiles of queries.
 const ROWS: usize = 5000;
-const FLAGS: &str = "--skip 5 --window 40 --cluster-size 16 --batch-size 64";
+pub const FLAGS: &str = "--skip 5 --window 40 --cluster-size 16 --batch-size 64";
 
 /// Compiles the fake plugin, once for a target folder and version of its sources.
 fn plugin() -> PathBuf {
@@ -34,7 +34,7 @@ fn plugin() -> PathBuf {
 }
 
 /// Rows with ties, copies and keys, and more than one task.
-fn data() -> Dataset {
+pub fn data() -> Dataset {
     let mut data = Dataset::planted(ROWS, 24, 77);
     // Copies, which may not be negatives of each other: more than the search asks for beyond the ranks.
     for row in (0..ROWS).step_by(40) {
@@ -44,28 +44,35 @@ fn data() -> Dataset {
         .with_tasks(|row| ["a", "b"][usize::from(row > 4700)].into())
 }
 
-/// The input, and the CPU's run.
-struct Bench {
-    place: Place,
+/// A plugin, the input, and the CPU's run.
+pub struct Bench {
+    pub place: Place,
     flags: String,
+    plugin: PathBuf,
+    /// Of the names of the variables that say how to fake.
+    prefix: &'static str,
 }
 
 impl Bench {
     fn new(data: &Dataset, flags: &str) -> Bench {
-        let place = Place::with(data);
-        mine(&place.input(), &place.path("cpu"), &format!("{flags} --backend cpu")).ok();
-        Bench { place, flags: flags.into() }
+        Bench::with(plugin(), "FAKE_GPU", data, flags)
     }
 
-    fn command(&self, name: &str, flags: &str, fakes: &[(&str, &str)]) -> Command {
+    pub fn with(plugin: PathBuf, prefix: &'static str, data: &Dataset, flags: &str) -> Bench {
+        let place = Place::with(data);
+        mine(&place.input(), &place.path("cpu"), &format!("{flags} --backend cpu")).ok();
+        Bench { place, flags: flags.into(), plugin, prefix }
+    }
+
+    pub fn command(&self, name: &str, flags: &str, fakes: &[(&str, &str)]) -> Command {
         let mut command = mine_command(&self.place.input(), &self.place.path(name), &format!("{} {flags}", self.flags));
-        command.arg("--gpu-plugin").arg(plugin());
-        command.envs(fakes.iter().map(|(name, value)| (format!("FAKE_GPU_{name}"), value)));
+        command.arg("--gpu-plugin").arg(&self.plugin);
+        command.envs(fakes.iter().map(|(name, value)| (format!("{}_{name}", self.prefix), value)));
         command
     }
 
     /// Mines with fakes, holds the files against the CPU's, and returns what was said.
-    fn same(&self, name: &str, flags: &str, fakes: &[(&str, &str)]) -> Outcome {
+    pub fn same(&self, name: &str, flags: &str, fakes: &[(&str, &str)]) -> Outcome {
         let outcome = Outcome::from(self.command(name, flags, fakes).output().unwrap()).ok();
         assert_same(&self.place.path(name), &self.place.path("cpu"), &MADE);
         outcome
@@ -73,7 +80,7 @@ impl Bench {
 }
 
 #[track_caller]
-fn says(outcome: &Outcome, words: &[&str]) {
+pub fn says(outcome: &Outcome, words: &[&str]) {
     for word in words {
         assert!(outcome.stderr.contains(word), "no {word:?} in:\n{}", outcome.stderr);
     }
@@ -203,7 +210,7 @@ fn without_a_device_auto_takes_the_cpu_and_faiss_gpu_refuses() {
     std::fs::write(&text, "no shared object").unwrap();
     let flags = |backend: &str| format!("{FLAGS} --backend {backend} --gpu-plugin {}", text.display());
     mine(&bench.place.input(), &bench.place.path("text"), &flags("faiss-gpu"))
-        .fails(1, &["no GPU answers", "cannot be loaded"]);
+        .fails(1, &["no GPU answers", "cannot be loaded", "file too short"]);
     says(&mine(&bench.place.input(), &bench.place.path("text"), &flags("auto")).ok(), &["cannot be loaded"]);
     assert_same(&bench.place.path("text"), &bench.place.path("cpu"), &MADE);
 

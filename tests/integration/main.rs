@@ -15,6 +15,7 @@ mod table;
 mod epochs;
 #[cfg(feature = "export")]
 mod export;
+mod fake_cuda;
 mod fake_gpu;
 mod formats;
 mod garbage;

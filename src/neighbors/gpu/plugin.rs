@@ -1,6 +1,7 @@
 //! The plugin's C face (`plugin/batchmine_gpu.h`), loaded at run time. Only a worker process does this: what
 //! hides in a plugin can end the process.
 
+use std::error::Error as _;
 use std::ffi::{CStr, c_char, c_void};
 use std::path::Path;
 use std::ptr::null_mut;
@@ -64,7 +65,11 @@ impl Plugin {
     /// # Errors
     /// It cannot be loaded, lacks a function, or speaks another version of the face.
     pub fn load(path: &Path) -> Result<Plugin, Failure> {
-        let failed = |e: libloading::Error| Failure::other(format!("the plugin cannot be loaded: {e}"));
+        let failed = |e: libloading::Error| {
+            // Which library is missing, say, stands in the source.
+            let why = e.source().map(|source| format!(": {source}")).unwrap_or_default();
+            Failure::other(format!("the plugin cannot be loaded: {e}{why}"))
+        };
         // SAFETY: loading runs the initialisers of the plugin and of CUDA's libraries. The user named the file,
         // and this process has nothing to lose: it holds no data but tiles that its parent can search again.
         let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) }.map_err(failed)?;

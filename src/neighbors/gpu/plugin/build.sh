@@ -2,7 +2,7 @@
 # Builds libbatchmine_gpu.so, the plugin behind --backend faiss-gpu. See docs/gpu.md.
 #
 #   bash src/neighbors/gpu/plugin/build.sh [--arch sm_80,sm_90] [--jobs N] [--out FILE]
-#                                          [--faiss-source DIR] [--faiss LIBRARY] [--cuda DIR]
+#                                          [--objects DIR] [--cuda DIR] [--faiss-source DIR] [--faiss LIBRARY]
 #
 # nvcc is --cuda's or the one on PATH; without one, NVIDIA's PyPI packages are installed into target/cuda (0.9 GB).
 # FAISS's sources are those that the faiss-sys crate of Cargo.lock vendors, or --faiss-source's. Needs g++, python3
@@ -26,12 +26,13 @@ FAISS_SOURCES=(
     faiss/impl/{AuxIndexStructures,FaissException}.cpp faiss/utils/Heap.cpp
 )
 
-arch=sm_80,sm_90 jobs=$(nproc) out= faiss_source= faiss= cuda=
+arch=sm_80,sm_90 jobs=$(nproc) out= objects= faiss_source= faiss= cuda=
 while [ $# -gt 0 ]; do
     case $1 in
         --arch) arch=$2 ;;
         --jobs) jobs=$2 ;;
         --out) out=$2 ;;
+        --objects) objects=$2 ;;
         --faiss-source) faiss_source=$2 ;;
         --faiss) faiss=$(realpath "$2") ;;
         --cuda) cuda=$(realpath "$2") ;;
@@ -75,8 +76,10 @@ export PATH=$cuda/bin:$PATH
 
 if [ -z "$faiss_source" ]; then
     command -v cargo >/dev/null || die "there is no cargo to fetch FAISS's sources with: --faiss-source DIR"
-    (cd "$root" && cargo fetch --locked --quiet)
-    manifest=$(cd "$root" && cargo metadata --locked --offline --format-version 1 --features faiss | python3 -c '
+    # It fetches what is not there; the other platforms' packages are of no use.
+    platform=$(rustc -vV | sed -n 's/^host: //p')
+    packages=(cargo metadata --locked --format-version 1 --features faiss --filter-platform "$platform")
+    manifest=$(cd "$root" && { "${packages[@]}" --offline 2>/dev/null || "${packages[@]}"; } | python3 -c '
 import json, sys
 print(next(p["manifest_path"] for p in json.load(sys.stdin)["packages"] if p["name"] == "faiss-sys"))')
     faiss_source=$(dirname "$manifest")/faiss
@@ -87,9 +90,12 @@ grep -hE '#define FAISS_VERSION_(MAJOR|MINOR|PATCH)' "$faiss_source/faiss/Index.
 
 # --- objects ------------------------------------------------------------------------------------
 
+own=(plugin products)
 host_flags=(-O3 -std=c++17 -fPIC -fopenmp -DFINTEGER=int "-I$faiss_source" "-I$cuda/include" "-I$here")
 device_flags=(-O3 -std=c++17 -DFINTEGER=int "-I$faiss_source" --expt-extended-lambda --expt-relaxed-constexpr
     -Xcompiler -fPIC,-fopenmp -Xfatbin=-compress-all)
+# Such a library calls cuBLAS itself, and its classes may be other ones than its headers say.
+[ -z "$faiss" ] || { own=(plugin) && host_flags+=(-DBATCHMINE_FAISS_LINKED); }
 IFS=, read -r -a archs <<<"$arch"
 for one in "${archs[@]}"; do
     device_flags+=(-gencode "arch=compute_${one#sm_},code=$one")
@@ -97,10 +103,11 @@ done
 # Later devices translate this one's PTX when they load it.
 device_flags+=(-gencode "arch=compute_${one#sm_},code=compute_${one#sm_}")
 
-objects=$root/target/gpu-plugin/$(printf '%s\n' "$cuda" "${device_flags[@]}" | cksum | cut -d' ' -f1)
+key=$(printf '%s\n' "$cuda" ${faiss:+"$faiss"} "${device_flags[@]}" | cksum | cut -d' ' -f1)
+objects=${objects:-$root/target/gpu-plugin/$key}
 mkdir -p "$objects"
-compile() { # SOURCE OBJECT
-    [ "$2" -nt "$1" ] && return
+compile() { # SOURCE OBJECT: FAISS's files once; ours are few, and headers of theirs may be newer
+    [[ $1 != "$here"/* && $2 -nt $1 ]] && return
     local start=$SECONDS
     case $1 in
         *.cu) nvcc -c "${device_flags[@]}" "$1" -o "$2.part" ;;
@@ -108,7 +115,7 @@ compile() { # SOURCE OBJECT
     esac && mv "$2.part" "$2" && printf '%4d s  %s\n' $((SECONDS - start)) "$(basename "$1")"
 }
 
-made=("$objects/plugin.o")
+made=()
 running=0 failed=0
 start_job() {
     if [ "$running" -ge "$jobs" ]; then
@@ -126,7 +133,10 @@ if [ -z "$faiss" ]; then
         start_job "$faiss_source/$source" "$object"
     done
 fi
-start_job "$here/plugin.cpp" "$objects/plugin.o"
+for source in "${own[@]}"; do
+    made+=("$objects/$source.o")
+    start_job "$here/$source.cpp" "$objects/$source.o"
+done
 while [ "$running" -gt 0 ]; do
     wait -n || failed=1
     running=$((running - 1))
@@ -148,7 +158,7 @@ if [ -n "$faiss" ]; then
     link+=("-L$cuda/lib" "-Wl,-rpath,$cuda/lib")
     if [ -n "$runtime" ]; then link+=("-l:$runtime"); else link+=(-lcudart_static); fi
 else
-    link+=(-lcublas -lcudart_static)
+    link+=(-lcublas -lcudart_static -Wl,--wrap=cublasGemmEx)
 fi
 g++ "${link[@]}" -ldl -lrt -lpthread
 mv "$out.part" "$out"

@@ -6,11 +6,11 @@
 // and runs plugins in a process of their own.
 
 #include "batchmine_gpu.h"
+#include "resources.h"
 
 #include <cuda_runtime.h>
 #include <faiss/Index.h>
 #include <faiss/gpu/GpuDistance.h>
-#include <faiss/gpu/StandardGpuResources.h>
 
 #include <algorithm>
 #include <array>
@@ -102,6 +102,8 @@ struct batchmine_gpu_session {
         // bfKnn copies nothing from or to the host here: FAISS need not pin 256 MiB for that.
         resources_.setPinnedMemory(0);
         check(cudaStreamCreateWithFlags(&copies_, cudaStreamNonBlocking), "a stream");
+        size_t free = 0;
+        check(cudaMemGetInfo(&free, &device_bytes_), "asking for the device's memory");
         faiss_stream_ = resources_.getDefaultStream(device_);
     }
 
@@ -109,7 +111,22 @@ struct batchmine_gpu_session {
 
     void search(const batchmine_gpu_tile &base, const batchmine_gpu_tile &queries, uint32_t k, float *scores,
                 uint32_t *places) {
+        try {
+            search_chunks(base, queries, k, scores, places);
+        } catch (...) {
+            // Nothing may be under way when the next tile comes. What went wrong is known already.
+            cudaDeviceSynchronize();
+            cudaGetLastError();
+            throw;
+        }
+    }
+
+private:
+    void search_chunks(const batchmine_gpu_tile &base, const batchmine_gpu_tile &queries, uint32_t k, float *scores,
+                       uint32_t *places) {
         hold_base(base);
+        uint64_t most = std::min(CHUNK_QUERIES, queries.rows);
+        resources_.reserve(device_, batchmine::temporary_bytes(device_bytes_, most, base.rows, type_, dim_, k));
         bool there = queries.tag != 0 && queries.tag == query_tag_ && queries.rows == query_rows_;
         query_tag_ = 0;
         auto *device_queries = static_cast<char *>(queries_.at_least(queries.rows * row_bytes()));
@@ -156,7 +173,6 @@ struct batchmine_gpu_session {
         query_rows_ = queries.rows;
     }
 
-private:
     // First of all: streams and events are of the device that is chosen when they are made.
     static int chosen(uint32_t device) {
         check(cudaSetDevice(static_cast<int>(device)), "choosing the device");
@@ -170,10 +186,8 @@ private:
             return;
         }
         base_tag_ = 0;
+        // Queries follow on the same stream, and FAISS waits for these.
         upload(base_.at_least(base.rows * row_bytes()), base.values, base.rows * row_bytes());
-        Event uploaded;
-        uploaded.record(copies_);
-        uploaded.wait();
         base_tag_ = base.tag;
         base_rows_ = base.rows;
     }
@@ -216,7 +230,8 @@ private:
 
     int device_;
     uint32_t type_, dim_;
-    faiss::gpu::StandardGpuResources resources_;
+    size_t device_bytes_ = 0;
+    batchmine::Resources resources_;
     cudaStream_t faiss_stream_ = nullptr, copies_ = nullptr;
     Buffer base_{false}, queries_{false};
     std::array<Buffer, 2> answers_{Buffer(false), Buffer(false)}, pinned_answers_{Buffer(true), Buffer(true)};
