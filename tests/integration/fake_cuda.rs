@@ -1,6 +1,8 @@
 //! The plugin over FAISS, without a GPU: built by its own script against a CUDA that has none (`fake_cuda/`), which
 //! does work on streams as late as it may and lets nobody touch a device's memory. All of the plugin and FAISS's
 //! streams and memory are the real ones; kernels and cuBLAS compute on the CPU. The files are those of the CPU's search.
+//!
+//! Where there is an nvcc, the kernels are FAISS's own, too: their PTX is interpreted.
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -27,78 +29,121 @@ fn plugins() -> Option<Plugins> {
             return None;
         }
     }
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let (fakes, own) = (root.join("tests/integration/fake_cuda"), root.join("src/neighbors/gpu/plugin"));
-    let mut state = DefaultHasher::new();
-    include_str!("fake_cuda.rs").hash(&mut state);
-    for folder in [&fakes, &own] {
-        let mut files: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-        files.sort();
-        files.iter().for_each(|path| fs::read(path).unwrap().hash(&mut state));
-    }
-    let toolkit = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("fake-cuda-{:016x}", state.finish()));
-    fs::create_dir_all(&toolkit).unwrap();
-    // Several tests may come here at a time.
-    let lock = fs::File::create(toolkit.join("lock")).unwrap();
-    lock.lock().unwrap();
-    let plugins = Plugins { built: toolkit.join("built.so"), linked: toolkit.join("linked.so") };
+    let toolkit = Toolkit::new("fake-cuda", None);
+    let plugins = Plugins { built: toolkit.path("built.so"), linked: toolkit.path("linked.so") };
     if !plugins.linked.exists() {
-        make_toolkit(&fakes, &toolkit);
-        let objects = toolkit.join("objects");
-        build(&own, &toolkit, &plugins.built, &[("--objects", &objects)]);
+        toolkit.make(&["runtime", "blas"]);
+        toolkit.build(&plugins.built, &["--objects", "objects"]);
         // What a libfaiss.so has in it; its runtime is one of its own libraries.
         let ours = ["plugin.o", "products.o"];
-        let of_faiss = fs::read_dir(&objects).unwrap().map(|entry| entry.unwrap().path()).filter(|path| {
+        let of_faiss = fs::read_dir(toolkit.path("objects")).unwrap().map(|entry| entry.unwrap().path());
+        let of_faiss = of_faiss.filter(|path| {
             let name = path.file_name().unwrap().to_str().unwrap();
             name.ends_with(".o") && !ours.contains(&name)
         });
-        let library = toolkit.join("libfaiss.so");
-        let mut command = gxx(&["-shared", "-fopenmp", "-Wl,-rpath,$ORIGIN/lib64"], &toolkit);
-        run(command.arg("-o").arg(&library).args(of_faiss).args(["-Llib64", "-l:libcudart.so.13"]));
-        let objects = toolkit.join("linked");
-        build(&own, &toolkit, &plugins.linked, &[("--objects", &objects), ("--faiss", &library)]);
+        let library = ["-shared", "-fopenmp", "-Wl,-rpath,$ORIGIN/lib64", "-o", "libfaiss.so"];
+        run(toolkit.call("g++", &library).args(of_faiss).args(["-Llib64", "-l:libcudart.so.13"]));
+        toolkit.build(&plugins.linked, &["--objects", "linked", "--faiss", "libfaiss.so"]);
     }
     Some(plugins)
 }
 
-/// A folder like that of a CUDA toolkit.
-fn make_toolkit(fakes: &Path, toolkit: &Path) {
-    for folder in ["include", "bin", "lib64"] {
-        fs::create_dir_all(toolkit.join(folder)).unwrap();
+/// The plugin as the real nvcc builds it, whose kernels are interpreted. `None`: nobody says where nvcc is.
+fn plugin_of_nvcc() -> Option<PathBuf> {
+    let Some(real) = std::env::var_os("BATCHMINE_CUDA").map(PathBuf::from) else {
+        skipped("BATCHMINE_CUDA names no CUDA toolkit: FAISS's own kernels are not tried");
+        return None;
+    };
+    let toolkit = Toolkit::new("nvcc", Some(fs::canonicalize(real).unwrap()));
+    let plugin = toolkit.path("built.so");
+    if !plugin.exists() {
+        toolkit.make(&["runtime", "kernels", "ptx_parse", "ptx_run", "blas"]);
+        toolkit.build(&plugin, &["--objects", "objects", "--arch", "sm_80"]);
     }
-    for entry in fs::read_dir(fakes).unwrap() {
-        let path = entry.unwrap().path();
-        let name = path.file_name().unwrap().to_str().unwrap();
-        let folder = if name.ends_with(".h") { "include" } else { "bin" };
-        fs::copy(&path, toolkit.join(folder).join(name)).unwrap();
-    }
-    let flags = ["-std=c++17", "-O3", "-Wall", "-Wextra", "-Werror", "-fPIC", "-Iinclude"];
-    for name in ["runtime", "blas"] {
-        run(gxx(&flags, toolkit).arg("-c").arg(format!("bin/{name}.cpp")).arg("-o").arg(format!("lib64/{name}.o")));
-    }
-    for (library, name) in [("cudart_static", "runtime"), ("cublas", "blas")] {
-        let words = ["rcs".into(), format!("lib64/lib{library}.a"), format!("lib64/{name}.o")];
-        run(Command::new("ar").current_dir(toolkit).args(words));
-    }
-    let soname = "-Wl,-soname,libcudart.so.13";
-    run(gxx(&["-shared", soname, "-o", "lib64/libcudart.so.13"], toolkit).args(["lib64/runtime.o", "lib64/blas.o"]));
+    Some(plugin)
 }
 
-fn gxx(flags: &[&str], folder: &Path) -> Command {
-    let mut command = Command::new("g++");
-    command.current_dir(folder).args(flags);
-    command
+/// A folder like that of a CUDA toolkit, with our libraries; headers and nvcc are the real ones, or ours.
+struct Toolkit {
+    folder: PathBuf,
+    real: Option<PathBuf>,
+    _lock: fs::File,
 }
 
-/// By the script that people build it with.
-fn build(own: &Path, toolkit: &Path, out: &Path, more: &[(&str, &PathBuf)]) {
-    let mut command = Command::new("bash");
-    command.arg(own.join("build.sh")).arg("--cuda").arg(toolkit).arg("--out").arg(out);
-    command.args(["--jobs", "2"]);
-    for (flag, path) in more {
-        command.arg(flag).arg(path);
+impl Toolkit {
+    /// One for this state of the sources. Several tests may want it at a time.
+    fn new(name: &str, real: Option<PathBuf>) -> Toolkit {
+        let mut state = DefaultHasher::new();
+        include_str!("fake_cuda.rs").hash(&mut state);
+        real.hash(&mut state);
+        for folder in [fakes(), fakes().join("include"), own()] {
+            let mut files: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+            files.sort();
+            files.iter().filter(|path| path.is_file()).for_each(|path| fs::read(path).unwrap().hash(&mut state));
+        }
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{:016x}", state.finish()));
+        fs::create_dir_all(&folder).unwrap();
+        let lock = fs::File::create(folder.join("lock")).unwrap();
+        lock.lock().unwrap();
+        Toolkit { folder, real, _lock: lock }
     }
-    run(&mut command);
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    fn call(&self, program: &str, words: &[&str]) -> Command {
+        let mut command = Command::new(program);
+        command.current_dir(&self.folder).args(words);
+        command
+    }
+
+    /// Of `parts`, the last is cuBLAS, the others are the runtime.
+    fn make(&self, parts: &[&str]) {
+        for folder in ["bin", "lib64"] {
+            fs::create_dir_all(self.path(folder)).unwrap();
+        }
+        let copy = |from: &Path, to: &str| {
+            let files = fs::read_dir(from).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file());
+            for path in files {
+                fs::copy(&path, self.path(to).join(path.file_name().unwrap())).unwrap();
+            }
+        };
+        copy(&fakes(), "bin");
+        if let Some(real) = &self.real {
+            run(self.call("ln", &["-sfn"]).arg(real.join("include")).arg("include"));
+            fs::write(self.path("bin/real"), real.to_str().unwrap()).unwrap();
+            fs::rename(self.path("bin/nvcc-ptx"), self.path("bin/nvcc")).unwrap();
+        } else {
+            fs::create_dir_all(self.path("include")).unwrap();
+            copy(&fakes().join("include"), "include");
+        }
+        let flags = ["-std=c++17", "-O3", "-Wall", "-Wextra", "-Werror", "-fPIC", "-Ibin", "-Iinclude", "-c"];
+        let objects: Vec<String> = parts.iter().map(|part| format!("lib64/{part}.o")).collect();
+        for (part, object) in parts.iter().zip(&objects) {
+            run(self.call("g++", &flags).args([&format!("bin/{part}.cpp"), "-o", object]));
+        }
+        let (blas, runtime) = objects.split_last().unwrap();
+        run(&mut self.call("ar", &["rcs", "lib64/libcublas.a", blas]));
+        run(self.call("ar", &["rcs", "lib64/libcudart_static.a"]).args(runtime));
+        let shared = ["-shared", "-Wl,-soname,libcudart.so.13", "-o", "lib64/libcudart.so.13"];
+        run(self.call("g++", &shared).args(&objects));
+    }
+
+    /// By the script that people build it with.
+    fn build(&self, out: &Path, words: &[&str]) {
+        let mut command = self.call("bash", &[]);
+        command.arg(own().join("build.sh")).arg("--out").arg(out);
+        run(command.args(["--cuda", ".", "--jobs", "2"]).args(words));
+    }
+}
+
+fn fakes() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/integration/fake_cuda")
+}
+
+fn own() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src/neighbors/gpu/plugin")
 }
 
 #[track_caller]
@@ -246,6 +291,22 @@ fn a_plugin_that_is_linked_against_a_faiss_that_is_there_writes_the_same_files()
     let lines = calls(&log);
     // Such a library's products are its own affair.
     assert!(lines.iter().any(|line| line[..3] == ["product", "f16", "pedantic"]), "{lines:?}");
+}
+
+#[test]
+fn the_kernels_of_faiss_write_the_same_files() {
+    let Some(plugin) = plugin_of_nvcc() else { return };
+    // Windows up to the widest: each has kernels of its own for as many answers, in both precisions.
+    let windows =
+        [(45, 1200, "int8"), (150, 1200, "f32"), (400, 900, "int8"), (900, 1300, "f32"), (1900, 2100, "int8")];
+    for (window, rows, precision) in windows {
+        let data = Dataset::planted(rows, 24, 8);
+        let flags = format!("--skip 5 --window {window} --cluster-size 16 --batch-size 64 --precision {precision}");
+        let bench = Bench::with(plugin.clone(), "FAKE_CUDA", &data, &flags);
+        let log = bench.place.path("log");
+        well(&bench.same("gpu", "--backend faiss-gpu", &[("LOG", log.to_str().unwrap())]));
+        assert!(calls(&log).iter().any(|line| line[0] == "kernel" && line[1].contains("blockSelect")), "{window}");
+    }
 }
 
 /// The script that a machine with a GPU runs: all of it but torch, which wants a real one.

@@ -2,7 +2,9 @@
 //
 // FAKE_CUDA_FAST=no: products of halves are refused unless they are pedantic.
 
-#include "cublas_v2.h"
+#include "fake.h"
+
+#include <cublas_v2.h>
 
 #include <cmath>
 #include <cstdint>
@@ -10,7 +12,7 @@
 #include <cstring>
 #include <vector>
 
-struct fake_blas {
+struct cublasContext {
     cudaStream_t stream;
     cublasMath_t mode;
 };
@@ -84,7 +86,7 @@ cublasStatus_t product(cublasHandle_t handle, int m, int n, int k, const void *a
 extern "C" {
 
 cublasStatus_t cublasCreate(cublasHandle_t *handle) {
-    *handle = new fake_blas{nullptr, CUBLAS_DEFAULT_MATH};
+    *handle = new cublasContext{nullptr, CUBLAS_DEFAULT_MATH};
     return CUBLAS_STATUS_SUCCESS;
 }
 

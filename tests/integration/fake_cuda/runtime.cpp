@@ -10,7 +10,7 @@
 // FAKE_CUDA_DEVICES (1), FAKE_CUDA_MEMORY (bytes of each; 16 GiB), FAKE_CUDA_LOG (a file: what was called),
 // FAKE_CUDA_FAULT=CALL:N (the Nth such call fails), FAKE_CUDA_ONCE (a file: it fails only if that is not there).
 
-#include "cuda_runtime.h"
+#include "fake.h"
 
 #include <sys/mman.h>
 #include <unistd.h>
@@ -33,16 +33,7 @@ const char *setting(const char *name, const char *otherwise) {
     return value ? value : otherwise;
 }
 
-[[noreturn]] void wrong(const char *what) {
-    std::fprintf(stderr, "fake CUDA: %s\n", what);
-    std::abort();
-}
-
-void must(bool holds, const char *what) {
-    if (!holds) {
-        wrong(what);
-    }
-}
+using fake::must;
 
 struct Block {
     char *given, *real;
@@ -87,19 +78,19 @@ char *real_of(const Block &block, const void *pointer, size_t bytes) {
 
 // A point in a stream's work.
 struct Mark {
-    fake_stream *stream;
+    CUstream_st *stream;
     bool done = false;
 };
 struct Work {
     std::function<void()> run;
     std::shared_ptr<Mark> needs, makes;
 };
-struct fake_stream {
+struct CUstream_st {
     int device;
     bool eager;
     std::deque<Work> work;
 };
-struct fake_event {
+struct CUevent_st {
     int device;
     std::shared_ptr<Mark> mark;
 };
@@ -107,9 +98,9 @@ struct fake_event {
 namespace {
 
 // In the order in which they were made.
-std::vector<fake_stream *> streams;
+std::vector<CUstream_st *> streams;
 
-bool is_stream(fake_stream *stream) { return std::find(streams.begin(), streams.end(), stream) != streams.end(); }
+bool is_stream(CUstream_st *stream) { return std::find(streams.begin(), streams.end(), stream) != streams.end(); }
 
 void bring(const std::shared_ptr<Mark> &mark);
 
@@ -117,7 +108,7 @@ void bring(const std::shared_ptr<Mark> &mark);
 void go_on();
 
 // The next work of a stream, or what has to be done before it.
-void step(fake_stream *stream) {
+void step(CUstream_st *stream) {
     must(!stream->work.empty(), "a stream waits for what never comes");
     if (auto needs = stream->work.front().needs; needs && !needs->done) {
         bring(needs);
@@ -152,7 +143,7 @@ void bring(const std::shared_ptr<Mark> &mark) {
     }
 }
 
-void drain(fake_stream *stream) {
+void drain(CUstream_st *stream) {
     while (!stream->work.empty()) {
         step(stream);
     }
@@ -164,7 +155,7 @@ void drain_all() {
     }
 }
 
-void add(fake_stream *stream, Work work) {
+void add(CUstream_st *stream, Work work) {
     must(is_stream(stream), "there is no such stream");
     must(stream->device == current, "a stream of another device");
     stream->work.push_back(std::move(work));
@@ -174,6 +165,13 @@ void add(fake_stream *stream, Work work) {
 } // namespace
 
 namespace fake {
+
+void must(bool holds, const char *what) {
+    if (!holds) {
+        std::fprintf(stderr, "fake CUDA: %s\n", what);
+        std::abort();
+    }
+}
 
 void log(const char *format, ...) {
     static FILE *file = *setting("LOG", "") ? std::fopen(setting("LOG", ""), "a") : nullptr;
@@ -293,7 +291,10 @@ cudaError_t cudaMalloc(void **pointer, size_t bytes) {
     return cudaSuccess;
 }
 
-cudaError_t cudaMallocManaged(void **, size_t) { wrong("managed memory"); }
+cudaError_t cudaMallocManaged(void **, size_t, unsigned) {
+    must(false, "managed memory");
+    return cudaErrorInvalidValue;
+}
 
 static cudaError_t give_back(void *pointer, bool pinned) {
     if (!pointer) {
@@ -359,7 +360,7 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags) {
     must(flags == cudaStreamNonBlocking, "a stream that waits for the default stream");
     static unsigned made = 0;
     bool eager = std::atoi(setting("EAGER", "0")) >> made++ & 1;
-    *stream = new fake_stream{current, eager, {}};
+    *stream = new CUstream_st{current, eager, {}};
     streams.push_back(*stream);
     return cudaSuccess;
 }
@@ -386,7 +387,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
 }
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned) {
-    *event = new fake_event{current, nullptr};
+    *event = new CUevent_st{current, nullptr};
     return cudaSuccess;
 }
 

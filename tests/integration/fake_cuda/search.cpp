@@ -3,7 +3,9 @@
 // As with FAISS, work begins on the default stream, goes to two others, tile by tile, and ends on the default one;
 // nothing waits for it. Among equal scores the later row comes first, since nobody may count on the earlier one.
 
-#include <cuda_runtime.h>
+#include "fake.h"
+
+#include <cublas_v2.h>
 #include <faiss/Index.h>
 #include <faiss/gpu/GpuDistance.h>
 #include <faiss/gpu/GpuResources.h>

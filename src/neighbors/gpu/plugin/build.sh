@@ -8,7 +8,7 @@
 # FAISS's sources are those that the faiss-sys crate of Cargo.lock vendors, or --faiss-source's. Needs g++, python3
 # with venv, and cargo (but for --faiss-source). With --faiss nothing of FAISS is compiled, and nvcc is not needed: the
 # plugin is linked against LIBRARY, a libfaiss.so with GPUs, by the headers of --faiss-source, which must be of its
-# version.
+# version; --cuda may then be the folder nvidia that PyPI's packages fill, too.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../../../.." && pwd)
@@ -69,7 +69,16 @@ else
     cuda=$(cuda_from_pypi)
 fi
 export PATH=$cuda/bin:$PATH
-[ -f "$cuda/include/cuda_runtime.h" ] || die "no include/cuda_runtime.h in $cuda"
+includes=("$cuda/include") libraries=("$cuda/lib64")
+if [ -n "$faiss" ]; then
+    libraries+=("$cuda/lib")
+    # PyPI's packages for CUDA 12 and 11 have a folder each.
+    if [ -d "$cuda/cuda_runtime" ]; then
+        includes=("$cuda"/{cuda_runtime,cublas,cuda_nvcc,cuda_cccl}/include)
+        libraries=("$cuda"/{cuda_runtime,cublas}/lib)
+    fi
+fi
+[ -f "${includes[0]}/cuda_runtime.h" ] || die "no cuda_runtime.h in ${includes[0]}"
 [ -n "$faiss" ] || nvcc --version | tail -n 2
 
 # --- FAISS --------------------------------------------------------------------------------------
@@ -91,7 +100,7 @@ grep -hE '#define FAISS_VERSION_(MAJOR|MINOR|PATCH)' "$faiss_source/faiss/Index.
 # --- objects ------------------------------------------------------------------------------------
 
 own=(plugin products)
-host_flags=(-O3 -std=c++17 -fPIC -fopenmp -DFINTEGER=int "-I$faiss_source" "-I$cuda/include" "-I$here")
+host_flags=(-O3 -std=c++17 -fPIC -fopenmp -DFINTEGER=int "-I$faiss_source" "${includes[@]/#/-I}" "-I$here")
 device_flags=(-O3 -std=c++17 -DFINTEGER=int "-I$faiss_source" --expt-extended-lambda --expt-relaxed-constexpr
     -Xcompiler -fPIC,-fopenmp -Xfatbin=-compress-all)
 # Such a library calls cuBLAS itself, and its classes may be other ones than its headers say.
@@ -148,14 +157,13 @@ done
 out=${out:-$root/target/gpu-plugin/libbatchmine_gpu.so}
 exports=$objects/exports.map
 echo '{ global: batchmine_gpu_*; local: *; };' >"$exports"
-libraries=$cuda/lib64
 link=(-shared -fopenmp -o "$out.part" "${made[@]}" -Wl,--no-undefined "-Wl,--version-script=$exports"
-    "-L$libraries" "-Wl,-rpath,\$ORIGIN" "-Wl,-rpath,$libraries")
+    "${libraries[@]/#/-L}" "-Wl,-rpath,\$ORIGIN" "${libraries[@]/#/-Wl,-rpath,}")
 if [ -n "$faiss" ]; then
     # The CUDA runtime must be the one that FAISS has: two in a process do not know of each other's streams.
     runtime=$(readelf -d "$faiss" | sed -n 's/.*NEEDED.*\[\(libcudart\.so[^]]*\)\]/\1/p')
-    link+=("$faiss" "-Wl,-rpath,$(dirname "$faiss")" "-Wl,--allow-shlib-undefined")
-    link+=("-L$cuda/lib" "-Wl,-rpath,$cuda/lib")
+    # A wheel's libfaiss does not know where its own libraries are: they are looked for by RPATH, not by RUNPATH.
+    link+=("$faiss" "-Wl,-rpath,$(dirname "$faiss")" "-Wl,--allow-shlib-undefined" "-Wl,--disable-new-dtags")
     if [ -n "$runtime" ]; then link+=("-l:$runtime"); else link+=(-lcudart_static); fi
 else
     link+=(-lcublas -lcudart_static -Wl,--wrap=cublasGemmEx)

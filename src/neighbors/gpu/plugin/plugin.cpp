@@ -280,8 +280,15 @@ template <typename Work> int32_t guarded(char *error, size_t error_bytes, Work w
 
 uint32_t batchmine_gpu_version(void) { return BATCHMINE_GPU_VERSION; }
 
+#ifdef BATCHMINE_FAISS_LINKED
+// Which one it is cannot be told: its version is a std::string, and those differ between compilers.
+#define FAISS_IS "a FAISS that was there, taken to be "
+#else
+#define FAISS_IS "FAISS "
+#endif
+
 const char *batchmine_gpu_about(void) {
-    return "FAISS " TEXT_OF(FAISS_VERSION_MAJOR) "." TEXT_OF(FAISS_VERSION_MINOR) "." TEXT_OF(
+    return FAISS_IS TEXT_OF(FAISS_VERSION_MAJOR) "." TEXT_OF(FAISS_VERSION_MINOR) "." TEXT_OF(
         FAISS_VERSION_PATCH) ", CUDA runtime " TEXT_OF(CUDART_VERSION);
 }
 

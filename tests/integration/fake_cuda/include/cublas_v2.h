@@ -14,8 +14,8 @@ enum cublasMath_t { CUBLAS_DEFAULT_MATH = 0, CUBLAS_MATH_DISALLOW_REDUCED_PRECIS
 enum cudaDataType { CUDA_R_32F = 0, CUDA_R_16F = 2 };
 enum cublasComputeType_t { CUBLAS_COMPUTE_32F = 68, CUBLAS_COMPUTE_32F_PEDANTIC = 69 };
 enum cublasGemmAlgo_t { CUBLAS_GEMM_DEFAULT = -1 };
-struct fake_blas;
-using cublasHandle_t = fake_blas *;
+struct cublasContext;
+using cublasHandle_t = cublasContext *;
 
 extern "C" {
 cublasStatus_t cublasCreate(cublasHandle_t *handle);

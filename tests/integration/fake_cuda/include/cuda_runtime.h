@@ -1,8 +1,7 @@
-// A CUDA runtime without a device, as much of it as FAISS's host code and the plugin call. See runtime.cpp.
+// The header of a CUDA runtime without a device, as much of it as FAISS's host code and the plugin call. See runtime.cpp.
 #pragma once
 
 #include <cstddef>
-#include <functional>
 
 #define CUDART_VERSION 13000
 #define CUDA_VERSION 13000
@@ -39,10 +38,10 @@ struct cudaPointerAttributes {
     cudaMemoryType type;
     int device;
 };
-struct fake_stream;
-struct fake_event;
-using cudaStream_t = fake_stream *;
-using cudaEvent_t = fake_event *;
+struct CUstream_st;
+struct CUevent_st;
+using cudaStream_t = CUstream_st *;
+using cudaEvent_t = CUevent_st *;
 
 extern "C" {
 cudaError_t cudaGetDeviceCount(int *count);
@@ -54,7 +53,7 @@ cudaError_t cudaGetLastError();
 const char *cudaGetErrorString(cudaError_t code);
 cudaError_t cudaMemGetInfo(size_t *free, size_t *total);
 cudaError_t cudaMalloc(void **pointer, size_t bytes);
-cudaError_t cudaMallocManaged(void **pointer, size_t bytes);
+cudaError_t cudaMallocManaged(void **pointer, size_t bytes, unsigned flags = 1);
 cudaError_t cudaFree(void *pointer);
 cudaError_t cudaMallocHost(void **pointer, size_t bytes);
 cudaError_t cudaHostAlloc(void **pointer, size_t bytes, unsigned flags);
@@ -72,12 +71,3 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event);
 cudaError_t cudaProfilerStart();
 cudaError_t cudaProfilerStop();
 }
-
-// For kernels: work on a stream, and where memory of the device really lies. `real` is for kernels only, and ends the
-// process where the bytes are not of one allocation.
-namespace fake {
-void launch(cudaStream_t stream, std::function<void()> kernel);
-char *real(const void *pointer, size_t bytes);
-void log(const char *format, ...);
-bool fails(const char *call);
-} // namespace fake
