@@ -207,7 +207,8 @@ def compare(args, plugin):
     for rows in args.rows:
         for dim in args.dims:
             singles = unit_rows(rows, dim, 2), unit_rows(rows, dim, 3)
-            for name, (width, dtype) in WIDTHS.items():
+            for name in args.types:
+                width, dtype = WIDTHS[name]
                 base, queries = (side.astype(dtype) for side in singles)
                 plugin.search(base, queries[:QUERIES], args.k, width)  # warm
                 ours, theirs = [], []
@@ -254,6 +255,7 @@ def main():
     parser.add_argument("--faiss-source", type=pathlib.Path, help="FAISS's sources, to build the plugin without cargo")
     parser.add_argument("--rows", type=positive, nargs="+", default=[200_000, 1_000_000])
     parser.add_argument("--dims", type=positive, nargs="+", default=[384, 768])
+    parser.add_argument("--types", nargs="+", choices=list(WIDTHS), default=list(WIDTHS), help="of the part compare")
     parser.add_argument("--check-rows", type=positive, default=60_000)
     parser.add_argument("--k", type=positive, default=130)
     parser.add_argument("--runs", type=positive, default=3)
