@@ -25,9 +25,10 @@ fn real_pairs_are_mined_inside_one_gibibyte() {
         let place = Place::empty();
         let run = place.path("run");
         let begin = Instant::now();
-        let flags = "--memory 1GiB --cluster-size 32 --batch-size 1024 --json";
+        let flags = "--memory 1GiB --skip 30 --cluster-size 32 --batch-size 1024 --json";
         let outcome = mine(&data, &run, &format!("{flags} {tasks}")).ok();
-        eprintln!("{name}: {:.1} s", begin.elapsed().as_secs_f64());
+        let mined = begin.elapsed().as_secs_f64();
+        eprintln!("{name}: {mined:.1} s");
         for event in outcome.stdout.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()) {
             if event["event"] == "done" {
                 eprintln!("{event}");
@@ -37,9 +38,9 @@ fn real_pairs_are_mined_inside_one_gibibyte() {
         verify(&run).ok();
         let begin = Instant::now();
         call([OsStr::new("report"), run.as_os_str()]).ok();
-        let seconds = begin.elapsed().as_secs_f64();
-        eprintln!("{name}: reported in {seconds:.1} s");
-        assert!(seconds < 60.0, "a report takes less than a minute");
+        let reported = begin.elapsed().as_secs_f64();
+        eprintln!("{name}: reported in {reported:.1} s");
+        assert!(reported < mined, "a report takes less time than the job that it is of");
         let rows = table::read(&run);
         assert_eq!(rows.len(), 60_940);
         let short = rows.chunk_by(|a, b| a.batch == b.batch).filter(|batch| batch.len() < 1024).count();
