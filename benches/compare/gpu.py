@@ -6,6 +6,7 @@ import ctypes
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -31,7 +32,13 @@ class Tile(ctypes.Structure):
 
 class Plugin:
     def __init__(self, path):
-        self.face = ctypes.CDLL(str(path))
+        try:
+            self.face = ctypes.CDLL(str(path))
+        except OSError as error:
+            raise SystemExit(
+                f"the plugin does not load: {error}\nremedy: put cuBLAS's folder into LD_LIBRARY_PATH, or remove {path},"
+                " so that it is built here (--faiss-source)"
+            ) from None
         self.face.batchmine_gpu_about.restype = ctypes.c_char_p
         self.text = ctypes.create_string_buffer(TEXT)
 
@@ -103,8 +110,8 @@ def torch_search(torch, base, queries, k, block):
     return places.numpy(), scores.numpy(), time.perf_counter() - begin
 
 
-def best_torch(torch, base, queries, k):
-    """Torch with the block of base rows that suits it best on the first tiles."""
+def best_block(torch, base, queries, k):
+    """The block of base rows that suits torch best on the first tiles."""
     blocks = [block for block in (65_536, 262_144, 1_048_576) if block < len(base)] + [len(base)]
     some = queries[: 2 * QUERIES]
 
@@ -114,8 +121,7 @@ def best_torch(torch, base, queries, k):
         except torch.cuda.OutOfMemoryError:
             return float("inf")
 
-    block = min(blocks, key=seconds)
-    return block, torch_search(torch, base, queries, k, block)
+    return min(blocks, key=seconds)
 
 
 # ---- what is run
@@ -135,8 +141,13 @@ def unit_rows(rows, dim, seed):
 
 
 def run(command, **options):
+    """Runs a command; what it said is shown where it fails."""
     print("$", " ".join(map(str, command)), flush=True)
-    return subprocess.run([str(word) for word in command], check=True, **options)
+    done = subprocess.run([str(word) for word in command], **options)
+    if done.returncode:
+        said = "".join(part for part in (done.stdout, done.stderr) if part)
+        raise SystemExit(f"{said}\nended with {done.returncode}: {command[0]}")
+    return done
 
 
 def generate(args, folder, rows, dim):
@@ -154,6 +165,18 @@ def gpu_flags(args):
     return ["--backend", "faiss-gpu", "--gpu-plugin", args.plugin]
 
 
+def left_to_cpu(log, rows):
+    """The share of queries that the CPU had to search; fails where it is not a search on a GPU that went well."""
+    failed = [word for word in ("takes over", "given up", "the CPU takes", "the CPU searches") if word in log]
+    told = re.search(r"the GPUs left (\d+) queries to the CPU", log)
+    if failed or not told:
+        raise SystemExit(f"the device failed on the way, or did nothing: {failed}\n{log}")
+    share = int(told[1]) / rows
+    if share > 0.1:
+        raise SystemExit(f"the CPU searched {share:.1%} of the queries\n{log}")
+    return share
+
+
 def check(args, folder):
     """The GPU's files are the CPU's, byte for byte, in both precisions."""
     data = generate(args, folder / "check", args.check_rows, 384)
@@ -161,10 +184,9 @@ def check(args, folder):
     for name, flags in runs.items():
         command = [args.batchmine, "mine", data, "--out", folder / f"check-{name}", *flags]
         log = run(command, stderr=subprocess.PIPE, text=True)
-        doubts = [line for line in log.stderr.splitlines() if "GPU" in line or "CPU takes" in line]
-        print("\n".join(doubts))
-        if any(word in log.stderr for word in ("takes over", "given up", "CPU takes")):
-            raise SystemExit("the device failed on the way")
+        print("\n".join(line for line in log.stderr.splitlines() if "GPU" in line or "CPU" in line))
+        if name != "cpu":
+            left_to_cpu(log.stderr, args.check_rows)
         if files(folder / f"check-{name}") != files(folder / "check-cpu"):
             raise SystemExit(f"{name}: the files are not those of the CPU")
     print(f"{args.check_rows:,} rows: the files of f16 and f32 are the CPU's, byte for byte\n")
@@ -180,12 +202,12 @@ def sanitize(args, folder):
     sanitizer = [tool, "--target-processes", "all", "--error-exitcode", "9"]
     command = [args.batchmine, "mine", data, "--out", folder / "small-run", *gpu_flags(args), "--gpu-timeout", 3600]
     said = run([*sanitizer, *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True).stdout
+    # One summary a process that used CUDA.
     lines = [line for line in said.splitlines() if "ERROR SUMMARY" in line]
     print("\n".join(lines), "\n")
-    # One summary a process that used CUDA.
-    clean = lines and all("ERROR SUMMARY: 0 errors" in line for line in lines)
-    if "takes over" in said or "given up" in said or not clean:
-        raise SystemExit(f"compute-sanitizer found errors:\n{said}")
+    if not lines or not all("ERROR SUMMARY: 0 errors" in line for line in lines):
+        raise SystemExit(f"compute-sanitizer found errors, or saw no process:\n{said}")
+    left_to_cpu(said, SANITIZED_ROWS)
 
 
 def torch_or_none():
@@ -200,51 +222,60 @@ def torch_or_none():
     return torch
 
 
-def compare(args, plugin):
-    """Tiles through the plugin's face and through torch, turn by turn."""
-    torch, table = torch_or_none(), []
+def compare(args, plugin, save):
+    """Tiles through the plugin's face and through torch, turn by turn, all sizes in each round."""
+    torch, table, blocks, made, singles = torch_or_none(), {}, {}, None, None
+    end = time.monotonic() + 60 * args.minutes
     print("     rows   dim        plugin s  (base s)    torch s  torch/plugin   TFLOP/s   block   same ids")
-    for rows in args.rows:
-        for dim in args.dims:
-            singles = unit_rows(rows, dim, 2), unit_rows(rows, dim, 3)
-            for name in args.types:
-                width, dtype = WIDTHS[name]
-                base, queries = (side.astype(dtype) for side in singles)
+    cases = [(rows, dim, name) for rows in args.rows for dim in args.dims for name in args.types]
+    for round in range(args.runs):
+        for rows, dim, name in cases:
+            if time.monotonic() > end:
+                print(f"SKIPPED: --minutes {args.minutes} are over, in round {round + 1}")
+                return
+            width, dtype = WIDTHS[name]
+            if made != (rows, dim):
+                made, singles = (rows, dim), [unit_rows(rows, dim, seed) for seed in (2, 3)]
+            base, queries = (side.astype(dtype) for side in singles)
+            empty = {"rows": rows, "dim": dim, "type": name, "k": args.k, "rounds": []}
+            case = table.setdefault((rows, dim, name), empty)
+            if not round:
                 plugin.search(base, queries[:QUERIES], args.k, width)  # warm
-                ours, theirs = [], []
-                for _ in range(args.runs):
-                    ours.append(plugin.search(base, queries, args.k, width))
-                    if torch:
-                        theirs.append(best_torch(torch, base, queries, args.k))
-                places, scores, seconds, first = sorted(ours, key=lambda run: run[2])[len(ours) // 2]
-                line = {"rows": rows, "dim": dim, "type": name, "k": args.k, "plugin_s": seconds, "first_tile_s": first}
-                text = f"{rows:9,} {dim:5} {name} {seconds:11.3f} {first:9.3f}"
-                flops = 2 * rows * rows * dim / seconds / 1e12
-                if torch:
-                    block, found = sorted(theirs, key=lambda run: run[1][2])[len(theirs) // 2]
-                    same = float(np.mean([len(np.intersect1d(*pair)) for pair in zip(places[::97], found[0][::97])]))
-                    line |= {"torch_s": found[2], "torch_block": block, "same_ids": same / args.k}
-                    text += f" {found[2]:10.3f} {found[2] / seconds:13.2f} {flops:9.1f} {block:7} {same / args.k:10.4f}"
-                else:
-                    text += f" {'':24} {flops:9.1f}"
-                print(text, flush=True)
-                table.append(line)
-    return table
+                blocks[rows, dim, name] = best_block(torch, base, queries, args.k) if torch else None
+            places, _, seconds, first = plugin.search(base, queries, args.k, width)
+            figures = {"plugin_s": seconds, "first_tile_s": first}
+            text = f"{rows:9,} {dim:5} {name} {seconds:11.3f} {first:9.3f}"
+            flops = 2 * rows * rows * dim / seconds / 1e12
+            if torch:
+                block = blocks[rows, dim, name]
+                ids, _, torch_s = torch_search(torch, base, queries, args.k, block)
+                same = float(np.mean([len(np.intersect1d(*pair)) for pair in zip(places[::97], ids[::97])])) / args.k
+                figures |= {"torch_s": torch_s, "torch_block": block, "same_ids": same}
+                text += f" {torch_s:10.3f} {torch_s / seconds:13.2f} {flops:9.1f} {block:7} {same:10.4f}"
+            else:
+                text += f" {'':24} {flops:9.1f}"
+            print(text, flush=True)
+            case["rounds"].append(figures)
+            save(tiles=list(table.values()))
 
 
-def whole(args, folder):
+def whole(args, folder, save):
     """The neighbors stage of whole jobs."""
     table = []
-    print("\n     rows   dim   neighbors stage s, GPU")
+    print("\n     rows   dim   neighbors stage s, GPU   recall   left to the CPU")
     for rows in args.rows:
         for dim in args.dims:
             data = generate(args, folder / "data", rows, dim)
             cost, facts = mine(args.batchmine, [data, "--out", folder / "run", *gpu_flags(args)], "neighbors")
-            print(f"{rows:9,} {dim:5} {cost['wall']:10.2f}   recall {facts['recall']}", flush=True)
-            table.append({"rows": rows, "dim": dim, "stage_s": cost["wall"], "recall": facts["recall"]})
+            left = facts["left_to_cpu"]
+            if left is None:
+                raise SystemExit("it was no search on a GPU")
+            print(f"{rows:9,} {dim:5} {cost['wall']:24.2f} {facts['recall']:8} {left:17,}", flush=True)
+            line = {"rows": rows, "dim": dim, "stage_s": cost["wall"], "recall": facts["recall"], "left_to_cpu": left}
+            table.append(line)
+            save(stages=table)
             shutil.rmtree(folder / "data")
             shutil.rmtree(folder / "run")
-    return table
 
 
 def main():
@@ -258,8 +289,9 @@ def main():
     parser.add_argument("--types", nargs="+", choices=list(WIDTHS), default=list(WIDTHS), help="of the part compare")
     parser.add_argument("--check-rows", type=positive, default=60_000)
     parser.add_argument("--k", type=positive, default=130)
-    parser.add_argument("--runs", type=positive, default=3)
-    parser.add_argument("--only", nargs="+", choices=["check", "sanitize", "compare", "whole"])
+    parser.add_argument("--runs", type=positive, default=3, help="rounds of the part compare, at most")
+    parser.add_argument("--minutes", type=positive, default=30, help="no round of compare goes on after them")
+    parser.add_argument("--only", nargs="+", choices=["check", "whole", "compare", "sanitize"])
     parser.add_argument("--json", type=pathlib.Path, help="figures as JSON")
     args = parser.parse_args()
     if not args.plugin.exists():
@@ -273,20 +305,25 @@ def main():
         raise SystemExit("SKIPPED: no device answers: nothing was checked or timed")
     about = f"{version_line(args.batchmine)}; {plugin.face.batchmine_gpu_about().decode()}; {'; '.join(devices)}"
     print(f"{about}; {time.strftime('%Y-%m-%d')}\n")
-    wanted = args.only or ["check", "sanitize", "compare", "whole"]
+    wanted = args.only or ["check", "whole", "compare", "sanitize"]
     figures = {"about": about, "date": time.strftime("%Y-%m-%d"), "command": sys.argv}
+
+    def save(**more):
+        # After each figure: a lent machine may be taken away.
+        figures.update(more)
+        if args.json:
+            args.json.write_text(json.dumps(figures, indent=1))
+
     with tempfile.TemporaryDirectory(prefix="batchmine-gpu-", dir=os.environ.get("TMPDIR")) as folder:
         folder = pathlib.Path(folder)
         if "check" in wanted:
             check(args, folder)
+        if "whole" in wanted:
+            whole(args, folder, save)
+        if "compare" in wanted:
+            compare(args, plugin, save)
         if "sanitize" in wanted:
             sanitize(args, folder)
-        if "compare" in wanted:
-            figures["tiles"] = compare(args, plugin)
-        if "whole" in wanted:
-            figures["stages"] = whole(args, folder)
-    if args.json:
-        args.json.write_text(json.dumps(figures, indent=1))
     return 0
 
 

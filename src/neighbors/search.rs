@@ -90,6 +90,9 @@ pub fn search(run: &Run, vectors: &Vectors, config: &Config, plan: &Plan) -> Res
     let neighbors = Neighbors::open(&folder, vectors, block_rows)?;
     let recall = sample.of_lists(&neighbors);
     tracing::info!("recall@{most} {:.4} on a sample of {} queries", recall.share(), recall.queries);
+    if let Some(left) = engine.left_to_cpu() {
+        tracing::info!("the GPUs left {left} queries to the CPU");
+    }
     let [short, idle] = count_short(&neighbors, &vectors.tasks, &windows);
     if short > 0 {
         let ranks = if config.tasks.is_empty() { format!("p + m = {most}") } else { "p + m".into() };
@@ -101,7 +104,7 @@ pub fn search(run: &Run, vectors: &Vectors, config: &Config, plan: &Plan) -> Res
     let facts = json!({
         "block_rows": block_rows, "ranks": most, "short_rows": short, "rows_without_window": idle,
         "recall": recall.share(), "recall_queries": recall.queries, "probes": probes,
-        "lists": partition.starts().len() - 1,
+        "lists": partition.starts().len() - 1, "left_to_cpu": engine.left_to_cpu(),
     });
     drop((partition, packed, engine));
     stage.finish(facts, |name| name != BASE && name != gpu::BASE)?;
@@ -225,6 +228,14 @@ impl Engine {
                 Engine::Lists(choose_probes(tiles, sample, &ranks, recall, watch)?)
             }
         })
+    }
+
+    /// Queries that a search on GPUs left to the CPU in this job.
+    fn left_to_cpu(&self) -> Option<usize> {
+        match self {
+            Engine::Gpus(gpus) => Some(gpus.left()),
+            _ => None,
+        }
     }
 
     fn probes(&self) -> Option<usize> {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::command::{MADE, Outcome, Place, assert_same, call, mine, mine_command, skipped};
 use super::dataset::Dataset;
+use super::table;
 
 /// The plugin, if it finds a device here.
 fn device() -> Option<PathBuf> {
@@ -31,9 +32,12 @@ fn agrees(place: &Place, plugin: &Path, flags: &str) {
     mine(&place.input(), &place.path("cpu"), &format!("{flags} --backend cpu")).ok();
     let outcome = on_gpu(place, plugin, flags).ok();
     assert_same(&place.path("gpu"), &place.path("cpu"), &MADE);
-    for word in ["takes over", "given up", "the CPU takes"] {
+    for word in ["takes over", "given up", "the CPU takes", "the CPU searches"] {
         assert!(!outcome.stderr.contains(word), "{}", outcome.stderr);
     }
+    let left = outcome.stderr.split("the GPUs left ").nth(1).expect("a search on GPUs").split(' ').next().unwrap();
+    let rows = table::read(&place.path("gpu")).len();
+    assert!(left.parse::<usize>().unwrap() * 20 < rows, "{left} of {rows} queries were left to the CPU");
 }
 
 #[test]

@@ -124,7 +124,8 @@ impl Seat {
         };
         let open = Request::Open { device: self.device.number, base: self.base.clone(), memory: self.memory.path() };
         let opened = worker.call(&open, self.patience, look)?.and_then(expect_done);
-        Ok(opened.map(|()| worker))
+        // Smaller tiles are no help with that.
+        Ok(opened.map(|()| worker).map_err(|fault| Fault::Broken(format!("at its start: {fault}"))))
     }
 
     /// Gives the device up where it has used up its workers.

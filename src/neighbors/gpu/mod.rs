@@ -61,6 +61,9 @@ pub fn find(
 ) -> Result<Option<Gpus>> {
     let asked = config.backend == Backend::FaissGpu;
     let Some(plugin) = config.gpu.plugin.as_deref().filter(|_| asked || config.backend == Backend::Auto) else {
+        if config.backend == Backend::Auto {
+            tracing::debug!("the CPU searches: there is no GPU plugin");
+        }
         return Ok(None);
     };
     let k = config.most_ranks() as usize + SPARE;
@@ -100,10 +103,19 @@ pub fn find(
     match Layout::new(job) {
         Some(layout) => Ok(Some(Gpus { devices, layout, precision, k })),
         None => {
-            tracing::warn!("the CPU searches: the devices' free memory, or --memory, is too small for the GPU's tiles");
-            Ok(None)
+            let names: Vec<String> = devices.iter().map(described).collect();
+            let tiles = HumanBytes(plan.gpu_shared_bytes as u64);
+            let found = format!("{}; {tiles} of --memory for tiles of queries", names.join(", "));
+            if asked { Err(too_small(&found)) } else { stays(format!("its tiles are too small: {found}")) }
         }
     }
+}
+
+fn too_small(found: &str) -> Error {
+    Error::runtime("there is too little memory for a search on GPUs")
+        .expected(format!("room for {} base rows on each device, and for a few queries here", layout::BASE_ROWS_MIN))
+        .found(found)
+        .remedy("free the device, leave it out by CUDA_VISIBLE_DEVICES, raise --memory, or mine with --backend cpu")
 }
 
 /// What the plugin says of itself, and its devices; or why there are none.
@@ -115,10 +127,28 @@ fn devices(plugin: &std::path::Path, patience: Duration, look: &dyn Fn() -> Resu
         Err(fault) => return Ok(Err(fault.to_string())),
     };
     Ok(match worker.call(&Request::Devices, patience, look)? {
-        Ok(Reply::Devices { about, devices }) => Ok((about, devices)),
+        Ok(Reply::Devices { devices, silent, .. }) if devices.is_empty() && !silent.is_empty() => {
+            Err(silent.join("; "))
+        }
+        Ok(Reply::Devices { about, devices, silent }) => {
+            for text in silent {
+                tracing::warn!("a device is left out: {text}");
+            }
+            let (roomy, small) = part_by_room(devices);
+            for device in small {
+                tracing::warn!("a device is left out, since another one has more room: {}", described(&device));
+            }
+            Ok((about, roomy))
+        }
         Ok(_) => Err("the GPU worker gave another answer than was asked for".into()),
         Err(fault) => Err(fault.to_string()),
     })
+}
+
+/// Devices that are worth a seat, and those with so little free memory that they would make all tiles small.
+fn part_by_room(devices: Vec<Device>) -> (Vec<Device>, Vec<Device>) {
+    let most = devices.iter().map(|device| device.free_bytes).max().unwrap_or(0);
+    devices.into_iter().partition(|device| device.free_bytes >= most / 4)
 }
 
 fn no_device(plugin: &std::path::Path, why: &str) -> Error {

@@ -102,16 +102,23 @@ impl Plugin {
         unsafe { CStr::from_ptr((self.about)()) }.to_string_lossy().into_owned()
     }
 
-    /// All devices.
+    /// All devices that answer, and why others do not.
     ///
     /// # Errors
-    /// There is no driver, or a device does not answer.
-    pub fn devices(&self) -> Result<Vec<Device>, Failure> {
+    /// There is no driver.
+    pub fn devices(&self) -> Result<(Vec<Device>, Vec<String>), Failure> {
         let (mut count, mut text) = (0, Text::new());
         // SAFETY: both pointers are to live variables, and the text is as long as is said.
         let code = unsafe { (self.count)(&raw mut count, text.pointer(), TEXT_BYTES) };
         text.check(code)?;
-        (0..count).map(|number| self.describe(number)).collect()
+        let (mut devices, mut silent) = (Vec::new(), Vec::new());
+        for number in 0..count {
+            match self.describe(number) {
+                Ok(device) => devices.push(device),
+                Err(failure) => silent.push(format!("GPU {number}: {}", failure.text)),
+            }
+        }
+        Ok((devices, silent))
     }
 
     fn describe(&self, number: u32) -> Result<Device, Failure> {

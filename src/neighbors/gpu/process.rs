@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -16,8 +16,8 @@ use crate::error::Result;
 pub const VERB: &str = "gpu-worker";
 /// Between two looks at whether the user wants to stop.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// Looks that an idle worker has to end by itself.
-const LAST_LOOKS: u32 = 20;
+/// Looks that an idle worker has to end by itself, and a killed one to be gone.
+const LAST_LOOKS: u32 = 100;
 /// Characters of what a worker said last that are told.
 const LAST_WORDS: usize = 400;
 
@@ -77,7 +77,15 @@ impl Worker {
         let (send, replies) = bounded(1);
         std::thread::spawn(move || {
             let lines = BufReader::new(output).lines().map_while(|line| line.ok());
-            lines.map(|line| send.send(line)).take_while(|sent| sent.is_ok()).for_each(drop);
+            // What else is said there is the plugin's, or a tool's that it runs under.
+            let replies = lines.filter(|line| {
+                let is_reply = line.starts_with(['{', '"']);
+                if !is_reply {
+                    tracing::debug!("GPU worker: {line}");
+                }
+                is_reply
+            });
+            replies.map(|line| send.send(line)).take_while(|sent| sent.is_ok()).for_each(drop);
         });
         let last_words = Arc::new(Mutex::new(String::new()));
         let words = last_words.clone();
@@ -113,7 +121,7 @@ impl Worker {
                 Ok(line) => return Ok(understood(&line)),
                 Err(RecvTimeoutError::Disconnected) => return Ok(Err(self.obituary())),
                 Err(RecvTimeoutError::Timeout) if start.elapsed() > patience => {
-                    let text = format!("the GPU worker did not answer for {} s", patience.as_secs());
+                    let text = format!("the GPU worker did not answer for {} s (--gpu-timeout)", patience.as_secs());
                     return Ok(Err(Fault::Broken(text)));
                 }
                 Err(RecvTimeoutError::Timeout) => look()?,
@@ -121,11 +129,27 @@ impl Worker {
         }
     }
 
+    /// Waits a while for its end.
+    fn end(&mut self) -> Option<ExitStatus> {
+        for _ in 0..LAST_LOOKS {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                return Some(status);
+            }
+            std::thread::sleep(LOOK_EVERY / 2);
+        }
+        None
+    }
+
+    /// Kills it. `None`: it hangs in the driver, where no signal reaches it; it is left there.
+    fn kill(&mut self) -> Option<ExitStatus> {
+        let _ = self.child.kill();
+        self.end()
+    }
+
     /// How it ended.
     fn obituary(&mut self) -> Fault {
         // Its output is closed: it is dead, or as good as dead.
-        let _ = self.child.kill();
-        let status = self.child.wait().map_or_else(|e| e.to_string(), |status| status.to_string());
+        let status = self.kill().map_or_else(|| "it cannot be killed".into(), |status| status.to_string());
         // What it said last may still be on its way.
         std::thread::sleep(LOOK_EVERY / 2);
         let words = self.last_words.lock().expect("no thread panics while it holds the words");
@@ -138,14 +162,9 @@ impl Drop for Worker {
     fn drop(&mut self) {
         // It ends when there are no commands any more, also while its device hangs.
         self.commands = None;
-        for _ in 0..LAST_LOOKS {
-            if !matches!(self.child.try_wait(), Ok(None)) {
-                return;
-            }
-            std::thread::sleep(LOOK_EVERY / 2);
+        if self.end().is_none() {
+            self.kill();
         }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

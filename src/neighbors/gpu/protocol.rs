@@ -49,8 +49,10 @@ pub enum Reply {
     Devices {
         /// What searches.
         about: String,
-        /// All of them.
+        /// Those that answer.
         devices: Vec<Device>,
+        /// What the others say.
+        silent: Vec<String>,
     },
     /// Done.
     Done,

@@ -43,13 +43,21 @@ pub struct Engine {
     /// Base rows of a tile from now on: less where a device had too little memory.
     base_rows: AtomicUsize,
     turn: AtomicUsize,
+    /// Queries that the CPU searched.
+    left: AtomicUsize,
     idle: AtomicBool,
 }
 
 impl Engine {
     pub(super) fn new(base: Base, layout: Layout, seats: Vec<Seat>, unit: bool) -> Engine {
         let base_rows = AtomicUsize::new(layout.base_rows);
-        Engine { base, layout, seats, unit, base_rows, turn: AtomicUsize::new(0), idle: AtomicBool::new(false) }
+        let (turn, left, idle) = Default::default();
+        Engine { base, layout, seats, unit, base_rows, turn, left, idle }
+    }
+
+    /// Queries of this job that the CPU had to search.
+    pub fn left(&self) -> usize {
+        self.left.load(Ordering::Relaxed)
     }
 
     /// The exact best `ranks` of some rows of one task.
@@ -69,6 +77,7 @@ impl Engine {
             if !self.idle.swap(true, Ordering::Relaxed) {
                 tracing::warn!("no GPU is left: the CPU searches the rest");
             }
+            self.left.fetch_add(queries.len(), Ordering::Relaxed);
             return tiles.exact(task, queries, ranks, watch);
         }
         let rows = task.start as usize..task.end as usize;
@@ -286,6 +295,7 @@ impl<'a> Segment<'a> {
         }
         if !left.is_empty() {
             tracing::debug!("the CPU searches {} of {} queries", left.len(), self.queries.len());
+            self.engine.left.fetch_add(left.len(), Ordering::Relaxed);
             let rows: Vec<RowId> = left.iter().map(|query| self.queries[*query]).collect();
             // Pairs of finished tiles are counted already; a job that lost its devices counts too few.
             let found = self.tiles.exact(task, &rows, self.ranks, &|_| (self.watch)(0))?;

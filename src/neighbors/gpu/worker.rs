@@ -4,6 +4,7 @@
 
 use std::io::{BufRead, Write};
 use std::path::Path;
+use std::time::Duration;
 
 use crossbeam::channel::{Receiver, bounded};
 use memmap2::MmapMut;
@@ -13,6 +14,9 @@ use super::plugin::{Plugin, Session, Tile};
 use super::protocol::{Failure, Reply, Request, Search, Slot};
 use super::shared;
 use crate::error::{Error, Result};
+
+/// What a call that is under way at the end has left.
+const LAST_CALL: Duration = Duration::from_secs(3);
 
 /// Obeys until standard input ends.
 ///
@@ -30,7 +34,9 @@ pub fn run(plugin: &Path) -> Result<()> {
     let mut desk = None;
     for request in requests {
         let done = match request {
-            Request::Devices => plugin.devices().map(|devices| Reply::Devices { about: plugin.about(), devices }),
+            Request::Devices => {
+                plugin.devices().map(|(devices, silent)| Reply::Devices { about: plugin.about(), devices, silent })
+            }
             Request::Open { device, base, memory } => Desk::new(&plugin, device, &base, &memory).map(|new| {
                 desk = Some(new);
                 Reply::Done
@@ -45,7 +51,9 @@ pub fn run(plugin: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Reads commands on a thread of its own: when the parent is gone, the process ends even while a device hangs.
+/// Reads commands on a thread of its own: when the parent is gone, the process ends even while a device hangs. It ends
+/// by itself where it can. Where it cannot, it is killed: what CUDA does at an orderly end must not begin while a call
+/// is under way.
 fn requests() -> Receiver<Request> {
     let (send, requests) = bounded(1);
     std::thread::spawn(move || {
@@ -55,7 +63,9 @@ fn requests() -> Receiver<Request> {
                 break;
             }
         }
-        std::process::exit(0);
+        drop(send);
+        std::thread::sleep(LAST_CALL);
+        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
     });
     requests
 }

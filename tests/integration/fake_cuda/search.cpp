@@ -21,7 +21,7 @@ namespace gpu {
 namespace {
 
 // Best k of each of some rows of scores, with their columns.
-void select(const char *scores, idx_t rows, idx_t columns, int k, float *best, int *places) {
+void select(const char *scores, idx_t rows, idx_t columns, int k, float *best, int64_t *places) {
     std::vector<idx_t> order(columns);
     for (idx_t row = 0; row < rows; ++row) {
         auto *values = reinterpret_cast<const float *>(scores) + row * columns;
@@ -32,7 +32,7 @@ void select(const char *scores, idx_t rows, idx_t columns, int k, float *best, i
         std::partial_sort(order.begin(), order.begin() + k, order.end(), better);
         for (int at = 0; at < k; ++at) {
             best[row * k + at] = values[order[at]];
-            places[row * k + at] = static_cast<int>(order[at]);
+            places[row * k + at] = order[at];
         }
     }
 }
@@ -42,7 +42,7 @@ void select(const char *scores, idx_t rows, idx_t columns, int k, float *best, i
 void bfKnn(GpuResourcesProvider *provider, const GpuDistanceParams &args) {
     bool half = args.vectorType == DistanceDataType::F16;
     FAISS_THROW_IF_NOT(args.vectorType == args.queryType && args.metric == METRIC_INNER_PRODUCT);
-    FAISS_THROW_IF_NOT(args.vectorsRowMajor && args.queriesRowMajor && args.outIndicesType == IndicesDataType::I32);
+    FAISS_THROW_IF_NOT(args.vectorsRowMajor && args.queriesRowMajor && args.outIndicesType == IndicesDataType::I64);
     FAISS_THROW_IF_NOT(args.k > 0 && args.k <= args.numVectors && !args.use_cuvs);
     DeviceScope scope(args.device);
     for (const void *pointer : {args.vectors, args.queries, (const void *)args.outDistances, (const void *)args.outIndices}) {
@@ -76,12 +76,12 @@ void bfKnn(GpuResourcesProvider *provider, const GpuDistanceParams &args) {
                                            CUDA_R_32F, columns);
         FAISS_ASSERT_FMT(status == CUBLAS_STATUS_SUCCESS, "cublas failed (%d)", static_cast<int>(status));
         float *best = args.outDistances + first * args.k;
-        int *places = static_cast<int *>(args.outIndices) + first * args.k;
+        auto *places = static_cast<int64_t *>(args.outIndices) + first * args.k;
         int k = args.k;
         fake::launch(others[turn], [=] {
-            size_t bytes = static_cast<size_t>(rows) * k * 4;
-            auto *to_best = reinterpret_cast<float *>(fake::real(best, bytes));
-            auto *to_places = reinterpret_cast<int *>(fake::real(places, bytes));
+            size_t count = static_cast<size_t>(rows) * k;
+            auto *to_best = reinterpret_cast<float *>(fake::real(best, count * sizeof(float)));
+            auto *to_places = reinterpret_cast<int64_t *>(fake::real(places, count * sizeof(int64_t)));
             select(fake::real(tile, rows * columns * sizeof(float)), rows, columns, k, to_best, to_places);
         });
     }

@@ -1,8 +1,8 @@
 // The plugin over FAISS: faiss::gpu::bfKnn behind the C face of batchmine_gpu.h.
 //
-// A base tile stays on the device until one of another tag comes. Queries go through in chunks: while FAISS
-// searches one chunk on its own stream, the next chunk's queries and the last chunk's answers are copied on a
-// second stream, through pinned memory. FAISS aborts the process on most CUDA errors; batchmine counts on that
+// A base tile is copied when no search is under way, and stays on the device until one of another tag comes. Queries
+// go through in chunks: while FAISS searches one chunk on its own streams, the next chunk's queries and the last
+// chunk's answers are copied on another one, through pinned memory. FAISS aborts the process on most CUDA errors; batchmine counts on that
 // and runs plugins in a process of their own.
 
 #include "batchmine_gpu.h"
@@ -30,6 +30,8 @@ namespace {
 constexpr uint64_t CHUNK_QUERIES = 1024;
 // Pinned memory of one of two buffers on the way to the device.
 constexpr size_t STAGE_BYTES = 8u << 20;
+// An answer as FAISS gives it: a place and a score. All places of a chunk come first.
+constexpr size_t ANSWER_BYTES = sizeof(int64_t) + sizeof(float);
 
 struct OutOfMemory : std::runtime_error {
     using std::runtime_error::runtime_error;
@@ -65,7 +67,6 @@ public:
         return pointer_;
     }
 
-private:
     void release() {
         // Nobody is left to hear of an error here.
         if (pointer_) {
@@ -75,6 +76,7 @@ private:
         bytes_ = 0;
     }
 
+private:
     void *pointer_ = nullptr;
     size_t bytes_ = 0;
     bool pinned_;
@@ -114,9 +116,15 @@ struct batchmine_gpu_session {
         try {
             search_chunks(base, queries, k, scores, places);
         } catch (...) {
-            // Nothing may be under way when the next tile comes. What went wrong is known already.
+            // The next tile may be smaller: it must find nothing under way, and no memory taken by this one. What
+            // went wrong is known already.
             cudaDeviceSynchronize();
             cudaGetLastError();
+            for (auto *buffer : {&base_, &queries_, &answers_[0], &answers_[1]}) {
+                buffer->release();
+            }
+            base_tag_ = query_tag_ = 0;
+            resources_.release(device_);
             throw;
         }
     }
@@ -145,17 +153,19 @@ private:
         auto fetch = [&](uint64_t chunk) {
             uint64_t count = rows_of(chunk) * k, offset = chunk * CHUNK_QUERIES * k;
             fetched_[chunk % 2].wait();
-            auto *answers = static_cast<char *>(pinned_answers_[chunk % 2].at_least(count * 8));
-            std::memcpy(scores + offset, answers, count * 4);
-            std::memcpy(places + offset, answers + count * 4, count * 4);
+            auto *answers = static_cast<char *>(pinned_answers_[chunk % 2].at_least(count * ANSWER_BYTES));
+            std::transform(reinterpret_cast<int64_t *>(answers), reinterpret_cast<int64_t *>(answers) + count,
+                           places + offset, [](int64_t place) { return static_cast<uint32_t>(place); });
+            std::memcpy(scores + offset, answers + count * sizeof(int64_t), count * sizeof(float));
         };
         send(0);
         for (uint64_t chunk = 0; chunk < chunks; ++chunk) {
             uint64_t rows = rows_of(chunk), count = rows * k;
             // The answers of the chunk before last lay here; they are on the host by now.
-            auto *answers = static_cast<char *>(answers_[chunk % 2].at_least(CHUNK_QUERIES * k * 8));
+            auto *answers = static_cast<char *>(answers_[chunk % 2].at_least(CHUNK_QUERIES * k * ANSWER_BYTES));
             sent_[chunk % 2].hold(faiss_stream_);
-            knn(base, device_queries + chunk * CHUNK_QUERIES * row_bytes(), rows, k, answers, answers + count * 4);
+            knn(base, device_queries + chunk * CHUNK_QUERIES * row_bytes(), rows, k, answers + count * sizeof(int64_t),
+                answers);
             searched_[chunk % 2].record(faiss_stream_);
             if (chunk + 1 < chunks) {
                 send(chunk + 1);
@@ -164,8 +174,9 @@ private:
                 fetch(chunk - 1);
             }
             searched_[chunk % 2].hold(copies_);
-            void *pinned = pinned_answers_[chunk % 2].at_least(CHUNK_QUERIES * k * 8);
-            check(cudaMemcpyAsync(pinned, answers, count * 8, cudaMemcpyDeviceToHost, copies_), "fetching answers");
+            void *pinned = pinned_answers_[chunk % 2].at_least(CHUNK_QUERIES * k * ANSWER_BYTES);
+            check(cudaMemcpyAsync(pinned, answers, count * ANSWER_BYTES, cudaMemcpyDeviceToHost, copies_),
+                  "fetching answers");
             fetched_[chunk % 2].record(copies_);
         }
         fetch(chunks - 1);
@@ -221,7 +232,8 @@ private:
         params.queryType = type;
         params.numQueries = static_cast<faiss::idx_t>(rows);
         params.outDistances = static_cast<float *>(scores);
-        params.outIndicesType = faiss::gpu::IndicesDataType::I32;
+        // Narrower ones FAISS makes of these, and waits for the device to have done it.
+        params.outIndicesType = faiss::gpu::IndicesDataType::I64;
         params.outIndices = places;
         params.device = device_;
         params.use_cuvs = false;

@@ -24,8 +24,8 @@ inline size_t temporary_bytes(size_t device_bytes, uint64_t queries, uint64_t ro
     uint64_t strips = (rows + wide - 1) / wide;
     tall = std::min(tall, queries);
     uint64_t streams = 2 * tall * (wide * sizeof(float) + strips * k * (sizeof(float) + sizeof(int64_t)));
-    // Places, which FAISS has in 64 bits first, norms, and what rounding up takes.
-    return streams + queries * (k * sizeof(int64_t) + sizeof(float)) + (1 << 20);
+    // Norms, and what rounding up takes.
+    return streams + queries * sizeof(float) + (1 << 20);
 }
 
 #ifdef BATCHMINE_FAISS_LINKED
@@ -33,8 +33,9 @@ inline size_t temporary_bytes(size_t device_bytes, uint64_t queries, uint64_t ro
 // FAISS is a library that was built elsewhere, perhaps with members that its headers do not show here.
 class Resources : public faiss::gpu::StandardGpuResources {
 public:
-    // It has as much as FAISS takes by itself.
+    // It has as much as FAISS takes by itself, and keeps it.
     void reserve(int, size_t) {}
+    void release(int) {}
 };
 
 #else
@@ -43,20 +44,20 @@ public:
 // by cudaMalloc and given back by cudaFree, which waits for the device, in every call.
 class Roomy : public faiss::gpu::StandardGpuResourcesImpl {
 public:
-    // Replaces the temporary memory of a device that has less. Nothing may be using it.
+    // Temporary memory of a device: more than it had, or none. Nothing may be using what it had.
     void reserve(int device, size_t bytes) {
         initializeForDevice(device);
-        auto &memory = tempMemory_[device];
-        if (bytes <= reserved_) {
-            return;
+        if (bytes > reserved_) {
+            // Also when there is not as much, FAISS must find something here.
+            release(device);
+            tempMemory_[device] = std::make_unique<faiss::gpu::StackDeviceMemory>(this, device, bytes);
+            reserved_ = bytes;
         }
+    }
+
+    void release(int device) {
         reserved_ = 0;
-        memory.reset();
-        // Also when there is not as much, FAISS must find something here.
-        auto with = [&](size_t some) { return std::make_unique<faiss::gpu::StackDeviceMemory>(this, device, some); };
-        memory = with(0);
-        memory = with(bytes);
-        reserved_ = bytes;
+        tempMemory_[device] = std::make_unique<faiss::gpu::StackDeviceMemory>(this, device, 0);
     }
 
 private:
@@ -70,6 +71,7 @@ public:
     void setPinnedMemory(size_t bytes) { roomy_->setPinnedMemory(bytes); }
     cudaStream_t getDefaultStream(int device) { return roomy_->getDefaultStream(device); }
     void reserve(int device, size_t bytes) { roomy_->reserve(device, bytes); }
+    void release(int device) { roomy_->release(device); }
 
 private:
     std::shared_ptr<Roomy> roomy_ = std::make_shared<Roomy>();
