@@ -127,6 +127,24 @@ fn two_devices_share_the_tiles() {
 }
 
 #[test]
+fn devices_that_do_not_answer_or_have_no_room_are_left_out() {
+    let bench = Bench::new(&Dataset::planted(900, 8, 3), FLAGS);
+    let outcome = bench.same("some", "--backend faiss-gpu", &[("DEVICES", "3"), ("SILENT", "0"), ("FULL", "2")]);
+    says(
+        &outcome,
+        &["left out: GPU 0: it is somebody else's", "more room: fake device 2 (6.4 of", "GPUs left 0 queries"],
+    );
+    let search = outcome.stderr.lines().find(|line| line.contains("GPU search")).unwrap();
+    assert!(search.contains("fake device 1") && !search.contains("fake device 2"), "{search}");
+    says(&bench.same("none", "", &[("SILENT", "0")]), &["the CPU searches", "GPU 0: it is somebody else's"]);
+    // Room for no tile at all.
+    let small = [("FREE", "100000")];
+    let refused = Outcome::from(bench.command("small", "--backend faiss-gpu", &small).output().unwrap());
+    refused.fails(1, &["too little memory for a search on GPUs", "fake device 0", "remedy:"]);
+    says(&bench.same("small", "", &small), &["the CPU searches", "its tiles are too small"]);
+}
+
+#[test]
 fn what_is_on_the_device_is_not_copied_again() {
     let bench = Bench::new(&Dataset::planted(9000, 8, 3), FLAGS);
     let copied = |name: &str, free: &str| {

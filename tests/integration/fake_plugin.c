@@ -2,6 +2,8 @@
  *
  * FAKE_GPU_DEVICES  devices there are (1)
  * FAKE_GPU_FREE     free bytes of each (64 GiB)
+ * FAKE_GPU_SILENT   a device that does not answer
+ * FAKE_GPU_FULL     a device with a tenth of the others' free bytes
  * FAKE_GPU_VERSION  version of the face that it claims
  * FAKE_GPU_FAULT    crash, exit, hang, error, oom, twice, place, score, nan: what happens instead of an answer
  * FAKE_GPU_FROM     number of the first search, in a process, that has the fault (0)
@@ -44,9 +46,14 @@ int32_t batchmine_gpu_count(uint32_t *count, char *error, size_t error_bytes) {
 
 int32_t batchmine_gpu_describe(uint32_t device, char *name, size_t name_bytes, uint64_t *free_bytes,
                                uint64_t *total_bytes, char *error, size_t error_bytes) {
-    (void)error, (void)error_bytes;
+    if (device == number("FAKE_GPU_SILENT", UINT32_MAX)) {
+        return failed(BATCHMINE_GPU_FAILED, error, error_bytes, "it is somebody else's");
+    }
+    /* Whoever talks where replies go is not understood as one. */
+    printf("a plugin that talks\n");
+    fflush(stdout);
     snprintf(name, name_bytes, "fake device %u", device);
-    *free_bytes = number("FAKE_GPU_FREE", (uint64_t)64 << 30);
+    *free_bytes = number("FAKE_GPU_FREE", (uint64_t)64 << 30) / (device == number("FAKE_GPU_FULL", UINT32_MAX) ? 10 : 1);
     *total_bytes = (uint64_t)80 << 30;
     return BATCHMINE_GPU_OK;
 }

@@ -4,11 +4,11 @@
 #   bash src/neighbors/gpu/plugin/build.sh [--arch sm_80,sm_90] [--jobs N] [--out FILE]
 #                                          [--objects DIR] [--cuda DIR] [--faiss-source DIR] [--faiss LIBRARY]
 #
-# nvcc is --cuda's or the one on PATH; without one, NVIDIA's PyPI packages are installed into target/cuda (0.9 GB).
-# FAISS's sources are those that the faiss-sys crate of Cargo.lock vendors, or --faiss-source's. Needs g++, python3
-# with venv, and cargo (but for --faiss-source). With --faiss nothing of FAISS is compiled, and nvcc is not needed: the
-# plugin is linked against LIBRARY, a libfaiss.so with GPUs, by the headers of --faiss-source, which must be of its
-# version; --cuda may then be the folder nvidia that PyPI's packages fill, too.
+# nvcc is --cuda's, the one on PATH, or that of /usr/local/cuda; without one, NVIDIA's PyPI packages are installed into
+# target/cuda (0.9 GB). FAISS's sources are those that the faiss-sys crate of Cargo.lock vendors, or --faiss-source's.
+# Needs g++, python3 with venv, and cargo (but for --faiss-source). With --faiss nothing of FAISS is compiled, and nvcc is
+# not needed: the plugin is linked against LIBRARY, a libfaiss.so with GPUs, by the headers of --faiss-source, which must
+# be of its version; --cuda may then be the folder nvidia that PyPI's packages fill, too.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../../../.." && pwd)
@@ -63,8 +63,8 @@ cuda_from_pypi() { # prints the toolkit's folder
 
 if [ -n "$cuda" ]; then
     :
-elif command -v nvcc >/dev/null; then
-    cuda=$(dirname "$(dirname "$(readlink -f "$(command -v nvcc)")")")
+elif nvcc=$(command -v nvcc || command -v /usr/local/cuda/bin/nvcc); then
+    cuda=$(dirname "$(dirname "$(readlink -f "$nvcc")")")
 else
     cuda=$(cuda_from_pypi)
 fi
@@ -78,7 +78,8 @@ if [ -n "$faiss" ]; then
         libraries=("$cuda"/{cuda_runtime,cublas}/lib)
     fi
 fi
-[ -f "${includes[0]}/cuda_runtime.h" ] || die "no cuda_runtime.h in ${includes[0]}"
+[ -f "${includes[0]}/cuda_runtime.h" ] ||
+    die "no cuda_runtime.h in ${includes[0]}: name a whole CUDA toolkit by --cuda DIR"
 [ -n "$faiss" ] || nvcc --version | tail -n 2
 
 # --- FAISS --------------------------------------------------------------------------------------
