@@ -77,8 +77,8 @@ impl Seat {
         self.worker.lock().expect("no thread panics while it holds a worker")
     }
 
-    /// Searches, with a new worker where there is none. The outer error is `look`'s.
-    pub fn search(&self, search: Search, look: &dyn Fn() -> Result<()>) -> Result<Result<(), Fault>> {
+    /// Searches, with a new worker where there is none; tells which worker it was. The outer error is `look`'s.
+    pub fn search(&self, search: Search, look: &dyn Fn() -> Result<()>) -> Result<Result<u32, Fault>> {
         let mut post = self.post();
         if !self.is_there() {
             return Ok(Err(Fault::Broken("the device was given up".into())));
@@ -92,7 +92,8 @@ impl Seat {
                 }
             }
         }
-        let Some(worker) = &mut post.worker else { return Ok(Ok(())) };
+        let number = post.started;
+        let Some(worker) = &mut post.worker else { return Ok(Ok(number)) };
         let done = match worker.call(&Request::Search(search), self.patience, look) {
             Ok(done) => done.and_then(expect_done),
             Err(stop) => {
@@ -105,13 +106,13 @@ impl Seat {
             post.worker = None;
             self.count(&post, fault);
         }
-        Ok(done)
+        Ok(done.map(|()| number))
     }
 
-    /// Ends the worker, whose answers cannot be.
-    pub fn dismiss(&self, fault: &Fault) {
+    /// Ends a worker whose answers cannot be, unless it is gone already.
+    pub fn dismiss(&self, worker: u32, fault: &Fault) {
         let mut post = self.post();
-        if post.worker.take().is_some() {
+        if post.started == worker && post.worker.take().is_some() {
             self.count(&post, fault);
         }
     }

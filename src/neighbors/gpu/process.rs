@@ -140,7 +140,8 @@ impl Worker {
         None
     }
 
-    /// Kills it. `None`: it hangs in the driver, where no signal reaches it; it is left there.
+    /// Kills it. `None`: it hangs in the driver, where no signal reaches it; it is left there. It will do nothing of its
+    /// own any more: when the driver lets it go, the signal comes first.
     fn kill(&mut self) -> Option<ExitStatus> {
         let _ = self.child.kill();
         self.end()

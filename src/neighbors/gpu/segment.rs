@@ -221,9 +221,10 @@ impl<'a> Segment<'a> {
             tag: (self.turn + 1) << 40 | (pair.queries.start as u64) << 20 | count as u64,
             k,
         };
-        if let Err(fault) = seat.search(search, &|| (self.watch)(0))? {
-            return Ok(Err(fault));
-        }
+        let worker = match seat.search(search, &|| (self.watch)(0))? {
+            Ok(worker) => worker,
+            Err(fault) => return Ok(Err(fault)),
+        };
         let scores: &[f32] = bytemuck::cast_slice(&slot.bytes[places.scores..][..count * k * 4]);
         let numbers: &[u32] = bytemuck::cast_slice(&slot.bytes[places.places..][..count * k * 4]);
         let judge = Judge::new(self, pair);
@@ -236,7 +237,7 @@ impl<'a> Segment<'a> {
             Ok(answers) => self.take(pair, rows, answers),
             Err(text) => {
                 let fault = Fault::Broken(text);
-                seat.dismiss(&fault);
+                seat.dismiss(worker, &fault);
                 return Ok(Err(fault));
             }
         }

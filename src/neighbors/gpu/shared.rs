@@ -94,7 +94,7 @@ fn map(file: &File, path: &Path, offset: u64, bytes: Option<usize>) -> Result<Mm
     bytes.map(|bytes| options.len(bytes));
     // SAFETY: the file has no name and is never cut, so no page of it goes away. Only a job and its worker have
     // it, and they take turns: the job writes queries, sends a command, and touches that part of the memory
-    // again when the worker has answered or is dead; the worker touches it only between command and answer. All
+    // again when the worker has answered, or was killed; the worker touches it only between command and answer. All
     // bytes are valid as what they are read as: numbers.
     unsafe { options.map_mut(file) }.map_err(|e| Error::io("shared memory cannot be mapped", path, e))
 }
