@@ -308,6 +308,36 @@ fn killed_or_interrupted_a_gpu_search_goes_on_and_leaves_no_worker() {
     }
 }
 
+#[test]
+fn a_new_worker_starts_when_the_executable_was_replaced() {
+    let bench = Bench::new(&Dataset::planted(9000, 8, 3), FLAGS);
+    let (run, once) = (bench.place.path("gpu"), bench.place.path("once"));
+    // The worker fails in the second block; before, the file that it is started from goes away.
+    let fakes = [("FAULT", "crash"), ("FROM", "4"), ("ONCE", once.to_str().unwrap())];
+    let command = bench.command("gpu", "--backend faiss-gpu", &fakes);
+    let executable = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("replaced-{}", std::process::id()));
+    std::fs::hard_link(command.get_program(), &executable).unwrap();
+    let mut replaced = Command::new(&executable);
+    replaced.args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => replaced.env(name, value),
+            None => replaced.env_remove(name),
+        };
+    }
+    let child = replaced.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let begin = Instant::now();
+    while !run.join("neighbors").exists() {
+        assert!(begin.elapsed() < Duration::from_secs(100), "no search begins");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    std::fs::remove_file(&executable).unwrap();
+    let outcome = Outcome::from(child.wait_with_output().unwrap()).ok();
+    says(&outcome, &["a new worker takes over"]);
+    assert!(once.exists() && !outcome.stderr.contains("the CPU takes"), "{}", outcome.stderr);
+    assert_same(&run, &bench.place.path("cpu"), &MADE);
+}
+
 /// The processes that a process has started.
 fn children(parent: u32) -> Vec<u32> {
     let all = std::fs::read_dir("/proc").unwrap().flatten();
