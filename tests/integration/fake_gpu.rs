@@ -132,7 +132,11 @@ fn devices_that_do_not_answer_or_have_no_room_are_left_out() {
     let outcome = bench.same("some", "--backend faiss-gpu", &[("DEVICES", "3"), ("SILENT", "0"), ("FULL", "2")]);
     says(
         &outcome,
-        &["left out: GPU 0: it is somebody else's", "more room: fake device 2 (6.4 of", "GPUs left 0 queries"],
+        &[
+            "(see nvidia-smi): GPU 0: it is somebody else's",
+            "CUDA_VISIBLE_DEVICES): fake device 2 (6.4 of",
+            "left 0 queries",
+        ],
     );
     let search = outcome.stderr.lines().find(|line| line.contains("GPU search")).unwrap();
     assert!(search.contains("fake device 1") && !search.contains("fake device 2"), "{search}");

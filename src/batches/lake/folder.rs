@@ -55,7 +55,7 @@ fn passes(name: &str) -> bool {
     name.is_empty() || name.starts_with(PROBE) || (name.starts_with('.') && name.ends_with(".tmp"))
 }
 
-/// Whether it is a file of a batch table that we have published: `part-…-XXXXXXXXXXXXXXXX.parquet`.
+/// Whether it is a file of a batch table that we have published: `part-…-HASH.parquet`, of 16 hex digits.
 fn is_part(name: &str) -> bool {
     let stem = name.strip_prefix("part-").and_then(|rest| rest.strip_suffix(".parquet"));
     let hash = stem.and_then(|stem| stem.rsplit_once('-')).map_or("", |(_, hash)| hash);

@@ -6,8 +6,8 @@ use super::protocol::Slot;
 use super::shared::PAGE_BYTES;
 
 const GIB: u64 = 1 << 30;
-/// What FAISS takes beside our tiles: two matrices of distances of 1 GiB, temporary memory of 1.5 GiB, cuBLAS and
-/// the CUDA context. At most half of a small device.
+/// What FAISS takes beside our tiles: two matrices of scores of 1 GiB, which in a linked FAISS lie beside its 1.5 GiB of
+/// temporary memory; cuBLAS and the CUDA context. At most half of a small device.
 const RESERVE_BYTES: u64 = 9 * GIB / 2;
 /// Queries of a tile, at most and at least.
 const QUERIES: [usize; 2] = [32, 2048];
@@ -76,7 +76,7 @@ impl Layout {
         let slot_bytes = (job.shared_bytes / slots.max(1)).checked_sub(PAGE_BYTES + 128)?;
         let query_rows = (slot_bytes / per_query).min(QUERIES[1]).min(job.block_rows);
         let least_free = *job.free_bytes.iter().min()?;
-        // Queries and answers are on the device too, answers twice.
+        // Queries and answers are on the device too: a place of 64 bits and a score each.
         let beside = RESERVE_BYTES.min(least_free / 2) + (query_rows * (job.row_bytes + 16 * job.k)) as u64;
         let most = (least_free.checked_sub(beside)? / 16 * 15 / job.row_bytes as u64) as usize;
         if query_rows < QUERIES[0].min(job.block_rows) || most < BASE_ROWS_MIN.min(job.task_rows) {

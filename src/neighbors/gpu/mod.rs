@@ -132,11 +132,15 @@ fn devices(plugin: &std::path::Path, patience: Duration, look: &dyn Fn() -> Resu
         }
         Ok(Reply::Devices { about, devices, silent }) => {
             for text in silent {
-                tracing::warn!("a device is left out: {text}");
+                tracing::warn!("a device is left out, for it does not answer (see nvidia-smi): {text}");
             }
             let (roomy, small) = part_by_room(devices);
             for device in small {
-                tracing::warn!("a device is left out, since another one has more room: {}", described(&device));
+                tracing::warn!(
+                    "a device is left out, for another has more than four times its room (free it, or choose by \
+                     CUDA_VISIBLE_DEVICES): {}",
+                    described(&device)
+                );
             }
             Ok((about, roomy))
         }

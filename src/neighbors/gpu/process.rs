@@ -56,10 +56,11 @@ impl Worker {
     /// It cannot be started.
     pub fn start(plugin: &Path) -> Result<Worker, Fault> {
         let failed = |e: std::io::Error| Fault::Broken(format!("a GPU worker cannot be started: {e}"));
+        let name = std::env::current_exe().map_err(failed)?;
         // Where its file was replaced by a newer one since, it is still this one.
-        let (program, name) = ("/proc/self/exe", std::env::current_exe().map_err(failed)?);
+        let program = if cfg!(target_os = "linux") { Path::new("/proc/self/exe") } else { &name };
         let mut child = Command::new(program)
-            .arg0(name)
+            .arg0(&name)
             .arg(VERB)
             .arg(plugin)
             // Singles are to be multiplied as singles.

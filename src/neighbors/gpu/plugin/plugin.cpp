@@ -2,8 +2,8 @@
 //
 // A base tile is copied when no search is under way, and stays on the device until one of another tag comes. Queries
 // go through in chunks: while FAISS searches one chunk on its own streams, the next chunk's queries and the last
-// chunk's answers are copied on another one, through pinned memory. FAISS aborts the process on most CUDA errors; batchmine counts on that
-// and runs plugins in a process of their own.
+// chunk's answers are copied on another one, through pinned memory. FAISS aborts the process on most CUDA errors;
+// batchmine counts on that and runs plugins in a process of their own.
 
 #include "batchmine_gpu.h"
 #include "resources.h"
