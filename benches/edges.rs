@@ -1,7 +1,7 @@
 //! Rates of the graph: `cargo bench --bench edges`.
 //!
-//! First a table: bits an arc takes by codec, on the graph of planted rows. Then arcs a second: `encode` and
-//! `decode` of all blocks by codec, one thread; `build` the whole stage, all threads. Peak bytes of the heap beside.
+//! First a table: bits an edge by codec, on the graph of planted rows. Then edges a second: `encode` and `decode` of all
+//! blocks by codec, one thread; `build`, the whole stage, all threads. With each the peak bytes of the heap.
 
 #![allow(unreachable_pub, reason = "a binary of its own: nothing is reached from outside")]
 
@@ -18,10 +18,10 @@ static ALLOCATIONS: AllocProfiler = AllocProfiler::system();
 
 const ROWS: usize = 60_000;
 
-/// What may come after stream-vbyte: nothing, or zstd of a level.
+/// What follows stream-vbyte: nothing, or zstd of a level.
 const CODECS: [Option<i32>; 4] = [None, Some(-5), Some(1), Some(3)];
 
-/// The bytes of stream-vbyte of one block, its rows and arcs.
+/// One block, and its bytes of stream-vbyte.
 struct Block {
     rows: usize,
     adjacency: Adjacency,
@@ -30,11 +30,11 @@ struct Block {
 
 fn main() {
     let blocks = blocks();
-    let arcs = arcs(&blocks);
-    println!("{ROWS} planted rows, {arcs} arcs in {} blocks; bits an arc:", blocks.len());
+    let edges = edges(&blocks);
+    println!("{ROWS} planted rows, {edges} edges in {} blocks; bits an edge:", blocks.len());
     for level in CODECS {
         let bytes: usize = blocks.iter().map(|block| frame(&block.raw, level).len()).sum();
-        println!("  {:<22} {:.2}", name(level), bytes as f64 * 8.0 / arcs as f64);
+        println!("  {:<22} {:.2}", name(level), bytes as f64 * 8.0 / edges as f64);
     }
     divan::main();
 }
@@ -50,19 +50,19 @@ fn planted() -> Planted {
 
 fn blocks() -> Vec<Block> {
     let planted = planted();
-    let edges = planted.edges(&planted.run(0), &planted.job(Settings::default()));
+    let graph = planted.edges(&planted.run(0), &planted.job(Settings::default()));
     let block = |block: usize| {
         let mut adjacency = Adjacency::default();
-        edges.read(block, &mut adjacency).expect("a sound file");
+        graph.read(block, &mut adjacency).expect("a sound file");
         let mut raw = Vec::new();
-        codec::encode(&adjacency.ends, &adjacency.arcs, &mut raw);
+        codec::encode(&adjacency.ends, &adjacency.edges, &mut raw);
         Block { rows: adjacency.ends.len(), adjacency, raw }
     };
-    (0..edges.blocks()).map(block).collect()
+    (0..graph.blocks()).map(block).collect()
 }
 
-fn arcs(blocks: &[Block]) -> usize {
-    blocks.iter().map(|block| block.adjacency.arcs.len()).sum()
+fn edges(blocks: &[Block]) -> usize {
+    blocks.iter().map(|block| block.adjacency.edges.len()).sum()
 }
 
 fn frame(raw: &[u8], level: Option<i32>) -> Vec<u8> {
@@ -73,9 +73,9 @@ fn frame(raw: &[u8], level: Option<i32>) -> Vec<u8> {
 fn encode(bencher: Bencher<'_, '_>, level: Option<i32>) {
     let blocks = blocks();
     let mut raw = Vec::new();
-    bencher.counter(ItemsCount::new(arcs(&blocks))).bench_local(|| {
+    bencher.counter(ItemsCount::new(edges(&blocks))).bench_local(|| {
         for block in &blocks {
-            codec::encode(&block.adjacency.ends, &block.adjacency.arcs, &mut raw);
+            codec::encode(&block.adjacency.ends, &block.adjacency.edges, &mut raw);
             divan::black_box(frame(&raw, level));
         }
     });
@@ -87,7 +87,7 @@ fn decode(bencher: Bencher<'_, '_>, level: Option<i32>) {
     let frames: Vec<Vec<u8>> = blocks.iter().map(|block| frame(&block.raw, level)).collect();
     let mut decompressor = zstd::bulk::Decompressor::new().expect("room");
     let (mut raw, mut into) = (Vec::new(), Adjacency::default());
-    bencher.counter(ItemsCount::new(arcs(&blocks))).bench_local(|| {
+    bencher.counter(ItemsCount::new(edges(&blocks))).bench_local(|| {
         for (block, frame) in blocks.iter().zip(&frames) {
             let bytes = if level.is_some() {
                 raw.resize(block.raw.len(), 0);
@@ -105,8 +105,8 @@ fn decode(bencher: Bencher<'_, '_>, level: Option<i32>) {
 fn build(bencher: Bencher<'_, '_>) {
     let planted = planted();
     let (run, job) = (planted.run(0), planted.job(Settings::default()));
-    let arcs = planted.edges(&run, &job).arcs();
-    bencher.counter(ItemsCount::new(arcs)).with_inputs(|| planted.without_edges(&run, &job)).bench_values(
+    let edges = planted.edges(&run, &job).edges();
+    bencher.counter(ItemsCount::new(edges)).with_inputs(|| planted.without_edges(&run, &job)).bench_values(
         |(vectors, neighbors)| build_edges(&run, &vectors, &neighbors, &job.config, &job.plan.edges).expect("a graph"),
     );
 }

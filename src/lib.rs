@@ -60,7 +60,7 @@ pub mod measured {
     pub use crate::neighbors::tiles::TILE_QUERIES;
     pub use crate::neighbors::topk::TopK;
     pub use crate::neighbors::{Neighbors, calibrate, search};
-    pub use crate::vectors::{Keys, Vectors, import};
+    pub use crate::vectors::{Keys, KeysByPlace, Place, PlaceRange, Vectors, import};
     pub use crate::watch::Watch;
 }
 

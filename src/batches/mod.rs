@@ -71,6 +71,9 @@ pub(crate) fn write(
         let (starts, rows) = members(clusters.labels(), clusters.count());
         let (seed, count) = (config.seed, config.batches.hard_negatives as usize);
         let windows = Windows::new(vectors, neighbors, config);
+        if count > 0 {
+            neighbors.check_lists()?;
+        }
         let negatives = (count > 0).then_some(NegativeSampler { vectors, neighbors, windows: &windows, count, seed });
         let source = TableSource { vectors, labels: clusters.labels(), negatives };
         let all_rows = u64::from(vectors.row_count()) * u64::from(config.batches.epochs);

@@ -1,17 +1,17 @@
-//! Hard negatives of each batch (B3++): for batch B, Pr(j) ∝ the number of i in B whose window j stands in.
+//! Hard negatives of each batch (B3++): for batch B, Pr(j) ∝ the number of rows i of B whose rank window has j in it.
 //!
-//! The windows of B's rows, one after the other, are the [`Pool`]: a row that stands in many windows is in it many
-//! times, so that an entry drawn evenly is a row drawn by its count, in constant time and without any table. Rows of
-//! B itself are taken out beforehand. For each example entries are drawn until there are enough; one that it may not
-//! have (of its key, its suspect, of another task, or drawn before) is drawn again. That is the weighted draw without
-//! replacement among those that it may have. After so many (`misses`) such entries the rest is drawn by a scan that leaves
-//! them out: the same distribution, so that how often one missed says nothing about what was drawn. Expected
-//! O(count · (skip + keys)) an example, and at worst O(count · |B| · window) times that.
+//! The rank windows of B's rows, one after the other, are the [`Pool`]. A row that is in many windows is in it many
+//! times: an entry that is drawn uniformly is a row drawn by its count, in constant time and without a table. Rows of B
+//! itself are left out of it. For each example, entries are drawn until there are enough; an entry that the example may
+//! not have (of its key, its suspect, of another task, or drawn before) is a *miss* and is drawn again. That is the
+//! weighted draw without replacement among the rows that it may have. After `misses` misses the rest is drawn from a scan
+//! of the entries that it may have. The distribution is the same, so the number of misses does not bias the draw.
+//! Expected O(count · (skip + keys)) an example, and at worst O(count · |B| · window) times that.
 //!
-//! How few examples come to the scan: a batch has one row of a key at most, so that the shares of the pool that keys
-//! keep from its rows sum up to at most 1 for each key column. Suspects keep a stretch of one list from a row.
+//! Few examples need the scan: a batch has at most one row of a key, so for each key column the shares of the pool that
+//! its rows may not have sum up to at most 1. Suspects exclude a part of one list only.
 //!
-//! Memory: |B| · window entries of 4 bytes for each batch under way. Rows are places, as in the neighbor lists.
+//! Memory: |B| · window entries of 4 bytes for each batch under way. Rows are known by their places, as in the lists.
 //! After Thirukovalluru et al. (2025), B3++.
 
 use std::cell::RefCell;
@@ -25,49 +25,48 @@ use super::pack::BatchOrder;
 use crate::neighbors::topk::Candidate;
 use crate::neighbors::{Neighbors, Windows};
 use crate::random::{Purpose, stream};
-use crate::vectors::{Keys, RowId, Scorer, Vectors};
+use crate::vectors::{KeysByPlace, Place, RowId, Scorer, Vectors};
 
-/// Entries of pools that are held at a time, but for the last batch that still begins within them.
+/// Entries of the pools that are held at a time; the last batch may begin within them and end beyond.
 pub(crate) const POOL_ENTRIES: usize = 2 << 20;
 /// Rows that a thread takes at least.
 const ROWS_MIN: usize = 32;
-const NOBODY: RowId = RowId::MAX;
 
-/// Entries that may be of no use before those that are left are counted.
+/// Misses before the entries that are left are scanned.
 const fn misses(count: usize) -> usize {
     64 + 16 * count
 }
 
-/// Who stands in the windows of a batch, once for each window. Pure.
+/// The rows in the rank windows of a batch, once for each window. Pure.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Pool(Vec<RowId>);
+pub(crate) struct Pool(Vec<Place>);
 
 impl Pool {
     /// Collects the windows of a batch's members, which are sorted. O(members · window · log members).
-    pub(crate) fn new<'w>(members: &[RowId], window: impl Fn(RowId) -> &'w [RowId] + Sync) -> Pool {
-        let width = members.iter().map(|row| window(*row).len()).max().unwrap_or(0).max(1);
-        let mut entries = vec![NOBODY; members.len() * width];
-        entries.par_chunks_mut(width).zip(members).with_min_len(ROWS_MIN).for_each(|(slots, row)| {
-            let others = window(*row).iter().filter(|other| members.binary_search(other).is_err());
-            slots.iter_mut().zip(others).for_each(|(slot, other)| *slot = *other);
+    pub(crate) fn new<'w>(members: &[Place], window: impl Fn(Place) -> &'w [Place] + Sync) -> Pool {
+        let width = members.iter().map(|place| window(*place).len()).max().unwrap_or(0).max(1);
+        let mut entries = vec![Place::NONE; members.len() * width];
+        entries.par_chunks_mut(width).zip(members).with_min_len(ROWS_MIN).for_each(|(room, place)| {
+            let others = window(*place).iter().filter(|other| members.binary_search(other).is_err());
+            room.iter_mut().zip(others).for_each(|(entry, other)| *entry = *other);
         });
-        entries.retain(|entry| *entry != NOBODY);
+        entries.retain(|entry| *entry != Place::NONE);
         Pool(entries)
     }
 
     /// Draws up to `count` different rows among those that `may` be drawn, by their counts, without replacement:
     /// fewer only where there are no more.
-    pub(crate) fn draw(&self, count: usize, may: impl Fn(RowId) -> bool, random: &mut ChaCha8Rng) -> Vec<RowId> {
-        self.draw_patiently(count, misses(count), may, random)
+    pub(crate) fn draw(&self, count: usize, may: impl Fn(Place) -> bool, random: &mut ChaCha8Rng) -> Vec<Place> {
+        self.draw_with(count, misses(count), may, random)
     }
 
-    fn draw_patiently(
+    fn draw_with(
         &self,
         count: usize,
         mut misses: usize,
-        may: impl Fn(RowId) -> bool,
+        may: impl Fn(Place) -> bool,
         random: &mut ChaCha8Rng,
-    ) -> Vec<RowId> {
+    ) -> Vec<Place> {
         let mut drawn = Vec::with_capacity(count);
         while drawn.len() < count && misses > 0 && !self.0.is_empty() {
             let entry = self.0[random.random_range(0..self.0.len() as u64) as usize];
@@ -83,9 +82,9 @@ impl Pool {
         drawn
     }
 
-    /// The same by counting who is left.
-    fn draw_rest(&self, count: usize, may: impl Fn(RowId) -> bool, random: &mut ChaCha8Rng, drawn: &mut Vec<RowId>) {
-        let is_left = |entry: &RowId, drawn: &[RowId]| !drawn.contains(entry) && may(*entry);
+    /// The same by a scan of the entries that are left.
+    fn draw_rest(&self, count: usize, may: impl Fn(Place) -> bool, random: &mut ChaCha8Rng, drawn: &mut Vec<Place>) {
+        let is_left = |entry: &Place, drawn: &[Place]| !drawn.contains(entry) && may(*entry);
         let mut left = self.0.iter().filter(|entry| is_left(entry, drawn)).count();
         while drawn.len() < count && left > 0 {
             let number = random.random_range(0..left as u64) as usize;
@@ -120,7 +119,7 @@ impl NegativeSampler<'_> {
     }
 
     fn of_batch(&self, epoch: u32, index: usize, rows: &[RowId]) -> Vec<Vec<Candidate>> {
-        let mut members: Vec<RowId> = rows.iter().map(|row| self.neighbors.places()[*row as usize]).collect();
+        let mut members: Vec<Place> = rows.iter().map(|row| self.neighbors.place_of(*row)).collect();
         members.sort_unstable();
         let pool = Pool::new(&members, |place| self.windows.of(place).preferred());
         let keys = self.vectors.rows.keys().by_place(self.neighbors.order());
@@ -135,19 +134,19 @@ impl NegativeSampler<'_> {
         &self,
         row: RowId,
         pool: &Pool,
-        keys: &Keys<'_>,
+        keys: &KeysByPlace<'_>,
         random: &ChaCha8Rng,
         scorer: &mut Scorer<'_>,
     ) -> Vec<Candidate> {
-        let place = self.neighbors.places()[row as usize];
+        let place = self.neighbors.place_of(row);
         let suspects = self.windows.of(place).suspects();
-        // A task's places are its range of rows. In batches of several tasks, each row has its own task's negatives.
+        // In batches of several tasks, each row has its own task's negatives.
         let tasks = &self.vectors.tasks;
-        let task = tasks.range(tasks.of(row));
+        let task = tasks.places(tasks.of(row));
         let scorer = RefCell::new(scorer);
-        let score = |other: RowId| scorer.borrow_mut().pair(row, self.neighbors.order()[other as usize]);
-        let may = |other: RowId| {
-            task.contains(&other)
+        let score = |other: Place| scorer.borrow_mut().pair(row, self.neighbors.row_at(other));
+        let may = |other: Place| {
+            task.contains(other)
                 && !suspects.contains(&other)
                 && !keys.conflict(place, other)
                 && !self.windows.is_too_close(place, || score(other))
@@ -155,7 +154,7 @@ impl NegativeSampler<'_> {
         let mut random = random.clone();
         random.set_stream(u64::from(row));
         let drawn = pool.draw(self.count, may, &mut random).into_iter();
-        drawn.map(|other| Candidate { row: self.neighbors.order()[other as usize], score: score(other) }).collect()
+        drawn.map(|other| Candidate { row: self.neighbors.row_at(other), score: score(other) }).collect()
     }
 }
 
@@ -166,15 +165,16 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::vectors::PlaceRange;
 
     /// How often each ordered pair is drawn in so many draws.
-    fn pairs(pool: &Pool, misses: usize, may: impl Fn(RowId) -> bool, draws: u64) -> BTreeMap<Vec<RowId>, u64> {
+    fn pairs(pool: &Pool, misses: usize, may: impl Fn(Place) -> bool, draws: u64) -> BTreeMap<Vec<Place>, u64> {
         let mut counts = BTreeMap::new();
         let random = stream(Purpose::HardNegatives { seed: 7, epoch: 0, batch: 0 });
         for draw in 0..draws {
             let mut random = random.clone();
             random.set_stream(draw);
-            *counts.entry(pool.draw_patiently(2, misses, &may, &mut random)).or_default() += 1;
+            *counts.entry(pool.draw_with(2, misses, &may, &mut random)).or_default() += 1;
         }
         counts
     }
@@ -183,15 +183,15 @@ mod tests {
     fn pairs_come_as_often_as_their_counts_say_however_they_are_drawn() {
         const DRAWS: u64 = 60_000;
         // Counts 1 to 6 of rows 1 to 6; 5 may not be drawn.
-        let pool = Pool((1..=6).flat_map(|row| vec![row; row as usize]).collect());
-        let may = |row: RowId| row != 5;
-        let weights: Vec<(RowId, f64)> = [1, 2, 3, 4, 6].map(|row| (row, f64::from(row))).to_vec();
+        let pool = Pool((1..=6).flat_map(|number| vec![Place::new(number); number as usize]).collect());
+        let may = |place: Place| place.number() != 5;
+        let weights = [1, 2, 3, 4, 6].map(|number| (Place::new(number), f64::from(number)));
         // By rejection alone, by counting alone, and with counting after a miss or two, which is often.
         for misses in [1000, 0, 1, 2] {
             let counts = pairs(&pool, misses, may, DRAWS);
             let mut chi_square = 0.0;
             for (first, a) in &weights {
-                for (second, b) in weights.iter().filter(|(row, _)| row != first) {
+                for (second, b) in weights.iter().filter(|(place, _)| place != first) {
                     let expected = DRAWS as f64 * a / 16.0 * b / (16.0 - a);
                     let found = counts.get(&vec![*first, *second]).copied().unwrap_or(0) as f64;
                     chi_square += (found - expected).powi(2) / expected;
@@ -205,40 +205,45 @@ mod tests {
 
     #[test]
     fn the_pool_has_a_row_once_for_each_window_and_no_member() {
-        let windows = [[1, 2, 8], [8, 9, 0], [9, 8, 7]];
-        let pool = Pool::new(&[0, 1, 2], |row| &windows[row as usize]);
-        assert_eq!(pool.0, [8, 8, 9, 9, 8, 7]);
-        assert_eq!(Pool::new(&[], |_| &[]).0, [0; 0]);
-        assert_eq!(Pool::new(&[3], |_| &[]).draw(4, |_| true, &mut stream(Purpose::RecallSample)), [0; 0]);
+        let windows = [[1, 2, 8], [8, 9, 0], [9, 8, 7]].map(|window| window.map(Place::new));
+        let pool = Pool::new(&[0, 1, 2].map(Place::new), |place| &windows[place.index()]);
+        assert_eq!(pool.0, [8, 8, 9, 9, 8, 7].map(Place::new));
+        assert_eq!(Pool::new(&[], |_| &[]).0, []);
+        let random = &mut stream(Purpose::RecallSample);
+        assert_eq!(Pool::new(&[Place::new(3)], |_| &[]).draw(4, |_| true, random), []);
     }
 
     proptest! {
         #[test]
         fn as_many_as_there_are_and_none_that_may_not_be(
-            entries in proptest::collection::vec(0u32..40, 0..300),
-            forbidden in proptest::collection::hash_set(0u32..40, 0..40),
+            entries in proptest::collection::vec((0u32..40).prop_map(Place::new), 0..300),
+            forbidden in proptest::collection::hash_set((0u32..40).prop_map(Place::new), 0..40),
             count in 1usize..50, misses in 0usize..80, seed in any::<u64>(),
         ) {
             let mut wanted = entries.clone();
             wanted.sort_unstable();
             wanted.dedup();
-            wanted.retain(|row| !forbidden.contains(row));
-            let may = |row: RowId| !forbidden.contains(&row);
-            let mut drawn = Pool(entries).draw_patiently(count, misses, may, &mut stream(Purpose::HardNegatives { seed, epoch: 0, batch: 0 }));
+            wanted.retain(|place| !forbidden.contains(place));
+            let may = |place: Place| !forbidden.contains(&place);
+            let mut random = stream(Purpose::HardNegatives { seed, epoch: 0, batch: 0 });
+            let mut drawn = Pool(entries).draw_with(count, misses, may, &mut random);
             prop_assert_eq!(drawn.len(), wanted.len().min(count));
             drawn.sort_unstable();
             drawn.dedup();
             prop_assert_eq!(drawn.len(), wanted.len().min(count), "one of them twice");
-            prop_assert!(drawn.iter().all(|row| wanted.binary_search(row).is_ok()));
+            prop_assert!(drawn.iter().all(|place| wanted.binary_search(place).is_ok()));
         }
 
         #[test]
         fn the_pool_is_what_the_windows_hold(
-            windows in proptest::collection::vec(proptest::collection::vec(0u32..200, 0..30), 0..150),
+            windows in proptest::collection::vec(
+                proptest::collection::vec((0u32..200).prop_map(Place::new), 0..30), 0..150,
+            ),
         ) {
-            let members: Vec<RowId> = (0..windows.len() as RowId).collect();
-            let pool = Pool::new(&members, |row| &windows[row as usize]);
-            let wanted: Vec<RowId> = windows.concat().into_iter().filter(|row| *row >= members.len() as RowId).collect();
+            let members: Vec<Place> = PlaceRange::new(0, windows.len() as u32).iter().collect();
+            let pool = Pool::new(&members, |place| &windows[place.index()]);
+            let wanted: Vec<Place> =
+                windows.concat().into_iter().filter(|place| place.index() >= members.len()).collect();
             prop_assert_eq!(pool.0, wanted);
         }
     }

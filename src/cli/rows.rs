@@ -10,7 +10,7 @@ use crate::edges::{self, Adjacency, Edge, EdgeRows};
 use crate::error::{Error, Result};
 use crate::neighbors::{self, Windows};
 use crate::run::RunReader;
-use crate::vectors::{self, RowId};
+use crate::vectors::{self, Place, RowId};
 
 /// Parses `A..B`.
 ///
@@ -37,7 +37,7 @@ pub fn print(run: &RunReader, range: Range<u64>, with_vectors: bool) -> Result<(
     }
     let neighbors = neighbors::open(run, &vectors)?;
     let windows = Windows::open(run, &vectors, &neighbors)?;
-    let edges = edges::open(run)?;
+    let graph = edges::open(run, vectors.row_count())?;
     let clusters = clusters::open(run, vectors.row_count())?;
     let input_rows = vectors.rows.input_rows();
     let mut wanted: Vec<(u32, RowId)> = (0..vectors.row_count())
@@ -46,16 +46,17 @@ pub fn print(run: &RunReader, range: Range<u64>, with_vectors: bool) -> Result<(
         .collect();
     wanted.sort_unstable();
     let input = |row: RowId| input_rows[row as usize];
-    let at = |place: RowId| input(neighbors.order()[place as usize]);
+    let at = |place: Place| input(neighbors.row_at(place));
     let mut block = Adjacency::default();
     for (input_row, row) in wanted {
-        let place = neighbors.places()[row as usize];
-        edges.read(edges.block_of(place), &mut block)?;
-        let arcs = block.iter().find(|(other, _)| *other == place).map_or(&[][..], |(_, arcs)| arcs);
+        let place = neighbors.place_of(row);
+        graph.read(graph.block_of(place), &mut block)?;
+        let edges = block.at(place).unwrap_or_default();
         let label = clusters.labels()[row as usize];
-        let list = neighbors.of_row(row);
+        let list = neighbors.of_row(row)?;
         let ranks = windows.of(place).ranks;
-        let list: Vec<Value> = list.map(|other| json!({"row": input(other.row), "score": other.score})).collect();
+        let list: Vec<Value> =
+            list.iter().map(|other| json!({"row": input(other.row), "score": other.score})).collect();
         let id = vectors.ids.text(input_row).map_or_else(|| json!(vectors.ids.int(input_row)), |text| json!(text));
         let task = vectors.named_tasks.then(|| vectors.tasks.name(vectors.tasks.of(row)));
         let mut object = json!({
@@ -66,8 +67,8 @@ pub fn print(run: &RunReader, range: Range<u64>, with_vectors: bool) -> Result<(
             "score": vectors.rows.scores()[row as usize],
             "neighbors": list,
             "window": [ranks.start, ranks.end],
-            "arcs": by_row(arcs, at, "weight", |arc| arc.relation.window()),
-            "suspects": by_row(arcs, at, "directions", |arc| arc.relation.suspects()),
+            "arcs": by_row(edges, at, "weight", |edge| edge.relation.window()),
+            "suspects": by_row(edges, at, "directions", |edge| edge.relation.suspects()),
         });
         if with_vectors {
             let load = |store: &vectors::store::VectorStore| {
@@ -83,10 +84,10 @@ pub fn print(run: &RunReader, range: Range<u64>, with_vectors: bool) -> Result<(
     Ok(())
 }
 
-/// Arcs of which a number is not zero, sorted by input row.
-fn by_row(arcs: &[Edge], input: impl Fn(RowId) -> u32, name: &str, number: impl Fn(&Edge) -> u8) -> Vec<Value> {
+/// Edges of which a number is not zero, sorted by input row.
+fn by_row(edges: &[Edge], input: impl Fn(Place) -> u32, name: &str, number: impl Fn(&Edge) -> u8) -> Vec<Value> {
     let mut found: Vec<(u32, u8)> =
-        arcs.iter().map(|arc| (input(arc.row), number(arc))).filter(|(_, number)| *number > 0).collect();
+        edges.iter().map(|edge| (input(edge.other), number(edge))).filter(|(_, number)| *number > 0).collect();
     found.sort_unstable();
     found.into_iter().map(|(row, number)| json!({"row": row, name: number})).collect()
 }

@@ -1,21 +1,21 @@
-//! Rows that no batch can take: of a key with more rows than its task has batches, the rest sit out.
+//! Rows that no batch can take: of a key with more rows than its task has batches, the rest is excluded.
 //!
-//! A batch holds one row of a key at most, so what is over can only be left over. If such rows were
-//! clustered all the same, every cluster would hold one and no two clusters could share a batch.
+//! A batch holds at most one row of a key, so the other rows can be in no batch. If they were clustered all the same,
+//! every cluster would hold a row of the key, and no two clusters could share a batch.
 
 use std::ops::Range;
 
 use crate::vectors::{Keys, RowId};
 
-/// Most rows of one key that a task of so many rows can place: one for each batch, and a batch in eight
-/// is left for exchange, or packing would have to be perfect.
+/// Most rows of one key that a task of so many rows can place: one for each batch, less one batch in eight, or packing
+/// would have to be perfect.
 fn most_of_one_key(rows: u32, batch_size: u32) -> u32 {
     let batches = rows / batch_size;
     if batches < 2 { 1 } else { batches - batches.div_ceil(8) }
 }
 
-/// Marks the rows that sit out. Takes each task's rows and batch size: in each, those after the first that its batches can place, of each
-/// key. O(rows · key columns); 4 bytes a row while it runs.
+/// Marks the excluded rows, by row: of each key, those after the first that the batches of a task can place. Takes each
+/// task's rows and batch size. O(rows · key columns); 4 bytes a row while it runs.
 pub(crate) fn exclude(keys: &Keys<'_>, tasks: impl Iterator<Item = (Range<RowId>, u32)>) -> Vec<bool> {
     let tasks: Vec<(Range<RowId>, u32)> = tasks.collect();
     let rows = tasks.last().map_or(0, |(task, _)| task.end) as usize;

@@ -1,6 +1,6 @@
 //! Labels on disk and in memory.
 //!
-//! `labels.lbl`: u32 by row, the cluster's number, `0xFFFFFFFF` where a row is in none. Header fields:
+//! `labels.lbl`: u32 by row, not by place: the cluster's number, `0xFFFFFFFF` where a row is in none. Header fields:
 //! rows, clusters, K (the largest, where tasks differ). Clusters are numbered in task order.
 
 use std::io::Write;
@@ -15,7 +15,7 @@ pub(crate) const LABELS: FileFormat = FileFormat { magic: *b"BMLABELS", version:
 /// Label of a row that is in no cluster.
 pub(crate) const NO_CLUSTER: u32 = u32::MAX;
 
-/// Writes the labels.
+/// Writes labels by row; `size` is the largest K.
 ///
 /// # Errors
 /// The write fails.
@@ -30,7 +30,6 @@ pub(crate) fn write_labels(out: &mut PartWriter, labels: &[u32], clusters: u32, 
 pub(crate) struct Clusters {
     sealed: Sealed,
     clusters: u32,
-    size: u32,
 }
 
 impl Clusters {
@@ -42,8 +41,8 @@ impl Clusters {
         let sealed = Sealed::open(path, &LABELS)?;
         let [count, clusters, size, ..] = sealed.fields;
         let sound = count == u64::from(rows) && clusters <= count && size <= u64::from(crate::config::BATCH_SIZE_MAX);
-        sealed.expect_payload(sound.then_some(4 * count))?;
-        let labels = Clusters { sealed, clusters: clusters as u32, size: size as u32 };
+        sealed.expect_payload(sound.then_some(4 * u64::from(rows)))?;
+        let labels = Clusters { sealed, clusters: clusters as u32 };
         if labels.labels().iter().any(|label| *label != NO_CLUSTER && u64::from(*label) >= clusters) {
             return Err(Error::runtime("a label names a cluster that does not exist")
                 .path(path)
@@ -64,11 +63,6 @@ impl Clusters {
         self.clusters
     }
 
-    /// K; the largest, where tasks differ.
-    pub(crate) fn size(&self) -> u32 {
-        self.size
-    }
-
     /// The mapped file.
     pub(crate) fn sealed(&self) -> &Sealed {
         &self.sealed
@@ -76,19 +70,19 @@ impl Clusters {
 }
 
 /// Rows by cluster: (where each cluster's rows start, rows in order). 4 bytes a row and a cluster.
-/// Rows without a cluster come last. O(rows).
+/// Rows without a cluster come last. O(rows). Given labels by place, these are the numbers of places.
 pub(crate) fn members(labels: &[u32], clusters: u32) -> (Vec<u32>, Vec<RowId>) {
-    let slot = |label: u32| label.min(clusters) as usize;
+    let entry = |label: u32| label.min(clusters) as usize;
     let mut starts = vec![0u32; clusters as usize + 2];
     for label in labels {
-        starts[slot(*label) + 1] += 1;
+        starts[entry(*label) + 1] += 1;
     }
     for index in 1..starts.len() {
         starts[index] += starts[index - 1];
     }
     let mut rows = vec![0; labels.len()];
     for (row, label) in labels.iter().enumerate() {
-        let next = &mut starts[slot(*label)];
+        let next = &mut starts[entry(*label)];
         rows[*next as usize] = row as RowId;
         *next += 1;
     }

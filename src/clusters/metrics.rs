@@ -1,13 +1,11 @@
-//! What clusters are worth: preferred negatives and suspects inside, counted exactly. Rows are places.
-
-use std::ops::Range;
+//! What clusters are worth: preferred negatives and suspects inside them, counted exactly.
 
 use rayon::prelude::*;
 
 use super::labels::NO_CLUSTER;
 use crate::neighbors::Windows;
 use crate::run::record::ClusterMetrics;
-use crate::vectors::RowId;
+use crate::vectors::{Place, PlaceRange};
 
 impl ClusterMetrics {
     fn plus(self, other: ClusterMetrics) -> ClusterMetrics {
@@ -20,15 +18,13 @@ impl ClusterMetrics {
             queries_without: self.queries_without + other.queries_without,
         }
     }
-}
 
-impl ClusterMetrics {
     /// What the numbers of [`ClusterMetrics::line`] are.
-    pub const HEADING: &'static str =
+    pub(crate) const HEADING: &'static str =
         "inside clusters after  preferred negatives  a query  suspects  queries without any";
 
     /// A line of the table of phases.
-    pub fn line(&self, phase: &str) -> String {
+    pub(crate) fn line(&self, phase: &str) -> String {
         let share = |part: u64, whole: u64| 100.0 * part as f64 / whole.max(1) as f64;
         format!(
             "{phase:>21}  {:>17.2} %  {:>7.2}  {:>6.2} %  {:>17.2} %",
@@ -40,17 +36,17 @@ impl ClusterMetrics {
     }
 }
 
-/// Counts over all lists. O(rows · ranks).
+/// Counts over all lists, given each row's label, by place. O(rows · ranks).
 pub(crate) fn measure(windows: &Windows<'_>, labels: &[u32]) -> ClusterMetrics {
-    let of_block = |places: &Range<RowId>| {
+    let of_block = |places: &PlaceRange| {
         let mut metrics = ClusterMetrics::default();
-        for place in places.clone() {
-            let label = labels[place as usize];
+        for place in *places {
+            let label = labels[place.index()];
             let list = windows.of(place);
             let (suspects, window) = (list.suspects(), list.preferred());
-            let inside = |rows: &[u32]| {
-                let same = |other: &&u32| label != NO_CLUSTER && labels[**other as usize] == label;
-                rows.iter().filter(same).count() as u64
+            let inside = |places: &[Place]| {
+                let same = |other: &&Place| label != NO_CLUSTER && labels[other.index()] == label;
+                places.iter().filter(same).count() as u64
             };
             let hits = inside(window);
             metrics = metrics.plus(ClusterMetrics {
@@ -64,5 +60,5 @@ pub(crate) fn measure(windows: &Windows<'_>, labels: &[u32]) -> ClusterMetrics {
         }
         metrics
     };
-    windows.stretches().par_iter().map(of_block).reduce(ClusterMetrics::default, ClusterMetrics::plus)
+    windows.block_places().par_iter().map(of_block).reduce(ClusterMetrics::default, ClusterMetrics::plus)
 }

@@ -1,20 +1,22 @@
-//! What a pass leaves behind, so that a job that is killed goes on with the next one.
+//! The state after a pass, on disk, so that a job that is killed goes on with the next pass.
 //!
-//! `pass-NNNN.cls`: arrays of one u32 or i32 for each row, one after the other: labels while clusters grow; each
-//! row's slot once sizes are exact; with swaps then, by slot, own connections, best other clusters and their sums. Header fields:
-//! rows, K (the largest, where tasks differ), passes done, arrays. Everything else that a pass works with follows from these.
+//! `pass-NNNN.cls`: arrays of one u32 or i32 for each row, one after the other: labels by place while clusters grow;
+//! each row's slot by place once sizes are exact; from the first swap on also, by slot, own connections, best other
+//! clusters and their sums. Header fields: rows, K (the largest, where tasks differ), passes done, arrays, 1 while
+//! clusters grow. Everything else that a pass works with follows from these.
 
 use std::io::Write;
 use std::path::Path;
 
-use super::TaskPlaces;
-use super::exact::{NOBODY, Slots};
+use super::exact::Slots;
+use super::labels::NO_CLUSTER;
 use super::propagate::{Communities, PASSES};
 use super::refine::{Swaps, UNKNOWN};
+use super::rules::TaskPlaces;
 use crate::error::{Error, Result};
 use crate::run::sealed::{FileFormat, PartWriter, Sealed};
 
-/// Format of what a pass leaves.
+/// Format of these parts.
 pub(crate) const PASS: FileFormat = FileFormat { magic: *b"BMCLPASS", version: 1, name: "clustering pass" };
 /// What the names of these parts begin with.
 pub(crate) const PREFIX: &str = "pass-";
@@ -26,11 +28,11 @@ pub(crate) enum PassState {
     Growing(Communities),
     /// Sizes are exact.
     Exact(Slots),
-    /// Rows change places.
+    /// Rows are swapped.
     Swapping(Swaps),
 }
 
-/// Name of the part that is left when so many passes are done.
+/// Name of the part after so many passes.
 pub(crate) fn pass_name(passes: u32) -> String {
     format!("{PREFIX}{passes:04}.cls")
 }
@@ -43,7 +45,7 @@ impl PassState {
     pub(crate) fn write(&self, out: &mut PartWriter, passes: u32, tasks: &[TaskPlaces]) -> std::io::Result<()> {
         let arrays: Vec<&[u8]> = match self {
             PassState::Growing(communities) => vec![bytemuck::cast_slice(communities.labels())],
-            PassState::Exact(slots) => vec![bytemuck::cast_slice(&slots.slot_of)],
+            PassState::Exact(slots) => vec![bytemuck::cast_slice(slots.as_slots())],
             PassState::Swapping(swaps) => swaps.arrays().to_vec(),
         };
         let (rows, count) = (arrays[0].len() as u64 / 4, arrays.len() as u64);
@@ -60,7 +62,7 @@ impl PassState {
     pub(crate) fn read(path: &Path, tasks: &[TaskPlaces], excluded: &[bool]) -> Result<(u32, PassState)> {
         let sealed = Sealed::open(path, &PASS)?;
         sealed.check()?;
-        let rows = u64::from(tasks.last().map_or(0, |task| task.rows.end));
+        let rows = tasks.last().map_or(0, |task| task.places.end.index());
         let [count, of, passes, arrays, grows, _] = sealed.fields;
         let least = u64::from(PASSES);
         let due = match (arrays, grows) {
@@ -69,36 +71,41 @@ impl PassState {
             (4, 0) => passes > least && passes < u64::from(u32::MAX),
             _ => false,
         };
-        let sound = due && [count, of] == [rows, largest(tasks)];
-        sealed.expect_payload(sound.then(|| 4 * rows * arrays))?;
+        let sound = due && [count, of] == [rows as u64, largest(tasks)];
+        let bytes = (rows as u64).checked_mul(4).and_then(|bytes| bytes.checked_mul(arrays));
+        sealed.expect_payload(bytes.filter(|_| sound))?;
         let words: &[u32] = bytemuck::cast_slice(sealed.payload());
-        let array = |number: usize| words[number * rows as usize..][..rows as usize].to_vec();
-        let inconsistent = || {
+        let state = match words.chunks_exact(rows.max(1)).collect::<Vec<_>>()[..] {
+            [labels] if grows == 1 => {
+                Communities::from_labels(tasks, excluded, labels.to_vec()).map(PassState::Growing)
+            }
+            [slots] => Slots::from_slots(tasks, excluded, slots.to_vec()).map(PassState::Exact),
+            [slots, own, best_other, best_other_sum] => Slots::from_slots(tasks, excluded, slots.to_vec())
+                .and_then(|slots| swaps(slots, signed(own), best_other.to_vec(), signed(best_other_sum)))
+                .map(PassState::Swapping),
+            _ => None,
+        };
+        let state = state.ok_or_else(|| {
             Error::runtime("the state of a clustering pass is inconsistent")
                 .path(path)
                 .expected("labels or slots that exist, each slot for one row")
                 .found("something else")
                 .remedy("delete the file and run `mine` again")
-        };
-        let progress = if grows == 1 {
-            PassState::Growing(Communities::from_labels(tasks, excluded, array(0)).ok_or_else(inconsistent)?)
-        } else {
-            let slots = Slots::from_slots(tasks, excluded, array(0)).ok_or_else(inconsistent)?;
-            if arrays == 1 {
-                PassState::Exact(slots)
-            } else {
-                let signed = |array: Vec<u32>| -> Vec<i32> { array.into_iter().map(u32::cast_signed).collect() };
-                let (own, best_other, best_other_sum) = (signed(array(1)), array(2), signed(array(3)));
-                let known = |best_other: &u32| *best_other == NOBODY || *best_other < slots.clusters();
-                let summed = |sum: &i32| sum.unsigned_abs() <= UNKNOWN.unsigned_abs();
-                if !best_other.iter().all(known) || !own.iter().chain(&best_other_sum).all(summed) {
-                    return Err(inconsistent());
-                }
-                PassState::Swapping(Swaps::from_arrays(slots, own, best_other, best_other_sum))
-            }
-        };
-        Ok((passes as u32, progress))
+        })?;
+        Ok((passes as u32, state))
     }
+}
+
+fn signed(words: &[u32]) -> Vec<i32> {
+    words.iter().copied().map(u32::cast_signed).collect()
+}
+
+/// `None` where a cluster does not exist or a sum is larger than any can be.
+fn swaps(slots: Slots, own: Vec<i32>, best_other: Vec<u32>, best_other_sum: Vec<i32>) -> Option<Swaps> {
+    let known = |cluster: &u32| *cluster == NO_CLUSTER || *cluster < slots.clusters();
+    let possible = |sum: &i32| sum.unsigned_abs() <= UNKNOWN.unsigned_abs();
+    let sound = best_other.iter().all(known) && own.iter().chain(&best_other_sum).all(possible);
+    sound.then(|| Swaps::from_arrays(slots, own, best_other, best_other_sum))
 }
 
 /// The largest K.
@@ -108,19 +115,21 @@ fn largest(tasks: &[TaskPlaces]) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::exact::NO_SLOT;
     use super::*;
+    use crate::vectors::PlaceRange;
 
     #[test]
-    fn seats_that_two_rows_claim_are_refused() {
-        let tasks = [0..4, 4..7].map(|rows| TaskPlaces { rows, size: 2 });
+    fn slots_that_two_rows_claim_are_refused() {
+        let tasks = [(0, 4), (4, 7)].map(|(start, end)| TaskPlaces { places: PlaceRange::new(start, end), size: 2 });
         let excluded = [false, false, false, false, false, false, true];
         let slots = |slots: [u32; 7]| Slots::from_slots(&tasks, &excluded, slots.to_vec());
-        assert_eq!(slots([1, 0, 2, 3, 5, 4, NOBODY]).unwrap().labels(), [0, 0, 1, 1, 2, 2, NOBODY]);
+        assert_eq!(slots([1, 0, 2, 3, 5, 4, NO_SLOT]).unwrap().labels(), [0, 0, 1, 1, 2, 2, NO_CLUSTER]);
         for wrong in [
-            [1, 1, 2, 3, 5, 4, NOBODY],
-            [1, 4, 2, 3, 5, 0, NOBODY],
-            [1, 9, 2, 3, 5, 4, NOBODY],
-            [1, 0, 2, 3, 5, 6, NOBODY],
+            [1, 1, 2, 3, 5, 4, NO_SLOT],
+            [1, 4, 2, 3, 5, 0, NO_SLOT],
+            [1, 9, 2, 3, 5, 4, NO_SLOT],
+            [1, 0, 2, 3, 5, 6, NO_SLOT],
         ] {
             assert!(slots(wrong).is_none(), "{wrong:?}");
         }

@@ -1,6 +1,6 @@
 //! What the graph needs: in-degrees of all rows, and sorted edges while they are spilled or merged.
 
-use super::build::WINDOW_EDGES;
+use super::build::{MERGE_RANGE_EDGES, PART_MERGE_RANGES};
 use crate::budget::{MIB, Phase, StageNeed, Term};
 use crate::config::Config;
 use crate::run::Stage;
@@ -11,12 +11,10 @@ const RUNS_MAX: u64 = 256;
 const SPILL_EDGES_MAX: u64 = 64 * MIB;
 /// Bytes of a spilled edge: in the buffer, and while its run is encoded.
 const SPILL_EDGE_BYTES: u64 = 8;
-/// Bytes of an edge in a merge window: reversed, joined, encoded.
-const WINDOW_EDGE_BYTES: u64 = 20;
-/// Bytes of an edge of an encoded window.
+/// Bytes of an edge of a merge range: reversed, joined, encoded.
+const MERGED_EDGE_BYTES: u64 = 20;
+/// Bytes of an encoded edge.
 const ENCODED_EDGE_BYTES: u64 = 2;
-/// Encoded windows of a part.
-const PART_WINDOWS: u64 = super::build::PART_WINDOWS as u64;
 /// In-degrees of all lists, and of those of a run.
 const DEGREE_BYTES: u64 = 8;
 
@@ -48,18 +46,18 @@ pub(crate) fn divide(config: &Config, shape: Shape, block_rows: usize, room: u64
             spill_edges * SPILL_EDGE_BYTES,
         ),
     ];
-    let window = WINDOW_EDGES as u64;
+    let (range, part_ranges) = (MERGE_RANGE_EDGES as u64, PART_MERGE_RANGES as u64);
     let merging = vec![
         degrees(),
         Term::fixed(
-            format!("t · {window} · {WINDOW_EDGE_BYTES}"),
-            "a window of edges on each thread: reversed, joined, encoded",
-            threads * window * WINDOW_EDGE_BYTES,
+            format!("t · {range} · {MERGED_EDGE_BYTES}"),
+            "a merge range on each thread: reversed, joined, encoded",
+            threads * range * MERGED_EDGE_BYTES,
         ),
         Term::fixed(
-            format!("{PART_WINDOWS} · {window} · {ENCODED_EDGE_BYTES}"),
-            "the encoded windows of a part",
-            PART_WINDOWS * window * ENCODED_EDGE_BYTES,
+            format!("{part_ranges} · {range} · {ENCODED_EDGE_BYTES}"),
+            "the encoded merge ranges of a part",
+            part_ranges * range * ENCODED_EDGE_BYTES,
         ),
     ];
     let phases = vec![Phase { name: "spilling", terms: spilling }, Phase { name: "merging", terms: merging }];

@@ -8,23 +8,24 @@ use rayon::prelude::*;
 
 use super::budget::EdgesCounts;
 use super::file::{EdgeFile, EdgePart, EncodedRange};
-use super::merge::{cut_windows, merge_window};
+use super::merge::{Merge, cut_merge_ranges};
 use super::spill::{Reversed, in_degrees};
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::neighbors::file::Block;
 use crate::neighbors::{Neighbors, Windows};
 use crate::run::record::{EdgesFacts, WindowCounts};
 use crate::run::{Run, RunReader, Stage, StageRun};
-use crate::vectors::{RowId, Vectors};
+use crate::vectors::{PlaceRange, Vectors};
 
 /// One row in so many without a window is worth a warning.
 const MANY_SHARE: u64 = 20;
 const RUN_PREFIX: &str = "run-";
 const RANGE_PREFIX: &str = "range-";
-/// Windows that are merged into one part.
-pub(crate) const PART_WINDOWS: usize = 16;
-/// Reversed and own arcs of a window: fixed, so that the same graph gives the same files.
-pub(crate) const WINDOW_EDGES: usize = 1 << 20;
+/// Merge ranges of one part.
+pub(crate) const PART_MERGE_RANGES: usize = 16;
+/// Reversed and own edges of a merge range: fixed, so that the same graph gives the same files.
+pub(crate) const MERGE_RANGE_EDGES: usize = 1 << 20;
 
 /// Builds the graph from the neighbor lists, or opens the one that is there.
 ///
@@ -38,34 +39,36 @@ pub fn build(
     counts: &EdgesCounts,
 ) -> Result<EdgeFile> {
     let windows = Windows::new(vectors, neighbors, config);
-    let rows = windows.rows();
+    let rows = vectors.row_count();
     if !run.is_complete(Stage::Edges) {
         let stage = run.begin(Stage::Edges);
+        neighbors.check_lists()?;
         let cut = windows.count();
         if windows.limited() {
             refuse_empty_windows(&cut)?;
             tell(&cut);
         }
         let (runs, in_degrees) = spill(run, &stage, neighbors, &windows, counts)?;
-        merge(run, &stage, &windows, config, &runs, &in_degrees)?;
-        let edges = EdgeFile::open(&range_paths(run), rows)?;
-        let facts = EdgesFacts { rows, arcs: edges.arcs(), bytes: edges.bytes(), runs: runs.len(), windows: cut };
+        let sources = Merge { runs: &runs, windows: &windows, in_degrees: &in_degrees, rule: config.edges };
+        merge(run, &stage, &sources, config.most_ranks() as usize)?;
+        let graph = EdgeFile::open(&range_paths(run), rows)?;
+        let facts = EdgesFacts { rows, arcs: graph.edges(), bytes: graph.bytes(), runs: runs.len(), windows: cut };
         drop(runs);
         stage.finish(&facts, |name| name.starts_with(RANGE_PREFIX))?;
     }
     EdgeFile::open(&range_paths(run), rows)
 }
 
-/// Opens the graph of a finished run.
+/// Opens the graph of a finished run of so many rows.
 ///
 /// # Errors
 /// The stage is not finished, or a file is damaged.
-pub(crate) fn open(run: &RunReader) -> Result<EdgeFile> {
+pub(crate) fn open(run: &RunReader, rows: u32) -> Result<EdgeFile> {
     let record = run.stage(Stage::Edges)?;
     let folder = run.stage_folder(Stage::Edges);
     let paths: Vec<PathBuf> =
         record.parts.keys().filter(|name| name.starts_with(RANGE_PREFIX)).map(|name| folder.join(name)).collect();
-    EdgeFile::open(&paths, run.facts::<EdgesFacts>()?.rows)
+    EdgeFile::open(&paths, rows)
 }
 
 /// Fails where score limits have emptied every window.
@@ -86,7 +89,7 @@ fn refuse_empty_windows(counts: &WindowCounts) -> Result<()> {
         ))
 }
 
-/// Says what score limits have come to.
+/// Says what the score limits have made of the candidates.
 fn tell(counts: &WindowCounts) {
     tracing::info!(
         "{} suspects by rank, {} more by score, {} candidates too easy; {} rows are left without a preferred negative",
@@ -116,7 +119,7 @@ fn range_paths(run: &Run) -> Vec<PathBuf> {
 }
 
 /// A run is named after the neighbor blocks that it covers, so that a resumed job finds where to go on
-/// whatever its budget is now.
+/// under any budget.
 fn run_name(blocks: &Range<usize>) -> String {
     format!("{RUN_PREFIX}{:06}-{:06}.edg", blocks.start, blocks.end)
 }
@@ -126,7 +129,7 @@ fn covered(name: &str) -> Option<Range<usize>> {
     Some(start.parse().ok()?..end.parse().ok()?)
 }
 
-/// The finished runs that follow each other from the first block on, and the block that they reach. One behind a
+/// The finished runs that follow each other from the first block on, and the block that they reach. A run behind a
 /// gap, where a file was lost, is not counted.
 fn finished_runs(run: &Run) -> (Vec<String>, usize) {
     let (mut chain, mut reached) = (Vec::new(), 0);
@@ -139,7 +142,7 @@ fn finished_runs(run: &Run) -> (Vec<String>, usize) {
     (chain, reached)
 }
 
-/// Spills what is not spilled yet; the runs, and how many lists each row stands in.
+/// Spills what is not spilled yet; the runs, and how many lists each row is in, by place.
 fn spill(
     run: &Run,
     stage: &StageRun<'_>,
@@ -147,29 +150,31 @@ fn spill(
     windows: &Windows<'_>,
     counts: &EdgesCounts,
 ) -> Result<(Vec<EdgePart>, Vec<u32>)> {
-    let (blocks, rows) = (neighbors.blocks(), windows.rows());
+    let (blocks, places) = (neighbors.blocks(), windows.places());
+    let rows = |blocks: &[Block]| -> u64 { blocks.iter().map(|block| block.range().len() as u64).sum() };
     let (_, mut done) = finished_runs(run);
-    let mut degrees = in_degrees(windows, 0..blocks[..done].last().map_or(0, |block| block.range().end));
-    let meter = run.meter(Stage::Edges, u64::from(rows) * 2, "rows");
-    meter.skip(blocks[..done].iter().map(|block| block.range().len() as u64).sum());
+    let mut degrees = in_degrees(windows, span(&blocks[..done]));
+    let meter = run.meter(Stage::Edges, rows(blocks) * 2, "rows");
+    meter.skip(rows(&blocks[..done]));
     while done < blocks.len() {
         run.check_interrupt()?;
-        let (mut arcs, mut end) = (0, done);
-        // One block always fits: the plan says so.
+        let (mut edges, mut end) = (0, done);
+        // One block always fits: the plan makes sure of it.
         while end < blocks.len()
-            && (end == done || arcs + block_arcs(windows, blocks[end].range()) <= counts.spill_edges)
+            && (end == done || edges + block_edges(windows, blocks[end].range()) <= counts.spill_edges)
         {
-            arcs += block_arcs(windows, blocks[end].range());
+            edges += block_edges(windows, blocks[end].range());
             end += 1;
         }
-        // A place that is wrong would be some other row's arc from here on.
-        blocks[done..end].par_iter().try_for_each(|block| block.sealed().check())?;
-        let reversed = Reversed::new(windows, blocks[done].range().start..blocks[end - 1].range().end);
+        let spilled = &blocks[done..end];
+        // A wrong place would give some other row an edge.
+        spilled.par_iter().try_for_each(|block| block.sealed().check())?;
+        let reversed = Reversed::new(windows, span(spilled));
         let encoded = reversed.encode().map_err(not_compressed)?;
         reversed.add_degrees(&mut degrees);
         drop(reversed);
-        meter.add(blocks[done..end].iter().map(|block| block.range().len() as u64).sum());
-        stage.commit(&run_name(&(done..end)), |out| encoded.write(out, 0..rows, rows))?;
+        meter.add(rows(spilled));
+        stage.commit(&run_name(&(done..end)), |out| encoded.write(out, places, places.len()))?;
         done = end;
     }
     let (names, _) = finished_runs(run);
@@ -177,45 +182,49 @@ fn spill(
     Ok((runs, degrees))
 }
 
-fn block_arcs(windows: &Windows<'_>, places: Range<RowId>) -> usize {
-    places.map(|place| windows.of(place).ranks.end).sum()
+/// The places of consecutive blocks.
+fn span(blocks: &[Block]) -> PlaceRange {
+    match blocks {
+        [first, .., last] => PlaceRange { start: first.range().start, end: last.range().end },
+        [only] => only.range(),
+        [] => PlaceRange::default(),
+    }
 }
 
-fn not_compressed(e: std::io::Error) -> Error {
-    Error::runtime("arcs cannot be compressed").found(e.to_string()).remedy("run the same command again")
+/// Edges that the lists of a block give.
+fn block_edges(windows: &Windows<'_>, places: PlaceRange) -> usize {
+    places.iter().map(|place| windows.of(place).ranks.end).sum()
 }
 
-fn merge(
-    run: &Run,
-    stage: &StageRun<'_>,
-    lists: &Windows<'_>,
-    config: &Config,
-    runs: &[EdgePart],
-    in_degrees: &[u32],
-) -> Result<()> {
-    let rows = lists.rows();
-    let windows = cut_windows(in_degrees, config.most_ranks() as usize, WINDOW_EDGES);
-    let meter = run.meter(Stage::Edges, u64::from(rows) * 2, "rows");
-    meter.skip(u64::from(rows));
-    for (index, windows) in windows.chunks(PART_WINDOWS).enumerate() {
+pub(super) fn not_compressed(e: std::io::Error) -> Error {
+    Error::runtime("edges cannot be compressed").found(e.to_string()).remedy("run the same command again")
+}
+
+/// Merges the runs with the lists, `PART_MERGE_RANGES` merge ranges a part.
+fn merge(run: &Run, stage: &StageRun<'_>, merge: &Merge<'_>, most_ranks: usize) -> Result<()> {
+    let places = merge.windows.places();
+    let ranges = cut_merge_ranges(merge.in_degrees, most_ranks, MERGE_RANGE_EDGES);
+    let meter = run.meter(Stage::Edges, places.len() as u64 * 2, "rows");
+    meter.skip(places.len() as u64);
+    for (index, ranges) in ranges.chunks(PART_MERGE_RANGES).enumerate() {
         let name = format!("{RANGE_PREFIX}{index:06}.edg");
-        let range = windows[0].start..windows[windows.len() - 1].end;
+        let part = PlaceRange { start: ranges[0].start, end: ranges[ranges.len() - 1].end };
         if run.has(Stage::Edges, &name) {
-            meter.skip(range.len() as u64);
+            meter.skip(part.len() as u64);
             continue;
         }
         run.check_interrupt()?;
-        let merged: Vec<EncodedRange> = windows
+        let merged: Vec<EncodedRange> = ranges
             .par_iter()
-            .map(|rows| {
-                let merged = merge_window(runs, lists, rows.clone(), in_degrees, config.edges);
-                meter.add(rows.len() as u64);
+            .map(|range| {
+                let merged = merge.range(*range);
+                meter.add(range.len() as u64);
                 merged
             })
             .collect::<Result<_>>()?;
         let mut whole = EncodedRange::default();
-        merged.into_iter().for_each(|part| whole.append(part));
-        stage.commit(&name, |out| whole.write(out, range, rows))?;
+        merged.into_iter().for_each(|range| whole.append(range));
+        stage.commit(&name, |out| whole.write(out, part, places.len()))?;
     }
     Ok(())
 }

@@ -1,12 +1,12 @@
-//! `*.edg`: arcs of consecutive rows in compressed blocks; runs and the final graph alike.
+//! `*.edg`: edges of consecutive places in compressed blocks; runs and the final graph alike.
 //!
 //! | offset | bytes | content |
 //! |---|---|---|
 //! | 64 | | blocks, each one zstd frame of [`super::codec`]'s bytes |
-//! | | 40 · blocks | index: offset u64, bytes u32, decoded bytes u32, first row u32, rows u32, arcs u64, xxh3-64 of the frame u64 |
+//! | | 40 · blocks | index: offset u64, bytes u32, decoded bytes u32, first place u32, rows u32, arcs u64, xxh3-64 of the frame u64 |
 //!
-//! Header fields: first row, rows, arcs, blocks, rows of the whole graph. A block ends with the row that
-//! fills it. Memory: the index; decoded blocks are the reader's.
+//! Header fields: first place, rows, arcs (the number of edges), blocks, rows of the whole graph. A block ends with the
+//! row that fills it. Memory: the index; decoded blocks are the reader's.
 
 use std::cell::RefCell;
 use std::io::Write;
@@ -21,33 +21,64 @@ use super::codec;
 use super::rows::{Adjacency, Edge, EdgeRows};
 use crate::error::{Error, Result};
 use crate::run::sealed::{FileFormat, PartWriter, Sealed, u32_at, u64_at};
-use crate::vectors::RowId;
+use crate::vectors::store::ROWS_MAX;
+use crate::vectors::{Place, PlaceRange};
 
 /// Format of runs and ranges.
 pub(crate) const EDGES: FileFormat = FileFormat { magic: *b"BMEDGES\0", version: 2, name: "edge" };
-/// A block ends with the row that brings it to this many arcs ...
-pub(crate) const BLOCK_ARCS: usize = 8192;
+/// A block ends with the row that brings it to this many edges ...
+pub(crate) const BLOCK_EDGES: usize = 8192;
 /// ... or to this many rows.
-pub(crate) const BLOCK_ROWS: usize = 4096;
+const BLOCK_ROWS: usize = 4096;
 const ENTRY_BYTES: usize = 40;
 const ZSTD_LEVEL: i32 = 1;
 
-/// One block of a file.
+/// One block of a file, as its index has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BlockEntry {
+struct BlockEntry {
     offset: u64,
     bytes: u32,
     decoded_bytes: u32,
-    /// First row.
-    pub first_row: RowId,
-    /// Rows.
-    pub rows: u32,
-    /// Arcs.
-    pub arcs: u64,
+    first_place: Place,
+    rows: u32,
+    edges: u64,
+    /// Of the frame.
     checksum: u64,
 }
 
-/// Encoded blocks of consecutive rows, in memory.
+impl BlockEntry {
+    fn read(payload: &[u8], at: usize) -> BlockEntry {
+        BlockEntry {
+            offset: u64_at(payload, at),
+            bytes: u32_at(payload, at + 8),
+            decoded_bytes: u32_at(payload, at + 12),
+            first_place: Place::new(u32_at(payload, at + 16)),
+            rows: u32_at(payload, at + 20),
+            edges: u64_at(payload, at + 24),
+            checksum: u64_at(payload, at + 32),
+        }
+    }
+
+    fn write(&self, out: &mut PartWriter) -> std::io::Result<()> {
+        out.write_all(&self.offset.to_le_bytes())?;
+        for word in [self.bytes, self.decoded_bytes, self.first_place.number(), self.rows] {
+            out.write_all(&word.to_le_bytes())?;
+        }
+        out.write_all(&self.edges.to_le_bytes())?;
+        out.write_all(&self.checksum.to_le_bytes())
+    }
+
+    /// Whether the writer can have made such a block of a graph of so many rows: without this a damaged file could ask
+    /// for 4 GiB a block. The last row of a block may have an edge to every row.
+    fn is_possible(&self, graph_rows: u64) -> bool {
+        let most = codec::most_bytes(u64::from(self.rows), self.edges);
+        (1..=BLOCK_ROWS as u32).contains(&self.rows)
+            && self.edges <= BLOCK_EDGES as u64 + graph_rows
+            && most.is_some_and(|most| u64::from(self.decoded_bytes) <= most)
+    }
+}
+
+/// Encoded blocks of consecutive places, in memory.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct EncodedRange {
     /// Frames, one after the other, in as many pieces as were appended: they are never copied together.
@@ -57,22 +88,22 @@ pub(crate) struct EncodedRange {
 }
 
 impl EncodedRange {
-    /// Appends rows whose arcs end at `ends`, as one block. O(arcs).
+    /// Appends rows whose edges end at `ends`, as one block. O(edges).
     ///
     /// # Errors
     /// zstd fails.
-    pub(crate) fn push(&mut self, first_row: RowId, ends: &[u32], arcs: &[Edge]) -> std::io::Result<()> {
+    fn push(&mut self, first_place: Place, ends: &[u32], edges: &[Edge]) -> std::io::Result<()> {
         let mut raw = Vec::new();
-        codec::encode(ends, arcs, &mut raw);
+        codec::encode(ends, edges, &mut raw);
         let frame = compress(&raw)?;
-        let too_long = |_| std::io::Error::other("the arcs of one row exceed a block");
+        let too_long = |_| std::io::Error::other("the edges of one row exceed a block");
         self.index.push(BlockEntry {
             offset: self.bytes,
             bytes: u32::try_from(frame.len()).map_err(too_long)?,
             decoded_bytes: u32::try_from(raw.len()).map_err(too_long)?,
-            first_row,
+            first_place,
             rows: ends.len() as u32,
-            arcs: arcs.len() as u64,
+            edges: edges.len() as u64,
             checksum: xxh3_64(&frame),
         });
         self.bytes += frame.len() as u64;
@@ -83,7 +114,7 @@ impl EncodedRange {
         Ok(())
     }
 
-    /// Appends what comes after.
+    /// Appends the blocks of the places that follow.
     pub(crate) fn append(&mut self, other: EncodedRange) {
         let base = self.bytes;
         self.bytes += other.bytes;
@@ -91,47 +122,35 @@ impl EncodedRange {
         self.index.extend(other.index.into_iter().map(|entry| BlockEntry { offset: base + entry.offset, ..entry }));
     }
 
-    /// Gives back what was set aside for more.
+    /// Gives back what was reserved for more.
     #[must_use]
-    pub(crate) fn trimmed(mut self) -> EncodedRange {
+    fn trimmed(mut self) -> EncodedRange {
         self.pieces.iter_mut().for_each(Vec::shrink_to_fit);
         self
     }
 
-    /// Arcs so far.
-    pub(crate) fn arcs(&self) -> u64 {
-        self.index.iter().map(|entry| entry.arcs).sum()
-    }
-
-    /// Writes the file for `rows` of a graph of `graph_rows` rows.
+    /// Writes the file for some places of a graph of `graph_rows` rows.
     ///
     /// # Errors
     /// The write fails.
-    pub(crate) fn write(&self, out: &mut PartWriter, rows: Range<RowId>, graph_rows: RowId) -> std::io::Result<()> {
-        let fields =
-            [u64::from(rows.start), rows.len() as u64, self.arcs(), self.index.len() as u64, u64::from(graph_rows), 0];
+    pub(crate) fn write(&self, out: &mut PartWriter, places: PlaceRange, graph_rows: usize) -> std::io::Result<()> {
+        let (first, edges) = (u64::from(places.start.number()), self.index.iter().map(|entry| entry.edges).sum());
+        let fields = [first, places.len() as u64, edges, self.index.len() as u64, graph_rows as u64, 0];
         out.write_all(&EDGES.header(fields))?;
         self.pieces.iter().try_for_each(|piece| out.write_all(piece))?;
-        for entry in &self.index {
-            out.write_all(&entry.offset.to_le_bytes())?;
-            for word in [entry.bytes, entry.decoded_bytes, entry.first_row, entry.rows] {
-                out.write_all(&word.to_le_bytes())?;
-            }
-            out.write_all(&entry.arcs.to_le_bytes())?;
-            out.write_all(&entry.checksum.to_le_bytes())?;
-        }
+        self.index.iter().try_for_each(|entry| entry.write(out))?;
         out.seal()
     }
 }
 
-/// Cuts consecutive rows into blocks: (rows, arcs) of each, as ranges of indices. Pure.
-pub(crate) fn cut_blocks(ends: &[u32]) -> Vec<Range<usize>> {
+/// Cuts consecutive rows into blocks, as ranges of indices. Pure.
+fn cut_blocks(ends: &[u32]) -> Vec<Range<usize>> {
     let mut blocks = Vec::new();
-    let (mut row, mut arcs) = (0, 0);
+    let (mut row, mut edges) = (0, 0);
     for (index, end) in ends.iter().enumerate() {
-        if (end - arcs) as usize >= BLOCK_ARCS || index + 1 - row >= BLOCK_ROWS {
+        if (end - edges) as usize >= BLOCK_EDGES || index + 1 - row >= BLOCK_ROWS {
             blocks.push(row..index + 1);
-            (row, arcs) = (index + 1, *end);
+            (row, edges) = (index + 1, *end);
         }
     }
     if row < ends.len() {
@@ -140,28 +159,28 @@ pub(crate) fn cut_blocks(ends: &[u32]) -> Vec<Range<usize>> {
     blocks
 }
 
-/// Encodes consecutive rows block by block. O(arcs).
+/// Encodes consecutive rows block by block. O(edges).
 ///
 /// # Errors
 /// zstd fails.
-pub(crate) fn encode_rows(first_row: RowId, ends: &[u32], arcs: &[Edge]) -> std::io::Result<EncodedRange> {
+pub(crate) fn encode_rows(first_place: Place, ends: &[u32], edges: &[Edge]) -> std::io::Result<EncodedRange> {
     let mut range = EncodedRange::default();
     for block in cut_blocks(ends) {
         let start = if block.start == 0 { 0 } else { ends[block.start - 1] };
         let local: Vec<u32> = ends[block.clone()].iter().map(|end| end - start).collect();
-        let arcs = &arcs[start as usize..ends[block.end - 1] as usize];
-        range.push(first_row + block.start as RowId, &local, arcs)?;
+        let edges = &edges[start as usize..ends[block.end - 1] as usize];
+        range.push(Place::new(first_place.number() + block.start as u32), &local, edges)?;
     }
     Ok(range.trimmed())
 }
 
 /// One mapped file.
 #[derive(Debug, Clone)]
-pub struct EdgePart {
+pub(crate) struct EdgePart {
     sealed: Sealed,
     index: Vec<BlockEntry>,
-    rows: Range<RowId>,
-    graph_rows: RowId,
+    places: PlaceRange,
+    graph_rows: u32,
 }
 
 impl EdgePart {
@@ -169,61 +188,27 @@ impl EdgePart {
     ///
     /// # Errors
     /// The file is not complete or its index is not sound.
-    pub fn open(path: &Path) -> Result<EdgePart> {
+    pub(crate) fn open(path: &Path) -> Result<EdgePart> {
         let sealed = Sealed::open(path, &EDGES)?;
-        let [first, rows, arcs, blocks, graph_rows, _] = sealed.fields;
-        let damaged = || {
-            Error::runtime("an edge file's index is damaged")
+        let [first, rows, .., graph_rows, _] = sealed.fields;
+        let end = first.checked_add(rows).filter(|end| *end <= graph_rows && graph_rows <= ROWS_MAX);
+        let sound = end.and_then(|end| Some((end, read_index(&sealed, end)?)));
+        let Some((end, index)) = sound else {
+            return Err(Error::runtime("an edge file's index is damaged")
                 .path(path)
                 .expected("blocks that follow each other and cover all rows")
                 .found("something else")
-                .remedy("delete the file and run `mine` again")
+                .remedy("delete the file and run `mine` again"));
         };
-        let payload = sealed.payload();
-        let index_bytes = usize::try_from(blocks).ok().and_then(|n| n.checked_mul(ENTRY_BYTES)).ok_or_else(damaged)?;
-        let index_at = payload.len().checked_sub(index_bytes).ok_or_else(damaged)?;
-        let sound = graph_rows < 1 << 31 && first < 1 << 31 && rows < 1 << 31 && first + rows <= graph_rows;
-        let mut index = Vec::with_capacity(blocks as usize);
-        let (mut offset, mut row, mut total) = (0, first, 0u64);
-        for at in (index_at..payload.len()).step_by(ENTRY_BYTES) {
-            let entry = BlockEntry {
-                offset: u64_at(payload, at),
-                bytes: u32_at(payload, at + 8),
-                decoded_bytes: u32_at(payload, at + 12),
-                first_row: u32_at(payload, at + 16),
-                rows: u32_at(payload, at + 20),
-                arcs: u64_at(payload, at + 24),
-                checksum: u64_at(payload, at + 32),
-            };
-            if entry.offset != offset || u64::from(entry.first_row) != row {
-                return Err(damaged());
-            }
-            offset += u64::from(entry.bytes);
-            row += u64::from(entry.rows);
-            total = total.saturating_add(entry.arcs);
-            index.push(entry);
-        }
-        if !sound || offset != index_at as u64 || row != first + rows || total != arcs {
-            return Err(damaged());
-        }
-        let rows = first as RowId..(first + rows) as RowId;
-        Ok(EdgePart { sealed, index, rows, graph_rows: graph_rows as RowId })
+        let places = PlaceRange::new(first as u32, end as u32);
+        Ok(EdgePart { sealed, index, places, graph_rows: graph_rows as u32 })
     }
 
-    /// Its rows.
-    pub fn rows(&self) -> Range<RowId> {
-        self.rows.clone()
-    }
-
-    /// Its blocks.
-    pub fn index(&self) -> &[BlockEntry] {
-        &self.index
-    }
-
-    /// Blocks that hold any of `rows`.
-    pub fn blocks_of(&self, rows: Range<RowId>) -> Range<usize> {
-        let start = self.index.partition_point(|entry| entry.first_row + entry.rows <= rows.start);
-        let end = self.index.partition_point(|entry| entry.first_row < rows.end);
+    /// Blocks that hold any of some places.
+    pub(crate) fn blocks_of(&self, places: PlaceRange) -> Range<usize> {
+        let (first, end) = (places.start.number(), places.end.number());
+        let start = self.index.partition_point(|entry| entry.first_place.number() + entry.rows <= first);
+        let end = self.index.partition_point(|entry| entry.first_place.number() < end);
         start..end.max(start)
     }
 
@@ -231,14 +216,14 @@ impl EdgePart {
     ///
     /// # Errors
     /// Its checksum is wrong, or it is no block.
-    pub fn read(&self, block: usize, into: &mut Adjacency) -> Result<()> {
+    pub(crate) fn read(&self, block: usize, into: &mut Adjacency) -> Result<()> {
         let entry = &self.index[block];
         let frame = &self.sealed.payload()[entry.offset as usize..][..entry.bytes as usize];
         let damaged = |found: String| {
             Error::runtime("a block of an edge file is damaged")
                 .path(self.sealed.path())
-                .row(u64::from(entry.first_row))
-                .expected(format!("{} rows with {} arcs", entry.rows, entry.arcs))
+                .row(u64::from(entry.first_place.number()))
+                .expected(format!("{} rows with {} edges", entry.rows, entry.edges))
                 .found(found)
                 .remedy("delete the file and run `mine` again")
         };
@@ -250,17 +235,40 @@ impl EdgePart {
         let scratch = std::mem::take(&mut into.scratch);
         let decoded = codec::decode(&scratch[..length], entry.rows as usize, self.graph_rows, into);
         into.scratch = scratch;
-        into.first_row = entry.first_row;
+        into.first_place = entry.first_place;
         match decoded {
-            Some(()) if into.arcs.len() as u64 == entry.arcs => Ok(()),
+            Some(()) if into.edges.len() as u64 == entry.edges => Ok(()),
             _ => Err(damaged("bytes that are no block".into())),
         }
     }
 
     /// The mapped file.
-    pub fn sealed(&self) -> &Sealed {
+    pub(crate) fn sealed(&self) -> &Sealed {
         &self.sealed
     }
+}
+
+/// The index of a file whose rows end before `end`; `None` where it is not sound. What is returned fits the payload: no
+/// block reaches beyond it, and no sum over the blocks overflows.
+fn read_index(sealed: &Sealed, end: u64) -> Option<Vec<BlockEntry>> {
+    let [first, _, edges, blocks, graph_rows, _] = sealed.fields;
+    let payload = sealed.payload();
+    let index_bytes = usize::try_from(blocks).ok()?.checked_mul(ENTRY_BYTES)?;
+    let index_at = payload.len().checked_sub(index_bytes)?;
+    let mut index = Vec::with_capacity(blocks as usize);
+    let (mut offset, mut place, mut total) = (0u64, first, 0u64);
+    for at in (index_at..payload.len()).step_by(ENTRY_BYTES) {
+        let entry = BlockEntry::read(payload, at);
+        let follows = entry.offset == offset && u64::from(entry.first_place.number()) == place;
+        if !follows || !entry.is_possible(graph_rows) {
+            return None;
+        }
+        offset = offset.checked_add(u64::from(entry.bytes)).filter(|offset| *offset <= index_at as u64)?;
+        place = place.checked_add(u64::from(entry.rows)).filter(|place| *place <= end)?;
+        total = total.checked_add(entry.edges)?;
+        index.push(entry);
+    }
+    (offset == index_at as u64 && place == end && total == edges).then_some(index)
 }
 
 /// The whole graph: all its files, as one list of blocks.
@@ -268,51 +276,46 @@ impl EdgePart {
 pub struct EdgeFile {
     parts: Vec<EdgePart>,
     first_block: Vec<usize>,
-    rows: RowId,
+    rows: u32,
 }
 
 impl EdgeFile {
-    /// Maps the files, which must cover rows 0..`rows` in order.
+    /// Maps the files, which must cover places 0..`rows` in order.
     ///
     /// # Errors
     /// A file is damaged or out of place.
-    pub fn open(paths: &[std::path::PathBuf], rows: RowId) -> Result<EdgeFile> {
+    pub(crate) fn open(paths: &[std::path::PathBuf], rows: u32) -> Result<EdgeFile> {
         let parts = paths.par_iter().map(|path| EdgePart::open(path)).collect::<Result<Vec<_>>>()?;
-        let (mut next, mut blocks, mut first_block) = (0, 0, Vec::with_capacity(parts.len()));
+        let (mut next, mut blocks, mut first_block) = (Place::new(0), 0, Vec::with_capacity(parts.len()));
         for part in &parts {
-            if part.rows.start != next || part.graph_rows != rows {
+            if part.places.start != next || part.graph_rows != rows {
                 return Err(Error::runtime("an edge file is missing or out of place")
                     .path(part.sealed.path())
-                    .expected(format!("rows from {next} on, of {rows}"))
-                    .found(format!("rows {:?}, of {}", part.rows, part.graph_rows))
+                    .expected(format!("rows from {} on, of {rows}", next.number()))
+                    .found(format!("rows {:?}, of {}", part.places, part.graph_rows))
                     .remedy("run `mine` again"));
             }
-            next = part.rows.end;
+            next = part.places.end;
             first_block.push(blocks);
             blocks += part.index.len();
         }
-        if next != rows {
+        if next.number() != rows {
             return Err(Error::runtime("the graph's last edge file is missing")
                 .expected(format!("rows up to {rows}"))
-                .found(format!("rows up to {next}"))
+                .found(format!("rows up to {}", next.number()))
                 .remedy("run `mine` again"));
         }
         first_block.push(blocks);
         Ok(EdgeFile { parts, first_block, rows })
     }
 
-    /// The files.
-    pub fn parts(&self) -> &[EdgePart] {
-        &self.parts
-    }
-
-    /// Arcs in all, each edge counted from both ends.
-    pub fn arcs(&self) -> u64 {
-        self.parts.iter().flat_map(|part| &part.index).map(|entry| entry.arcs).sum()
+    /// Edges in all, each counted from both ends.
+    pub fn edges(&self) -> u64 {
+        self.parts.iter().flat_map(|part| &part.index).map(|entry| entry.edges).sum()
     }
 
     /// Bytes of all files.
-    pub fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.parts.iter().map(|part| part.sealed.payload().len() as u64).sum()
     }
 
@@ -321,15 +324,16 @@ impl EdgeFile {
         (&self.parts[part], block - self.first_block[part])
     }
 
-    /// The block that holds a row. O(log blocks).
-    pub fn block_of(&self, row: RowId) -> usize {
-        let part = self.parts.partition_point(|part| part.rows.end <= row);
-        self.first_block[part] + self.parts[part].blocks_of(row..row + 1).start
+    /// The block that has the row at a place. O(log blocks).
+    pub(crate) fn block_of(&self, place: Place) -> usize {
+        let part = self.parts.partition_point(|part| part.places.end <= place);
+        let places = PlaceRange { start: place, end: Place::new(place.number() + 1) };
+        self.first_block[part] + self.parts[part].blocks_of(places).start
     }
 }
 
 impl EdgeRows for EdgeFile {
-    fn rows(&self) -> RowId {
+    fn rows(&self) -> u32 {
         self.rows
     }
 

@@ -1,38 +1,37 @@
-//! Runs and lists together: the sorted, symmetric graph of some rows.
+//! The merge of runs and lists into the sorted, symmetric graph, one *merge range* of consecutive places at a time.
 //!
-//! All sources of a run come before those of the next, so a row's reversed arcs are the runs' arcs, one
-//! run after the other: a scatter by known degrees, without comparisons.
+//! All sources of a run come before those of the next. So a row's reversed edges are its edges of the runs, one run
+//! after the other: they are copied to positions that follow from the in-degrees, without comparisons.
 //!
-//! Memory: one window of arcs, 8 bytes each, one decoded block, and the encoded result.
-
-use std::ops::Range;
+//! Memory: one merge range's edges, 8 bytes each, one decoded block, and the encoded result.
 
 use super::file::{EdgePart, EncodedRange, encode_rows};
 use super::rows::{Adjacency, Edge, Relation};
 use crate::config::EdgeRule;
 use crate::error::{Error, Result};
 use crate::neighbors::{Window, Windows};
-use crate::vectors::RowId;
+use crate::vectors::{Place, PlaceRange};
 
-/// Cuts rows into windows of about `arcs` reversed arcs each; a row is never cut. Pure.
-pub(crate) fn cut_windows(in_degrees: &[u32], own_arcs: usize, arcs: usize) -> Vec<Range<RowId>> {
-    let (mut windows, mut start, mut sum) = (Vec::new(), 0, 0usize);
-    for (row, degree) in in_degrees.iter().enumerate() {
-        sum += *degree as usize + own_arcs;
-        if sum >= arcs {
-            windows.push(start..row as RowId + 1);
-            (start, sum) = (row as RowId + 1, 0);
+/// Cuts all places into merge ranges of about `edges` edges, a row's being its reversed ones and `own_edges` of its own
+/// list; a row is never cut. Pure.
+pub(crate) fn cut_merge_ranges(in_degrees: &[u32], own_edges: usize, edges: usize) -> Vec<PlaceRange> {
+    let (mut ranges, mut start, mut sum) = (Vec::new(), 0, 0usize);
+    for (place, degree) in (0u32..).zip(in_degrees) {
+        sum += *degree as usize + own_edges;
+        if sum >= edges {
+            ranges.push(PlaceRange::new(start, place + 1));
+            (start, sum) = (place + 1, 0);
         }
     }
     if (start as usize) < in_degrees.len() {
-        windows.push(start..in_degrees.len() as RowId);
+        ranges.push(PlaceRange::new(start, in_degrees.len() as u32));
     }
-    windows
+    ranges
 }
 
-/// The reversed arcs of a window, by row: where each row's end, and the sources in order.
-fn gather(runs: &[EdgePart], rows: Range<RowId>, in_degrees: &[u32]) -> Result<(Vec<usize>, Vec<Edge>)> {
-    let degrees = &in_degrees[rows.start as usize..rows.end as usize];
+/// The reversed edges of a merge range: where each row's end, and all of them, each row's by rising source.
+fn gather(runs: &[EdgePart], places: PlaceRange, in_degrees: &[u32]) -> Result<(Vec<usize>, Vec<Edge>)> {
+    let degrees = &in_degrees[places.indices()];
     let (mut next, mut ends) = (Vec::with_capacity(degrees.len()), Vec::with_capacity(degrees.len()));
     let mut total = 0;
     for degree in degrees {
@@ -40,15 +39,15 @@ fn gather(runs: &[EdgePart], rows: Range<RowId>, in_degrees: &[u32]) -> Result<(
         total += *degree as usize;
         ends.push(total);
     }
-    let mut arcs = vec![Edge { row: 0, relation: Relation::WINDOW }; total];
+    let mut edges = vec![Edge { other: Place::NONE, relation: Relation::WINDOW }; total];
     let mut block = Adjacency::default();
     for run in runs {
-        for index in run.blocks_of(rows.clone()) {
+        for index in run.blocks_of(places) {
             run.read(index, &mut block)?;
-            for (row, list) in block.iter().filter(|(row, _)| rows.contains(row)) {
-                let at = &mut next[(row - rows.start) as usize];
-                let place = arcs.get_mut(*at..*at + list.len()).ok_or_else(|| disagree(runs))?;
-                place.copy_from_slice(list);
+            for (place, list) in block.iter().filter(|(place, _)| places.contains(*place)) {
+                let at = &mut next[place.index() - places.start.index()];
+                let goal = edges.get_mut(*at..*at + list.len()).ok_or_else(|| disagree(runs))?;
+                goal.copy_from_slice(list);
                 *at += list.len();
             }
         }
@@ -56,77 +55,83 @@ fn gather(runs: &[EdgePart], rows: Range<RowId>, in_degrees: &[u32]) -> Result<(
     if next != ends {
         return Err(disagree(runs));
     }
-    Ok((next, arcs))
+    Ok((next, edges))
 }
 
 fn disagree(runs: &[EdgePart]) -> Error {
     let folder = runs.first().and_then(|run| run.sealed().path().parent()).unwrap_or(std::path::Path::new(""));
-    Error::runtime("the spilled runs hold other arcs than the neighbor lists")
+    Error::runtime("the spilled runs do not fit the neighbor lists")
         .path(folder)
+        .expected("as many edges of each row as lists that it is in")
+        .found("another number")
         .remedy("run `mine` again with --replace")
 }
 
-/// One row's arcs: its own list, sorted, with the reversed arcs. Both ends see the same kind. Pure.
+/// One row's edges: its own list, sorted, joined with its reversed edges. Both ends see the same relation. Pure.
 pub(crate) fn join(own: &[Edge], reversed: &[Edge], rule: EdgeRule, out: &mut Vec<Edge>) {
     let wanted = |relation: Relation| rule == EdgeRule::Any || relation.window() != 1 || relation.suspects() > 0;
     let mutual_only = |relation: Relation| match rule {
-        // One direction in the window is no edge of the mutual graph; a suspect it remains.
+        // One direction in the rank window is no edge of the mutual graph; a suspect it remains.
         EdgeRule::Mutual if relation.window() == 1 => Relation::SUSPECT,
         _ => relation,
     };
-    let mut push = |row, relation| {
+    let mut push = |other, relation| {
         if wanted(relation) {
-            out.push(Edge { row, relation: mutual_only(relation) });
+            out.push(Edge { other, relation: mutual_only(relation) });
         }
     };
     let (mut a, mut b) = (0, 0);
     while a < own.len() && b < reversed.len() {
-        // Without branches: which of the two comes first is as good as random.
+        // Without branches, which would be mispredicted half of the time.
         let (x, y) = (own[a], reversed[b]);
-        let (takes_x, takes_y) = (x.row <= y.row, y.row <= x.row);
-        push(x.row.min(y.row), x.relation.only_if(takes_x).with(y.relation.only_if(takes_y)));
+        let (takes_x, takes_y) = (x.other <= y.other, y.other <= x.other);
+        push(x.other.min(y.other), x.relation.only_if(takes_x).with(y.relation.only_if(takes_y)));
         a += usize::from(takes_x);
         b += usize::from(takes_y);
     }
-    own[a..].iter().chain(&reversed[b..]).for_each(|arc| push(arc.row, arc.relation));
+    own[a..].iter().chain(&reversed[b..]).for_each(|edge| push(edge.other, edge.relation));
 }
 
-/// A row's own list as arcs, sorted by row; `keys` is room. Pure.
-pub(crate) fn own_arcs(window: &Window<'_>, keys: &mut Vec<u32>, out: &mut Vec<Edge>) {
-    // Numbers sort faster than structures, and rows have 31 bits.
-    let key = |(rank, row): (usize, &RowId)| row << 1 | RowId::from(rank < window.ranks.start);
+/// A row's own list as edges, sorted by the other place; `keys` is room. Pure.
+pub(crate) fn own_edges(window: &Window<'_>, keys: &mut Vec<u32>, out: &mut Vec<Edge>) {
+    // Numbers sort faster than structures, and places have 31 bits.
+    let key = |(rank, other): (usize, &Place)| other.number() << 1 | u32::from(rank < window.ranks.start);
     keys.clear();
     keys.extend(window.partners().iter().enumerate().map(key));
     keys.sort_unstable();
     let relation = |key: u32| if key & 1 == 1 { Relation::SUSPECT } else { Relation::WINDOW };
     out.clear();
-    out.extend(keys.iter().map(|key| Edge { row: key >> 1, relation: relation(*key) }));
+    out.extend(keys.iter().map(|key| Edge { other: Place::new(key >> 1), relation: relation(*key) }));
 }
 
-/// Merges and encodes the graph of some rows. O(arcs).
-///
-/// # Errors
-/// A run is damaged.
-pub(crate) fn merge_window(
-    runs: &[EdgePart],
-    windows: &Windows<'_>,
-    rows: Range<RowId>,
-    in_degrees: &[u32],
-    rule: EdgeRule,
-) -> Result<EncodedRange> {
-    let (reversed_ends, reversed) = gather(runs, rows.clone(), in_degrees)?;
-    let (mut arcs, mut ends) = (Vec::new(), Vec::with_capacity(rows.len()));
-    let (mut keys, mut own) = (Vec::new(), Vec::new());
-    let mut start = 0;
-    for (row, end) in rows.clone().zip(reversed_ends) {
-        own_arcs(&windows.of(row), &mut keys, &mut own);
-        join(&own, &reversed[start..end], rule, &mut arcs);
-        ends.push(arcs.len() as u32);
-        start = end;
+/// What all merge ranges are merged from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Merge<'a> {
+    pub runs: &'a [EdgePart],
+    pub windows: &'a Windows<'a>,
+    /// Reversed edges of each row, by place.
+    pub in_degrees: &'a [u32],
+    pub rule: EdgeRule,
+}
+
+impl Merge<'_> {
+    /// Merges and encodes one merge range. O(edges).
+    ///
+    /// # Errors
+    /// A run is damaged.
+    pub(crate) fn range(&self, places: PlaceRange) -> Result<EncodedRange> {
+        let (reversed_ends, reversed) = gather(self.runs, places, self.in_degrees)?;
+        let (mut edges, mut ends) = (Vec::new(), Vec::with_capacity(places.len()));
+        let (mut keys, mut own) = (Vec::new(), Vec::new());
+        let mut start = 0;
+        for (place, end) in places.iter().zip(reversed_ends) {
+            own_edges(&self.windows.of(place), &mut keys, &mut own);
+            join(&own, &reversed[start..end], self.rule, &mut edges);
+            ends.push(edges.len() as u32);
+            start = end;
+        }
+        encode_rows(places.start, &ends, &edges).map_err(super::build::not_compressed)
     }
-    encode_rows(rows.start, &ends, &arcs).map_err(|e| {
-        Error::runtime("arcs cannot be compressed").found(e.to_string()).remedy("run the same command again")
-    })
 }
 
 #[cfg(test)]
@@ -134,21 +139,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn windows_cover_all_rows_in_order() {
-        let windows = cut_windows(&[0, 9, 1, 1, 1, 30, 2], 1, 10);
-        assert_eq!(windows, [0..2, 2..6, 6..7]);
+    fn merge_ranges_cover_all_places_in_order() {
+        let ranges = cut_merge_ranges(&[0, 9, 1, 1, 1, 30, 2], 1, 10);
+        assert_eq!(ranges, [(0, 2), (2, 6), (6, 7)].map(|(start, end)| PlaceRange::new(start, end)));
     }
 
     #[test]
     fn both_directions_are_joined_and_the_mutual_rule_keeps_suspects() {
-        let arc = |row, relation| Edge { row, relation };
-        let own = [arc(1, Relation::WINDOW), arc(4, Relation::WINDOW), arc(6, Relation::SUSPECT)];
-        let reversed =
-            [arc(0, Relation::WINDOW), arc(4, Relation::WINDOW), arc(6, Relation::WINDOW), arc(9, Relation::SUSPECT)];
+        let edge = |place, relation| Edge { other: Place::new(place), relation };
+        let own = [edge(1, Relation::WINDOW), edge(4, Relation::WINDOW), edge(6, Relation::SUSPECT)];
+        let reversed = [
+            edge(0, Relation::WINDOW),
+            edge(4, Relation::WINDOW),
+            edge(6, Relation::WINDOW),
+            edge(9, Relation::SUSPECT),
+        ];
         let summary = |rule| {
             let mut out = Vec::new();
             join(&own, &reversed, rule, &mut out);
-            out.iter().map(|arc| (arc.row, arc.relation.window(), arc.relation.suspects())).collect::<Vec<_>>()
+            out.iter()
+                .map(|edge| (edge.other.number(), edge.relation.window(), edge.relation.suspects()))
+                .collect::<Vec<_>>()
         };
         assert_eq!(summary(EdgeRule::Any), [(0, 1, 0), (1, 1, 0), (4, 2, 0), (6, 1, 1), (9, 0, 1)]);
         assert_eq!(summary(EdgeRule::Mutual), [(4, 2, 0), (6, 0, 1), (9, 0, 1)]);

@@ -1,7 +1,7 @@
-//! Arcs, and the one way to read them: block by block of consecutive rows.
+//! Edges, and the one way to read them: block by block of consecutive places.
 
 use crate::error::Result;
-use crate::vectors::RowId;
+use crate::vectors::{Place, PlaceRange};
 
 /// What two rows are to each other: directions in the rank window and directions as suspects, 0..2
 /// each, at most 2 together.
@@ -10,7 +10,7 @@ use crate::vectors::RowId;
 pub struct Relation(u8);
 
 impl Relation {
-    /// Kinds are below this number.
+    /// Codes are below this number.
     pub const COUNT: usize = 9;
     /// One direction in the rank window.
     pub const WINDOW: Relation = Relation(3);
@@ -32,24 +32,24 @@ impl Relation {
         self.0
     }
 
-    /// From four bits that the caller knows to be a code, or throws away if they are not.
+    /// From four bits that the caller knows to be a code, or discards if they are not.
     #[inline]
     pub(super) fn from_nibble(bits: u8) -> Relation {
         Relation(bits)
     }
 
-    /// Itself, or nothing, to which another one can be added.
+    /// Itself, or no relation, to which another one can be added.
     #[inline]
     pub(super) fn only_if(self, wanted: bool) -> Relation {
         Relation(self.0 * u8::from(wanted))
     }
 
     /// Both directions together.
-    pub fn with(self, other: Relation) -> Relation {
+    pub(super) fn with(self, other: Relation) -> Relation {
         Relation(self.0 + other.0)
     }
 
-    /// Directions in the rank window: the arc's weight.
+    /// Directions in the rank window: what the edge weighs without suspects.
     pub fn window(self) -> u8 {
         self.0 / 3
     }
@@ -60,49 +60,58 @@ impl Relation {
     }
 }
 
-/// An arc as seen from a row: the other row, and what the two are to each other.
+/// An edge as seen from a row: the other row's place, and what the two are to each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Edge {
-    /// The other row.
-    pub row: RowId,
-    /// What they are to each other.
+    pub other: Place,
     pub relation: Relation,
 }
 
-/// The arcs of some consecutive rows.
+/// The edges of the rows at some consecutive places.
 #[derive(Debug, Clone, Default)]
 pub struct Adjacency {
-    /// First row.
-    pub first_row: RowId,
-    /// Where each row's arcs end.
+    pub first_place: Place,
+    /// Where each row's edges end.
     pub ends: Vec<u32>,
-    /// All arcs, each row's sorted by the other row.
-    pub arcs: Vec<Edge>,
+    /// All edges, each row's sorted by the other place.
+    pub edges: Vec<Edge>,
     /// Bytes while they are decoded.
     pub(super) scratch: Vec<u8>,
 }
 
 impl Adjacency {
-    /// The arcs of one of its rows, counted from the first.
-    pub fn of(&self, index: usize) -> &[Edge] {
-        let start = if index == 0 { 0 } else { self.ends[index - 1] as usize };
-        &self.arcs[start..self.ends[index] as usize]
+    /// The places of its rows.
+    pub fn places(&self) -> PlaceRange {
+        let first = self.first_place.number();
+        PlaceRange::new(first, first + self.ends.len() as u32)
     }
 
-    /// (row, its arcs), in row order.
-    pub fn iter(&self) -> impl Iterator<Item = (RowId, &[Edge])> {
+    /// The edges of one of its rows, counted from the first.
+    pub fn of(&self, index: usize) -> &[Edge] {
+        let start = if index == 0 { 0 } else { self.ends[index - 1] as usize };
+        &self.edges[start..self.ends[index] as usize]
+    }
+
+    /// The edges of the row at a place, if it is one of its rows.
+    pub fn at(&self, place: Place) -> Option<&[Edge]> {
+        self.places().contains(place).then(|| self.of(place.index() - self.first_place.index()))
+    }
+
+    /// (place, its row's edges), in the order of places.
+    pub fn iter(&self) -> impl Iterator<Item = (Place, &[Edge])> {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
-        (self.first_row..)
+        self.places()
+            .iter()
             .zip(starts.zip(&self.ends))
-            .map(|(row, (start, end))| (row, &self.arcs[start as usize..*end as usize]))
+            .map(|(place, (start, end))| (place, &self.edges[start as usize..*end as usize]))
     }
 }
 
 /// A graph that is read block by block, from many threads.
 pub trait EdgeRows: Sync {
-    /// Rows of the graph.
-    fn rows(&self) -> RowId;
-    /// Blocks; together they cover all rows in order.
+    /// Number of rows.
+    fn rows(&self) -> u32;
+    /// Number of blocks; together they cover all places in order.
     fn blocks(&self) -> usize;
     /// Decodes a block.
     ///
@@ -119,15 +128,15 @@ pub struct MemoryEdges {
 }
 
 impl MemoryEdges {
-    /// From each row's arcs, which must be sorted and symmetric.
+    /// From each row's edges, which must be sorted and symmetric.
     pub fn new(lists: Vec<Vec<Edge>>, block_rows: usize) -> Self {
         MemoryEdges { lists, block_rows }
     }
 }
 
 impl EdgeRows for MemoryEdges {
-    fn rows(&self) -> RowId {
-        self.lists.len() as RowId
+    fn rows(&self) -> u32 {
+        self.lists.len() as u32
     }
 
     fn blocks(&self) -> usize {
@@ -136,13 +145,13 @@ impl EdgeRows for MemoryEdges {
 
     fn read(&self, block: usize, into: &mut Adjacency) -> Result<()> {
         let start = block * self.block_rows;
-        let rows = start as RowId..(start + self.block_rows).min(self.lists.len()) as RowId;
-        into.first_row = rows.start;
+        let end = (start + self.block_rows).min(self.lists.len());
+        into.first_place = Place::new(start as u32);
         into.ends.clear();
-        into.arcs.clear();
-        for row in rows {
-            into.arcs.extend(&self.lists[row as usize]);
-            into.ends.push(into.arcs.len() as u32);
+        into.edges.clear();
+        for list in &self.lists[start..end] {
+            into.edges.extend(list);
+            into.ends.push(into.edges.len() as u32);
         }
         Ok(())
     }

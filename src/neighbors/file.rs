@@ -1,7 +1,7 @@
 //! `block-*.nbr`: the lists of a block of consecutive places, and all blocks together.
 //!
-//! From here on through edges and clusters a row is known by its *place* in the order of the
-//! [partition](super::ivf), so that rows with much in common lie close to each other in files and tables.
+//! From here on through edges and clusters a row is known by its [`Place`], its position in the
+//! [IVF order](super::ivf), so that rows with many common neighbors lie close to each other in files and tables.
 //!
 //! | offset | bytes | content |
 //! |---|---|---|
@@ -13,43 +13,46 @@
 
 use std::io::Write;
 use std::path::Path;
+use std::sync::OnceLock;
+
+use rayon::prelude::*;
 
 use super::ivf::{IVF_FILE, IvfIndex};
 use super::topk::Candidate;
 use crate::error::{Error, Result};
 use crate::run::sealed::{FileFormat, PartWriter, Sealed};
-use crate::vectors::{RowId, Vectors};
+use crate::vectors::store::ROWS_MAX;
+use crate::vectors::{Place, PlaceRange, RowId, Vectors};
 
 /// Format of a block.
 pub(crate) const NEIGHBORS: FileFormat = FileFormat { magic: *b"BMNEIGHB", version: 2, name: "neighbor" };
-const NOBODY: RowId = RowId::MAX;
+const DAMAGED: &str = "the file is damaged: delete it and run `mine` again";
 
-/// Name of the block that starts with the `index`-th stretch of places.
+/// Name of the `index`-th block in the order of places.
 pub(crate) fn block_name(index: usize) -> String {
     format!("block-{index:06}.nbr")
 }
 
-/// Writes a block of lists of places; `stride` is the longest list possible.
+/// Writes the lists of consecutive places, each (place, score) in rank order; `stride` is the longest list possible.
 pub(crate) fn write_block(
     out: &mut PartWriter,
-    first_place: RowId,
+    first_place: Place,
     stride: usize,
-    lists: &[Vec<Candidate>],
+    lists: &[Vec<(Place, f32)>],
 ) -> std::io::Result<()> {
-    out.write_all(&NEIGHBORS.header([u64::from(first_place), lists.len() as u64, stride as u64, 0, 0, 0]))?;
+    out.write_all(&NEIGHBORS.header([u64::from(first_place.number()), lists.len() as u64, stride as u64, 0, 0, 0]))?;
     for list in lists {
         out.write_all(&(list.len() as u32).to_le_bytes())?;
     }
-    let padding =
-        |list: &Vec<Candidate>| std::iter::repeat_n(Candidate { score: 0.0, row: NOBODY }, stride - list.len());
+    let padded = |list: &[(Place, f32)]| std::iter::repeat_n((Place::NONE, 0.0), stride - list.len());
     for list in lists {
-        for candidate in list.iter().copied().chain(padding(list)) {
-            out.write_all(&candidate.row.to_le_bytes())?;
+        for (place, _) in list.iter().copied().chain(padded(list)) {
+            out.write_all(&place.number().to_le_bytes())?;
         }
     }
     for list in lists {
-        for candidate in list.iter().copied().chain(padding(list)) {
-            out.write_all(&candidate.score.to_le_bytes())?;
+        for (_, score) in list.iter().copied().chain(padded(list)) {
+            out.write_all(&score.to_le_bytes())?;
         }
     }
     out.seal()
@@ -57,31 +60,31 @@ pub(crate) fn write_block(
 
 /// One mapped block.
 #[derive(Debug, Clone)]
-pub struct Block {
+pub(crate) struct Block {
     sealed: Sealed,
-    first_place: RowId,
-    rows: usize,
+    places: PlaceRange,
     stride: usize,
 }
 
 impl Block {
-    /// Maps a block.
+    /// Maps a block. What its lists hold is checked by [`Neighbors::check_lists`] only.
     ///
     /// # Errors
     /// The file is not a complete block.
-    pub fn open(path: &Path) -> Result<Block> {
+    pub(crate) fn open(path: &Path) -> Result<Block> {
         let sealed = Sealed::open(path, &NEIGHBORS)?;
-        let [first_place, rows, stride, ..] = sealed.fields;
+        let [first, rows, stride, ..] = sealed.fields;
         let words = stride.checked_mul(2).and_then(|n| n.checked_add(1)).and_then(|n| n.checked_mul(rows));
-        let sound = first_place < 1 << 31 && first_place + rows.min(1 << 31) < 1 << 31;
-        sealed.expect_payload(words.and_then(|n| n.checked_mul(4)).filter(|_| sound))?;
-        let block = Block { first_place: first_place as RowId, rows: rows as usize, stride: stride as usize, sealed };
-        if block.words()[..block.rows].iter().any(|length| u64::from(*length) > stride) {
+        let end = first.checked_add(rows).filter(|end| *end <= ROWS_MAX);
+        sealed.expect_payload(words.and_then(|n| n.checked_mul(4)).filter(|_| end.is_some()))?;
+        let places = PlaceRange::new(first as u32, end.unwrap_or(0) as u32);
+        let block = Block { places, stride: stride as usize, sealed };
+        if block.words()[..places.len()].iter().any(|length| u64::from(*length) > stride) {
             return Err(Error::runtime("a neighbor file holds an impossible list length")
                 .path(path)
                 .expected(format!("at most {stride}"))
                 .found("more")
-                .remedy("the file is damaged: delete it and run `mine` again"));
+                .remedy(DAMAGED));
         }
         Ok(block)
     }
@@ -90,106 +93,153 @@ impl Block {
         bytemuck::cast_slice(self.sealed.payload())
     }
 
-    /// Places of this block.
-    pub fn range(&self) -> std::ops::Range<RowId> {
-        self.first_place..self.first_place + self.rows as RowId
+    /// Places of the rows whose lists it has.
+    pub(crate) fn range(&self) -> PlaceRange {
+        self.places
     }
 
-    /// The places of the neighbours of the row at a place, in rank order.
+    /// The places of the neighbors of the row at a place, in rank order.
     ///
     /// # Panics
     /// The place is not in [`Block::range`].
-    pub fn neighbors(&self, place: RowId) -> &[RowId] {
-        let index = (place - self.first_place) as usize;
+    pub(crate) fn neighbors(&self, place: Place) -> &[Place] {
+        let index = place.index() - self.places.start.index();
         let words = self.words();
-        &words[self.rows + index * self.stride..][..words[index] as usize]
+        bytemuck::cast_slice(&words[self.places.len() + index * self.stride..][..words[index] as usize])
     }
 
     /// Their scores.
     ///
     /// # Panics
     /// The place is not in [`Block::range`].
-    pub fn scores(&self, place: RowId) -> &[f32] {
-        let index = (place - self.first_place) as usize;
+    pub(crate) fn scores(&self, place: Place) -> &[f32] {
+        let (index, rows) = (place.index() - self.places.start.index(), self.places.len());
         let words = self.words();
-        bytemuck::cast_slice(&words[self.rows + (self.rows + index) * self.stride..][..words[index] as usize])
+        bytemuck::cast_slice(&words[rows + (rows + index) * self.stride..][..words[index] as usize])
+    }
+
+    /// Fails where a list holds a place that is none of `rows`.
+    fn check_list(&self, place: Place, rows: RowId) -> Result<()> {
+        // The largest of all, so that the loop has no branch.
+        let largest = self.neighbors(place).iter().fold(0, |largest, other| other.number().max(largest));
+        if largest < rows || rows == 0 {
+            return Ok(());
+        }
+        Err(Error::runtime("a neighbor list names a place that does not exist")
+            .path(self.sealed.path())
+            .expected(format!("places below {rows}"))
+            .found(format!("{largest}, in the list of place {}", place.number()))
+            .remedy(DAMAGED))
     }
 
     /// The mapped file.
-    pub fn sealed(&self) -> &Sealed {
+    pub(crate) fn sealed(&self) -> &Sealed {
         &self.sealed
     }
 }
 
-/// The lists of all rows, and the order that places are counted in.
+/// The lists of all rows, and the IVF order that places count in.
 #[derive(Debug, Clone)]
 pub struct Neighbors {
     blocks: Vec<Block>,
     block_rows: usize,
     ivf: IvfIndex,
+    /// Set once every list is known to hold places of rows only.
+    checked: OnceLock<()>,
 }
 
 impl Neighbors {
-    /// Maps all blocks of a folder.
+    /// Maps all blocks of a folder. The lists are not read: see [`Neighbors::check_lists`].
     ///
     /// # Errors
     /// A block is damaged, missing or out of place.
-    pub fn open(folder: &Path, vectors: &Vectors, block_rows: usize) -> Result<Neighbors> {
-        let rows = vectors.row_count();
-        let count = (rows as usize).div_ceil(block_rows.max(1));
+    pub(crate) fn open(folder: &Path, vectors: &Vectors, block_rows: usize) -> Result<Neighbors> {
+        let (rows, block_rows) = (vectors.row_count() as usize, block_rows.max(1));
+        let count = rows.div_ceil(block_rows);
         let mut blocks = Vec::with_capacity(count);
         for index in 0..count {
             let path = folder.join(block_name(index));
             let block = Block::open(&path)?;
             let start = index * block_rows;
-            let end = (start + block_rows).min(rows as usize);
-            if block.range() != (start as RowId..end as RowId) {
+            let wanted = PlaceRange::new(start as u32, (start + block_rows.min(rows - start)) as u32);
+            if block.range() != wanted {
                 return Err(Error::runtime("a neighbor file covers other places than its name says")
                     .path(&path)
-                    .expected(format!("places {start}..{end}"))
+                    .expected(format!("places {wanted:?}"))
                     .found(format!("places {:?}", block.range()))
-                    .remedy("the file is damaged: delete it and run `mine` again"));
+                    .remedy(DAMAGED));
             }
             blocks.push(block);
         }
         let ivf = IvfIndex::open(&folder.join(IVF_FILE), vectors)?;
-        Ok(Neighbors { blocks, block_rows, ivf })
+        Ok(Neighbors { blocks, block_rows, ivf, checked: OnceLock::new() })
     }
 
-    /// The row at each place. A task's places are its range of rows.
-    pub fn order(&self) -> &[RowId] {
+    /// Fails where a list holds a place that no row has. To be called before [`Neighbors::of`] gives indices of tables.
+    ///
+    /// The first call reads the places of all lists, 4 · rows · stride bytes, in parallel: as much as one pass over the
+    /// lists reads, at the speed of memory where they are cached. Further calls cost nothing.
+    ///
+    /// # Errors
+    /// A block is damaged.
+    pub(crate) fn check_lists(&self) -> Result<()> {
+        if self.checked.get().is_none() {
+            let rows = self.order().len() as RowId;
+            let check = |block: &Block| block.range().iter().try_for_each(|place| block.check_list(place, rows));
+            self.blocks.par_iter().try_for_each(check)?;
+            self.checked.get_or_init(|| ());
+        }
+        Ok(())
+    }
+
+    /// The row at each place.
+    pub(crate) fn order(&self) -> &[RowId] {
         self.ivf.order()
     }
 
     /// The place of each row.
-    pub fn places(&self) -> &[RowId] {
+    pub(crate) fn places(&self) -> &[Place] {
         self.ivf.places()
     }
 
+    #[inline]
+    pub(crate) fn row_at(&self, place: Place) -> RowId {
+        self.order()[place.index()]
+    }
+
+    #[inline]
+    pub(crate) fn place_of(&self, row: RowId) -> Place {
+        self.places()[row as usize]
+    }
+
     /// A row's candidates, as rows, in rank order.
-    pub fn of_row(&self, row: RowId) -> impl ExactSizeIterator<Item = Candidate> + '_ {
-        let (place, order) = (self.places()[row as usize], self.order());
+    ///
+    /// # Errors
+    /// The list holds a place that no row has.
+    pub(crate) fn of_row(&self, row: RowId) -> Result<Vec<Candidate>> {
+        let (place, order) = (self.place_of(row), self.order());
         let block = self.block_of(place);
+        block.check_list(place, order.len() as RowId)?;
         let list = block.neighbors(place).iter().zip(block.scores(place));
-        list.map(|(other, score)| Candidate { row: order[*other as usize], score: *score })
+        Ok(list.map(|(other, score)| Candidate { row: order[other.index()], score: *score }).collect())
     }
 
     /// The blocks, in the order of places.
-    pub fn blocks(&self) -> &[Block] {
+    pub(crate) fn blocks(&self) -> &[Block] {
         &self.blocks
     }
 
-    fn block_of(&self, place: RowId) -> &Block {
-        &self.blocks[place as usize / self.block_rows]
+    fn block_of(&self, place: Place) -> &Block {
+        &self.blocks[place.index() / self.block_rows]
     }
 
-    /// The places of the neighbours of the row at a place, in rank order.
-    pub fn of(&self, place: RowId) -> &[RowId] {
+    /// The places of the neighbors of the row at a place, in rank order.
+    pub(crate) fn of(&self, place: Place) -> &[Place] {
         self.block_of(place).neighbors(place)
     }
 
     /// Their scores.
-    pub fn scores(&self, place: RowId) -> &[f32] {
+    pub(crate) fn scores(&self, place: Place) -> &[f32] {
         self.block_of(place).scores(place)
     }
 }

@@ -32,7 +32,7 @@ use crate::error::{Error, Result};
 use crate::random::{Purpose, stream};
 use crate::run::StageRun;
 use crate::run::sealed::{FileFormat, Sealed};
-use crate::vectors::{RowId, Vectors};
+use crate::vectors::{Place, RowId, Vectors};
 
 /// Where the partition lies, in the stage's folder.
 pub(crate) const IVF_FILE: &str = "partition.ord";
@@ -222,7 +222,7 @@ impl IvfIndex {
         let (order, places) = (self.order(), self.places());
         let leads_back = |task: &Range<RowId>, place: RowId| {
             let row = order[place as usize];
-            task.contains(&row) && places[row as usize] == place
+            task.contains(&row) && places[row as usize] == Place::new(place)
         };
         tasks.into_iter().all(|task| task.clone().all(|place| leads_back(&task, place)))
     }
@@ -237,8 +237,8 @@ impl IvfIndex {
     }
 
     /// Place of each row in that order.
-    pub(crate) fn places(&self) -> &[u32] {
-        &self.words()[self.rows..2 * self.rows]
+    pub(crate) fn places(&self) -> &[Place] {
+        bytemuck::cast_slice(&self.words()[self.rows..2 * self.rows])
     }
 
     /// Where each list starts in the order, with the end of the last.

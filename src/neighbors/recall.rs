@@ -92,14 +92,17 @@ impl RecallSample {
     }
 
     /// Recall of the lists on disk.
-    pub(crate) fn of_lists(&self, neighbors: &Neighbors) -> Recall {
+    ///
+    /// # Errors
+    /// A list is damaged.
+    pub(crate) fn of_lists(&self, neighbors: &Neighbors) -> Result<Recall> {
         let mut recall = Recall::default();
         for ((_, rows), wanted) in &self.tasks {
             for (row, wanted) in rows.iter().zip(wanted) {
-                let found: Vec<RowId> = neighbors.of_row(*row).map(|candidate| candidate.row).collect();
+                let found: Vec<RowId> = neighbors.of_row(*row)?.iter().map(|candidate| candidate.row).collect();
                 recall.add(wanted, &found);
             }
         }
-        recall
+        Ok(recall)
     }
 }

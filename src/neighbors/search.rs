@@ -18,7 +18,7 @@ use crate::config::{Backend, Config, KernelPrecision, Method, Metric, RankWindow
 use crate::error::Result;
 use crate::run::record::NeighborsFacts;
 use crate::run::{Run, RunReader, Stage, StageRun};
-use crate::vectors::{RowId, Tasks, Vectors};
+use crate::vectors::{Place, RowId, Tasks, Vectors};
 
 const BASE: &str = "base.pak";
 
@@ -74,19 +74,17 @@ pub fn search(run: &Run, vectors: &Vectors, config: &Config, counts: &NeighborsC
         for (task, segment) in segments(vectors, block.clone()) {
             let queries = &ivf.order()[segment.start as usize..segment.end as usize];
             let ranks = ranks[vectors.tasks.of(task.start)];
-            lists.extend(search_segment(&tiles, task, queries, ranks, &engine, &watch)?);
+            let found = search_segment(&tiles, task, queries, ranks, &engine, &watch)?;
+            lists.extend(found.into_iter().map(|list| by_place(list, ivf.places())));
         }
         if probes.is_some() {
             meter.add(pairs_of(vectors, block.clone()));
         }
-        // Ranks are by row, where scores tie; from here on a row is known by its place.
-        let places = ivf.places();
-        lists.iter_mut().flatten().for_each(|candidate| candidate.row = places[candidate.row as usize]);
-        stage.commit(&block_name(index), |out| write_block(out, block.start, most, &lists))?;
+        stage.commit(&block_name(index), |out| write_block(out, Place::new(block.start), most, &lists))?;
     }
     drop(meter);
     let neighbors = Neighbors::open(&folder, vectors, block_rows)?;
-    let recall = sample.of_lists(&neighbors);
+    let recall = sample.of_lists(&neighbors)?;
     tracing::info!("recall@{most} {:.4} on a sample of {} queries", recall.share(), recall.queries);
     if let Some(left) = engine.left_to_cpu() {
         tracing::info!("the GPUs left {left} queries to the CPU");
@@ -271,6 +269,11 @@ fn choose_probes(
     Ok(high)
 }
 
+/// A list as it is written. Ranks are by row, where scores tie; in files a row is known by its place.
+fn by_place(list: Vec<Candidate>, places: &[Place]) -> Vec<(Place, f32)> {
+    list.into_iter().map(|candidate| (places[candidate.row as usize], candidate.score)).collect()
+}
+
 /// The tasks that a block of places touches: (places of the task, which are its rows, and those in the block).
 fn segments(vectors: &Vectors, block: Range<RowId>) -> impl Iterator<Item = (Range<RowId>, Range<RowId>)> + '_ {
     let mut place = block.start;
@@ -296,8 +299,10 @@ fn pairs_of(vectors: &Vectors, rows: Range<RowId>) -> u64 {
 
 /// Rows whose list is shorter than their window, and of these those without one preferred negative by rank.
 fn count_short(neighbors: &Neighbors, tasks: &Tasks, windows: &[RankWindow]) -> [u64; 2] {
-    let lengths = tasks.ranges().zip(windows).flat_map(|(places, window)| {
-        places.map(move |place| (neighbors.of(place).len(), window.ranks() as usize, window.skip as usize))
+    let lengths = windows.iter().enumerate().flat_map(|(task, window)| {
+        let length = |place| neighbors.of(place).len();
+        let lengths = tasks.places(task).iter().map(length);
+        lengths.map(move |length| (length, window.ranks() as usize, window.skip as usize))
     });
     lengths.fold([0; 2], |[short, idle], (length, ranks, skip)| {
         [short + u64::from(length < ranks), idle + u64::from(length <= skip)]

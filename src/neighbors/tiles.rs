@@ -261,7 +261,7 @@ impl<'a> QueryTile<'a> {
         let columns = task.start as usize..task.end as usize;
         let slots: Vec<u32> = (0..self.rows.len() as u32).collect();
         let mut precision = tiles.precision();
-        let own = tiles.ivf.places()[self.rows[self.rows.len() / 2] as usize] as usize;
+        let own = tiles.ivf.places()[self.rows[self.rows.len() / 2] as usize].index();
         for (index, stretch) in stretches(columns, own).into_iter().enumerate() {
             let pairs = (stretch.len() * self.rows.len()) as u64;
             let work = self.scan(&queries, &slots, stretch, own);

@@ -1,10 +1,10 @@
-//! Each row's list in three: suspects, preferred negatives, and who is too easy to be either.
+//! The cut of each row's list into three: suspects, preferred negatives, and candidates too easy to be either.
 //!
-//! Lists are sorted by score, so whatever makes a suspect of a candidate (its rank, or a score above a limit) holds
-//! for a first stretch of the list, and whatever is too easy is a last stretch. Two binary searches find both.
+//! Lists are sorted by score. So the suspects (by rank, or by a score above a limit) are the beginning of a list, and
+//! the candidates that are too easy are its end. Two binary searches find where both are cut.
 //! After the positive-aware filter of de Souza Moreira et al., *NV-Retriever* (2024, arXiv 2407.15831).
 //!
-//! Memory: none. Rows are places.
+//! Memory: none. Rows are known by their places.
 
 use std::ops::Range;
 
@@ -15,7 +15,7 @@ use crate::config::{ByTask, Config, RankWindow};
 use crate::error::{Error, Result};
 use crate::run::RunReader;
 use crate::run::record::{EdgesSettings, WindowCounts};
-use crate::vectors::{RowId, Tasks, Vectors};
+use crate::vectors::{Place, PlaceRange, Tasks, Vectors};
 
 /// The ranks of a list that are preferred negatives; those before are suspects, those behind are neither. Pure.
 /// `own` is the score of the query's own positive, `scores` are the list's in rank order. O(log scores).
@@ -39,34 +39,32 @@ fn relative_limit(own: f32, margin: f64) -> f64 {
 #[derive(Debug, Clone)]
 pub(crate) struct Window<'a> {
     /// All places of the list, in rank order.
-    pub places: &'a [RowId],
-    /// Their scores.
-    pub scores: &'a [f32],
+    pub places: &'a [Place],
     /// Ranks of the preferred negatives.
     pub ranks: Range<usize>,
 }
 
 impl<'a> Window<'a> {
     /// Likely false negatives, in rank order.
-    pub(crate) fn suspects(&self) -> &'a [RowId] {
+    pub(crate) fn suspects(&self) -> &'a [Place] {
         &self.places[..self.ranks.start]
     }
 
     /// Preferred negatives, in rank order.
-    pub(crate) fn preferred(&self) -> &'a [RowId] {
+    pub(crate) fn preferred(&self) -> &'a [Place] {
         &self.places[self.ranks.clone()]
     }
 
-    /// Suspects, then preferred negatives: whoever the row has an arc to.
-    pub(crate) fn partners(&self) -> &'a [RowId] {
+    /// Suspects, then preferred negatives: the rows to which this one has an edge.
+    pub(crate) fn partners(&self) -> &'a [Place] {
         &self.places[..self.ranks.end]
     }
 }
 
-/// Fails where no task has a row more than its window skips. Takes each task's window and rows.
+/// Fails where no task has more rows than its window skips. Takes each task's window and number of rows.
 ///
 /// # Errors
-/// `skip` leaves nobody.
+/// Every candidate of every row is a suspect by rank.
 pub(crate) fn refuse_empty_windows(tasks: impl Iterator<Item = (RankWindow, usize)>) -> Result<()> {
     // The task that comes nearest to a preferred negative.
     let best = tasks.max_by_key(|(window, rows)| *rows as i64 - i64::from(window.skip));
@@ -116,12 +114,12 @@ impl<'a> Windows<'a> {
         self.windows[task.min(self.windows.len() - 1)]
     }
 
-    /// The window of the row at a place; a task's places are its range of rows.
+    /// The window of the row at a place.
     #[inline]
-    fn of_place(&self, place: RowId) -> &RankWindow {
+    fn of_place(&self, place: Place) -> &RankWindow {
         match &self.windows[..] {
             [window] => window,
-            windows => &windows[self.tasks.of(place)],
+            windows => &windows[self.tasks.of_place(place)],
         }
     }
 
@@ -130,51 +128,59 @@ impl<'a> Windows<'a> {
         self.windows.iter().any(|window| window.limits.any())
     }
 
-    /// Number of rows.
-    pub(crate) fn rows(&self) -> RowId {
-        self.neighbors.blocks().last().map_or(0, |block| block.range().end)
+    /// All places.
+    pub(crate) fn places(&self) -> PlaceRange {
+        PlaceRange {
+            start: Place::new(0),
+            end: self.neighbors.blocks().last().map_or(Place::new(0), |b| b.range().end),
+        }
     }
 
-    /// Stretches of places that are good to be taken one by one, in parallel: the blocks on disk.
-    pub(crate) fn stretches(&self) -> Vec<Range<RowId>> {
+    /// All places in the ranges of the blocks on disk, for threads to take one at a time.
+    pub(crate) fn block_places(&self) -> Vec<PlaceRange> {
         self.neighbors.blocks().iter().map(super::file::Block::range).collect()
     }
 
     /// The list of the row at a place.
     #[inline]
-    pub(crate) fn of(&self, place: RowId) -> Window<'a> {
+    pub(crate) fn of(&self, place: Place) -> Window<'a> {
         let neighbors = self.neighbors;
         let (places, scores) = (neighbors.of(place), neighbors.scores(place));
         let window = self.of_place(place);
-        // It lies somewhere else in the table of rows, so it is fetched only where it counts.
+        // Reading it is a cache miss, so it is read only where the limit needs it.
         let relative = window.limits.relative_margin.is_some();
-        let own = if relative { self.own[neighbors.order()[place as usize] as usize] } else { 0.0 };
-        Window { places, scores, ranks: cut(window, own, scores) }
+        let own = if relative { self.own_score(place) } else { 0.0 };
+        Window { places, ranks: cut(window, own, scores) }
     }
 
-    /// Whether a candidate scores so high that a limit makes a suspect of it, wherever it stands in the list of the row
-    /// at a place, and also where a list that is all suspects, or an approximate one, does not hold it.
-    pub(crate) fn is_too_close(&self, place: RowId, score: impl FnOnce() -> f32) -> bool {
+    /// The score of the own positive of the row at a place.
+    fn own_score(&self, place: Place) -> f32 {
+        self.own[self.neighbors.row_at(place) as usize]
+    }
+
+    /// Whether a limit makes a suspect of a candidate with this score for the row at a place. The candidate need not be
+    /// in the row's list: the list may be approximate, or end with suspects.
+    pub(crate) fn is_too_close(&self, place: Place, score: impl FnOnce() -> f32) -> bool {
         let window = self.of_place(place);
         if window.limits.relative_margin.is_none() && window.limits.max_score.is_none() {
             return false;
         }
-        let own = self.own[self.neighbors.order()[place as usize] as usize];
+        let own = self.own_score(place);
         cut(&RankWindow { skip: 0, ..*window }, own, &[score()]).start > 0
     }
 
-    /// What the cuts come to. O(rows · log ranks).
+    /// Counts what the cuts make of all candidates. O(rows · log ranks).
     pub(crate) fn count(&self) -> WindowCounts {
-        let of_stretch = |places: &Range<RowId>| {
-            places.clone().map(|place| self.count_one(place)).fold(WindowCounts::default(), WindowCounts::plus)
+        let of_block = |places: &PlaceRange| {
+            places.iter().map(|place| self.count_one(place)).fold(WindowCounts::default(), WindowCounts::plus)
         };
-        self.stretches().par_iter().map(of_stretch).reduce(WindowCounts::default, WindowCounts::plus)
+        self.block_places().par_iter().map(of_block).reduce(WindowCounts::default, WindowCounts::plus)
     }
 
-    fn count_one(&self, place: RowId) -> WindowCounts {
+    fn count_one(&self, place: Place) -> WindowCounts {
         let list = self.of(place);
         let skip = self.of_place(place).skip as usize;
-        // Only of rows that would have a window by rank alone.
+        // Only rows that by rank alone have a preferred negative count as emptied by a score limit.
         let emptied = list.ranks.is_empty() && list.places.len() > skip;
         let by_rank = skip.min(list.ranks.start);
         WindowCounts {

@@ -12,7 +12,7 @@ use crate::clusters::NO_CLUSTER;
 use crate::clusters::labels::members;
 use crate::neighbors::{Neighbors, Windows};
 use crate::run::progress::Meter;
-use crate::vectors::{RowId, Vectors};
+use crate::vectors::{Place, PlaceRange, RowId, Vectors};
 
 /// Bounds of the buckets of [`ListTally::hits`]: bucket b holds counts from `HITS[b]` up to `HITS[b + 1]`.
 pub(crate) const HITS: [u64; 13] = [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048];
@@ -21,18 +21,19 @@ pub(crate) const HITS: [u64; 13] = [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 10
 #[derive(Debug)]
 pub(crate) struct Members {
     starts: Vec<u32>,
-    places: Vec<RowId>,
+    places: Vec<Place>,
 }
 
 impl Members {
     /// Of all batches. O(rows).
     pub(crate) fn new(list: &BatchList) -> Members {
         let (starts, places) = members(list.together().batch, list.count());
+        let places = places.into_iter().map(Place::new).collect();
         Members { starts, places }
     }
 
     /// Of one.
-    pub(crate) fn of(&self, batch: u32) -> &[RowId] {
+    pub(crate) fn of(&self, batch: u32) -> &[Place] {
         &self.places[self.starts[batch as usize] as usize..self.starts[batch as usize + 1] as usize]
     }
 }
@@ -84,17 +85,17 @@ impl Counter<'_> {
         self.neighbors.blocks().par_iter().for_each(|block| {
             let (found, hits) = self.of_places(list, block.range());
             add(found, &hits, 0);
-            self.meter.add(u64::from(block.range().end - block.range().start));
+            self.meter.add(block.range().len() as u64);
         });
         tally.into_inner().expect("no thread panicked while it held the sums")
     }
 
     /// Pairs, and those of one cluster or key, by the tasks of a batch's rows.
-    fn of_batch(&self, list: &BatchList, places: &[RowId]) -> Vec<OfTask> {
-        let rows: Vec<RowId> = places.iter().map(|place| self.neighbors.order()[*place as usize]).collect();
+    fn of_batch(&self, list: &BatchList, places: &[Place]) -> Vec<OfTask> {
+        let rows: Vec<RowId> = places.iter().map(|place| self.neighbors.row_at(*place)).collect();
         let keys = key_sharers(&rows, self.vectors.rows.keys().columns());
         let clusters = list.together().cluster.map(|cluster| {
-            let labels: Vec<u32> = places.iter().map(|place| cluster[*place as usize]).collect();
+            let labels: Vec<u32> = places.iter().map(|place| cluster[place.index()]).collect();
             sharers(&labels, NO_CLUSTER)
         });
         let others = places.len() as u64 - 1;
@@ -113,10 +114,10 @@ impl Counter<'_> {
     }
 
     /// Preferred negatives and suspects in the batches of the queries at some places.
-    fn of_places(&self, list: &BatchList, places: std::ops::Range<RowId>) -> (Vec<OfTask>, [u64; HITS.len()]) {
+    fn of_places(&self, list: &BatchList, places: PlaceRange) -> (Vec<OfTask>, [u64; HITS.len()]) {
         let (together, mut hits) = (list.together(), [0; HITS.len()]);
         let mut found: Vec<OfTask> = Vec::new();
-        for place in places.filter(|place| together.batch[*place as usize] != NO_BATCH) {
+        for place in places.iter().filter(|place| together.batch[place.index()] != NO_BATCH) {
             let cut = self.windows.of(place);
             let (window, cluster_window) = together.meet(place, cut.preferred());
             let (suspects, cluster_suspects) = together.meet(place, cut.suspects());
@@ -130,8 +131,8 @@ impl Counter<'_> {
                 ..PairCounts::default()
             };
             hits[HITS.partition_point(|bound| *bound <= window) - 1] += 1;
-            // A task's places are its rows.
-            self.put(&mut found, place, &counts);
+            // A task's places have the numbers of its rows.
+            self.put(&mut found, place.number(), &counts);
         }
         (found, hits)
     }

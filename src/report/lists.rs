@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array};
@@ -21,7 +20,7 @@ use crate::clusters::NO_CLUSTER;
 use crate::error::{Error, Result};
 use crate::random::{Purpose, stream};
 use crate::vectors::rows::Ids;
-use crate::vectors::{RowId, Vectors};
+use crate::vectors::{Place, PlaceRange, Vectors};
 
 /// Rows decoded at a time.
 const CHUNK_ROWS: usize = 8192;
@@ -46,9 +45,9 @@ impl BatchList {
     }
 
     /// The same batches and clusters, sizes and tasks, with the rows of each task shuffled.
-    pub(crate) fn shuffled(mut self, tasks: impl Iterator<Item = Range<RowId>>, seed: u64, epoch: u32) -> BatchList {
+    pub(crate) fn shuffled(mut self, tasks: impl Iterator<Item = PlaceRange>, seed: u64, epoch: u32) -> BatchList {
         for (task, range) in tasks.enumerate() {
-            let range = range.start as usize..range.end as usize;
+            let range = range.indices();
             // The same numbers twice: batch and cluster stay together.
             let shuffle = || stream(Purpose::ReportShuffle { seed, epoch, task });
             self.batch[range.clone()].shuffle(&mut shuffle());
@@ -117,7 +116,7 @@ pub(crate) fn files_of(path: &Path) -> Result<Vec<PathBuf>> {
 #[derive(Debug)]
 pub(crate) struct Directory<'a> {
     /// Place by input row.
-    places: Vec<RowId>,
+    places: Vec<Place>,
     ids: &'a Ids,
     /// Input rows in the order of their ids, where ids are asked for.
     by_id: Option<Vec<u32>>,
@@ -125,8 +124,8 @@ pub(crate) struct Directory<'a> {
 
 impl<'a> Directory<'a> {
     /// Places of all input rows, given the place of each row.
-    pub(crate) fn new(vectors: &'a Vectors, place_of_row: &[RowId]) -> Directory<'a> {
-        let mut places = vec![0; place_of_row.len()];
+    pub(crate) fn new(vectors: &'a Vectors, place_of_row: &[Place]) -> Directory<'a> {
+        let mut places = vec![Place::NONE; place_of_row.len()];
         for (row, input) in vectors.rows.input_rows().iter().enumerate() {
             // An input row beyond them was ruled out by the file's checksum.
             places[*input as usize] = place_of_row[row];
@@ -148,17 +147,17 @@ impl<'a> Directory<'a> {
         self.by_id = Some(order);
     }
 
-    fn place_of_input(&self, row: i64) -> Option<RowId> {
+    fn place_of_input(&self, row: i64) -> Option<Place> {
         usize::try_from(row).ok().and_then(|row| self.places.get(row)).copied()
     }
 
-    fn place_of_int(&self, id: i64) -> Option<RowId> {
+    fn place_of_int(&self, id: i64) -> Option<Place> {
         let order = self.by_id.as_ref()?;
         let at = order.binary_search_by(|row| self.ids.int(*row).cmp(&Some(id))).ok()?;
         self.place_of_input(i64::from(order[at]))
     }
 
-    fn place_of_text(&self, id: &str) -> Option<RowId> {
+    fn place_of_text(&self, id: &str) -> Option<Place> {
         let order = self.by_id.as_ref()?;
         let at = order.binary_search_by(|row| self.ids.text(*row).cmp(&Some(id))).ok()?;
         self.place_of_input(i64::from(order[at]))
@@ -233,7 +232,7 @@ impl Reading<'_> {
     }
 
     /// Each row's place, if the run has that row.
-    fn places(&self, array: &ArrayRef, path: &Path, name: &str) -> Result<Vec<Option<RowId>>> {
+    fn places(&self, array: &ArrayRef, path: &Path, name: &str) -> Result<Vec<Option<Place>>> {
         let directory = self.directory;
         if name == "id" && matches!(directory.ids, Ids::Text(_)) {
             let text = cast(array, &DataType::LargeUtf8).map_err(|e| unreadable(path, &e.to_string()))?;
@@ -275,7 +274,7 @@ impl Reading<'_> {
             }
             let next = self.numbers.len() as u32;
             let number = *self.numbers.entry(columns.batches.value(index)).or_insert(next);
-            let before = std::mem::replace(&mut self.list.batch[place as usize], number);
+            let before = std::mem::replace(&mut self.list.batch[place.index()], number);
             if before != NO_BATCH {
                 let found = format!("one that is also in batch {}", self.name_of(before));
                 let remedy = "give the list of one epoch, or an epoch column";
@@ -285,7 +284,7 @@ impl Reading<'_> {
                 && clusters.is_valid(index)
             {
                 let cluster = u32::try_from(clusters.value(index)).ok().filter(|cluster| *cluster != NO_CLUSTER);
-                of[place as usize] = cluster.ok_or_else(|| {
+                of[place.index()] = cluster.ok_or_else(|| {
                     let found = clusters.value(index).to_string();
                     wrong("a cluster's number is out of range", "0 to 4294967294", found, "number clusters from 0")
                 })?;
@@ -309,7 +308,7 @@ struct ListColumns<'a> {
     epochs: Option<Int64Array>,
     batches: Int64Array,
     clusters: Option<Int64Array>,
-    rows: Vec<Option<RowId>>,
+    rows: Vec<Option<Place>>,
 }
 
 fn whole_numbers(array: &ArrayRef, path: &Path, column: &str) -> Result<Int64Array> {
@@ -340,7 +339,7 @@ mod tests {
     #[test]
     fn shuffling_keeps_the_sizes_of_batches_and_clusters_in_every_task() {
         // Tasks of 100, 7 and 93 rows; batches of 9 rows across them, clusters of 3; some rows are in none.
-        let tasks = [0..100, 100..107, 107..200];
+        let tasks = [(0, 100), (100, 107), (107, 200)].map(|(start, end)| PlaceRange::new(start, end));
         let list = BatchList {
             batch: (0..200).map(|place| if place % 11 == 0 { NO_BATCH } else { place / 9 }).collect(),
             cluster: Some((0..200).map(|place| if place % 7 == 0 { NO_CLUSTER } else { place / 3 }).collect()),
@@ -350,8 +349,8 @@ mod tests {
             let cluster = list.cluster.clone().unwrap();
             let mut counts = BTreeMap::new();
             for (task, range) in tasks.iter().enumerate() {
-                for place in range.clone() {
-                    *counts.entry((task, list.batch[place as usize], cluster[place as usize])).or_insert(0) += 1;
+                for place in *range {
+                    *counts.entry((task, list.batch[place.index()], cluster[place.index()])).or_insert(0) += 1;
                 }
             }
             counts

@@ -1,8 +1,8 @@
 //! The measures of one query or one batch. Pure.
 
 use crate::clusters::NO_CLUSTER;
-use crate::vectors::RowId;
 use crate::vectors::rows::UNIQUE;
+use crate::vectors::{Place, RowId};
 
 /// Batch of a row that is in none.
 pub(crate) const NO_BATCH: u32 = u32::MAX;
@@ -59,22 +59,21 @@ pub(crate) struct Membership<'a> {
 
 impl Membership<'_> {
     /// How many of `others` are in the batch of the row at `place`, and how many in its cluster too. O(others).
-    pub(crate) fn meet(&self, place: RowId, others: &[RowId]) -> (u64, u64) {
-        let batch = self.batch[place as usize];
+    pub(crate) fn meet(&self, place: Place, others: &[Place]) -> (u64, u64) {
+        let batch = self.batch[place.index()];
         if batch == NO_BATCH {
             return (0, 0);
         }
         let (mut in_batch, mut in_cluster) = (0, 0);
-        for other in others.iter().filter(|other| self.batch[**other as usize] == batch) {
+        for other in others.iter().filter(|other| self.batch[other.index()] == batch) {
             in_batch += 1;
             in_cluster += u64::from(self.clustered(place, *other));
         }
         (in_batch, in_cluster)
     }
 
-    fn clustered(&self, a: RowId, b: RowId) -> bool {
-        self.cluster
-            .is_some_and(|cluster| cluster[a as usize] != NO_CLUSTER && cluster[a as usize] == cluster[b as usize])
+    fn clustered(&self, a: Place, b: Place) -> bool {
+        self.cluster.is_some_and(|cluster| cluster[a.index()] != NO_CLUSTER && cluster[a.index()] == cluster[b.index()])
     }
 }
 
@@ -212,10 +211,13 @@ mod tests {
     fn rows_meet_in_batches_and_in_clusters() {
         let (batch, cluster) = ([0, 0, 0, 1, NO_BATCH, NO_BATCH], [7, 7, NO_CLUSTER, 7, 7, 7]);
         let both = Membership { batch: &batch, cluster: Some(&cluster) };
-        assert_eq!(both.meet(0, &[1, 2, 3, 4]), (2, 1));
-        assert_eq!(both.meet(2, &[0, 1]), (2, 0));
-        assert_eq!(both.meet(4, &[5, 0]), (0, 0), "in no batch");
-        assert_eq!(Membership { batch: &batch, cluster: None }.meet(0, &[1]), (1, 0));
+        let meet = |of: &Membership<'_>, place, others: &[u32]| {
+            of.meet(Place::new(place), &others.iter().copied().map(Place::new).collect::<Vec<_>>())
+        };
+        assert_eq!(meet(&both, 0, &[1, 2, 3, 4]), (2, 1));
+        assert_eq!(meet(&both, 2, &[0, 1]), (2, 0));
+        assert_eq!(meet(&both, 4, &[5, 0]), (0, 0), "in no batch");
+        assert_eq!(meet(&Membership { batch: &batch, cluster: None }, 0, &[1]), (1, 0));
         assert_eq!(sharers(&cluster, NO_CLUSTER), [4, 4, 0, 4, 4, 4]);
     }
 }

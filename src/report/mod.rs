@@ -63,6 +63,7 @@ pub fn measure(run: &RunReader, options: &Options, progress: &Progress) -> Resul
     check_files(run)?;
     let vectors = vectors::open(run)?;
     let neighbors = neighbors::open(run, &vectors)?;
+    neighbors.check_lists()?;
     let windows = Windows::open(run, &vectors, &neighbors)?;
     let terms = terms(run, options, &vectors, &windows)?;
 
@@ -94,7 +95,8 @@ pub fn measure(run: &RunReader, options: &Options, progress: &Progress) -> Resul
         Ok(MeasuredList { tally, sampled, batches: list.count(), clusters: list.together().cluster.is_some() })
     };
     let own = look(&mined)?;
-    let random = look(&mined.shuffled(vectors.tasks.ranges(), seed, options.epoch))?;
+    let random =
+        look(&mined.shuffled((0..vectors.tasks.len()).map(|task| vectors.tasks.places(task)), seed, options.epoch))?;
     let against = against.as_ref().map(look).transpose()?;
     drop(meter);
     compose(run, terms, &vectors, &own, &random, against.as_ref())

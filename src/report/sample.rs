@@ -16,19 +16,20 @@ use crate::error::{Error, Result};
 use crate::neighbors::Neighbors;
 use crate::random::{Purpose, stream};
 use crate::run::progress::Meter;
-use crate::vectors::{RowId, Scorer, Tasks, Vectors};
+use crate::vectors::{Place, RowId, Scorer, Tasks, Vectors};
 
 /// Draws about `size` of all rows; places, rising. Those of them that a list of batches holds are as good a sample of
 /// the list. O(rows).
-pub(crate) fn draw(tasks: &Tasks, size: u64, seed: u64, epoch: u32) -> Vec<RowId> {
+pub(crate) fn draw(tasks: &Tasks, size: u64, seed: u64, epoch: u32) -> Vec<Place> {
     let all: u64 = tasks.ranges().map(|range| range.len() as u64).sum();
     let mut chosen = Vec::new();
-    for (task, range) in tasks.ranges().enumerate() {
-        let mut left = range.len() as u64;
+    for task in 0..tasks.len() {
+        let places = tasks.places(task);
+        let mut left = places.len() as u64;
         let mut wanted = share(size, left, all, tasks.len() as u64);
         let mut random = stream(Purpose::ReportSample { seed, epoch, task });
         // Knuth's algorithm S: every subset has the same chance.
-        for place in range {
+        for place in places {
             if random.random_range(0..left) < wanted {
                 chosen.push(place);
                 wanted -= 1;
@@ -121,15 +122,15 @@ impl Sampler<'_> {
     ///
     /// # Errors
     /// A score is no number: the stored vectors are damaged.
-    pub(crate) fn measure(&self, list: &BatchList, members: &Members, chosen: &[RowId]) -> Result<Sampled> {
+    pub(crate) fn measure(&self, list: &BatchList, members: &Members, chosen: &[Place]) -> Result<Sampled> {
         let batch = list.together().batch;
         let found: Vec<Option<ScoredPair>> = chosen
             .par_iter()
-            .filter(|place| batch[**place as usize] != NO_BATCH)
+            .filter(|place| batch[place.index()] != NO_BATCH)
             .map_init(
                 || (Scorer::new(self.vectors), Buffers::default()),
                 |(scorer, buffers), place| {
-                    let pair = self.query(*place, members.of(batch[*place as usize]), scorer, buffers);
+                    let pair = self.query(*place, members.of(batch[place.index()]), scorer, buffers);
                     self.meter.add(1);
                     pair
                 },
@@ -144,14 +145,14 @@ impl Sampler<'_> {
                     "the stored vectors are damaged: `batchmine verify` names the file; delete it and run `mine` again",
                 ));
         }
-        Ok(self.by_task(chosen.iter().filter(|place| batch[**place as usize] != NO_BATCH), &found))
+        Ok(self.by_task(chosen.iter().filter(|place| batch[place.index()] != NO_BATCH), &found))
     }
 
-    fn by_task<'p>(&self, places: impl Iterator<Item = &'p RowId>, found: &[Option<ScoredPair>]) -> Sampled {
+    fn by_task<'p>(&self, places: impl Iterator<Item = &'p Place>, found: &[Option<ScoredPair>]) -> Sampled {
         let mut sampled = Sampled { tasks: vec![(0, 0); self.vectors.tasks.len()], ..Sampled::default() };
         let (mut task, mut ended) = (0, 0);
         for (place, pair) in places.zip(found) {
-            let own = self.vectors.tasks.of(*place);
+            let own = self.vectors.tasks.of_place(*place);
             while task < own {
                 sampled.tasks[task].1 = ended;
                 task += 1;
@@ -170,16 +171,16 @@ impl Sampler<'_> {
     /// `None`: nobody in the batch, or in the task, can be a negative of this query.
     fn query(
         &self,
-        place: RowId,
-        batch: &[RowId],
+        place: Place,
+        batch: &[Place],
         scorer: &mut Scorer<'_>,
         buffers: &mut Buffers,
     ) -> Option<ScoredPair> {
         let (order, keys) = (self.neighbors.order(), self.vectors.rows.keys());
-        let query = order[place as usize];
+        let query = order[place.index()];
         let all = self.neighbors.scores(place);
         let all = &all[..self.top.min(all.len())];
-        let others = batch.iter().map(|other| order[*other as usize]);
+        let others = batch.iter().map(|other| order[other.index()]);
         let others = others.filter(|row| *row != query && !keys.conflict(query, *row));
         buffers.scored.clear();
         buffers.scored.extend(others.map(|row| (row, 0.0)));

@@ -10,8 +10,8 @@ use rayon::prelude::*;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::decode::Unit;
+use super::row::RowId;
 use super::rows::UNIQUE;
-use super::store::RowId;
 use crate::error::{Error, Result};
 
 /// Rows decoded at a time.

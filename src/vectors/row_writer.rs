@@ -10,9 +10,10 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::decode::{Unit, Values};
 use super::dot::dot;
+use super::row::RowId;
 use super::rows::RowLayout;
 use super::scatter::Scatter;
-use super::store::{RowId, Shape, StoreType};
+use super::store::{Shape, StoreType};
 use crate::config::Metric;
 use crate::error::{Error, Result};
 use crate::run::ScatteredPart;

@@ -12,12 +12,11 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::dot::widen;
+use super::row::RowId;
 use super::rows::{Ids, RowTable, Tasks};
 use crate::error::Result;
 use crate::run::sealed::{FileFormat, HEADER_BYTES, Sealed};
 
-/// A row in task-grouped order.
-pub(crate) type RowId = u32;
 /// Most rows that a job can have.
 pub(crate) const ROWS_MAX: u64 = i32::MAX as u64;
 /// Most dimensions that a vector can have.

@@ -16,7 +16,7 @@ use rayon::prelude::*;
 use crate::clusters::labels::members;
 use crate::clusters::{self, Clusters};
 use crate::config::{EdgeRule, Method, Sizes};
-use crate::edges::merge::{join, own_arcs};
+use crate::edges::merge::{join, own_edges};
 use crate::edges::{self, Adjacency, Edge, EdgeRows};
 use crate::error::{Error, Result};
 use crate::neighbors::topk::{Candidate, by_rank};
@@ -24,7 +24,7 @@ use crate::neighbors::{self, Neighbors, Windows};
 use crate::random::{Purpose, stream};
 use crate::run::record::{ClustersSettings, EdgesSettings, NeighborsFacts, NeighborsSettings};
 use crate::run::{RunReader, Stage};
-use crate::vectors::{self, RowId, Scorer, Vectors};
+use crate::vectors::{self, Place, RowId, Scorer, Vectors};
 
 /// Faults beyond this many are not listed one by one.
 const FAULTS_MAX: usize = 100;
@@ -118,7 +118,7 @@ fn open(run: &RunReader) -> Result<Opened<'_>> {
     Ok(Opened {
         run,
         neighbors: neighbors::open(run, &vectors)?,
-        edges: edges::open(run)?,
+        edges: edges::open(run, vectors.row_count())?,
         clusters: clusters::open(run, rows)?,
         rule: run.settings::<EdgesSettings>()?.edges,
         sizes: sizes.all(vectors.tasks.names()),
@@ -137,6 +137,7 @@ fn shown(sizes: impl Iterator<Item = u32> + Clone) -> String {
 
 impl Opened<'_> {
     fn windows(&self) -> Result<Windows<'_>> {
+        self.neighbors.check_lists()?;
         Windows::open(self.run, &self.vectors, &self.neighbors)
     }
 
@@ -209,7 +210,7 @@ impl Opened<'_> {
         let mut scorer = Scorer::new(&self.vectors);
         for query in chosen {
             let task = self.vectors.tasks.range(self.vectors.tasks.of(*query));
-            let found: Vec<_> = self.neighbors.of_row(*query).collect();
+            let found = self.neighbors.of_row(*query)?;
             let known = |candidate: &Candidate| {
                 task.contains(&candidate.row) && candidate.row != *query && !keys.conflict(*query, candidate.row)
             };
@@ -246,7 +247,10 @@ impl Opened<'_> {
                         .collect();
                     all.sort_unstable_by(by_rank);
                     all.truncate(windows.of_task(number).ranks() as usize);
-                    let found: Vec<_> = self.neighbors.of_row(*query).collect();
+                    let found = match self.neighbors.of_row(*query) {
+                        Ok(found) => found,
+                        Err(error) => return Some(error.to_string()),
+                    };
                     let rank = (0..all.len().max(found.len())).find(|rank| all.get(*rank) != found.get(*rank))?;
                     Some(format!(
                         "row {query}: rank {rank} is {:?}, brute force says {:?}",
@@ -264,31 +268,30 @@ impl Opened<'_> {
     /// The graph against the lists.
     fn check_edges(&self, chosen: &[RowId], outcome: &mut Outcome) -> Result<String> {
         let windows = self.windows()?;
-        let mut chosen: Vec<RowId> = chosen.iter().map(|row| self.neighbors.places()[*row as usize]).collect();
+        let mut chosen: Vec<Place> = chosen.iter().map(|row| self.neighbors.place_of(*row)).collect();
         chosen.sort_unstable();
         let mut reversed: Vec<Vec<Edge>> = vec![Vec::new(); chosen.len()];
         let (mut keys, mut own) = (Vec::new(), Vec::new());
-        for place in 0..self.vectors.row_count() {
-            own_arcs(&windows.of(place), &mut keys, &mut own);
-            for arc in &own {
-                if let Ok(index) = chosen.binary_search(&arc.row) {
-                    reversed[index].push(Edge { row: place, relation: arc.relation });
+        for place in windows.places() {
+            own_edges(&windows.of(place), &mut keys, &mut own);
+            for edge in &own {
+                if let Ok(index) = chosen.binary_search(&edge.other) {
+                    reversed[index].push(Edge { other: place, relation: edge.relation });
                 }
             }
         }
         let mut block = Adjacency::default();
         for (place, reversed) in chosen.iter().zip(reversed) {
-            own_arcs(&windows.of(*place), &mut keys, &mut own);
+            own_edges(&windows.of(*place), &mut keys, &mut own);
             let mut wanted = Vec::new();
             join(&own, &reversed, self.rule, &mut wanted);
             self.edges.read(self.edges.block_of(*place), &mut block)?;
-            let found = block.iter().find(|(other, _)| other == place).map(|(_, arcs)| arcs);
-            if found != Some(&wanted[..]) {
-                let row = self.neighbors.order()[*place as usize];
-                outcome.fault(format!("row {row}: its arcs are not those of the neighbor lists"));
+            if block.at(*place) != Some(&wanted[..]) {
+                let row = self.neighbors.row_at(*place);
+                outcome.fault(format!("row {row}: its edges are not those of the neighbor lists"));
             }
         }
-        Ok(format!("the arcs of {} rows are those of the neighbor lists", chosen.len()))
+        Ok(format!("the edges of {} rows are those of the neighbor lists", chosen.len()))
     }
 }
 

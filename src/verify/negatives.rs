@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::Opened;
 use crate::neighbors::Windows;
 use crate::neighbors::topk::Candidate;
-use crate::vectors::{Keys, RowId, Scorer};
+use crate::vectors::{KeysByPlace, Place, RowId, Scorer};
 
 /// What is wrong with a batch's negatives, row by row, where `count` were asked for.
 /// O(|B| · window · log(|B| · window)).
@@ -29,20 +29,20 @@ pub(crate) fn faults(
         .collect()
 }
 
-/// What a batch's rows may draw from. Rows are places.
+/// What a batch's rows may draw from. Rows are known by their places.
 struct BatchNegatives<'a> {
     opened: &'a Opened<'a>,
     windows: &'a Windows<'a>,
-    keys: Keys<'a>,
+    keys: KeysByPlace<'a>,
     /// The batch's own, sorted.
-    members: Vec<RowId>,
+    members: Vec<Place>,
     /// All rows of their windows but these, sorted, each once.
-    pool: Vec<RowId>,
+    pool: Vec<Place>,
 }
 
 impl<'a> BatchNegatives<'a> {
     fn new(opened: &'a Opened<'a>, windows: &'a Windows<'a>, rows: &[RowId]) -> BatchNegatives<'a> {
-        let mut members: Vec<RowId> = rows.iter().map(|row| opened.neighbors.places()[*row as usize]).collect();
+        let mut members: Vec<Place> = rows.iter().map(|row| opened.neighbors.place_of(*row)).collect();
         members.sort_unstable();
         let mut pool = Vec::new();
         for place in &members {
@@ -56,19 +56,19 @@ impl<'a> BatchNegatives<'a> {
     }
 
     fn fault(&self, row: RowId, drawn: &[Candidate], count: usize, scorer: &mut Scorer<'_>) -> Option<String> {
-        let places = self.opened.neighbors.places();
-        let own = places[row as usize];
+        let neighbors = &self.opened.neighbors;
+        let own = neighbors.place_of(row);
         let suspects = self.windows.of(own).suspects();
         let tasks = &self.opened.vectors.tasks;
-        let task = tasks.range(tasks.of(row));
-        let mut others: Vec<RowId> = drawn.iter().map(|negative| places[negative.row as usize]).collect();
+        let task = tasks.places(tasks.of(row));
+        let mut others: Vec<Place> = drawn.iter().map(|negative| neighbors.place_of(negative.row)).collect();
         for (negative, other) in drawn.iter().zip(&others) {
             let wrong = match () {
                 () if self.members.binary_search(other).is_ok() => "is in the batch itself",
                 () if self.keys.conflict(own, *other) => "shares its key",
                 () if suspects.contains(other) => "is its suspect",
                 () if self.windows.is_too_close(own, || negative.score) => "is its suspect by score",
-                () if !task.contains(other) => "is of another task",
+                () if !task.contains(*other) => "is of another task",
                 () if self.pool.binary_search(other).is_err() => "is in no rank window of the batch",
                 () if scorer.pair(row, negative.row).to_bits() != negative.score.to_bits() => "has another score",
                 () => continue,
@@ -77,14 +77,14 @@ impl<'a> BatchNegatives<'a> {
         }
         others.sort_unstable();
         if let Some(twice) = others.windows(2).find(|pair| pair[0] == pair[1]) {
-            return Some(format!("row {} is among them twice", self.opened.neighbors.order()[twice[0] as usize]));
+            return Some(format!("row {} is among them twice", neighbors.row_at(twice[0])));
         }
         if drawn.len() == count {
             return None;
         }
-        let may = |other: &&RowId| {
-            let score = || scorer.pair(row, self.opened.neighbors.order()[**other as usize]);
-            task.contains(other)
+        let may = |other: &&Place| {
+            let score = || scorer.pair(row, neighbors.row_at(**other));
+            task.contains(**other)
                 && !suspects.contains(other)
                 && !self.keys.conflict(own, **other)
                 && !self.windows.is_too_close(own, score)

@@ -136,5 +136,5 @@ fn verify_cuts_lists_by_the_limits_on_record() {
     assert_eq!(edges.settings["relative-margin"], 0.05);
     edges.settings["relative-margin"] = json!(0.3);
     std::fs::write(&path, manifest.to_bytes()).unwrap();
-    verify(&run).fails(3, &["arcs"]);
+    verify(&run).fails(3, &["edges"]);
 }

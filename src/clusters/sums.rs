@@ -1,13 +1,13 @@
-//! Sums by label over one row's arcs: [`LabelSums`] hashes labels that are as many as rows; [`ClusterSums`] has a place
-//! for each cluster, K times fewer. Both are emptied in O(labels seen).
+//! Sums by label over one row's edges. [`LabelSums`] hashes labels, which are as many as rows; [`ClusterSums`] has an
+//! entry for each cluster, K times fewer. Both are emptied in O(labels seen).
 
-/// Sums by label, in an open-addressing table. Holds 8 bytes for each slot, 2 to 4 slots for each arc of the
-/// largest row seen.
+/// Sums by label, in an open-addressing table of 8 bytes an entry, 2 to 4 entries for each edge of the longest row seen.
 #[derive(Debug, Default)]
 pub(crate) struct LabelSums {
-    slots: Vec<(u32, i32)>,
+    entries: Vec<(u32, i32)>,
+    /// Entries that hold a label.
     seen: Vec<u32>,
-    /// Slots in use − 1: a row of few labels keeps to few cache lines, whatever rows came before.
+    /// Entries in use − 1: a row of few labels uses few cache lines, whatever rows came before.
     mask: usize,
 }
 
@@ -16,12 +16,12 @@ const EMPTY: u32 = u32::MAX;
 impl LabelSums {
     /// Empties the table and makes room for `labels` labels.
     pub(crate) fn reset(&mut self, labels: usize) {
-        for slot in self.seen.drain(..) {
-            self.slots[slot as usize].0 = EMPTY;
+        for entry in self.seen.drain(..) {
+            self.entries[entry as usize].0 = EMPTY;
         }
         let wanted = (2 * labels).next_power_of_two().max(64);
-        if self.slots.len() < wanted {
-            self.slots.resize(wanted, (EMPTY, 0));
+        if self.entries.len() < wanted {
+            self.entries.resize(wanted, (EMPTY, 0));
         }
         self.mask = wanted - 1;
     }
@@ -29,12 +29,12 @@ impl LabelSums {
     /// Adds to labels' sums. At most as many labels as [`LabelSums::reset`] was told.
     pub(crate) fn add_all(&mut self, weights: impl Iterator<Item = (u32, i32)>) {
         for (label, weight) in weights {
-            let slot = find(&self.slots, self.mask, label);
-            let (known, sum) = &mut self.slots[slot];
+            let entry = find(&self.entries, self.mask, label);
+            let (known, sum) = &mut self.entries[entry];
             if *known == EMPTY {
                 *known = label;
                 *sum = 0;
-                self.seen.push(slot as u32);
+                self.seen.push(entry as u32);
             }
             *sum = sum.saturating_add(weight);
         }
@@ -43,7 +43,7 @@ impl LabelSums {
     /// A label's sum.
     #[inline]
     pub(crate) fn get(&self, label: u32) -> i32 {
-        match self.slots[find(&self.slots, self.mask, label)] {
+        match self.entries[find(&self.entries, self.mask, label)] {
             (EMPTY, _) => 0,
             (_, sum) => sum,
         }
@@ -51,36 +51,36 @@ impl LabelSums {
 
     /// (label, sum), in the order in which labels were first seen.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, i32)> + '_ {
-        self.seen.iter().map(|slot| self.slots[*slot as usize])
+        self.seen.iter().map(|entry| self.entries[*entry as usize])
     }
 }
 
-/// A label's slot, or the empty one that is to be its own.
+/// A label's entry, or the empty one that it is to have.
 #[inline]
-fn find(slots: &[(u32, i32)], mask: usize, label: u32) -> usize {
+fn find(entries: &[(u32, i32)], mask: usize, label: u32) -> usize {
     // Fibonacci hashing: neighbouring labels spread over the table.
-    let mut slot = (u64::from(label).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as usize & mask;
-    while slots[slot].0 != label && slots[slot].0 != EMPTY {
-        slot = (slot + 1) & mask;
+    let mut entry = (u64::from(label).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as usize & mask;
+    while entries[entry].0 != label && entries[entry].0 != EMPTY {
+        entry = (entry + 1) & mask;
     }
-    slot
+    entry
 }
 
-/// Sums by cluster, in a table of all clusters. Holds 9 bytes a cluster, and 4 for each arc of the largest row seen.
+/// Sums by cluster, in a table of all clusters. Holds 9 bytes a cluster, and 4 for each edge of the longest row seen.
 #[derive(Debug, Default)]
 pub(crate) struct ClusterSums {
     /// The round in which a cluster was last seen, and its sum in that round.
     sums: Vec<(u32, i32)>,
     round: u32,
-    /// The clusters of this round, and whatever earlier ones left behind them.
+    /// The `count` clusters of this round, and behind them whatever earlier rounds have left.
     seen: Vec<u32>,
     count: usize,
     marks: Vec<u8>,
 }
 
 impl ClusterSums {
-    /// Empties the table; makes room for labels below `clusters`, of which at most `arcs` will be seen.
-    pub(crate) fn reset(&mut self, clusters: u32, arcs: usize) {
+    /// Empties the table; makes room for labels below `clusters`, for at most `edges` additions.
+    pub(crate) fn reset(&mut self, clusters: u32, edges: usize) {
         if self.sums.len() < clusters as usize || self.round == u32::MAX {
             self.sums = vec![(0, 0); clusters as usize];
             self.marks = vec![0; clusters as usize];
@@ -88,8 +88,8 @@ impl ClusterSums {
         }
         self.round += 1;
         self.count = 0;
-        if self.seen.len() <= arcs {
-            self.seen.resize(arcs + 1, 0);
+        if self.seen.len() <= edges {
+            self.seen.resize(edges + 1, 0);
         }
     }
 
@@ -102,7 +102,7 @@ impl ClusterSums {
             let first = *last != round;
             *sum = if first { weight } else { sum.saturating_add(weight) };
             *last = round;
-            // Written always, counted if it was the first: what comes next cannot be foretold.
+            // Always written, and counted if it was the first: a branch here would be mispredicted.
             seen[count] = cluster;
             count += usize::from(first);
         }

@@ -1,0 +1,211 @@
+//! The stage: pass after pass, a part for the state after each, and the labels at the end.
+
+use super::exact::{self, Slots};
+use super::exclude::exclude;
+use super::labels::{Clusters, NO_CLUSTER, write_labels};
+use super::metrics::measure;
+use super::passes::{self, PassState, pass_name};
+use super::propagate::{self, Communities};
+use super::refine::{self, Swaps};
+use super::rules::{PassRules, TaskPlaces, weights};
+use crate::config::{Config, Sizes};
+use crate::edges::EdgeRows;
+use crate::error::Result;
+use crate::neighbors::{Neighbors, Windows};
+use crate::run::record::{ClusterMetrics, ClustersFacts};
+use crate::run::{Run, RunReader, Stage, StageRun};
+use crate::vectors::Vectors;
+use crate::watch::Watch;
+
+const LABELS: &str = "labels.lbl";
+
+/// Clusters the graph, or opens the labels that are there.
+///
+/// # Errors
+/// The user interrupts, the graph is damaged, or the disk fails.
+pub(crate) fn cluster(
+    run: &Run,
+    vectors: &Vectors,
+    neighbors: &Neighbors,
+    graph: &impl EdgeRows,
+    config: &Config,
+) -> Result<Clusters> {
+    let path = run.part_path(Stage::Clusters, LABELS);
+    if !run.is_complete(Stage::Clusters) {
+        let stage = run.begin(Stage::Clusters);
+        neighbors.check_lists()?;
+        let (slots, phases) = all_passes(run, &stage, vectors, neighbors, graph, config)?;
+        let (clusters, labels) = (slots.clusters(), slots.labels());
+        drop(slots);
+        let unplaced = labels.iter().filter(|label| **label == NO_CLUSTER).count();
+        if unplaced > 0 {
+            tracing::warn!(
+                "{unplaced} rows fit into no cluster: their tasks have more rows of one key (or one positive) than \
+                 batches, and a batch takes one of each; --remainder decides what becomes of them"
+            );
+        }
+        let largest = sizes(config, vectors).iter().map(|sizes| sizes.cluster_size).max().unwrap_or(0);
+        let labels: Vec<u32> = neighbors.places().iter().map(|place| labels[place.index()]).collect();
+        stage.commit(LABELS, |out| write_labels(out, &labels, clusters, largest))?;
+        let metrics = phases.last().map(|(_, metrics)| *metrics);
+        stage.finish(&ClustersFacts { clusters, unplaced, metrics, phases }, |name| name == LABELS)?;
+    }
+    Clusters::open(&path, vectors.row_count())
+}
+
+/// Opens the labels of a finished run.
+///
+/// # Errors
+/// The stage is not finished, or the file is damaged.
+pub(crate) fn open(run: &RunReader, rows: u32) -> Result<Clusters> {
+    run.stage(Stage::Clusters)?;
+    Clusters::open(&run.stage_folder(Stage::Clusters).join(LABELS), rows)
+}
+
+/// The sizes of each task.
+fn sizes(config: &Config, vectors: &Vectors) -> Vec<Sizes> {
+    config.sizes().all(vectors.tasks.names())
+}
+
+/// What clusters were worth after each phase that this call saw the end of.
+type Phases = Vec<(String, ClusterMetrics)>;
+
+/// Pass after pass, from where the last job stopped.
+fn all_passes(
+    run: &Run,
+    stage: &StageRun<'_>,
+    vectors: &Vectors,
+    neighbors: &Neighbors,
+    graph: &impl EdgeRows,
+    config: &Config,
+) -> Result<(Slots, Phases)> {
+    let rows = u64::from(graph.rows());
+    let most_swaps = config.clusters.passes;
+    let meter = run.meter(Stage::Clusters, rows * (u64::from(propagate::PASSES) + 1 + u64::from(most_swaps)), "rows");
+    let listen = |rows: u64| {
+        meter.add(rows);
+        run.check_interrupt()
+    };
+    let sizes = sizes(config, vectors);
+    let task_places =
+        |(task, sizes): (usize, &Sizes)| TaskPlaces { places: vectors.tasks.places(task), size: sizes.cluster_size };
+    let rules = PassRules {
+        keys: vectors.rows.keys().by_place(neighbors.order()),
+        tasks: sizes.iter().enumerate().map(task_places).collect(),
+        weights: weights(config.clusters.suspect_weight),
+    };
+    let windows = Windows::new(vectors, neighbors, config);
+    let mut excluded = excluded(vectors, neighbors, &sizes);
+
+    let mut last = run.parts(Stage::Clusters, passes::PREFIX).pop();
+    let (mut done, mut state) = match &last {
+        Some(name) => PassState::read(&run.part_path(Stage::Clusters, name), &rules.tasks, &excluded)?,
+        None => (0, PassState::Growing(Communities::singletons(&excluded))),
+    };
+    if !matches!(state, PassState::Growing(_)) {
+        excluded = Vec::new();
+    }
+    // The last pass of growth is followed by the one that fixes sizes.
+    meter.skip(rows * u64::from(done + u32::from(done >= propagate::PASSES)));
+    let watch = Watch::new(&listen);
+    let mut passes = Passes { graph, rules, windows, excluded, most_swaps, watch, phases: Phases::new() };
+    loop {
+        state = match passes.next(done, state)? {
+            Next::Pass(state) => state,
+            Next::End(slots) => return Ok((slots, passes.phases)),
+        };
+        done += 1;
+        let name = pass_name(done);
+        stage.supersede(last.as_deref(), &name, |out| state.write(out, done, &passes.rules.tasks))?;
+        last = Some(name);
+    }
+}
+
+/// Which rows are excluded, by place.
+fn excluded(vectors: &Vectors, neighbors: &Neighbors, sizes: &[Sizes]) -> Vec<bool> {
+    let tasks = vectors.tasks.ranges().zip(sizes).map(|(rows, sizes)| (rows, sizes.batch_size));
+    let by_row = exclude(&vectors.rows.keys(), tasks);
+    neighbors.order().iter().map(|row| by_row[*row as usize]).collect()
+}
+
+/// What every pass needs, and what the phases were worth so far.
+struct Passes<'a, G> {
+    graph: &'a G,
+    rules: PassRules<'a>,
+    windows: Windows<'a>,
+    /// Which rows are excluded, by place; empty once sizes are exact.
+    excluded: Vec<bool>,
+    /// Passes of swaps at most.
+    most_swaps: u32,
+    watch: Watch<'a>,
+    phases: Phases,
+}
+
+/// What follows a state.
+enum Next {
+    /// The state after one more pass.
+    Pass(PassState),
+    /// No pass is left to do.
+    End(Slots),
+}
+
+impl<G: EdgeRows> Passes<'_, G> {
+    /// One more pass, after `done` of them.
+    fn next(&mut self, done: u32, state: PassState) -> Result<Next> {
+        match state {
+            PassState::Growing(communities) => self.grow(done, communities).map(Next::Pass),
+            PassState::Exact(slots) if self.most_swaps == 0 => {
+                if self.phases.is_empty() {
+                    self.end_phase("exact sizes", &slots.labels());
+                }
+                Ok(Next::End(slots))
+            }
+            PassState::Exact(slots) => {
+                let mut swaps = Swaps::new(slots);
+                refine::swap(self.graph, &mut swaps, &self.rules, self.watch)?;
+                Ok(Next::Pass(PassState::Swapping(swaps)))
+            }
+            PassState::Swapping(swaps) => self.swap(done, swaps),
+        }
+    }
+
+    /// A pass of growth; the last one fixes sizes too.
+    fn grow(&mut self, done: u32, mut communities: Communities) -> Result<PassState> {
+        propagate::propagate(self.graph, &mut communities, &self.rules, self.watch)?;
+        if done + 1 < propagate::PASSES {
+            return Ok(PassState::Growing(communities));
+        }
+        self.end_phase("propagation", communities.labels());
+        let slots = exact::fix_sizes(self.graph, communities, &self.excluded, &self.rules, self.watch)?;
+        self.excluded = Vec::new(); // the swaps need the memory
+        self.end_phase("exact sizes", &slots.labels());
+        Ok(PassState::Exact(slots))
+    }
+
+    /// A pass of swaps, if one is left to do.
+    fn swap(&mut self, done: u32, mut swaps: Swaps) -> Result<Next> {
+        let before = swaps.inside();
+        let number = done - propagate::PASSES + 1;
+        if number <= self.most_swaps {
+            refine::swap(self.graph, &mut swaps, &self.rules, self.watch)?;
+            tracing::debug!("swap pass {number}: {} of weight inside more", swaps.inside() - before);
+        }
+        // After the first pass not all connections are known yet.
+        if number >= self.most_swaps || (number > 2 && !refine::gained(before, swaps.inside())) {
+            let slots = swaps.into_slots();
+            self.end_phase("swaps", &slots.labels());
+            return Ok(Next::End(slots));
+        }
+        Ok(Next::Pass(PassState::Swapping(swaps)))
+    }
+
+    /// Measures labels, by place, at the end of a phase.
+    fn end_phase(&mut self, phase: &str, labels: &[u32]) {
+        let metrics = measure(&self.windows, labels);
+        if self.phases.is_empty() {
+            tracing::info!("{}", ClusterMetrics::HEADING);
+        }
+        tracing::info!("{}", metrics.line(phase));
+        self.phases.push((phase.to_owned(), metrics));
+    }
+}
