@@ -261,6 +261,16 @@ fn prose_is_not_wider_than_a_screen() {
 }
 
 #[test]
+fn the_table_of_places_names_files_that_are_there() {
+    let page = Page::read("docs/architecture.md");
+    let from = page.lines.iter().position(|line| line.starts_with("| to find")).expect("a table of places");
+    let rows = page.lines[from + 2..].iter().take_while(|line| line.starts_with('|'));
+    let named = rows.flat_map(|line| line.split('`').skip(1).step_by(2)).filter(|word| word.ends_with(".rs"));
+    let lost: Vec<&str> = named.filter(|path| !root().join("src").join(path).is_file()).collect();
+    assert!(lost.is_empty(), "docs/architecture.md: src/ has no {lost:?}");
+}
+
+#[test]
 #[cfg(feature = "export")] // its flags are part of the page
 fn the_reference_is_the_programs_own() {
     let made = super::command::call(["reference"]).ok().stdout;
