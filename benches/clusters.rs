@@ -1,4 +1,4 @@
-//! Rates of clustering: `cargo bench --bench clusters`.
+//! Rates of clustering: `cargo exclude --exclude clusters`.
 //!
 //! Arcs a second, all threads, with peak bytes of the heap: one pass of each kind over the graph of planted rows on disk,
 //! and over the same graph in memory. The rows are not many, so that the state is in the caches.
@@ -8,7 +8,7 @@ mod planted;
 use batchmine::clusters::exact::fix_sizes;
 use batchmine::clusters::propagate::{Communities, propagate};
 use batchmine::clusters::refine::{Swaps, swap};
-use batchmine::clusters::{Rules, Task, weights};
+use batchmine::clusters::{PassRules, TaskPlaces, weights};
 use batchmine::config::{Method, Settings};
 use batchmine::edges::{Adjacency, EdgeFile, EdgeRows, MemoryEdges};
 use batchmine::vectors::Keys;
@@ -30,7 +30,7 @@ fn main() {
 fn graph() -> (Planted, EdgeFile) {
     let search = Some(Method::Lists { probes: Some(4), recall: 1.0 });
     let planted = Planted::new(ROWS, 64, Settings { search, ..Settings::default() });
-    let edges = planted.edges(&planted.run(0), &planted.config(Settings::default()));
+    let edges = planted.edges(&planted.run(0), &planted.job(Settings::default()));
     (planted, edges)
 }
 
@@ -44,26 +44,26 @@ fn in_memory(edges: &EdgeFile) -> MemoryEdges {
 }
 
 /// Nobody shares a key, half a suspect counts against an edge.
-fn rules(size: u32) -> Rules<'static> {
-    let tasks = vec![Task { rows: 0..ROWS as u32, size }];
-    Rules { keys: Keys::new(Vec::new()), tasks, weights: weights(0.5) }
+fn rules(size: u32) -> PassRules<'static> {
+    let tasks = vec![TaskPlaces { rows: 0..ROWS as u32, size }];
+    PassRules { keys: Keys::new(Vec::new()), tasks, weights: weights(0.5) }
 }
 
-fn grow(edges: &impl EdgeRows, communities: &mut Communities, rules: &Rules<'_>) {
+fn grow(edges: &impl EdgeRows, communities: &mut Communities, rules: &PassRules<'_>) {
     propagate(edges, communities, rules, &|_| Ok(())).expect("a sound graph");
 }
 
-fn refine(edges: &impl EdgeRows, swaps: &mut Swaps, rules: &Rules<'_>) {
+fn refine(edges: &impl EdgeRows, swaps: &mut Swaps, rules: &PassRules<'_>) {
     swap(edges, swaps, rules, &|_| Ok(())).expect("a sound graph");
 }
 
 /// Swaps after three passes of growth and one of swaps.
-fn begun(edges: &impl EdgeRows, rules: &Rules<'_>) -> Swaps {
-    let benched = vec![false; ROWS];
-    let mut communities = Communities::singletons(&benched);
+fn begun(edges: &impl EdgeRows, rules: &PassRules<'_>) -> Swaps {
+    let excluded = vec![false; ROWS];
+    let mut communities = Communities::singletons(&excluded);
     (0..3).for_each(|_| grow(edges, &mut communities, rules));
-    let seats = fix_sizes(edges, communities, &benched, rules, &|_| Ok(()));
-    let mut swaps = Swaps::new(seats.expect("a sound graph"));
+    let slots = fix_sizes(edges, communities, &excluded, rules, &|_| Ok(()));
+    let mut swaps = Swaps::new(slots.expect("a sound graph"));
     refine(edges, &mut swaps, rules);
     swaps
 }

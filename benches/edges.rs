@@ -48,7 +48,7 @@ fn planted() -> Planted {
 
 fn blocks() -> Vec<Block> {
     let planted = planted();
-    let edges = planted.edges(&planted.run(0), &planted.config(Settings::default()));
+    let edges = planted.edges(&planted.run(0), &planted.job(Settings::default()));
     let block = |block: usize| {
         let mut adjacency = Adjacency::default();
         edges.read(block, &mut adjacency).expect("a sound file");
@@ -102,11 +102,9 @@ fn decode(bencher: Bencher<'_, '_>, level: Option<i32>) {
 #[divan::bench(sample_count = 3, sample_size = 1)]
 fn build(bencher: Bencher<'_, '_>) {
     let planted = planted();
-    let (run, config) = (planted.run(0), planted.config(Settings::default()));
-    let arcs = planted.edges(&run, &config).arcs();
-    bencher.counter(ItemsCount::new(arcs)).with_inputs(|| planted.without_edges(&run, &config)).bench_values(
-        |(vectors, neighbors)| {
-            edges::build(&run, &vectors, &neighbors, &config, &planted.plan(&config)).expect("a graph")
-        },
+    let (run, job) = (planted.run(0), planted.job(Settings::default()));
+    let arcs = planted.edges(&run, &job).arcs();
+    bencher.counter(ItemsCount::new(arcs)).with_inputs(|| planted.without_edges(&run, &job)).bench_values(
+        |(vectors, neighbors)| edges::build(&run, &vectors, &neighbors, &job.config, &job.plan.edges).expect("a graph"),
     );
 }

@@ -8,12 +8,12 @@ mod planted;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use batchmine::config::{Precision, Settings};
+use batchmine::config::{KernelPrecision, Settings};
 use batchmine::neighbors::calibrate;
 use batchmine::neighbors::cpu::bf16::{self, Bf16};
 use batchmine::neighbors::cpu::float::{self, Float};
 use batchmine::neighbors::cpu::int8::{Int8, Quantised};
-use batchmine::neighbors::cpu::packed::Packed;
+use batchmine::neighbors::cpu::packed::PackedBase;
 use batchmine::neighbors::cpu::{Nearest, Simd, scan};
 use batchmine::neighbors::tiles::TILE_QUERIES;
 use batchmine::neighbors::topk::TopK;
@@ -41,7 +41,7 @@ fn kernel_int8(bencher: Bencher<'_, '_>, dim: usize) {
     let rows: Vec<u32> = (0..BASE_ROWS as u32).collect();
     let slots: Vec<u32> = (0..TILE_QUERIES as u32).collect();
     let queries = Quantised::new(&source, &rows[..TILE_QUERIES], None, true).gather(&slots);
-    let base = Packed::in_memory(&source, &rows, None, true);
+    let base = PackedBase::in_memory(&source, &rows, None, true);
     let mut best: Vec<TopK> = slots.iter().map(|_| TopK::new(1)).collect();
     let kernel = Int8(Simd::detect());
     bencher
@@ -53,8 +53,8 @@ fn kernel_int8(bencher: Bencher<'_, '_>, dim: usize) {
 fn kernel_bf16(bencher: Bencher<'_, '_>, dim: usize) {
     let source = calibrate::planted(BASE_ROWS, dim);
     let rows: Vec<u32> = (0..BASE_ROWS as u32).collect();
-    let queries = bf16::Queries::pack(&source, &rows[..TILE_QUERIES], true);
-    let base = bf16::Base::pack(&source, &rows, true);
+    let queries = bf16::Bf16Queries::pack(&source, &rows[..TILE_QUERIES], true);
+    let base = bf16::Bf16Base::pack(&source, &rows, true);
     let mut best: Vec<TopK> = (0..TILE_QUERIES).map(|_| TopK::new(1)).collect();
     let kernel = Bf16(Simd::detect());
     bencher
@@ -66,8 +66,8 @@ fn kernel_bf16(bencher: Bencher<'_, '_>, dim: usize) {
 fn kernel_f32(bencher: Bencher<'_, '_>, dim: usize) {
     let source = calibrate::planted(BASE_ROWS, dim);
     let rows: Vec<u32> = (0..BASE_ROWS as u32).collect();
-    let queries = float::Queries::pack(&source, &rows[..TILE_QUERIES], true);
-    let base = float::Base::pack(&source, &rows, true);
+    let queries = float::FloatQueries::pack(&source, &rows[..TILE_QUERIES], true);
+    let base = float::FloatBase::pack(&source, &rows, true);
     let mut best: Vec<TopK> = (0..TILE_QUERIES).map(|_| TopK::new(1)).collect();
     let kernel = Float(Simd::detect());
     bencher
@@ -80,21 +80,21 @@ const SEARCH_ROWS: usize = 12_000;
 #[divan::bench(args = [(64, 130), (384, 130), (384, 1030), (1024, 130)], consts = [true, false], sample_count = 3, sample_size = 1)]
 fn search<const INT8: bool>(bencher: Bencher<'_, '_>, (dim, ranks): (usize, u32)) {
     let settings = Settings {
-        precision: Some(if INT8 { Precision::Int8 } else { Precision::F32 }),
+        precision: Some(if INT8 { KernelPrecision::Int8 } else { KernelPrecision::F32 }),
         window: Some(ranks - 30),
         ..Settings::default()
     };
     let planted = Planted::new(SEARCH_ROWS, dim, settings);
-    let config = planted.config(Settings::default());
+    let job = planted.job(Settings::default());
     let number = AtomicUsize::new(0);
     bencher
         .counter(ItemsCount::new(SEARCH_ROWS * SEARCH_ROWS))
         .with_inputs(|| {
             let run = planted.run(number.fetch_add(1, Ordering::Relaxed));
-            let vectors = planted.vectors(&run, &config);
+            let vectors = planted.vectors(&run, &job);
             (run, vectors)
         })
         .bench_values(|(run, vectors)| {
-            batchmine::neighbors::search(&run, &vectors, &config, &planted.plan(&config)).expect("a search");
+            batchmine::neighbors::search(&run, &vectors, &job.config, &job.plan.neighbors).expect("a search");
         });
 }

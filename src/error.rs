@@ -26,10 +26,10 @@ pub enum Kind {
 /// An error with its place and its remedy. Cheap to move: one pointer.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct Error(Box<Report>);
+pub struct Error(Box<Details>);
 
 #[derive(Debug)]
-struct Report {
+struct Details {
     kind: Kind,
     what: String,
     path: Option<PathBuf>,
@@ -45,7 +45,7 @@ struct Report {
 impl Error {
     /// An error of the given kind; `what` is one sentence without a full stop.
     pub fn new(kind: Kind, what: impl Into<String>) -> Self {
-        Error(Box::new(Report {
+        Error(Box::new(Details {
             kind,
             what: what.into(),
             path: None,
@@ -147,7 +147,7 @@ impl Error {
     }
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for Details {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.what)?;
         let mut place = Vec::new();

@@ -12,11 +12,12 @@
 //! The method is that of Thirukovalluru et al., *Breaking the Batch Barrier (B3) of Contrastive Learning
 //! via Smart Batch Mining* (2025, arXiv 2505.11293). Each stage is a module; [`mine`] is their order.
 
-#![warn(missing_docs)]
+pub mod error;
+
+pub mod watch;
 
 pub mod config;
-pub mod error;
-pub mod plan;
+
 pub mod run;
 
 pub mod vectors;
@@ -29,53 +30,42 @@ pub mod clusters;
 
 pub mod batches;
 
-pub mod cli;
+pub mod budget;
+pub mod cost;
+pub mod plan;
+mod random;
+
+pub mod job;
+
 pub mod report;
 pub mod verify;
 
-use config::Config;
-use error::Result;
-use plan::Plan;
-use run::Run;
-use vectors::Shards;
+pub mod cli;
 
-/// What a job made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Summary {
-    /// Rows of the input.
-    pub rows: u64,
-    /// Tasks.
-    pub tasks: usize,
-    /// Clusters.
-    pub clusters: u32,
-    /// Batches of exactly |B|, over all epochs.
-    pub full_batches: u64,
-    /// Smaller batches, over all epochs.
-    pub short_batches: u64,
-    /// Rows that `--remainder drop` left out, over all epochs.
-    pub dropped_rows: u64,
-}
+use batches::Summary;
+use batches::lake::Lake;
+use error::Result;
+use job::Job;
+use run::Run;
 
 /// The whole job: shards in, batch tables out. Parts that the run folder already has are not made again.
 ///
+/// It works on the threads of the pool that calls it; [`Job::run`] brings one.
+///
 /// # Errors
-/// A budget that is too small, a task that the input does not have, settings other than those of the run folder (without `replace`), bad input
-/// named by file and row, an interrupt, or a disk that fails.
-pub fn mine(run: &Run, shards: &Shards, config: &Config, replace: bool) -> Result<Summary> {
-    let plan = Plan::new(config, shards.shape)?; // all memory is decided here
-    vectors::refuse_unknown_tasks(config, shards)?;
-    #[cfg(feature = "lake")] // a place that cannot be written is refused now, not after the search
-    let lake = config.table.as_ref().map(|rules| batches::lake::Lake::open(rules, run)).transpose()?;
-    run.adopt(config.by_stage(shards), replace)?;
-    let vectors = vectors::import(run, shards, config, &plan)?;
-    #[cfg(feature = "lake")]
-    lake.as_ref().map(|lake| lake.look(run, &vectors, config)).transpose()?;
-    let neighbors = neighbors::search(run, &vectors, config, &plan)?;
-    let edges = edges::build(run, &vectors, &neighbors, config, &plan)?;
+/// Settings other than those of the run folder (without `replace`), bad input named by file and row, an interrupt, or a
+/// disk that fails.
+pub fn mine(run: &Run, job: &Job, replace: bool) -> Result<Summary> {
+    let Job { config, shards, plan, .. } = job;
+    let lake = Lake::open(config.table.as_ref(), run)?; // a place that cannot be written is refused before the search
+    run.apply_settings(&job.settings(), replace)?;
+    let vectors = vectors::import(run, shards, config, &plan.vectors)?;
+    lake.check_target(run, &vectors, config)?;
+    let neighbors = neighbors::search(run, &vectors, config, &plan.neighbors)?;
+    let edges = edges::build(run, &vectors, &neighbors, config, &plan.edges)?;
     let clusters = clusters::cluster(run, &vectors, &neighbors, &edges, config)?;
-    let summary = batches::write(run, &vectors, &neighbors, &clusters, config, &plan)?;
-    #[cfg(feature = "lake")]
-    lake.map(|lake| lake.publish(run, &vectors, config, &plan, replace)).transpose()?;
+    let summary = batches::write(run, &vectors, &neighbors, &clusters, config, &plan.batches)?;
+    lake.publish(run, &vectors, config, &plan.batches, replace)?;
     run.succeed()?;
     Ok(summary)
 }

@@ -8,12 +8,12 @@ use std::sync::atomic::AtomicBool;
 
 use batchmine::config::{Config, EdgeRule, Settings};
 use batchmine::edges::{self, EdgeFile};
+use batchmine::job::Job;
 use batchmine::neighbors::{self, Neighbors};
-use batchmine::plan::Plan;
 use batchmine::run::Run;
 use batchmine::run::progress::Progress;
 use batchmine::run::storage::Disk;
-use batchmine::vectors::{self, Shards, Vectors};
+use batchmine::vectors::{self, Vectors};
 
 /// Writes planted rows, of so many dimensions, in clusters of about 400.
 pub fn generate(folder: &Path, rows: usize, dim: usize) {
@@ -29,7 +29,6 @@ pub fn generate(folder: &Path, rows: usize, dim: usize) {
 pub struct Planted {
     place: tempfile::TempDir,
     settings: Settings,
-    shards: Shards,
 }
 
 impl Planted {
@@ -37,19 +36,14 @@ impl Planted {
         let place = tempfile::tempdir().expect("a temporary folder");
         let input = place.path().join("input");
         generate(&input, rows, dim);
-        let config =
-            Config::new(vec![input.display().to_string()], settings.clone().or(measured())).expect("sound settings");
-        let shards = Shards::open(&config.inputs, &config.columns).expect("sound input");
-        Planted { place, settings, shards }
+        Planted { place, settings }
     }
 
-    pub fn config(&self, settings: Settings) -> Config {
+    pub fn job(&self, settings: Settings) -> Job {
         let input = self.place.path().join("input").display().to_string();
-        Config::new(vec![input], settings.or(self.settings.clone()).or(measured())).expect("sound settings")
-    }
-
-    pub fn plan(&self, config: &Config) -> Plan {
-        Plan::new(config, self.shards.shape).expect("enough memory")
+        let settings = settings.or(self.settings.clone()).or(measured());
+        let config = Config::new(vec![input], settings).expect("sound settings");
+        Job::open(config).expect("sound input and enough memory")
     }
 
     /// A run of this number, new if there was none.
@@ -60,29 +54,29 @@ impl Planted {
     }
 
     /// The run's vectors, under these settings; stages that they touch are redone.
-    pub fn vectors(&self, run: &Run, config: &Config) -> Vectors {
-        run.adopt(config.by_stage(&self.shards), true).expect("a folder of its own");
-        vectors::import(run, &self.shards, config, &self.plan(config)).expect("sound input")
+    pub fn vectors(&self, run: &Run, job: &Job) -> Vectors {
+        run.apply_settings(&job.settings(), true).expect("a folder of its own");
+        vectors::import(run, &job.shards, &job.config, &job.plan.vectors).expect("sound input")
     }
 
     /// The run's vectors and lists.
-    pub fn neighbors(&self, run: &Run, config: &Config) -> (Vectors, Neighbors) {
-        let vectors = self.vectors(run, config);
-        let neighbors = neighbors::search(run, &vectors, config, &self.plan(config)).expect("a search");
+    pub fn neighbors(&self, run: &Run, job: &Job) -> (Vectors, Neighbors) {
+        let vectors = self.vectors(run, job);
+        let neighbors = neighbors::search(run, &vectors, &job.config, &job.plan.neighbors).expect("a search");
         (vectors, neighbors)
     }
 
     /// The run's vectors and lists, its graph gone.
-    pub fn without_edges(&self, run: &Run, config: &Config) -> (Vectors, Neighbors) {
+    pub fn without_edges(&self, run: &Run, job: &Job) -> (Vectors, Neighbors) {
         let other = Settings { edges: Some(EdgeRule::Mutual), ..Settings::default() };
-        self.neighbors(run, &self.config(other));
-        self.neighbors(run, config)
+        self.neighbors(run, &self.job(other));
+        self.neighbors(run, job)
     }
 
     /// The run's graph.
-    pub fn edges(&self, run: &Run, config: &Config) -> EdgeFile {
-        let (vectors, neighbors) = self.neighbors(run, config);
-        edges::build(run, &vectors, &neighbors, config, &self.plan(config)).expect("a graph")
+    pub fn edges(&self, run: &Run, job: &Job) -> EdgeFile {
+        let (vectors, neighbors) = self.neighbors(run, job);
+        edges::build(run, &vectors, &neighbors, &job.config, &job.plan.edges).expect("a graph")
     }
 }
 

@@ -3,33 +3,53 @@
 //! Memory: 8 bytes a row (members by cluster, the epoch's order), 8 bytes a cluster, one row group of the table, and
 //! the rank windows of the batches whose hard negatives are being drawn.
 
+pub mod budget;
 #[cfg(feature = "export")]
 pub mod export;
 #[cfg(feature = "lake")]
 pub mod lake;
+#[cfg(not(feature = "lake"))]
+#[path = "lake_absent.rs"]
+pub mod lake;
 pub mod negatives;
 pub mod pack;
-pub mod ranks;
+pub mod sharding;
 pub mod table;
 
 use std::ops::Range;
 
-use serde_json::json;
-
-use crate::Summary;
 use crate::clusters::labels::members;
 use crate::clusters::{Clusters, NO_CLUSTER};
 use crate::config::{Config, Remainder, Sizes};
 use crate::error::{Error, Result};
 use crate::neighbors::{Neighbors, Windows};
-use crate::plan::Plan;
+use crate::random::{Purpose, stream};
 use crate::run::progress::Meter;
+use crate::run::record::BatchesFacts;
 use crate::run::{Run, Stage, StageRun};
 use crate::vectors::{RowId, Vectors};
-use negatives::Negatives;
-use pack::{Order, Rules, pack_task};
-use ranks::Ranks;
-use table::{Layout, Source};
+use budget::BatchesCounts;
+use negatives::NegativeSampler;
+use pack::{BatchOrder, PackingSizes, pack_task};
+use sharding::Sharding;
+use table::{EpochLayout, TableSource};
+
+/// What a job made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Summary {
+    /// Rows of the input.
+    pub rows: u64,
+    /// Tasks.
+    pub tasks: usize,
+    /// Clusters.
+    pub clusters: u32,
+    /// Batches of exactly |B|, over all epochs.
+    pub full_batches: u64,
+    /// Smaller batches, over all epochs.
+    pub short_batches: u64,
+    /// Rows that `--remainder drop` left out, over all epochs.
+    pub dropped_rows: u64,
+}
 
 /// Rows of one file, in row groups.
 const FILE_ROW_GROUPS: usize = 8;
@@ -44,15 +64,15 @@ pub fn write(
     neighbors: &Neighbors,
     clusters: &Clusters,
     config: &Config,
-    plan: &Plan,
+    counts: &BatchesCounts,
 ) -> Result<Summary> {
     if !run.is_complete(Stage::Batches) {
         let stage = run.begin(Stage::Batches);
         let (starts, rows) = members(clusters.labels(), clusters.count());
         let (seed, count) = (config.seed, config.batches.hard_negatives as usize);
         let windows = Windows::new(vectors, neighbors, config);
-        let negatives = (count > 0).then_some(Negatives { vectors, neighbors, windows: &windows, count, seed });
-        let source = Source { vectors, labels: clusters.labels(), negatives };
+        let negatives = (count > 0).then_some(NegativeSampler { vectors, neighbors, windows: &windows, count, seed });
+        let source = TableSource { vectors, labels: clusters.labels(), negatives };
         let all_rows = u64::from(vectors.row_count()) * u64::from(config.batches.epochs);
         let meter = run.meter(Stage::Batches, all_rows, "rows");
         let (mut first_batch, mut dropped, mut full, mut short) = (0u64, 0u64, 0u64, 0u64);
@@ -62,8 +82,8 @@ pub fn write(
             full += whole as u64;
             short += (order.count() - whole) as u64;
             dropped += u64::from(vectors.row_count()) - order.rows.len() as u64;
-            let writer = EpochWriter { run, stage: &stage, config, plan, meter: &meter };
-            writer.write(&source, &Layout { epoch, first_batch, order: &order })?;
+            let writer = EpochWriter { run, stage: &stage, config, counts, meter: &meter };
+            writer.write(&source, &EpochLayout { epoch, first_batch, order: &order })?;
             first_batch += order.count() as u64;
         }
         drop(meter);
@@ -71,21 +91,23 @@ pub fn write(
             tracing::info!("{dropped} rows left out by --remainder drop");
         }
         let short_rows = if count > 0 { Some(rows_short_of_negatives(run, count)?) } else { None };
-        let facts = json!({
-            "batches": full + short, "full_batches": full, "short_batches": short, "dropped_rows": dropped,
-            "rows_short_of_negatives": short_rows,
-        });
-        stage.finish(facts, |_| true)?;
+        let facts = BatchesFacts {
+            batches: full + short,
+            full_batches: full,
+            short_batches: short,
+            dropped_rows: dropped,
+            rows_short_of_negatives: short_rows,
+        };
+        stage.finish(&facts, |_| true)?;
     }
-    let facts = run.record(Stage::Batches).facts;
-    let fact = |name: &str| facts[name].as_u64().unwrap_or(0);
+    let facts: BatchesFacts = run.facts()?;
     Ok(Summary {
         rows: u64::from(vectors.row_count()),
         tasks: vectors.tasks.len(),
         clusters: clusters.count(),
-        full_batches: fact("full_batches"),
-        short_batches: fact("short_batches"),
-        dropped_rows: fact("dropped_rows"),
+        full_batches: facts.full_batches,
+        short_batches: facts.short_batches,
+        dropped_rows: facts.dropped_rows,
     })
 }
 
@@ -94,14 +116,14 @@ struct EpochWriter<'a> {
     run: &'a Run,
     stage: &'a StageRun<'a>,
     config: &'a Config,
-    plan: &'a Plan,
+    counts: &'a BatchesCounts,
     meter: &'a Meter,
 }
 
 impl EpochWriter<'_> {
     /// Writes the files that are not there yet.
-    fn write(&self, source: &Source<'_>, layout: &Layout<'_>) -> Result<()> {
-        let files = layout.cut(0..layout.order.count(), self.plan.row_group_rows * FILE_ROW_GROUPS);
+    fn write(&self, source: &TableSource<'_>, layout: &EpochLayout<'_>) -> Result<()> {
+        let files = layout.cut(0..layout.order.count(), self.counts.row_group_rows * FILE_ROW_GROUPS);
         for (index, batches) in files.into_iter().enumerate() {
             let name = format!("part-{:05}-{index:05}.parquet", layout.epoch);
             if self.run.has(Stage::Batches, &name) {
@@ -113,11 +135,17 @@ impl EpochWriter<'_> {
         Ok(())
     }
 
-    fn write_file(&self, name: &str, source: &Source<'_>, layout: &Layout<'_>, batches: Range<usize>) -> Result<()> {
+    fn write_file(
+        &self,
+        name: &str,
+        source: &TableSource<'_>,
+        layout: &EpochLayout<'_>,
+        batches: Range<usize>,
+    ) -> Result<()> {
         self.run.check_interrupt()?;
         let form = table::Form {
-            row_group_rows: self.plan.row_group_rows,
-            group_rows: self.plan.group_rows,
+            row_group_rows: self.counts.row_group_rows,
+            group_rows: self.counts.group_rows,
             footer: table::footer(self.run, self.config),
         };
         let mut going = Ok(());
@@ -164,17 +192,17 @@ fn pack_epoch(
     members: &[RowId],
     config: &Config,
     epoch: u32,
-) -> Result<(Order, usize)> {
+) -> Result<(BatchOrder, usize)> {
     let keys = vectors.rows.keys();
     let labels = clusters.labels();
-    let sizes = config.sizes().all(&vectors.tasks);
-    let (mut full, mut short) = (Order::default(), Order::default());
+    let sizes = config.sizes().all(vectors.tasks.names());
+    let (mut full, mut short) = (BatchOrder::default(), BatchOrder::default());
     // Clusters are numbered in task order, each task's together; loose rows come last, in row order.
     let loose = &members[starts[clusters.count() as usize] as usize..];
     let (mut cluster, mut loose_at) = (0u32, 0);
     for (task, (range, sizes)) in vectors.tasks.ranges().zip(sizes).enumerate() {
         let Sizes { batch_size, cluster_size } = sizes;
-        let rules = Rules { batch_size: batch_size as usize, cluster_size: cluster_size as usize };
+        let rules = PackingSizes { batch_size: batch_size as usize, cluster_size: cluster_size as usize };
         let first = cluster;
         while cluster < clusters.count() && range.contains(&members[starts[cluster as usize] as usize]) {
             cluster += 1;
@@ -186,7 +214,7 @@ fn pack_epoch(
             units.push(&loose[loose_at..=loose_at]);
             loose_at += 1;
         }
-        let mut random = pack::random(config.seed, u64::from(epoch), task as u64);
+        let mut random = stream(Purpose::Packing { seed: config.seed, epoch, task });
         let packed = pack_task(&units, rules, &keys, &mut random);
         for batch in packed {
             let rows: usize = batch.iter().map(|unit| units[*unit].len()).sum();
@@ -202,7 +230,7 @@ fn pack_epoch(
             .found(format!("cluster {cluster} out of order"))
             .remedy("run `mine` again with --replace"));
     }
-    let mut order = full.shuffled(&mut pack::random(config.seed, u64::from(epoch), u64::MAX));
+    let mut order = full.shuffled(&mut stream(Purpose::BatchOrder { seed: config.seed, epoch }));
     let (short_rows, mut whole) = (short.rows.len(), full.count());
     match config.batches.remainder {
         Remainder::Short => order.append(short),
@@ -215,13 +243,13 @@ fn pack_epoch(
             order.append(filled);
         }
     }
-    let ranks = Ranks::from(config.batches);
+    let ranks = Sharding::from(config.batches);
     if ranks.world > 1 {
         let label = |row: &RowId| labels[*row as usize];
         let same = |a: &RowId, b: &RowId| label(a) == label(b) && label(a) != NO_CLUSTER;
         order.arrange(|rows| {
             let units: Vec<&[RowId]> = rows.chunk_by(same).collect();
-            let arranged = ranks::arrange(&units, ranks);
+            let arranged = sharding::arrange(&units, ranks);
             rows.copy_from_slice(&arranged);
         });
     }

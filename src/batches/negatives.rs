@@ -21,9 +21,10 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
-use super::pack::{Order, keyed};
+use super::pack::BatchOrder;
 use crate::neighbors::topk::Candidate;
 use crate::neighbors::{Neighbors, Windows};
+use crate::random::{Purpose, stream};
 use crate::vectors::{Keys, RowId, Scorer, Vectors};
 
 /// Entries of pools that are held at a time, but for the last batch that still begins within them.
@@ -31,8 +32,6 @@ pub const POOL_ENTRIES: usize = 2 << 20;
 /// Rows that a thread takes at least.
 const ROWS_MIN: usize = 32;
 const NOBODY: RowId = RowId::MAX;
-/// What these random numbers are for: `negative`.
-const PURPOSE: u64 = 0x6e65_6761_7469_7665;
 
 /// Entries that may be of no use before those that are left are counted.
 const fn misses(count: usize) -> usize {
@@ -100,7 +99,7 @@ impl Pool {
 
 /// Draws for the batches of an epoch.
 #[derive(Debug, Clone, Copy)]
-pub struct Negatives<'a> {
+pub struct NegativeSampler<'a> {
     /// Keys, tasks, and what scores.
     pub vectors: &'a Vectors,
     /// The lists.
@@ -113,10 +112,10 @@ pub struct Negatives<'a> {
     pub seed: u64,
 }
 
-impl Negatives<'_> {
+impl NegativeSampler<'_> {
     /// The negatives of each row of some batches, row after row, in the order in which they were drawn, with the
     /// score of the row's query. A row's are the same wherever it stands in its batch, and on any number of threads.
-    pub fn of_batches(&self, epoch: u32, order: &Order, batches: Range<usize>) -> Vec<Vec<Candidate>> {
+    pub fn of_batches(&self, epoch: u32, order: &BatchOrder, batches: Range<usize>) -> Vec<Vec<Candidate>> {
         batches.into_par_iter().flat_map_iter(|index| self.of_batch(epoch, index, order.batch(index))).collect()
     }
 
@@ -125,7 +124,7 @@ impl Negatives<'_> {
         members.sort_unstable();
         let pool = Pool::new(&members, |place| self.windows.of(place).preferred());
         let keys = self.vectors.rows.keys().by_place(self.neighbors.order());
-        let random = keyed([self.seed, u64::from(epoch), index as u64, PURPOSE]);
+        let random = stream(Purpose::HardNegatives { seed: self.seed, epoch, batch: index });
         rows.par_iter()
             .with_min_len(ROWS_MIN)
             .map_init(|| Scorer::new(self.vectors), |scorer, row| self.of_row(*row, &pool, &keys, &random, scorer))
@@ -171,7 +170,7 @@ mod tests {
     /// How often each ordered pair is drawn in so many draws.
     fn pairs(pool: &Pool, misses: usize, may: impl Fn(RowId) -> bool, draws: u64) -> BTreeMap<Vec<RowId>, u64> {
         let mut counts = BTreeMap::new();
-        let random = keyed([7, 0, 0, PURPOSE]);
+        let random = stream(Purpose::HardNegatives { seed: 7, epoch: 0, batch: 0 });
         for draw in 0..draws {
             let mut random = random.clone();
             random.set_stream(draw);
@@ -210,7 +209,7 @@ mod tests {
         let pool = Pool::new(&[0, 1, 2], |row| &windows[row as usize]);
         assert_eq!(pool.0, [8, 8, 9, 9, 8, 7]);
         assert_eq!(Pool::new(&[], |_| &[]).0, [0; 0]);
-        assert_eq!(Pool::new(&[3], |_| &[]).draw(4, |_| true, &mut keyed([0; 4])), [0; 0]);
+        assert_eq!(Pool::new(&[3], |_| &[]).draw(4, |_| true, &mut stream(Purpose::RecallSample)), [0; 0]);
     }
 
     proptest! {
@@ -225,7 +224,7 @@ mod tests {
             wanted.dedup();
             wanted.retain(|row| !forbidden.contains(row));
             let may = |row: RowId| !forbidden.contains(&row);
-            let mut drawn = Pool(entries).draw_patiently(count, misses, may, &mut keyed([seed, 0, 0, 0]));
+            let mut drawn = Pool(entries).draw_patiently(count, misses, may, &mut stream(Purpose::HardNegatives { seed, epoch: 0, batch: 0 }));
             prop_assert_eq!(drawn.len(), wanted.len().min(count));
             drawn.sort_unstable();
             drawn.dedup();

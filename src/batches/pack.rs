@@ -6,8 +6,8 @@
 
 use std::collections::{HashSet, VecDeque};
 
+use rand::RngExt;
 use rand::seq::SliceRandom;
-use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::vectors::{Keys, RowId};
@@ -19,23 +19,9 @@ const EXCHANGE_TRIES: usize = 256;
 /// Short batches that are looked at to place a unit.
 const SHORT_TRIES: usize = 64;
 
-/// The random numbers of one purpose: a stream of the seed's own for each epoch and task.
-pub fn random(seed: u64, epoch: u64, task: u64) -> ChaCha8Rng {
-    keyed([seed, epoch, task, 0x6261_7463_6865_7321])
-}
-
-/// The random numbers of a key; its last word says what they are for.
-pub fn keyed(words: [u64; 4]) -> ChaCha8Rng {
-    let mut key = [0u8; 32];
-    for (slot, word) in key.chunks_exact_mut(8).zip(words) {
-        slot.copy_from_slice(&word.to_le_bytes());
-    }
-    ChaCha8Rng::from_seed(key)
-}
-
 /// Sizes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rules {
+pub struct PackingSizes {
     /// |B|.
     pub batch_size: usize,
     /// K.
@@ -44,13 +30,13 @@ pub struct Rules {
 
 /// Batches in order: all rows, and where each batch ends.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Order {
+pub struct BatchOrder {
     /// Rows, batch after batch.
     pub rows: Vec<RowId>,
     ends: Vec<usize>,
 }
 
-impl Order {
+impl BatchOrder {
     /// Ends a batch after the rows so far.
     pub fn end_batch(&mut self) {
         self.ends.push(self.rows.len());
@@ -87,17 +73,17 @@ impl Order {
     }
 
     /// Appends other batches.
-    pub fn append(&mut self, other: Order) {
+    pub fn append(&mut self, other: BatchOrder) {
         let base = self.rows.len();
         self.rows.extend(other.rows);
         self.ends.extend(other.ends.into_iter().map(|end| base + end));
     }
 
     /// The same batches in random order.
-    pub fn shuffled(&self, random: &mut ChaCha8Rng) -> Order {
+    pub fn shuffled(&self, random: &mut ChaCha8Rng) -> BatchOrder {
         let mut indices: Vec<usize> = (0..self.count()).collect();
         indices.shuffle(random);
-        let mut order = Order { rows: Vec::with_capacity(self.rows.len()), ends: Vec::new() };
+        let mut order = BatchOrder { rows: Vec::with_capacity(self.rows.len()), ends: Vec::new() };
         for index in indices {
             order.rows.extend(self.batch(index));
             order.end_batch();
@@ -128,7 +114,7 @@ impl Held {
 
 /// Packs one task's units (clusters, and rows without one) into batches of exactly |B|, and as few short
 /// ones as keys allow, which come last. Returns each batch's units. Expected O(rows).
-pub fn pack_task(units: &[&[RowId]], rules: Rules, keys: &Keys<'_>, random: &mut ChaCha8Rng) -> Vec<Vec<usize>> {
+pub fn pack_task(units: &[&[RowId]], rules: PackingSizes, keys: &Keys<'_>, random: &mut ChaCha8Rng) -> Vec<Vec<usize>> {
     let width = rules.batch_size / rules.cluster_size;
     let (mut whole, odd): (Vec<usize>, Vec<usize>) =
         (0..units.len()).partition(|unit| units[*unit].len() == rules.cluster_size);
@@ -237,10 +223,10 @@ fn pack_short(
 
 /// Unites left-over rows of all tasks into batches of exactly `size`; the last may be smaller, and keys
 /// may force a few more that are. Expected O(rows).
-pub fn fill(rows: Vec<RowId>, size: usize, keys: &Keys<'_>) -> Order {
+pub fn fill(rows: Vec<RowId>, size: usize, keys: &Keys<'_>) -> BatchOrder {
     let units: Vec<&[RowId]> = rows.chunks(1).collect();
     let mut waiting: VecDeque<usize> = (0..units.len()).collect();
-    let mut order = Order::default();
+    let mut order = BatchOrder::default();
     while !waiting.is_empty() {
         let batch = take(&units, &mut waiting, Vec::new(), size, keys);
         batch.iter().for_each(|unit| order.rows.extend(units[*unit]));
@@ -252,6 +238,7 @@ pub fn fill(rows: Vec<RowId>, size: usize, keys: &Keys<'_>) -> Order {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::random::{Purpose, stream};
     use proptest::prelude::*;
 
     proptest! {
@@ -260,7 +247,7 @@ mod tests {
             sizes in (1usize..6, 1usize..5), whole in 0usize..60, odd in 0usize..4,
             codes in proptest::collection::vec(0u32..60, 400), seed in any::<u64>(),
         ) {
-            let rules = Rules { cluster_size: sizes.0 + 1, batch_size: (sizes.0 + 1) * sizes.1 };
+            let rules = PackingSizes { cluster_size: sizes.0 + 1, batch_size: (sizes.0 + 1) * sizes.1 };
             let codes: Vec<u32> = codes.into_iter().map(|code| if code < 40 { u32::MAX } else { code }).collect();
             let keys = Keys::new(vec![&codes]);
             let rows: Vec<RowId> = (0..400).collect();
@@ -275,7 +262,7 @@ mod tests {
                     units.push(unit);
                 }
             }
-            let packed = pack_task(&units, rules, &keys, &mut random(seed, 0, 0));
+            let packed = pack_task(&units, rules, &keys, &mut stream(Purpose::Packing { seed, epoch: 0, task: 0 }));
             let mut seen: Vec<usize> = packed.concat();
             seen.sort_unstable();
             prop_assert_eq!(seen, (0..units.len()).collect::<Vec<_>>());
@@ -293,8 +280,8 @@ mod tests {
             let rows: Vec<RowId> = (0..400).collect();
             let units: Vec<&[RowId]> = rows.chunks(4).take(whole).chain([&rows[396..399]]).collect();
             let none = vec![u32::MAX; 400];
-            let rules = Rules { cluster_size: 4, batch_size: 4 * width };
-            let packed = pack_task(&units, rules, &Keys::new(vec![&none]), &mut random(seed, 0, 0));
+            let rules = PackingSizes { cluster_size: 4, batch_size: 4 * width };
+            let packed = pack_task(&units, rules, &Keys::new(vec![&none]), &mut stream(Purpose::Packing { seed, epoch: 0, task: 0 }));
             let short = packed.iter().filter(|batch| batch.len() < width || batch.contains(&whole)).count();
             prop_assert_eq!((short, packed.len()), (1, whole / width + 1));
         }

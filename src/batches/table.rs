@@ -19,8 +19,8 @@ use parquet::file::metadata::{KeyValue, SortingColumn};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 
-use super::negatives::Negatives;
-use super::pack::Order;
+use super::negatives::NegativeSampler;
+use super::pack::BatchOrder;
 use crate::clusters::NO_CLUSTER;
 use crate::config::Config;
 use crate::neighbors::topk::Candidate;
@@ -64,29 +64,29 @@ fn element(kind: DataType) -> Arc<Field> {
 }
 
 /// Where a row's values come from.
-pub struct Source<'a> {
+pub struct TableSource<'a> {
     /// Ids, tasks, scores.
     pub vectors: &'a Vectors,
     /// Cluster by row.
     pub labels: &'a [u32],
     /// Hard negatives, where they are wanted.
-    pub negatives: Option<Negatives<'a>>,
+    pub negatives: Option<NegativeSampler<'a>>,
 }
 
 /// One epoch's batches and their numbers.
-pub struct Layout<'a> {
+pub struct EpochLayout<'a> {
     /// Epoch, from 0.
     pub epoch: u32,
     /// Number of its first batch: numbers go on from epoch to epoch.
     pub first_batch: u64,
     /// Its batches.
-    pub order: &'a Order,
+    pub order: &'a BatchOrder,
 }
 
 /// Batch, position, row.
 type Place = (u64, usize, RowId);
 
-impl Layout<'_> {
+impl EpochLayout<'_> {
     /// Who stands where in some batches.
     fn places(&self, batches: Range<usize>) -> impl Iterator<Item = Place> + '_ {
         batches.flat_map(move |index| {
@@ -171,8 +171,8 @@ pub(super) fn footer_of(metadata: &ParquetMetaData) -> Vec<KeyValue> {
 /// The write fails, or the watch stops it.
 pub fn write_file(
     out: &mut PartWriter,
-    source: &Source<'_>,
-    layout: &Layout<'_>,
+    source: &TableSource<'_>,
+    layout: &EpochLayout<'_>,
     batches: Range<usize>,
     form: Form,
     watch: &mut dyn FnMut(u64) -> bool,
@@ -234,11 +234,11 @@ fn row_column(vectors: &Vectors, rows: impl Iterator<Item = RowId>) -> ArrayRef 
 }
 
 /// The columns that every table has.
-fn columns(source: &Source<'_>, epoch: u32, chunk: &[Place]) -> Vec<ArrayRef> {
+fn columns(source: &TableSource<'_>, epoch: u32, chunk: &[Place]) -> Vec<ArrayRef> {
     let vectors = source.vectors;
     let rows = || chunk.iter().map(|(.., row)| *row);
     let cluster = |row: RowId| Some(source.labels[row as usize]).filter(|label| *label != NO_CLUSTER).map(i64::from);
-    let task = |row: RowId| Some(vectors.tasks.name(vectors.tasks.of(row))).filter(|_| vectors.has_tasks());
+    let task = |row: RowId| Some(vectors.tasks.name(vectors.tasks.of(row))).filter(|_| vectors.named_tasks);
     vec![
         Arc::new(Int32Array::from_value(epoch as i32, chunk.len())),
         Arc::new(Int64Array::from_iter_values(chunk.iter().map(|(batch, ..)| *batch as i64))),

@@ -8,15 +8,15 @@ use indicatif::{HumanBytes, HumanCount};
 use serde_json::json;
 
 use super::log;
-use crate::batches::export::{Epochs, Format, Settings, export};
+use crate::batches::export::{Epochs, ExportSettings, Format, export};
 use crate::config::half_of_memory;
 use crate::error::Result;
-use crate::run::FinishedRun;
+use crate::run::RunReader;
 use crate::run::storage::Disk;
 
 /// Arguments of `export`.
 #[derive(Debug, Args)]
-pub struct Export {
+pub struct ExportArgs {
     /// Run folder
     run: PathBuf,
     /// The trainer whose files are written
@@ -48,14 +48,14 @@ pub struct Export {
     replace: bool,
 }
 
-impl Export {
+impl ExportArgs {
     /// Writes the export.
     ///
     /// # Errors
     /// See [`export`].
-    pub fn run(self, voice: &log::Spoken) -> Result<()> {
-        let run = FinishedRun::open(&self.run)?;
-        let settings = Settings {
+    pub fn run(self, output: &log::Output) -> Result<()> {
+        let run = RunReader::open(&self.run)?;
+        let settings = ExportSettings {
             format: self.format,
             epochs: self.epoch,
             query_text: self.query_text,
@@ -65,7 +65,7 @@ impl Export {
             memory_bytes: self.memory.map_or_else(half_of_memory, |size| size.as_u64()),
             replace: self.replace,
         };
-        let Some(made) = export(&run, &settings, &self.out, Arc::new(Disk), &voice.progress)? else {
+        let Some(made) = export(&run, &settings, &self.out, Arc::new(Disk), &output.progress)? else {
             tracing::info!("{} holds this export already; --replace writes it again", self.out.display());
             return Ok(());
         };
@@ -87,7 +87,7 @@ impl Export {
             HumanBytes(made.peak_bytes),
             HumanBytes(settings.memory_bytes),
         );
-        if voice.json {
+        if output.json {
             let facts = json!({
                 "rows": made.rows, units: made.units, "left_out": made.left_out,
                 "chunks": made.chunks, "files": made.files, "bytes": made.bytes,

@@ -15,12 +15,13 @@ use clap::{Args, ValueEnum};
 use half::f16;
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
-use rand::{Rng, SeedableRng};
+use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
 use super::log;
 use crate::error::{Error, Result};
+use crate::random::{Purpose, stream};
 
 const FILE_ROWS: u64 = 262_144;
 const ROW_GROUP_ROWS: usize = 16_384;
@@ -37,7 +38,7 @@ pub enum Type {
 
 /// Arguments of `gen`.
 #[derive(Debug, Args)]
-pub struct Generate {
+pub struct GenerateArgs {
     /// Rows
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..1 << 31))]
     rows: u64,
@@ -64,12 +65,12 @@ pub struct Generate {
     seed: u64,
 }
 
-impl Generate {
+impl GenerateArgs {
     /// Writes the files.
     ///
     /// # Errors
     /// The folder is not empty, or the disk fails.
-    pub fn run(self, voice: &log::Spoken) -> Result<()> {
+    pub fn run(self, output: &log::Output) -> Result<()> {
         let failed = |e| Error::io("the folder cannot be made", &self.out, e);
         std::fs::create_dir_all(&self.out).map_err(failed)?;
         if std::fs::read_dir(&self.out).map_err(failed)?.next().is_some() {
@@ -80,7 +81,7 @@ impl Generate {
                 .remedy("give another folder to --out"));
         }
         let files = self.rows.div_ceil(FILE_ROWS);
-        let meter = voice.progress.meter("gen", self.rows, "rows");
+        let meter = output.progress.meter("gen", self.rows, "rows");
         (0..files).into_par_iter().try_for_each(|file| {
             let path = self.out.join(format!("part-{file:05}.parquet"));
             let rows = file * FILE_ROWS..self.rows.min((file + 1) * FILE_ROWS);
@@ -172,12 +173,8 @@ impl Generate {
         self.stream(row, 0).next_u64() % self.clusters.unwrap_or(self.rows.div_ceil(100))
     }
 
-    fn stream(&self, number: u64, purpose: u64) -> ChaCha8Rng {
-        let mut key = [0u8; 32];
-        for (slot, word) in key.chunks_exact_mut(8).zip([self.seed, number, purpose, 0x6765_6e65_7261_7465]) {
-            slot.copy_from_slice(&word.to_le_bytes());
-        }
-        ChaCha8Rng::from_seed(key)
+    fn stream(&self, number: u64, part: u64) -> ChaCha8Rng {
+        stream(Purpose::Planted { seed: self.seed, number, part })
     }
 }
 

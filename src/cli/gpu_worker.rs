@@ -9,12 +9,12 @@ use crate::neighbors::gpu::worker;
 
 /// Arguments of `gpu-worker`.
 #[derive(Debug, Args)]
-pub struct GpuWorker {
+pub struct GpuWorkerArgs {
     /// The plugin
     plugin: PathBuf,
 }
 
-impl GpuWorker {
+impl GpuWorkerArgs {
     /// Obeys commands on standard input until it ends.
     ///
     /// # Errors

@@ -13,7 +13,7 @@ use crate::edges::file::EDGES;
 use crate::error::{Error, Result};
 use crate::neighbors::file::NEIGHBORS;
 use crate::run::sealed::Sealed;
-use crate::run::{FinishedRun, Stage};
+use crate::run::{RunReader, Stage};
 use crate::vectors::Shards;
 use crate::vectors::decode::{Unit, embedding_values};
 use crate::vectors::dot::dot;
@@ -26,7 +26,7 @@ const SAMPLE_ROWS: usize = 1000;
 
 /// Arguments of `inspect`.
 #[derive(Debug, Args)]
-pub struct Inspect {
+pub struct InspectArgs {
     /// A Parquet or .npy shard (or a folder of them), a run folder, or one of its files
     path: PathBuf,
     /// Input rows A..B of a run: their neighbours, arcs and clusters, one object a line
@@ -40,14 +40,14 @@ pub struct Inspect {
     embedding_column: Option<String>,
 }
 
-impl Inspect {
+impl InspectArgs {
     /// Prints what is there.
     ///
     /// # Errors
     /// The path is none of the three, or is damaged.
     pub fn run(self) -> Result<()> {
         if self.path.join("manifest.json").exists() {
-            let run = FinishedRun::open(&self.path)?;
+            let run = RunReader::open(&self.path)?;
             return match self.rows {
                 Some(range) => rows::print(&run, range, self.vectors),
                 None => describe_run(&run),
@@ -139,7 +139,7 @@ impl Inspect {
     }
 }
 
-fn describe_run(run: &FinishedRun) -> Result<()> {
+fn describe_run(run: &RunReader) -> Result<()> {
     let manifest = run.manifest();
     let state = if run.succeeded() { "finished" } else { "not finished: run `mine` again to go on" };
     log::print(&format!("run of batchmine {}, {state}", manifest.version));

@@ -14,7 +14,7 @@ use crate::run::progress::{Progress, Style};
 
 /// Flags that every verb takes.
 #[derive(Debug, Args)]
-pub struct Voice {
+pub struct OutputArgs {
     /// How progress is shown
     #[arg(long, value_enum, default_value = "auto", global = true, help_heading = "Output")]
     progress: Style,
@@ -41,16 +41,16 @@ enum Color {
 
 /// The voice, once chosen.
 #[derive(Debug)]
-pub struct Spoken {
+pub struct Output {
     /// Progress and events.
     pub progress: Progress,
     /// Whether data go out as JSON.
     pub json: bool,
 }
 
-impl Voice {
+impl OutputArgs {
     /// Starts logging and progress.
-    pub fn start(&self) -> Spoken {
+    pub fn start(&self) -> Output {
         let style = if self.quiet { Style::None } else { self.progress };
         let progress = Progress::new(style, self.json);
         let level = match (self.quiet, self.verbose) {
@@ -73,15 +73,15 @@ impl Voice {
             tracing_subscriber::fmt::layer().with_target(false).without_time().with_ansi(color).with_writer(writer);
         // A second start in one process (tests) keeps the first one's log.
         let _ = tracing_subscriber::registry().with(lines.with_filter(filter)).try_init();
-        Spoken { progress, json: self.json }
+        Output { progress, json: self.json }
     }
 }
 
-impl Spoken {
+impl Output {
     /// Prints an error: on stderr, and as an event where events were asked for.
     pub fn fail(&self, error: &Error) {
         self.progress.suspend(|| eprintln!("error: {error}"));
-        self.progress.event(json!({"event": "error", "exit_code": error.exit_code(), "message": error.to_string()}));
+        self.progress.event(&json!({"event": "error", "exit_code": error.exit_code(), "message": error.to_string()}));
     }
 }
 
@@ -94,20 +94,20 @@ pub fn print(text: &str) {
 #[derive(Debug, Clone)]
 struct AboveBars(Progress);
 
-struct Line<'a> {
+struct LogLine<'a> {
     progress: &'a Progress,
     bytes: Vec<u8>,
 }
 
 impl<'a> MakeWriter<'a> for AboveBars {
-    type Writer = Line<'a>;
+    type Writer = LogLine<'a>;
 
-    fn make_writer(&'a self) -> Line<'a> {
-        Line { progress: &self.0, bytes: Vec::new() }
+    fn make_writer(&'a self) -> LogLine<'a> {
+        LogLine { progress: &self.0, bytes: Vec::new() }
     }
 }
 
-impl Write for Line<'_> {
+impl Write for LogLine<'_> {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         self.bytes.extend(bytes);
         Ok(bytes.len())
@@ -118,7 +118,7 @@ impl Write for Line<'_> {
     }
 }
 
-impl Drop for Line<'_> {
+impl Drop for LogLine<'_> {
     fn drop(&mut self) {
         let bytes = std::mem::take(&mut self.bytes);
         // Nowhere is left to report a stderr that cannot be written.

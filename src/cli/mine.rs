@@ -7,19 +7,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use clap::Args;
 use indicatif::{HumanBytes, HumanCount};
 
-use super::{Job, log, start_threads};
+use super::plan::Estimate;
+use super::{JobArgs, log};
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::neighbors::search::refuse_empty_windows;
+use crate::job::Job;
 use crate::run::storage::Disk;
 use crate::run::{Run, Stage};
-use crate::vectors::{Shards, refuse_unknown_tasks};
 
 /// Arguments of `mine`.
 #[derive(Debug, Args)]
-pub struct Mine {
+pub struct MineArgs {
     #[command(flatten)]
-    job: Job,
+    job: JobArgs,
     /// Run folder; a folder of an unfinished run is resumed
     #[arg(short, long, value_name = "RUN")]
     out: PathBuf,
@@ -34,25 +34,19 @@ pub struct Mine {
     dry_run: bool,
 }
 
-impl Mine {
+impl MineArgs {
     /// Runs the job.
     ///
     /// # Errors
     /// See [`crate::mine`].
-    pub fn run(self, voice: &log::Spoken) -> Result<()> {
-        let config = self.job.config()?;
-        let shards = Shards::open(&config.inputs, &config.columns)?;
-        let rows = shards.shape.rows as usize;
-        refuse_empty_windows(config.windows().each().map(|window| (window, rows)))?;
-        let plan = crate::plan::Plan::new(&config, shards.shape)?;
+    pub fn run(self, output: &log::Output) -> Result<()> {
+        let job = Job::open(self.job.config()?)?;
         if self.dry_run {
-            refuse_unknown_tasks(&config, &shards)?;
-            start_threads(config.threads)?;
-            log::print(&super::plan::describe(&config, &shards, &plan)?);
+            log::print(&super::plan::describe(&job, &Estimate::new(&job)?));
             return Ok(());
         }
-        start_threads(config.threads)?;
-        let run = Run::open(&self.out, self.work.as_deref(), Arc::new(Disk), voice.progress.clone(), interrupt()?)?;
+        let run = Run::open(&self.out, self.work.as_deref(), Arc::new(Disk), output.progress.clone(), interrupt()?)?;
+        let Job { config, shards, .. } = &job;
         tracing::info!(
             "{} rows x {} dimensions in {} files ({}), budget {}, {} threads",
             HumanCount(shards.shape.rows),
@@ -62,7 +56,7 @@ impl Mine {
             HumanBytes(config.memory_bytes),
             config.threads,
         );
-        let summary = crate::mine(&run, &shards, &config, self.replace)?;
+        let summary = job.run(&run, self.replace)?;
         let short = match summary.short_batches {
             0 => String::new(),
             n => format!(" and {n} smaller"),
@@ -76,7 +70,7 @@ impl Mine {
         } else {
             tracing::info!("{full} batches of their tasks' sizes{short} from {clusters} clusters in {folder}");
         }
-        stage_table(&run, &config);
+        stage_table(&run, config);
         Ok(())
     }
 }

@@ -34,40 +34,40 @@ pub struct Cli {
     #[command(subcommand)]
     verb: Verb,
     #[command(flatten)]
-    voice: log::Voice,
+    output: log::OutputArgs,
 }
 
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// The whole job: embedding shards in, batch tables out; run again to resume
-    Mine(mine::Mine),
+    Mine(mine::MineArgs),
     /// What a job will cost; writes nothing
-    Plan(plan::Plan),
+    Plan(plan::PlanArgs),
     /// What a shard, a run folder or one artefact holds
-    Inspect(inspect::Inspect),
+    Inspect(inspect::InspectArgs),
     /// Check every checksum of a run, and every promise about its batches
-    Verify(verify::Verify),
+    Verify(verify::VerifyArgs),
     /// What a run's batches are worth: report.json, report.html, and a table
-    Report(report::Report),
+    Report(report::ReportArgs),
     /// Write the batches as a trainer's own files, joined to their texts
     #[cfg(feature = "export")]
-    Export(export::Export),
+    Export(export::ExportArgs),
     /// Write planted data with known clusters, of any size
-    Gen(generate::Generate),
+    Gen(generate::GenerateArgs),
     /// Print shell completions
-    Completions(shell::Completions),
+    Completions(shell::CompletionsArgs),
     /// Print the manual page
     Man,
     /// Print docs/reference.md
     #[command(hide = true)]
     Reference,
     #[command(hide = true)]
-    GpuWorker(gpu_worker::GpuWorker),
+    GpuWorker(gpu_worker::GpuWorkerArgs),
 }
 
 /// Input files and settings, as `mine` and `plan` take them.
 #[derive(Debug, Args)]
-pub struct Job {
+pub struct JobArgs {
     /// Parquet files, folders or globs; or .npy files
     #[arg(required = true, value_name = "PAIRS")]
     pub pairs: Vec<String>,
@@ -78,7 +78,7 @@ pub struct Job {
     settings: Settings,
 }
 
-impl Job {
+impl JobArgs {
     /// Flags, environment and file as one validated job.
     ///
     /// # Errors
@@ -91,16 +91,16 @@ impl Job {
 
 /// Runs a verb; the exit code tells how it ended.
 pub fn run(cli: Cli) -> ExitCode {
-    let voice = cli.voice.start();
+    let output = cli.output.start();
     let done = match cli.verb {
-        Verb::Mine(mine) => mine.run(&voice),
-        Verb::Plan(plan) => plan.run(&voice),
+        Verb::Mine(mine) => mine.run(&output),
+        Verb::Plan(plan) => plan.run(&output),
         Verb::Inspect(inspect) => inspect.run(),
-        Verb::Verify(verify) => verify.run(&voice),
-        Verb::Report(report) => report.run(&voice),
+        Verb::Verify(verify) => verify.run(&output),
+        Verb::Report(report) => report.run(&output),
         #[cfg(feature = "export")]
-        Verb::Export(export) => export.run(&voice),
-        Verb::Gen(generate) => generate.run(&voice),
+        Verb::Export(export) => export.run(&output),
+        Verb::Gen(generate) => generate.run(&output),
         Verb::Completions(completions) => completions.run(),
         Verb::Man => shell::man(),
         Verb::Reference => reference::print(),
@@ -109,7 +109,7 @@ pub fn run(cli: Cli) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            voice.fail(&error);
+            output.fail(&error);
             ExitCode::from(error.exit_code())
         }
     }

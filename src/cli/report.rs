@@ -8,12 +8,12 @@ use clap::Args;
 use super::{log, start_threads};
 use crate::error::{Error, Result};
 use crate::report::{self, Options};
-use crate::run::FinishedRun;
+use crate::run::RunReader;
 use crate::run::progress::Progress;
 
 /// Arguments of `report`.
 #[derive(Debug, Args)]
-pub struct Report {
+pub struct ReportArgs {
     /// Run folder
     run: PathBuf,
     /// Another list of batches to compare with: a Parquet file, or a folder of them, with the columns batch_id and row or id
@@ -39,12 +39,12 @@ pub struct Report {
     threads: Option<usize>,
 }
 
-impl Report {
+impl ReportArgs {
     /// Measures, writes both files and prints the table.
     ///
     /// # Errors
     /// See [`report::measure`]; or a setting is out of range, or the files cannot be written.
-    pub fn run(self, voice: &log::Spoken) -> Result<()> {
+    pub fn run(self, output: &log::Output) -> Result<()> {
         if !self.temperature.is_finite() || self.temperature <= 0.0 {
             return Err(Error::input("the temperature is out of range")
                 .expected("--temperature above 0")
@@ -61,7 +61,7 @@ impl Report {
             start_threads(threads)?;
         }
         let begin = Instant::now();
-        let run = FinishedRun::open(&self.run)?;
+        let run = RunReader::open(&self.run)?;
         let options = Options {
             epoch: self.epoch,
             against: self.against,
@@ -70,14 +70,14 @@ impl Report {
             temperature: self.temperature,
         };
         // With --json the report itself is the one line on stdout.
-        let progress = if voice.json { Progress::silent() } else { voice.progress.clone() };
+        let progress = if output.json { Progress::silent() } else { output.progress.clone() };
         let report = report::measure(&run, &options, &progress)?;
         let folder = self.out.unwrap_or(self.run);
         let value = serde_json::to_value(&report)
             .map_err(|e| Error::runtime("the report cannot be written as JSON").found(e.to_string()))?;
         report::write(&folder.join("report.json"), format!("{value:#}\n").as_bytes())?;
         report::write(&folder.join("report.html"), report::page(&report).as_bytes())?;
-        log::print(&if voice.json { value.to_string() } else { report::table(&report) });
+        log::print(&if output.json { value.to_string() } else { report::table(&report) });
         tracing::info!(
             "{} and report.html, in {:.1} s",
             folder.join("report.json").display(),

@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 
 use super::log;
 use crate::clusters::{self, NO_CLUSTER};
-use crate::edges::{self, Adjacency, Arc, EdgeRows};
+use crate::edges::{self, Adjacency, Edge, EdgeRows};
 use crate::error::{Error, Result};
 use crate::neighbors::{self, Windows};
-use crate::run::FinishedRun;
+use crate::run::RunReader;
 use crate::vectors::{self, RowId};
 
 /// Parses `A..B`.
@@ -25,7 +25,7 @@ pub fn parse_range(text: &str) -> Result<Range<u64>, String> {
 ///
 /// # Errors
 /// The run is not finished or damaged, or has no such rows.
-pub fn print(run: &FinishedRun, range: Range<u64>, with_vectors: bool) -> Result<()> {
+pub fn print(run: &RunReader, range: Range<u64>, with_vectors: bool) -> Result<()> {
     let vectors = vectors::open(run)?;
     let count = u64::from(vectors.row_count());
     if range.end > count {
@@ -57,7 +57,7 @@ pub fn print(run: &FinishedRun, range: Range<u64>, with_vectors: bool) -> Result
         let ranks = windows.of(place).ranks;
         let list: Vec<Value> = list.map(|other| json!({"row": input(other.row), "score": other.score})).collect();
         let id = vectors.ids.text(input_row).map_or_else(|| json!(vectors.ids.int(input_row)), |text| json!(text));
-        let task = vectors.has_tasks().then(|| vectors.tasks.name(vectors.tasks.of(row)));
+        let task = vectors.named_tasks.then(|| vectors.tasks.name(vectors.tasks.of(row)));
         let mut object = json!({
             "row": input_row,
             "id": id,
@@ -66,8 +66,8 @@ pub fn print(run: &FinishedRun, range: Range<u64>, with_vectors: bool) -> Result
             "score": vectors.rows.scores()[row as usize],
             "neighbors": list,
             "window": [ranks.start, ranks.end],
-            "arcs": by_row(arcs, at, "weight", |arc| arc.kind.window()),
-            "suspects": by_row(arcs, at, "directions", |arc| arc.kind.suspects()),
+            "arcs": by_row(arcs, at, "weight", |arc| arc.relation.window()),
+            "suspects": by_row(arcs, at, "directions", |arc| arc.relation.suspects()),
         });
         if with_vectors {
             let load = |store: &vectors::store::VectorStore| {
@@ -84,7 +84,7 @@ pub fn print(run: &FinishedRun, range: Range<u64>, with_vectors: bool) -> Result
 }
 
 /// Arcs of which a number is not zero, sorted by input row.
-fn by_row(arcs: &[Arc], input: impl Fn(RowId) -> u32, name: &str, number: impl Fn(&Arc) -> u8) -> Vec<Value> {
+fn by_row(arcs: &[Edge], input: impl Fn(RowId) -> u32, name: &str, number: impl Fn(&Edge) -> u8) -> Vec<Value> {
     let mut found: Vec<(u32, u8)> =
         arcs.iter().map(|arc| (input(arc.row), number(arc))).filter(|(_, number)| *number > 0).collect();
     found.sort_unstable();

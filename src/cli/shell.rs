@@ -8,12 +8,12 @@ use crate::error::{Error, Result};
 
 /// Arguments of `completions`.
 #[derive(Debug, Args)]
-pub struct Completions {
+pub struct CompletionsArgs {
     /// The shell
     shell: Shell,
 }
 
-impl Completions {
+impl CompletionsArgs {
     /// Prints the completions.
     ///
     /// # Errors

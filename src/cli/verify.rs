@@ -7,12 +7,12 @@ use serde_json::json;
 
 use super::{log, start_threads};
 use crate::error::{Error, Kind, Result};
-use crate::run::FinishedRun;
+use crate::run::RunReader;
 use crate::verify::verify;
 
 /// Arguments of `verify`.
 #[derive(Debug, Args)]
-pub struct Verify {
+pub struct VerifyArgs {
     /// Run folder
     run: PathBuf,
     /// Neighbor lists to recompute by brute force
@@ -23,18 +23,18 @@ pub struct Verify {
     threads: Option<usize>,
 }
 
-impl Verify {
+impl VerifyArgs {
     /// Checks and prints.
     ///
     /// # Errors
     /// A fault was found.
-    pub fn run(self, voice: &log::Spoken) -> Result<()> {
+    pub fn run(self, output: &log::Output) -> Result<()> {
         if let Some(threads) = self.threads {
             start_threads(threads)?;
         }
-        let run = FinishedRun::open(&self.run)?;
+        let run = RunReader::open(&self.run)?;
         let outcome = verify(&run, self.sample);
-        if voice.json {
+        if output.json {
             log::print(&json!({"faults": outcome.faults, "checked": outcome.checked}).to_string());
         } else {
             for line in &outcome.checked {

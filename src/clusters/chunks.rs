@@ -10,7 +10,7 @@ use std::sync::Mutex;
 
 use rayon::prelude::*;
 
-use crate::edges::{Adjacency, Arc, EdgeRows};
+use crate::edges::{Adjacency, Edge, EdgeRows};
 use crate::error::Result;
 use crate::vectors::RowId;
 
@@ -39,7 +39,7 @@ pub fn pass<State: Send + Sync, S: Default + Send, P: Send>(
     edges: &impl EdgeRows,
     state: &mut State,
     watch: &Watch<'_>,
-    propose: impl Fn(&State, &mut S, RowId, &[Arc]) -> Option<P> + Sync,
+    propose: impl Fn(&State, &mut S, RowId, &[Edge]) -> Option<P> + Sync,
     apply: impl FnMut(&mut State, &mut dyn Iterator<Item = P>) + Send,
 ) -> Result<()> {
     // Steps are short: whoever begins them is one of the pool, or it would be put to sleep and woken for each.
@@ -50,10 +50,10 @@ fn steps<State: Sync, S: Default + Send, P: Send>(
     edges: &impl EdgeRows,
     state: &mut State,
     watch: &Watch<'_>,
-    propose: impl Fn(&State, &mut S, RowId, &[Arc]) -> Option<P> + Sync,
+    propose: impl Fn(&State, &mut S, RowId, &[Edge]) -> Option<P> + Sync,
     mut apply: impl FnMut(&mut State, &mut dyn Iterator<Item = P>),
 ) -> Result<()> {
-    let desks: Vec<Mutex<S>> = (0..rayon::current_num_threads()).map(|_| Mutex::default()).collect();
+    let scratches: Vec<Mutex<S>> = (0..rayon::current_num_threads()).map(|_| Mutex::default()).collect();
     let mut decoded: Vec<(Adjacency, [Option<P>; STEP_ROWS])> = Vec::new();
     for chunk in cut(edges.blocks()) {
         decoded.resize_with(chunk.len(), || (Adjacency::default(), [const { None }; STEP_ROWS]));
@@ -63,10 +63,10 @@ fn steps<State: Sync, S: Default + Send, P: Send>(
         for step in (0..most).step_by(STEP_ROWS) {
             let frozen = &*state;
             decoded.par_iter_mut().with_min_len(2).for_each(|(adjacency, proposals)| {
-                let desk = rayon::current_thread_index().unwrap_or(0);
-                let mut desk = desks[desk].lock().expect("no thread panics at its desk");
+                let scratch = rayon::current_thread_index().unwrap_or(0);
+                let mut scratch = scratches[scratch].lock().expect("no thread panics at its scratch");
                 for (row, proposal) in (step..rows(adjacency)).zip(proposals) {
-                    *proposal = propose(frozen, &mut desk, adjacency.first_row + row as RowId, adjacency.of(row));
+                    *proposal = propose(frozen, &mut scratch, adjacency.first_row + row as RowId, adjacency.of(row));
                 }
             });
             apply(state, &mut decoded.iter_mut().flat_map(|place| &mut place.1).filter_map(Option::take));

@@ -1,40 +1,40 @@
 //! Exact sizes: the largest labels stay, everybody else is placed by connection, then anywhere.
 //!
-//! A task of n rows gets ⌊n/K⌋ clusters of K and one of n mod K. Their seats are numbered like the task's
-//! own rows, so that a cluster is a stretch of seats and reading its members is a few cache lines.
-//! Memory: 20 bytes a row at most: labels and sizes while seats are filled, then the seats and who sits out.
+//! A task of n rows gets ⌊n/K⌋ clusters of K and one of n mod K. Their slots are numbered like the task's
+//! own rows, so that a cluster is a stretch of slots and reading its members is a few cache lines.
+//! Memory: 20 bytes a row at most: labels and sizes while slots are filled, then the slots and who sits out.
 
 use std::ops::Range;
 
 use super::chunks::{Watch, pass};
 use super::labels::NO_CLUSTER;
-use super::propagate::{BENCHED, Communities};
+use super::propagate::{Communities, EXCLUDED};
 use super::tally::ClusterSums;
-use super::{Rules, Task, Weights};
-use crate::edges::{Arc, EdgeRows};
+use super::{PassRules, TaskPlaces, Weights};
+use crate::edges::{Edge, EdgeRows};
 use crate::error::Result;
 use crate::vectors::{Keys, RowId};
 
-/// No row, or no seat.
+/// No row, or no slot.
 pub const NOBODY: u32 = u32::MAX;
 /// Clusters that are tried for a row before it is given up: keys can make a task impossible.
 const TRIES: usize = 2048;
 
 /// Who sits where.
 #[derive(Debug, Clone)]
-pub struct Seats {
-    /// Seat by row, or [`NOBODY`].
-    pub seat_of: Vec<u32>,
-    /// Row by seat, or [`NOBODY`].
+pub struct Slots {
+    /// Slot by row, or [`NOBODY`].
+    pub slot_of: Vec<u32>,
+    /// Row by slot, or [`NOBODY`].
     pub row_at: Vec<RowId>,
-    tasks: Vec<TaskSeats>,
+    tasks: Vec<TaskSlots>,
 }
 
-/// A task's seats.
+/// A task's slots.
 #[derive(Debug, Clone)]
-struct TaskSeats {
+struct TaskSlots {
     rows: Range<RowId>,
-    /// Its seats begin with its rows' numbers and end here.
+    /// Its slots begin with its rows' numbers and end here.
     end: u32,
     first_cluster: u32,
     size: u32,
@@ -42,12 +42,12 @@ struct TaskSeats {
     inverse: u64,
 }
 
-impl TaskSeats {
-    /// So many seats, of clusters from a number on.
-    fn new(task: &Task, seats: u32, first_cluster: u32) -> TaskSeats {
+impl TaskSlots {
+    /// So many slots, of clusters from a number on.
+    fn new(task: &TaskPlaces, slots: u32, first_cluster: u32) -> TaskSlots {
         let inverse = (u64::MAX / u64::from(task.size)).wrapping_add(1);
-        let end = task.rows.start + seats;
-        TaskSeats { rows: task.rows.clone(), end, first_cluster, size: task.size, inverse }
+        let end = task.rows.start + slots;
+        TaskSlots { rows: task.rows.clone(), end, first_cluster, size: task.size, inverse }
     }
 
     fn clusters(&self) -> Range<u32> {
@@ -55,39 +55,39 @@ impl TaskSeats {
     }
 }
 
-impl Seats {
-    /// A seat for every row that does not sit out, nobody seated yet.
-    fn empty(tasks: &[Task], benched: &[bool]) -> Seats {
+impl Slots {
+    /// A slot for every row that does not sit out, nobody placed yet.
+    fn empty(tasks: &[TaskPlaces], excluded: &[bool]) -> Slots {
         let rows = tasks.last().map_or(0, |task| task.rows.end) as usize;
         let mut first_cluster = 0;
-        let seats_of = |task: &Task| {
-            let seated = task.rows.clone().filter(|row| !benched[*row as usize]).count() as u32;
-            let seats = TaskSeats::new(task, seated, first_cluster);
-            first_cluster = seats.clusters().end;
-            seats
+        let slots_of = |task: &TaskPlaces| {
+            let placed = task.rows.clone().filter(|row| !excluded[*row as usize]).count() as u32;
+            let slots = TaskSlots::new(task, placed, first_cluster);
+            first_cluster = slots.clusters().end;
+            slots
         };
-        let tasks = tasks.iter().map(seats_of).collect();
-        Seats { seat_of: vec![NOBODY; rows], row_at: vec![NOBODY; rows], tasks }
+        let tasks = tasks.iter().map(slots_of).collect();
+        Slots { slot_of: vec![NOBODY; rows], row_at: vec![NOBODY; rows], tasks }
     }
 
-    /// From each row's seat; `None` where that is no seat of its task, or another row's.
-    pub fn from_seats(tasks: &[Task], benched: &[bool], seat_of: Vec<u32>) -> Option<Seats> {
-        let mut seats = Seats::empty(tasks, benched);
+    /// From each row's slot; `None` where that is no slot of its task, or another row's.
+    pub fn from_slots(tasks: &[TaskPlaces], excluded: &[bool], slot_of: Vec<u32>) -> Option<Slots> {
+        let mut slots = Slots::empty(tasks, excluded);
         for (number, task) in tasks.iter().enumerate() {
-            for row in task.rows.clone().filter(|row| seat_of[*row as usize] != NOBODY) {
-                let seat = seat_of[row as usize];
-                let exists = seats.seats_of_task(number).contains(&seat);
-                if !exists || seats.row_at[seat as usize] != NOBODY {
+            for row in task.rows.clone().filter(|row| slot_of[*row as usize] != NOBODY) {
+                let slot = slot_of[row as usize];
+                let exists = slots.slots_of_task(number).contains(&slot);
+                if !exists || slots.row_at[slot as usize] != NOBODY {
                     return None;
                 }
-                seats.row_at[seat as usize] = row;
+                slots.row_at[slot as usize] = row;
             }
         }
-        seats.seat_of = seat_of;
-        Some(seats)
+        slots.slot_of = slot_of;
+        Some(slots)
     }
 
-    /// Seats of a task's clusters, but for its last.
+    /// Slots of a task's clusters, but for its last.
     pub fn size(&self, task: usize) -> u32 {
         self.tasks[task].size
     }
@@ -102,207 +102,207 @@ impl Seats {
         self.tasks.len()
     }
 
-    /// A task's seats.
-    pub fn seats_of_task(&self, task: usize) -> Range<u32> {
+    /// A task's slots.
+    pub fn slots_of_task(&self, task: usize) -> Range<u32> {
         self.tasks[task].rows.start..self.tasks[task].end
     }
 
-    /// The task of a row (or seat: both have the same ranges).
+    /// The task of a row (or slot: both have the same ranges).
     #[inline]
     pub fn task_of(&self, row: RowId) -> usize {
         self.tasks.partition_point(|task| task.rows.end <= row)
     }
 
-    /// The cluster of a seat of a task.
+    /// The cluster of a slot of a task.
     #[inline]
-    pub fn cluster_of(&self, task: usize, seat: u32) -> u32 {
+    pub fn cluster_of(&self, task: usize, slot: u32) -> u32 {
         let task = &self.tasks[task];
-        let place = seat.wrapping_sub(task.rows.start);
+        let place = slot.wrapping_sub(task.rows.start);
         // Every arc of every pass comes here, and a division takes as long as five products: the quotient of 32
         // bits is exact in 64 bits after the point (Lemire, Kaser, Kurz, *Faster remainder by direct computation*).
         let quotient = (u128::from(task.inverse) * u128::from(place)) >> 64;
         task.first_cluster.wrapping_add(quotient as u32)
     }
 
-    /// A cluster's seats, in a task.
+    /// A cluster's slots, in a task.
     #[inline]
-    pub fn seats(&self, task: usize, cluster: u32) -> Range<u32> {
+    pub fn slots(&self, task: usize, cluster: u32) -> Range<u32> {
         let task = &self.tasks[task];
         let start = task.rows.start + (cluster - task.first_cluster) * task.size;
         start..task.end.min(start + task.size)
     }
 
-    /// Whether `row` shares no key with those on `seats`, but for whoever sits on `except`.
+    /// Whether `row` shares no key with those on `slots`, but for whoever sits on `except`.
     #[inline]
-    pub fn fits(&self, row: RowId, seats: Range<u32>, except: u32, keys: &Keys<'_>) -> bool {
+    pub fn fits(&self, row: RowId, slots: Range<u32>, except: u32, keys: &Keys<'_>) -> bool {
         !keys.is_shared(row)
-            || seats
+            || slots
                 .clone()
-                .zip(&self.row_at[seats.start as usize..seats.end as usize])
-                .all(|(seat, other)| seat == except || *other == NOBODY || *other == row || !keys.conflict(row, *other))
+                .zip(&self.row_at[slots.start as usize..slots.end as usize])
+                .all(|(slot, other)| slot == except || *other == NOBODY || *other == row || !keys.conflict(row, *other))
     }
 
-    /// Seats a row.
-    pub fn sit(&mut self, row: RowId, seat: u32) {
-        self.seat_of[row as usize] = seat;
-        self.row_at[seat as usize] = row;
+    /// Slots a row.
+    pub fn put(&mut self, row: RowId, slot: u32) {
+        self.slot_of[row as usize] = slot;
+        self.row_at[slot as usize] = row;
     }
 
-    fn free_seat(&self, seats: Range<u32>) -> Option<u32> {
-        seats.into_iter().find(|seat| self.row_at[*seat as usize] == NOBODY)
+    fn free_slot(&self, slots: Range<u32>) -> Option<u32> {
+        slots.into_iter().find(|slot| self.row_at[*slot as usize] == NOBODY)
     }
 
     /// Each row's cluster, or [`NO_CLUSTER`].
     pub fn labels(&self) -> Vec<u32> {
-        let of_task = |(task, seats): (usize, &TaskSeats)| {
-            let seats = self.seat_of[seats.rows.start as usize..seats.rows.end as usize].iter();
-            seats.map(move |seat| if *seat == NOBODY { NO_CLUSTER } else { self.cluster_of(task, *seat) })
+        let of_task = |(task, slots): (usize, &TaskSlots)| {
+            let slots = self.slot_of[slots.rows.start as usize..slots.rows.end as usize].iter();
+            slots.map(move |slot| if *slot == NOBODY { NO_CLUSTER } else { self.cluster_of(task, *slot) })
         };
         self.tasks.iter().enumerate().flat_map(of_task).collect()
     }
 }
 
 /// Turns labels of at most K rows into clusters of exactly K. O(arcs + rows log rows).
-/// Rows that keys shut out of every cluster stay without a seat.
+/// Rows that keys shut out of every cluster stay without a slot.
 ///
 /// # Errors
 /// The graph is damaged, or the watch stops the job.
 pub fn fix_sizes(
     edges: &impl EdgeRows,
     communities: Communities,
-    benched: &[bool],
-    rules: &Rules<'_>,
+    excluded: &[bool],
+    rules: &PassRules<'_>,
     watch: &Watch<'_>,
-) -> Result<Seats> {
+) -> Result<Slots> {
     let (keys, weights) = (&rules.keys, &rules.weights);
     let (labels, mut sizes) = communities.into_labels();
-    let mut seats = Seats::empty(&rules.tasks, benched);
-    for task in 0..seats.tasks() {
-        seat_largest(&mut seats, task, &labels, &mut sizes);
+    let mut slots = Slots::empty(&rules.tasks, excluded);
+    for task in 0..slots.tasks() {
+        place_largest(&mut slots, task, &labels, &mut sizes);
     }
     drop(sizes);
     drop(labels);
-    place_by_connection(edges, keys, benched, &mut seats, weights, watch)?;
-    for task in 0..seats.tasks() {
-        place_anywhere(&mut seats, task, keys, benched);
+    place_by_connection(edges, keys, excluded, &mut slots, weights, watch)?;
+    for task in 0..slots.tasks() {
+        place_anywhere(&mut slots, task, keys, excluded);
     }
-    Ok(seats)
+    Ok(slots)
 }
 
 /// The largest labels take the clusters, in row order; the smallest of them the smaller cluster. `sizes`
-/// become each label's next seat.
-fn seat_largest(seats: &mut Seats, task: usize, labels: &[u32], sizes: &mut [u32]) {
-    let TaskSeats { rows, end, size, .. } = seats.tasks[task].clone();
+/// become each label's next slot.
+fn place_largest(slots: &mut Slots, task: usize, labels: &[u32], sizes: &mut [u32]) {
+    let TaskSlots { rows, end, size, .. } = slots.tasks[task].clone();
     let mut order: Vec<u32> = rows.clone().filter(|label| sizes[*label as usize] > 0).collect();
     order.sort_unstable_by_key(|label| (std::cmp::Reverse(sizes[*label as usize]), *label));
     let full = ((end - rows.start) / size) as usize;
-    let clusters = seats.tasks[task].clusters();
+    let clusters = slots.tasks[task].clusters();
     order.truncate(clusters.len());
     order[..full.min(clusters.len())].sort_unstable();
     sizes[rows.start as usize..rows.end as usize].fill(NOBODY);
     for (cluster, label) in clusters.zip(order) {
-        sizes[label as usize] = seats.seats(task, cluster).start;
+        sizes[label as usize] = slots.slots(task, cluster).start;
     }
     for row in rows {
         let label = labels[row as usize];
-        if label == BENCHED || sizes[label as usize] == NOBODY {
+        if label == EXCLUDED || sizes[label as usize] == NOBODY {
             continue;
         }
         // The smaller cluster may be too small for its label: whoever comes late has to wait.
-        let seat = sizes[label as usize];
-        let place = seats.seats(task, seats.cluster_of(task, seat));
-        seats.sit(row, seat);
-        sizes[label as usize] = if seat + 1 < place.end { seat + 1 } else { NOBODY };
+        let slot = sizes[label as usize];
+        let place = slots.slots(task, slots.cluster_of(task, slot));
+        slots.put(row, slot);
+        sizes[label as usize] = if slot + 1 < place.end { slot + 1 } else { NOBODY };
     }
 }
 
 fn place_by_connection(
     edges: &impl EdgeRows,
     keys: &Keys<'_>,
-    benched: &[bool],
-    seats: &mut Seats,
+    excluded: &[bool],
+    slots: &mut Slots,
     weights: &Weights,
     watch: &Watch<'_>,
 ) -> Result<()> {
     pass(
         edges,
-        seats,
+        slots,
         watch,
-        |seats, tally: &mut ClusterSums, row, arcs: &[Arc]| {
-            if seats.seat_of[row as usize] != NOBODY || benched[row as usize] {
+        |slots, sums: &mut ClusterSums, row, arcs: &[Edge]| {
+            if slots.slot_of[row as usize] != NOBODY || excluded[row as usize] {
                 return None;
             }
-            let task = seats.task_of(row);
-            tally.reset(seats.clusters(), arcs.len());
-            let seated =
-                arcs.iter().map(|arc| (seats.seat_of[arc.row as usize], arc)).filter(|(seat, _)| *seat != NOBODY);
-            tally.add_all(
-                seated.map(|(seat, arc)| (seats.cluster_of(task, seat), weights[usize::from(arc.kind.code())])),
+            let task = slots.task_of(row);
+            sums.reset(slots.clusters(), arcs.len());
+            let placed =
+                arcs.iter().map(|arc| (slots.slot_of[arc.row as usize], arc)).filter(|(slot, _)| *slot != NOBODY);
+            sums.add_all(
+                placed.map(|(slot, arc)| (slots.cluster_of(task, slot), weights[usize::from(arc.relation.code())])),
             );
             let mut best = (0, NOBODY);
-            for (cluster, sum) in tally.iter() {
+            for (cluster, sum) in sums.iter() {
                 if sum > best.0 || (sum == best.0 && cluster < best.1 && sum > 0) {
-                    let places = seats.seats(task, cluster);
-                    if seats.free_seat(places.clone()).is_some() && seats.fits(row, places, NOBODY, keys) {
+                    let places = slots.slots(task, cluster);
+                    if slots.free_slot(places.clone()).is_some() && slots.fits(row, places, NOBODY, keys) {
                         best = (sum, cluster);
                     }
                 }
             }
             (best.1 != NOBODY).then_some((row, task, best.1))
         },
-        |seats, moves| {
+        |slots, moves| {
             for (row, task, cluster) in moves {
-                let places = seats.seats(task, cluster);
-                if let Some(seat) = seats.free_seat(places.clone())
-                    && seats.fits(row, places, NOBODY, keys)
+                let places = slots.slots(task, cluster);
+                if let Some(slot) = slots.free_slot(places.clone())
+                    && slots.fits(row, places, NOBODY, keys)
                 {
-                    seats.sit(row, seat);
+                    slots.put(row, slot);
                 }
             }
         },
     )
 }
 
-/// Seats whoever is left, in row order, where no key forbids it; where every free seat is forbidden,
+/// Slots whoever is left, in row order, where no key forbids it; where every free slot is forbidden,
 /// somebody else moves to it.
-fn place_anywhere(seats: &mut Seats, task: usize, keys: &Keys<'_>, benched: &[bool]) {
-    let rows = seats.tasks[task].rows.clone();
-    let waits = |row: &RowId| seats.seat_of[*row as usize] == NOBODY && !benched[*row as usize];
+fn place_anywhere(slots: &mut Slots, task: usize, keys: &Keys<'_>, excluded: &[bool]) {
+    let rows = slots.tasks[task].rows.clone();
+    let waits = |row: &RowId| slots.slot_of[*row as usize] == NOBODY && !excluded[*row as usize];
     let left: Vec<RowId> = rows.filter(waits).collect();
     let mut free: std::collections::VecDeque<u32> =
-        seats.seats_of_task(task).filter(|seat| seats.row_at[*seat as usize] == NOBODY).collect();
+        slots.slots_of_task(task).filter(|slot| slots.row_at[*slot as usize] == NOBODY).collect();
     for row in left {
-        let fitting = free.iter().take(TRIES).position(|seat| {
-            let places = seats.seats(task, seats.cluster_of(task, *seat));
-            seats.fits(row, places, NOBODY, keys)
+        let fitting = free.iter().take(TRIES).position(|slot| {
+            let places = slots.slots(task, slots.cluster_of(task, *slot));
+            slots.fits(row, places, NOBODY, keys)
         });
-        if let Some(seat) = fitting.and_then(|index| free.remove(index)) {
-            seats.sit(row, seat);
-        } else if let Some(seat) = free.front().copied()
-            && make_room(seats, task, row, seat, keys)
+        if let Some(slot) = fitting.and_then(|index| free.remove(index)) {
+            slots.put(row, slot);
+        } else if let Some(slot) = free.front().copied()
+            && make_room(slots, task, row, slot, keys)
         {
             free.pop_front();
         }
     }
 }
 
-/// Moves some other row to the free `seat`, and `row` to that row's.
-fn make_room(seats: &mut Seats, task: usize, row: RowId, seat: u32, keys: &Keys<'_>) -> bool {
-    let clusters = seats.tasks[task].clusters();
-    let forbidden = seats.cluster_of(task, seat);
-    let goal = seats.seats(task, forbidden);
+/// Moves some other row to the free `slot`, and `row` to that row's.
+fn make_room(slots: &mut Slots, task: usize, row: RowId, slot: u32, keys: &Keys<'_>) -> bool {
+    let clusters = slots.tasks[task].clusters();
+    let forbidden = slots.cluster_of(task, slot);
+    let goal = slots.slots(task, forbidden);
     // Beginning after the forbidden one, so that many rows of one key do not all try the same.
     let others = (forbidden + 1..clusters.end).chain(clusters.start..forbidden);
     for cluster in others.take(TRIES) {
-        let places = seats.seats(task, cluster);
+        let places = slots.slots(task, cluster);
         for place in places.clone() {
-            let other = seats.row_at[place as usize];
+            let other = slots.row_at[place as usize];
             if other != NOBODY
-                && seats.fits(row, places.clone(), place, keys)
-                && seats.fits(other, goal.clone(), NOBODY, keys)
+                && slots.fits(row, places.clone(), place, keys)
+                && slots.fits(other, goal.clone(), NOBODY, keys)
             {
-                seats.sit(other, seat);
-                seats.sit(row, place);
+                slots.put(other, slot);
+                slots.put(row, place);
                 return true;
             }
         }
@@ -318,9 +318,9 @@ mod tests {
     proptest! {
         #[test]
         fn clusters_are_stretches_of_seats(size in 2u32..100_000, start in 0u32..1 << 30, place in 0u32..1 << 30) {
-            let mut seats = Seats::empty(&[], &[]);
-            seats.tasks.push(TaskSeats::new(&Task { rows: start..start + place + 1, size }, place + 1, 0));
-            prop_assert_eq!(seats.cluster_of(0, start + place), place / size);
+            let mut slots = Slots::empty(&[], &[]);
+            slots.tasks.push(TaskSlots::new(&TaskPlaces { rows: start..start + place + 1, size }, place + 1, 0));
+            prop_assert_eq!(slots.cluster_of(0, start + place), place / size);
         }
     }
 }

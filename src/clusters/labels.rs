@@ -7,11 +7,11 @@ use std::io::Write;
 use std::path::Path;
 
 use crate::error::{Error, Result};
-use crate::run::sealed::{Format, PartWriter, Sealed};
+use crate::run::sealed::{FileFormat, PartWriter, Sealed};
 use crate::vectors::RowId;
 
 /// Format of the labels.
-pub const LABELS: Format = Format { magic: *b"BMLABELS", version: 1, name: "label" };
+pub const LABELS: FileFormat = FileFormat { magic: *b"BMLABELS", version: 1, name: "label" };
 /// Label of a row that is in no cluster.
 pub const NO_CLUSTER: u32 = u32::MAX;
 

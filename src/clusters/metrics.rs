@@ -3,32 +3,15 @@
 use std::ops::Range;
 
 use rayon::prelude::*;
-use serde::Serialize;
 
 use super::labels::NO_CLUSTER;
 use crate::neighbors::Windows;
+use crate::run::record::ClusterMetrics;
 use crate::vectors::RowId;
 
-/// Counts over all queries.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Metrics {
-    /// Rows.
-    pub rows: u64,
-    /// (query, preferred negative) pairs in all.
-    pub window: u64,
-    /// Of these, inside a cluster.
-    pub window_inside: u64,
-    /// (query, suspect) pairs in all.
-    pub suspects: u64,
-    /// Of these, inside a cluster.
-    pub suspects_inside: u64,
-    /// Queries without one preferred negative in their cluster.
-    pub queries_without: u64,
-}
-
-impl Metrics {
-    fn plus(self, other: Metrics) -> Metrics {
-        Metrics {
+impl ClusterMetrics {
+    fn plus(self, other: ClusterMetrics) -> ClusterMetrics {
+        ClusterMetrics {
             rows: self.rows + other.rows,
             window: self.window + other.window,
             window_inside: self.window_inside + other.window_inside,
@@ -39,8 +22,8 @@ impl Metrics {
     }
 }
 
-impl Metrics {
-    /// What the numbers of [`Metrics::line`] are.
+impl ClusterMetrics {
+    /// What the numbers of [`ClusterMetrics::line`] are.
     pub const HEADING: &'static str =
         "inside clusters after  preferred negatives  a query  suspects  queries without any";
 
@@ -58,9 +41,9 @@ impl Metrics {
 }
 
 /// Counts over all lists. O(rows · ranks).
-pub fn measure(windows: &Windows<'_>, labels: &[u32]) -> Metrics {
+pub fn measure(windows: &Windows<'_>, labels: &[u32]) -> ClusterMetrics {
     let of_block = |places: &Range<RowId>| {
-        let mut metrics = Metrics::default();
+        let mut metrics = ClusterMetrics::default();
         for place in places.clone() {
             let label = labels[place as usize];
             let list = windows.of(place);
@@ -70,7 +53,7 @@ pub fn measure(windows: &Windows<'_>, labels: &[u32]) -> Metrics {
                 rows.iter().filter(same).count() as u64
             };
             let hits = inside(window);
-            metrics = metrics.plus(Metrics {
+            metrics = metrics.plus(ClusterMetrics {
                 rows: 1,
                 window: window.len() as u64,
                 window_inside: hits,
@@ -81,5 +64,5 @@ pub fn measure(windows: &Windows<'_>, labels: &[u32]) -> Metrics {
         }
         metrics
     };
-    windows.stretches().par_iter().map(of_block).reduce(Metrics::default, Metrics::plus)
+    windows.stretches().par_iter().map(of_block).reduce(ClusterMetrics::default, ClusterMetrics::plus)
 }

@@ -4,7 +4,7 @@
 //! ([`exact`]), then swaps that keep them ([`refine`]). Each pass reads the graph once. Chunks of rows
 //! propose in parallel against frozen state and are applied in order: the same labels at any number
 //! of threads. After Meyerhenke, Sanders, Schulz, *Partitioning Complex Networks via Size-constrained
-//! Clustering* (2014) for the first phase; the swaps with wishes are our own.
+//! Clustering* (2014) for the first phase; the swaps with best other clusters are our own.
 //!
 //! Rows are known by their places in the order of the partition, so that neighbours lie close in every table;
 //! labels are by row again. Each pass leaves its state as a part ([`passes`]).
@@ -12,9 +12,10 @@
 //! Memory: at most 20 bytes a row, 8 bytes a cluster, the decoded blocks of a chunk, and for each thread tables of 9
 //! bytes a cluster.
 
-pub mod bench;
+pub mod budget;
 pub mod chunks;
 pub mod exact;
+pub mod exclude;
 pub mod labels;
 pub mod metrics;
 pub mod passes;
@@ -24,19 +25,17 @@ pub mod tally;
 
 use std::ops::Range;
 
-use serde_json::json;
-
 use crate::config::Config;
-use crate::edges::{EdgeRows, Kind};
+use crate::edges::{EdgeRows, Relation};
 use crate::error::Result;
 use crate::neighbors::{Neighbors, Windows};
-use crate::run::{FinishedRun, Run, Stage, StageRun};
+use crate::run::record::{ClusterMetrics, ClustersFacts};
+use crate::run::{Run, RunReader, Stage, StageRun};
 use crate::vectors::{Keys, RowId, Vectors};
-use exact::Seats;
+use exact::Slots;
 use labels::write_labels;
 pub use labels::{Clusters, NO_CLUSTER};
-use metrics::Metrics;
-use passes::{Progress, pass_name};
+use passes::{PassState, pass_name};
 use propagate::Communities;
 use refine::Swaps;
 
@@ -46,20 +45,20 @@ const LABELS: &str = "labels.lbl";
 pub const UNIT: i32 = 64;
 
 /// The weight of each kind of arc, in units.
-pub type Weights = [i32; Kind::COUNT];
+pub type Weights = [i32; Relation::COUNT];
 
 /// What every pass goes by.
 #[derive(Debug, Clone)]
-pub struct Rules<'a> {
+pub struct PassRules<'a> {
     /// Who may not meet.
     pub keys: Keys<'a>,
     /// Each task's rows and K, in order; together they are all rows.
-    pub tasks: Vec<Task>,
+    pub tasks: Vec<TaskPlaces>,
     /// What arcs weigh.
     pub weights: Weights,
 }
 
-impl Rules<'_> {
+impl PassRules<'_> {
     /// K of a row's task. O(log tasks).
     #[inline]
     pub fn size_of(&self, row: RowId) -> u32 {
@@ -72,7 +71,7 @@ impl Rules<'_> {
 
 /// A task, as clusters see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Task {
+pub struct TaskPlaces {
     /// Its rows.
     pub rows: Range<RowId>,
     /// K.
@@ -83,8 +82,8 @@ pub struct Task {
 pub fn weights(suspect_weight: f32) -> Weights {
     let penalty = (f64::from(suspect_weight) * f64::from(UNIT)).round() as i32;
     std::array::from_fn(|code| {
-        Kind::from_code(code as u8)
-            .map_or(0, |kind| UNIT * i32::from(kind.window()) - penalty * i32::from(kind.suspects()))
+        Relation::from_code(code as u8)
+            .map_or(0, |relation| UNIT * i32::from(relation.window()) - penalty * i32::from(relation.suspects()))
     })
 }
 
@@ -102,9 +101,9 @@ pub fn cluster(
     let path = run.part_path(Stage::Clusters, LABELS);
     if !run.is_complete(Stage::Clusters) {
         let stage = run.begin(Stage::Clusters);
-        let (seats, phases) = group(run, &stage, vectors, neighbors, edges, config)?;
-        let (clusters, labels) = (seats.clusters(), seats.labels());
-        drop(seats);
+        let (slots, phases) = group(run, &stage, vectors, neighbors, edges, config)?;
+        let (clusters, labels) = (slots.clusters(), slots.labels());
+        drop(slots);
         let unplaced = labels.iter().filter(|label| **label == NO_CLUSTER).count();
         if unplaced > 0 {
             tracing::warn!(
@@ -112,18 +111,18 @@ pub fn cluster(
                  batches, and a batch takes one of each; --remainder decides what becomes of them"
             );
         }
-        let largest = config.sizes().all(&vectors.tasks).iter().map(|sizes| sizes.cluster_size).max().unwrap_or(0);
+        let largest =
+            config.sizes().all(vectors.tasks.names()).iter().map(|sizes| sizes.cluster_size).max().unwrap_or(0);
         let labels: Vec<u32> = neighbors.places().iter().map(|place| labels[*place as usize]).collect();
         stage.commit(LABELS, |out| write_labels(out, &labels, clusters, largest))?;
-        let metrics = phases.last().map(|(_, metrics)| metrics);
-        let facts = json!({"clusters": clusters, "unplaced": unplaced, "metrics": metrics, "phases": phases});
-        stage.finish(facts, |name| name == LABELS)?;
+        let metrics = phases.last().map(|(_, metrics)| *metrics);
+        stage.finish(&ClustersFacts { clusters, unplaced, metrics, phases }, |name| name == LABELS)?;
     }
     Clusters::open(&path, vectors.row_count())
 }
 
 /// What clusters were worth after each phase that this call saw the end of.
-type Phases = Vec<(&'static str, Metrics)>;
+type Phases = Vec<(String, ClusterMetrics)>;
 
 /// Pass after pass, from where the last call stopped. Rows are places.
 fn group(
@@ -133,14 +132,14 @@ fn group(
     neighbors: &Neighbors,
     edges: &impl EdgeRows,
     config: &Config,
-) -> Result<(Seats, Phases)> {
+) -> Result<(Slots, Phases)> {
     let order = neighbors.order();
     let windows = Windows::new(vectors, neighbors, config);
-    let sizes = config.sizes().all(&vectors.tasks);
+    let sizes = config.sizes().all(vectors.tasks.names());
     let tasks = || vectors.tasks.ranges().zip(&sizes);
-    let rules = Rules {
+    let rules = PassRules {
         keys: vectors.rows.keys().by_place(order),
-        tasks: tasks().map(|(rows, sizes)| Task { rows, size: sizes.cluster_size }).collect(),
+        tasks: tasks().map(|(rows, sizes)| TaskPlaces { rows, size: sizes.cluster_size }).collect(),
         weights: weights(config.clusters.suspect_weight),
     };
     let most_passes = config.clusters.passes;
@@ -150,55 +149,55 @@ fn group(
         meter.add(rows);
         run.check_interrupt()
     };
-    let by_row = bench::bench(&vectors.rows.keys(), tasks().map(|(rows, sizes)| (rows, sizes.batch_size)));
-    let mut benched: Vec<bool> = order.iter().map(|row| by_row[*row as usize]).collect();
+    let by_row = exclude::exclude(&vectors.rows.keys(), tasks().map(|(rows, sizes)| (rows, sizes.batch_size)));
+    let mut excluded: Vec<bool> = order.iter().map(|row| by_row[*row as usize]).collect();
     drop(by_row);
 
     let mut last = run.parts(Stage::Clusters, passes::PREFIX).pop();
     let (mut done, mut progress) = match &last {
-        Some(name) => Progress::read(&run.part_path(Stage::Clusters, name), &rules.tasks, &benched)?,
-        None => (0, Progress::Growing(Communities::singletons(&benched))),
+        Some(name) => PassState::read(&run.part_path(Stage::Clusters, name), &rules.tasks, &excluded)?,
+        None => (0, PassState::Growing(Communities::singletons(&excluded))),
     };
-    if !matches!(progress, Progress::Growing(_)) {
-        benched = Vec::new();
+    if !matches!(progress, PassState::Growing(_)) {
+        excluded = Vec::new();
     }
     // The last pass of growth is followed by the one that fixes sizes.
     meter.skip(rows * u64::from(done + u32::from(done >= propagate::PASSES)));
     let mut phases = Phases::new();
-    let ends = |phases: &mut Phases, phase: &'static str, labels: &[u32]| {
+    let ends = |phases: &mut Phases, phase: &str, labels: &[u32]| {
         let metrics = metrics::measure(&windows, labels);
         if phases.is_empty() {
-            tracing::info!("{}", Metrics::HEADING);
+            tracing::info!("{}", ClusterMetrics::HEADING);
         }
         tracing::info!("{}", metrics.line(phase));
-        phases.push((phase, metrics));
+        phases.push((phase.to_owned(), metrics));
     };
     loop {
         progress = match progress {
-            Progress::Growing(mut communities) => {
+            PassState::Growing(mut communities) => {
                 propagate::propagate(edges, &mut communities, &rules, &watch)?;
                 if done + 1 < propagate::PASSES {
-                    Progress::Growing(communities)
+                    PassState::Growing(communities)
                 } else {
                     ends(&mut phases, "propagation", communities.labels());
-                    let seats = exact::fix_sizes(edges, communities, &benched, &rules, &watch)?;
-                    benched = Vec::new(); // 20 bytes a row are needed from here on
-                    ends(&mut phases, "exact sizes", &seats.labels());
-                    Progress::Seated(seats)
+                    let slots = exact::fix_sizes(edges, communities, &excluded, &rules, &watch)?;
+                    excluded = Vec::new(); // 20 bytes a row are needed from here on
+                    ends(&mut phases, "exact sizes", &slots.labels());
+                    PassState::Exact(slots)
                 }
             }
-            Progress::Seated(seats) if most_passes == 0 => {
+            PassState::Exact(slots) if most_passes == 0 => {
                 if phases.is_empty() {
-                    ends(&mut phases, "exact sizes", &seats.labels());
+                    ends(&mut phases, "exact sizes", &slots.labels());
                 }
-                return Ok((seats, phases));
+                return Ok((slots, phases));
             }
-            Progress::Seated(seats) => {
-                let mut swaps = Swaps::new(seats);
+            PassState::Exact(slots) => {
+                let mut swaps = Swaps::new(slots);
                 refine::swap(edges, &mut swaps, &rules, &watch)?;
-                Progress::Swapping(swaps)
+                PassState::Swapping(swaps)
             }
-            Progress::Swapping(mut swaps) => {
+            PassState::Swapping(mut swaps) => {
                 let before = swaps.inside();
                 let number = done - propagate::PASSES + 1;
                 if number <= most_passes {
@@ -207,11 +206,11 @@ fn group(
                 }
                 // After the first pass not all connections are known yet.
                 if number >= most_passes || (number > 2 && !refine::gained(before, swaps.inside())) {
-                    let seats = swaps.into_seats();
-                    ends(&mut phases, "swaps", &seats.labels());
-                    return Ok((seats, phases));
+                    let slots = swaps.into_slots();
+                    ends(&mut phases, "swaps", &slots.labels());
+                    return Ok((slots, phases));
                 }
-                Progress::Swapping(swaps)
+                PassState::Swapping(swaps)
             }
         };
         done += 1;
@@ -225,7 +224,7 @@ fn group(
 ///
 /// # Errors
 /// The stage is not finished, or the file is damaged.
-pub fn open(run: &FinishedRun, rows: u32) -> Result<Clusters> {
+pub fn open(run: &RunReader, rows: u32) -> Result<Clusters> {
     run.stage(Stage::Clusters)?;
     Clusters::open(&run.stage_folder(Stage::Clusters).join(LABELS), rows)
 }
@@ -238,7 +237,7 @@ mod tests {
     use rand_chacha::ChaCha8Rng;
 
     use super::*;
-    use crate::edges::{Arc, MemoryEdges};
+    use crate::edges::{Edge, MemoryEdges};
     use crate::vectors::rows::UNIQUE;
 
     const ROWS: RowId = 5000;
@@ -247,40 +246,41 @@ mod tests {
     /// Two tasks of rows that mostly know rows near them, in more blocks than a chunk has.
     fn graph() -> MemoryEdges {
         let mut random = ChaCha8Rng::seed_from_u64(3);
-        let mut lists: Vec<BTreeMap<RowId, Kind>> = vec![BTreeMap::new(); ROWS as usize];
+        let mut lists: Vec<BTreeMap<RowId, Relation>> = vec![BTreeMap::new(); ROWS as usize];
         for row in 0..ROWS {
             let task = if row < 3001 { 0..3001 } else { 3001..ROWS };
             for number in 0..12 {
                 let near = row.saturating_sub(40).max(task.start)..(row + 40).min(task.end);
                 let other = random.random_range(if number < 10 { near } else { task.clone() });
                 if other != row {
-                    let kind = if number % 4 == 0 { Kind::SUSPECT } else { Kind::WINDOW };
-                    lists[row as usize].insert(other, kind);
-                    lists[other as usize].insert(row, kind);
+                    let relation = if number % 4 == 0 { Relation::SUSPECT } else { Relation::WINDOW };
+                    lists[row as usize].insert(other, relation);
+                    lists[other as usize].insert(row, relation);
                 }
             }
         }
-        let arcs = |list: BTreeMap<RowId, Kind>| list.into_iter().map(|(row, kind)| Arc { row, kind }).collect();
+        let arcs =
+            |list: BTreeMap<RowId, Relation>| list.into_iter().map(|(row, relation)| Edge { row, relation }).collect();
         MemoryEdges::new(lists.into_iter().map(arcs).collect(), 32)
     }
 
     /// All passes; with `stops`, everything but what a part holds is thrown away after each.
     fn cluster_all(edges: &MemoryEdges, codes: &[u32], stops: bool) -> Vec<u32> {
-        let tasks = SIZES.map(|(rows, size)| Task { rows, size });
-        let rules = Rules { keys: Keys::new(vec![codes]), tasks: tasks.to_vec(), weights: weights(0.5) };
+        let tasks = SIZES.map(|(rows, size)| TaskPlaces { rows, size });
+        let rules = PassRules { keys: Keys::new(vec![codes]), tasks: tasks.to_vec(), weights: weights(0.5) };
         let watch = |_: u64| Ok(());
-        let benched = vec![false; ROWS as usize];
-        let mut communities = Communities::singletons(&benched);
+        let excluded = vec![false; ROWS as usize];
+        let mut communities = Communities::singletons(&excluded);
         for _ in 0..propagate::PASSES {
             propagate::propagate(edges, &mut communities, &rules, &watch).unwrap();
             if stops {
                 let labels = communities.labels().to_vec();
-                communities = Communities::from_labels(&tasks, &benched, labels).unwrap();
+                communities = Communities::from_labels(&tasks, &excluded, labels).unwrap();
             }
         }
-        let seats = exact::fix_sizes(edges, communities, &benched, &rules, &watch).unwrap();
-        let again = |seats: &Seats| Seats::from_seats(&tasks, &benched, seats.seat_of.clone()).unwrap();
-        let mut swaps = Swaps::new(if stops { again(&seats) } else { seats });
+        let slots = exact::fix_sizes(edges, communities, &excluded, &rules, &watch).unwrap();
+        let again = |slots: &Slots| Slots::from_slots(&tasks, &excluded, slots.slot_of.clone()).unwrap();
+        let mut swaps = Swaps::new(if stops { again(&slots) } else { slots });
         let mut inside = Vec::new();
         for _ in 0..4 {
             refine::swap(edges, &mut swaps, &rules, &watch).unwrap();
@@ -289,13 +289,13 @@ mod tests {
                 let words =
                     |bytes: &[u8]| -> Vec<u32> { bytes.as_chunks().0.iter().map(|w| u32::from_ne_bytes(*w)).collect() };
                 let signed = |words: Vec<u32>| words.into_iter().map(u32::cast_signed).collect();
-                let [seat_of, own, wish, wish_sum] = swaps.arrays().map(words);
-                let seats = Seats::from_seats(&tasks, &benched, seat_of).unwrap();
-                swaps = Swaps::from_arrays(seats, signed(own), wish, signed(wish_sum));
+                let [slot_of, own, best_other, best_other_sum] = swaps.arrays().map(words);
+                let slots = Slots::from_slots(&tasks, &excluded, slot_of).unwrap();
+                swaps = Swaps::from_arrays(slots, signed(own), best_other, signed(best_other_sum));
             }
         }
         assert!(inside.is_sorted() && inside[3] > inside[0], "{inside:?}");
-        swaps.into_seats().labels()
+        swaps.into_slots().labels()
     }
 
     #[test]

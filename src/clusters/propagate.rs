@@ -5,8 +5,8 @@
 //! bytes a row: label, size, and a ring through each label's rows, for the keys.
 
 use super::chunks::{Watch, pass};
-use super::tally::Tally;
-use super::{Rules, Task};
+use super::tally::LabelSums;
+use super::{PassRules, TaskPlaces};
 use crate::edges::EdgeRows;
 use crate::error::Result;
 use crate::vectors::{Keys, RowId};
@@ -15,7 +15,7 @@ use crate::vectors::{Keys, RowId};
 pub const PASSES: u32 = 3;
 
 /// Label of a row that sits out.
-pub const BENCHED: u32 = u32::MAX;
+pub const EXCLUDED: u32 = u32::MAX;
 
 /// Labels while they grow. Labels are row numbers.
 #[derive(Debug, Clone)]
@@ -32,11 +32,11 @@ pub struct Communities {
 
 impl Communities {
     /// Everybody alone; benched rows have no label and stay out.
-    pub fn singletons(benched: &[bool]) -> Self {
-        let rows = benched.len() as RowId;
+    pub fn singletons(excluded: &[bool]) -> Self {
+        let rows = excluded.len() as RowId;
         Communities {
-            label: (0..rows).zip(benched).map(|(row, out)| if *out { BENCHED } else { row }).collect(),
-            size: benched.iter().map(|out| u32::from(!out)).collect(),
+            label: (0..rows).zip(excluded).map(|(row, out)| if *out { EXCLUDED } else { row }).collect(),
+            size: excluded.iter().map(|out| u32::from(!out)).collect(),
             head: (0..rows).collect(),
             next: (0..rows).collect(),
         }
@@ -44,7 +44,7 @@ impl Communities {
 
     /// From each row's label; `None` where it is no row of the task, has more than K rows, or is not missing where a
     /// row sits out.
-    pub fn from_labels(tasks: &[Task], benched: &[bool], labels: Vec<u32>) -> Option<Self> {
+    pub fn from_labels(tasks: &[TaskPlaces], excluded: &[bool], labels: Vec<u32>) -> Option<Self> {
         let rows = labels.len();
         let mut communities = Communities {
             label: labels,
@@ -55,15 +55,15 @@ impl Communities {
         for task in tasks {
             for row in task.rows.clone() {
                 let label = communities.label[row as usize];
-                if benched[row as usize] != (label == BENCHED) || (label != BENCHED && !task.rows.contains(&label)) {
+                if excluded[row as usize] != (label == EXCLUDED) || (label != EXCLUDED && !task.rows.contains(&label)) {
                     return None;
                 }
-                if label != BENCHED {
+                if label != EXCLUDED {
                     communities.enter(row, label);
                 }
             }
         }
-        let small = |task: &Task| {
+        let small = |task: &TaskPlaces| {
             communities.size[task.rows.start as usize..task.rows.end as usize].iter().all(|rows| *rows <= task.size)
         };
         tasks.iter().all(small).then_some(communities)
@@ -125,7 +125,7 @@ impl Communities {
 pub fn propagate(
     edges: &impl EdgeRows,
     communities: &mut Communities,
-    rules: &Rules<'_>,
+    rules: &PassRules<'_>,
     watch: &Watch<'_>,
 ) -> Result<()> {
     let (keys, weights) = (&rules.keys, &rules.weights);
@@ -133,20 +133,20 @@ pub fn propagate(
         edges,
         communities,
         watch,
-        |state, tally: &mut Tally, row, arcs| {
+        |state, sums: &mut LabelSums, row, arcs| {
             let own = state.label[row as usize];
-            if own == BENCHED {
+            if own == EXCLUDED {
                 return None;
             }
             let size = rules.size_of(row);
             // Its own label too.
-            tally.reset(arcs.len() + 1);
-            tally.add_all(arcs.iter().map(|arc| {
+            sums.reset(arcs.len() + 1);
+            sums.add_all(arcs.iter().map(|arc| {
                 let label = state.label[arc.row as usize];
-                if label == BENCHED { (own, 0) } else { (label, weights[usize::from(arc.kind.code())]) }
+                if label == EXCLUDED { (own, 0) } else { (label, weights[usize::from(arc.relation.code())]) }
             }));
-            let mut best = (score(tally.get(own), state.size[own as usize] - 1), own);
-            for (label, sum) in tally.iter() {
+            let mut best = (score(sums.get(own), state.size[own as usize] - 1), own);
+            for (label, sum) in sums.iter() {
                 let there = state.size[label as usize];
                 if label == own || there >= size || sum <= 0 {
                     continue;

@@ -2,15 +2,15 @@
 //!
 //! A row u looks at its `CANDIDATES` best other clusters and, in each, for the row v whose exchange
 //! gains most: conn(u, B) − conn(u, A) − conn(v, B) + conn(v, A) − 2 w(u, v). What is connected to u is
-//! read from the stream; of v, its own connection and its *wish* (its best other cluster, and how well it
-//! is connected there) are known from its last visit. Memory: 20 bytes a row with the seats, 8 bytes a
+//! read from the stream; of v, its own connection and its *best other cluster* (its best other cluster, and how well it
+//! is connected there) are known from its last visit. Memory: 20 bytes a row with the slots, 8 bytes a
 //! cluster.
 
 use super::chunks::{Watch, pass};
-use super::exact::{NOBODY, Seats};
+use super::exact::{NOBODY, Slots};
 use super::tally::ClusterSums;
-use super::{Rules, Weights};
-use crate::edges::{Arc, EdgeRows};
+use super::{PassRules, Weights};
+use crate::edges::{Edge, EdgeRows};
 use crate::error::Result;
 use crate::vectors::{Keys, RowId};
 
@@ -21,15 +21,15 @@ const LEAST_GAIN: i64 = 1000;
 /// Own connection of a row that is not known yet: so much that it stays. No sum is larger.
 pub const UNKNOWN: i32 = i32::MAX / 4;
 
-/// Seats, and what each row knew at its last visit, by seat.
+/// Slots, and what each row knew at its last visit, by slot.
 #[derive(Debug)]
 pub struct Swaps {
-    seats: Seats,
+    slots: Slots,
     own: Vec<i32>,
-    wish: Vec<u32>,
-    wish_sum: Vec<i32>,
+    best_other: Vec<u32>,
+    best_other_sum: Vec<i32>,
     /// By cluster, at least what the most eager of its rows gains by leaving, whoever comes.
-    eager: Vec<i32>,
+    gain_bound: Vec<i32>,
     /// The step in which a cluster last changed.
     touched: Vec<u32>,
     step: u32,
@@ -37,36 +37,41 @@ pub struct Swaps {
 
 impl Swaps {
     /// Nobody knows anything yet, and so nobody gives way before its first visit.
-    pub fn new(seats: Seats) -> Swaps {
-        let rows = seats.row_at.len();
-        Swaps::from_arrays(seats, vec![UNKNOWN; rows], vec![NOBODY; rows], vec![0; rows])
+    pub fn new(slots: Slots) -> Swaps {
+        let rows = slots.row_at.len();
+        Swaps::from_arrays(slots, vec![UNKNOWN; rows], vec![NOBODY; rows], vec![0; rows])
     }
 
-    /// With what was known, by seat: own connections, wishes and their sums.
-    pub fn from_arrays(seats: Seats, own: Vec<i32>, wish: Vec<u32>, wish_sum: Vec<i32>) -> Swaps {
-        let (eager, touched) = (vec![i32::MAX / 2; seats.clusters() as usize], vec![0; seats.clusters() as usize]);
-        Swaps { seats, own, wish, wish_sum, eager, touched, step: 1 }
+    /// With what was known, by slot: own connections, best other clusters and their sums.
+    pub fn from_arrays(slots: Slots, own: Vec<i32>, best_other: Vec<u32>, best_other_sum: Vec<i32>) -> Swaps {
+        let (gain_bound, touched) = (vec![i32::MAX / 2; slots.clusters() as usize], vec![0; slots.clusters() as usize]);
+        Swaps { slots, own, best_other, best_other_sum, gain_bound, touched, step: 1 }
     }
 
-    /// Each row's seat and what [`Swaps::from_arrays`] takes, as bytes.
+    /// Each row's slot and what [`Swaps::from_arrays`] takes, as bytes.
     pub fn arrays(&self) -> [&[u8]; 4] {
         use bytemuck::cast_slice;
-        [cast_slice(&self.seats.seat_of), cast_slice(&self.own), cast_slice(&self.wish), cast_slice(&self.wish_sum)]
+        [
+            cast_slice(&self.slots.slot_of),
+            cast_slice(&self.own),
+            cast_slice(&self.best_other),
+            cast_slice(&self.best_other_sum),
+        ]
     }
 
-    /// Gives up all but the seats.
-    pub fn into_seats(self) -> Seats {
-        self.seats
+    /// Gives up all but the slots.
+    pub fn into_slots(self) -> Slots {
+        self.slots
     }
 
     /// Bounds what rows gain by leaving, by what is known now. `least`: the smallest weight of an arc.
-    fn bound_eagerness(&mut self, least: i32) {
-        self.eager.fill(i32::MIN / 2);
-        for task in 0..self.seats.tasks() {
-            for seat in self.seats.seats_of_task(task) {
-                let cluster = self.seats.cluster_of(task, seat) as usize;
-                let eager = eagerness(self.own[seat as usize], self.wish_sum[seat as usize], least);
-                self.eager[cluster] = self.eager[cluster].max(eager);
+    fn bound_gains(&mut self, least: i32) {
+        self.gain_bound.fill(i32::MIN / 2);
+        for task in 0..self.slots.tasks() {
+            for slot in self.slots.slots_of_task(task) {
+                let cluster = self.slots.cluster_of(task, slot) as usize;
+                let gain_bound = gain_bound(self.own[slot as usize], self.best_other_sum[slot as usize], least);
+                self.gain_bound[cluster] = self.gain_bound[cluster].max(gain_bound);
             }
         }
     }
@@ -77,10 +82,10 @@ impl Swaps {
     }
 }
 
-/// What a row gains by leaving, at most: its own connection is lost, its wish may come true, and an arc of negative
+/// What a row gains by leaving, at most: its own connection is lost, its best other cluster may come true, and an arc of negative
 /// weight between the two that swap counts twice for them.
-fn eagerness(own: i32, wish_sum: i32, least: i32) -> i32 {
-    wish_sum.max(0) - own + 2 * (-least).max(0)
+fn gain_bound(own: i32, best_other_sum: i32, least: i32) -> i32 {
+    best_other_sum.max(0) - own + 2 * (-least).max(0)
 }
 
 /// Whether a pass that brought the weight inside from `before` to `after` was worth another.
@@ -93,13 +98,13 @@ struct Visit {
     row: RowId,
     task: usize,
     own: i32,
-    wish: u32,
-    wish_sum: i32,
+    best_other: u32,
+    best_other_sum: i32,
     swap: Option<Swap>,
 }
 
 struct Swap {
-    seat: u32,
+    slot: u32,
     row_own: i32,
     other_own: i32,
 }
@@ -107,12 +112,12 @@ struct Swap {
 #[derive(Default)]
 struct Scratch {
     sums: ClusterSums,
-    /// (cluster, seat, weight) of each arc to somebody who sits.
+    /// (cluster, slot, weight) of each arc to somebody who sits.
     others: Vec<(u32, u32, i32)>,
-    best: Best,
-    /// Weights from the row to the seats of the candidates, K for each.
+    best: TopClusters,
+    /// Weights from the row to the slots of the candidates, K for each.
     to: Vec<i32>,
-    /// What an exchange with each seat of one candidate gains.
+    /// What an exchange with each slot of one candidate gains.
     gains: Vec<i32>,
 }
 
@@ -121,10 +126,10 @@ struct Scratch {
 ///
 /// # Errors
 /// The graph is damaged, or the watch stops the job.
-pub fn swap(edges: &impl EdgeRows, swaps: &mut Swaps, rules: &Rules<'_>, watch: &Watch<'_>) -> Result<()> {
+pub fn swap(edges: &impl EdgeRows, swaps: &mut Swaps, rules: &PassRules<'_>, watch: &Watch<'_>) -> Result<()> {
     let (keys, weights) = (&rules.keys, &rules.weights);
     let least = weights.iter().copied().min().unwrap_or(0);
-    swaps.bound_eagerness(least);
+    swaps.bound_gains(least);
     pass(
         edges,
         swaps,
@@ -137,51 +142,51 @@ pub fn swap(edges: &impl EdgeRows, swaps: &mut Swaps, rules: &Rules<'_>, watch: 
     )
 }
 
-/// Looks at a row's arcs: its own connection, its wish, and its best exchange. Pure.
+/// Looks at a row's arcs: its own connection, its best other cluster, and its best exchange. Pure.
 fn visit(
     state: &Swaps,
     scratch: &mut Scratch,
     row: RowId,
-    arcs: &[Arc],
+    arcs: &[Edge],
     weights: &Weights,
     keys: &Keys<'_>,
 ) -> Option<Visit> {
-    let seats = &state.seats;
-    let seat = seats.seat_of[row as usize];
-    if seat == NOBODY {
+    let slots = &state.slots;
+    let slot = slots.slot_of[row as usize];
+    if slot == NOBODY {
         return None;
     }
-    let task = seats.task_of(row);
-    let home = seats.cluster_of(task, seat);
+    let task = slots.task_of(row);
+    let home = slots.cluster_of(task, slot);
     let Scratch { sums, others, best, .. } = scratch;
     others.clear();
     others.extend(arcs.iter().map(|arc| {
-        let other = seats.seat_of[arc.row as usize];
-        let (cluster, weight) = (seats.cluster_of(task, other), weights[usize::from(arc.kind.code())]);
-        // Whoever has no seat counts as an arc of weight 0 to home.
-        if other == NOBODY { (home, seat, 0) } else { (cluster, other, weight) }
+        let other = slots.slot_of[arc.row as usize];
+        let (cluster, weight) = (slots.cluster_of(task, other), weights[usize::from(arc.relation.code())]);
+        // Whoever has no slot counts as an arc of weight 0 to home.
+        if other == NOBODY { (home, slot, 0) } else { (cluster, other, weight) }
     }));
-    sums.reset(seats.clusters(), arcs.len());
+    sums.reset(slots.clusters(), arcs.len());
     sums.add_all(others.iter().map(|(cluster, _, weight)| (*cluster, *weight)));
     let own = sums.get(home);
     let elsewhere = || sums.iter().filter(|(cluster, _)| *cluster != home);
     // The complement, so that the lower number is the larger.
-    let (wish_sum, wish) = elsewhere().fold((0, !NOBODY), |best, (cluster, sum)| best.max((sum, !cluster)));
-    let wish = if wish_sum > 0 { !wish } else { NOBODY };
+    let (best_other_sum, best_other) = elsewhere().fold((0, !NOBODY), |best, (cluster, sum)| best.max((sum, !cluster)));
+    let best_other = if best_other_sum > 0 { !best_other } else { NOBODY };
     // Nobody's leave from elsewhere could make up for this row's.
-    best.choose(elsewhere().filter(|(cluster, sum)| *sum > 0 && sum - own + state.eager[*cluster as usize] > 0));
-    let swap = best_swap(state, scratch, row, seat, own, keys);
-    Some(Visit { row, task, own, wish, wish_sum, swap })
+    best.choose(elsewhere().filter(|(cluster, sum)| *sum > 0 && sum - own + state.gain_bound[*cluster as usize] > 0));
+    let swap = best_swap(state, scratch, row, slot, own, keys);
+    Some(Visit { row, task, own, best_other, best_other_sum, swap })
 }
 
 /// Up to `CANDIDATES` clusters with the largest sums, the best first, lower numbers first among equals.
 #[derive(Debug, Default)]
-struct Best {
+struct TopClusters {
     clusters: [(i32, u32); CANDIDATES],
     count: usize,
 }
 
-impl Best {
+impl TopClusters {
     fn choose(&mut self, sums: impl Iterator<Item = (u32, i32)>) {
         self.count = 0;
         for (cluster, sum) in sums {
@@ -204,36 +209,38 @@ impl Best {
     }
 }
 
-/// What an exchange with each seat of a cluster gains: `moved`, what the row itself gains by moving; less the other's
+/// What an exchange with each slot of a cluster gains: `moved`, what the row itself gains by moving; less the other's
 /// own connection; plus what is known of the other's to `home`; less twice the weight between the two.
 fn gains_of(known: (&[i32], &[u32], &[i32]), to: &[i32], home: u32, moved: i32, gains: &mut Vec<i32>) {
-    let (own, wish, wish_sum) = known;
+    let (own, best_other, best_other_sum) = known;
     gains.clear();
-    gains.extend(own.iter().zip(wish).zip(wish_sum).zip(to).map(|(((own, wish), wish_sum), between)| {
-        let back = if *wish == home { *wish_sum } else { *between.max(&0) };
-        moved - own + back - 2 * between
-    }));
+    gains.extend(own.iter().zip(best_other).zip(best_other_sum).zip(to).map(
+        |(((own, best_other), best_other_sum), between)| {
+            let back = if *best_other == home { *best_other_sum } else { *between.max(&0) };
+            moved - own + back - 2 * between
+        },
+    ));
 }
 
 /// The exchange that gains most among the candidates. O(candidates · K + arcs).
-fn best_swap(state: &Swaps, scratch: &mut Scratch, row: RowId, seat: u32, own: i32, keys: &Keys<'_>) -> Option<Swap> {
-    let seats = &state.seats;
-    let task = seats.task_of(row);
-    let home = seats.cluster_of(task, seat);
-    let home_places = seats.seats(task, home);
-    let size = seats.size(task) as usize;
+fn best_swap(state: &Swaps, scratch: &mut Scratch, row: RowId, slot: u32, own: i32, keys: &Keys<'_>) -> Option<Swap> {
+    let slots = &state.slots;
+    let task = slots.task_of(row);
+    let home = slots.cluster_of(task, slot);
+    let home_places = slots.slots(task, home);
+    let size = slots.size(task) as usize;
     let Scratch { sums, others, best, to, gains } = scratch;
     let best = best.as_slice();
     if best.is_empty() {
         return None;
     }
-    // Weights to the seats of the first candidate, of the second, and so on; before them a place for all others.
+    // Weights to the slots of the first candidate, of the second, and so on; before them a place for all others.
     to.clear();
     to.resize((1 + best.len()) * size, 0);
     let mut starts = [(0, 0); CANDIDATES + 1];
     for (number, (_, cluster)) in (1u8..).zip(best.iter()) {
         sums.mark(*cluster, number);
-        starts[usize::from(number)] = (seats.seats(task, *cluster).start, u32::MAX);
+        starts[usize::from(number)] = (slots.slots(task, *cluster).start, u32::MAX);
     }
     let marks = sums.marks();
     for (cluster, other, weight) in others.iter() {
@@ -244,9 +251,9 @@ fn best_swap(state: &Swaps, scratch: &mut Scratch, row: RowId, seat: u32, own: i
     best.iter().for_each(|(_, cluster)| sums.mark(*cluster, 0));
     let (mut swap, mut most) = (None, 0);
     for ((sum, cluster), to) in best.iter().copied().zip(to[size..].chunks_exact(size)) {
-        let places = seats.seats(task, cluster);
+        let places = slots.slots(task, cluster);
         let range = places.start as usize..places.end as usize;
-        let known = (&state.own[range.clone()], &state.wish[range.clone()], &state.wish_sum[range]);
+        let known = (&state.own[range.clone()], &state.best_other[range.clone()], &state.best_other_sum[range]);
         gains_of(known, to, home, sum - own, gains);
         // The most that is permitted, the first among equals.
         loop {
@@ -256,15 +263,15 @@ fn best_swap(state: &Swaps, scratch: &mut Scratch, row: RowId, seat: u32, own: i
             }
             let index = gains.iter().position(|other| *other == gain).unwrap_or(0);
             let place = places.start + index as u32;
-            let other = seats.row_at[place as usize];
+            let other = slots.row_at[place as usize];
             if other != NOBODY
-                && seats.fits(row, places.clone(), place, keys)
-                && seats.fits(other, home_places.clone(), seat, keys)
+                && slots.fits(row, places.clone(), place, keys)
+                && slots.fits(other, home_places.clone(), slot, keys)
             {
                 let between = to[index];
                 let back = gain - (sum - own) + state.own[place as usize] + 2 * between;
                 most = gain;
-                swap = Some(Swap { seat: place, row_own: sum - between, other_own: back - between });
+                swap = Some(Swap { slot: place, row_own: sum - between, other_own: back - between });
             }
             gains[index] = i32::MIN;
         }
@@ -274,41 +281,41 @@ fn best_swap(state: &Swaps, scratch: &mut Scratch, row: RowId, seat: u32, own: i
 
 /// Takes what a visit saw, and makes its exchange if neither cluster has changed since.
 fn apply(state: &mut Swaps, visit: Visit, least: i32, keys: &Keys<'_>) {
-    let seat = state.seats.seat_of[visit.row as usize];
-    let home = state.seats.cluster_of(visit.task, seat);
+    let slot = state.slots.slot_of[visit.row as usize];
+    let home = state.slots.cluster_of(visit.task, slot);
     let changed = |state: &Swaps, cluster: u32| state.touched[cluster as usize] == state.step;
-    let at = seat as usize;
-    (state.wish[at], state.wish_sum[at]) = (visit.wish, visit.wish_sum);
+    let at = slot as usize;
+    (state.best_other[at], state.best_other_sum[at]) = (visit.best_other, visit.best_other_sum);
     let fresh = !changed(state, home);
     if fresh {
         state.own[at] = visit.own;
     }
-    let eager = |state: &mut Swaps, cluster: u32, seat: usize| {
-        let eager = eagerness(state.own[seat], state.wish_sum[seat], least);
-        state.eager[cluster as usize] = state.eager[cluster as usize].max(eager);
+    let gain_bound = |state: &mut Swaps, cluster: u32, slot: usize| {
+        let gain_bound = gain_bound(state.own[slot], state.best_other_sum[slot], least);
+        state.gain_bound[cluster as usize] = state.gain_bound[cluster as usize].max(gain_bound);
     };
-    eager(state, home, at);
+    gain_bound(state, home, at);
     if !fresh {
         return;
     }
     let Some(swap) = visit.swap else { return };
-    let there = state.seats.cluster_of(visit.task, swap.seat);
+    let there = state.slots.cluster_of(visit.task, swap.slot);
     if changed(state, there) {
         return;
     }
-    let to = swap.seat as usize;
-    let other = state.seats.row_at[to];
+    let to = swap.slot as usize;
+    let other = state.slots.row_at[to];
     let left = state.own[to];
-    debug_assert!(state.seats.fits(visit.row, state.seats.seats(visit.task, there), swap.seat, keys));
-    state.seats.sit(visit.row, swap.seat);
-    state.seats.sit(other, seat);
+    debug_assert!(state.slots.fits(visit.row, state.slots.slots(visit.task, there), swap.slot, keys));
+    state.slots.put(visit.row, swap.slot);
+    state.slots.put(other, slot);
     state.touched[home as usize] = state.step;
     state.touched[there as usize] = state.step;
     // Each one's best other cluster is now, as far as is known, the one that it left.
-    (state.own[to], state.wish[to], state.wish_sum[to]) = (swap.row_own, home, visit.own);
-    (state.own[at], state.wish[at], state.wish_sum[at]) = (swap.other_own, there, left);
-    eager(state, home, at);
-    eager(state, there, to);
+    (state.own[to], state.best_other[to], state.best_other_sum[to]) = (swap.row_own, home, visit.own);
+    (state.own[at], state.best_other[at], state.best_other_sum[at]) = (swap.other_own, there, left);
+    gain_bound(state, home, at);
+    gain_bound(state, there, to);
 }
 
 #[cfg(test)]
@@ -320,7 +327,7 @@ mod tests {
         #[test]
         fn the_best_are_those_of_a_sort(sums in proptest::collection::vec(-5i32..5, 0..40)) {
             let clusters = || (0u32..).zip(sums.iter().copied());
-            let mut best = Best::default();
+            let mut best = TopClusters::default();
             best.choose(clusters());
             let mut wanted: Vec<(i32, u32)> = clusters().map(|(cluster, sum)| (sum, cluster)).collect();
             wanted.sort_by_key(|(sum, cluster)| (-sum, *cluster));
@@ -330,11 +337,11 @@ mod tests {
 
         #[test]
         fn nobody_gains_more_by_leaving_than_the_bound(
-            own in -300i32..300, wish in 0u32..2, wish_sum in 0i32..300, between in -64i32..=128, moved in -300i32..300,
+            own in -300i32..300, best_other in 0u32..2, best_other_sum in 0i32..300, between in -64i32..=128, moved in -300i32..300,
         ) {
             let mut gains = Vec::new();
-            gains_of((&[own], &[wish], &[wish_sum]), &[between], 0, moved, &mut gains);
-            prop_assert!(gains[0] <= moved + eagerness(own, wish_sum, -64));
+            gains_of((&[own], &[best_other], &[best_other_sum]), &[between], 0, moved, &mut gains);
+            prop_assert!(gains[0] <= moved + gain_bound(own, best_other_sum, -64));
         }
     }
 }

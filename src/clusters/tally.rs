@@ -1,10 +1,10 @@
-//! Sums by label over one row's arcs: [`Tally`] hashes labels that are as many as rows; [`ClusterSums`] has a place
+//! Sums by label over one row's arcs: [`LabelSums`] hashes labels that are as many as rows; [`ClusterSums`] has a place
 //! for each cluster, K times fewer. Both are emptied in O(labels seen).
 
 /// Sums by label, in an open-addressing table. Holds 8 bytes for each slot, 2 to 4 slots for each arc of the
 /// largest row seen.
 #[derive(Debug, Default)]
-pub struct Tally {
+pub struct LabelSums {
     slots: Vec<(u32, i32)>,
     seen: Vec<u32>,
     /// Slots in use − 1: a row of few labels keeps to few cache lines, whatever rows came before.
@@ -13,7 +13,7 @@ pub struct Tally {
 
 const EMPTY: u32 = u32::MAX;
 
-impl Tally {
+impl LabelSums {
     /// Empties the table and makes room for `labels` labels.
     pub fn reset(&mut self, labels: usize) {
         for slot in self.seen.drain(..) {
@@ -26,7 +26,7 @@ impl Tally {
         self.mask = wanted - 1;
     }
 
-    /// Adds to labels' sums. At most as many labels as [`Tally::reset`] was told.
+    /// Adds to labels' sums. At most as many labels as [`LabelSums::reset`] was told.
     pub fn add_all(&mut self, weights: impl Iterator<Item = (u32, i32)>) {
         for (label, weight) in weights {
             let slot = find(&self.slots, self.mask, label);
@@ -140,21 +140,21 @@ mod tests {
     proptest! {
         #[test]
         fn sums_are_those_of_a_map(rounds in proptest::collection::vec(proptest::collection::vec((0u32..50, -9i32..9), 1..80), 1..5)) {
-            let (mut tally, mut sums) = (Tally::default(), ClusterSums::default());
+            let (mut by_label, mut sums) = (LabelSums::default(), ClusterSums::default());
             for round in rounds {
-                tally.reset(round.len());
+                by_label.reset(round.len());
                 sums.reset(50, round.len());
                 let mut wanted = std::collections::BTreeMap::<u32, i32>::new();
-                tally.add_all(round.iter().copied());
+                by_label.add_all(round.iter().copied());
                 sums.add_all(round.iter().copied());
                 round.iter().for_each(|(label, weight)| *wanted.entry(*label).or_default() += weight);
-                let in_order: Vec<_> = tally.iter().collect();
+                let in_order: Vec<_> = by_label.iter().collect();
                 prop_assert_eq!(&sums.iter().collect::<Vec<_>>(), &in_order);
                 let mut found = in_order;
                 found.sort_unstable();
                 prop_assert_eq!(found, wanted.iter().map(|(k, v)| (*k, *v)).collect::<Vec<_>>());
                 let sum = |label: u32| wanted.get(&label).copied().unwrap_or(0);
-                prop_assert!((0..50).all(|label| tally.get(label) == sum(label) && sums.get(label) == sum(label)));
+                prop_assert!((0..50).all(|label| by_label.get(label) == sum(label) && sums.get(label) == sum(label)));
             }
         }
     }

@@ -84,7 +84,7 @@ pub enum Backend {
 /// Numbers that the CPU's search filters with; the result is the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
-pub enum Precision {
+pub enum KernelPrecision {
     /// Eight bits with a certificate; finer numbers by itself where they cannot filter.
     Int8,
     /// Sixteen bits with a certificate, slow without AVX-512 BF16; f32 by itself where they cannot filter.
@@ -129,7 +129,9 @@ impl TryFrom<String> for Method {
     type Error = String;
 
     fn try_from(text: String) -> Result<Method, String> {
-        text.parse()
+        // As a manifest records it.
+        let recorded = text.strip_prefix("ivf, recall ").and_then(|recall| recall.parse().ok());
+        recorded.map_or_else(|| text.parse(), |recall| Ok(Method::Lists { probes: None, recall }))
     }
 }
 

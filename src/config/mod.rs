@@ -14,9 +14,8 @@ mod window;
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use serde_json::json;
 
-pub use choices::{Backend, BinaryType, EdgeRule, Method, Metric, Precision, RankLayout, Remainder};
+pub use choices::{Backend, BinaryType, EdgeRule, KernelPrecision, Method, Metric, RankLayout, Remainder};
 pub use gpu::GpuRules;
 pub use settings::Settings;
 pub use table::{PartitionBy, TableFormat, TableRules};
@@ -24,8 +23,6 @@ pub use tasks::{ByTask, Sizes, TaskRules, TaskSettings};
 pub use window::{Limit, RankWindow, ScoreLimits, WINDOW_MAX};
 
 use crate::error::{Error, Result};
-use crate::run::{Stage, StageSettings};
-use crate::vectors::Shards;
 
 /// Largest batch.
 pub const BATCH_SIZE_MAX: u32 = 65_536;
@@ -119,7 +116,7 @@ pub struct Config {
     /// Exact or approximate search.
     pub method: Method,
     /// Numbers of the CPU's search.
-    pub precision: Precision,
+    pub precision: KernelPrecision,
     /// Memory budget in bytes.
     pub memory_bytes: u64,
     /// Worker threads.
@@ -138,7 +135,7 @@ impl Config {
             max_score: settings.max_score.and_then(Limit::at),
             min_score: settings.min_score.and_then(Limit::at),
         };
-        let window = RankWindow { skip: settings.skip.unwrap_or(10), window: settings.window.unwrap_or(100), limits };
+        let window = RankWindow { skip: settings.skip.unwrap_or(10), width: settings.window.unwrap_or(100), limits };
         let window = window.checked(metric)?;
         let clusters = ClusterRules {
             size: settings.cluster_size.unwrap_or(8),
@@ -154,7 +151,7 @@ impl Config {
             rank_layout: settings.rank_layout.unwrap_or(RankLayout::Contiguous),
         };
         let sizes = Sizes { cluster_size: clusters.size, batch_size: batches.size }.checked()?;
-        check_ranks(batches.world_size, sizes)?;
+        check_world_size(batches.world_size, sizes)?;
         if batches.hard_negatives > HARD_NEGATIVES_MAX {
             return Err(Error::input("there are too many hard negatives")
                 .expected(format!("--hard-negatives from 0 to {HARD_NEGATIVES_MAX}"))
@@ -219,7 +216,7 @@ impl Config {
         let mut tasks = BTreeMap::new();
         for (name, own) in &settings.task {
             let own = job.with(own, name, metric)?;
-            check_ranks(batches.world_size, own.sizes).map_err(|error| error.task(name))?;
+            check_world_size(batches.world_size, own.sizes).map_err(|error| error.task(name))?;
             tasks.insert(name.clone(), own);
         }
         let table = TableRules::new(&settings)?;
@@ -247,7 +244,7 @@ impl Config {
             backend,
             gpu,
             method,
-            precision: settings.precision.unwrap_or(Precision::Int8),
+            precision: settings.precision.unwrap_or(KernelPrecision::Int8),
             memory_bytes: settings.memory.map_or_else(half_of_memory, |size| size.as_u64()),
             threads,
         })
@@ -276,44 +273,10 @@ impl Config {
     pub fn most_ranks(&self) -> u32 {
         self.windows().each().map(RankWindow::ranks).max().unwrap_or(0)
     }
-
-    /// The settings that decide each stage's output, under the flags' names: resources are not among them.
-    pub fn by_stage(&self, shards: &Shards) -> StageSettings {
-        let inputs: Vec<_> = shards.list.iter().map(|shard| &shard.identity).collect();
-        let vectors = json!({
-            "inputs": inputs, "columns": shards.roles, "dtype": self.columns.dtype, "metric": self.metric,
-        });
-        let mut neighbors = json!({"skip + window": self.window.ranks(), "search": self.method});
-        let others = ByTask::new(self.window.ranks(), self.tasks.iter().map(|(name, own)| (name, own.window.ranks())));
-        if !others.tasks.is_empty() {
-            neighbors["tasks"] = json!(others.tasks);
-        }
-        let mut edges = json!(self.windows());
-        edges["edges"] = json!(self.edges);
-        // With the batch size: how many rows of one key can be placed at all depends on it.
-        let mut clusters = json!(self.sizes());
-        clusters["cluster-passes"] = json!(self.clusters.passes);
-        clusters["suspect-weight"] = json!(self.clusters.suspect_weight);
-        let batches = json!({
-            "remainder": self.batches.remainder,
-            "epochs": self.batches.epochs,
-            "seed": self.seed,
-            "hard-negatives": self.batches.hard_negatives,
-            "world-size": self.batches.world_size,
-            "rank-layout": self.batches.rank_layout,
-        });
-        [
-            (Stage::Vectors, vectors),
-            (Stage::Neighbors, neighbors),
-            (Stage::Edges, edges),
-            (Stage::Clusters, clusters),
-            (Stage::Batches, batches),
-        ]
-    }
 }
 
 /// Whether ranks can share a batch in whole clusters.
-fn check_ranks(world_size: u32, sizes: Sizes) -> Result<()> {
+fn check_world_size(world_size: u32, sizes: Sizes) -> Result<()> {
     let Sizes { cluster_size, batch_size } = sizes;
     let share = u64::from(world_size) * u64::from(cluster_size);
     let size = u64::from(batch_size);
@@ -331,6 +294,11 @@ fn check_ranks(world_size: u32, sizes: Sizes) -> Result<()> {
             _ if larger > u64::from(BATCH_SIZE_MAX) => "lower --cluster-size, or train with fewer ranks".into(),
             _ => format!("try --batch-size {larger}, or a smaller --cluster-size"),
         }))
+}
+
+/// A choice's name in flags and files.
+pub(crate) fn name_of(choice: impl clap::ValueEnum) -> String {
+    choice.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
 }
 
 fn all_threads() -> usize {
@@ -358,7 +326,7 @@ mod tests {
     #[test]
     fn defaults_are_those_that_training_chose() {
         let config = job(Settings::default()).unwrap();
-        assert_eq!(config.window, RankWindow { skip: 10, window: 100, limits: ScoreLimits::default() });
+        assert_eq!(config.window, RankWindow { skip: 10, width: 100, limits: ScoreLimits::default() });
         assert_eq!((config.clusters.size, config.batches.size), (8, 1024));
         assert_eq!(config.edges, EdgeRule::Any);
     }

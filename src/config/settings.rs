@@ -7,8 +7,8 @@ use clap::Args;
 use serde::Deserialize;
 
 use super::{
-    Backend, BinaryType, EdgeRule, Limit, Method, Metric, PartitionBy, Precision, RankLayout, Remainder, TableFormat,
-    TaskSettings,
+    Backend, BinaryType, EdgeRule, KernelPrecision, Limit, Method, Metric, PartitionBy, RankLayout, Remainder,
+    TableFormat, TaskSettings,
 };
 use crate::error::{Error, Result};
 
@@ -135,7 +135,7 @@ pub struct Settings {
     pub recall: Option<f64>,
     /// Numbers that the CPU's search filters with; the result is the same [default: int8]
     #[arg(long, value_enum, env = "BATCHMINE_PRECISION", hide_env = true, help_heading = "Resources")]
-    pub precision: Option<Precision>,
+    pub precision: Option<KernelPrecision>,
     /// Memory budget, such as 4GiB [default: half of the machine or its cgroup]
     #[arg(long, value_name = "SIZE", env = "BATCHMINE_MEMORY", hide_env = true, help_heading = "Resources")]
     pub memory: Option<bytesize::ByteSize>,

@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize};
 
 use super::{BATCH_SIZE_MAX, Limit, Metric, RankWindow};
 use crate::error::{Error, Result};
-use crate::vectors::Tasks;
 
 /// A task's table as the user wrote it: every field may be missing.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -86,7 +85,7 @@ impl TaskRules {
         let limit = |own: Option<Limit>, job: Option<f64>| own.map_or(job, Limit::at);
         let (mut window, sizes) = (self.window, self.sizes);
         window.skip = own.skip.unwrap_or(window.skip);
-        window.window = own.window.unwrap_or(window.window);
+        window.width = own.window.unwrap_or(window.width);
         let limits = &mut window.limits;
         limits.relative_margin = limit(own.relative_margin, limits.relative_margin);
         limits.max_score = limit(own.max_score, limits.max_score);
@@ -123,9 +122,9 @@ impl<T: Copy + PartialEq> ByTask<T> {
         self.tasks.get(task).copied().unwrap_or(self.job)
     }
 
-    /// Every task's, in their order.
-    pub fn all(&self, tasks: &Tasks) -> Vec<T> {
-        (0..tasks.len()).map(|task| self.of(tasks.name(task))).collect()
+    /// Every task's, in the order of their names.
+    pub fn all<'n>(&self, names: impl Iterator<Item = &'n str>) -> Vec<T> {
+        names.map(|name| self.of(name)).collect()
     }
 
     /// The job's, then every other.
@@ -166,7 +165,7 @@ mod tests {
         let (windows, sizes) = (config.windows(), config.sizes());
         let window = |skip, margin, max| {
             let limits = ScoreLimits { relative_margin: margin, max_score: max, min_score: None };
-            RankWindow { skip, window: 50, limits }
+            RankWindow { skip, width: 50, limits }
         };
         assert_eq!(windows.of("code search"), window(0, Some(0.05), None));
         assert_eq!(windows.of("qa"), window(20, None, Some(0.9)));

@@ -119,7 +119,8 @@ pub struct RankWindow {
     /// p.
     pub skip: u32,
     /// m.
-    pub window: u32,
+    #[serde(rename = "window")]
+    pub width: u32,
     /// What scores make of the ranks.
     #[serde(flatten)]
     pub limits: ScoreLimits,
@@ -128,7 +129,7 @@ pub struct RankWindow {
 impl RankWindow {
     /// Ranks that a search keeps: p + m.
     pub fn ranks(self) -> u32 {
-        self.skip + self.window
+        self.skip + self.width
     }
 
     /// Itself, if its numbers are within range.
@@ -136,11 +137,11 @@ impl RankWindow {
     /// # Errors
     /// A number is out of range; the message names the flag.
     pub(super) fn checked(self, metric: Metric) -> Result<RankWindow> {
-        let ranks = u64::from(self.skip) + u64::from(self.window);
-        if self.window == 0 || ranks > u64::from(WINDOW_MAX) {
+        let ranks = u64::from(self.skip) + u64::from(self.width);
+        if self.width == 0 || ranks > u64::from(WINDOW_MAX) {
             return Err(Error::input("the rank window is out of range")
                 .expected(format!("--window at least 1, and --skip + --window at most {WINDOW_MAX}"))
-                .found(format!("--skip {} --window {}", self.skip, self.window))
+                .found(format!("--skip {} --window {}", self.skip, self.width))
                 .remedy("the paper's values are --skip 30 --window 100"));
         }
         self.limits.check(metric)?;
@@ -167,20 +168,20 @@ mod tests {
             (limits(None, Some(0.4), Some(0.4)), Metric::Cosine, "--min-score 0.4"),
         ];
         for (limits, metric, flag) in refused {
-            let error = RankWindow { skip: 1, window: 2, limits }.checked(metric).unwrap_err();
+            let error = RankWindow { skip: 1, width: 2, limits }.checked(metric).unwrap_err();
             let text = error.to_string();
             assert!(text.contains(flag) && text.contains("remedy:") && error.exit_code() == 2, "{text}");
         }
         let sound =
             [(limits(Some(1.0), Some(1.0), Some(-1.0)), Metric::Cosine), (limits(None, Some(9.0), None), Metric::Dot)];
         for (limits, metric) in sound {
-            assert!(RankWindow { skip: 0, window: 1, limits }.checked(metric).is_ok());
+            assert!(RankWindow { skip: 0, width: 1, limits }.checked(metric).is_ok());
         }
     }
 
     #[test]
     fn a_window_is_recorded_with_the_limits_that_it_has() {
-        let window = RankWindow { skip: 3, window: 4, limits: limits(Some(0.05), None, Some(0.1)) };
+        let window = RankWindow { skip: 3, width: 4, limits: limits(Some(0.05), None, Some(0.1)) };
         let value = serde_json::to_value(window).unwrap();
         assert_eq!(value, serde_json::json!({"skip": 3, "window": 4, "relative-margin": 0.05, "min-score": 0.1}));
         assert_eq!(serde_json::from_value::<RankWindow>(value).unwrap(), window);

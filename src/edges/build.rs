@@ -5,17 +5,16 @@ use std::path::PathBuf;
 
 use indicatif::HumanCount;
 use rayon::prelude::*;
-use serde_json::json;
 
+use super::budget::EdgesCounts;
 use super::file::{EdgeFile, EdgePart, EncodedRange};
 use super::merge::{cut_windows, merge_window};
 use super::spill::{Reversed, in_degrees};
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::neighbors::window::Counts;
 use crate::neighbors::{Neighbors, Windows};
-use crate::plan::Plan;
-use crate::run::{FinishedRun, Run, Stage, StageRun};
+use crate::run::record::{EdgesFacts, WindowCounts};
+use crate::run::{Run, RunReader, Stage, StageRun};
 use crate::vectors::{RowId, Vectors};
 
 /// One row in so many without a window is worth a warning.
@@ -23,32 +22,36 @@ const MANY_SHARE: u64 = 20;
 const RUN_PREFIX: &str = "run-";
 const RANGE_PREFIX: &str = "range-";
 /// Windows that are merged into one part.
-const PART_WINDOWS: usize = 16;
+pub const PART_WINDOWS: usize = 16;
 /// Reversed and own arcs of a window: fixed, so that the same graph gives the same files.
-pub const WINDOW_ARCS: usize = 1 << 20;
+pub const WINDOW_EDGES: usize = 1 << 20;
 
 /// Builds the graph from the neighbor lists, or opens the one that is there.
 ///
 /// # Errors
 /// The score limits leave no preferred negative, the user interrupts, or the disk fails.
-pub fn build(run: &Run, vectors: &Vectors, neighbors: &Neighbors, config: &Config, plan: &Plan) -> Result<EdgeFile> {
+pub fn build(
+    run: &Run,
+    vectors: &Vectors,
+    neighbors: &Neighbors,
+    config: &Config,
+    counts: &EdgesCounts,
+) -> Result<EdgeFile> {
     let windows = Windows::new(vectors, neighbors, config);
     let rows = windows.rows();
     if !run.is_complete(Stage::Edges) {
         let stage = run.begin(Stage::Edges);
-        let counts = windows.count();
+        let cut = windows.count();
         if windows.limited() {
-            refuse_empty_windows(&counts)?;
-            tell(&counts);
+            refuse_empty_windows(&cut)?;
+            tell(&cut);
         }
-        let (runs, in_degrees) = spill(run, &stage, neighbors, &windows, plan)?;
+        let (runs, in_degrees) = spill(run, &stage, neighbors, &windows, counts)?;
         merge(run, &stage, &windows, config, &runs, &in_degrees)?;
         let edges = EdgeFile::open(&range_paths(run), rows)?;
-        let facts = json!({
-            "rows": rows, "arcs": edges.arcs(), "bytes": edges.bytes(), "runs": runs.len(), "windows": counts,
-        });
+        let facts = EdgesFacts { rows, arcs: edges.arcs(), bytes: edges.bytes(), runs: runs.len(), windows: cut };
         drop(runs);
-        stage.finish(facts, |name| name.starts_with(RANGE_PREFIX))?;
+        stage.finish(&facts, |name| name.starts_with(RANGE_PREFIX))?;
     }
     EdgeFile::open(&range_paths(run), rows)
 }
@@ -57,16 +60,16 @@ pub fn build(run: &Run, vectors: &Vectors, neighbors: &Neighbors, config: &Confi
 ///
 /// # Errors
 /// The stage is not finished, or a file is damaged.
-pub fn open(run: &FinishedRun) -> Result<EdgeFile> {
+pub fn open(run: &RunReader) -> Result<EdgeFile> {
     let record = run.stage(Stage::Edges)?;
     let folder = run.stage_folder(Stage::Edges);
     let paths: Vec<PathBuf> =
         record.parts.keys().filter(|name| name.starts_with(RANGE_PREFIX)).map(|name| folder.join(name)).collect();
-    EdgeFile::open(&paths, record.facts["rows"].as_u64().unwrap_or(0) as RowId)
+    EdgeFile::open(&paths, run.facts::<EdgesFacts>()?.rows)
 }
 
 /// Fails where score limits have emptied every window.
-fn refuse_empty_windows(counts: &Counts) -> Result<()> {
+fn refuse_empty_windows(counts: &WindowCounts) -> Result<()> {
     let emptied = counts.emptied_by_suspects + counts.emptied_by_min_score;
     if emptied == 0 || counts.rows_without_window < counts.rows {
         return Ok(());
@@ -84,7 +87,7 @@ fn refuse_empty_windows(counts: &Counts) -> Result<()> {
 }
 
 /// Says what score limits have come to.
-fn tell(counts: &Counts) {
+fn tell(counts: &WindowCounts) {
     tracing::info!(
         "{} suspects by rank, {} more by score, {} candidates too easy; {} rows are left without a preferred negative",
         HumanCount(counts.suspects_by_rank),
@@ -142,7 +145,7 @@ fn spill(
     stage: &StageRun<'_>,
     neighbors: &Neighbors,
     windows: &Windows<'_>,
-    plan: &Plan,
+    counts: &EdgesCounts,
 ) -> Result<(Vec<EdgePart>, Vec<u32>)> {
     let (blocks, rows) = (neighbors.blocks(), windows.rows());
     let (_, mut done) = finished_runs(run);
@@ -153,7 +156,8 @@ fn spill(
         run.check_interrupt()?;
         let (mut arcs, mut end) = (0, done);
         // One block always fits: the plan says so.
-        while end < blocks.len() && (end == done || arcs + block_arcs(windows, blocks[end].range()) <= plan.spill_arcs)
+        while end < blocks.len()
+            && (end == done || arcs + block_arcs(windows, blocks[end].range()) <= counts.spill_edges)
         {
             arcs += block_arcs(windows, blocks[end].range());
             end += 1;
@@ -190,7 +194,7 @@ fn merge(
     in_degrees: &[u32],
 ) -> Result<()> {
     let rows = lists.rows();
-    let windows = cut_windows(in_degrees, config.most_ranks() as usize, WINDOW_ARCS);
+    let windows = cut_windows(in_degrees, config.most_ranks() as usize, WINDOW_EDGES);
     let meter = run.meter(Stage::Edges, u64::from(rows) * 2, "rows");
     meter.skip(u64::from(rows));
     for (index, windows) in windows.chunks(PART_WINDOWS).enumerate() {

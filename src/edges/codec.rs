@@ -11,7 +11,7 @@
 //! A row's first gap is its first neighbour itself; the others are the difference − 1. The layout is
 //! that of Lemire, Kurz, Rupp, *Stream VByte* (2017), and the whole is then compressed by zstd.
 
-use super::rows::{Adjacency, Arc, Kind};
+use super::rows::{Adjacency, Edge, Relation};
 use crate::vectors::RowId;
 
 const PADDING: usize = 3;
@@ -19,7 +19,7 @@ const MASKS: [u32; 4] = [0xFF, 0xFFFF, 0xFF_FFFF, 0xFFFF_FFFF];
 /// For each byte of lengths: where its second, third and fourth gap begin, and where the next byte's do.
 const BEGINS: [[u8; 4]; 256] = begins();
 /// For each byte of kinds whether one of the two is none.
-const NO_KINDS: [bool; 256] = no_kinds();
+const NO_RELATION: [bool; 256] = no_relation();
 
 const fn begins() -> [[u8; 4]; 256] {
     let mut table = [[0; 4]; 256];
@@ -36,18 +36,18 @@ const fn begins() -> [[u8; 4]; 256] {
     table
 }
 
-const fn no_kinds() -> [bool; 256] {
+const fn no_relation() -> [bool; 256] {
     let mut table = [false; 256];
     let mut pair = 0;
     while pair < 256 {
-        table[pair] = Kind::from_code(pair as u8 & 15).is_none() || Kind::from_code(pair as u8 >> 4).is_none();
+        table[pair] = Relation::from_code(pair as u8 & 15).is_none() || Relation::from_code(pair as u8 >> 4).is_none();
         pair += 1;
     }
     table
 }
 
 /// Encodes rows whose arcs end at `ends`. O(arcs).
-pub fn encode(ends: &[u32], arcs: &[Arc], out: &mut Vec<u8>) {
+pub fn encode(ends: &[u32], arcs: &[Edge], out: &mut Vec<u8>) {
     out.clear();
     let mut start = 0;
     for end in ends {
@@ -55,8 +55,8 @@ pub fn encode(ends: &[u32], arcs: &[Arc], out: &mut Vec<u8>) {
         start = *end;
     }
     let (pairs, odd) = arcs.as_chunks::<2>();
-    out.extend(pairs.iter().map(|[low, high]| low.kind.code() | high.kind.code() << 4));
-    out.extend(odd.iter().map(|arc| arc.kind.code()));
+    out.extend(pairs.iter().map(|[low, high]| low.relation.code() | high.relation.code() << 4));
+    out.extend(odd.iter().map(|arc| arc.relation.code()));
     let controls = out.len();
     let mut at = controls + arcs.len().div_ceil(4);
     // Room for the longest gaps: each is stored whole, and the next one over what it does not need.
@@ -96,10 +96,10 @@ pub fn decode(bytes: &[u8], rows: usize, row_limit: RowId, into: &mut Adjacency)
         into.ends.push(total);
     }
     let arcs = total as usize;
-    let (kinds, rest) = rest.split_at_checked(arcs.div_ceil(2))?;
+    let (relations, rest) = rest.split_at_checked(arcs.div_ceil(2))?;
     let (controls, gaps) = rest.split_at_checked(arcs.div_ceil(4))?;
-    into.arcs.resize(arcs, Arc { row: 0, kind: Kind::WINDOW });
-    let used = decode_gaps(kinds, controls, gaps, &mut into.arcs)?;
+    into.arcs.resize(arcs, Edge { row: 0, relation: Relation::WINDOW });
+    let used = decode_gaps(relations, controls, gaps, &mut into.arcs)?;
     let mut start = 0;
     for end in &into.ends {
         // Rows rise, so that the last one alone is compared with the limit.
@@ -118,7 +118,7 @@ pub fn decode(bytes: &[u8], rows: usize, row_limit: RowId, into: &mut Adjacency)
 }
 
 /// Fills arcs with gaps in place of rows, four at a time; returns the bytes of all gaps.
-fn decode_gaps(kinds: &[u8], controls: &[u8], gaps: &[u8], arcs: &mut [Arc]) -> Option<usize> {
+fn decode_gaps(relations: &[u8], controls: &[u8], gaps: &[u8], arcs: &mut [Edge]) -> Option<usize> {
     let (mut at, mut wrong) = (0, false);
     let (fours, rest) = arcs.as_chunks_mut::<4>();
     let word = |bytes: &[u8; 16], at: u8| {
@@ -126,7 +126,7 @@ fn decode_gaps(kinds: &[u8], controls: &[u8], gaps: &[u8], arcs: &mut [Arc]) -> 
         u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
     };
     let mut whole = 0;
-    for ((arcs, lengths), kinds) in fours.iter_mut().zip(controls).zip(kinds.as_chunks::<2>().0) {
+    for ((arcs, lengths), relations) in fours.iter_mut().zip(controls).zip(relations.as_chunks::<2>().0) {
         // The last few gaps of a block have no 16 bytes left to be read from.
         let Some(bytes) = gaps.get(at..).and_then(|gaps| gaps.first_chunk::<16>()) else { break };
         let begins = BEGINS[usize::from(*lengths)];
@@ -134,9 +134,10 @@ fn decode_gaps(kinds: &[u8], controls: &[u8], gaps: &[u8], arcs: &mut [Arc]) -> 
             let begin = if number == 0 { 0 } else { begins[number - 1] };
             arc.row = word(bytes, begin) & MASKS[usize::from(lengths >> (2 * number) & 3)];
         }
-        for (arcs, kinds) in arcs.as_chunks_mut::<2>().0.iter_mut().zip(kinds) {
-            wrong |= NO_KINDS[usize::from(*kinds)];
-            (arcs[0].kind, arcs[1].kind) = (Kind::from_nibble(kinds & 15), Kind::from_nibble(kinds >> 4));
+        for (arcs, relations) in arcs.as_chunks_mut::<2>().0.iter_mut().zip(relations) {
+            wrong |= NO_RELATION[usize::from(*relations)];
+            (arcs[0].relation, arcs[1].relation) =
+                (Relation::from_nibble(relations & 15), Relation::from_nibble(relations >> 4));
         }
         at += usize::from(begins[3]);
         whole += 4;
@@ -146,7 +147,7 @@ fn decode_gaps(kinds: &[u8], controls: &[u8], gaps: &[u8], arcs: &mut [Arc]) -> 
         let length = usize::from(controls[index / 4] >> (2 * (index % 4)) & 3);
         let word = gaps.get(at..at + 4)?;
         arc.row = u32::from_le_bytes([word[0], word[1], word[2], word[3]]) & MASKS[length];
-        arc.kind = Kind::from_code(kinds[index / 2] >> (4 * (index % 2)) & 15)?;
+        arc.relation = Relation::from_code(relations[index / 2] >> (4 * (index % 2)) & 15)?;
         at += length + 1;
     }
     (!wrong).then_some(at)
@@ -157,15 +158,15 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn rows() -> impl Strategy<Value = Vec<Vec<Arc>>> {
+    fn rows() -> impl Strategy<Value = Vec<Vec<Edge>>> {
         let arc = (0u32..1 << 31, 0usize..5);
         let row = proptest::collection::vec(prop_oneof![arc.clone(), (0u32..3000, 0usize..5), arc], 0..60);
         proptest::collection::vec(row, 0..40).prop_map(|rows| {
-            let kinds: Vec<Kind> = (0..9).filter_map(Kind::from_code).collect();
+            let relations: Vec<Relation> = (0..9).filter_map(Relation::from_code).collect();
             let row = |mut row: Vec<(u32, usize)>| {
                 row.sort_unstable();
                 row.dedup_by_key(|arc| arc.0);
-                row.into_iter().map(|(row, kind)| Arc { row, kind: kinds[kind] }).collect()
+                row.into_iter().map(|(row, relation)| Edge { row, relation: relations[relation] }).collect()
             };
             rows.into_iter().map(row).collect()
         })

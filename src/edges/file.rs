@@ -18,13 +18,13 @@ use xxhash_rust::xxh3::xxh3_64;
 use zstd::bulk::{Compressor, Decompressor};
 
 use super::codec;
-use super::rows::{Adjacency, Arc, EdgeRows};
+use super::rows::{Adjacency, Edge, EdgeRows};
 use crate::error::{Error, Result};
-use crate::run::sealed::{Format, PartWriter, Sealed, u32_at, u64_at};
+use crate::run::sealed::{FileFormat, PartWriter, Sealed, u32_at, u64_at};
 use crate::vectors::RowId;
 
 /// Format of runs and ranges.
-pub const EDGES: Format = Format { magic: *b"BMEDGES\0", version: 2, name: "edge" };
+pub const EDGES: FileFormat = FileFormat { magic: *b"BMEDGES\0", version: 2, name: "edge" };
 /// A block ends with the row that brings it to this many arcs ...
 pub const BLOCK_ARCS: usize = 8192;
 /// ... or to this many rows.
@@ -61,7 +61,7 @@ impl EncodedRange {
     ///
     /// # Errors
     /// zstd fails.
-    pub fn push(&mut self, first_row: RowId, ends: &[u32], arcs: &[Arc]) -> std::io::Result<()> {
+    pub fn push(&mut self, first_row: RowId, ends: &[u32], arcs: &[Edge]) -> std::io::Result<()> {
         let mut raw = Vec::new();
         codec::encode(ends, arcs, &mut raw);
         let frame = compress(&raw)?;
@@ -144,7 +144,7 @@ pub fn cut_blocks(ends: &[u32]) -> Vec<Range<usize>> {
 ///
 /// # Errors
 /// zstd fails.
-pub fn encode_rows(first_row: RowId, ends: &[u32], arcs: &[Arc]) -> std::io::Result<EncodedRange> {
+pub fn encode_rows(first_row: RowId, ends: &[u32], arcs: &[Edge]) -> std::io::Result<EncodedRange> {
     let mut range = EncodedRange::default();
     for block in cut_blocks(ends) {
         let start = if block.start == 0 { 0 } else { ends[block.start - 1] };

@@ -8,7 +8,7 @@
 use std::ops::Range;
 
 use super::file::{EdgePart, EncodedRange, encode_rows};
-use super::rows::{Adjacency, Arc, Kind};
+use super::rows::{Adjacency, Edge, Relation};
 use crate::config::EdgeRule;
 use crate::error::{Error, Result};
 use crate::neighbors::{Window, Windows};
@@ -31,7 +31,7 @@ pub fn cut_windows(in_degrees: &[u32], own_arcs: usize, arcs: usize) -> Vec<Rang
 }
 
 /// The reversed arcs of a window, by row: where each row's end, and the sources in order.
-fn gather(runs: &[EdgePart], rows: Range<RowId>, in_degrees: &[u32]) -> Result<(Vec<usize>, Vec<Arc>)> {
+fn gather(runs: &[EdgePart], rows: Range<RowId>, in_degrees: &[u32]) -> Result<(Vec<usize>, Vec<Edge>)> {
     let degrees = &in_degrees[rows.start as usize..rows.end as usize];
     let (mut next, mut ends) = (Vec::with_capacity(degrees.len()), Vec::with_capacity(degrees.len()));
     let mut total = 0;
@@ -40,7 +40,7 @@ fn gather(runs: &[EdgePart], rows: Range<RowId>, in_degrees: &[u32]) -> Result<(
         total += *degree as usize;
         ends.push(total);
     }
-    let mut arcs = vec![Arc { row: 0, kind: Kind::WINDOW }; total];
+    let mut arcs = vec![Edge { row: 0, relation: Relation::WINDOW }; total];
     let mut block = Adjacency::default();
     for run in runs {
         for index in run.blocks_of(rows.clone()) {
@@ -67,16 +67,16 @@ fn disagree(runs: &[EdgePart]) -> Error {
 }
 
 /// One row's arcs: its own list, sorted, with the reversed arcs. Both ends see the same kind. Pure.
-pub fn join(own: &[Arc], reversed: &[Arc], rule: EdgeRule, out: &mut Vec<Arc>) {
-    let wanted = |kind: Kind| rule == EdgeRule::Any || kind.window() != 1 || kind.suspects() > 0;
-    let mutual_only = |kind: Kind| match rule {
+pub fn join(own: &[Edge], reversed: &[Edge], rule: EdgeRule, out: &mut Vec<Edge>) {
+    let wanted = |relation: Relation| rule == EdgeRule::Any || relation.window() != 1 || relation.suspects() > 0;
+    let mutual_only = |relation: Relation| match rule {
         // One direction in the window is no edge of the mutual graph; a suspect it remains.
-        EdgeRule::Mutual if kind.window() == 1 => Kind::SUSPECT,
-        _ => kind,
+        EdgeRule::Mutual if relation.window() == 1 => Relation::SUSPECT,
+        _ => relation,
     };
-    let mut push = |row, kind| {
-        if wanted(kind) {
-            out.push(Arc { row, kind: mutual_only(kind) });
+    let mut push = |row, relation| {
+        if wanted(relation) {
+            out.push(Edge { row, relation: mutual_only(relation) });
         }
     };
     let (mut a, mut b) = (0, 0);
@@ -84,23 +84,23 @@ pub fn join(own: &[Arc], reversed: &[Arc], rule: EdgeRule, out: &mut Vec<Arc>) {
         // Without branches: which of the two comes first is as good as random.
         let (x, y) = (own[a], reversed[b]);
         let (takes_x, takes_y) = (x.row <= y.row, y.row <= x.row);
-        push(x.row.min(y.row), x.kind.only_if(takes_x).with(y.kind.only_if(takes_y)));
+        push(x.row.min(y.row), x.relation.only_if(takes_x).with(y.relation.only_if(takes_y)));
         a += usize::from(takes_x);
         b += usize::from(takes_y);
     }
-    own[a..].iter().chain(&reversed[b..]).for_each(|arc| push(arc.row, arc.kind));
+    own[a..].iter().chain(&reversed[b..]).for_each(|arc| push(arc.row, arc.relation));
 }
 
 /// A row's own list as arcs, sorted by row; `keys` is room. Pure.
-pub fn own_arcs(window: &Window<'_>, keys: &mut Vec<u32>, out: &mut Vec<Arc>) {
+pub fn own_arcs(window: &Window<'_>, keys: &mut Vec<u32>, out: &mut Vec<Edge>) {
     // Numbers sort faster than structures, and rows have 31 bits.
     let key = |(rank, row): (usize, &RowId)| row << 1 | RowId::from(rank < window.ranks.start);
     keys.clear();
     keys.extend(window.partners().iter().enumerate().map(key));
     keys.sort_unstable();
-    let kind = |key: u32| if key & 1 == 1 { Kind::SUSPECT } else { Kind::WINDOW };
+    let relation = |key: u32| if key & 1 == 1 { Relation::SUSPECT } else { Relation::WINDOW };
     out.clear();
-    out.extend(keys.iter().map(|key| Arc { row: key >> 1, kind: kind(*key) }));
+    out.extend(keys.iter().map(|key| Edge { row: key >> 1, relation: relation(*key) }));
 }
 
 /// Merges and encodes the graph of some rows. O(arcs).
@@ -141,13 +141,14 @@ mod tests {
 
     #[test]
     fn both_directions_are_joined_and_the_mutual_rule_keeps_suspects() {
-        let arc = |row, kind| Arc { row, kind };
-        let own = [arc(1, Kind::WINDOW), arc(4, Kind::WINDOW), arc(6, Kind::SUSPECT)];
-        let reversed = [arc(0, Kind::WINDOW), arc(4, Kind::WINDOW), arc(6, Kind::WINDOW), arc(9, Kind::SUSPECT)];
+        let arc = |row, relation| Edge { row, relation };
+        let own = [arc(1, Relation::WINDOW), arc(4, Relation::WINDOW), arc(6, Relation::SUSPECT)];
+        let reversed =
+            [arc(0, Relation::WINDOW), arc(4, Relation::WINDOW), arc(6, Relation::WINDOW), arc(9, Relation::SUSPECT)];
         let summary = |rule| {
             let mut out = Vec::new();
             join(&own, &reversed, rule, &mut out);
-            out.iter().map(|arc| (arc.row, arc.kind.window(), arc.kind.suspects())).collect::<Vec<_>>()
+            out.iter().map(|arc| (arc.row, arc.relation.window(), arc.relation.suspects())).collect::<Vec<_>>()
         };
         assert_eq!(summary(EdgeRule::Any), [(0, 1, 0), (1, 1, 0), (4, 2, 0), (6, 1, 1), (9, 0, 1)]);
         assert_eq!(summary(EdgeRule::Mutual), [(4, 2, 0), (6, 0, 1), (9, 0, 1)]);

@@ -9,6 +9,7 @@
 //! Memory: 4 bytes a row for in-degrees, the spill buffer, one window of arcs for each thread; all of
 //! them counts in [`crate::plan::Plan`], but for one row's arcs, which are held whole.
 
+pub mod budget;
 pub mod build;
 pub mod codec;
 pub mod file;
@@ -18,4 +19,4 @@ pub mod spill;
 
 pub use build::{build, open};
 pub use file::EdgeFile;
-pub use rows::{Adjacency, Arc, EdgeRows, Kind, MemoryEdges};
+pub use rows::{Adjacency, Edge, EdgeRows, MemoryEdges, Relation};

@@ -7,19 +7,23 @@ use crate::vectors::RowId;
 /// each, at most 2 together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(transparent)]
-pub struct Kind(u8);
+pub struct Relation(u8);
 
-impl Kind {
+impl Relation {
     /// Kinds are below this number.
     pub const COUNT: usize = 9;
     /// One direction in the rank window.
-    pub const WINDOW: Kind = Kind(3);
+    pub const WINDOW: Relation = Relation(3);
     /// One direction as suspects.
-    pub const SUSPECT: Kind = Kind(1);
+    pub const SUSPECT: Relation = Relation(1);
 
     /// From its code in files, if that is one: 3 · window + suspects.
-    pub const fn from_code(code: u8) -> Option<Kind> {
-        if (code as usize) < Kind::COUNT && code / 3 + code % 3 <= 2 && code > 0 { Some(Kind(code)) } else { None }
+    pub const fn from_code(code: u8) -> Option<Relation> {
+        if (code as usize) < Relation::COUNT && code / 3 + code % 3 <= 2 && code > 0 {
+            Some(Relation(code))
+        } else {
+            None
+        }
     }
 
     /// Code in files.
@@ -30,19 +34,19 @@ impl Kind {
 
     /// From four bits that the caller knows to be a code, or throws away if they are not.
     #[inline]
-    pub(super) fn from_nibble(bits: u8) -> Kind {
-        Kind(bits)
+    pub(super) fn from_nibble(bits: u8) -> Relation {
+        Relation(bits)
     }
 
     /// Itself, or nothing, to which another one can be added.
     #[inline]
-    pub(super) fn only_if(self, wanted: bool) -> Kind {
-        Kind(self.0 * u8::from(wanted))
+    pub(super) fn only_if(self, wanted: bool) -> Relation {
+        Relation(self.0 * u8::from(wanted))
     }
 
     /// Both directions together.
-    pub fn with(self, other: Kind) -> Kind {
-        Kind(self.0 + other.0)
+    pub fn with(self, other: Relation) -> Relation {
+        Relation(self.0 + other.0)
     }
 
     /// Directions in the rank window: the arc's weight.
@@ -58,11 +62,11 @@ impl Kind {
 
 /// An arc as seen from a row: the other row, and what the two are to each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Arc {
+pub struct Edge {
     /// The other row.
     pub row: RowId,
     /// What they are to each other.
-    pub kind: Kind,
+    pub relation: Relation,
 }
 
 /// The arcs of some consecutive rows.
@@ -73,20 +77,20 @@ pub struct Adjacency {
     /// Where each row's arcs end.
     pub ends: Vec<u32>,
     /// All arcs, each row's sorted by the other row.
-    pub arcs: Vec<Arc>,
+    pub arcs: Vec<Edge>,
     /// Bytes while they are decoded.
     pub(super) scratch: Vec<u8>,
 }
 
 impl Adjacency {
     /// The arcs of one of its rows, counted from the first.
-    pub fn of(&self, index: usize) -> &[Arc] {
+    pub fn of(&self, index: usize) -> &[Edge] {
         let start = if index == 0 { 0 } else { self.ends[index - 1] as usize };
         &self.arcs[start..self.ends[index] as usize]
     }
 
     /// (row, its arcs), in row order.
-    pub fn iter(&self) -> impl Iterator<Item = (RowId, &[Arc])> {
+    pub fn iter(&self) -> impl Iterator<Item = (RowId, &[Edge])> {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
         (self.first_row..)
             .zip(starts.zip(&self.ends))
@@ -110,13 +114,13 @@ pub trait EdgeRows: Sync {
 /// A graph in memory.
 #[derive(Debug, Clone)]
 pub struct MemoryEdges {
-    lists: Vec<Vec<Arc>>,
+    lists: Vec<Vec<Edge>>,
     block_rows: usize,
 }
 
 impl MemoryEdges {
     /// From each row's arcs, which must be sorted and symmetric.
-    pub fn new(lists: Vec<Vec<Arc>>, block_rows: usize) -> Self {
+    pub fn new(lists: Vec<Vec<Edge>>, block_rows: usize) -> Self {
         MemoryEdges { lists, block_rows }
     }
 }

@@ -11,7 +11,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::file::{BLOCK_ARCS, EncodedRange, encode_rows};
-use super::rows::{Arc, Kind};
+use super::rows::{Edge, Relation};
 use crate::neighbors::Windows;
 use crate::vectors::RowId;
 
@@ -126,9 +126,9 @@ impl Reversed {
         let start = self.start(rows.start);
         let ends: Vec<u32> = self.ends[rows.start as usize..rows.end as usize].iter().map(|end| end - start).collect();
         let sources = &self.sources[start as usize..self.ends[rows.end as usize - 1] as usize];
-        let arc = |source: &u32| Arc {
+        let arc = |source: &u32| Edge {
             row: source & !SUSPECT,
-            kind: if source & SUSPECT == 0 { Kind::WINDOW } else { Kind::SUSPECT },
+            relation: if source & SUSPECT == 0 { Relation::WINDOW } else { Relation::SUSPECT },
         };
         encode_rows(rows.start, &ends, &sources.iter().map(arc).collect::<Vec<_>>())
     }

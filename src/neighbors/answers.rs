@@ -19,17 +19,17 @@ pub const SPARE: usize = 64;
 
 /// What was found for one query.
 #[derive(Debug, Clone)]
-pub struct Best {
+pub struct CertifiedTopK {
     /// Candidates.
     pub kept: TopK,
     /// `ranks` rows are known whose true scores are at least this.
     pub floor: f32,
 }
 
-impl Best {
+impl CertifiedTopK {
     /// Nothing yet.
-    pub fn new(ranks: usize) -> Best {
-        Best { kept: TopK::new(ranks), floor: f32::NEG_INFINITY }
+    pub fn new(ranks: usize) -> CertifiedTopK {
+        CertifiedTopK { kept: TopK::new(ranks), floor: f32::NEG_INFINITY }
     }
 
     /// Takes a query's answers, best first, whose scores err by at most `error`. `whole`: they are all rows of
@@ -83,7 +83,7 @@ mod tests {
         scores.iter().enumerate().map(|(row, score)| Candidate { score: *score, row: row as RowId }).collect()
     }
 
-    fn take(best: &mut Best, scores: &[f32], whole: bool, error: f64, ranks: usize) -> bool {
+    fn take(best: &mut CertifiedTopK, scores: &[f32], whole: bool, error: f64, ranks: usize) -> bool {
         best.take(&answers(scores), whole, error, ranks, |row| row != 0, |_| unreachable!("nothing is crowded here"))
     }
 
@@ -91,16 +91,16 @@ mod tests {
     fn a_tile_that_may_hide_a_row_is_not_taken() {
         // Row 0 is forbidden, so the second rank scores 0.7.
         let scores = [0.9, 0.8, 0.7, 0.6];
-        assert!(take(&mut Best::new(2), &scores, false, 0.04, 2), "0.6 + 0.04 cannot reach 0.7 - 0.04");
-        assert!(!take(&mut Best::new(2), &scores, false, 0.06, 2), "0.6 + 0.06 can reach 0.7 - 0.06");
-        assert!(take(&mut Best::new(2), &scores, true, 0.06, 2), "nothing is left out");
-        assert!(!take(&mut Best::new(4), &scores, false, 0.0, 4), "there are too few permitted rows");
-        assert!(!take(&mut Best::new(2), &scores, false, f64::INFINITY, 2), "nothing is known");
+        assert!(take(&mut CertifiedTopK::new(2), &scores, false, 0.04, 2), "0.6 + 0.04 cannot reach 0.7 - 0.04");
+        assert!(!take(&mut CertifiedTopK::new(2), &scores, false, 0.06, 2), "0.6 + 0.06 can reach 0.7 - 0.06");
+        assert!(take(&mut CertifiedTopK::new(2), &scores, true, 0.06, 2), "nothing is left out");
+        assert!(!take(&mut CertifiedTopK::new(4), &scores, false, 0.0, 4), "there are too few permitted rows");
+        assert!(!take(&mut CertifiedTopK::new(2), &scores, false, f64::INFINITY, 2), "nothing is known");
     }
 
     #[test]
     fn an_earlier_tile_raises_the_floor_of_later_ones() {
-        let mut best = Best::new(2);
+        let mut best = CertifiedTopK::new(2);
         assert!(take(&mut best, &[0.9, 0.8, 0.7, 0.2], false, 0.01, 2));
         assert!(take(&mut best, &[0.5, 0.4], false, 0.01, 2), "all of it lies below the floor");
         let rows: Vec<RowId> = best.kept.finish(|_| {}).iter().map(|candidate| candidate.row).collect();

@@ -20,7 +20,7 @@ unsafe extern "C" {
 }
 
 type SetThreads = extern "C" fn(c_int);
-type Config = extern "C" fn() -> *const c_char;
+type GetConfig = extern "C" fn() -> *const c_char;
 
 /// Asked once.
 static BLAS: LazyLock<Blas> = LazyLock::new(Blas::of_this_process);
@@ -41,7 +41,7 @@ impl Blas {
         let (threads, config, product) = unsafe {
             (
                 process.get::<SetThreads>(b"openblas_set_num_threads\0"),
-                process.get::<Config>(b"openblas_get_config\0"),
+                process.get::<GetConfig>(b"openblas_get_config\0"),
                 process.get::<extern "C" fn()>(b"sgemm_\0"),
             )
         };

@@ -15,7 +15,7 @@ use ::faiss::index::flat::FlatIndex;
 use ::faiss::{ConcurrentIndex, Idx, Index};
 use rayon::prelude::*;
 
-use super::answers::{Best, SPARE, is_permitted, sum_error};
+use super::answers::{CertifiedTopK, SPARE, is_permitted, sum_error};
 use super::blas;
 use super::cpu::score_exactly;
 use super::topk::Candidate;
@@ -65,8 +65,8 @@ pub fn segment(
         between_tiles(task.len() as u64 * queries.len() as u64)?;
         return Ok(vec![Vec::new(); queries.len()]);
     }
-    let mut tile = Tile::new(vectors, base_tile_rows.min(task.len()), ranks, unit)?;
-    let mut best: Vec<Best> = queries.iter().map(|_| Best::new(ranks)).collect();
+    let mut tile = FaissTile::new(vectors, base_tile_rows.min(task.len()), ranks, unit)?;
+    let mut best: Vec<CertifiedTopK> = queries.iter().map(|_| CertifiedTopK::new(ranks)).collect();
     let call = call_queries(vectors.shape().dim, ranks, queries.len());
     let mut uncertain = 0;
     for rows in tiles(task, base_tile_rows, queries[0]) {
@@ -111,7 +111,7 @@ fn tiles(task: Range<RowId>, tile_rows: usize, first_query: RowId) -> Vec<Range<
 }
 
 /// Some base rows in FAISS, filled again and again.
-struct Tile<'a> {
+struct FaissTile<'a> {
     vectors: &'a Vectors,
     keys: Keys<'a>,
     index: FlatIndex,
@@ -123,15 +123,15 @@ struct Tile<'a> {
     piece: Vec<f32>,
 }
 
-impl<'a> Tile<'a> {
+impl<'a> FaissTile<'a> {
     /// Empty, with room for `rows` rows.
-    fn new(vectors: &'a Vectors, rows: usize, ranks: usize, unit: bool) -> Result<Tile<'a>> {
+    fn new(vectors: &'a Vectors, rows: usize, ranks: usize, unit: bool) -> Result<FaissTile<'a>> {
         let dim = vectors.shape().dim;
         let mut index = FlatIndex::new_ip(dim as u32).map_err(failed)?;
         // FAISS's buffer doubles as it grows, and keeps its size when emptied: this makes it fit exactly.
         index.add(&vec![0.0; rows * dim]).map_err(failed)?;
         let piece = vec![0.0; (PIECE_VALUES / dim).clamp(1, rows) * dim];
-        Ok(Tile { vectors, keys: vectors.rows.keys(), index, rows: 0..0, norm: 0.0, ranks, unit, piece })
+        Ok(FaissTile { vectors, keys: vectors.rows.keys(), index, rows: 0..0, norm: 0.0, ranks, unit, piece })
     }
 
     /// Puts these rows in place of what was there.
@@ -155,7 +155,7 @@ impl<'a> Tile<'a> {
     }
 
     /// Finds the best rows of the tile for some queries. Returns for how many FAISS's answer was uncertain.
-    fn search(&self, queries: &[RowId], best: &mut [Best], scorer: &mut Scorer<'_>) -> Result<u64> {
+    fn search(&self, queries: &[RowId], best: &mut [CertifiedTopK], scorer: &mut Scorer<'_>) -> Result<u64> {
         blas::stay_on_this_thread()?;
         let dim = self.vectors.shape().dim;
         let (store, scales) = (&self.vectors.queries, self.vectors.rows.query_scales());
@@ -186,7 +186,7 @@ impl<'a> Tile<'a> {
     }
 
     /// Takes the tile's rows by true scores.
-    fn search_exactly(&self, query: RowId, best: &mut Best, scorer: &mut Scorer<'_>) {
+    fn search_exactly(&self, query: RowId, best: &mut CertifiedTopK, scorer: &mut Scorer<'_>) {
         for start in self.rows.clone().step_by(STEP_ROWS as usize) {
             let rows = start..self.rows.end.min(start + STEP_ROWS);
             let permitted = rows.filter(|row| is_permitted(&self.keys, query, *row));
@@ -229,9 +229,9 @@ mod tests {
 
     use super::*;
     use crate::neighbors::topk::by_rank;
-    use crate::run::sealed::Format;
+    use crate::run::sealed::FileFormat;
     use crate::vectors::rows::{Ids, ROWS, RowLayout, RowTable, TASKS, UNIQUE};
-    use crate::vectors::store::{Precision, VECTORS};
+    use crate::vectors::store::{StoreType, VECTORS};
     use crate::vectors::{Shape, Tasks};
 
     /// Rows of one task, in files that are gone when the test ends.
@@ -249,7 +249,7 @@ mod tests {
             let (rows, path) = (self.queries.len() / self.dim, |name: &str| folder.path().join(name));
             let shape = Shape { rows: rows as u64, dim: self.dim };
             let store = |name: &str, values: &[f32]| {
-                let header = VectorStore::header(shape, Precision::F32);
+                let header = VectorStore::header(shape, StoreType::F32);
                 sealed(&path(name), &VECTORS, header, bytemuck::cast_slice(values));
                 VectorStore::open(&path(name)).unwrap()
             };
@@ -272,11 +272,12 @@ mod tests {
                 rows: RowTable::open(&path("rows")).unwrap(),
                 tasks: Tasks::open(&path("tasks")).unwrap(),
                 ids: Ids::RowNumber,
+                named_tasks: false,
             }
         }
     }
 
-    fn sealed(path: &Path, format: &Format, fields: [u64; 6], payload: &[u8]) {
+    fn sealed(path: &Path, format: &FileFormat, fields: [u64; 6], payload: &[u8]) {
         let mut bytes = format.header(fields).to_vec();
         bytes.extend(payload);
         let total = bytes.len() as u64 + 24;
@@ -288,7 +289,7 @@ mod tests {
 
     /// What the values of the vectors are drawn from.
     #[derive(Debug, Clone, Copy)]
-    enum Kind {
+    enum Drawn {
         Plain,
         /// Small whole numbers: many scores tie, and many rows are copies.
         Whole,
@@ -298,24 +299,24 @@ mod tests {
         Wild,
     }
 
-    fn draw(kind: Kind, rows: usize, dim: usize, random: &mut ChaCha8Rng) -> Vec<f32> {
+    fn draw(kind: Drawn, rows: usize, dim: usize, random: &mut ChaCha8Rng) -> Vec<f32> {
         let mut values: Vec<f32> = (0..rows * dim)
             .map(|_| match kind {
-                Kind::Whole => random.random_range(-2i32..=2) as f32,
+                Drawn::Whole => random.random_range(-2i32..=2) as f32,
                 _ => random.random_range(-1.0f32..1.0),
             })
             .collect();
         for row in 0..rows {
             match kind {
-                Kind::Plain | Kind::Whole => {}
-                Kind::Copies => {
+                Drawn::Plain | Drawn::Whole => {}
+                Drawn::Copies => {
                     let from = random.random_range(0..rows.min(3)) * dim;
                     values.copy_within(from..from + dim, row * dim);
                     if random.random() {
                         values[row * dim] = values[row * dim].next_up();
                     }
                 }
-                Kind::Wild => {
+                Drawn::Wild => {
                     let scale = random.random_range(-140.0f32..60.0).exp2();
                     values[row * dim..][..dim].iter_mut().for_each(|value| *value *= scale);
                 }
@@ -340,7 +341,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(300))]
         #[test]
         fn faiss_finds_what_brute_force_finds(
-            kind in prop_oneof![Just(Kind::Plain), Just(Kind::Whole), Just(Kind::Copies), Just(Kind::Wild)],
+            kind in prop_oneof![Just(Drawn::Plain), Just(Drawn::Whole), Just(Drawn::Copies), Just(Drawn::Wild)],
             (rows, dim) in (1usize..700, prop_oneof![1usize..6, 1usize..90]),
             (ranks, tile_rows) in (1usize..150, prop_oneof![1usize..40, 40usize..800]),
             (unit, one_column, seed) in any::<(bool, bool, u64)>(),
@@ -374,7 +375,7 @@ mod tests {
     #[test]
     fn faiss_stops_where_its_caller_does() {
         let mut random = ChaCha8Rng::seed_from_u64(1);
-        let values = draw(Kind::Plain, 100, 8, &mut random);
+        let values = draw(Drawn::Plain, 100, 8, &mut random);
         let data =
             Data { dim: 8, queries: values.clone(), positives: values, keys: vec![vec![UNIQUE; 100]], unit: true };
         let mut tiles = 0;

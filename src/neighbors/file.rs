@@ -1,7 +1,7 @@
 //! `block-*.nbr`: the lists of a block of consecutive places, and all blocks together.
 //!
 //! From here on through edges and clusters a row is known by its *place* in the order of the
-//! [partition](super::partition), so that rows with much in common lie close to each other in files and tables.
+//! [partition](super::ivf), so that rows with much in common lie close to each other in files and tables.
 //!
 //! | offset | bytes | content |
 //! |---|---|---|
@@ -14,14 +14,14 @@
 use std::io::Write;
 use std::path::Path;
 
-use super::partition::{PARTITION_FILE, Partition};
+use super::ivf::{IVF_FILE, IvfIndex};
 use super::topk::Candidate;
 use crate::error::{Error, Result};
-use crate::run::sealed::{Format, PartWriter, Sealed};
+use crate::run::sealed::{FileFormat, PartWriter, Sealed};
 use crate::vectors::{RowId, Vectors};
 
 /// Format of a block.
-pub const NEIGHBORS: Format = Format { magic: *b"BMNEIGHB", version: 2, name: "neighbor" };
+pub const NEIGHBORS: FileFormat = FileFormat { magic: *b"BMNEIGHB", version: 2, name: "neighbor" };
 const NOBODY: RowId = RowId::MAX;
 
 /// Name of the block that starts with the `index`-th stretch of places.
@@ -126,7 +126,7 @@ impl Block {
 pub struct Neighbors {
     blocks: Vec<Block>,
     block_rows: usize,
-    partition: Partition,
+    ivf: IvfIndex,
 }
 
 impl Neighbors {
@@ -152,18 +152,18 @@ impl Neighbors {
             }
             blocks.push(block);
         }
-        let partition = Partition::open(&folder.join(PARTITION_FILE), vectors)?;
-        Ok(Neighbors { blocks, block_rows, partition })
+        let ivf = IvfIndex::open(&folder.join(IVF_FILE), vectors)?;
+        Ok(Neighbors { blocks, block_rows, ivf })
     }
 
     /// The row at each place. A task's places are its range of rows.
     pub fn order(&self) -> &[RowId] {
-        self.partition.order()
+        self.ivf.order()
     }
 
     /// The place of each row.
     pub fn places(&self) -> &[RowId] {
-        self.partition.places()
+        self.ivf.places()
     }
 
     /// A row's candidates, as rows, in rank order.

@@ -7,7 +7,7 @@
 use rayon::prelude::*;
 
 use super::cpu::{Simd, UnitRows};
-use super::partition::spread;
+use super::ivf::spread;
 use super::rotation::{Rotation, principal_axes};
 use crate::vectors::dot::dot;
 use crate::vectors::{RowId, Vectors};

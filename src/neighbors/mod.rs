@@ -1,6 +1,6 @@
 //! neighbors: for every query, the exact best p + m positives of its task.
 //!
-//! Algorithm: tile × tile. Rows are brought into a coarse order ([`partition`]) and packed once; tiles of
+//! Algorithm: tile × tile. Rows are brought into a coarse order ([`ivf`]) and packed once; tiles of
 //! queries go through the packed rows ([`tiles`]); the kernel scores 6 queries against 64 base rows in
 //! registers and reports only the pairs that can still reach their query's current p + m-th best ([`cpu`]).
 //! Kernels may err within a proven bound: what survives is scored again by the reference
@@ -14,15 +14,16 @@
 pub mod answers;
 #[cfg(feature = "faiss")]
 mod blas;
+pub mod budget;
 pub mod calibrate;
 pub mod cpu;
 #[cfg(feature = "faiss")]
 pub mod faiss;
 pub mod file;
-pub mod floors;
 pub mod gpu;
 pub mod head;
-pub mod partition;
+pub mod initial_thresholds;
+pub mod ivf;
 pub mod recall;
 pub mod rotation;
 pub mod search;

@@ -4,10 +4,10 @@ use rand::RngExt;
 
 use super::file::Neighbors;
 use super::tiles::Tiles;
-use crate::batches::pack::random;
-use crate::config::Precision;
+use crate::config::KernelPrecision;
 use crate::error::Result;
 use crate::neighbors::topk::Candidate;
+use crate::random::{Purpose, stream};
 use crate::vectors::RowId;
 
 /// Queries of a sample.
@@ -40,30 +40,30 @@ impl Recall {
 }
 
 /// A task, and some of its rows.
-type OfTask = (usize, Vec<RowId>);
+type TaskRows = (usize, Vec<RowId>);
 
 /// Random rows with their true lists, task by task.
 #[derive(Debug)]
-pub struct Sample {
-    tasks: Vec<(OfTask, Vec<Vec<Candidate>>)>,
+pub struct RecallSample {
+    tasks: Vec<(TaskRows, Vec<Vec<Candidate>>)>,
 }
 
-impl Sample {
+impl RecallSample {
     /// Draws rows and searches them by brute force, to so many ranks in each task. O(sample · rows · dim).
     ///
     /// # Errors
     /// The watch stops the job.
-    pub fn draw(tiles: &Tiles<'_>, ranks: &[usize], watch: &super::tiles::Watch<'_>) -> Result<Sample> {
+    pub fn draw(tiles: &Tiles<'_>, ranks: &[usize], watch: &super::tiles::Watch<'_>) -> Result<RecallSample> {
         let vectors = tiles.vectors;
         // Always the same rows: probes that are chosen by them must not depend on the seed of the batches.
-        let mut random = random(0, u64::MAX, u64::MAX);
+        let mut random = stream(Purpose::RecallSample);
         let rows = vectors.row_count();
         let mut chosen: Vec<RowId> = (0..SAMPLE.min(rows as usize)).map(|_| random.random_range(0..rows)).collect();
         chosen.sort_unstable();
         chosen.dedup();
         // All pairs, by another kernel than the search's: bf16 where it is fast, with the same exact result.
-        let other = tiles.precision != Precision::Bf16 && tiles.simd.multiplies_bf16();
-        let precision = if other { Precision::Bf16 } else { Precision::F32 };
+        let other = tiles.precision != KernelPrecision::Bf16 && tiles.simd.multiplies_bf16();
+        let precision = if other { KernelPrecision::Bf16 } else { KernelPrecision::F32 };
         let brute = Tiles { packed: None, precision, ..*tiles };
         let groups = chosen.chunk_by(|a, b| vectors.tasks.of(*a) == vectors.tasks.of(*b));
         let mut tasks = Vec::new();
@@ -73,7 +73,7 @@ impl Sample {
             let ranks = ranks[task].min(range.len() - 1).max(1);
             tasks.push(((task, rows.to_vec()), brute.exact(range, rows, ranks, watch)?));
         }
-        Ok(Sample { tasks })
+        Ok(RecallSample { tasks })
     }
 
     /// Recall of some other search of the same rows.

@@ -19,7 +19,7 @@ use rayon::prelude::*;
 
 use super::cpu::float::{self, Float};
 use super::cpu::{GROUP, Matrix, PANEL, Simd, TileKernel, UnitRows};
-use crate::batches::pack::random;
+use crate::random::{Purpose, stream};
 use crate::vectors::RowId;
 use crate::vectors::dot::dot;
 
@@ -35,7 +35,7 @@ pub struct Rotation {
     /// Axis after axis, unit length.
     axes: Matrix,
     /// The axes' dimensions [64 i, 64 (i + 1)), packed.
-    chunks: Vec<float::Base>,
+    chunks: Vec<float::FloatBase>,
     head: usize,
     slack: f64,
 }
@@ -52,8 +52,8 @@ impl Rotation {
         let starts: Vec<usize> = (0..dim).step_by(CHUNK).collect();
         let all: Vec<RowId> = (0..dim as RowId).collect();
         let chunks = starts.iter().map(|start| {
-            let part = Columns { rows: &axes, start: *start, width: CHUNK.min(dim - start) };
-            float::Base::pack(&part, &all, true)
+            let part = DimensionSlice { rows: &axes, start: *start, width: CHUNK.min(dim - start) };
+            float::FloatBase::pack(&part, &all, true)
         });
         let chunks = chunks.collect();
         let slack = slack(dim, defect(&axes));
@@ -85,8 +85,8 @@ impl Rotation {
         let mut sums = [[0f32; PANEL]; GROUP];
         for (chunk, base) in self.chunks.iter().enumerate() {
             let start = chunk * CHUNK;
-            let part = Columns { rows: &rows, start, width: CHUNK.min(dim - start) };
-            let queries = float::Queries::pack(&part, &all, true);
+            let part = DimensionSlice { rows: &rows, start, width: CHUNK.min(dim - start) };
+            let queries = float::FloatQueries::pack(&part, &all, true);
             for group in 0..count.div_ceil(GROUP) {
                 for panel in 0..dim.div_ceil(PANEL) {
                     let everything = [f32::NEG_INFINITY; GROUP];
@@ -102,13 +102,13 @@ impl Rotation {
 }
 
 /// Some dimensions of rows, as they are.
-struct Columns<'a> {
+struct DimensionSlice<'a> {
     rows: &'a Matrix,
     start: usize,
     width: usize,
 }
 
-impl UnitRows for Columns<'_> {
+impl UnitRows for DimensionSlice<'_> {
     fn dim(&self) -> usize {
         self.width
     }
@@ -162,7 +162,7 @@ pub fn principal_axes(source: &impl UnitRows, rows: &[RowId]) -> PrincipalAxes {
     });
     // The fourth power parts strong axes from weak ones as four rounds would.
     let power = square(&square(&moments, dim), dim);
-    let mut random = random(2, dim as u64, 0);
+    let mut random = stream(Purpose::RotationStart { dim: dim as u64 });
     let mut axes: Vec<f64> = (0..dim * dim).map(|_| random.random::<f64>() - 0.5).collect();
     for _ in 0..ROUNDS {
         axes = multiply(&axes, &power, dim);
@@ -183,7 +183,7 @@ impl PrincipalAxes {
     pub fn cut(&self, simd: Simd, head: usize) -> Rotation {
         let dim = self.dim;
         let head = head.clamp(1, dim);
-        let mut random = random(3, dim as u64, 0);
+        let mut random = stream(Purpose::RotationSigns { dim: dim as u64 });
         let signs: Vec<f64> = (0..dim).map(|_| if random.random::<bool>() { 1.0 } else { -1.0 }).collect();
         let mut mixed = vec![0f64; dim * dim];
         mixed.par_chunks_exact_mut(dim).enumerate().for_each(|(index, out)| {

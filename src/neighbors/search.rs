@@ -2,22 +2,22 @@
 
 use std::ops::Range;
 
-use serde_json::json;
-
+use super::budget::NeighborsCounts;
 use super::cpu::Simd;
-use super::cpu::packed::{Packed, Packing};
+use super::cpu::packed::{PackedBase, Packing};
 use super::file::{Neighbors, block_name, write_block};
-use super::floors::Samples;
 use super::gpu;
 use super::head;
-use super::partition::{self, PARTITION_FILE, Partition};
-use super::recall::Sample;
+use super::initial_thresholds::ThresholdSample;
+use super::ivf::{self, IVF_FILE, IvfIndex};
+use super::recall::RecallSample;
 use super::tiles::{Tiles, Watch};
 use super::topk::Candidate;
-use crate::config::{Backend, Config, Method, Metric, Precision, RankWindow};
-use crate::error::{Error, Result};
-use crate::plan::Plan;
-use crate::run::{FinishedRun, Run, Stage, StageRun};
+use super::window::refuse_empty_windows;
+use crate::config::{Backend, Config, KernelPrecision, Method, Metric, RankWindow};
+use crate::error::Result;
+use crate::run::record::NeighborsFacts;
+use crate::run::{Run, RunReader, Stage, StageRun};
 use crate::vectors::{RowId, Tasks, Vectors};
 
 const BASE: &str = "base.pak";
@@ -26,14 +26,13 @@ const BASE: &str = "base.pak";
 ///
 /// # Errors
 /// No query can have a preferred negative, the user interrupts, or the disk fails.
-pub fn search(run: &Run, vectors: &Vectors, config: &Config, plan: &Plan) -> Result<Neighbors> {
-    let (rows, block_rows) = (vectors.row_count(), plan.block_rows);
+pub fn search(run: &Run, vectors: &Vectors, config: &Config, counts: &NeighborsCounts) -> Result<Neighbors> {
+    let (rows, block_rows) = (vectors.row_count(), counts.block_rows);
     let folder = run.stage_folder(Stage::Neighbors);
-    let windows = config.windows().all(&vectors.tasks);
+    let windows = config.windows().all(vectors.tasks.names());
     refuse_empty_windows(windows.iter().copied().zip(vectors.tasks.ranges().map(|range| range.len())))?;
     if run.is_complete(Stage::Neighbors) {
-        let recorded = run.record(Stage::Neighbors).facts["block_rows"].as_u64().unwrap_or(0) as usize;
-        return Neighbors::open(&folder, vectors, recorded);
+        return Neighbors::open(&folder, vectors, run.facts::<NeighborsFacts>()?.block_rows);
     }
     let stage = run.begin(Stage::Neighbors);
     let ranks: Vec<usize> = windows.iter().map(|window| window.ranks() as usize).collect();
@@ -41,19 +40,18 @@ pub fn search(run: &Run, vectors: &Vectors, config: &Config, plan: &Plan) -> Res
     let simd = Simd::detect();
     let unit = config.metric == Metric::Cosine;
     let largest_task = vectors.tasks.ranges().map(|range| range.len()).max().unwrap_or(0);
-    let gpus = gpu::find(config, plan, vectors.shape(), largest_task, &|| run.check_interrupt())?;
-    let (partition, samples, packed) = prepare(run, &stage, vectors, config, simd)?;
+    let gpus = gpu::find(config, counts, vectors.shape(), largest_task, &|| run.check_interrupt())?;
+    let (ivf, samples, packed) = prepare(run, &stage, vectors, config, simd)?;
     let precision = config.precision;
-    if precision == Precision::Bf16 && config.backend != Backend::Faiss && !simd.multiplies_bf16() {
+    if precision == KernelPrecision::Bf16 && config.backend != Backend::Faiss && !simd.multiplies_bf16() {
         tracing::warn!("this machine has no instruction for bf16: the search will be slow; --precision f32 is faster");
     }
-    let tiles =
-        Tiles { vectors, partition: &partition, packed: packed.as_ref(), samples: &samples, precision, simd, unit };
+    let tiles = Tiles { vectors, ivf: &ivf, packed: packed.as_ref(), samples: &samples, precision, simd, unit };
     let quiet = |_: u64| run.check_interrupt();
-    let sample = Sample::draw(&tiles, &ranks, &quiet)?;
+    let sample = RecallSample::draw(&tiles, &ranks, &quiet)?;
     let engine = match gpus {
-        Some(gpus) => Engine::Gpus(Box::new(gpus.begin(run, &stage, vectors, config)?)),
-        None => Engine::choose(config, plan, &tiles, &sample, &quiet)?,
+        Some(gpus) => SearchEngine::Gpus(Box::new(gpus.begin(run, &stage, vectors, config)?)),
+        None => SearchEngine::choose(config, counts, &tiles, &sample, &quiet)?,
     };
     tracing::debug!("search: {engine:?}, {precision:?}, {simd:?}");
     let total = pairs_of(vectors, 0..rows);
@@ -74,7 +72,7 @@ pub fn search(run: &Run, vectors: &Vectors, config: &Config, plan: &Plan) -> Res
         };
         let mut lists = Vec::with_capacity(block.len());
         for (task, segment) in segments(vectors, block.clone()) {
-            let queries = &partition.order()[segment.start as usize..segment.end as usize];
+            let queries = &ivf.order()[segment.start as usize..segment.end as usize];
             let ranks = ranks[vectors.tasks.of(task.start)];
             lists.extend(search_segment(&tiles, task, queries, ranks, &engine, &watch)?);
         }
@@ -82,7 +80,7 @@ pub fn search(run: &Run, vectors: &Vectors, config: &Config, plan: &Plan) -> Res
             meter.add(pairs_of(vectors, block.clone()));
         }
         // Ranks are by row, where scores tie; from here on a row is known by its place.
-        let places = partition.places();
+        let places = ivf.places();
         lists.iter_mut().flatten().for_each(|candidate| candidate.row = places[candidate.row as usize]);
         stage.commit(&block_name(index), |out| write_block(out, block.start, most, &lists))?;
     }
@@ -101,13 +99,19 @@ pub fn search(run: &Run, vectors: &Vectors, config: &Config, plan: &Plan) -> Res
              no preferred negative"
         );
     }
-    let facts = json!({
-        "block_rows": block_rows, "ranks": most, "short_rows": short, "rows_without_window": idle,
-        "recall": recall.share(), "recall_queries": recall.queries, "probes": probes,
-        "lists": partition.starts().len() - 1, "left_to_cpu": engine.left_to_cpu(),
-    });
-    drop((partition, packed, engine));
-    stage.finish(facts, |name| name != BASE && name != gpu::BASE)?;
+    let facts = NeighborsFacts {
+        block_rows,
+        ranks: most,
+        short_rows: short,
+        rows_without_window: idle,
+        recall: recall.share(),
+        recall_queries: recall.queries,
+        probes,
+        lists: ivf.starts().len() - 1,
+        left_to_cpu: engine.left_to_cpu(),
+    };
+    drop((ivf, packed, engine));
+    stage.finish(&facts, |name| name != BASE && name != gpu::BASE)?;
     Ok(neighbors)
 }
 
@@ -115,24 +119,9 @@ pub fn search(run: &Run, vectors: &Vectors, config: &Config, plan: &Plan) -> Res
 ///
 /// # Errors
 /// The stage is not finished, or a file is damaged.
-pub fn open(run: &FinishedRun, vectors: &Vectors) -> Result<Neighbors> {
-    let record = run.stage(Stage::Neighbors)?;
-    let block_rows = record.facts["block_rows"].as_u64().unwrap_or(0).max(1) as usize;
-    Neighbors::open(&run.stage_folder(Stage::Neighbors), vectors, block_rows)
-}
-
-/// Fails where no task has a row more than its window skips. Takes each task's window and rows.
-///
-/// # Errors
-/// `skip` leaves nobody.
-pub fn refuse_empty_windows(tasks: impl Iterator<Item = (RankWindow, usize)>) -> Result<()> {
-    // The task that comes nearest to a preferred negative.
-    let best = tasks.max_by_key(|(window, rows)| *rows as i64 - i64::from(window.skip));
-    let Some((window, rows)) = best.filter(|(window, rows)| *rows <= window.skip as usize + 1) else { return Ok(()) };
-    Err(Error::input("no row can have a preferred negative")
-        .expected(format!("a task of more than --skip + 1 = {} rows", window.skip + 1))
-        .found(format!("{rows} rows in the largest task"))
-        .remedy("lower --skip, mine more rows, or mine without --task-column"))
+pub fn open(run: &RunReader, vectors: &Vectors) -> Result<Neighbors> {
+    let facts: NeighborsFacts = run.facts()?;
+    Neighbors::open(&run.stage_folder(Stage::Neighbors), vectors, facts.block_rows)
 }
 
 /// The partition and, for int8, the packed base: made, or those of an earlier session.
@@ -142,22 +131,22 @@ fn prepare(
     vectors: &Vectors,
     config: &Config,
     simd: Simd,
-) -> Result<(Partition, Samples, Option<Packed>)> {
+) -> Result<(IvfIndex, ThresholdSample, Option<PackedBase>)> {
     let rows = u64::from(vectors.row_count());
     let quiet = |_: u64| run.check_interrupt();
-    if !run.has(Stage::Neighbors, PARTITION_FILE) {
-        partition::build(stage, PARTITION_FILE, vectors, simd, &quiet)?;
+    if !run.has(Stage::Neighbors, IVF_FILE) {
+        ivf::build(stage, IVF_FILE, vectors, simd, &quiet)?;
     }
-    let partition = Partition::open(&run.part_path(Stage::Neighbors, PARTITION_FILE), vectors)?;
-    let samples = Samples::new(&vectors.tasks, partition.order());
-    if config.precision != Precision::Int8 || config.backend == Backend::Faiss {
-        return Ok((partition, samples, None));
+    let ivf = IvfIndex::open(&run.part_path(Stage::Neighbors, IVF_FILE), vectors)?;
+    let samples = ThresholdSample::new(&vectors.tasks, ivf.order());
+    if config.precision != KernelPrecision::Int8 || config.backend == Backend::Faiss {
+        return Ok((ivf, samples, None));
     }
     let dim = vectors.shape().dim;
     if !run.has(Stage::Neighbors, BASE) {
         let rotation = head::choose(simd, vectors, config.most_ranks() as usize);
         let packing = Packing {
-            order: partition.order(),
+            order: ivf.order(),
             sampled: samples.rows(),
             rotation: rotation.as_ref(),
             unit: config.metric == Metric::Cosine,
@@ -166,8 +155,9 @@ fn prepare(
         packing.write(&part, &vectors.positives, &quiet)?;
         stage.publish(vec![part])?;
     }
-    let packed = Packed::open(&run.part_path(Stage::Neighbors, BASE), simd, rows, dim, samples.rows().len() as u64)?;
-    Ok((partition, samples, Some(packed)))
+    let packed =
+        PackedBase::open(&run.part_path(Stage::Neighbors, BASE), simd, rows, dim, samples.rows().len() as u64)?;
+    Ok((ivf, samples, Some(packed)))
 }
 
 fn search_segment(
@@ -175,7 +165,7 @@ fn search_segment(
     task: Range<RowId>,
     queries: &[RowId],
     ranks: usize,
-    engine: &Engine,
+    engine: &SearchEngine,
     watch: &Watch<'_>,
 ) -> Result<Vec<Vec<Candidate>>> {
     let ranks = ranks.min(task.len() - 1);
@@ -183,14 +173,14 @@ fn search_segment(
         return Ok(vec![Vec::new(); queries.len()]);
     }
     match engine {
-        Engine::Exact => tiles.exact(task, queries, ranks, watch),
-        Engine::Lists(probes) => {
+        SearchEngine::Exact => tiles.exact(task, queries, ranks, watch),
+        SearchEngine::Lists(probes) => {
             let task = tiles.vectors.tasks.of(task.start);
             tiles.approximate(task, queries, ranks, *probes, watch)
         }
-        Engine::Gpus(gpus) => gpus.segment(tiles, task, queries, ranks, watch),
+        SearchEngine::Gpus(gpus) => gpus.segment(tiles, task, queries, ranks, watch),
         #[cfg(feature = "faiss")]
-        Engine::Faiss(rows) => {
+        SearchEngine::Faiss(rows) => {
             let mut watch = |pairs| watch(pairs);
             super::faiss::segment(tiles.vectors, task, queries, ranks, *rows, tiles.unit, &mut watch)
         }
@@ -199,33 +189,39 @@ fn search_segment(
 
 /// Who searches; chosen once.
 #[derive(Debug)]
-enum Engine {
+enum SearchEngine {
     /// Our own kernels, all pairs.
     Exact,
     /// Our own kernels, so many lists for each query.
     Lists(usize),
     /// FAISS on GPUs, all pairs.
-    Gpus(Box<gpu::Engine>),
+    Gpus(Box<gpu::GpuSearch>),
     /// FAISS's flat index, so many base rows at a time.
     #[cfg(feature = "faiss")]
     Faiss(usize),
 }
 
-impl Engine {
-    fn choose(config: &Config, plan: &Plan, tiles: &Tiles<'_>, sample: &Sample, watch: &Watch<'_>) -> Result<Engine> {
+impl SearchEngine {
+    fn choose(
+        config: &Config,
+        counts: &NeighborsCounts,
+        tiles: &Tiles<'_>,
+        sample: &RecallSample,
+        watch: &Watch<'_>,
+    ) -> Result<SearchEngine> {
         #[cfg(feature = "faiss")]
         if config.backend == Backend::Faiss {
             tracing::info!("FAISS multiplies with {}", super::faiss::blas());
-            return Ok(Engine::Faiss(plan.faiss_tile_rows));
+            return Ok(SearchEngine::Faiss(counts.faiss_tile_rows));
         }
-        let _ = plan;
+        let _ = counts;
         Ok(match config.method {
-            Method::Exact => Engine::Exact,
-            Method::Lists { probes: Some(probes), .. } => Engine::Lists(probes as usize),
+            Method::Exact => SearchEngine::Exact,
+            Method::Lists { probes: Some(probes), .. } => SearchEngine::Lists(probes as usize),
             Method::Lists { probes: None, recall } => {
-                let windows = config.windows().all(&tiles.vectors.tasks);
+                let windows = config.windows().all(tiles.vectors.tasks.names());
                 let ranks: Vec<usize> = windows.iter().map(|window| window.ranks() as usize).collect();
-                Engine::Lists(choose_probes(tiles, sample, &ranks, recall, watch)?)
+                SearchEngine::Lists(choose_probes(tiles, sample, &ranks, recall, watch)?)
             }
         })
     }
@@ -233,22 +229,28 @@ impl Engine {
     /// Queries that a search on GPUs left to the CPU in this job.
     fn left_to_cpu(&self) -> Option<usize> {
         match self {
-            Engine::Gpus(gpus) => Some(gpus.left()),
+            SearchEngine::Gpus(gpus) => Some(gpus.left()),
             _ => None,
         }
     }
 
     fn probes(&self) -> Option<usize> {
         match self {
-            Engine::Lists(probes) => Some(*probes),
+            SearchEngine::Lists(probes) => Some(*probes),
             _ => None,
         }
     }
 }
 
 /// The fewest probes whose recall on the sample reaches the goal.
-fn choose_probes(tiles: &Tiles<'_>, sample: &Sample, ranks: &[usize], goal: f64, watch: &Watch<'_>) -> Result<usize> {
-    let most = (0..tiles.vectors.tasks.len()).map(|task| tiles.partition.lists(task).len()).max().unwrap_or(1);
+fn choose_probes(
+    tiles: &Tiles<'_>,
+    sample: &RecallSample,
+    ranks: &[usize],
+    goal: f64,
+    watch: &Watch<'_>,
+) -> Result<usize> {
+    let most = (0..tiles.vectors.tasks.len()).map(|task| tiles.ivf.lists(task).len()).max().unwrap_or(1);
     let measure = |probes: usize| -> Result<f64> {
         let recall = sample.of(|task, rows| {
             let ranks = ranks[task].min(tiles.vectors.tasks.range(task).len() - 1).max(1);
@@ -313,10 +315,11 @@ mod tests {
 
     use super::*;
     use crate::config::Settings;
+    use crate::job::Job;
     use crate::neighbors::rotation::Rotation;
     use crate::run::progress::Progress;
     use crate::run::storage::Disk;
-    use crate::vectors::{self, Shards};
+    use crate::vectors;
 
     /// Enough rows for four stretches of a tile, so that it can change its precision twice.
     const ROWS: usize = 25_000;
@@ -338,13 +341,12 @@ mod tests {
         let input = place.join("input.npy");
         write_dominated(&input, by);
         let config = Config::new(vec![input.display().to_string()], Settings::default()).unwrap();
-        let shards = Shards::open(&config.inputs, &config.columns).unwrap();
-        let plan = Plan::new(&config, shards.shape).unwrap();
+        let job = Job::open(config).unwrap();
         let interrupt = Arc::new(AtomicBool::new(false));
         let run = Run::open(&place.join("run"), None, Arc::new(Disk), Progress::silent(), interrupt).unwrap();
-        run.adopt(config.by_stage(&shards), false).unwrap();
-        let vectors = vectors::import(&run, &shards, &config, &plan).unwrap();
-        (run, config, vectors)
+        run.apply_settings(&job.settings(), false).unwrap();
+        let vectors = vectors::import(&run, &job.shards, &job.config, &job.plan.vectors).unwrap();
+        (run, job.config, vectors)
     }
 
     #[test]
@@ -354,27 +356,27 @@ mod tests {
         let (run, config, vectors) = imported(place.path(), 0.0);
         let stage = run.begin(Stage::Neighbors);
         let simd = Simd::detect();
-        let (partition, samples, packed) = prepare(&run, &stage, &vectors, &config, simd).unwrap();
+        let (ivf, samples, packed) = prepare(&run, &stage, &vectors, &config, simd).unwrap();
         let rows: Vec<RowId> = (0..ROWS as RowId).step_by(ROWS / 100).collect();
-        let search = |samples: &Samples, packed: Option<&Packed>| {
-            let (vectors, partition, precision) = (&vectors, &partition, Precision::Int8);
-            let tiles = Tiles { vectors, partition, packed, samples, precision, simd, unit: true };
+        let search = |samples: &ThresholdSample, packed: Option<&PackedBase>| {
+            let (vectors, ivf, precision) = (&vectors, &ivf, KernelPrecision::Int8);
+            let tiles = Tiles { vectors, ivf, packed, samples, precision, simd, unit: true };
             tiles.exact(0..ROWS as RowId, &rows, RANKS, &|_| Ok(())).unwrap()
         };
         let wanted = search(&samples, packed.as_ref());
         // A sample of nothing but the best of these queries: every guess lies above the last of them.
         let best = |list: &Vec<Candidate>| list[..RANKS / 2].iter().map(|candidate| candidate.row).collect::<Vec<_>>();
         let chosen: Vec<RowId> = wanted.iter().flat_map(best).collect();
-        assert!(crate::neighbors::floors::rank(RANKS, ROWS, chosen.len()).unwrap() <= RANKS / 2);
+        assert!(crate::neighbors::initial_thresholds::rank(RANKS, ROWS, chosen.len()).unwrap() <= RANKS / 2);
         let rotation = Rotation::new(simd, &vectors.positives, &rows, DIM * 3 / 4);
-        let samples = Samples::of_one_task(chosen);
+        let samples = ThresholdSample::of_one_task(chosen);
         for (name, rotation) in [("whole.pak", None), ("turned.pak", Some(&rotation))] {
-            let packing = Packing { order: partition.order(), sampled: samples.rows(), rotation, unit: true };
+            let packing = Packing { order: ivf.order(), sampled: samples.rows(), rotation, unit: true };
             let part = stage.scattered(name, packing.file_bytes(DIM)).unwrap();
             packing.write(&part, &vectors.positives, &|_| Ok(())).unwrap();
             stage.publish(vec![part]).unwrap();
             let path = run.part_path(Stage::Neighbors, name);
-            let other = Packed::open(&path, simd, ROWS as u64, DIM, samples.rows().len() as u64).unwrap();
+            let other = PackedBase::open(&path, simd, ROWS as u64, DIM, samples.rows().len() as u64).unwrap();
             assert!(search(&samples, Some(&other)) == wanted, "{name}");
         }
     }
@@ -387,25 +389,20 @@ mod tests {
             let (run, config, vectors) = imported(place.path(), by);
             let stage = run.begin(Stage::Neighbors);
             for simd in [Simd::detect(), Simd::Avx512] {
-                let (partition, samples, packed) = prepare(&run, &stage, &vectors, &config, simd).unwrap();
+                let (ivf, samples, packed) = prepare(&run, &stage, &vectors, &config, simd).unwrap();
                 let search = |precision| {
                     let packed = packed.as_ref();
                     let samples = &samples;
-                    let tiles = Tiles {
-                        vectors: &vectors,
-                        partition: &partition,
-                        packed,
-                        samples,
-                        precision,
-                        simd,
-                        unit: true,
-                    };
+                    let tiles = Tiles { vectors: &vectors, ivf: &ivf, packed, samples, precision, simd, unit: true };
                     let rows: Vec<RowId> = (0..ROWS as RowId).step_by(ROWS / 100).collect();
                     let exact = tiles.exact(0..ROWS as RowId, &rows, 20, &|_| Ok(())).unwrap();
                     (exact, tiles.approximate(0, &rows, 20, 4, &|_| Ok(())).unwrap())
                 };
-                let wanted = search(Precision::F32);
-                assert!(search(Precision::Int8) == wanted && search(Precision::Bf16) == wanted, "{by} {simd:?}");
+                let wanted = search(KernelPrecision::F32);
+                assert!(
+                    search(KernelPrecision::Int8) == wanted && search(KernelPrecision::Bf16) == wanted,
+                    "{by} {simd:?}"
+                );
             }
         }
     }

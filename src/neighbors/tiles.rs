@@ -10,12 +10,12 @@ use rayon::prelude::*;
 use super::cpu::bf16::{self, Bf16};
 use super::cpu::float::{self, Float};
 use super::cpu::int8::{self, Int8, Quantised};
-use super::cpu::packed::Packed;
+use super::cpu::packed::PackedBase;
 use super::cpu::{PANEL, Ranking, Simd, TileKernel, scan};
-use super::floors::{self, Guess, Samples};
-use super::partition::Partition;
+use super::initial_thresholds::{self, Guess, ThresholdSample};
+use super::ivf::IvfIndex;
 use super::topk::{Candidate, TopK};
-use crate::config::Precision;
+use crate::config::KernelPrecision;
 use crate::error::Result;
 use crate::vectors::store::VectorStore;
 use crate::vectors::{Keys, RowId, Scorer, TileScorer, Vectors};
@@ -42,13 +42,13 @@ pub struct Tiles<'a> {
     /// The store.
     pub vectors: &'a Vectors,
     /// Order and lists.
-    pub partition: &'a Partition,
+    pub ivf: &'a IvfIndex,
     /// Packed base, which int8 needs.
-    pub packed: Option<&'a Packed>,
+    pub packed: Option<&'a PackedBase>,
     /// The rows behind the packed base, from which floors are guessed.
-    pub samples: &'a Samples,
+    pub samples: &'a ThresholdSample,
     /// The numbers to begin with; int8 without a packed base is f32.
-    pub precision: Precision,
+    pub precision: KernelPrecision,
     /// The machine.
     pub simd: Simd,
     /// Whether the metric ignores norms (cosine).
@@ -71,14 +71,14 @@ impl Tiles<'_> {
         watch: &Watch<'_>,
     ) -> Result<Vec<Vec<Candidate>>> {
         let tile_queries = match self.precision() {
-            Precision::Int8 => TILE_QUERIES,
+            KernelPrecision::Int8 => TILE_QUERIES,
             // As large as leaves a tile for each thread.
-            Precision::Bf16 | Precision::F32 => {
+            KernelPrecision::Bf16 | KernelPrecision::F32 => {
                 rows.len().div_ceil(rayon::current_num_threads()).clamp(TILE_QUERIES, LIST_TILE_QUERIES)
             }
         };
         self.tiles(rows, tile_queries, |rows, _| {
-            let mut tile = Tile::new(self, rows, ranks);
+            let mut tile = QueryTile::new(self, rows, ranks);
             let queries = tile.pack_all();
             let guesses = tile.guess_floors(&task, &queries);
             tile.all(task.clone(), queries, watch)?;
@@ -88,7 +88,7 @@ impl Tiles<'_> {
                 (0..rows.len()).filter(|slot| guesses[*slot] > f32::NEG_INFINITY && !reached(*slot)).collect();
             if !missed.is_empty() {
                 let rows: Vec<RowId> = missed.iter().map(|slot| rows[*slot]).collect();
-                let mut again = Tile::new(self, &rows, ranks);
+                let mut again = QueryTile::new(self, &rows, ranks);
                 // Pairs that were counted already.
                 let queries = again.pack_all();
                 again.all(task.clone(), queries, &|_| watch(0))?;
@@ -110,21 +110,29 @@ impl Tiles<'_> {
         probes: usize,
         watch: &Watch<'_>,
     ) -> Result<Vec<Vec<Candidate>>> {
-        let probed = self.partition.probe(self.simd, self.vectors, task, rows, probes);
+        let probed = self.ivf.probe(self.simd, self.vectors, task, rows, probes);
         self.tiles(rows, LIST_TILE_QUERIES, |rows, indices| {
-            let mut tile = Tile::new(self, rows, ranks);
+            let mut tile = QueryTile::new(self, rows, ranks);
             tile.some(indices.iter().map(|index| &probed[*index as usize][..]), watch)?;
             Ok(tile.finish())
         })
     }
 
-    fn precision(&self) -> Precision {
-        if self.precision == Precision::Int8 && self.packed.is_none() { Precision::F32 } else { self.precision }
+    fn precision(&self) -> KernelPrecision {
+        if self.precision == KernelPrecision::Int8 && self.packed.is_none() {
+            KernelPrecision::F32
+        } else {
+            self.precision
+        }
     }
 
     /// What comes after a precision that rules out too little.
-    fn finer(&self, precision: Precision) -> Precision {
-        if precision == Precision::Int8 && self.simd.multiplies_bf16() { Precision::Bf16 } else { Precision::F32 }
+    fn finer(&self, precision: KernelPrecision) -> KernelPrecision {
+        if precision == KernelPrecision::Int8 && self.simd.multiplies_bf16() {
+            KernelPrecision::Bf16
+        } else {
+            KernelPrecision::F32
+        }
     }
 
     /// Divides queries into tiles of near ones, searches each, and returns the lists in the order of `rows`.
@@ -134,7 +142,7 @@ impl Tiles<'_> {
         tile_queries: usize,
         search: impl Fn(&[RowId], &[u32]) -> Result<Vec<Vec<Candidate>>> + Sync,
     ) -> Result<Vec<Vec<Candidate>>> {
-        let places = self.partition.places();
+        let places = self.ivf.places();
         let mut order: Vec<u32> = (0..rows.len() as u32).collect();
         order.sort_unstable_by_key(|index| places[rows[*index as usize] as usize]);
         let found: Vec<Vec<Vec<Candidate>>> = order
@@ -151,10 +159,10 @@ impl Tiles<'_> {
 }
 
 /// Packed queries, and the packed base where there is one.
-enum Queries<'a> {
-    Bytes(&'a Packed, int8::Queries),
-    Halves(bf16::Queries),
-    Floats(float::Queries),
+enum PackedQueries<'a> {
+    Bytes(&'a PackedBase, int8::Int8Queries),
+    Halves(bf16::Bf16Queries),
+    Floats(float::FloatQueries),
 }
 
 /// What a scan left to do, in pairs: for the lists, and for the kernel itself.
@@ -165,7 +173,7 @@ struct Work {
 }
 
 /// A tile of queries.
-struct Tile<'a> {
+struct QueryTile<'a> {
     tiles: &'a Tiles<'a>,
     rows: &'a [RowId],
     ranks: usize,
@@ -174,18 +182,18 @@ struct Tile<'a> {
     scorer: Scorer<'a>,
 }
 
-impl<'a> Tile<'a> {
-    fn new(tiles: &'a Tiles<'a>, rows: &'a [RowId], ranks: usize) -> Tile<'a> {
+impl<'a> QueryTile<'a> {
+    fn new(tiles: &'a Tiles<'a>, rows: &'a [RowId], ranks: usize) -> QueryTile<'a> {
         let best = rows.iter().map(|_| TopK::new(ranks)).collect();
         let (keys, scorer) = (tiles.vectors.rows.keys(), Scorer::new(tiles.vectors));
-        Tile { tiles, rows, ranks, best, keys, scorer }
+        QueryTile { tiles, rows, ranks, best, keys, scorer }
     }
 
     /// Gives each query the floor that a sample of its task suggests, and returns these floors.
-    fn guess_floors(&mut self, task: &Range<RowId>, queries: &Queries<'_>) -> Vec<f32> {
+    fn guess_floors(&mut self, task: &Range<RowId>, queries: &PackedQueries<'_>) -> Vec<f32> {
         let sample = self.tiles.samples.of(self.tiles.vectors.tasks.of(task.start));
-        let rank = floors::rank(self.ranks, task.len(), sample.len());
-        let (Queries::Bytes(packed, queries), Some(rank)) = (queries, rank) else {
+        let rank = initial_thresholds::rank(self.ranks, task.len(), sample.len());
+        let (PackedQueries::Bytes(packed, queries), Some(rank)) = (queries, rank) else {
             return vec![f32::NEG_INFINITY; self.rows.len()];
         };
         let mut best: Vec<TopK> = self.rows.iter().map(|_| TopK::new(rank)).collect();
@@ -205,7 +213,7 @@ impl<'a> Tile<'a> {
             slots,
             rows: self.rows,
             best: &mut self.best,
-            base_rows: self.tiles.partition.order(),
+            base_rows: self.tiles.ivf.order(),
             keys: &self.keys,
             scorer: &mut self.scorer,
             reported: 0,
@@ -248,18 +256,18 @@ impl<'a> Tile<'a> {
 
     /// Scans a task's columns, beginning with the queries' own. (Nearest lists first was tried: it left a fifth
     /// fewer pairs to look at, and lost more to panels scanned in part.)
-    fn all(&mut self, task: Range<RowId>, mut queries: Queries<'a>, watch: &Watch<'_>) -> Result<()> {
+    fn all(&mut self, task: Range<RowId>, mut queries: PackedQueries<'a>, watch: &Watch<'_>) -> Result<()> {
         let tiles = self.tiles;
         let columns = task.start as usize..task.end as usize;
         let slots: Vec<u32> = (0..self.rows.len() as u32).collect();
         let mut precision = tiles.precision();
-        let own = tiles.partition.places()[self.rows[self.rows.len() / 2] as usize] as usize;
+        let own = tiles.ivf.places()[self.rows[self.rows.len() / 2] as usize] as usize;
         for (index, stretch) in stretches(columns, own).into_iter().enumerate() {
             let pairs = (stretch.len() * self.rows.len()) as u64;
             let work = self.scan(&queries, &slots, stretch, own);
             // The first stretch fills the lists; later ones that leave too much are not filtered.
             let idle = work.reported * LEAST_FILTERED > pairs || work.singled * LEAST_RULED_OUT > pairs;
-            if index > 0 && idle && precision != Precision::F32 {
+            if index > 0 && idle && precision != KernelPrecision::F32 {
                 precision = tiles.finer(precision);
                 queries = self.pack(precision, None, &slots);
             }
@@ -279,7 +287,7 @@ impl<'a> Tile<'a> {
         let (precision, quantised) = (tiles.precision(), self.quantised());
         for group in pairs.chunk_by(|a, b| a.0 == b.0) {
             let list = group[0].0 as usize;
-            let columns = tiles.partition.starts()[list] as usize..tiles.partition.starts()[list + 1] as usize;
+            let columns = tiles.ivf.starts()[list] as usize..tiles.ivf.starts()[list + 1] as usize;
             let slots: Vec<u32> = group.iter().map(|(_, slot)| *slot).collect();
             let done = (columns.len() * slots.len()) as u64;
             let queries = self.pack(precision, quantised.as_ref(), &slots);
@@ -291,7 +299,7 @@ impl<'a> Tile<'a> {
     }
 
     /// All queries, as the search begins.
-    fn pack_all(&self) -> Queries<'a> {
+    fn pack_all(&self) -> PackedQueries<'a> {
         let slots: Vec<u32> = (0..self.rows.len() as u32).collect();
         self.pack(self.tiles.precision(), self.quantised().as_ref(), &slots)
     }
@@ -299,7 +307,7 @@ impl<'a> Tile<'a> {
     /// All queries in bytes, if the search begins with bytes.
     fn quantised(&self) -> Option<Quantised> {
         let tiles = self.tiles;
-        let begins = tiles.precision() == Precision::Int8;
+        let begins = tiles.precision() == KernelPrecision::Int8;
         tiles
             .packed
             .filter(|_| begins)
@@ -307,29 +315,35 @@ impl<'a> Tile<'a> {
     }
 
     /// Packs some of the queries.
-    fn pack(&self, precision: Precision, quantised: Option<&Quantised>, slots: &[u32]) -> Queries<'a> {
+    fn pack(&self, precision: KernelPrecision, quantised: Option<&Quantised>, slots: &[u32]) -> PackedQueries<'a> {
         let (source, unit) = (&self.tiles.vectors.queries, self.tiles.unit);
-        if let (Precision::Int8, Some(packed), Some(quantised)) = (precision, self.tiles.packed, quantised) {
-            return Queries::Bytes(packed, quantised.gather(slots));
+        if let (KernelPrecision::Int8, Some(packed), Some(quantised)) = (precision, self.tiles.packed, quantised) {
+            return PackedQueries::Bytes(packed, quantised.gather(slots));
         }
         let rows: Vec<RowId> = slots.iter().map(|slot| self.rows[*slot as usize]).collect();
         match precision {
-            Precision::Bf16 => Queries::Halves(bf16::Queries::pack(source, &rows, unit)),
-            Precision::Int8 | Precision::F32 => Queries::Floats(float::Queries::pack(source, &rows, unit)),
+            KernelPrecision::Bf16 => PackedQueries::Halves(bf16::Bf16Queries::pack(source, &rows, unit)),
+            KernelPrecision::Int8 | KernelPrecision::F32 => {
+                PackedQueries::Floats(float::FloatQueries::pack(source, &rows, unit))
+            }
         }
     }
 
     /// Scans columns with packed queries.
-    fn scan(&mut self, queries: &Queries<'_>, slots: &[u32], columns: Range<usize>, begin: usize) -> Work {
+    fn scan(&mut self, queries: &PackedQueries<'_>, slots: &[u32], columns: Range<usize>, begin: usize) -> Work {
         let simd = self.tiles.simd;
         match queries {
-            Queries::Bytes(packed, queries) => {
+            PackedQueries::Bytes(packed, queries) => {
                 let mut ranking = self.ranking(slots);
                 let singled = scan(Int8(simd), queries, slots.len(), packed, columns, begin, &mut ranking);
                 Work { reported: ranking.reported, singled }
             }
-            Queries::Halves(queries) => self.scan_packing(Bf16(simd), queries, slots, columns, bf16::Base::pack),
-            Queries::Floats(queries) => self.scan_packing(Float(simd), queries, slots, columns, float::Base::pack),
+            PackedQueries::Halves(queries) => {
+                self.scan_packing(Bf16(simd), queries, slots, columns, bf16::Bf16Base::pack)
+            }
+            PackedQueries::Floats(queries) => {
+                self.scan_packing(Float(simd), queries, slots, columns, float::FloatBase::pack)
+            }
         }
     }
 
@@ -344,7 +358,7 @@ impl<'a> Tile<'a> {
     ) -> Work {
         let tiles = self.tiles;
         let mut work = Work::default();
-        for base_rows in tiles.partition.order()[columns].chunks(PACKED_COLUMNS) {
+        for base_rows in tiles.ivf.order()[columns].chunks(PACKED_COLUMNS) {
             let base = pack(&tiles.vectors.positives, base_rows, tiles.unit);
             let mut ranking = self.ranking(slots);
             ranking.base_rows = base_rows;

@@ -9,12 +9,12 @@
 use std::ops::Range;
 
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
 
 use super::file::Neighbors;
 use crate::config::{ByTask, Config, RankWindow};
 use crate::error::{Error, Result};
-use crate::run::{FinishedRun, Stage};
+use crate::run::RunReader;
+use crate::run::record::{EdgesSettings, WindowCounts};
 use crate::vectors::{RowId, Tasks, Vectors};
 
 /// The ranks of a list that are preferred negatives; those before are suspects, those behind are neither. Pure.
@@ -63,6 +63,20 @@ impl<'a> Window<'a> {
     }
 }
 
+/// Fails where no task has a row more than its window skips. Takes each task's window and rows.
+///
+/// # Errors
+/// `skip` leaves nobody.
+pub fn refuse_empty_windows(tasks: impl Iterator<Item = (RankWindow, usize)>) -> Result<()> {
+    // The task that comes nearest to a preferred negative.
+    let best = tasks.max_by_key(|(window, rows)| *rows as i64 - i64::from(window.skip));
+    let Some((window, rows)) = best.filter(|(window, rows)| *rows <= window.skip as usize + 1) else { return Ok(()) };
+    Err(Error::input("no row can have a preferred negative")
+        .expected(format!("a task of more than --skip + 1 = {} rows", window.skip + 1))
+        .found(format!("{rows} rows in the largest task"))
+        .remedy("lower --skip, mine more rows, or mine without --task-column"))
+}
+
 /// The lists of all rows, each cut by its task's window and its own score.
 #[derive(Debug, Clone)]
 pub struct Windows<'a> {
@@ -81,7 +95,7 @@ impl<'a> Windows<'a> {
     }
 
     fn by_task(vectors: &'a Vectors, neighbors: &'a Neighbors, windows: &ByTask<RankWindow>) -> Windows<'a> {
-        let mut windows = windows.all(&vectors.tasks);
+        let mut windows = windows.all(vectors.tasks.names());
         if windows.iter().all(|window| *window == windows[0]) {
             windows.truncate(1);
         }
@@ -92,16 +106,9 @@ impl<'a> Windows<'a> {
     ///
     /// # Errors
     /// The edges stage is not finished, or its record is not one.
-    pub fn open(run: &FinishedRun, vectors: &'a Vectors, neighbors: &'a Neighbors) -> Result<Windows<'a>> {
-        let settings = &run.stage(Stage::Edges)?.settings;
-        let windows = ByTask::deserialize(settings).map_err(|e| {
-            Error::runtime("the manifest does not say how lists were cut")
-                .path(run.folder())
-                .expected("skip, window and score limits among the settings of the edges stage")
-                .found(e.to_string())
-                .remedy("run `mine` again with --replace")
-        })?;
-        Ok(Windows::by_task(vectors, neighbors, &windows))
+    pub fn open(run: &RunReader, vectors: &'a Vectors, neighbors: &'a Neighbors) -> Result<Windows<'a>> {
+        let settings: EdgesSettings = run.settings()?;
+        Ok(Windows::by_task(vectors, neighbors, &settings.windows))
     }
 
     /// The window of a task's rows.
@@ -157,20 +164,20 @@ impl<'a> Windows<'a> {
     }
 
     /// What the cuts come to. O(rows · log ranks).
-    pub fn count(&self) -> Counts {
+    pub fn count(&self) -> WindowCounts {
         let of_stretch = |places: &Range<RowId>| {
-            places.clone().map(|place| self.count_one(place)).fold(Counts::default(), Counts::plus)
+            places.clone().map(|place| self.count_one(place)).fold(WindowCounts::default(), WindowCounts::plus)
         };
-        self.stretches().par_iter().map(of_stretch).reduce(Counts::default, Counts::plus)
+        self.stretches().par_iter().map(of_stretch).reduce(WindowCounts::default, WindowCounts::plus)
     }
 
-    fn count_one(&self, place: RowId) -> Counts {
+    fn count_one(&self, place: RowId) -> WindowCounts {
         let list = self.of(place);
         let skip = self.of_place(place).skip as usize;
         // Only of rows that would have a window by rank alone.
         let emptied = list.ranks.is_empty() && list.places.len() > skip;
         let by_rank = skip.min(list.ranks.start);
-        Counts {
+        WindowCounts {
             rows: 1,
             suspects_by_rank: by_rank as u64,
             suspects_by_score: (list.ranks.start - by_rank) as u64,
@@ -182,28 +189,9 @@ impl<'a> Windows<'a> {
     }
 }
 
-/// What the cuts of all lists come to.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Counts {
-    /// Rows.
-    pub rows: u64,
-    /// (query, suspect) pairs at ranks below p.
-    pub suspects_by_rank: u64,
-    /// (query, suspect) pairs that only a score limit makes so.
-    pub suspects_by_score: u64,
-    /// (query, candidate) pairs that score too low to be either.
-    pub too_easy: u64,
-    /// Rows without one preferred negative, for whatever reason.
-    pub rows_without_window: u64,
-    /// Of these, rows that have more than p candidates, all of them suspects.
-    pub emptied_by_suspects: u64,
-    /// Of these, rows that have more than p candidates, of which those that are no suspects score too low.
-    pub emptied_by_min_score: u64,
-}
-
-impl Counts {
-    fn plus(self, other: Counts) -> Counts {
-        Counts {
+impl WindowCounts {
+    fn plus(self, other: WindowCounts) -> WindowCounts {
+        WindowCounts {
             rows: self.rows + other.rows,
             suspects_by_rank: self.suspects_by_rank + other.suspects_by_rank,
             suspects_by_score: self.suspects_by_score + other.suspects_by_score,
@@ -240,7 +228,7 @@ mod tests {
             let own = own as f32 / 8.0;
             let mut scores: Vec<f32> = scores.into_iter().map(|score| score as f32 / 8.0).collect();
             scores.sort_unstable_by(|a, b| b.total_cmp(a));
-            let window = RankWindow { skip, window: 12, limits };
+            let window = RankWindow { skip, width: 12, limits };
             let ranks = cut(&window, own, &scores);
             for (rank, score) in scores.iter().enumerate() {
                 let (score, own) = (f64::from(*score), f64::from(own));
@@ -259,7 +247,7 @@ mod tests {
             scores.sort_unstable_by(|a, b| b.total_cmp(a));
             let suspects = |margin: i32| {
                 let limits = ScoreLimits { relative_margin: Some(f64::from(margin) / 8.0), ..ScoreLimits::default() };
-                cut(&RankWindow { skip: 0, window: 12, limits }, own as f32 / 8.0, &scores).start
+                cut(&RankWindow { skip: 0, width: 12, limits }, own as f32 / 8.0, &scores).start
             };
             let all: Vec<usize> = (0..=8).map(suspects).collect();
             prop_assert!(all.is_sorted(), "{:?}", all);

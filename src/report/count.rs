@@ -7,14 +7,14 @@ use std::sync::Mutex;
 use rayon::prelude::*;
 
 use super::lists::BatchList;
-use super::metrics::{Counts, NO_BATCH, key_sharers, sharers};
+use super::metrics::{NO_BATCH, PairCounts, key_sharers, sharers};
 use crate::clusters::NO_CLUSTER;
 use crate::clusters::labels::members;
 use crate::neighbors::{Neighbors, Windows};
 use crate::run::progress::Meter;
 use crate::vectors::{RowId, Vectors};
 
-/// Bounds of the buckets of [`Tally::hits`]: bucket b holds counts from `HITS[b]` up to `HITS[b + 1]`.
+/// Bounds of the buckets of [`ListTally::hits`]: bucket b holds counts from `HITS[b]` up to `HITS[b + 1]`.
 pub const HITS: [u64; 13] = [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048];
 
 /// The members of each batch, as places.
@@ -39,9 +39,9 @@ impl Members {
 
 /// Counts of a list.
 #[derive(Debug, Clone)]
-pub struct Tally {
+pub struct ListTally {
     /// By task.
-    pub tasks: Vec<Counts>,
+    pub tasks: Vec<PairCounts>,
     /// Batches that hold rows of a task, by task.
     pub batches: Vec<u64>,
     /// Queries by the number of preferred negatives in their batch, in buckets.
@@ -49,7 +49,7 @@ pub struct Tally {
 }
 
 /// Everything that is counted: a task's number and its counts.
-type OfTask = (usize, Counts);
+type OfTask = (usize, PairCounts);
 
 /// What is counted over.
 #[derive(Debug)]
@@ -66,9 +66,10 @@ pub struct Counter<'a> {
 
 impl Counter<'_> {
     /// Counts a list of batches. O(rows · ranks + rows log |B|).
-    pub fn count(&self, list: &BatchList, members: &Members) -> Tally {
+    pub fn count(&self, list: &BatchList, members: &Members) -> ListTally {
         let tasks = self.vectors.tasks.len();
-        let tally = Tally { tasks: vec![Counts::default(); tasks], batches: vec![0; tasks], hits: [0; HITS.len()] };
+        let tally =
+            ListTally { tasks: vec![PairCounts::default(); tasks], batches: vec![0; tasks], hits: [0; HITS.len()] };
         // Whole numbers add up to the same in any order.
         let tally = Mutex::new(tally);
         let add = |found: Vec<OfTask>, hits: &[u64], batches: u64| {
@@ -99,12 +100,12 @@ impl Counter<'_> {
         let others = places.len() as u64 - 1;
         let mut found: Vec<OfTask> = Vec::new();
         for (member, row) in rows.iter().enumerate() {
-            let counts = Counts {
+            let counts = PairCounts {
                 queries: 1,
                 pairs: others,
                 keys: u64::from(keys[member]),
                 cluster_pairs: clusters.as_ref().map_or(0, |mates| u64::from(mates[member])),
-                ..Counts::default()
+                ..PairCounts::default()
             };
             self.put(&mut found, *row, &counts);
         }
@@ -119,14 +120,14 @@ impl Counter<'_> {
             let cut = self.windows.of(place);
             let (window, cluster_window) = together.meet(place, cut.preferred());
             let (suspects, cluster_suspects) = together.meet(place, cut.suspects());
-            let counts = Counts {
+            let counts = PairCounts {
                 window,
                 suspects,
                 cluster_window,
                 cluster_suspects,
                 without: u64::from(window == 0),
                 without_window: u64::from(cut.preferred().is_empty()),
-                ..Counts::default()
+                ..PairCounts::default()
             };
             hits[HITS.partition_point(|bound| *bound <= window) - 1] += 1;
             // A task's places are its rows.
@@ -136,7 +137,7 @@ impl Counter<'_> {
     }
 
     /// Adds to the last task if the row is in it, as it mostly is: rows come in order.
-    fn put(&self, found: &mut Vec<OfTask>, row: RowId, counts: &Counts) {
+    fn put(&self, found: &mut Vec<OfTask>, row: RowId, counts: &PairCounts) {
         if let Some((task, sum)) = found.last_mut()
             && self.vectors.tasks.range(*task).contains(&row)
         {

@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn the_standard_error_is_how_far_means_of_samples_stray() {
-        let mut random = crate::batches::pack::random(5, 0, 0);
+        let mut random = crate::random::stream(crate::random::Purpose::RecallSample);
         let tasks: [Vec<f64>; 2] = [300, 1000]
             .map(|rows| (0..rows).map(|row| (f64::from(row) * 0.37).sin() + f64::from(rows) / 900.0).collect());
         let truth = tasks.iter().flatten().sum::<f64>() / 1300.0;

@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use serde::Serialize;
-use serde_json::Value;
 
 use super::estimate::Estimate;
-use super::metrics::Counts;
+use super::metrics::PairCounts;
+use crate::config::Metric;
+use crate::run::record::{BatchesSettings, ClustersFacts, ClustersSettings, EdgesSettings, NeighborsFacts};
 
 /// Version of `report.json`.
 pub const FORMAT: u32 = 1;
@@ -23,7 +24,7 @@ pub struct Report {
     /// Fingerprint of the batches stage: of all settings and inputs.
     pub settings_fingerprint: String,
     /// What the run was made with, and how the report was.
-    pub terms: Terms,
+    pub terms: Parameters,
     /// All tasks together.
     pub overall: Compared,
     /// Each task, in the order of names.
@@ -33,28 +34,28 @@ pub struct Report {
     /// Share of the queries by the mean similarity of their K closest rows in the batch, sampled.
     pub similarity: Histogram<f64>,
     /// What the run says of its search.
-    pub search: Value,
+    pub search: NeighborsFacts,
     /// What the run says of its clusters.
-    pub clusters: Value,
+    pub clusters: ClustersFacts,
     /// What each stage took.
     pub stages: Vec<StageCost>,
 }
 
 /// Settings of the run and of the report.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Terms {
+pub struct Parameters {
     /// Rows of the input.
     pub rows: u64,
     /// Dimensions.
     pub dim: usize,
-    /// `cosine` or `dot`.
-    pub metric: String,
+    /// How vectors are compared.
+    pub metric: Metric,
     /// Settings of the edges stage: p, m, the rule.
-    pub edges: Value,
+    pub edges: EdgesSettings,
     /// Settings of the clusters stage: K, |B| and more.
-    pub clusters: Value,
+    pub clusters: ClustersSettings,
     /// Settings of the batches stage: epochs, remainder, seed.
-    pub batches: Value,
+    pub batches: BatchesSettings,
     /// The epoch that is reported.
     pub epoch: u32,
     /// Rows that are in no batch of it.
@@ -157,7 +158,13 @@ pub struct InCluster {
 
 impl Measures {
     /// From counts, the batches that they come from, and what was sampled.
-    pub fn new(counts: &Counts, batches: u64, clusters: bool, sampled: [Option<Estimate>; 2], alone: u64) -> Measures {
+    pub fn new(
+        counts: &PairCounts,
+        batches: u64,
+        clusters: bool,
+        sampled: [Option<Estimate>; 2],
+        alone: u64,
+    ) -> Measures {
         let [top_similarity, gap] = sampled;
         Measures {
             queries: counts.queries,

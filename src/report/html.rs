@@ -1,7 +1,6 @@
 //! A report as one page that needs nothing else: style and plots are in it, names are escaped. Pure.
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
-use serde_json::Value;
 
 use super::figures::{Compared, Measures, OfTask, Report};
 use super::numbers::{amount, bytes, count, estimate, name, or_none, percent, seconds};
@@ -58,7 +57,8 @@ pub fn page(report: &Report) -> String {
 }
 
 fn introduction(report: &Report) -> Markup {
-    let [p, m] = ["skip", "window"].map(|name| or_none(report.terms.edges[name].as_u64().map(count)));
+    let window = report.terms.edges.windows.job;
+    let [p, m] = [window.skip, window.width].map(|ranks| count(u64::from(ranks)));
     html! {
         p {
             "In contrastive training the other rows of a batch are a query's negatives. For each query, batchmine ranks \
@@ -248,18 +248,11 @@ fn task_table(report: &Report, tasks: &[&OfTask]) -> Markup {
 
 /// What the clusters stage says of its phases.
 fn clusters(report: &Report) -> Markup {
-    let Some(phases) = report.clusters["phases"].as_array().filter(|phases| !phases.is_empty()) else {
+    let phases = &report.clusters.phases;
+    if phases.is_empty() {
         return html! {};
-    };
-    let share = |metrics: &Value, part: &str, whole: &str| {
-        let number = |name: &str| metrics[name].as_f64();
-        or_none(
-            number(part)
-                .zip(number(whole))
-                .filter(|(_, whole)| *whole > 0.0)
-                .map(|(part, whole)| percent(part / whole)),
-        )
-    };
+    }
+    let share = |part: u64, whole: u64| or_none((whole > 0).then(|| percent(part as f64 / whole as f64)));
     html! {
         h2 { "How the clusters were made" }
         p.soft {
@@ -270,12 +263,12 @@ fn clusters(report: &Report) -> Markup {
             table {
                 thead { tr { th { "phase" } th { "preferred inside" } th { "suspects inside" } th { "queries without any" } } }
                 tbody {
-                    @for phase in phases {
+                    @for (phase, metrics) in phases {
                         tr {
-                            th scope="row" { (phase[0].as_str().unwrap_or_default()) }
-                            td { (share(&phase[1], "window_inside", "window")) }
-                            td { (share(&phase[1], "suspects_inside", "suspects")) }
-                            td { (share(&phase[1], "queries_without", "rows")) }
+                            th scope="row" { (phase) }
+                            td { (share(metrics.window_inside, metrics.window)) }
+                            td { (share(metrics.suspects_inside, metrics.suspects)) }
+                            td { (share(metrics.queries_without, metrics.rows)) }
                         }
                     }
                 }
@@ -316,8 +309,8 @@ fn cost(report: &Report) -> Markup {
 }
 
 fn words(report: &Report) -> Markup {
-    let setting = |name: &str| or_none(report.terms.edges[name].as_u64().map(count));
-    let (p, m) = (setting("skip"), setting("window"));
+    let window = report.terms.edges.windows.job;
+    let [p, m] = [window.skip, window.width].map(|ranks| count(u64::from(ranks)));
     let sampled = report.overall.mined.gap.map_or(0, |gap| gap.queries);
     html! {
         dl {
@@ -329,7 +322,7 @@ fn words(report: &Report) -> Markup {
             dd { "The best " (p) " candidates of a query (p), and those beyond a score limit if one was set: so close that many are right answers that nobody marked." }
             dt { "Preferred negatives" }
             dd { "The next " (m) " candidates (m): its rank window." }
-            dt { "Pair" }
+            dt { "ScoredPair" }
             dd { "A query and another row of its batch, as an ordered pair. A batch of n rows has n · (n − 1)." }
             dt { "Sampled" }
             @if report.terms.sample >= report.terms.rows {

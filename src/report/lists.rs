@@ -16,17 +16,15 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use rand::seq::SliceRandom;
 use rayon::prelude::*;
 
-use super::metrics::{NO_BATCH, Together};
-use crate::batches::pack::random;
+use super::metrics::{Membership, NO_BATCH};
 use crate::clusters::NO_CLUSTER;
 use crate::error::{Error, Result};
+use crate::random::{Purpose, stream};
 use crate::vectors::rows::Ids;
 use crate::vectors::{RowId, Vectors};
 
 /// Rows decoded at a time.
 const CHUNK_ROWS: usize = 8192;
-/// What rows are shuffled by: a stream of the seed's own, apart from those of epochs.
-const SHUFFLE: u64 = 1 << 40;
 
 /// Batches, by place.
 #[derive(Debug, Clone)]
@@ -38,8 +36,8 @@ pub struct BatchList {
 
 impl BatchList {
     /// Who is together with whom.
-    pub fn together(&self) -> Together<'_> {
-        Together { batch: &self.batch, cluster: self.cluster.as_deref() }
+    pub fn together(&self) -> Membership<'_> {
+        Membership { batch: &self.batch, cluster: self.cluster.as_deref() }
     }
 
     /// Number of batches.
@@ -52,10 +50,10 @@ impl BatchList {
         for (task, range) in tasks.enumerate() {
             let range = range.start as usize..range.end as usize;
             // The same numbers twice: batch and cluster stay together.
-            let stream = || random(seed, SHUFFLE | u64::from(epoch), task as u64);
-            self.batch[range.clone()].shuffle(&mut stream());
+            let shuffle = || stream(Purpose::ReportShuffle { seed, epoch, task });
+            self.batch[range.clone()].shuffle(&mut shuffle());
             if let Some(cluster) = &mut self.cluster {
-                cluster[range].shuffle(&mut stream());
+                cluster[range].shuffle(&mut shuffle());
             }
         }
         self
@@ -220,7 +218,7 @@ impl Reading<'_> {
             let chunk = chunk.map_err(|e| unreadable(path, &e.to_string()))?;
             let column =
                 |name: &str| chunk.column_by_name(name).map(|array| whole_numbers(array, path, name)).transpose();
-            let columns = Columns {
+            let columns = ListColumns {
                 path,
                 first,
                 epochs: column("epoch")?,
@@ -249,7 +247,7 @@ impl Reading<'_> {
         Ok(numbers.iter().map(|number| place(number?)).collect())
     }
 
-    fn take(&mut self, columns: &Columns<'_>) -> Result<()> {
+    fn take(&mut self, columns: &ListColumns<'_>) -> Result<()> {
         if columns.clusters.is_some() && self.list.cluster.is_none() {
             self.list.cluster = Some(vec![NO_CLUSTER; self.list.batch.len()]);
         }
@@ -304,7 +302,7 @@ impl Reading<'_> {
 }
 
 /// Columns of some rows of a file.
-struct Columns<'a> {
+struct ListColumns<'a> {
     path: &'a Path,
     /// Number of the first row within the file.
     first: u64,

@@ -9,7 +9,7 @@ pub const NO_BATCH: u32 = u32::MAX;
 
 /// Exact counts over queries. A pair is an ordered (i, j), i ≠ j, in one batch; it belongs to query i.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counts {
+pub struct PairCounts {
     /// Queries that are in a batch.
     pub queries: u64,
     /// Pairs.
@@ -32,9 +32,9 @@ pub struct Counts {
     pub without_window: u64,
 }
 
-impl Counts {
+impl PairCounts {
     /// Adds another's counts.
-    pub fn add(&mut self, other: &Counts) {
+    pub fn add(&mut self, other: &PairCounts) {
         self.queries += other.queries;
         self.pairs += other.pairs;
         self.window += other.window;
@@ -50,14 +50,14 @@ impl Counts {
 
 /// Which batch and cluster each place is in.
 #[derive(Debug, Clone, Copy)]
-pub struct Together<'a> {
+pub struct Membership<'a> {
     /// Batch by place.
     pub batch: &'a [u32],
     /// Cluster by place, where there are clusters.
     pub cluster: Option<&'a [u32]>,
 }
 
-impl Together<'_> {
+impl Membership<'_> {
     /// How many of `others` are in the batch of the row at `place`, and how many in its cluster too. O(others).
     pub fn meet(&self, place: RowId, others: &[RowId]) -> (u64, u64) {
         let batch = self.batch[place as usize];
@@ -211,11 +211,11 @@ mod tests {
     #[test]
     fn rows_meet_in_batches_and_in_clusters() {
         let (batch, cluster) = ([0, 0, 0, 1, NO_BATCH, NO_BATCH], [7, 7, NO_CLUSTER, 7, 7, 7]);
-        let both = Together { batch: &batch, cluster: Some(&cluster) };
+        let both = Membership { batch: &batch, cluster: Some(&cluster) };
         assert_eq!(both.meet(0, &[1, 2, 3, 4]), (2, 1));
         assert_eq!(both.meet(2, &[0, 1]), (2, 0));
         assert_eq!(both.meet(4, &[5, 0]), (0, 0), "in no batch");
-        assert_eq!(Together { batch: &batch, cluster: None }.meet(0, &[1]), (1, 0));
+        assert_eq!(Membership { batch: &batch, cluster: None }.meet(0, &[1]), (1, 0));
         assert_eq!(sharers(&cluster, NO_CLUSTER), [4, 4, 0, 4, 4, 4]);
     }
 }

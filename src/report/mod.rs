@@ -24,19 +24,19 @@ mod words;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
-use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::neighbors::{self, Windows};
 use crate::run::progress::Progress;
+use crate::run::record::{BatchesSettings, ClustersSettings, VectorsSettings};
 use crate::run::storage::{Disk, Storage, replace_file};
-use crate::run::{FinishedRun, Stage};
+use crate::run::{RunReader, Stage};
 use crate::vectors::{self, Vectors};
-use count::{Counter, HITS, Members, Tally};
+use count::{Counter, HITS, ListTally, Members};
 use estimate::{Estimate, bounds, histogram};
-use figures::{Compared, FORMAT, Histogram, Measures, OfTask, Report, StageCost, Terms};
+use figures::{Compared, FORMAT, Histogram, Measures, OfTask, Parameters, Report, StageCost};
 use lists::{BatchList, Directory};
-use metrics::Counts;
+use metrics::PairCounts;
 use sample::{Sampled, Sampler};
 
 /// What is asked of a report.
@@ -58,7 +58,7 @@ pub struct Options {
 ///
 /// # Errors
 /// The run is not finished or damaged, has no such epoch, or the given list does not fit it.
-pub fn measure(run: &FinishedRun, options: &Options, progress: &Progress) -> Result<Report> {
+pub fn measure(run: &RunReader, options: &Options, progress: &Progress) -> Result<Report> {
     let epoch_files = own_files(run, options.epoch)?;
     check_files(run)?;
     let vectors = vectors::open(run)?;
@@ -85,19 +85,19 @@ pub fn measure(run: &FinishedRun, options: &Options, progress: &Progress) -> Res
         temperature: terms.temperature,
         meter: &meter,
     };
-    let seed = terms.batches["seed"].as_u64().unwrap_or(0);
+    let seed = terms.batches.seed;
     let chosen = sample::draw(&vectors.tasks, options.sample, seed, options.epoch);
-    let look = |list: &BatchList| -> Result<Measured> {
+    let look = |list: &BatchList| -> Result<MeasuredList> {
         let members = Members::new(list);
         let tally = counter.count(list, &members);
         let sampled = sampler.measure(list, &members, &chosen)?;
-        Ok(Measured { tally, sampled, batches: list.count(), clusters: list.together().cluster.is_some() })
+        Ok(MeasuredList { tally, sampled, batches: list.count(), clusters: list.together().cluster.is_some() })
     };
     let own = look(&mined)?;
     let random = look(&mined.shuffled(vectors.tasks.ranges(), seed, options.epoch))?;
     let against = against.as_ref().map(look).transpose()?;
     drop(meter);
-    Ok(compose(run, terms, &vectors, &own, &random, against.as_ref()))
+    compose(run, terms, &vectors, &own, &random, against.as_ref())
 }
 
 /// The report as a person reads it on a terminal.
@@ -111,20 +111,20 @@ pub fn page(report: &Report) -> String {
 }
 
 /// All measures of one list.
-struct Measured {
-    tally: Tally,
+struct MeasuredList {
+    tally: ListTally,
     sampled: Sampled,
     batches: u32,
     clusters: bool,
 }
 
-impl Measured {
+impl MeasuredList {
     fn populations(&self) -> Vec<u64> {
         self.tally.tasks.iter().map(|counts| counts.queries).collect()
     }
 
     fn overall(&self) -> Measures {
-        let mut sum = Counts::default();
+        let mut sum = PairCounts::default();
         self.tally.tasks.iter().for_each(|counts| sum.add(counts));
         let populations = self.populations();
         let sampled = [self.sampled.similarity(&populations), self.sampled.gap(&populations)];
@@ -145,45 +145,44 @@ impl Measured {
 }
 
 fn compose(
-    run: &FinishedRun,
-    terms: Terms,
+    run: &RunReader,
+    terms: Parameters,
     vectors: &Vectors,
-    mined: &Measured,
-    random: &Measured,
-    against: Option<&Measured>,
-) -> Report {
+    mined: &MeasuredList,
+    random: &MeasuredList,
+    against: Option<&MeasuredList>,
+) -> Result<Report> {
     let mut given = against.map(|list| list.by_task().into_iter());
     let measures = mined.by_task().into_iter().zip(random.by_task());
     let tasks = measures.enumerate().map(|(task, (mined, random))| OfTask {
-        task: vectors.has_tasks().then(|| vectors.tasks.name(task).to_owned()),
+        task: vectors.named_tasks.then(|| vectors.tasks.name(task).to_owned()),
         rows: vectors.tasks.range(task).len() as u64,
         measures: Compared { mined, random, against: given.as_mut().and_then(Iterator::next) },
     });
     let tasks = tasks.collect();
     let overall =
-        Compared { mined: mined.overall(), random: random.overall(), against: against.map(Measured::overall) };
-    let facts = |stage: Stage| run.manifest().stages.get(&stage).map_or(Value::Null, |record| record.facts.clone());
-    Report {
+        Compared { mined: mined.overall(), random: random.overall(), against: against.map(MeasuredList::overall) };
+    Ok(Report {
         format: FORMAT,
         version: env!("CARGO_PKG_VERSION").into(),
         run: run.folder().to_owned(),
         settings_fingerprint: run.manifest().stages[&Stage::Batches].fingerprint.clone(),
-        terms: Terms { rows_in_no_batch: terms.rows - overall.mined.queries, ..terms },
+        terms: Parameters { rows_in_no_batch: terms.rows - overall.mined.queries, ..terms },
         overall,
         tasks,
         window_hits: window_hits(mined, random, against),
         similarity: similarities(mined, random, against),
-        search: facts(Stage::Neighbors),
-        clusters: facts(Stage::Clusters),
+        search: run.facts()?,
+        clusters: run.facts()?,
         stages: costs(run),
-    }
+    })
 }
 
-fn window_hits(mined: &Measured, random: &Measured, against: Option<&Measured>) -> Histogram<u64> {
+fn window_hits(mined: &MeasuredList, random: &MeasuredList, against: Option<&MeasuredList>) -> Histogram<u64> {
     let lists = [Some(mined), Some(random), against];
-    let last = |list: &Measured| list.tally.hits.iter().rposition(|queries| *queries > 0).unwrap_or(0);
+    let last = |list: &MeasuredList| list.tally.hits.iter().rposition(|queries| *queries > 0).unwrap_or(0);
     let buckets = lists.into_iter().flatten().map(last).max().unwrap_or(0) + 1;
-    let hits = |list: &Measured| list.tally.hits[..buckets].to_vec();
+    let hits = |list: &MeasuredList| list.tally.hits[..buckets].to_vec();
     Histogram {
         bounds: HITS[..buckets].iter().map(|bound| *bound as f64).collect(),
         mined: hits(mined),
@@ -192,15 +191,15 @@ fn window_hits(mined: &Measured, random: &Measured, against: Option<&Measured>) 
     }
 }
 
-fn similarities(mined: &Measured, random: &Measured, against: Option<&Measured>) -> Histogram<f64> {
-    let lists: Vec<&Measured> = [Some(mined), Some(random), against].into_iter().flatten().collect();
+fn similarities(mined: &MeasuredList, random: &MeasuredList, against: Option<&MeasuredList>) -> Histogram<f64> {
+    let lists: Vec<&MeasuredList> = [Some(mined), Some(random), against].into_iter().flatten().collect();
     let bounds = bounds(lists.iter().flat_map(|list| list.sampled.similarities().iter().copied()));
-    let shares = |list: &Measured| histogram(&list.sampled.similarity(&list.populations()), &bounds);
+    let shares = |list: &MeasuredList| histogram(&list.sampled.similarity(&list.populations()), &bounds);
     Histogram { mined: shares(mined), random: shares(random), against: against.map(shares), bounds }
 }
 
 /// Files of the epoch that is asked for.
-fn own_files(run: &FinishedRun, epoch: u32) -> Result<Vec<PathBuf>> {
+fn own_files(run: &RunReader, epoch: u32) -> Result<Vec<PathBuf>> {
     let record = run.stage(Stage::Batches)?;
     if !run.succeeded() {
         return Err(Error::input("the run is not finished")
@@ -209,8 +208,8 @@ fn own_files(run: &FinishedRun, epoch: u32) -> Result<Vec<PathBuf>> {
             .found("none: the job was interrupted or is under way")
             .remedy("run the `mine` command again to finish it"));
     }
-    let epochs = record.settings["epochs"].as_u64().unwrap_or(1);
-    if u64::from(epoch) >= epochs {
+    let epochs = run.settings::<BatchesSettings>()?.epochs;
+    if epoch >= epochs {
         return Err(Error::input("the run has no such epoch")
             .path(run.folder())
             .expected(format!("--epoch from 0 to {}", epochs.saturating_sub(1)))
@@ -233,7 +232,7 @@ fn own_files(run: &FinishedRun, epoch: u32) -> Result<Vec<PathBuf>> {
 }
 
 /// What is read whole must be what was written. Vectors are only sampled: `verify` reads all of them.
-fn check_files(run: &FinishedRun) -> Result<()> {
+fn check_files(run: &RunReader) -> Result<()> {
     let names = |stage: Stage, ending: &'static str| -> Result<Vec<(Stage, &String)>> {
         let names = run.stage(stage)?.parts.keys().filter(|name| name.ends_with(ending));
         Ok(names.map(|name| (stage, name)).collect())
@@ -253,18 +252,17 @@ fn read_given(path: &Path, epoch: u32, directory: &mut Directory<'_>) -> Result<
     BatchList::read(&files, epoch, directory)
 }
 
-fn terms(run: &FinishedRun, options: &Options, vectors: &Vectors, windows: &Windows<'_>) -> Result<Terms> {
-    let settings = |stage: Stage| run.stage(stage).map(|record| record.settings.clone());
-    let clusters = settings(Stage::Clusters)?;
-    let wanted = options.top.or_else(|| clusters["cluster-size"].as_u64().map(|size| size as u32)).unwrap_or(1);
+fn terms(run: &RunReader, options: &Options, vectors: &Vectors, windows: &Windows<'_>) -> Result<Parameters> {
+    let clusters: ClustersSettings = run.settings()?;
+    let wanted = options.top.unwrap_or(clusters.sizes.job.cluster_size);
     let ranks = (0..vectors.tasks.len()).map(|task| windows.of_task(task).ranks()).max().unwrap_or(wanted);
-    Ok(Terms {
+    Ok(Parameters {
         rows: vectors.shape().rows,
         dim: vectors.shape().dim,
-        metric: settings(Stage::Vectors)?["metric"].as_str().unwrap_or("cosine").to_owned(),
-        edges: settings(Stage::Edges)?,
+        metric: run.settings::<VectorsSettings>()?.metric,
+        edges: run.settings()?,
         clusters,
-        batches: settings(Stage::Batches)?,
+        batches: run.settings()?,
         epoch: options.epoch,
         rows_in_no_batch: 0,
         top: wanted.min(ranks),
@@ -275,7 +273,7 @@ fn terms(run: &FinishedRun, options: &Options, vectors: &Vectors, windows: &Wind
     })
 }
 
-fn costs(run: &FinishedRun) -> Vec<StageCost> {
+fn costs(run: &RunReader) -> Vec<StageCost> {
     let record = |stage: Stage| run.manifest().stages.get(&stage).map(|record| (stage, record));
     Stage::ALL
         .into_iter()

@@ -12,14 +12,11 @@ use super::count::Members;
 use super::estimate::Stratum;
 use super::lists::BatchList;
 use super::metrics::{NO_BATCH, gap, highest, mean};
-use crate::batches::pack::random;
 use crate::error::{Error, Result};
 use crate::neighbors::Neighbors;
+use crate::random::{Purpose, stream};
 use crate::run::progress::Meter;
 use crate::vectors::{RowId, Scorer, Tasks, Vectors};
-
-/// What a sample is drawn by: a stream of the seed's own.
-const SAMPLE: u64 = 2 << 40;
 
 /// Draws about `size` of all rows; places, rising. Those of them that a list of batches holds are as good a sample of
 /// the list. O(rows).
@@ -29,7 +26,7 @@ pub fn draw(tasks: &Tasks, size: u64, seed: u64, epoch: u32) -> Vec<RowId> {
     for (task, range) in tasks.ranges().enumerate() {
         let mut left = range.len() as u64;
         let mut wanted = share(size, left, all, tasks.len() as u64);
-        let mut random = random(seed, SAMPLE | u64::from(epoch), task as u64);
+        let mut random = stream(Purpose::ReportSample { seed, epoch, task });
         // Knuth's algorithm S: every subset has the same chance.
         for place in range {
             if random.random_range(0..left) < wanted {
@@ -53,7 +50,7 @@ fn share(size: u64, rows: u64, all: u64, tasks: u64) -> u64 {
 }
 
 /// Two figures of a query: mean similarity of its K closest rows in the batch, and the gap.
-type Pair = (f64, f64);
+type ScoredPair = (f64, f64);
 
 /// The sampled figures of a list of batches.
 #[derive(Debug, Clone, Default)]
@@ -126,7 +123,7 @@ impl Sampler<'_> {
     /// A score is no number: the stored vectors are damaged.
     pub fn measure(&self, list: &BatchList, members: &Members, chosen: &[RowId]) -> Result<Sampled> {
         let batch = list.together().batch;
-        let found: Vec<Option<Pair>> = chosen
+        let found: Vec<Option<ScoredPair>> = chosen
             .par_iter()
             .filter(|place| batch[**place as usize] != NO_BATCH)
             .map_init(
@@ -150,7 +147,7 @@ impl Sampler<'_> {
         Ok(self.by_task(chosen.iter().filter(|place| batch[**place as usize] != NO_BATCH), &found))
     }
 
-    fn by_task<'p>(&self, places: impl Iterator<Item = &'p RowId>, found: &[Option<Pair>]) -> Sampled {
+    fn by_task<'p>(&self, places: impl Iterator<Item = &'p RowId>, found: &[Option<ScoredPair>]) -> Sampled {
         let mut sampled = Sampled { tasks: vec![(0, 0); self.vectors.tasks.len()], ..Sampled::default() };
         let (mut task, mut ended) = (0, 0);
         for (place, pair) in places.zip(found) {
@@ -171,7 +168,13 @@ impl Sampler<'_> {
     }
 
     /// `None`: nobody in the batch, or in the task, can be a negative of this query.
-    fn query(&self, place: RowId, batch: &[RowId], scorer: &mut Scorer<'_>, buffers: &mut Buffers) -> Option<Pair> {
+    fn query(
+        &self,
+        place: RowId,
+        batch: &[RowId],
+        scorer: &mut Scorer<'_>,
+        buffers: &mut Buffers,
+    ) -> Option<ScoredPair> {
         let (order, keys) = (self.neighbors.order(), self.vectors.rows.keys());
         let query = order[place as usize];
         let all = self.neighbors.scores(place);

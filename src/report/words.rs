@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use super::figures::{Compared, Measures, Report};
 use super::numbers::{amount, count, estimate, or_none, percent};
+use crate::config::name_of;
 
 /// How a finding is to be taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -168,7 +169,7 @@ fn gap(report: &Report) -> Option<Verdict> {
 
 /// A measure: its name, its sentence, and its figure for each list.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Row {
+pub struct TableRow {
     /// Name.
     pub name: String,
     /// What it is, in a sentence.
@@ -178,9 +179,9 @@ pub struct Row {
 }
 
 /// All measures of a report.
-pub fn rows(report: &Report) -> Vec<Row> {
+pub fn rows(report: &Report) -> Vec<TableRow> {
     let (compared, top) = (&report.overall, report.terms.top);
-    let row = |name: &str, why: &str, figure: &dyn Fn(&Measures) -> Option<String>| Row {
+    let row = |name: &str, why: &str, figure: &dyn Fn(&Measures) -> Option<String>| TableRow {
         name: name.into(),
         why: why.into(),
         figures: lists(compared).into_iter().map(|measures| or_none(figure(measures))).collect(),
@@ -254,13 +255,15 @@ pub fn list_names(report: &Report) -> Vec<&'static str> {
 /// What the run and the report were made with, in a line each.
 pub fn terms(report: &Report) -> Vec<String> {
     let terms = &report.terms;
-    let setting = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    let (edges, clusters, batches) = (&terms.edges, &terms.clusters, &terms.batches);
-    let limits: String = ["relative-margin", "max-score", "min-score"]
-        .into_iter()
-        .filter(|limit| !edges[limit].is_null())
-        .map(|limit| format!(" {limit} = {},", setting(&edges[limit])))
-        .collect();
+    let (window, sizes, batches) = (terms.edges.windows.job, terms.clusters.sizes.job, &terms.batches);
+    let limits: String = [
+        ("relative-margin", window.limits.relative_margin),
+        ("max-score", window.limits.max_score),
+        ("min-score", window.limits.min_score),
+    ]
+    .into_iter()
+    .filter_map(|(name, limit)| Some(format!(" {name} = {},", limit?)))
+    .collect();
     let mut lines = vec![
         format!(
             "{} rows x {} dimensions, {}, {}",
@@ -271,26 +274,22 @@ pub fn terms(report: &Report) -> Vec<String> {
             } else {
                 format!("{} tasks", count(report.tasks.len() as u64))
             },
-            terms.metric
+            name_of(terms.metric)
         ),
         format!(
             "p = {}, m = {},{limits} edges {}, K = {}, λ = {}, |B| = {}, remainder {}, seed {}",
-            setting(&edges["skip"]),
-            setting(&edges["window"]),
-            setting(&edges["edges"]),
-            setting(&clusters["cluster-size"]),
-            setting(&clusters["suspect-weight"]),
-            setting(&clusters["batch-size"]),
-            setting(&batches["remainder"]),
-            setting(&batches["seed"]),
+            window.skip,
+            window.width,
+            name_of(terms.edges.edges),
+            sizes.cluster_size,
+            terms.clusters.suspect_weight,
+            sizes.batch_size,
+            name_of(batches.remainder),
+            batches.seed,
         ),
-        format!("epoch {} of {}", terms.epoch, setting(&batches["epochs"])),
+        format!("epoch {} of {}", terms.epoch, batches.epochs),
     ];
-    let own: BTreeSet<&String> = [edges, clusters]
-        .into_iter()
-        .filter_map(|settings| settings["tasks"].as_object())
-        .flat_map(|tasks| tasks.keys())
-        .collect();
+    let own: BTreeSet<&String> = terms.edges.windows.tasks.keys().chain(terms.clusters.sizes.tasks.keys()).collect();
     if !own.is_empty() {
         lines.push(format!("tasks with settings of their own: {}", own.len()));
     }
@@ -303,7 +302,8 @@ pub fn terms(report: &Report) -> Vec<String> {
             terms.top, terms.top
         ));
     }
-    if let Some(recall) = report.search["recall"].as_f64().filter(|recall| *recall < 1.0) {
+    let recall = report.search.recall;
+    if recall < 1.0 {
         lines.push(format!(
             "the search was approximate (recall {recall:.3}): rank windows and suspects are those that it found"
         ));

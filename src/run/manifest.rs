@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::record::to_value;
 use crate::error::{Error, Result};
 
 /// Version of the run folder's layout.
@@ -154,7 +155,7 @@ pub fn fingerprint(before: &str, settings: &Value) -> String {
 }
 
 /// The settings that differ, as `name: old → new`, nested names joined by dots.
-pub fn differences(old: &Value, new: &Value) -> Vec<String> {
+pub fn differences(old: &impl Serialize, new: &impl Serialize) -> Vec<String> {
     fn walk(name: &str, old: &Value, new: &Value, out: &mut Vec<String>) {
         match (old, new) {
             (Value::Object(a), Value::Object(b)) => {
@@ -169,7 +170,7 @@ pub fn differences(old: &Value, new: &Value) -> Vec<String> {
         }
     }
     let mut out = Vec::new();
-    walk("", old, new, &mut out);
+    walk("", &to_value(old), &to_value(new), &mut out);
     out
 }
 

@@ -13,12 +13,13 @@
 //!
 //! Memory: the manifest, some hundred bytes a part.
 
-pub mod finished;
 pub mod lock;
 pub mod manifest;
 pub mod mapped;
 pub mod memory;
 pub mod progress;
+pub mod reader;
+pub mod record;
 pub mod sealed;
 pub mod stage;
 pub mod storage;
@@ -28,16 +29,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::{Error, Kind, Result};
-pub use finished::FinishedRun;
 use lock::Lock;
 pub use manifest::Stage;
 use manifest::{Manifest, StageRecord, differences, fingerprint};
 use memory::MemoryWatch;
 use progress::{Meter, Progress};
+pub use reader::RunReader;
+use record::{JobSettings, StageFacts};
 pub use stage::{ScatteredPart, StageRun};
 use storage::{Storage, list};
 
@@ -55,9 +57,6 @@ pub struct Run {
     memory: MemoryWatch,
     _lock: Lock,
 }
-
-/// What a stage is made under: its settings, by stage, in pipeline order.
-pub type StageSettings = [(Stage, Value); 5];
 
 impl Run {
     /// Opens or creates the run folder and locks it. `work` is where the first four stages put their
@@ -124,7 +123,8 @@ impl Run {
     ///
     /// # Errors
     /// Settings changed and `replace` is off.
-    pub fn adopt(&self, settings: StageSettings, replace: bool) -> Result<()> {
+    pub fn apply_settings(&self, settings: &JobSettings, replace: bool) -> Result<()> {
+        let settings = settings.by_stage();
         let mut manifest = self.manifest();
         let mut before = String::new();
         let mut changed: Option<(Stage, Vec<String>)> = None;
@@ -202,10 +202,18 @@ impl Run {
         self.manifest().stages.get(&stage).cloned().unwrap_or_default()
     }
 
+    /// The facts of a finished stage.
+    ///
+    /// # Errors
+    /// The stage is not finished, or its record is not one.
+    pub fn facts<T: StageFacts>(&self) -> Result<T> {
+        reader::facts(&self.folder, &self.manifest())
+    }
+
     /// Begins or resumes a stage.
     pub fn begin(&self, stage: Stage) -> StageRun<'_> {
         self.memory.take_peak();
-        self.progress.event(json!({"event": "stage", "stage": stage.name()}));
+        self.progress.event(&json!({"event": "stage", "stage": stage.name()}));
         StageRun { run: self, stage, clock: Mutex::new(Instant::now()) }
     }
 

@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanCount, HumanDuration, MultiProgress, ProgressBar, ProgressStyle};
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::json;
 
 const PLAIN_EVERY: Duration = Duration::from_secs(5);
 const JSON_EVERY: Duration = Duration::from_secs(1);
@@ -58,7 +59,7 @@ impl Progress {
             bar.enable_steady_tick(Duration::from_millis(200));
             bar
         });
-        self.event(json!({"event": "start", "stage": stage, "total": total, "unit": unit}));
+        self.event(&json!({"event": "start", "stage": stage, "total": total, "unit": unit}));
         let now = Instant::now();
         Meter {
             progress: self.clone(),
@@ -75,8 +76,10 @@ impl Progress {
     }
 
     /// Prints one JSON event on stdout, where events were asked for.
-    pub fn event(&self, event: Value) {
+    pub fn event(&self, event: &impl Serialize) {
         if self.json {
+            // Through a value, whose keys are sorted.
+            let event = serde_json::to_value(event).expect("an event is plain data");
             // A reader that went away must not end the job.
             let _ = writeln!(std::io::stdout().lock(), "{event}");
         }
@@ -178,7 +181,7 @@ impl Meter {
                 rates = if rates.is_empty() { String::new() } else { format!("{rates}  ") },
             );
         }
-        self.progress.event(json!({
+        self.progress.event(&json!({
             "event": "progress", "stage": self.stage, "done": done, "total": self.total,
             "unit": self.unit, "per_second": rate, "seconds_left": left,
             "rows_per_second": self.rates.map(|rates| rates.rows * rate),

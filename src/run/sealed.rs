@@ -31,7 +31,7 @@ const END_MAGIC: [u8; 8] = *b"BMSEALED";
 
 /// What names a format: its magic, its version and its name in messages.
 #[derive(Debug, Clone, Copy)]
-pub struct Format {
+pub struct FileFormat {
     /// First eight bytes of the file.
     pub magic: [u8; 8],
     /// Version that this build writes and reads.
@@ -40,7 +40,7 @@ pub struct Format {
     pub name: &'static str,
 }
 
-impl Format {
+impl FileFormat {
     /// The header of a file of this format.
     pub fn header(&self, fields: [u64; 6]) -> [u8; HEADER_BYTES] {
         let mut header = [0; HEADER_BYTES];
@@ -73,7 +73,7 @@ impl PartWriter {
         PartWriter { file: std::io::BufWriter::with_capacity(256 << 10, file), hash: Box::new(Xxh3::new()), bytes: 0 }
     }
 
-    /// Appends the footer; what was written so far must begin with [`Format::header`].
+    /// Appends the footer; what was written so far must begin with [`FileFormat::header`].
     pub fn seal(&mut self) -> std::io::Result<()> {
         let footer = footer(self.bytes + FOOTER_BYTES as u64, self.hash.digest());
         self.write_all(&footer)
@@ -144,7 +144,7 @@ impl Sealed {
     ///
     /// # Errors
     /// Another format, another version, or a file that was cut or grew.
-    pub fn open(path: &Path, format: &Format) -> Result<Sealed> {
+    pub fn open(path: &Path, format: &FileFormat) -> Result<Sealed> {
         let mapped = Mapped::open(path)?;
         let bytes = mapped.bytes();
         let remedy = "the file is damaged or not batchmine's: delete it and run `mine` again";

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::Instant;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::manifest::PartRecord;
 use super::manifest::StageRecord;
+use super::record::{self, StageFacts};
 use super::sealed::{PartWriter, seal_scattered};
 use super::storage::StorageFile;
 use super::{Run, Stage, mapped, stage_folder};
@@ -121,16 +122,16 @@ impl StageRun<'_> {
     ///
     /// # Errors
     /// The manifest cannot be written.
-    pub fn finish(self, facts: Value, keep: impl Fn(&str) -> bool) -> Result<()> {
+    pub fn finish<T: StageFacts>(self, facts: &T, keep: impl Fn(&str) -> bool) -> Result<()> {
         let mut manifest = self.run.manifest();
         let record = manifest.stages.entry(self.stage).or_default();
         record.complete = true;
-        record.facts = facts;
+        record.facts = record::to_value(facts);
         self.account(record);
         let unwanted: Vec<_> = record.parts.keys().filter(|name| !keep(name)).cloned().collect();
         record.parts.retain(|name, _| keep(name));
         let bytes: u64 = record.parts.values().map(|part| part.bytes).sum();
-        self.run.progress.event(json!({
+        self.run.progress.event(&json!({
             "event": "done", "stage": self.stage.name(), "seconds": record.seconds,
             "peak_bytes": record.peak_bytes, "bytes": bytes, "facts": record.facts,
         }));

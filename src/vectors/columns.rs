@@ -2,10 +2,11 @@
 
 use arrow::datatypes::{DataType, Schema};
 
-use super::shard::{Roles, Shard, Source};
-use super::store::{DIM_MAX, Precision};
+use super::shard::{Shard, Source};
+use super::store::{DIM_MAX, StoreType};
 use crate::config::{BinaryType, Columns, EmbeddingColumns};
 use crate::error::{Error, Result};
+use crate::run::record::Roles;
 
 const QUERY_NAMES: &[&str] =
     &["query_embedding", "query_embeddings", "anchor_embedding", "query_vector", "query_emb", "q_embedding"];
@@ -90,9 +91,9 @@ fn no_such_column(shard: &Shard, schema: &Schema, name: &str) -> Error {
 }
 
 /// Dimensions and store precision of both sides, from types where they tell, else from the first row.
-pub(super) fn dimensions(list: &[Shard], roles: &Roles, dtype: Option<BinaryType>) -> Result<(usize, [Precision; 2])> {
+pub(super) fn dimensions(list: &[Shard], roles: &Roles, dtype: Option<BinaryType>) -> Result<(usize, [StoreType; 2])> {
     let mut agreed: Option<(usize, String)> = None;
-    let mut precision = [Precision::F16; 2];
+    let mut precision = [StoreType::F16; 2];
     for shard in list {
         for (side, name) in [&roles.query, &roles.positive].into_iter().enumerate() {
             let place = |error: Error| {
@@ -100,7 +101,7 @@ pub(super) fn dimensions(list: &[Shard], roles: &Roles, dtype: Option<BinaryType
                 if let Some(name) = name { error.column(name.clone()) } else { error }
             };
             let (dim, wide) = match &shard.source {
-                Source::Npy(array) => (Some(array.dim), array.precision[side] == Precision::F32),
+                Source::Npy(array) => (Some(array.dim), array.precision[side] == StoreType::F32),
                 Source::Parquet { metadata, .. } => {
                     let name = name.as_deref().unwrap_or_default();
                     for column in
@@ -123,7 +124,7 @@ pub(super) fn dimensions(list: &[Shard], roles: &Roles, dtype: Option<BinaryType
                 }
             };
             if wide {
-                precision[side] = Precision::F32;
+                precision[side] = StoreType::F32;
             }
             let Some(dim) = dim else { continue };
             if dim == 0 || dim > DIM_MAX {

@@ -13,7 +13,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::columns::binary_width;
 use super::shard::{NpyArray, Shard, Shards, Source};
-use super::store::Precision;
+use super::store::StoreType;
 use crate::config::BinaryType;
 use crate::error::{Error, Result};
 
@@ -315,8 +315,8 @@ impl NpyArray {
         let stride = if self.paired { 2 * self.dim } else { self.dim };
         let offset = if self.paired { side * self.dim } else { 0 };
         let (width, dtype) = match self.precision[side] {
-            Precision::F16 => (2, BinaryType::F16),
-            Precision::F32 => (4, BinaryType::F32),
+            StoreType::F16 => (2, BinaryType::F16),
+            StoreType::F32 => (4, BinaryType::F32),
         };
         let from = self.data_start[side] + (start as usize * stride + offset) * width;
         let count = (rows as usize - 1) * stride + self.dim;

@@ -11,21 +11,21 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Mutex;
 
-use serde_json::json;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::budget::VectorsCounts;
 use super::decode::{Unit, embedding_values};
 use super::labels::{self, for_each_unit};
+use super::row_writer::{RowWriter, Side};
 use super::rows::{INT_IDS, Ids, ROWS, RowLayout, RowTable, TASKS, TEXT_IDS, Tasks};
 use super::scatter::Scatter;
 use super::shard::{self, Shards, Source};
-use super::sink::{Side, Sink};
 use super::store::{RowId, VECTORS, VectorStore, Vectors};
 use crate::config::{BinaryType, Config, Metric};
 use crate::error::{Error, Result};
-use crate::plan::Plan;
-use crate::run::sealed::HEADER_BYTES;
-use crate::run::{FinishedRun, Run, ScatteredPart, Stage, StageRun};
+use crate::run::record::{IdKind, VectorsFacts};
+use crate::run::sealed::{HEADER_BYTES, Sealed};
+use crate::run::{Run, RunReader, ScatteredPart, Stage, StageRun};
 
 const QUERIES: &str = "queries.vec";
 const POSITIVES: &str = "positives.vec";
@@ -39,44 +39,43 @@ const NAMES_SHOWN: usize = 50;
 ///
 /// # Errors
 /// Bad input, named by file, row group and row; or a disk that fails.
-pub fn import(run: &Run, shards: &Shards, config: &Config, plan: &Plan) -> Result<Vectors> {
+pub fn import(run: &Run, shards: &Shards, config: &Config, counts: &VectorsCounts) -> Result<Vectors> {
     if !run.is_complete(Stage::Vectors) {
         let stage = run.begin(Stage::Vectors);
-        Import { run, stage: &stage, shards, config, plan, units: Unit::all(shards) }.all()?;
+        Import { run, stage: &stage, shards, config, counts, units: Unit::all(shards) }.all()?;
         shards_unchanged(shards)?;
-        let facts = json!({
-            "rows": shards.shape.rows,
-            "dim": shards.shape.dim,
-            "tasks": Tasks::open(&run.part_path(Stage::Vectors, TASK_TABLE))?.len(),
-            "ids": id_kind(run)?,
-            "shared": shards.roles.shared,
-            "named_tasks": shards.roles.task.is_some(),
-            "input_bytes": shards.input_bytes(),
-        });
-        stage.finish(facts, |_| true)?;
+        let facts = VectorsFacts {
+            rows: shards.shape.rows,
+            dim: shards.shape.dim,
+            tasks: Tasks::open(&run.part_path(Stage::Vectors, TASK_TABLE))?.len(),
+            ids: id_kind(run)?,
+            shared: shards.roles.shared,
+            named_tasks: shards.roles.task.is_some(),
+            input_bytes: shards.input_bytes(),
+        };
+        stage.finish(&facts, |_| true)?;
     }
-    open_in(&run.stage_folder(Stage::Vectors), &run.record(Stage::Vectors).facts)
+    open_in(&run.stage_folder(Stage::Vectors), &run.facts()?)
 }
 
 /// Opens the store of a finished run.
 ///
 /// # Errors
 /// The stage is not finished, or a file is damaged.
-pub fn open(run: &FinishedRun) -> Result<Vectors> {
-    open_in(&run.stage_folder(Stage::Vectors), &run.stage(Stage::Vectors)?.facts)
+pub fn open(run: &RunReader) -> Result<Vectors> {
+    open_in(&run.stage_folder(Stage::Vectors), &run.facts()?)
 }
 
-fn open_in(folder: &Path, facts: &serde_json::Value) -> Result<Vectors> {
+fn open_in(folder: &Path, facts: &VectorsFacts) -> Result<Vectors> {
     let queries = VectorStore::open(&folder.join(QUERIES))?;
-    let shared = facts["shared"].as_bool().unwrap_or(false);
-    let positives = if shared { queries.clone() } else { VectorStore::open(&folder.join(POSITIVES))? };
+    let positives = if facts.shared { queries.clone() } else { VectorStore::open(&folder.join(POSITIVES))? };
     let rows = RowTable::open(&folder.join(ROW_TABLE))?;
     let tasks = Tasks::open(&folder.join(TASK_TABLE))?;
     let count = queries.shape().rows;
-    let ids = match facts["ids"].as_str() {
-        Some("int64") => Ids::open_int(&folder.join(ID_TABLE), count)?,
-        Some("string") => Ids::open_text(&folder.join(ID_TABLE), count)?,
-        _ => Ids::RowNumber,
+    let ids = match facts.ids {
+        IdKind::Int64 => Ids::open_int(&folder.join(ID_TABLE), count)?,
+        IdKind::String => Ids::open_text(&folder.join(ID_TABLE), count)?,
+        IdKind::Row => Ids::RowNumber,
     };
     let task_rows = if tasks.is_empty() { 0 } else { u64::from(tasks.range(tasks.len() - 1).end) };
     if positives.shape() != queries.shape() || rows.input_rows().len() as u64 != count || task_rows != count {
@@ -90,15 +89,15 @@ fn open_in(folder: &Path, facts: &serde_json::Value) -> Result<Vectors> {
             ))
             .remedy("the folder was tampered with: mine again with --replace or into a new folder"));
     }
-    Ok(Vectors { queries, positives, rows, tasks, ids })
+    Ok(Vectors { queries, positives, rows, tasks, ids, named_tasks: facts.named_tasks })
 }
 
-fn id_kind(run: &Run) -> Result<&'static str> {
+fn id_kind(run: &Run) -> Result<IdKind> {
     if !run.has(Stage::Vectors, ID_TABLE) {
-        return Ok("row");
+        return Ok(IdKind::Row);
     }
     let path = run.part_path(Stage::Vectors, ID_TABLE);
-    Ok(if crate::run::sealed::Sealed::open(&path, &INT_IDS).is_ok() { "int64" } else { "string" })
+    Ok(if Sealed::open(&path, &INT_IDS).is_ok() { IdKind::Int64 } else { IdKind::String })
 }
 
 /// Fails if an input file changed while it was read: what was read would be of no one version.
@@ -123,7 +122,7 @@ struct Import<'a> {
     stage: &'a StageRun<'a>,
     shards: &'a Shards,
     config: &'a Config,
-    plan: &'a Plan,
+    counts: &'a VectorsCounts,
     units: Vec<Unit<'a>>,
 }
 
@@ -279,14 +278,14 @@ impl Import<'_> {
         let shape = self.shards.shape;
         let sides = if self.shards.roles.shared { 1 } else { 2 };
         let mut stores = Vec::new();
-        for (name, precision) in [QUERIES, POSITIVES].into_iter().zip(self.shards.precision).take(sides) {
+        for (name, precision) in [QUERIES, POSITIVES].into_iter().zip(self.shards.store_types).take(sides) {
             let store = self.stage.scattered(name, VectorStore::file_bytes(shape, precision))?;
             store.write_at(&VECTORS.header(VectorStore::header(shape, precision)), 0)?;
             stores.push(store);
         }
-        let sink = Sink {
+        let writer = RowWriter {
             shape,
-            precision: self.shards.precision,
+            precision: self.shards.store_types,
             metric: self.config.metric,
             positions,
             stores: &stores,
@@ -299,12 +298,12 @@ impl Import<'_> {
         for_each_unit(&self.units, |unit| {
             self.for_each_pair_batch(unit, |row, sides, rows| {
                 self.run.check_interrupt()?;
-                sink.batch(unit, row, sides, rows, self.side_names())?;
+                writer.batch(unit, row, sides, rows, self.side_names())?;
                 meter.add(rows as u64);
                 Ok(())
             })
         })?;
-        let largest = sink.largest.into_inner().expect("no thread panics while it holds the norms");
+        let largest = writer.largest.into_inner().expect("no thread panics while it holds the norms");
         let most = f64::from(f32::MAX) / 4.0;
         let too_long = largest.iter().any(|norm| *norm > most) || largest[0] * largest[1] > most;
         if self.config.metric == Metric::Dot && too_long {
@@ -313,9 +312,9 @@ impl Import<'_> {
                 .found(format!("norms up to {:e} and {:e}", largest[0], largest[1]))
                 .remedy("scale the embeddings down, or use --metric cosine"));
         }
-        let hashes = sink.hashes.into_inner();
+        let hashes = writer.hashes.into_inner();
         let positives = stores.last().expect("there is a store for each side").map()?;
-        let row_bytes = shape.dim * self.shards.precision[sides - 1].bytes();
+        let row_bytes = shape.dim * self.shards.store_types[sides - 1].bytes();
         let row = |row: RowId| &positives.bytes()[HEADER_BYTES + row as usize * row_bytes..][..row_bytes];
         let codes = labels::key_codes(&hashes, |a, b| row(a) == row(b));
         table.write_at(bytemuck::cast_slice(&codes), layout.key(0))?;
@@ -332,7 +331,7 @@ impl Import<'_> {
         unit: &Unit<'_>,
         mut each: impl FnMut(u64, [Side<'_>; 2], usize) -> Result<()>,
     ) -> Result<()> {
-        let batch_rows = self.plan.import_batch_rows;
+        let batch_rows = self.counts.batch_rows;
         let dim = self.shards.shape.dim;
         if let Source::Npy(array) = &unit.shard.source {
             let mut row = 0;
@@ -400,16 +399,11 @@ pub fn task_sizes(shards: &Shards) -> Result<BTreeMap<String, u64>> {
     Ok(sizes)
 }
 
-/// Fails where settings are given to a task that the input does not have. Reads the task column, and only where there
-/// are such settings. O(rows).
+/// Fails where settings are given to a task that is not among the known ones.
 ///
 /// # Errors
-/// There is no such task, or the column cannot be read.
-pub fn refuse_unknown_tasks(config: &Config, shards: &Shards) -> Result<()> {
-    if config.tasks.is_empty() {
-        return Ok(());
-    }
-    let known = task_sizes(shards)?;
+/// There is no such task.
+pub fn refuse_unknown_tasks(config: &Config, shards: &Shards, known: &BTreeMap<String, u64>) -> Result<()> {
     let Some(unknown) = config.tasks.keys().find(|name| !known.contains_key(*name)) else { return Ok(()) };
     let mut names: Vec<String> = known.keys().take(NAMES_SHOWN).map(|name| format!("{name:?}")).collect();
     if known.len() > NAMES_SHOWN {

@@ -4,18 +4,18 @@ use std::path::Path;
 
 use super::store::{ROWS_MAX, RowId};
 use crate::error::{Error, Result};
-use crate::run::sealed::{Format, HEADER_BYTES, Sealed, u64_at};
+use crate::run::sealed::{FileFormat, HEADER_BYTES, Sealed, u64_at};
 
 /// Key code of a row that shares its key with no other row.
 pub const UNIQUE: u32 = u32::MAX;
 /// Format of `rows.col`.
-pub const ROWS: Format = Format { magic: *b"BMROWCOL", version: 1, name: "row table" };
+pub const ROWS: FileFormat = FileFormat { magic: *b"BMROWCOL", version: 1, name: "row table" };
 /// Format of `ids.col` with int64 ids.
-pub const INT_IDS: Format = Format { magic: *b"BMIDSINT", version: 1, name: "int64 ids" };
+pub const INT_IDS: FileFormat = FileFormat { magic: *b"BMIDSINT", version: 1, name: "int64 ids" };
 /// Format of `ids.col` with string ids.
-pub const TEXT_IDS: Format = Format { magic: *b"BMIDSTXT", version: 1, name: "string ids" };
+pub const TEXT_IDS: FileFormat = FileFormat { magic: *b"BMIDSTXT", version: 1, name: "string ids" };
 /// Format of `tasks.col`.
-pub const TASKS: Format = Format { magic: *b"BMTASKS\0", version: 1, name: "task" };
+pub const TASKS: FileFormat = FileFormat { magic: *b"BMTASKS\0", version: 1, name: "task" };
 
 /// What is known of each row, beside its vectors: the columns of `rows.col`.
 #[derive(Debug, Clone)]
@@ -250,6 +250,11 @@ impl Tasks {
         let text = &payload[8 * (self.names_from() + self.count + 1)..];
         let at = |i: usize| u64_at(payload, 8 * (self.names_from() + i)) as usize;
         std::str::from_utf8(&text[at(task)..at(task + 1)]).expect("checked when opened")
+    }
+
+    /// All names, in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        (0..self.count).map(|task| self.name(task))
     }
 
     /// The task that a row belongs to. O(log tasks).

@@ -1,7 +1,7 @@
 //! The score of a pair, exactly: what every search path ends in.
 
 use super::dot::{dot, dot_half, dot_wide, dot_wide_two, prefetch, widen_to_f64};
-use super::store::{Precision, RowId, Vectors};
+use super::store::{RowId, StoreType, Vectors};
 
 /// Rows that are fetched before they are needed.
 const PREFETCH_ROWS: usize = 4;
@@ -77,8 +77,8 @@ impl<'a> Scorer<'a> {
     pub fn score(&mut self, row: RowId) -> f32 {
         let scale = self.query_scale * self.positive_scales[row as usize];
         let sum = match self.vectors.positives.precision() {
-            Precision::F32 => dot(&self.query, bytemuck::cast_slice(self.vectors.positives.row_bytes(row))),
-            Precision::F16 => dot_half(&self.query, bytemuck::cast_slice(self.vectors.positives.row_bytes(row))),
+            StoreType::F32 => dot(&self.query, bytemuck::cast_slice(self.vectors.positives.row_bytes(row))),
+            StoreType::F16 => dot_half(&self.query, bytemuck::cast_slice(self.vectors.positives.row_bytes(row))),
         };
         // Minus zero equals zero, and must tie with it.
         (sum * scale) as f32 + 0.0

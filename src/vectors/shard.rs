@@ -11,14 +11,14 @@ use arrow::datatypes::Schema;
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::file::metadata::PageIndexPolicy;
-use serde::Serialize;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::columns::{dimensions, resolve};
-use super::store::{Precision, ROWS_MAX, Shape};
+use super::store::{ROWS_MAX, Shape, StoreType};
 use crate::config::Columns;
 use crate::error::{Error, Result};
 use crate::run::mapped::Mapped;
+use crate::run::record::{FileIdentity, Roles};
 
 /// One input file, mapped.
 #[derive(Debug, Clone)]
@@ -32,20 +32,7 @@ pub struct Shard {
     /// What kind of file it is.
     pub source: Source,
     /// Size, time and footer hash.
-    pub identity: Identity,
-}
-
-/// What tells that a file is the one that an earlier session read.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Identity {
-    /// Absolute path.
-    pub path: String,
-    /// Length.
-    pub bytes: u64,
-    /// Modification time, nanoseconds since 1970.
-    pub modified_ns: u64,
-    /// xxh3-64 of the footer (Parquet) or the header (npy), in hex.
-    pub footer: String,
+    pub identity: FileIdentity,
 }
 
 /// The kinds of input files.
@@ -72,7 +59,7 @@ pub struct NpyArray {
     /// Where the values begin, in each.
     pub data_start: [usize; 2],
     /// Number type, of each.
-    pub precision: [Precision; 2],
+    pub precision: [StoreType; 2],
     /// Rows hold a query and a positive, one after the other.
     pub paired: bool,
     /// Dimensions of one vector.
@@ -89,24 +76,7 @@ pub struct Shards {
     /// Columns by role.
     pub roles: Roles,
     /// Number type of each side's store.
-    pub precision: [Precision; 2],
-}
-
-/// Column names by role; `None` as query and positive in `.npy` input, which has no columns.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Roles {
-    /// Query embeddings.
-    pub query: Option<String>,
-    /// Positive embeddings.
-    pub positive: Option<String>,
-    /// One side serves as both.
-    pub shared: bool,
-    /// Ids; `None`: row numbers.
-    pub id: Option<String>,
-    /// Tasks.
-    pub task: Option<String>,
-    /// Keys.
-    pub keys: Vec<String>,
+    pub store_types: [StoreType; 2],
 }
 
 impl Shards {
@@ -138,8 +108,8 @@ impl Shards {
                 .remedy("check that these are the files you mean"));
         }
         let roles = resolve(&list[0], columns)?;
-        let (dim, precision) = dimensions(&list, &roles, columns.dtype)?;
-        Ok(Shards { list, shape: Shape { rows, dim }, roles, precision })
+        let (dim, store_types) = dimensions(&list, &roles, columns.dtype)?;
+        Ok(Shards { list, shape: Shape { rows, dim }, roles, store_types })
     }
 
     /// Bytes of all input files.
@@ -221,13 +191,13 @@ pub(crate) fn find(inputs: &[String]) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-fn identity(path: &Path, footer: &[u8]) -> Result<Identity> {
+fn identity(path: &Path, footer: &[u8]) -> Result<FileIdentity> {
     let failed = |e| Error::io("a file cannot be examined", path, e);
     let meta = path.metadata().map_err(failed)?;
     let modified = meta.modified().map_err(failed)?;
     let since = modified.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     let real = path.canonicalize().map_err(failed)?;
-    Ok(Identity {
+    Ok(FileIdentity {
         path: real.display().to_string(),
         bytes: meta.len(),
         modified_ns: since.as_nanos() as u64,
@@ -325,7 +295,7 @@ struct NpyHeader {
     rows: u64,
     dim: usize,
     paired: bool,
-    precision: Precision,
+    precision: StoreType,
     data_start: usize,
 }
 
@@ -341,8 +311,8 @@ fn npy_header(path: &Path) -> Result<(Mapped, NpyHeader)> {
     let mut cursor = std::io::Cursor::new(mapped.bytes());
     let header = npyz::NpyHeader::from_reader(&mut cursor).map_err(|e| wrong(e.to_string()))?;
     let precision = match header.dtype() {
-        npyz::DType::Plain(ty) if ty.to_string() == "<f2" => Precision::F16,
-        npyz::DType::Plain(ty) if ty.to_string() == "<f4" => Precision::F32,
+        npyz::DType::Plain(ty) if ty.to_string() == "<f2" => StoreType::F16,
+        npyz::DType::Plain(ty) if ty.to_string() == "<f4" => StoreType::F32,
         other => return Err(wrong(format!("dtype {}", other.descr()))),
     };
     let shape = header.shape().to_vec();

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::dot::widen;
 use super::rows::{Ids, RowTable, Tasks};
 use crate::error::Result;
-use crate::run::sealed::{Format, HEADER_BYTES, Sealed};
+use crate::run::sealed::{FileFormat, HEADER_BYTES, Sealed};
 
 /// A row in task-grouped order.
 pub type RowId = u32;
@@ -24,7 +24,7 @@ pub const ROWS_MAX: u64 = i32::MAX as u64;
 pub const DIM_MAX: usize = 16_384;
 
 /// Format of `queries.vec` and `positives.vec`.
-pub const VECTORS: Format = Format { magic: *b"BMVECTOR", version: 1, name: "vector" };
+pub const VECTORS: FileFormat = FileFormat { magic: *b"BMVECTOR", version: 1, name: "vector" };
 
 /// Rows and dimensions of a matrix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,19 +38,19 @@ pub struct Shape {
 /// Number type of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Precision {
+pub enum StoreType {
     /// IEEE half.
     F16,
     /// IEEE single.
     F32,
 }
 
-impl Precision {
+impl StoreType {
     /// Bytes of one value.
     pub fn bytes(self) -> usize {
         match self {
-            Precision::F16 => 2,
-            Precision::F32 => 4,
+            StoreType::F16 => 2,
+            StoreType::F32 => 4,
         }
     }
 }
@@ -60,17 +60,17 @@ impl Precision {
 pub struct VectorStore {
     sealed: Sealed,
     shape: Shape,
-    precision: Precision,
+    precision: StoreType,
 }
 
 impl VectorStore {
     /// Header fields of a store.
-    pub fn header(shape: Shape, precision: Precision) -> [u64; 6] {
+    pub fn header(shape: Shape, precision: StoreType) -> [u64; 6] {
         [shape.rows, shape.dim as u64, precision.bytes() as u64, 0, 0, 0]
     }
 
     /// Bytes of header and payload.
-    pub fn file_bytes(shape: Shape, precision: Precision) -> u64 {
+    pub fn file_bytes(shape: Shape, precision: StoreType) -> u64 {
         HEADER_BYTES as u64 + shape.rows * (shape.dim * precision.bytes()) as u64
     }
 
@@ -83,7 +83,7 @@ impl VectorStore {
         let [rows, dim, width, ..] = sealed.fields;
         let payload = rows.checked_mul(dim).and_then(|n| n.checked_mul(width));
         sealed.expect_payload(payload.filter(|_| rows <= ROWS_MAX && (2..=4).contains(&width)))?;
-        let precision = if width == 2 { Precision::F16 } else { Precision::F32 };
+        let precision = if width == 2 { StoreType::F16 } else { StoreType::F32 };
         Ok(VectorStore { sealed, shape: Shape { rows, dim: dim as usize }, precision })
     }
 
@@ -93,7 +93,7 @@ impl VectorStore {
     }
 
     /// Number type.
-    pub fn precision(&self) -> Precision {
+    pub fn precision(&self) -> StoreType {
         self.precision
     }
 
@@ -112,8 +112,8 @@ impl VectorStore {
     pub fn load(&self, row: RowId, out: &mut [f32]) {
         let bytes = self.row_bytes(row);
         match self.precision {
-            Precision::F16 => widen(bytemuck::cast_slice(bytes), out),
-            Precision::F32 => out.copy_from_slice(bytemuck::cast_slice(bytes)),
+            StoreType::F16 => widen(bytemuck::cast_slice(bytes), out),
+            StoreType::F32 => out.copy_from_slice(bytemuck::cast_slice(bytes)),
         }
     }
 }
@@ -131,14 +131,11 @@ pub struct Vectors {
     pub tasks: Tasks,
     /// Ids by input row.
     pub ids: Ids,
+    /// Whether tasks have names: there is a task column. Without one there is one task, without a name.
+    pub named_tasks: bool,
 }
 
 impl Vectors {
-    /// Whether the rows' tasks have names (else there is one task without one).
-    pub fn has_tasks(&self) -> bool {
-        self.tasks.len() != 1 || !self.tasks.name(0).is_empty()
-    }
-
     /// Rows and dimensions.
     pub fn shape(&self) -> Shape {
         self.queries.shape()

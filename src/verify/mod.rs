@@ -12,18 +12,18 @@ use std::collections::HashSet;
 
 use rand::RngExt;
 use rayon::prelude::*;
-use serde::Deserialize;
 
-use crate::batches::pack::random;
 use crate::clusters::labels::members;
 use crate::clusters::{self, Clusters};
-use crate::config::{ByTask, Sizes};
+use crate::config::{EdgeRule, Method, Sizes};
 use crate::edges::merge::{join, own_arcs};
-use crate::edges::{self, Adjacency, Arc, EdgeRows};
+use crate::edges::{self, Adjacency, Edge, EdgeRows};
 use crate::error::{Error, Result};
 use crate::neighbors::topk::{Candidate, by_rank};
 use crate::neighbors::{self, Neighbors, Windows};
-use crate::run::{FinishedRun, Stage};
+use crate::random::{Purpose, stream};
+use crate::run::record::{ClustersSettings, EdgesSettings, NeighborsFacts, NeighborsSettings};
+use crate::run::{RunReader, Stage};
 use crate::vectors::{self, RowId, Scorer, Vectors};
 
 /// Faults beyond this many are not listed one by one.
@@ -58,7 +58,7 @@ impl Outcome {
 }
 
 /// Checks a finished run; `sample` lists are recomputed. O(all bytes + sample · rows · dim).
-pub fn verify(run: &FinishedRun, sample: usize) -> Outcome {
+pub fn verify(run: &RunReader, sample: usize) -> Outcome {
     let mut outcome = Outcome::default();
     let checksums = checksums(run, &mut outcome);
     outcome.record(checksums, 0);
@@ -75,7 +75,7 @@ pub fn verify(run: &FinishedRun, sample: usize) -> Outcome {
 }
 
 /// Every part of every stage: there, as long as recorded, with the recorded checksum.
-fn checksums(run: &FinishedRun, outcome: &mut Outcome) -> Result<String> {
+fn checksums(run: &RunReader, outcome: &mut Outcome) -> Result<String> {
     if !run.succeeded() {
         outcome.fault("the run is not finished: there is no _SUCCESS".into());
     }
@@ -100,42 +100,30 @@ fn checksums(run: &FinishedRun, outcome: &mut Outcome) -> Result<String> {
 }
 
 struct Opened<'r> {
-    run: &'r FinishedRun,
+    run: &'r RunReader,
     vectors: Vectors,
     neighbors: Neighbors,
     edges: edges::EdgeFile,
     clusters: Clusters,
-    mutual: bool,
+    rule: EdgeRule,
     /// By task.
     sizes: Vec<Sizes>,
     job_sizes: Sizes,
 }
 
-fn open(run: &FinishedRun) -> Result<Opened<'_>> {
+fn open(run: &RunReader) -> Result<Opened<'_>> {
     let vectors = vectors::open(run)?;
     let rows = vectors.row_count();
-    let settings = &run.stage(Stage::Edges)?.settings;
-    let sizes = recorded_sizes(run)?;
+    let sizes = run.settings::<ClustersSettings>()?.sizes;
     Ok(Opened {
         run,
         neighbors: neighbors::open(run, &vectors)?,
         edges: edges::open(run)?,
         clusters: clusters::open(run, rows)?,
-        mutual: settings["edges"] == "mutual",
-        sizes: sizes.all(&vectors.tasks),
+        rule: run.settings::<EdgesSettings>()?.edges,
+        sizes: sizes.all(vectors.tasks.names()),
         job_sizes: sizes.job,
         vectors,
-    })
-}
-
-/// Each task's K and |B|, as the run was made with.
-fn recorded_sizes(run: &FinishedRun) -> Result<ByTask<Sizes>> {
-    ByTask::deserialize(&run.stage(Stage::Clusters)?.settings).map_err(|e| {
-        Error::runtime("the manifest does not say how large clusters and batches are")
-            .path(run.folder())
-            .expected("cluster-size and batch-size among the settings of the clusters stage")
-            .found(e.to_string())
-            .remedy("run `mine` again with --replace")
     })
 }
 
@@ -159,7 +147,7 @@ impl Opened<'_> {
             outcome.record(result, before);
         }
         let rows = self.vectors.row_count();
-        let mut random = random(0x5EED, u64::from(rows), 0);
+        let mut random = stream(Purpose::VerifySample { rows: u64::from(rows) });
         let mut chosen: Vec<RowId> = (0..sample).map(|_| random.random_range(0..rows)).collect();
         chosen.sort_unstable();
         chosen.dedup();
@@ -234,13 +222,13 @@ impl Opened<'_> {
                 outcome.fault(format!("row {query}: its list is not sorted, or a score or a row in it is wrong"));
             }
         }
-        let recall = self.run.stage(Stage::Neighbors)?.facts["recall"].as_f64().unwrap_or(0.0);
+        let recall = self.run.facts::<NeighborsFacts>()?.recall;
         Ok(format!("{} approximate lists have true scores in order; recall {recall:.4} was measured", chosen.len()))
     }
 
     /// Lists against brute force.
     fn check_lists(&self, chosen: &[RowId], outcome: &mut Outcome) -> Result<String> {
-        if self.run.stage(Stage::Neighbors)?.settings["search"] != "exact" {
+        if self.run.settings::<NeighborsSettings>()?.search != Method::Exact {
             return self.check_approximate(chosen, outcome);
         }
         let keys = self.vectors.rows.keys();
@@ -275,17 +263,16 @@ impl Opened<'_> {
 
     /// The graph against the lists.
     fn check_edges(&self, chosen: &[RowId], outcome: &mut Outcome) -> Result<String> {
-        let rule = if self.mutual { crate::config::EdgeRule::Mutual } else { crate::config::EdgeRule::Any };
         let windows = self.windows()?;
         let mut chosen: Vec<RowId> = chosen.iter().map(|row| self.neighbors.places()[*row as usize]).collect();
         chosen.sort_unstable();
-        let mut reversed: Vec<Vec<Arc>> = vec![Vec::new(); chosen.len()];
+        let mut reversed: Vec<Vec<Edge>> = vec![Vec::new(); chosen.len()];
         let (mut keys, mut own) = (Vec::new(), Vec::new());
         for place in 0..self.vectors.row_count() {
             own_arcs(&windows.of(place), &mut keys, &mut own);
             for arc in &own {
                 if let Ok(index) = chosen.binary_search(&arc.row) {
-                    reversed[index].push(Arc { row: place, kind: arc.kind });
+                    reversed[index].push(Edge { row: place, relation: arc.relation });
                 }
             }
         }
@@ -293,7 +280,7 @@ impl Opened<'_> {
         for (place, reversed) in chosen.iter().zip(reversed) {
             own_arcs(&windows.of(*place), &mut keys, &mut own);
             let mut wanted = Vec::new();
-            join(&own, &reversed, rule, &mut wanted);
+            join(&own, &reversed, self.rule, &mut wanted);
             self.edges.read(self.edges.block_of(*place), &mut block)?;
             let found = block.iter().find(|(other, _)| other == place).map(|(_, arcs)| arcs);
             if found != Some(&wanted[..]) {

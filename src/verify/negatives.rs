@@ -16,7 +16,7 @@ pub fn faults(
     drawn: &[Vec<Candidate>],
     count: usize,
 ) -> Vec<String> {
-    let batch = Batch::new(opened, windows, rows);
+    let batch = BatchNegatives::new(opened, windows, rows);
     rows.par_iter()
         .zip(drawn)
         .map_init(
@@ -30,7 +30,7 @@ pub fn faults(
 }
 
 /// What a batch's rows may draw from. Rows are places.
-struct Batch<'a> {
+struct BatchNegatives<'a> {
     opened: &'a Opened<'a>,
     windows: &'a Windows<'a>,
     keys: Keys<'a>,
@@ -40,8 +40,8 @@ struct Batch<'a> {
     pool: Vec<RowId>,
 }
 
-impl<'a> Batch<'a> {
-    fn new(opened: &'a Opened<'a>, windows: &'a Windows<'a>, rows: &[RowId]) -> Batch<'a> {
+impl<'a> BatchNegatives<'a> {
+    fn new(opened: &'a Opened<'a>, windows: &'a Windows<'a>, rows: &[RowId]) -> BatchNegatives<'a> {
         let mut members: Vec<RowId> = rows.iter().map(|row| opened.neighbors.places()[*row as usize]).collect();
         members.sort_unstable();
         let mut pool = Vec::new();
@@ -52,7 +52,7 @@ impl<'a> Batch<'a> {
         pool.par_sort_unstable();
         pool.dedup();
         let keys = opened.vectors.rows.keys().by_place(opened.neighbors.order());
-        Batch { opened, windows, keys, members, pool }
+        BatchNegatives { opened, windows, keys, members, pool }
     }
 
     fn fault(&self, row: RowId, drawn: &[Candidate], count: usize, scorer: &mut Scorer<'_>) -> Option<String> {

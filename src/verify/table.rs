@@ -7,32 +7,32 @@ use arrow::datatypes::{Float32Type, Int32Type, Int64Type, Schema};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::{Opened, Outcome, conflict, negatives, shown};
-use crate::batches::ranks::Ranks;
+use crate::batches::sharding::Sharding;
 use crate::batches::table::schema;
 use crate::clusters::NO_CLUSTER;
 use crate::clusters::labels::members;
-use crate::config::RankLayout;
+use crate::config::Remainder;
 use crate::error::{Error, Result};
 use crate::neighbors::Windows;
 use crate::neighbors::topk::Candidate;
 use crate::run::Stage;
+use crate::run::record::{BatchesFacts, BatchesSettings};
 use crate::vectors::RowId;
 
 impl Opened<'_> {
     /// The table: order, sizes, tasks, keys, values, and each row once an epoch.
     pub(super) fn check_batches(&self, outcome: &mut Outcome) -> Result<String> {
         let record = self.run.stage(Stage::Batches)?;
-        let setting = |name: &str| record.settings[name].as_u64().unwrap_or(0);
+        let settings: BatchesSettings = self.run.settings()?;
+        let facts: BatchesFacts = self.run.facts()?;
         let size = self.job_sizes.batch_size as usize;
-        let epochs = setting("epochs");
-        let remainder = record.settings["remainder"].as_str().unwrap_or("short").to_owned();
-        let layout = serde_json::from_value(record.settings["rank-layout"].clone()).unwrap_or(RankLayout::Contiguous);
-        let mut table = Table {
+        let epochs = u64::from(settings.epochs);
+        let mut table = TableCheck {
             opened: self,
             outcome,
             windows: self.windows()?,
             size,
-            mixed: remainder == "fill",
+            mixed: settings.remainder == Remainder::Fill,
             row_of_input: inverse(self.vectors.rows.input_rows()),
             seen: vec![false; self.vectors.row_count() as usize],
             rows: 0,
@@ -45,8 +45,8 @@ impl Opened<'_> {
             task: None,
             full: 0,
             short: 0,
-            ranks: Ranks { world: setting("world-size").max(1) as usize, layout },
-            negatives: setting("hard-negatives") as usize,
+            ranks: Sharding { world: settings.world_size as usize, layout: settings.rank_layout },
+            negatives: settings.hard_negatives as usize,
             drawn: Vec::new(),
             short_of_negatives: 0,
         };
@@ -57,15 +57,15 @@ impl Opened<'_> {
         table.end_batch();
         let (full, short, negatives, without) = (table.full, table.short, table.negatives, table.short_of_negatives);
         let missing = (epochs * table.seen.len() as u64).saturating_sub(table.rows);
-        let dropped = record.facts["dropped_rows"].as_u64().unwrap_or(0);
-        if missing != dropped || (remainder != "drop" && missing > 0) {
+        let dropped = facts.dropped_rows;
+        if missing != dropped || (settings.remainder != Remainder::Drop && missing > 0) {
             outcome.fault(format!("{missing} rows are in no batch, {dropped} are counted as dropped"));
         }
-        let facts = ["full_batches", "short_batches"].map(|name| record.facts[name].as_u64().unwrap_or(0));
-        if remainder == "short" && facts != [full, short] {
-            outcome.fault(format!("{full} full and {short} smaller batches, where the manifest counts {facts:?}"));
+        let counted = [facts.full_batches, facts.short_batches];
+        if settings.remainder == Remainder::Short && counted != [full, short] {
+            outcome.fault(format!("{full} full and {short} smaller batches, where the manifest counts {counted:?}"));
         }
-        let counted = record.facts["rows_short_of_negatives"].as_u64().unwrap_or(0);
+        let counted = facts.rows_short_of_negatives.unwrap_or(0);
         if counted != without {
             outcome.fault(format!("{without} rows are short of hard negatives, where the manifest counts {counted}"));
         }
@@ -92,7 +92,7 @@ fn inverse(input_rows: &[u32]) -> Vec<RowId> {
 }
 
 /// Reads the batch table in order.
-struct Table<'a, 'r> {
+struct TableCheck<'a, 'r> {
     opened: &'a Opened<'r>,
     outcome: &'a mut Outcome,
     windows: Windows<'a>,
@@ -110,7 +110,7 @@ struct Table<'a, 'r> {
     task: Option<usize>,
     full: u64,
     short: u64,
-    ranks: Ranks,
+    ranks: Sharding,
     /// h.
     negatives: usize,
     /// Those of the batch's rows.
@@ -118,7 +118,7 @@ struct Table<'a, 'r> {
     short_of_negatives: u64,
 }
 
-impl Table<'_, '_> {
+impl TableCheck<'_, '_> {
     fn file(&mut self, path: &std::path::Path) -> Result<()> {
         let unreadable = |found: String| {
             Error::runtime("a batch table cannot be read")
@@ -177,7 +177,7 @@ impl Table<'_, '_> {
             let found = clusters.is_valid(index).then(|| clusters.value(index));
             let task = vectors.tasks.of(row);
             let name = tasks.is_valid(index).then(|| tasks.value(index));
-            let named = vectors.has_tasks().then(|| vectors.tasks.name(task));
+            let named = vectors.named_tasks.then(|| vectors.tasks.name(task));
             let score = vectors.rows.scores()[row as usize];
             if wanted != found
                 || named != name

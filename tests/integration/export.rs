@@ -9,8 +9,8 @@ use arrow::array::{Array, ArrayRef, AsArray, ListArray, RecordBatch, StringArray
 use arrow::buffer::OffsetBuffer;
 use arrow::compute::{cast, concat};
 use arrow::datatypes::{DataType, Field, Schema};
-use batchmine::batches::export::{Epochs, Format, Settings};
-use batchmine::run::FinishedRun;
+use batchmine::batches::export::{Epochs, ExportSettings, Format};
+use batchmine::run::RunReader;
 use batchmine::run::progress::Progress;
 use batchmine::run::storage::{Disk, Storage};
 use parquet::arrow::ArrowWriter;
@@ -361,7 +361,7 @@ fn folders_are_respected_left_and_replaced() {
 
 /// An export through a storage of the test's own.
 fn export_on(storage: Arc<dyn Storage>, run: &Path, format: Format, out: &Path) -> batchmine::error::Result<()> {
-    let settings = Settings {
+    let settings = ExportSettings {
         format,
         epochs: Epochs::One(0),
         query_text: None,
@@ -371,7 +371,7 @@ fn export_on(storage: Arc<dyn Storage>, run: &Path, format: Format, out: &Path) 
         memory_bytes: 1 << 30,
         replace: false,
     };
-    let run = FinishedRun::open(run)?;
+    let run = RunReader::open(run)?;
     batchmine::batches::export::export(&run, &settings, out, storage, &Progress::silent()).map(drop)
 }
 

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use batchmine::config::{Config, Settings};
 use batchmine::error::{Error, Kind};
+use batchmine::job::Job;
 use batchmine::run::Run;
 use batchmine::run::progress::Progress;
 use batchmine::run::storage::{Disk, Storage};
-use batchmine::vectors::Shards;
 use serde_json::Value;
 
 use super::command::{MADE, Place, assert_same, mine, mine_command, verify};
@@ -138,8 +138,7 @@ fn mine_on(storage: Arc<dyn Storage>, input: &Path, run: &Path, interrupt: bool)
     };
     let config = Config::new(vec![input.display().to_string()], settings)?;
     let run = Run::open(run, None, storage, Progress::silent(), Arc::new(AtomicBool::new(interrupt)))?;
-    let shards = Shards::open(&config.inputs, &config.columns)?;
-    batchmine::mine(&run, &shards, &config, false).map(|_| ())
+    Job::open(config)?.run(&run, false).map(drop)
 }
 
 fn small() -> Dataset {

@@ -22,11 +22,11 @@ use crate::error::Result;
 /// The export under way.
 pub struct Arctic {
     group_rows: usize,
-    open: Option<Batch>,
+    open: Option<ArcticBatch>,
 }
 
 /// A batch's three files.
-struct Batch {
+struct ArcticBatch {
     batch: i64,
     queries: Texts,
     documents: Texts,
@@ -105,10 +105,10 @@ impl Relations {
     }
 }
 
-impl Batch {
-    fn create(folder: &mut Folder, batch: i64, group_rows: usize) -> Result<Batch> {
+impl ArcticBatch {
+    fn create(folder: &mut Folder, batch: i64, group_rows: usize) -> Result<ArcticBatch> {
         let path = |name: &str| format!("data/batch_{batch:08}/{name}.parquet");
-        Ok(Batch {
+        Ok(ArcticBatch {
             batch,
             queries: Texts::create(folder, &path("queries"), "QUERY", group_rows)?,
             documents: Texts::create(folder, &path("documents"), "DOCUMENT", group_rows)?,
@@ -150,7 +150,7 @@ impl Trainer for Arctic {
                 if let Some(batch) = self.open.take() {
                     batch.finish(folder)?;
                 }
-                self.open = Some(Batch::create(folder, row.batch, self.group_rows)?);
+                self.open = Some(ArcticBatch::create(folder, row.batch, self.group_rows)?);
             }
             let batch = self.open.as_mut().expect("opened above");
             let query = batch.rows;

@@ -32,11 +32,11 @@ pub struct B3 {
     group_rows: usize,
     negatives: bool,
     kept: Vec<String>,
-    open: Option<Task>,
+    open: Option<TaskFile>,
     folders: HashSet<String>,
 }
 
-struct Task {
+struct TaskFile {
     name: Option<String>,
     folder: String,
     file: Option<TableFile>,
@@ -66,7 +66,7 @@ impl B3 {
             tracing::info!("task {name:?} is in the folder {folder}");
         }
         self.folders.insert(folder.clone());
-        self.open = Some(Task { name: row.task.map(str::to_owned), folder, file: None });
+        self.open = Some(TaskFile { name: row.task.map(str::to_owned), folder, file: None });
     }
 
     /// Rows of one task as the trainer's columns.

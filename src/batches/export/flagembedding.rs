@@ -19,7 +19,7 @@ pub struct FlagEmbedding {
 }
 
 #[derive(Serialize)]
-struct Line<'a> {
+struct FlagEmbeddingLine<'a> {
     query: &'a str,
     pos: [&'a str; 1],
     neg: Vec<&'a str>,
@@ -61,7 +61,7 @@ impl Trainer for FlagEmbedding {
             let scored = !neg.is_empty();
             let neg_scores = scored.then(|| rows.negatives(at).map(|negative| negative.score).collect());
             let pos_scores = scored.then_some([row.score]);
-            let line = Line { query: row.query, pos: [row.positive], neg, pos_scores, neg_scores };
+            let line = FlagEmbeddingLine { query: row.query, pos: [row.positive], neg, pos_scores, neg_scores };
             self.file(row, folder)?.write(&line)?;
         }
         Ok(())

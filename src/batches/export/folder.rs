@@ -13,10 +13,12 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use serde_json::Value;
+use serde::{Deserialize, Serialize};
 
+use super::Epochs;
 use crate::error::{Error, Result};
 use crate::run::lock::Lock;
+use crate::run::manifest::differences;
 use crate::run::storage::{Storage, StorageFile, list};
 
 const DESCRIPTION: &str = "_export.json";
@@ -36,6 +38,23 @@ pub struct Folder {
     _lock: Lock,
 }
 
+/// What an export is made of: all that decides its bytes. It is the folder's `_export.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Description {
+    /// The batchmine that made the export.
+    pub batchmine: String,
+    pub epoch: Epochs,
+    pub format: String,
+    pub negatives: u32,
+    pub positive_text: String,
+    pub query_text: String,
+    /// Fingerprint of the run's batches.
+    pub run: String,
+    /// Files given in place of the mined ones.
+    pub source: Vec<String>,
+}
+
 /// What a finished folder holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Filled {
@@ -50,7 +69,12 @@ impl Folder {
     ///
     /// # Errors
     /// The folder holds something else, or a finished export of another kind without `replace`.
-    pub fn open(path: &Path, storage: Arc<dyn Storage>, description: &Value, replace: bool) -> Result<Option<Folder>> {
+    pub fn open(
+        path: &Path,
+        storage: Arc<dyn Storage>,
+        description: &Description,
+        replace: bool,
+    ) -> Result<Option<Folder>> {
         let found = read_description(path)?;
         if found.is_none()
             && let Some(other) = list(path)?.into_iter().find(|entry| !entry.ends_with(LOCK) && !entry.ends_with(BEGUN))
@@ -66,7 +90,7 @@ impl Folder {
             if found == description {
                 return Ok(None);
             }
-            let differing = crate::run::manifest::differences(found, description);
+            let differing = differences(found, description);
             return Err(Error::input("the output folder holds another export")
                 .path(path)
                 .expected("an export of this run with these settings, or none")
@@ -179,10 +203,10 @@ impl Write for OutFile {
     }
 }
 
-fn read_description(folder: &Path) -> Result<Option<Value>> {
+fn read_description(folder: &Path) -> Result<Option<Description>> {
     let path = folder.join(DESCRIPTION);
     match std::fs::read(&path) {
-        Ok(bytes) => Ok(serde_json::from_slice::<Value>(&bytes).ok().filter(|value| value["batchmine"].is_string())),
+        Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
         Err(e) if e.kind() == io::ErrorKind::NotFound || e.kind() == io::ErrorKind::NotADirectory => Ok(None),
         Err(e) => Err(Error::io("a file cannot be read", &path, e)),
     }

@@ -22,7 +22,7 @@ pub struct Joined {
     /// Columns of the batch table, [`QUERY`], [`POSITIVE`], and those that are kept, by their [`kept_name`].
     pub table: DataFrame,
     /// Each row's negatives, one row's after the other's.
-    negatives: Option<Negatives>,
+    negatives: Option<JoinedNegatives>,
     batches: Int64Chunked,
     epochs: Int32Chunked,
     clusters: Int64Chunked,
@@ -34,7 +34,7 @@ pub struct Joined {
 }
 
 #[derive(Debug)]
-struct Negatives {
+struct JoinedNegatives {
     /// Where each row's begin; then how many there are.
     starts: Vec<usize>,
     ids: Column,
@@ -203,7 +203,7 @@ fn texts(chunk: &DataFrame, sources: &Sources, kept: &[String]) -> Result<DataFr
 }
 
 /// The texts of all negatives of a chunk, in the order in which its rows list them.
-fn negatives(chunk: &DataFrame, sources: &Sources, images: bool) -> Result<Negatives> {
+fn negatives(chunk: &DataFrame, sources: &Sources, images: bool) -> Result<JoinedNegatives> {
     let lists = || -> PolarsResult<_> {
         let (rows, counts) = flattened(chunk.column("negative_rows")?.list()?)?;
         let rows = Column::new(ROW.into(), rows).cast(&IDX_DTYPE)?;
@@ -238,7 +238,7 @@ fn negatives(chunk: &DataFrame, sources: &Sources, images: bool) -> Result<Negat
     }));
     let (starts, texts) = (starts.collect(), column(POSITIVE)?);
     let images = if images { Some(column(IMAGE)?) } else { None };
-    Ok(Negatives { starts, ids, scores, texts, images })
+    Ok(JoinedNegatives { starts, ids, scores, texts, images })
 }
 
 /// A small frame of keys joined to a large one that streams by.

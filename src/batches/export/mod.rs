@@ -33,15 +33,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use clap::ValueEnum;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::run::memory::MemoryWatch;
 use crate::run::progress::Progress;
+use crate::run::record::ClustersSettings;
 use crate::run::storage::Storage;
-use crate::run::{FinishedRun, Stage};
+use crate::run::{RunReader, Stage};
 use budget::{Needs, chunk_bytes};
-use folder::Folder;
+use folder::{Description, Folder};
 use join::{Id, Joined};
 use order::{Arrangement, Lengths};
 use sources::Sources;
@@ -72,12 +73,45 @@ impl Format {
 }
 
 /// Which epochs are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "EpochsRecord", from = "EpochsRecord")]
 pub enum Epochs {
     /// One.
     One(u32),
     /// All, one after the other.
     All,
+}
+
+/// As `_export.json` has it: a number, or `all`.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum EpochsRecord {
+    One(u32),
+    Word(AllEpochs),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum AllEpochs {
+    All,
+}
+
+impl From<Epochs> for EpochsRecord {
+    fn from(epochs: Epochs) -> EpochsRecord {
+        match epochs {
+            Epochs::One(epoch) => EpochsRecord::One(epoch),
+            Epochs::All => EpochsRecord::Word(AllEpochs::All),
+        }
+    }
+}
+
+impl From<EpochsRecord> for Epochs {
+    fn from(record: EpochsRecord) -> Epochs {
+        match record {
+            EpochsRecord::One(epoch) => Epochs::One(epoch),
+            EpochsRecord::Word(AllEpochs::All) => Epochs::All,
+        }
+    }
 }
 
 impl std::str::FromStr for Epochs {
@@ -93,7 +127,7 @@ impl std::str::FromStr for Epochs {
 
 /// What the user wants.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct ExportSettings {
     /// Whose files.
     pub format: Format,
     /// Which epochs.
@@ -114,7 +148,7 @@ pub struct Settings {
 
 /// What an export made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Summary {
+pub struct ExportSummary {
     /// Rows written.
     pub rows: u64,
     /// Batches written; clusters, where the trainer unites them itself.
@@ -152,12 +186,12 @@ pub trait Trainer {
 /// The run is not finished, the sources changed or have no texts, the budget is too small, the folder holds
 /// something else, or the disk fails.
 pub fn export(
-    run: &FinishedRun,
-    settings: &Settings,
+    run: &RunReader,
+    settings: &ExportSettings,
     path: &Path,
     storage: Arc<dyn Storage>,
     progress: &Progress,
-) -> Result<Option<Summary>> {
+) -> Result<Option<ExportSummary>> {
     let memory = MemoryWatch::start();
     let sources = Arc::new(Sources::open(run, settings)?);
     let table = BatchTable::open(run, settings.epochs, settings.negatives)?;
@@ -187,7 +221,7 @@ pub fn export(
     trainer.finish(&mut folder)?;
     drop(meter);
     let filled = folder.succeed()?;
-    Ok(Some(Summary {
+    Ok(Some(ExportSummary {
         rows: order.rows,
         units: order.units,
         left_out: order.left_out,
@@ -219,42 +253,33 @@ fn trainer(
 }
 
 /// Trainers that cut rows into batches of one size get none of another size: it would shift all that follow.
-fn arrangement(run: &FinishedRun, settings: &Settings) -> Result<Arrangement> {
-    let sizes = &run.stage(Stage::Clusters)?.settings;
-    let size = |name: &str| sizes[name].as_u64().unwrap_or(0);
+fn arrangement(run: &RunReader, settings: &ExportSettings) -> Result<Arrangement> {
+    let sizes = run.settings::<ClustersSettings>()?.sizes.job;
     Ok(match settings.format {
         Format::SentenceTransformers | Format::FlagEmbedding | Format::Arctic => Arrangement::Batches,
-        Format::Tevatron | Format::Swift => Arrangement::FullBatches(size("batch-size")),
+        Format::Tevatron | Format::Swift => Arrangement::FullBatches(u64::from(sizes.batch_size)),
         Format::B3 if settings.epochs == Epochs::All => {
             return Err(Error::input("the B3 trainer unites clusters into batches itself, anew in each training")
                 .expected("--epoch with one number for --format b3")
                 .found("--epoch all")
                 .remedy("leave --epoch out: clusters are the same in every epoch"));
         }
-        Format::B3 => Arrangement::FullClusters(u32::try_from(size("cluster-size")).unwrap_or(0)),
+        Format::B3 => Arrangement::FullClusters(sizes.cluster_size),
     })
 }
 
 /// What the export is made of: all that decides its bytes.
-fn describe(
-    run: &FinishedRun,
-    settings: &Settings,
-    sources: &Sources,
-    table: &BatchTable,
-) -> Result<serde_json::Value> {
-    Ok(json!({
-        "batchmine": env!("CARGO_PKG_VERSION"),
-        "run": run.stage(Stage::Batches)?.fingerprint,
-        "format": settings.format.name(),
-        "epoch": match settings.epochs {
-            Epochs::One(epoch) => json!(epoch),
-            Epochs::All => json!("all"),
-        },
-        "query-text": sources.query,
-        "positive-text": sources.positive,
-        "negatives": table.negatives,
-        "source": settings.source,
-    }))
+fn describe(run: &RunReader, settings: &ExportSettings, sources: &Sources, table: &BatchTable) -> Result<Description> {
+    Ok(Description {
+        batchmine: env!("CARGO_PKG_VERSION").into(),
+        run: run.stage(Stage::Batches)?.fingerprint.clone(),
+        format: settings.format.name().into(),
+        epoch: settings.epochs,
+        query_text: sources.query.clone(),
+        positive_text: sources.positive.clone(),
+        negatives: table.negatives,
+        source: settings.source.clone(),
+    })
 }
 
 /// A row that the trainer cannot use.

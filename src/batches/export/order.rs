@@ -107,7 +107,7 @@ pub enum Pick {
 
 /// The whole order.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Order {
+pub struct ExportOrder {
     /// Chunks, in order.
     pub chunks: Vec<Pick>,
     /// Rows that are written.
@@ -177,7 +177,7 @@ pub fn read(
     lengths: Arc<Lengths>,
     arrangement: Arrangement,
     limit: u64,
-) -> Result<Order> {
+) -> Result<ExportOrder> {
     let counted = Counted { sources: sources.clone(), lengths };
     match arrangement {
         Arrangement::Batches => batches(table, counted, None, limit),
@@ -228,7 +228,7 @@ struct BatchCuts {
     size: Option<u64>,
     batch: i64,
     bytes: Vec<u64>,
-    order: Order,
+    order: ExportOrder,
 }
 
 impl BatchCuts {
@@ -249,8 +249,9 @@ impl BatchCuts {
     }
 }
 
-fn batches(table: &BatchTable, counted: Counted, size: Option<u64>, limit: u64) -> Result<Order> {
-    let start = BatchCuts { cutter: Cutter::new(limit), size, batch: -1, bytes: Vec::new(), order: Order::default() };
+fn batches(table: &BatchTable, counted: Counted, size: Option<u64>, limit: u64) -> Result<ExportOrder> {
+    let start =
+        BatchCuts { cutter: Cutter::new(limit), size, batch: -1, bytes: Vec::new(), order: ExportOrder::default() };
     let mut cuts = engine::fold(table.rows("batch_id")?, true, start, move |cuts, piece| {
         for (batch, bytes) in counted.rows(&piece, "batch_id")? {
             if batch != cuts.batch {
@@ -263,10 +264,10 @@ fn batches(table: &BatchTable, counted: Counted, size: Option<u64>, limit: u64) 
     })?;
     cuts.end_batch();
     let chunks = cuts.cutter.ranges().into_iter().map(Pick::Rows).collect();
-    Ok(Order { chunks, ..cuts.order })
+    Ok(ExportOrder { chunks, ..cuts.order })
 }
 
-fn clusters(table: &BatchTable, counted: Counted, size: u32, limit: u64) -> Result<Order> {
+fn clusters(table: &BatchTable, counted: Counted, size: u32, limit: u64) -> Result<ExportOrder> {
     // Rows and bytes of each cluster, and rows of none.
     let start: (Vec<(u32, u64)>, u64) = Default::default();
     let (clusters, loose) = engine::fold(table.rows("cluster_id")?, false, start, move |(clusters, loose), piece| {
@@ -283,7 +284,7 @@ fn clusters(table: &BatchTable, counted: Counted, size: u32, limit: u64) -> Resu
         }
         Ok(())
     })?;
-    let mut order = Order { left_out: loose, ..Order::default() };
+    let mut order = ExportOrder { left_out: loose, ..ExportOrder::default() };
     let mut cutter = Cutter::new(limit);
     for (rows, bytes) in clusters {
         if rows == size {

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Schema};
 use parquet::file::metadata::RowGroupMetaData;
 use polars::prelude::*;
-use serde_json::Value;
 
-use super::Settings;
+use super::ExportSettings;
 use crate::error::{Error, Result};
-use crate::run::{FinishedRun, Stage};
+use crate::run::RunReader;
+use crate::run::manifest::differences;
+use crate::run::record::{FileIdentity, Roles, VectorsFacts, VectorsSettings};
 use crate::vectors::shard::{self, Shard};
 
 const QUERY_NAMES: &[&str] =
@@ -66,15 +67,15 @@ impl Sources {
     ///
     /// # Errors
     /// A file is gone or has changed, has no texts, or has another number of rows.
-    pub fn open(run: &FinishedRun, settings: &Settings) -> Result<Sources> {
-        let record = run.stage(Stage::Vectors)?;
-        let roles = &record.settings["columns"];
+    pub fn open(run: &RunReader, settings: &ExportSettings) -> Result<Sources> {
+        let recorded: VectorsSettings = run.settings()?;
+        let roles = &recorded.columns;
         let shards = match settings.source.is_empty() {
-            true => recorded(&record.settings["inputs"])?,
+            true => open_recorded(&recorded.inputs)?,
             false => given(&settings.source)?,
         };
         let rows: u64 = shards.iter().map(|shard| shard.rows).sum();
-        let expected = record.facts["rows"].as_u64().unwrap_or(0);
+        let expected = run.facts::<VectorsFacts>()?.rows;
         if rows != expected {
             return Err(Error::input("the sources do not have the run's rows")
                 .path(&shards[0].path)
@@ -82,8 +83,7 @@ impl Sources {
                 .found(format!("{rows} rows in {} files", shards.len()))
                 .remedy("give the files that hold the texts of exactly the mined rows to --source"));
         }
-        let shared = roles["shared"].as_bool().unwrap_or(false);
-        let (query, positive) = text_columns(&shards[0], schema_of(&shards[0]), settings, shared)?;
+        let (query, positive) = text_columns(&shards[0], schema_of(&shards[0]), settings, roles.shared)?;
         for shard in &shards {
             expect_text(shard, &query)?;
             expect_text(shard, &positive)?;
@@ -150,9 +150,8 @@ fn engine_type(kind: &DataType) -> polars::prelude::DataType {
 }
 
 /// The files that the manifest names, each as it was when it was mined.
-fn recorded(inputs: &Value) -> Result<Vec<Shard>> {
-    let inputs = inputs.as_array().map(Vec::as_slice).unwrap_or_default();
-    let paths: Vec<PathBuf> = inputs.iter().filter_map(|input| input["path"].as_str()).map(PathBuf::from).collect();
+fn open_recorded(inputs: &[FileIdentity]) -> Result<Vec<Shard>> {
+    let paths: Vec<PathBuf> = inputs.iter().map(|input| PathBuf::from(&input.path)).collect();
     let Some(first) = paths.first() else {
         return Err(Error::runtime("the manifest names no input files").remedy("mine again into a new folder"));
     };
@@ -175,12 +174,11 @@ fn recorded(inputs: &Value) -> Result<Vec<Shard>> {
     }
     let shards = shard::open_parquet(&paths)?;
     for (shard, known) in shards.iter().zip(inputs) {
-        let now = serde_json::to_value(&shard.identity).expect("an identity is plain data");
-        if now != *known {
+        if shard.identity != *known {
             return Err(Error::input("a file has changed since it was mined")
                 .path(&shard.path)
                 .expected("the size, time and footer that the run recorded")
-                .found(crate::run::manifest::differences(known, &now).join("; "))
+                .found(differences(known, &shard.identity).join("; "))
                 .remedy("mine again, or give files with the mined rows in the same order to --source"));
         }
     }
@@ -224,7 +222,7 @@ fn is_text(kind: &DataType) -> bool {
 }
 
 /// The columns named by the user, else those of the usual names.
-fn text_columns(first: &Shard, schema: &Schema, settings: &Settings, shared: bool) -> Result<(String, String)> {
+fn text_columns(first: &Shard, schema: &Schema, settings: &ExportSettings, shared: bool) -> Result<(String, String)> {
     let usual = |names: &[&str]| {
         let found = names.iter().find(|name| schema.field_with_name(name).is_ok_and(|f| is_text(f.data_type())));
         found.map(|name| (*name).to_owned())
@@ -275,8 +273,8 @@ fn names_of(schema: &Schema) -> String {
 }
 
 /// Columns of all files that hold strings, booleans or numbers of 32 or 64 bits, and are neither texts.
-fn kept_columns(shards: &[Shard], roles: &Value, texts: [&String; 2]) -> Vec<String> {
-    let embeddings = [roles["query"].as_str(), roles["positive"].as_str()];
+fn kept_columns(shards: &[Shard], roles: &Roles, texts: [&String; 2]) -> Vec<String> {
+    let embeddings = [roles.query.as_ref(), roles.positive.as_ref()];
     let plain = |kind: &DataType| {
         use DataType::{Boolean, Float32, Float64, Int32, Int64, UInt32, UInt64};
         is_text(kind) || matches!(kind, Boolean | Float32 | Float64 | Int32 | Int64 | UInt32 | UInt64)

@@ -15,7 +15,7 @@ pub struct Swift {
 }
 
 #[derive(Serialize)]
-struct Line<'a> {
+struct SwiftLine<'a> {
     messages: [Message<'a>; 1],
     positive_messages: [[Message<'a>; 1]; 1],
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -48,7 +48,7 @@ impl Trainer for Swift {
             let row = rows.row(at);
             let negative_messages = rows.negatives(at).map(|negative| user(negative.text)).collect();
             let positive_messages = [user(row.positive)];
-            self.file.write(&Line { messages: user(row.query), positive_messages, negative_messages })?;
+            self.file.write(&SwiftLine { messages: user(row.query), positive_messages, negative_messages })?;
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use polars::prelude::*;
 use super::order::Pick;
 use super::{Epochs, engine};
 use crate::error::{Error, Result};
-use crate::run::{FinishedRun, Stage};
+use crate::run::{RunReader, Stage};
 
 /// The files, in order, and what they have of hard negatives.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ impl BatchTable {
     ///
     /// # Errors
     /// The run is not finished, has no such epoch, or no negatives where some are asked for.
-    pub fn open(run: &FinishedRun, epochs: Epochs, negatives: Option<u32>) -> Result<BatchTable> {
+    pub fn open(run: &RunReader, epochs: Epochs, negatives: Option<u32>) -> Result<BatchTable> {
         let record = run.stage(Stage::Batches)?;
         let folder = run.stage_folder(Stage::Batches);
         let wanted = |name: &&String| match epochs {

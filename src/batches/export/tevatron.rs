@@ -17,7 +17,7 @@ pub struct Tevatron {
 }
 
 #[derive(Serialize)]
-struct Line<'a> {
+struct TevatronLine<'a> {
     query_id: String,
     query: &'a str,
     positive_passages: [Passage<'a>; 1],
@@ -52,7 +52,7 @@ impl Trainer for Tevatron {
             if negatives.is_empty() && self.negatives > 0 {
                 return Err(needs_negatives(row.id));
             }
-            self.file.write(&Line {
+            self.file.write(&TevatronLine {
                 query_id: row.id.to_string(),
                 query: row.query,
                 positive_passages: [passage(row.id, row.positive)],

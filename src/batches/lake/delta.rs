@@ -30,9 +30,9 @@ const PARTITION: &str = "task";
 ///
 /// # Errors
 /// The table cannot be read, is another kind of table, or takes no commits of ours; or plain Parquet lies here.
-pub async fn look(location: &Location, schema: &StructType, by_task: bool) -> Result<()> {
+pub async fn check_target(location: &Location, schema: &StructType, by_task: bool) -> Result<()> {
     folder::refuse_plain(location).await?;
-    let table = Table::open(location);
+    let table = DeltaTable::open(location);
     match table.state().await? {
         Some(state) => table.refuse_other(&state, schema, by_task),
         None => Ok(()),
@@ -45,7 +45,7 @@ pub async fn look(location: &Location, schema: &StructType, by_task: bool) -> Re
 /// The table cannot be read, or plain Parquet lies here.
 pub async fn hold(location: &Location, id: &str) -> Result<Option<u64>> {
     folder::refuse_plain(location).await?;
-    let table = Table::open(location);
+    let table = DeltaTable::open(location);
     let Some(state) = table.state().await? else { return Ok(None) };
     Ok(if table.has(&state, id).await? { Some(state.version()) } else { None })
 }
@@ -61,7 +61,7 @@ pub async fn commit(
     by_task: bool,
     files: &[Placed],
 ) -> Result<u64> {
-    let table = Table::open(location);
+    let table = DeltaTable::open(location);
     for attempt in 0..ATTEMPTS_MAX {
         let state = table.state().await?;
         if let Some(state) = &state {
@@ -148,15 +148,15 @@ fn add(file: &Placed, now_ms: i64) -> Add {
 }
 
 /// A Delta table, which may not be there yet.
-struct Table<'a> {
+struct DeltaTable<'a> {
     location: &'a Location,
     log: LogStoreRef,
 }
 
-impl<'a> Table<'a> {
-    fn open(location: &'a Location) -> Table<'a> {
+impl<'a> DeltaTable<'a> {
+    fn open(location: &'a Location) -> DeltaTable<'a> {
         let log = default_logstore(location.store(), location.root(), location.url(), &StorageConfig::default());
-        Table { location, log }
+        DeltaTable { location, log }
     }
 
     /// The newest version; `None`: there is no table yet.

@@ -33,7 +33,7 @@ struct Description {
 ///
 /// # Errors
 /// It does, or the store fails.
-pub async fn look(location: &Location) -> Result<()> {
+pub async fn check_target(location: &Location) -> Result<()> {
     let listed = list(location, None).await?;
     if listed.common_prefixes.iter().any(|folder| folder.as_ref() == LOG) {
         return Err(refused(location, "a Delta table", ELSEWHERE));
@@ -78,7 +78,7 @@ pub async fn refuse_plain(location: &Location) -> Result<()> {
 /// # Errors
 /// The place holds other files, or the store fails.
 pub async fn claim(location: &Location, id: &str, replace: bool) -> Result<bool> {
-    look(location).await?;
+    check_target(location).await?;
     let own = Description { batchmine: env!("CARGO_PKG_VERSION").into(), id: id.into() };
     match read(location).await? {
         Some(found) if found.id == id => return finished(location).await,

@@ -134,7 +134,7 @@ impl Location {
     ///
     /// # Errors
     /// The store cannot be written, or does not refuse the second creation.
-    pub async fn prove(&self, exclusive: bool) -> Result<()> {
+    pub async fn probe(&self, exclusive: bool) -> Result<()> {
         let store = self.store();
         let name = format!("{PROBE}-{}", unique());
         let probe = Path::from(name.as_str());
@@ -266,7 +266,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let run = tempfile::tempdir().unwrap();
         let location = Location::open(Some(&folder.path().display().to_string()), run.path(), run.path()).unwrap();
-        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(location.prove(true)).unwrap();
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(location.probe(true)).unwrap();
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "the probe is gone");
     }
 }

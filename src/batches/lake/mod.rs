@@ -10,7 +10,7 @@
 //! commit names the publication by what is in it: the same batches are never published twice in one table, however
 //! often the job is run.
 //!
-//! Memory: [`LAKE_BYTES`], and what the open row groups of divided files hold. Time: O(bytes), and where files are
+//! Memory: what [`super::budget`] says, and what the open row groups of divided files hold. Time: O(bytes), and where files are
 //! divided one reading of the batch table for each group of tasks.
 
 mod delta;
@@ -22,36 +22,46 @@ mod schema;
 mod stats;
 mod upload;
 
-use serde_json::json;
+use serde::Serialize;
 use xxhash_rust::xxh3::Xxh3;
 
+use super::budget::BatchesCounts;
 use super::table;
 use crate::config::{Config, TableFormat, TableRules};
 use crate::error::{Error, Result};
-use crate::plan::Plan;
 use crate::run::progress::Meter;
-use crate::run::{FinishedRun, Run, Stage};
+use crate::run::{Run, RunReader, Stage};
 use crate::vectors::Vectors;
 use location::Location;
 use upload::{Local, upload};
-
-pub use crate::plan::LAKE_BYTES;
 
 /// Layout of what is published; counts up whenever the same batches would be published as other files.
 const PUBLICATION_VERSION: u32 = 1;
 /// Threads that speak to the store.
 const STORE_THREADS: usize = 2;
 
+/// Where the batch table will be published, if a table is asked for.
+#[derive(Debug)]
+pub struct Lake(Option<Target>);
+
 /// A place where a batch table will be published.
 #[derive(Debug)]
-pub struct Lake {
+struct Target {
     rules: TableRules,
     location: Location,
     runtime: tokio::runtime::Runtime,
 }
 
+/// The event that tells what was published.
+#[derive(Serialize)]
+struct TableEvent<'a> {
+    event: &'static str,
+    #[serde(flatten)]
+    published: &'a Published,
+}
+
 /// What was published.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Published {
     /// Folder or URL.
     pub place: String,
@@ -88,12 +98,42 @@ struct Publication<'a> {
 
 impl Lake {
     /// Opens the place, and proves that a table can be committed there: a job must not find out after hours that
-    /// it cannot. [`Lake::look`] is the rest of that.
+    /// it cannot. [`Lake::check_target`] is the rest of that. Without rules it is no place, and nothing is published.
     ///
     /// # Errors
     /// The place cannot be reached or written, is inside the run folder, or is to hold a Delta table and is an object
     /// store that lets an object be created twice: commits of concurrent jobs would overwrite each other there.
-    pub fn open(rules: &TableRules, run: &Run) -> Result<Lake> {
+    pub fn open(rules: Option<&TableRules>, run: &Run) -> Result<Lake> {
+        rules.map(|rules| Target::open(rules, run)).transpose().map(Lake)
+    }
+
+    /// Looks whether the place has room for a table of these rows, or has it already.
+    ///
+    /// # Errors
+    /// It holds another table, or a task's name cannot be a folder's.
+    pub fn check_target(&self, run: &Run, vectors: &Vectors, config: &Config) -> Result<()> {
+        self.0.as_ref().map_or(Ok(()), |target| target.check(run, vectors, config))
+    }
+
+    /// Publishes a run's finished batch table. `replace`: put it in the place of another run's plain Parquet files.
+    ///
+    /// # Errors
+    /// The place holds another table, the store or the disk fails, a part is damaged, or the user interrupts.
+    pub fn publish(
+        &self,
+        run: &Run,
+        vectors: &Vectors,
+        config: &Config,
+        counts: &BatchesCounts,
+        replace: bool,
+    ) -> Result<()> {
+        let publish = |target: &Target| target.publish(run, vectors, config, counts, replace).map(drop);
+        self.0.as_ref().map_or(Ok(()), publish)
+    }
+}
+
+impl Target {
+    fn open(rules: &TableRules, run: &Run) -> Result<Target> {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(STORE_THREADS).enable_all().build().map_err(
                 |e| {
@@ -109,15 +149,11 @@ impl Lake {
         if rules.format == TableFormat::Delta {
             location.refuse_escapes()?;
         }
-        runtime.block_on(location.prove(rules.format == TableFormat::Delta))?;
-        Ok(Lake { rules: rules.clone(), location, runtime })
+        runtime.block_on(location.probe(rules.format == TableFormat::Delta))?;
+        Ok(Target { rules: rules.clone(), location, runtime })
     }
 
-    /// Looks whether the place has room for a table of these rows, or has it already.
-    ///
-    /// # Errors
-    /// It holds another table, or a task's name cannot be a folder's.
-    pub fn look(&self, run: &Run, vectors: &Vectors, config: &Config) -> Result<()> {
+    fn check(&self, run: &Run, vectors: &Vectors, config: &Config) -> Result<()> {
         if self.rules.by_task {
             (0..vectors.tasks.len()).try_for_each(|task| partition::refuse_name(vectors.tasks.name(task)))?;
         }
@@ -128,22 +164,18 @@ impl Lake {
                     return Ok(());
                 }
                 let schema = schema::of(&table::schema(&vectors.ids, config.batches.hard_negatives > 0));
-                self.runtime.block_on(delta::look(&self.location, &schema, self.rules.by_task))
+                self.runtime.block_on(delta::check_target(&self.location, &schema, self.rules.by_task))
             }
-            TableFormat::Parquet => self.runtime.block_on(folder::look(&self.location)),
+            TableFormat::Parquet => self.runtime.block_on(folder::check_target(&self.location)),
         }
     }
 
-    /// Publishes a run's finished batch table. `replace`: put it in the place of another run's plain Parquet files.
-    ///
-    /// # Errors
-    /// The place holds another table, the store or the disk fails, a part is damaged, or the user interrupts.
-    pub fn publish(
+    fn publish(
         &self,
         run: &Run,
         vectors: &Vectors,
         config: &Config,
-        plan: &Plan,
+        counts: &BatchesCounts,
         replace: bool,
     ) -> Result<Published> {
         if run.parts(Stage::Batches, "").is_empty() {
@@ -173,7 +205,7 @@ impl Lake {
                 Published { place, version, files: 0, bytes: 0, was_there: true }
             }
             None => {
-                let placed = self.place(run, plan)?;
+                let placed = self.place(run, counts)?;
                 let version = match self.rules.format {
                     TableFormat::Delta => {
                         let commit = delta::commit(&self.location, &id, &schema, self.rules.by_task, &placed);
@@ -190,10 +222,7 @@ impl Lake {
                 Published { place, version, files: placed.len(), bytes, was_there: false }
             }
         };
-        run.progress().event(json!({
-            "event": "table", "place": published.place, "version": published.version,
-            "files": published.files, "bytes": published.bytes, "was_there": published.was_there,
-        }));
+        run.progress().event(&TableEvent { event: "table", published: &published });
         Ok(published)
     }
 
@@ -209,16 +238,16 @@ impl Lake {
     }
 
     /// Puts every file into its place, where no commit names it yet.
-    fn place(&self, run: &Run, plan: &Plan) -> Result<Vec<Placed>> {
+    fn place(&self, run: &Run, counts: &BatchesCounts) -> Result<Vec<Placed>> {
         let parts = run.record(Stage::Batches).parts;
         let total = parts.values().map(|part| part.bytes).sum();
         let meter = run.progress().meter("table", total, "bytes");
         let mut publication = Publication { run, location: &self.location, meter, placed: Vec::new() };
         if self.rules.by_task {
             // What is copied is checked on its way; what is written anew must be checked before.
-            let finished = FinishedRun::open(run.folder())?;
+            let finished = RunReader::open(run.folder())?;
             parts.keys().try_for_each(|name| finished.check_part(Stage::Batches, name))?;
-            partition::divide(run, plan, &mut |stem, task, local| {
+            partition::divide(run, counts, &mut |stem, task, local| {
                 self.runtime.block_on(publication.put(stem, Some(task), &local))?;
                 run.discard(&local.path)
             })?;

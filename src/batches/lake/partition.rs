@@ -2,7 +2,7 @@
 //! column.
 //!
 //! The table is read front to back once for each group of tasks whose open files fit the budget: see
-//! [`Plan::open_bytes`]. Rows keep their order.
+//! [`BatchesCounts::open_bytes`]. Rows keep their order.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
@@ -19,9 +19,9 @@ use parquet::arrow::{ArrowWriter, ProjectionMask};
 use parquet::errors::ParquetError;
 
 use super::upload::Local;
+use crate::batches::budget::BatchesCounts;
 use crate::batches::table;
 use crate::error::{Error, Result};
-use crate::plan::Plan;
 use crate::run::sealed::PartWriter;
 use crate::run::{Run, Stage};
 
@@ -40,15 +40,14 @@ const NO_VALUE: &str = "__HIVE_DEFAULT_PARTITION__";
 ///
 /// # Errors
 /// The table cannot be read, the disk fails, or `put` does.
-pub fn divide(run: &Run, plan: &Plan, put: &mut dyn FnMut(&str, &str, Local) -> Result<()>) -> Result<()> {
+pub fn divide(run: &Run, counts: &BatchesCounts, put: &mut dyn FnMut(&str, &str, Local) -> Result<()>) -> Result<()> {
     let paths: Vec<PathBuf> =
         run.parts(Stage::Batches, "").iter().map(|name| run.part_path(Stage::Batches, name)).collect();
     let tasks: Vec<(String, u64)> = count(&paths)?.into_iter().collect();
-    let [row_bytes, file_bytes] = plan.open_file_bytes;
-    let held = |rows: &u64| (*rows).min(plan.row_group_rows as u64) * row_bytes + file_bytes;
+    let held = |rows: &u64| (*rows).min(counts.row_group_rows as u64) * counts.open_row_bytes + counts.open_file_bytes;
     let open: Vec<u64> = tasks.iter().map(|(_, rows)| held(rows)).collect();
-    for group in groups(&open, plan.open_bytes) {
-        let mut files = OpenFiles::new(run, plan, &paths[0], &tasks[group.clone()])?;
+    for group in groups(&open, counts.open_bytes) {
+        let mut files = OpenFiles::new(run, counts, &paths[0], &tasks[group.clone()])?;
         for path in &paths {
             for batch in read(path, None)? {
                 run.check_interrupt()?;
@@ -130,7 +129,7 @@ struct OpenFiles {
 }
 
 impl OpenFiles {
-    fn new(run: &Run, plan: &Plan, like: &Path, tasks: &[(String, u64)]) -> Result<OpenFiles> {
+    fn new(run: &Run, counts: &BatchesCounts, like: &Path, tasks: &[(String, u64)]) -> Result<OpenFiles> {
         let file = File::open(like).map_err(|e| Error::io("a batch table cannot be opened", like, e))?;
         let reader = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| unreadable(like, &e))?;
         let whole = reader.schema();
@@ -138,7 +137,7 @@ impl OpenFiles {
         let columns: Vec<usize> = (0..whole.fields().len()).filter(|column| *column != task).collect();
         let schema = Arc::new(Schema::new(columns.iter().map(|c| whole.field(*c).clone()).collect::<Vec<_>>()));
         let footer = table::footer_of(reader.metadata());
-        let properties = table::properties(plan.row_group_rows, footer).map_err(|e| unreadable(like, &e))?;
+        let properties = table::properties(counts.row_group_rows, footer).map_err(|e| unreadable(like, &e))?;
         let mut writers = Vec::new();
         for number in 0..tasks.len() {
             let (path, out) = run.scratch(&format!("task-{number:05}.parquet"))?;

@@ -41,7 +41,7 @@ struct Facts {
 
 /// Some queries, packed in groups: `[group][step][GROUP]` of two values each.
 #[derive(Debug, Clone)]
-pub struct Queries {
+pub struct Bf16Queries {
     values: Vec<[[bf16; STEP]; GROUP]>,
     facts: Vec<Facts>,
     steps: usize,
@@ -49,18 +49,18 @@ pub struct Queries {
 
 /// A tile of base rows, packed in panels: `[panel][step][PANEL]` of two values each.
 #[derive(Debug, Clone)]
-pub struct Base {
+pub struct Bf16Base {
     pairs: Vec<Pairs>,
     norms: Vec<[f32; PANEL]>,
     facts: Vec<Facts>,
     dim: usize,
 }
 
-impl Queries {
+impl Bf16Queries {
     /// Packs rows. `unit`: the metric ignores norms (cosine). Memory: 2 bytes a value.
-    pub fn pack(source: &impl UnitRows, rows: &[RowId], unit: bool) -> Queries {
+    pub fn pack(source: &impl UnitRows, rows: &[RowId], unit: bool) -> Bf16Queries {
         let steps = source.dim().div_ceil(STEP);
-        let mut queries = Queries {
+        let mut queries = Bf16Queries {
             values: vec![[[bf16::ZERO; STEP]; GROUP]; rows.len().div_ceil(GROUP) * steps],
             facts: Vec::with_capacity(rows.len()),
             steps,
@@ -77,12 +77,12 @@ impl Queries {
     }
 }
 
-impl Base {
+impl Bf16Base {
     /// Packs rows. `unit`: the metric ignores norms (cosine). Memory: 2 bytes a value.
-    pub fn pack(source: &impl UnitRows, rows: &[RowId], unit: bool) -> Base {
+    pub fn pack(source: &impl UnitRows, rows: &[RowId], unit: bool) -> Bf16Base {
         let dim = source.dim();
         let (panels, steps) = (rows.len().div_ceil(PANEL), dim.div_ceil(STEP));
-        let mut base = Base {
+        let mut base = Bf16Base {
             pairs: vec![bytemuck::Zeroable::zeroed(); panels * steps],
             norms: vec![[0.0; PANEL]; panels],
             facts: vec![Facts::default(); panels],
@@ -107,20 +107,20 @@ impl Base {
 }
 
 impl TileKernel for Bf16 {
-    type Queries = Queries;
-    type Base = Base;
-    type Panel<'a> = (&'a Base, usize);
+    type Queries = Bf16Queries;
+    type Base = Bf16Base;
+    type Panel<'a> = (&'a Bf16Base, usize);
 
-    fn panel(base: &Base, panel: usize) -> (&Base, usize) {
+    fn panel(base: &Bf16Base, panel: usize) -> (&Bf16Base, usize) {
         (base, panel)
     }
 
-    fn unit(queries: &Queries, query: usize) -> f64 {
+    fn unit(queries: &Bf16Queries, query: usize) -> f64 {
         queries.facts[query].norm
     }
 
     #[inline]
-    fn error(queries: &Queries, query: usize, (base, panel): (&Base, usize)) -> f64 {
+    fn error(queries: &Bf16Queries, query: usize, (base, panel): (&Bf16Base, usize)) -> f64 {
         let (x, y) = (&queries.facts[query], &base.facts[panel]);
         relative_bound(base.dim, x.residual, y.residual) * x.norm * y.norm + underflow(x.norm, y.norm)
     }
@@ -128,9 +128,9 @@ impl TileKernel for Bf16 {
     #[inline]
     fn score(
         self,
-        queries: &Queries,
+        queries: &Bf16Queries,
         group: usize,
-        (base, panel): (&Base, usize),
+        (base, panel): (&Bf16Base, usize),
         floors: &[f32; GROUP],
         scores: &mut Scores,
     ) -> Left {
@@ -282,8 +282,8 @@ mod tests {
             }
             let base_rows: Vec<RowId> = (0..PANEL as RowId).collect();
             let query_rows: Vec<RowId> = (PANEL as RowId..(PANEL + GROUP) as RowId).collect();
-            let base = Base::pack(&matrix, &base_rows, unit);
-            let queries = Queries::pack(&matrix, &query_rows, unit);
+            let base = Bf16Base::pack(&matrix, &base_rows, unit);
+            let queries = Bf16Queries::pack(&matrix, &query_rows, unit);
             let row = |row: usize| &matrix.values[row * dim..][..dim];
             let norm = |row: &[f32]| if unit { dot(row, row).sqrt() } else { 1.0 };
             for simd in Simd::all() {

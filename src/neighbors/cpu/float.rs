@@ -16,7 +16,7 @@ pub struct Float(pub Simd);
 
 /// Some queries, packed in groups: `[group][dimension][GROUP]`.
 #[derive(Debug, Clone)]
-pub struct Queries {
+pub struct FloatQueries {
     values: Vec<f32>,
     norms: Vec<f64>,
     dim: usize,
@@ -24,19 +24,19 @@ pub struct Queries {
 
 /// A tile of base rows, packed in panels: `[panel][dimension][PANEL]`.
 #[derive(Debug, Clone)]
-pub struct Base {
+pub struct FloatBase {
     lines: Vec<Line>,
     norms: Vec<[f32; PANEL]>,
     largest: Vec<f64>,
     dim: usize,
 }
 
-impl Queries {
+impl FloatQueries {
     /// Packs rows. `unit`: the metric ignores norms (cosine).
-    pub fn pack(source: &impl UnitRows, rows: &[RowId], unit: bool) -> Queries {
+    pub fn pack(source: &impl UnitRows, rows: &[RowId], unit: bool) -> FloatQueries {
         let dim = source.dim();
         let mut queries =
-            Queries { values: vec![0.0; rows.len().div_ceil(GROUP) * GROUP * dim], norms: Vec::new(), dim };
+            FloatQueries { values: vec![0.0; rows.len().div_ceil(GROUP) * GROUP * dim], norms: Vec::new(), dim };
         let mut row_values = vec![0f32; dim];
         for (index, row) in rows.iter().enumerate() {
             let norm = source.load_unit(*row, &mut row_values);
@@ -50,13 +50,13 @@ impl Queries {
     }
 }
 
-impl Base {
+impl FloatBase {
     /// Packs rows. `unit`: the metric ignores norms (cosine). Memory: 4 bytes a value.
-    pub fn pack(source: &impl UnitRows, rows: &[RowId], unit: bool) -> Base {
+    pub fn pack(source: &impl UnitRows, rows: &[RowId], unit: bool) -> FloatBase {
         let dim = source.dim();
         let panels = rows.len().div_ceil(PANEL);
         let panel_lines = dim * (PANEL / LANES);
-        let mut base = Base {
+        let mut base = FloatBase {
             lines: vec![bytemuck::Zeroable::zeroed(); panels * panel_lines],
             norms: vec![[0.0; PANEL]; panels],
             largest: vec![0.0; panels],
@@ -72,19 +72,19 @@ impl Base {
 }
 
 impl TileKernel for Float {
-    type Queries = Queries;
-    type Base = Base;
-    type Panel<'a> = (&'a Base, usize);
+    type Queries = FloatQueries;
+    type Base = FloatBase;
+    type Panel<'a> = (&'a FloatBase, usize);
 
-    fn panel(base: &Base, panel: usize) -> (&Base, usize) {
+    fn panel(base: &FloatBase, panel: usize) -> (&FloatBase, usize) {
         (base, panel)
     }
 
-    fn unit(queries: &Queries, query: usize) -> f64 {
+    fn unit(queries: &FloatQueries, query: usize) -> f64 {
         queries.norms[query]
     }
 
-    fn error(queries: &Queries, query: usize, (base, panel): (&Base, usize)) -> f64 {
+    fn error(queries: &FloatQueries, query: usize, (base, panel): (&FloatBase, usize)) -> f64 {
         let (x, y) = (queries.norms[query], base.largest[panel]);
         relative_error(base.dim) * x * y + underflow(x, y)
     }
@@ -92,9 +92,9 @@ impl TileKernel for Float {
     #[inline]
     fn score(
         self,
-        queries: &Queries,
+        queries: &FloatQueries,
         group: usize,
-        (base, panel): (&Base, usize),
+        (base, panel): (&FloatBase, usize),
         floors: &[f32; GROUP],
         scores: &mut Scores,
     ) -> Left {

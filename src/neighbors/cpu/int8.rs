@@ -11,9 +11,9 @@
 //!
 //! Memory: 1 byte a value, rows rounded up to whole groups (6) or panels (64).
 
-use super::packed::Packed;
+use super::packed::PackedBase;
 use super::quantise::{Cut, PanelFacts, Part, QueryLine, STEP, TailLine, load, quantise, sum_of};
-use super::simd_int8::{self, Found, Heads, Panel, Tails};
+use super::simd_int8::{self, HeadHits, Heads, Int8Panel, Tails};
 use super::{GROUP, Left, PANEL, Scores, Simd, TileKernel, UnitRows, underflow};
 use crate::neighbors::rotation::Rotation;
 use crate::vectors::RowId;
@@ -79,10 +79,10 @@ impl Quantised {
     }
 
     /// Packs some of them in groups. O(count · dim) bytes are moved.
-    pub fn gather(&self, slots: &[u32]) -> Queries {
+    pub fn gather(&self, slots: &[u32]) -> Int8Queries {
         let groups = slots.len().div_ceil(GROUP);
         let (steps, lines) = (self.cut.steps(), self.cut.lines());
-        let mut queries = Queries {
+        let mut queries = Int8Queries {
             heads: vec![[[0; STEP]; GROUP]; groups * steps],
             tails: vec![bytemuck::Zeroable::zeroed(); groups * GROUP * lines],
             starts: vec![[0; GROUP]; groups],
@@ -117,7 +117,7 @@ impl Quantised {
 
 /// Some queries, packed in groups: heads `[group][step][GROUP]` of four bytes each, tails row by row.
 #[derive(Debug, Clone)]
-pub struct Queries {
+pub struct Int8Queries {
     heads: Vec<[[i8; STEP]; GROUP]>,
     tails: Vec<QueryLine>,
     starts: Vec<[i32; GROUP]>,
@@ -130,7 +130,7 @@ pub struct Queries {
     slack: f64,
 }
 
-impl Queries {
+impl Int8Queries {
     /// Bound of |similarity − score| of heads and tails together.
     #[inline]
     fn error(&self, query: usize, panel: &PanelFacts) -> f64 {
@@ -147,7 +147,7 @@ impl Queries {
         &self,
         simd: Simd,
         query: usize,
-        panel: Panel<'_>,
+        panel: Int8Panel<'_>,
         threshold: f32,
         hits: u64,
         scores: &mut [f32; PANEL],
@@ -190,29 +190,29 @@ pub fn thresholds(x: &GroupFacts, y: &PanelFacts, slack: f64, floors: &[f32; GRO
 }
 
 impl TileKernel for Int8 {
-    type Queries = Queries;
-    type Base = Packed;
-    type Panel<'a> = Panel<'a>;
+    type Queries = Int8Queries;
+    type Base = PackedBase;
+    type Panel<'a> = Int8Panel<'a>;
 
-    fn panel(base: &Packed, panel: usize) -> Panel<'_> {
+    fn panel(base: &PackedBase, panel: usize) -> Int8Panel<'_> {
         base.panel(panel)
     }
 
-    fn unit(queries: &Queries, query: usize) -> f64 {
+    fn unit(queries: &Int8Queries, query: usize) -> f64 {
         queries.facts[query].norm
     }
 
     #[inline]
-    fn error(queries: &Queries, query: usize, panel: Panel<'_>) -> f64 {
+    fn error(queries: &Int8Queries, query: usize, panel: Int8Panel<'_>) -> f64 {
         queries.error(query, panel.facts)
     }
 
     #[inline]
     fn score(
         self,
-        queries: &Queries,
+        queries: &Int8Queries,
         group: usize,
-        panel: Panel<'_>,
+        panel: Int8Panel<'_>,
         floors: &[f32; GROUP],
         scores: &mut Scores,
     ) -> Left {
@@ -247,7 +247,7 @@ pub(super) const LENGTH: f64 = 1.0 + 1e-7;
 const ROUNDINGS: f64 = 24.0 * f32::EPSILON as f64;
 
 /// The reference.
-pub fn score_scalar(q: Heads<'_>, p: Panel<'_>, floors: &[f32; GROUP], scores: &mut Scores) -> Found {
+pub fn score_scalar(q: Heads<'_>, p: Int8Panel<'_>, floors: &[f32; GROUP], scores: &mut Scores) -> HeadHits {
     let [thresholds, whole] = thresholds(q.facts, p.facts, q.slack, floors);
     let mut hits = [0u64; GROUP];
     for i in 0..GROUP {
@@ -330,7 +330,7 @@ mod tests {
             let facts = GroupFacts { norms: eight(1.0), inverses: [eight(1.0); 2], residuals: [eight(0.01); 2], lengths: [eight(0.9); 2] };
             let panel_facts = PanelFacts { norm: 1.0, head: [1.0, 0.01], tail: [0.1, 0.001] };
             let q = Heads { values: &values, starts: &starts, reaches: &reaches, facts: &facts, slack: 1e-4 };
-            let p = Panel { quads: &quads, factors: &factors, bounds: &bounds, facts: &panel_facts, tails: &[], tail_factors: &tail_factors, next_tails: &[] };
+            let p = Int8Panel { quads: &quads, factors: &factors, bounds: &bounds, facts: &panel_facts, tails: &[], tail_factors: &tail_factors, next_tails: &[] };
             let tail: Vec<QueryLine> = (0..lines).map(|_| QueryLine(std::array::from_fn(|_| random.random_range(-127..=127)))).collect();
             let rows: Vec<TailLine> = (0..lines * PANEL).map(|_| TailLine(std::array::from_fn(|_| random.random_range(1..=255)))).collect();
             let tails = Tails { query: &tail, start: 77, rows: &rows, factors: &tail_factors, scales: [0.7, 0.3], threshold: 1e4 };
@@ -367,7 +367,7 @@ mod tests {
             let simd = Simd::detect();
             let rotation = cut.map(|cut| Rotation::new(simd, &source, &rows, 1 + (cut * (dim - 1) as f64) as usize));
             let queries = Quantised::new(&source, &rows, rotation.as_ref(), unit).gather(&rows);
-            let base = Packed::in_memory(&source, &rows, rotation.as_ref(), unit);
+            let base = PackedBase::in_memory(&source, &rows, rotation.as_ref(), unit);
             let scale = |row: usize| if unit { dot(source.row(row), source.row(row)).sqrt().recip() } else { 1.0 };
             let truth: Vec<Vec<f64>> = (0..ROWS)
                 .map(|x| (0..ROWS).map(|y| dot(source.row(x), source.row(y)) * scale(x) * scale(y)).collect())

@@ -175,7 +175,7 @@ pub trait TileKernel: Copy + Send + Sync {
 }
 
 /// Whoever wants to know which pairs a kernel could not rule out.
-pub trait Sink {
+pub trait HitSink {
     /// A pair of a query (by its packed place) below this is of no interest.
     fn floor(&self, query: usize) -> f32;
     /// A pair whose similarity lies within `error` of `score` and may reach the floor.
@@ -191,7 +191,7 @@ pub fn scan<K: TileKernel>(
     base: &K::Base,
     columns: Range<usize>,
     begin: usize,
-    sink: &mut impl Sink,
+    sink: &mut impl HitSink,
 ) -> u64 {
     let (mut scores, mut singled) = ([[0f32; PANEL]; GROUP], 0);
     let panels = columns.start / PANEL..columns.end.div_ceil(PANEL);
@@ -243,7 +243,7 @@ pub struct Ranking<'a, 'v> {
     pub reported: u64,
 }
 
-impl Sink for Ranking<'_, '_> {
+impl HitSink for Ranking<'_, '_> {
     #[inline]
     fn floor(&self, query: usize) -> f32 {
         self.best[self.slots[query] as usize].floor()
@@ -264,7 +264,7 @@ impl Sink for Ranking<'_, '_> {
 #[derive(Debug)]
 pub struct Nearest<'a>(pub &'a mut [TopK]);
 
-impl Sink for Nearest<'_> {
+impl HitSink for Nearest<'_> {
     #[inline]
     fn floor(&self, query: usize) -> f32 {
         self.0[query].floor()

@@ -19,16 +19,16 @@ use std::path::Path;
 use rayon::prelude::*;
 
 use super::quantise::{Cut, PanelFacts, PanelParts, Quad, TailLine, pack_panel};
-use super::simd_int8::Panel;
+use super::simd_int8::Int8Panel;
 use super::{Matrix, PANEL, Simd, UnitRows};
 use crate::error::Result;
 use crate::neighbors::rotation::Rotation;
 use crate::run::ScatteredPart;
-use crate::run::sealed::{Format, HEADER_BYTES, Sealed};
+use crate::run::sealed::{FileFormat, HEADER_BYTES, Sealed};
 use crate::vectors::RowId;
 
 /// Format of the packed base.
-pub const PACKED: Format = Format { magic: *b"BMPACKED", version: 2, name: "packed base" };
+pub const PACKED: FileFormat = FileFormat { magic: *b"BMPACKED", version: 2, name: "packed base" };
 /// Panels that one thread packs and writes at a time.
 const PANELS_AT_ONCE: usize = 16;
 
@@ -37,13 +37,13 @@ type Factors = [[f32; PANEL]; 3];
 
 /// Where the sections lie.
 #[derive(Debug, Clone, Copy)]
-struct Layout {
+struct PackedLayout {
     rows: u64,
     sampled: u64,
     cut: Cut,
 }
 
-impl Layout {
+impl PackedLayout {
     fn panels(self) -> usize {
         self.rows.div_ceil(PANEL as u64) as usize + self.sampled.div_ceil(PANEL as u64) as usize
     }
@@ -92,9 +92,9 @@ pub struct Packing<'a> {
 }
 
 impl Packing<'_> {
-    fn layout(&self, dim: usize) -> Layout {
+    fn layout(&self, dim: usize) -> PackedLayout {
         let cut = Cut::new(dim, self.rotation);
-        Layout { rows: self.order.len() as u64, sampled: self.sampled.len() as u64, cut }
+        PackedLayout { rows: self.order.len() as u64, sampled: self.sampled.len() as u64, cut }
     }
 
     /// Bytes of header and payload.
@@ -169,9 +169,9 @@ struct Panels {
 
 /// The packed base.
 #[derive(Debug, Clone)]
-pub struct Packed {
+pub struct PackedBase {
     bytes: Bytes,
-    layout: Layout,
+    layout: PackedLayout,
     rotation: Option<Rotation>,
 }
 
@@ -183,29 +183,29 @@ enum Bytes {
     Owned(Panels),
 }
 
-impl Packed {
+impl PackedBase {
     /// Maps the file.
     ///
     /// # Errors
     /// It is not complete, or has other rows.
-    pub fn open(path: &Path, simd: Simd, rows: u64, dim: usize, sampled: u64) -> Result<Packed> {
+    pub fn open(path: &Path, simd: Simd, rows: u64, dim: usize, sampled: u64) -> Result<PackedBase> {
         let sealed = Sealed::open(path, &PACKED)?;
         let head = sealed.fields[2] as usize;
-        let layout = Layout { rows, sampled, cut: Cut { dim, head } };
+        let layout = PackedLayout { rows, sampled, cut: Cut { dim, head } };
         let sound = (1..=dim).contains(&head) && sealed.fields == layout.fields();
         sealed.expect_payload(sound.then(|| (layout.end() - HEADER_BYTES) as u64))?;
         let rotation = (head < dim).then(|| {
             let axes: &[f32] = bytemuck::cast_slice(section(&sealed, layout.axes(), 4 * dim * dim));
             Rotation::from_axes(simd, Matrix { values: axes.to_vec(), dim }, head)
         });
-        Ok(Packed { bytes: Bytes::Mapped(sealed), layout, rotation })
+        Ok(PackedBase { bytes: Bytes::Mapped(sealed), layout, rotation })
     }
 
     /// Packs rows in memory. `unit`: the metric ignores norms (cosine). Memory: 1 byte a value.
-    pub fn in_memory(source: &impl UnitRows, rows: &[RowId], rotation: Option<&Rotation>, unit: bool) -> Packed {
+    pub fn in_memory(source: &impl UnitRows, rows: &[RowId], rotation: Option<&Rotation>, unit: bool) -> PackedBase {
         let packing = Packing { order: rows, sampled: &[], rotation, unit };
         let bytes = Bytes::Owned(packing.pack(source, rows));
-        Packed { bytes, layout: packing.layout(source.dim()), rotation: rotation.cloned() }
+        PackedBase { bytes, layout: packing.layout(source.dim()), rotation: rotation.cloned() }
     }
 
     /// How rows were rotated before they were packed.
@@ -219,10 +219,10 @@ impl Packed {
     }
 
     /// A panel.
-    pub fn panel(&self, panel: usize) -> Panel<'_> {
+    pub fn panel(&self, panel: usize) -> Int8Panel<'_> {
         let [factors, tail_factors, bounds] = self.factors(panel);
         let next_tails = if panel + 1 < self.layout.panels() { self.tails(panel + 1) } else { &[] };
-        Panel {
+        Int8Panel {
             quads: self.quads(panel),
             factors,
             tails: self.tails(panel),

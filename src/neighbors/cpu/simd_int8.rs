@@ -21,7 +21,7 @@ pub struct Heads<'a> {
 
 /// A panel's rows.
 #[derive(Debug, Clone, Copy)]
-pub struct Panel<'a> {
+pub struct Int8Panel<'a> {
     /// Heads, four values a step.
     pub quads: &'a [Quad],
     /// What sums of heads are multiplied with: scale · norm.
@@ -56,13 +56,13 @@ pub struct Tails<'a> {
 }
 
 /// Which pairs are not ruled out, and what their whole scores must reach.
-pub type Found = ([u64; GROUP], [f32; 8]);
+pub type HeadHits = ([u64; GROUP], [f32; 8]);
 
 /// Scores heads. The result has one bit for each pair that, with the most that the tails can add, can reach the
 /// query's floor; row i of `out` is written only where there is one. `simd` must be one of [`Simd::all`], the reference
 /// stands in where it is not.
 #[inline]
-pub fn score(simd: Simd, q: Heads<'_>, p: Panel<'_>, floors: &[f32; GROUP], out: &mut Scores) -> Found {
+pub fn score(simd: Simd, q: Heads<'_>, p: Int8Panel<'_>, floors: &[f32; GROUP], out: &mut Scores) -> HeadHits {
     assert_eq!(q.values.len(), p.quads.len());
     #[cfg(target_arch = "x86_64")]
     {
@@ -110,13 +110,13 @@ mod x86 {
     use std::arch::x86_64::*;
 
     use super::super::int8::{finish_each, thresholds};
-    use super::{Found, GROUP, Heads, PANEL, Panel, Scores, Tails};
+    use super::{GROUP, HeadHits, Heads, Int8Panel, PANEL, Scores, Tails};
 
     const WIDE: usize = PANEL / 16;
 
     /// 24 accumulators of 16 sums: 6 queries by 4 lines, four values a step.
     #[target_feature(enable = "avx512f,avx512vnni")]
-    pub fn avx512(q: Heads<'_>, p: Panel<'_>, floors: &[f32; GROUP], out: &mut Scores) -> Found {
+    pub fn avx512(q: Heads<'_>, p: Int8Panel<'_>, floors: &[f32; GROUP], out: &mut Scores) -> HeadHits {
         let [t, whole] = thresholds(q.facts, p.facts, q.slack, floors);
         // A loop, not `map`: an array this large would be moved through memory.
         let mut sums = [[_mm512_setzero_si512(); WIDE]; GROUP];
@@ -198,7 +198,7 @@ mod x86 {
 
     /// 12 accumulators of 8 sums, four times. Bytes are widened: the 8-bit product of AVX2 saturates.
     #[target_feature(enable = "avx2,fma")]
-    pub fn avx2(q: Heads<'_>, p: Panel<'_>, floors: &[f32; GROUP], out: &mut Scores) -> Found {
+    pub fn avx2(q: Heads<'_>, p: Int8Panel<'_>, floors: &[f32; GROUP], out: &mut Scores) -> HeadHits {
         let [t, whole] = thresholds(q.facts, p.facts, q.slack, floors);
         let mut all = [[0f32; PANEL]; GROUP];
         let mut hits = [0; GROUP];

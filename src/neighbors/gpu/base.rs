@@ -24,13 +24,13 @@ use rayon::prelude::*;
 
 use crate::error::Result;
 use crate::run::ScatteredPart;
-use crate::run::sealed::{Format, HEADER_BYTES, Sealed};
+use crate::run::sealed::{FileFormat, HEADER_BYTES, Sealed};
 use crate::vectors::dot::dot;
-use crate::vectors::store::{Precision, VectorStore};
+use crate::vectors::store::{StoreType, VectorStore};
 use crate::vectors::{RowId, Shape};
 
 /// Format of the device's base.
-pub const BASE: Format = Format { magic: *b"BMGPUBAS", version: 1, name: "GPU base" };
+pub const BASE: FileFormat = FileFormat { magic: *b"BMGPUBAS", version: 1, name: "GPU base" };
 /// Rows whose bounds are kept together.
 const CHUNK_ROWS: usize = 1024;
 /// Largest exponent of a norm in halves, whose values go up to 65,504.
@@ -112,7 +112,7 @@ pub fn round_query(store: &VectorStore, scales: &[f64], unit: bool, row: RowId, 
 
 /// What a base is made of.
 #[derive(Debug, Clone, Copy)]
-pub struct Packing<'a> {
+pub struct DeviceBaseWriter<'a> {
     /// The rows.
     pub store: &'a VectorStore,
     /// Their reciprocal norms.
@@ -120,10 +120,10 @@ pub struct Packing<'a> {
     /// The metric ignores norms (cosine).
     pub unit: bool,
     /// Numbers of the device.
-    pub precision: Precision,
+    pub precision: StoreType,
 }
 
-impl Packing<'_> {
+impl DeviceBaseWriter<'_> {
     /// Bytes of header and payload.
     pub fn file_bytes(&self) -> u64 {
         let Shape { rows, dim } = self.store.shape();
@@ -161,7 +161,7 @@ impl Packing<'_> {
     }
 
     fn largest_norm(&self) -> f64 {
-        if self.unit || self.precision == Precision::F32 {
+        if self.unit || self.precision == StoreType::F32 {
             return 1.0;
         }
         let Shape { rows, dim } = self.store.shape();
@@ -184,7 +184,7 @@ fn bounds_at(rows: usize, row_bytes: usize) -> usize {
 
 /// The base.
 #[derive(Debug, Clone)]
-pub struct Base {
+pub struct DeviceBase {
     sealed: Sealed,
     rows: usize,
     dim: usize,
@@ -192,12 +192,12 @@ pub struct Base {
     exponent: i32,
 }
 
-impl Base {
+impl DeviceBase {
     /// Maps the file.
     ///
     /// # Errors
     /// It is not complete, or its counts are out of range.
-    pub fn open(path: &Path) -> Result<Base> {
+    pub fn open(path: &Path) -> Result<DeviceBase> {
         let sealed = Sealed::open(path, &BASE)?;
         let [rows, dim, width, exponent, ..] = sealed.fields;
         let exponent = exponent as i64;
@@ -208,7 +208,7 @@ impl Base {
         let end = |(rows, row_bytes)| bounds_at(rows, row_bytes) + chunks(rows) * BOUNDS_BYTES - HEADER_BYTES;
         let (rows, dim, width) = (rows as usize, dim as usize, width as usize);
         sealed.expect_payload(sound.then(|| end((rows, dim * width)) as u64))?;
-        Ok(Base { sealed, rows, dim, width, exponent: exponent as i32 })
+        Ok(DeviceBase { sealed, rows, dim, width, exponent: exponent as i32 })
     }
 
     /// Dimensions.

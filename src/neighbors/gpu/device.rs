@@ -11,7 +11,7 @@ use memmap2::MmapMut;
 
 use super::layout::SLOTS;
 use super::process::{Fault, Worker};
-use super::protocol::{Device, Reply, Request, Search};
+use super::protocol::{Device, Reply, Request, SearchRequest};
 use super::shared::Shared;
 use crate::error::Result;
 
@@ -20,12 +20,12 @@ const REPLACEMENTS: u32 = 3;
 
 /// A device, its worker and its slots.
 #[derive(Debug)]
-pub struct Seat {
+pub struct DeviceHandle {
     /// The device.
     pub device: Device,
-    worker: Mutex<Post>,
+    worker: Mutex<WorkerSlot>,
     /// Where queries and answers lie; each is used by one thread at a time.
-    pub slots: [Mutex<Slot>; SLOTS],
+    pub slots: [Mutex<TileSlot>; SLOTS],
     /// The rows, of the side that stays, which the device holds; the empty range at first.
     pub held: Mutex<Range<usize>>,
     memory: Shared,
@@ -37,7 +37,7 @@ pub struct Seat {
 
 /// A mapped slot.
 #[derive(Debug)]
-pub struct Slot {
+pub struct TileSlot {
     /// Its bytes.
     pub bytes: MmapMut,
     /// Where it begins in the shared memory.
@@ -46,26 +46,32 @@ pub struct Slot {
 
 /// The worker's post: who holds it, and how many have.
 #[derive(Debug, Default)]
-struct Post {
+struct WorkerSlot {
     worker: Option<Worker>,
     started: u32,
 }
 
-impl Seat {
+impl DeviceHandle {
     /// Reserves the slots; the worker starts when it is first needed.
     ///
     /// # Errors
     /// There is no memory to share.
-    pub fn new(device: Device, plugin: &Path, base: &Path, slot_bytes: usize, patience: Duration) -> Result<Seat> {
+    pub fn new(
+        device: Device,
+        plugin: &Path,
+        base: &Path,
+        slot_bytes: usize,
+        patience: Duration,
+    ) -> Result<DeviceHandle> {
         let memory = Shared::new(SLOTS * slot_bytes)?;
-        let slot = |number: usize| -> Result<Mutex<Slot>> {
+        let slot = |number: usize| -> Result<Mutex<TileSlot>> {
             let offset = number * slot_bytes;
-            Ok(Mutex::new(Slot { bytes: memory.map(offset, slot_bytes)?, offset }))
+            Ok(Mutex::new(TileSlot { bytes: memory.map(offset, slot_bytes)?, offset }))
         };
         let slots = [slot(0)?, slot(1)?];
         let (plugin, base) = (plugin.to_owned(), base.to_owned());
         let (held, gone) = (Mutex::new(0..0), AtomicBool::new(false));
-        Ok(Seat { device, worker: Mutex::default(), slots, held, memory, plugin, base, patience, gone })
+        Ok(DeviceHandle { device, worker: Mutex::default(), slots, held, memory, plugin, base, patience, gone })
     }
 
     /// Whether the device is still of use.
@@ -73,12 +79,12 @@ impl Seat {
         !self.gone.load(Ordering::Relaxed)
     }
 
-    fn post(&self) -> MutexGuard<'_, Post> {
+    fn post(&self) -> MutexGuard<'_, WorkerSlot> {
         self.worker.lock().expect("no thread panics while it holds a worker")
     }
 
     /// Searches, with a new worker where there is none; tells which worker it was. The outer error is `look`'s.
-    pub fn search(&self, search: Search, look: &dyn Fn() -> Result<()>) -> Result<Result<u32, Fault>> {
+    pub fn search(&self, search: SearchRequest, look: &dyn Fn() -> Result<()>) -> Result<Result<u32, Fault>> {
         let mut post = self.post();
         if !self.is_there() {
             return Ok(Err(Fault::Broken("the device was given up".into())));
@@ -117,7 +123,7 @@ impl Seat {
         }
     }
 
-    fn start(&self, post: &mut Post, look: &dyn Fn() -> Result<()>) -> Result<Result<Worker, Fault>> {
+    fn start(&self, post: &mut WorkerSlot, look: &dyn Fn() -> Result<()>) -> Result<Result<Worker, Fault>> {
         post.started += 1;
         let mut worker = match Worker::start(&self.plugin) {
             Ok(worker) => worker,
@@ -130,7 +136,7 @@ impl Seat {
     }
 
     /// Gives the device up where it has used up its workers.
-    fn count(&self, post: &Post, fault: &Fault) {
+    fn count(&self, post: &WorkerSlot, fault: &Fault) {
         let (number, name) = (self.device.number, &self.device.name);
         if post.started > REPLACEMENTS {
             self.gone.store(true, Ordering::Relaxed);

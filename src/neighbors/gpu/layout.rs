@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::protocol::Slot;
+use super::protocol::SlotLayout;
 use super::shared::PAGE_BYTES;
 
 const GIB: u64 = 1 << 30;
@@ -24,7 +24,7 @@ pub fn shared_bytes(dim: u64, answers: u64) -> [u64; 2] {
 
 /// What a layout follows from.
 #[derive(Debug, Clone, Copy)]
-pub struct Job<'a> {
+pub struct LayoutInput<'a> {
     /// Rows of the largest task.
     pub task_rows: usize,
     /// All rows.
@@ -52,7 +52,7 @@ pub enum Resident {
 
 /// The tiles of a search.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Layout {
+pub struct TileLayout {
     /// Most base rows of a tile.
     pub base_rows: usize,
     /// Most queries of a tile.
@@ -67,9 +67,9 @@ pub struct Layout {
     pub other_bytes: u128,
 }
 
-impl Layout {
+impl TileLayout {
     /// Cuts a search. `None`: a device, or the shared memory, is too small for the smallest tiles.
-    pub fn new(job: Job<'_>) -> Option<Layout> {
+    pub fn new(job: LayoutInput<'_>) -> Option<TileLayout> {
         let devices = job.free_bytes.len();
         let per_query = job.row_bytes + 8 * job.k;
         let slots = devices * SLOTS;
@@ -85,7 +85,7 @@ impl Layout {
         let base_tiles = job.task_rows.div_ceil(most);
         let base_rows = job.task_rows.div_ceil(base_tiles);
         let mut layout =
-            Layout { base_rows, query_rows, base_tiles, resident: Resident::Base, moved_bytes: 0, other_bytes: 0 };
+            TileLayout { base_rows, query_rows, base_tiles, resident: Resident::Base, moved_bytes: 0, other_bytes: 0 };
         let [base, queries] = [Resident::Base, Resident::Queries].map(|resident| layout.moved(job, devices, resident));
         layout.resident = if base <= queries { Resident::Base } else { Resident::Queries };
         (layout.moved_bytes, layout.other_bytes) = (base.min(queries), base.max(queries));
@@ -93,7 +93,7 @@ impl Layout {
     }
 
     /// Bytes copied, as if all rows were of one task like the largest.
-    fn moved(&self, job: Job<'_>, devices: usize, resident: Resident) -> u128 {
+    fn moved(&self, job: LayoutInput<'_>, devices: usize, resident: Resident) -> u128 {
         let of = |rows: usize, times: usize| rows as u128 * times as u128 * job.row_bytes as u128;
         let (blocks, tiles) = (job.rows.div_ceil(job.block_rows), self.base_tiles);
         let query_tiles = job.block_rows.div_ceil(self.query_rows);
@@ -108,14 +108,15 @@ impl Layout {
 
     /// Bytes of a slot for rows of `row_bytes`, k answers a query: whole pages.
     pub fn slot_bytes(&self, row_bytes: usize, k: usize) -> usize {
-        Slot::new(self.query_rows, row_bytes, k).end.next_multiple_of(PAGE_BYTES)
+        SlotLayout::new(self.query_rows, row_bytes, k).end.next_multiple_of(PAGE_BYTES)
     }
 
     /// The pairs of tiles of a segment, in an order that moves the fewest bytes.
-    pub fn pairs(&self, task: Range<usize>, queries: usize, base_rows: usize) -> Vec<Pair> {
+    pub fn pairs(&self, task: Range<usize>, queries: usize, base_rows: usize) -> Vec<TilePair> {
         let base: Vec<_> = cut(task, base_rows);
         let queries = cut(0..queries, self.query_rows);
-        let pair = |base: &Range<usize>, tile: usize| Pair { base: base.clone(), queries: queries[tile].clone(), tile };
+        let pair =
+            |base: &Range<usize>, tile: usize| TilePair { base: base.clone(), queries: queries[tile].clone(), tile };
         let tiles = 0..queries.len();
         match self.resident {
             Resident::Base => base.iter().flat_map(|base| tiles.clone().map(move |tile| pair(base, tile))).collect(),
@@ -130,7 +131,7 @@ fn cut(range: Range<usize>, step: usize) -> Vec<Range<usize>> {
 
 /// A tile of queries and a tile of base rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pair {
+pub struct TilePair {
     /// Base rows.
     pub base: Range<usize>,
     /// Queries of the segment.
@@ -139,9 +140,9 @@ pub struct Pair {
     pub tile: usize,
 }
 
-impl Pair {
+impl TilePair {
     /// Four smaller ones, or two, or none where it cannot be made smaller. Base tiles keep at least `k` rows.
-    pub fn quarters(&self, k: usize) -> Vec<Pair> {
+    pub fn quarters(&self, k: usize) -> Vec<TilePair> {
         let halve = |range: &Range<usize>, least: usize| {
             let middle = range.start.midpoint(range.end);
             let divides = range.len() >= 2 * least;
@@ -152,7 +153,7 @@ impl Pair {
             return Vec::new();
         }
         let with = |queries: Range<usize>| {
-            base.iter().map(move |base| Pair { base: base.clone(), queries: queries.clone(), tile: self.tile })
+            base.iter().map(move |base| TilePair { base: base.clone(), queries: queries.clone(), tile: self.tile })
         };
         queries.into_iter().flat_map(with).collect()
     }
@@ -164,9 +165,9 @@ mod tests {
 
     const H100: u64 = 78 * GIB;
 
-    fn job(free_bytes: &[u64]) -> Job<'_> {
+    fn job(free_bytes: &[u64]) -> LayoutInput<'_> {
         let shared_bytes = 256 << 20;
-        Job {
+        LayoutInput {
             task_rows: 1_000_000,
             rows: 1_000_000,
             row_bytes: 1536,
@@ -179,33 +180,33 @@ mod tests {
 
     #[test]
     fn what_fits_on_the_device_is_copied_once() {
-        let layout = Layout::new(job(&[H100])).unwrap();
+        let layout = TileLayout::new(job(&[H100])).unwrap();
         assert_eq!((layout.base_rows, layout.base_tiles, layout.query_rows), (1_000_000, 1, 2048));
         assert_eq!(layout.moved_bytes, 2 * 1_000_000 * 1536);
-        let two = Layout::new(job(&[H100, H100])).unwrap();
+        let two = TileLayout::new(job(&[H100, H100])).unwrap();
         assert_eq!(two.moved_bytes, 3 * 1_000_000 * 1536, "the base goes to both");
     }
 
     #[test]
     fn a_base_that_does_not_fit_streams_tile_by_tile() {
         let rows = 40_000_000;
-        let job = Job { task_rows: rows, rows, ..job(&[24 * GIB]) };
-        let layout = Layout::new(job).unwrap();
+        let job = LayoutInput { task_rows: rows, rows, ..job(&[24 * GIB]) };
+        let layout = TileLayout::new(job).unwrap();
         assert!(layout.base_tiles > 1 && layout.base_rows * layout.base_tiles >= rows);
         let used = layout.base_rows as u64 * 1536 + RESERVE_BYTES;
         assert!(used < 24 * GIB, "{used}");
         assert_eq!(layout.resident, Resident::Base);
         assert!(layout.moved_bytes < layout.other_bytes);
         let enough = vec![24 * GIB; layout.base_tiles];
-        let spread = Layout::new(Job { free_bytes: &enough, shared_bytes: 1 << 30, ..job }).unwrap();
+        let spread = TileLayout::new(LayoutInput { free_bytes: &enough, shared_bytes: 1 << 30, ..job }).unwrap();
         assert!(spread.moved_bytes * 100 < layout.moved_bytes, "each device keeps a tile of its own");
     }
 
     #[test]
     fn tiles_that_are_one_block_may_stay_instead_of_the_base() {
         // All queries of a block are one tile: only their own copies count.
-        let small = Job { block_rows: 1024, task_rows: 40_000_000, rows: 40_000_000, ..job(&[24 * GIB]) };
-        let layout = Layout::new(small).unwrap();
+        let small = LayoutInput { block_rows: 1024, task_rows: 40_000_000, rows: 40_000_000, ..job(&[24 * GIB]) };
+        let layout = TileLayout::new(small).unwrap();
         assert_eq!(layout.resident, Resident::Queries);
         let pairs = layout.pairs(0..40_000_000, 1024, layout.base_rows);
         assert_eq!(pairs.len(), layout.base_tiles);
@@ -213,20 +214,20 @@ mod tests {
 
     #[test]
     fn what_is_too_small_is_refused() {
-        assert_eq!(Layout::new(job(&[])), None);
-        assert_eq!(Layout::new(job(&[8 << 20])), None, "a device of 8 MiB");
-        assert_eq!(Layout::new(Job { shared_bytes: 100_000, ..job(&[H100]) }), None, "no room to share");
+        assert_eq!(TileLayout::new(job(&[])), None);
+        assert_eq!(TileLayout::new(job(&[8 << 20])), None, "a device of 8 MiB");
+        assert_eq!(TileLayout::new(LayoutInput { shared_bytes: 100_000, ..job(&[H100]) }), None, "no room to share");
     }
 
     #[test]
     fn pairs_cover_every_query_and_row_once_and_so_do_their_quarters() {
         for resident in [Resident::Base, Resident::Queries] {
-            let layout = Layout { resident, query_rows: 100, ..Layout::new(job(&[H100])).unwrap() };
+            let layout = TileLayout { resident, query_rows: 100, ..TileLayout::new(job(&[H100])).unwrap() };
             let mut pairs = layout.pairs(5..30_005, 250, 10_000);
             assert_eq!(pairs.len(), 9);
             for _ in 0..9 {
                 let area =
-                    |pairs: &[Pair]| pairs.iter().map(|pair| pair.base.len() * pair.queries.len()).sum::<usize>();
+                    |pairs: &[TilePair]| pairs.iter().map(|pair| pair.base.len() * pair.queries.len()).sum::<usize>();
                 assert_eq!(area(&pairs), 30_000 * 250);
                 let pair = pairs.remove(0);
                 let quarters = pair.quarters(194);
@@ -236,7 +237,7 @@ mod tests {
                 pairs.extend(if quarters.is_empty() { vec![pair] } else { quarters });
             }
         }
-        let single = Pair { base: 0..5000, queries: 3..4, tile: 0 };
+        let single = TilePair { base: 0..5000, queries: 3..4, tile: 0 };
         assert!(single.quarters(194).is_empty());
     }
 }

@@ -22,17 +22,17 @@ use std::time::Duration;
 
 use indicatif::{HumanBytes, HumanCount};
 
-use self::base::{Base, Packing};
-use self::device::Seat;
-use self::layout::{Job, Layout, Resident};
+use self::base::{DeviceBase, DeviceBaseWriter};
+use self::device::DeviceHandle;
+use self::layout::{LayoutInput, Resident, TileLayout};
 use self::process::Worker;
 use self::protocol::{Device, Reply, Request};
 use super::answers::SPARE;
-use crate::config::{Backend, Config, Method, Precision as Filter};
+use crate::config::{Backend, Config, KernelPrecision, Method};
 use crate::error::{Error, Result};
-use crate::plan::Plan;
+use crate::neighbors::budget::NeighborsCounts;
 use crate::run::{Run, Stage, StageRun};
-use crate::vectors::store::Precision;
+use crate::vectors::store::StoreType;
 use crate::vectors::{Shape, Vectors};
 
 /// Name of the base in the run folder.
@@ -42,8 +42,8 @@ pub const BASE: &str = "base.gpu";
 #[derive(Debug)]
 pub struct Gpus {
     devices: Vec<Device>,
-    layout: Layout,
-    precision: Precision,
+    layout: TileLayout,
+    precision: StoreType,
     k: usize,
 }
 
@@ -54,7 +54,7 @@ pub struct Gpus {
 /// `--backend faiss-gpu` was asked for, and no device answers; or `look` stops the job.
 pub fn find(
     config: &Config,
-    plan: &Plan,
+    counts: &NeighborsCounts,
     shape: Shape,
     task_rows: usize,
     look: &dyn Fn() -> Result<()>,
@@ -89,22 +89,22 @@ pub fn find(
             return if asked { Err(no_device(plugin, &why)) } else { stays(why) };
         }
     };
-    let precision = if config.precision == Filter::F32 { Precision::F32 } else { Precision::F16 };
+    let precision = if config.precision == KernelPrecision::F32 { StoreType::F32 } else { StoreType::F16 };
     let free: Vec<u64> = devices.iter().map(|device| device.free_bytes).collect();
-    let job = Job {
+    let job = LayoutInput {
         task_rows,
         rows: shape.rows as usize,
         row_bytes: shape.dim * precision.bytes(),
         k: k.min(task_rows),
-        block_rows: plan.block_rows,
+        block_rows: counts.block_rows,
         free_bytes: &free,
-        shared_bytes: plan.gpu_shared_bytes,
+        shared_bytes: counts.gpu_shared_bytes,
     };
-    match Layout::new(job) {
+    match TileLayout::new(job) {
         Some(layout) => Ok(Some(Gpus { devices, layout, precision, k })),
         None => {
             let names: Vec<String> = devices.iter().map(described).collect();
-            let tiles = HumanBytes(plan.gpu_shared_bytes as u64);
+            let tiles = HumanBytes(counts.gpu_shared_bytes as u64);
             let found = format!("{}; {tiles} of --memory for tiles of queries", names.join(", "));
             if asked { Err(too_small(&found)) } else { stays(format!("its tiles are too small: {found}")) }
         }
@@ -171,9 +171,9 @@ fn described(device: &Device) -> String {
 impl Gpus {
     /// How tiles are cut and what is copied, for a person.
     pub fn describe(&self) -> String {
-        let Layout { base_rows, query_rows, base_tiles, resident, moved_bytes, other_bytes } = self.layout;
+        let TileLayout { base_rows, query_rows, base_tiles, resident, moved_bytes, other_bytes } = self.layout;
         let names: Vec<String> = self.devices.iter().map(described).collect();
-        let width = if self.precision == Precision::F16 { "f16" } else { "f32" };
+        let width = if self.precision == StoreType::F16 { "f16" } else { "f32" };
         let stays = match resident {
             Resident::Base if base_tiles <= self.devices.len() => "base tiles stay on the device, queries stream",
             Resident::Base => "a base tile stays on the device while the queries of a block stream",
@@ -198,29 +198,30 @@ impl Gpus {
     ///
     /// # Errors
     /// The disk fails, memory is missing, or the user interrupts.
-    pub fn begin(self, run: &Run, stage: &StageRun<'_>, vectors: &Vectors, config: &Config) -> Result<Engine> {
+    pub fn begin(self, run: &Run, stage: &StageRun<'_>, vectors: &Vectors, config: &Config) -> Result<GpuSearch> {
         let unit = config.metric == crate::config::Metric::Cosine;
         let (store, scales) = (&vectors.positives, vectors.rows.positive_scales());
         let path = run.part_path(Stage::Neighbors, BASE);
         // One of an earlier session may be of another width.
-        let fits = |base: &Base| base.width() == self.precision.bytes();
-        let old = run.has(Stage::Neighbors, BASE).then(|| Base::open(&path)).transpose()?.filter(fits);
+        let fits = |base: &DeviceBase| base.width() == self.precision.bytes();
+        let old = run.has(Stage::Neighbors, BASE).then(|| DeviceBase::open(&path)).transpose()?.filter(fits);
         let base = if let Some(base) = old {
             base
         } else {
-            let packing = Packing { store, scales, unit, precision: self.precision };
+            let packing = DeviceBaseWriter { store, scales, unit, precision: self.precision };
             let part = stage.scattered(BASE, packing.file_bytes())?;
             packing.write(&part, &|_| run.check_interrupt())?;
             stage.publish(vec![part])?;
-            Base::open(&path)?
+            DeviceBase::open(&path)?
         };
         tracing::info!("GPU search: {}", self.describe());
         let slot_bytes = self.layout.slot_bytes(base.width() * base.dim(), self.k);
         let plugin = config.gpu.plugin.clone().unwrap_or_default();
-        let seat = |device: &Device| Seat::new(device.clone(), &plugin, &path, slot_bytes, config.gpu.patience());
-        let seats = self.devices.iter().map(seat).collect::<Result<Vec<Seat>>>()?;
-        Ok(Engine::new(base, self.layout, seats, unit))
+        let handle =
+            |device: &Device| DeviceHandle::new(device.clone(), &plugin, &path, slot_bytes, config.gpu.patience());
+        let devices_held = self.devices.iter().map(handle).collect::<Result<Vec<DeviceHandle>>>()?;
+        Ok(GpuSearch::new(base, self.layout, devices_held, unit))
     }
 }
 
-pub use segment::Engine;
+pub use segment::GpuSearch;

@@ -28,13 +28,13 @@ struct RawTile {
 
 // The face's functions. SAFETY, for all of them: what a caller owes is that pointers are to live memory of the sizes
 // that go with them, and that a session is open; each call says why that is so.
-type Version = unsafe extern "C" fn() -> u32;
-type About = unsafe extern "C" fn() -> *const c_char;
-type Count = unsafe extern "C" fn(*mut u32, *mut c_char, usize) -> i32;
-type Describe = unsafe extern "C" fn(u32, *mut c_char, usize, *mut u64, *mut u64, *mut c_char, usize) -> i32;
-type Open = unsafe extern "C" fn(u32, u32, u32, *mut *mut c_void, *mut c_char, usize) -> i32;
+type VersionFn = unsafe extern "C" fn() -> u32;
+type AboutFn = unsafe extern "C" fn() -> *const c_char;
+type CountFn = unsafe extern "C" fn(*mut u32, *mut c_char, usize) -> i32;
+type DescribeFn = unsafe extern "C" fn(u32, *mut c_char, usize, *mut u64, *mut u64, *mut c_char, usize) -> i32;
+type OpenFn = unsafe extern "C" fn(u32, u32, u32, *mut *mut c_void, *mut c_char, usize) -> i32;
 // SAFETY: as above.
-type Search = unsafe extern "C" fn(
+type SearchFn = unsafe extern "C" fn(
     *mut c_void,
     *const RawTile,
     *const RawTile,
@@ -45,17 +45,17 @@ type Search = unsafe extern "C" fn(
     usize,
 ) -> i32;
 // SAFETY: as above.
-type Close = unsafe extern "C" fn(*mut c_void);
+type CloseFn = unsafe extern "C" fn(*mut c_void);
 
 /// A loaded plugin.
 #[derive(Debug)]
 pub struct Plugin {
-    about: Symbol<About>,
-    count: Symbol<Count>,
-    describe: Symbol<Describe>,
-    open: Symbol<Open>,
-    search: Symbol<Search>,
-    close: Symbol<Close>,
+    about: Symbol<AboutFn>,
+    count: Symbol<CountFn>,
+    describe: Symbol<DescribeFn>,
+    open: Symbol<OpenFn>,
+    search: Symbol<SearchFn>,
+    close: Symbol<CloseFn>,
     _library: Library,
 }
 
@@ -74,7 +74,7 @@ impl Plugin {
         // and this process has nothing to lose: it holds no data but tiles that its parent can search again.
         let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) }.map_err(failed)?;
         // SAFETY: the type is that of the face's first function, which no version of the face changes.
-        let version = unsafe { library.get::<Version>(b"batchmine_gpu_version\0") }.map_err(failed)?;
+        let version = unsafe { library.get::<VersionFn>(b"batchmine_gpu_version\0") }.map_err(failed)?;
         // SAFETY: as above; the function takes nothing.
         let found = unsafe { version() };
         if found != VERSION {
@@ -156,7 +156,7 @@ impl Plugin {
 
 /// Rows, and a number that names them.
 #[derive(Debug, Clone, Copy)]
-pub struct Tile<'a> {
+pub struct DeviceTile<'a> {
     /// Rows of the session's width, one after the other.
     pub values: &'a [u8],
     /// Tiles of the same tag have the same values.
@@ -178,19 +178,22 @@ impl Session<'_> {
     /// The device has too little memory, or fails.
     pub fn search(
         &mut self,
-        base: Tile<'_>,
-        queries: Tile<'_>,
+        base: DeviceTile<'_>,
+        queries: DeviceTile<'_>,
         k: usize,
         scores: &mut [f32],
         places: &mut [u32],
     ) -> Result<(), Failure> {
-        let rows = |tile: &Tile<'_>| tile.values.len() / self.row_bytes;
+        let rows = |tile: &DeviceTile<'_>| tile.values.len() / self.row_bytes;
         let answers = rows(&queries) * k;
         if k == 0 || k > RANKS_MAX.min(rows(&base)) || scores.len() != answers || places.len() != answers {
             return Err(Failure::other("a search was asked for that cannot be".into()));
         }
-        let raw =
-            |tile: &Tile<'_>| RawTile { values: tile.values.as_ptr().cast(), rows: rows(tile) as u64, tag: tile.tag };
+        let raw = |tile: &DeviceTile<'_>| RawTile {
+            values: tile.values.as_ptr().cast(),
+            rows: rows(tile) as u64,
+            tag: tile.tag,
+        };
         let (base, queries, mut text) = (raw(&base), raw(&queries), Text::new());
         // SAFETY: the session is open. Tiles have as many whole rows as they say, which the plugin only reads.
         // Scores and places have rows · k elements, as was just checked, and the text is as long as is said.

@@ -19,7 +19,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Looks that an idle worker has to end by itself, and a killed one to be gone.
 const LAST_LOOKS: u32 = 100;
 /// Characters of what a worker said last that are told.
-const LAST_WORDS: usize = 400;
+const STDERR_CHARACTERS: usize = 400;
 
 /// What went wrong with a worker.
 #[derive(Debug, Clone)]
@@ -46,7 +46,7 @@ pub struct Worker {
     /// `None` at the end.
     commands: Option<ChildStdin>,
     replies: Receiver<String>,
-    last_words: Arc<Mutex<String>>,
+    last_stderr: Arc<Mutex<String>>,
 }
 
 impl Worker {
@@ -91,16 +91,16 @@ impl Worker {
             });
             replies.map(|line| send.send(line)).take_while(|sent| sent.is_ok()).for_each(drop);
         });
-        let last_words = Arc::new(Mutex::new(String::new()));
-        let words = last_words.clone();
+        let last_stderr = Arc::new(Mutex::new(String::new()));
+        let words = last_stderr.clone();
         std::thread::spawn(move || {
             for line in BufReader::new(errors).lines().map_while(|line| line.ok()).filter(|line| !line.is_empty()) {
                 tracing::debug!("GPU worker: {line}");
                 *words.lock().expect("no thread panics while it holds the words") =
-                    line.chars().take(LAST_WORDS).collect();
+                    line.chars().take(STDERR_CHARACTERS).collect();
             }
         });
-        Ok(Worker { child, commands: Some(commands), replies, last_words })
+        Ok(Worker { child, commands: Some(commands), replies, last_stderr })
     }
 
     /// Sends a command and waits for what comes of it. The outer error is `look`'s, which is asked now and then.
@@ -117,13 +117,13 @@ impl Worker {
         line.push('\n');
         let sent = self.commands.as_mut().map(|to| to.write_all(line.as_bytes()).and_then(|()| to.flush()));
         if sent.is_none_or(|sent| sent.is_err()) {
-            return Ok(Err(self.obituary()));
+            return Ok(Err(self.exit_fault()));
         }
         let start = Instant::now();
         loop {
             match self.replies.recv_timeout(LOOK_EVERY) {
                 Ok(line) => return Ok(understood(&line)),
-                Err(RecvTimeoutError::Disconnected) => return Ok(Err(self.obituary())),
+                Err(RecvTimeoutError::Disconnected) => return Ok(Err(self.exit_fault())),
                 Err(RecvTimeoutError::Timeout) if start.elapsed() > patience => {
                     let text = format!("the GPU worker did not answer for {} s (--gpu-timeout)", patience.as_secs());
                     return Ok(Err(Fault::Broken(text)));
@@ -152,12 +152,12 @@ impl Worker {
     }
 
     /// How it ended.
-    fn obituary(&mut self) -> Fault {
+    fn exit_fault(&mut self) -> Fault {
         // Its output is closed: it is dead, or as good as dead.
         let status = self.kill().map_or_else(|| "it cannot be killed".into(), |status| status.to_string());
         // What it said last may still be on its way.
         std::thread::sleep(LOOK_EVERY / 2);
-        let words = self.last_words.lock().expect("no thread panics while it holds the words");
+        let words = self.last_stderr.lock().expect("no thread panics while it holds the words");
         let said = if words.is_empty() { String::new() } else { format!("; its last words: {words}") };
         Fault::Broken(format!("the GPU worker ended ({status}){said}"))
     }
@@ -178,8 +178,9 @@ fn understood(line: &str) -> Result<Reply, Fault> {
         Ok(Reply::Failed(Failure { out_of_memory: true, text })) => Err(Fault::OutOfMemory(text)),
         Ok(Reply::Failed(Failure { text, .. })) => Err(Fault::Broken(text)),
         Ok(reply) => Ok(reply),
-        Err(_) => {
-            Err(Fault::Broken(format!("the GPU worker said {:?}", line.chars().take(LAST_WORDS).collect::<String>())))
-        }
+        Err(_) => Err(Fault::Broken(format!(
+            "the GPU worker said {:?}",
+            line.chars().take(STDERR_CHARACTERS).collect::<String>()
+        ))),
     }
 }

@@ -21,12 +21,12 @@ pub enum Request {
         memory: PathBuf,
     },
     /// Search.
-    Search(Search),
+    Search(SearchRequest),
 }
 
 /// One tile of queries against one tile of base rows.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub struct Search {
+pub struct SearchRequest {
     /// First base row of the tile.
     pub base_start: usize,
     /// Base rows.
@@ -91,7 +91,7 @@ impl Failure {
 
 /// Where the answers lie in shared memory, in bytes behind the queries' beginning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Slot {
+pub struct SlotLayout {
     /// Scores, f32.
     pub scores: usize,
     /// Places, u32.
@@ -100,11 +100,11 @@ pub struct Slot {
     pub end: usize,
 }
 
-impl Slot {
+impl SlotLayout {
     /// For so many queries of `row_bytes` bytes, with k answers each.
-    pub fn new(queries: usize, row_bytes: usize, k: usize) -> Slot {
+    pub fn new(queries: usize, row_bytes: usize, k: usize) -> SlotLayout {
         let scores = (queries * row_bytes).next_multiple_of(64);
         let places = scores + (queries * k * 4).next_multiple_of(64);
-        Slot { scores, places, end: places + queries * k * 4 }
+        SlotLayout { scores, places, end: places + queries * k * 4 }
     }
 }

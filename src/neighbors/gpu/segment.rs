@@ -12,13 +12,13 @@ use std::sync::{Mutex, MutexGuard};
 
 use rayon::prelude::*;
 
-use super::base::{Base, Bounds, Query, round_query};
-use super::device::{Seat, Slot};
-use super::layout::{BASE_ROWS_MIN, Layout, Pair, Resident, SLOTS};
+use super::base::{Bounds, DeviceBase, Query, round_query};
+use super::device::{DeviceHandle, TileSlot};
+use super::layout::{BASE_ROWS_MIN, Resident, SLOTS, TileLayout, TilePair};
 use super::process::Fault;
-use super::protocol::{Search, Slot as Places};
+use super::protocol::{SearchRequest, SlotLayout as Places};
 use crate::error::Result;
-use crate::neighbors::answers::{Best, SPARE, is_permitted, sum_error};
+use crate::neighbors::answers::{CertifiedTopK, SPARE, is_permitted, sum_error};
 use crate::neighbors::cpu::score_exactly;
 use crate::neighbors::tiles::{Tiles, Watch};
 use crate::neighbors::topk::Candidate;
@@ -35,10 +35,10 @@ const SINGLE_ROUNDOFF: f64 = 1.0 / (1u64 << 23) as f64;
 
 /// The devices of a search.
 #[derive(Debug)]
-pub struct Engine {
-    base: Base,
-    layout: Layout,
-    seats: Vec<Seat>,
+pub struct GpuSearch {
+    base: DeviceBase,
+    layout: TileLayout,
+    devices_held: Vec<DeviceHandle>,
     unit: bool,
     /// Base rows of a tile from now on: less where a device had too little memory.
     base_rows: AtomicUsize,
@@ -48,11 +48,11 @@ pub struct Engine {
     idle: AtomicBool,
 }
 
-impl Engine {
-    pub(super) fn new(base: Base, layout: Layout, seats: Vec<Seat>, unit: bool) -> Engine {
+impl GpuSearch {
+    pub(super) fn new(base: DeviceBase, layout: TileLayout, devices_held: Vec<DeviceHandle>, unit: bool) -> GpuSearch {
         let base_rows = AtomicUsize::new(layout.base_rows);
         let (turn, left, idle) = Default::default();
-        Engine { base, layout, seats, unit, base_rows, turn, left, idle }
+        GpuSearch { base, layout, devices_held, unit, base_rows, turn, left, idle }
     }
 
     /// Queries of this job that the CPU had to search.
@@ -72,8 +72,8 @@ impl Engine {
         ranks: usize,
         watch: &Watch<'_>,
     ) -> Result<Vec<Vec<Candidate>>> {
-        let seats: Vec<&Seat> = self.seats.iter().filter(|seat| seat.is_there()).collect();
-        if seats.is_empty() {
+        let devices_held: Vec<&DeviceHandle> = self.devices_held.iter().filter(|handle| handle.is_there()).collect();
+        if devices_held.is_empty() {
             if !self.idle.swap(true, Ordering::Relaxed) {
                 tracing::warn!("no GPU is left: the CPU searches the rest");
             }
@@ -86,10 +86,10 @@ impl Engine {
         let drivers = if self.layout.resident == Resident::Base { SLOTS } else { 1 };
         std::thread::scope(|scope| {
             let mut threads = Vec::new();
-            for seat in seats {
-                for slot in &seat.slots[..drivers] {
+            for handle in devices_held {
+                for slot in &handle.slots[..drivers] {
                     let segment = &segment;
-                    threads.push(scope.spawn(move || segment.drive(seat, slot)));
+                    threads.push(scope.spawn(move || segment.drive(handle, slot)));
                 }
             }
             let results: Vec<_> = threads.into_iter().map(|thread| thread.join().expect("a driver's panic")).collect();
@@ -100,8 +100,8 @@ impl Engine {
 }
 
 /// What is known of a tile of queries.
-struct Tile {
-    best: Vec<Best>,
+struct SegmentTile {
+    best: Vec<CertifiedTopK>,
     /// For the CPU.
     left: Vec<bool>,
     /// Pairs that it is still in.
@@ -112,44 +112,44 @@ struct Tile {
 
 /// A segment under way.
 struct Segment<'a> {
-    engine: &'a Engine,
+    engine: &'a GpuSearch,
     tiles: &'a Tiles<'a>,
     queries: &'a [RowId],
     ranks: usize,
-    waiting: Mutex<Vec<Pair>>,
-    found: Vec<Mutex<Tile>>,
+    waiting: Mutex<Vec<TilePair>>,
+    found: Vec<Mutex<SegmentTile>>,
     turn: u64,
     watch: &'a Watch<'a>,
 }
 
 impl<'a> Segment<'a> {
     fn new(
-        engine: &'a Engine,
+        engine: &'a GpuSearch,
         tiles: &'a Tiles<'a>,
         queries: &'a [RowId],
         ranks: usize,
-        pairs: Vec<Pair>,
+        pairs: Vec<TilePair>,
         watch: &'a Watch<'a>,
     ) -> Self {
         let found = queries.chunks(engine.layout.query_rows).enumerate().map(|(number, queries)| {
             let waiting = pairs.iter().filter(|pair| pair.tile == number).count();
-            Mutex::new(Tile { best: Vec::new(), left: vec![false; queries.len()], waiting, lists: Vec::new() })
+            Mutex::new(SegmentTile { best: Vec::new(), left: vec![false; queries.len()], waiting, lists: Vec::new() })
         });
         let (found, turn) = (found.collect(), engine.turn.fetch_add(1, Ordering::Relaxed) as u64);
         Segment { engine, tiles, queries, ranks, waiting: Mutex::new(pairs), found, turn, watch }
     }
 
-    fn tile(&self, number: usize) -> MutexGuard<'_, Tile> {
+    fn tile(&self, number: usize) -> MutexGuard<'_, SegmentTile> {
         self.found[number].lock().expect("no thread panics while it holds a tile")
     }
 
     /// Takes pairs while there are any and the device is there.
-    fn drive(&self, seat: &Seat, slot: &Mutex<Slot>) -> Result<()> {
+    fn drive(&self, handle: &DeviceHandle, slot: &Mutex<TileSlot>) -> Result<()> {
         let mut slot = slot.lock().expect("no thread panics while it holds a slot");
-        while seat.is_there()
-            && let Some(pair) = self.next(seat)
+        while handle.is_there()
+            && let Some(pair) = self.next(handle)
         {
-            self.run(seat, &mut slot, &pair, 0)?;
+            self.run(handle, &mut slot, &pair, 0)?;
             self.settle(&pair);
             (self.watch)((pair.base.len() * pair.queries.len()) as u64)?;
         }
@@ -157,35 +157,35 @@ impl<'a> Segment<'a> {
     }
 
     /// The next pair for a device: one of the tile that it holds, else of a tile that no other device holds.
-    fn next(&self, seat: &Seat) -> Option<Pair> {
+    fn next(&self, handle: &DeviceHandle) -> Option<TilePair> {
         let mut waiting = self.waiting.lock().expect("no thread panics while it holds the pairs");
-        let held = |seat: &Seat| seat.held.lock().expect("no thread panics while it holds a range").clone();
-        let side = |pair: &Pair| match self.engine.layout.resident {
+        let held = |handle: &DeviceHandle| handle.held.lock().expect("no thread panics while it holds a range").clone();
+        let side = |pair: &TilePair| match self.engine.layout.resident {
             Resident::Base => pair.base.clone(),
             Resident::Queries => pair.queries.clone(),
         };
-        let own = held(seat);
+        let own = held(handle);
         let others: Vec<Range<usize>> =
-            self.engine.seats.iter().filter(|other| !std::ptr::eq(*other, seat)).map(held).collect();
+            self.engine.devices_held.iter().filter(|other| !std::ptr::eq(*other, handle)).map(held).collect();
         let of_own = waiting.iter().position(|pair| side(pair) == own);
         let of_nobody = || waiting.iter().position(|pair| !others.contains(&side(pair)));
         let at = of_own.or_else(of_nobody).unwrap_or(0);
         let pair = (at < waiting.len()).then(|| waiting.remove(at))?;
-        *seat.held.lock().expect("no thread panics while it holds a range") = side(&pair);
+        *handle.held.lock().expect("no thread panics while it holds a range") = side(&pair);
         Some(pair)
     }
 
     /// Searches a pair, or its quarters, or leaves its queries to the CPU.
-    fn run(&self, seat: &Seat, slot: &mut Slot, pair: &Pair, quartered: u32) -> Result<()> {
-        let Err(fault) = self.attempt(seat, slot, pair)? else { return Ok(()) };
+    fn run(&self, handle: &DeviceHandle, slot: &mut TileSlot, pair: &TilePair, quartered: u32) -> Result<()> {
+        let Err(fault) = self.attempt(handle, slot, pair)? else { return Ok(()) };
         let k = self.ranks + SPARE;
         if let Fault::OutOfMemory(_) = fault {
             let fewer = (self.engine.layout.base_rows.min(pair.base.len()) / 2).max(BASE_ROWS_MIN.max(k));
             self.engine.base_rows.fetch_min(fewer, Ordering::Relaxed);
         }
-        let quarters = if seat.is_there() && quartered < QUARTERED { pair.quarters(k) } else { Vec::new() };
+        let quarters = if handle.is_there() && quartered < QUARTERED { pair.quarters(k) } else { Vec::new() };
         let size = format!("{} queries against {} rows", pair.queries.len(), pair.base.len());
-        let name = &seat.device.name;
+        let name = &handle.device.name;
         if quarters.is_empty() {
             tracing::warn!("{name} cannot search {size}: {fault}; the CPU takes these queries");
             let first = self.tile_start(pair);
@@ -193,16 +193,16 @@ impl<'a> Segment<'a> {
             return Ok(());
         }
         tracing::warn!("{name} cannot search {size}: {fault}; they are tried in {} parts", quarters.len());
-        quarters.iter().try_for_each(|quarter| self.run(seat, slot, quarter, quartered + 1))
+        quarters.iter().try_for_each(|quarter| self.run(handle, slot, quarter, quartered + 1))
     }
 
     /// The first query of a pair's tile.
-    fn tile_start(&self, pair: &Pair) -> usize {
+    fn tile_start(&self, pair: &TilePair) -> usize {
         pair.tile * self.engine.layout.query_rows
     }
 
     /// Has a device search a pair, and takes its answers.
-    fn attempt(&self, seat: &Seat, slot: &mut Slot, pair: &Pair) -> Result<Result<(), Fault>> {
+    fn attempt(&self, handle: &DeviceHandle, slot: &mut TileSlot, pair: &TilePair) -> Result<Result<(), Fault>> {
         let base = &self.engine.base;
         let row_bytes = base.width() * base.dim();
         let (count, k) = (pair.queries.len(), pair.base.len().min(self.ranks + SPARE));
@@ -212,7 +212,7 @@ impl<'a> Segment<'a> {
         let rounded = slot.bytes[..count * row_bytes].par_chunks_exact_mut(row_bytes).zip(rows);
         let rounded: Vec<Query> =
             rounded.map(|(out, row)| round_query(store, scales, self.engine.unit, *row, out)).collect();
-        let search = Search {
+        let search = SearchRequest {
             base_start: pair.base.start,
             base_rows: pair.base.len(),
             offset: slot.offset,
@@ -221,7 +221,7 @@ impl<'a> Segment<'a> {
             tag: (self.turn + 1) << 40 | (pair.queries.start as u64) << 20 | count as u64,
             k,
         };
-        let worker = match seat.search(search, &|| (self.watch)(0))? {
+        let worker = match handle.search(search, &|| (self.watch)(0))? {
             Ok(worker) => worker,
             Err(fault) => return Ok(Err(fault)),
         };
@@ -237,18 +237,18 @@ impl<'a> Segment<'a> {
             Ok(answers) => self.take(pair, rows, answers),
             Err(text) => {
                 let fault = Fault::Broken(text);
-                seat.dismiss(worker, &fault);
+                handle.dismiss(worker, &fault);
                 return Ok(Err(fault));
             }
         }
         Ok(Ok(()))
     }
 
-    fn take(&self, pair: &Pair, rows: &[RowId], answers: Vec<Answers>) {
+    fn take(&self, pair: &TilePair, rows: &[RowId], answers: Vec<Answers>) {
         let mut tile = self.tile(pair.tile);
-        let Tile { best, left, .. } = &mut *tile;
+        let SegmentTile { best, left, .. } = &mut *tile;
         if best.is_empty() {
-            best.resize_with(left.len(), || Best::new(self.ranks));
+            best.resize_with(left.len(), || CertifiedTopK::new(self.ranks));
         }
         let keys = self.tiles.vectors.rows.keys();
         let first = pair.queries.start - self.tile_start(pair);
@@ -265,7 +265,7 @@ impl<'a> Segment<'a> {
     }
 
     /// Counts a pair as done, and finishes the queries that were in no other.
-    fn settle(&self, pair: &Pair) {
+    fn settle(&self, pair: &TilePair) {
         let mut tile = self.tile(pair.tile);
         tile.waiting -= 1;
         if tile.waiting > 0 {
@@ -314,14 +314,14 @@ struct Answers {
 
 /// Reads a device's answers of a pair.
 struct Judge<'a> {
-    base: &'a Base,
+    base: &'a DeviceBase,
     rows: Range<usize>,
     bounds: Bounds,
     roundoff: f64,
 }
 
 impl<'a> Judge<'a> {
-    fn new(segment: &Segment<'a>, pair: &Pair) -> Self {
+    fn new(segment: &Segment<'a>, pair: &TilePair) -> Self {
         let base = &segment.engine.base;
         let roundoff = if base.width() == 2 { HALF_ROUNDOFF } else { SINGLE_ROUNDOFF };
         Judge { base, rows: pair.base.clone(), bounds: base.bounds(pair.base.clone()), roundoff }

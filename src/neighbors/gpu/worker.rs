@@ -9,9 +9,9 @@ use std::time::Duration;
 use crossbeam::channel::{Receiver, bounded};
 use memmap2::MmapMut;
 
-use super::base::Base;
-use super::plugin::{Plugin, Session, Tile};
-use super::protocol::{Failure, Reply, Request, Search, Slot};
+use super::base::DeviceBase;
+use super::plugin::{DeviceTile, Plugin, Session};
+use super::protocol::{Failure, Reply, Request, SearchRequest, SlotLayout};
 use super::shared;
 use crate::error::{Error, Result};
 
@@ -31,18 +31,18 @@ pub fn run(plugin: &Path) -> Result<()> {
             return requests.iter().try_for_each(|_| answer(&Reply::Failed(failure.clone())));
         }
     };
-    let mut desk = None;
+    let mut state = None;
     for request in requests {
         let done = match request {
             Request::Devices => {
                 plugin.devices().map(|(devices, silent)| Reply::Devices { about: plugin.about(), devices, silent })
             }
-            Request::Open { device, base, memory } => Desk::new(&plugin, device, &base, &memory).map(|new| {
-                desk = Some(new);
+            Request::Open { device, base, memory } => WorkerState::new(&plugin, device, &base, &memory).map(|new| {
+                state = Some(new);
                 Reply::Done
             }),
-            Request::Search(search) => match &mut desk {
-                Some(desk) => desk.search(&search).map(|()| Reply::Done),
+            Request::Search(search) => match &mut state {
+                Some(state) => state.search(&search).map(|()| Reply::Done),
                 None => Err(Failure::other("no device is open".into())),
             },
         };
@@ -89,32 +89,32 @@ fn answer(reply: &Reply) -> Result<()> {
 }
 
 /// A device, the base, and the shared memory.
-struct Desk<'p> {
+struct WorkerState<'p> {
     session: Session<'p>,
-    base: Base,
+    base: DeviceBase,
     memory: MmapMut,
 }
 
-impl<'p> Desk<'p> {
-    fn new(plugin: &'p Plugin, device: u32, base: &Path, memory: &Path) -> Result<Desk<'p>, Failure> {
+impl<'p> WorkerState<'p> {
+    fn new(plugin: &'p Plugin, device: u32, base: &Path, memory: &Path) -> Result<WorkerState<'p>, Failure> {
         let failed = |e: Error| Failure::other(e.to_string());
-        let (base, memory) = (Base::open(base).map_err(failed)?, shared::open(memory).map_err(failed)?);
-        Ok(Desk { session: plugin.open(device, base.width(), base.dim())?, base, memory })
+        let (base, memory) = (DeviceBase::open(base).map_err(failed)?, shared::open(memory).map_err(failed)?);
+        Ok(WorkerState { session: plugin.open(device, base.width(), base.dim())?, base, memory })
     }
 
-    fn search(&mut self, search: &Search) -> Result<(), Failure> {
+    fn search(&mut self, search: &SearchRequest) -> Result<(), Failure> {
         let row_bytes = self.base.width() * self.base.dim();
-        let slot = Slot::new(search.queries, row_bytes, search.k);
+        let slot = SlotLayout::new(search.queries, row_bytes, search.k);
         let rows = search.base_start..search.base_start.saturating_add(search.base_rows);
         let memory = self.memory.get_mut(search.offset..).and_then(|memory| memory.get_mut(..slot.end));
         let (Some(memory), Some(values)) = (memory, self.base.rows(rows)) else {
             return Err(Failure::other("a tile lies outside the shared memory or the base".into()));
         };
         // The same rows have the same tag, and no tag is zero.
-        let base = Tile { values, tag: ((search.base_start as u64) << 32 | search.base_rows as u64) + 1 };
+        let base = DeviceTile { values, tag: ((search.base_start as u64) << 32 | search.base_rows as u64) + 1 };
         let (queries, answers) = memory.split_at_mut(slot.scores);
         let (scores, places) = answers.split_at_mut(slot.places - slot.scores);
-        let queries = Tile { values: &queries[..search.queries * row_bytes], tag: search.tag };
+        let queries = DeviceTile { values: &queries[..search.queries * row_bytes], tag: search.tag };
         let scores = bytemuck::cast_slice_mut(&mut scores[..search.queries * search.k * 4]);
         self.session.search(base, queries, search.k, scores, bytemuck::cast_slice_mut(places))
     }

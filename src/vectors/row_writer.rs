@@ -12,7 +12,7 @@ use super::decode::{Unit, Values};
 use super::dot::dot;
 use super::rows::RowLayout;
 use super::scatter::Scatter;
-use super::store::{Precision, RowId, Shape};
+use super::store::{RowId, Shape, StoreType};
 use crate::config::Metric;
 use crate::error::{Error, Result};
 use crate::run::ScatteredPart;
@@ -26,9 +26,9 @@ pub(super) struct Side<'a> {
 }
 
 /// Where decoded batches go.
-pub(super) struct Sink<'a> {
+pub(super) struct RowWriter<'a> {
     pub(super) shape: Shape,
-    pub(super) precision: [Precision; 2],
+    pub(super) precision: [StoreType; 2],
     pub(super) metric: Metric,
     pub(super) positions: &'a [RowId],
     pub(super) stores: &'a [ScatteredPart],
@@ -38,7 +38,7 @@ pub(super) struct Sink<'a> {
     pub(super) largest: Mutex<[f64; 2]>,
 }
 
-impl Sink<'_> {
+impl RowWriter<'_> {
     /// Checks, measures and writes one batch; `first` counts within the unit.
     pub(super) fn batch(
         &self,
@@ -67,9 +67,9 @@ impl Sink<'_> {
     }
 
     /// Encodes the rows in `order` and measures norms and scores.
-    fn measure(&self, order: &[usize], sides: [Side<'_>; 2]) -> Result<Measured, (Error, usize, usize)> {
+    fn measure(&self, order: &[usize], sides: [Side<'_>; 2]) -> Result<MeasuredRows, (Error, usize, usize)> {
         let dim = self.shape.dim;
-        let mut measured = Measured::default();
+        let mut measured = MeasuredRows::default();
         let mut vectors = [vec![0f32; dim], vec![0f32; dim]];
         let mut largest = [0f64; 2];
         for &row in order {
@@ -83,8 +83,8 @@ impl Sink<'_> {
                 largest[side] = largest[side].max(norms[side]);
                 let bytes = &mut measured.bytes[side];
                 match self.precision[side] {
-                    Precision::F32 => bytes.extend(bytemuck::cast_slice(vector)),
-                    Precision::F16 => bytes.extend(bytemuck::cast_slice::<f16, u8>(&Vec::from_f32_slice(vector))),
+                    StoreType::F32 => bytes.extend(bytemuck::cast_slice(vector)),
+                    StoreType::F16 => bytes.extend(bytemuck::cast_slice::<f16, u8>(&Vec::from_f32_slice(vector))),
                 }
             }
             let scales = match self.metric {
@@ -103,7 +103,13 @@ impl Sink<'_> {
     }
 
     /// Writes consecutive rows, from `row` on, out of a range of a measured batch.
-    fn write_run(&self, row: RowId, measured: &Measured, inputs: &[u32], range: std::ops::Range<usize>) -> Result<()> {
+    fn write_run(
+        &self,
+        row: RowId,
+        measured: &MeasuredRows,
+        inputs: &[u32],
+        range: std::ops::Range<usize>,
+    ) -> Result<()> {
         let row = u64::from(row);
         for (side, store) in self.stores.iter().enumerate() {
             let width = self.shape.dim * self.precision[side].bytes();
@@ -122,7 +128,7 @@ impl Sink<'_> {
 
 /// A batch, in store order: encoded rows of both sides and what was measured of them.
 #[derive(Default)]
-pub(super) struct Measured {
+pub(super) struct MeasuredRows {
     bytes: [Vec<u8>; 2],
     scales: [Vec<f64>; 2],
     scores: Vec<f32>,

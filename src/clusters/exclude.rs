@@ -16,10 +16,10 @@ fn most_of_one_key(rows: u32, batch_size: u32) -> u32 {
 
 /// Marks the rows that sit out. Takes each task's rows and batch size: in each, those after the first that its batches can place, of each
 /// key. O(rows · key columns); 4 bytes a row while it runs.
-pub fn bench(keys: &Keys<'_>, tasks: impl Iterator<Item = (Range<RowId>, u32)>) -> Vec<bool> {
+pub fn exclude(keys: &Keys<'_>, tasks: impl Iterator<Item = (Range<RowId>, u32)>) -> Vec<bool> {
     let tasks: Vec<(Range<RowId>, u32)> = tasks.collect();
     let rows = tasks.last().map_or(0, |(task, _)| task.end) as usize;
-    let mut benched = vec![false; rows];
+    let mut excluded = vec![false; rows];
     for codes in keys.columns() {
         // Codes are row numbers: a table of counts by code.
         let mut counts = vec![0u32; rows];
@@ -28,16 +28,16 @@ pub fn bench(keys: &Keys<'_>, tasks: impl Iterator<Item = (Range<RowId>, u32)>) 
             let shared = || task.clone().filter(|row| (codes[*row as usize] as usize) < rows);
             for row in shared() {
                 let count = &mut counts[codes[row as usize] as usize];
-                if !benched[row as usize] && *count == most {
-                    benched[row as usize] = true;
-                } else if !benched[row as usize] {
+                if !excluded[row as usize] && *count == most {
+                    excluded[row as usize] = true;
+                } else if !excluded[row as usize] {
                     *count += 1;
                 }
             }
             shared().for_each(|row| counts[codes[row as usize] as usize] = 0);
         }
     }
-    benched
+    excluded
 }
 
 #[cfg(test)]
@@ -49,9 +49,9 @@ mod tests {
     fn a_key_keeps_as_many_rows_as_there_are_batches() {
         let first = [0, 0, 0, UNIQUE, 0, 5, 5, 0];
         let second = [UNIQUE, 1, UNIQUE, 1, UNIQUE, UNIQUE, 6, UNIQUE];
-        let benched = bench(&Keys::new(vec![&first, &second]), [(0..5, 2), (5..8, 2)].into_iter());
+        let excluded = exclude(&Keys::new(vec![&first, &second]), [(0..5, 2), (5..8, 2)].into_iter());
         // Task 0 has two batches and places one of each key; task 1 has one batch and places one.
-        assert_eq!(benched, [false, true, true, false, true, false, true, false]);
+        assert_eq!(excluded, [false, true, true, false, true, false, true, false]);
         assert_eq!([1, 2, 7, 8, 9, 100].map(|batches| most_of_one_key(batches * 64, 64)), [1, 1, 6, 7, 7, 87]);
     }
 }

@@ -9,20 +9,20 @@ use crate::vectors::RowId;
 
 /// How a batch is shared out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ranks {
+pub struct Sharding {
     /// W.
     pub world: usize,
     /// Whose which position is.
     pub layout: RankLayout,
 }
 
-impl From<BatchRules> for Ranks {
-    fn from(rules: BatchRules) -> Ranks {
-        Ranks { world: rules.world_size as usize, layout: rules.rank_layout }
+impl From<BatchRules> for Sharding {
+    fn from(rules: BatchRules) -> Sharding {
+        Sharding { world: rules.world_size as usize, layout: rules.rank_layout }
     }
 }
 
-impl Ranks {
+impl Sharding {
     /// The positions of a rank in a batch of `rows` rows, in the order in which it reads them.
     pub fn positions(self, rank: usize, rows: usize) -> std::iter::StepBy<std::ops::Range<usize>> {
         match self.layout {
@@ -33,7 +33,7 @@ impl Ranks {
 }
 
 /// Brings a batch's rows into the order in which each rank reads whole units. O(rows + W · sizes of units).
-pub fn arrange(units: &[&[RowId]], ranks: Ranks) -> Vec<RowId> {
+pub fn arrange(units: &[&[RowId]], ranks: Sharding) -> Vec<RowId> {
     let mut units = units.to_vec();
     units.sort_by_key(|unit| std::cmp::Reverse(unit.len()));
     let rows = units.iter().map(|unit| unit.len()).sum();
@@ -72,7 +72,7 @@ mod tests {
     fn each_rank_reads_whole_clusters() {
         let rows: Vec<RowId> = (0..8).collect();
         let units: Vec<&[RowId]> = rows.chunks(2).collect();
-        let arranged = |layout| arrange(&units, Ranks { world: 2, layout });
+        let arranged = |layout| arrange(&units, Sharding { world: 2, layout });
         assert_eq!(arranged(RankLayout::Contiguous), rows);
         assert_eq!(arranged(RankLayout::Strided), [0, 4, 1, 5, 2, 6, 3, 7]);
     }
@@ -80,7 +80,7 @@ mod tests {
     proptest! {
         #[test]
         fn every_position_is_one_ranks(rows in 0usize..300, world in 1usize..40, layout in layouts()) {
-            let ranks = Ranks { world, layout };
+            let ranks = Sharding { world, layout };
             let shares: Vec<Vec<usize>> = (0..world).map(|rank| ranks.positions(rank, rows).collect()).collect();
             let mut all = shares.concat();
             all.sort_unstable();
@@ -94,7 +94,7 @@ mod tests {
         ) {
             let rows: Vec<RowId> = (0..(size * share * world) as RowId).collect();
             let units: Vec<&[RowId]> = rows.chunks(size).collect();
-            let ranks = Ranks { world, layout };
+            let ranks = Sharding { world, layout };
             let arranged = arrange(&units, ranks);
             let read: Vec<RowId> = (0..world)
                 .flat_map(|rank| ranks.positions(rank, rows.len()))
@@ -115,7 +115,7 @@ mod tests {
                 units.push(unit);
                 left = rest;
             }
-            let ranks = Ranks { world, layout };
+            let ranks = Sharding { world, layout };
             let arranged = arrange(&units, ranks);
             let mut sorted = arranged.clone();
             sorted.sort_unstable();

@@ -9,8 +9,8 @@
 
 use std::ops::Range;
 
-use super::cpu::Sink;
-use super::partition::spread;
+use super::cpu::HitSink;
+use super::ivf::spread;
 use super::topk::TopK;
 use crate::vectors::{Keys, RowId, Tasks};
 
@@ -22,16 +22,16 @@ const SAMPLE_ROWS_MAX: usize = 32_768;
 
 /// The sampled rows, task by task.
 #[derive(Debug, Clone, Default)]
-pub struct Samples {
+pub struct ThresholdSample {
     rows: Vec<RowId>,
     /// Where each task starts, with the end of the last.
     starts: Vec<usize>,
 }
 
-impl Samples {
+impl ThresholdSample {
     /// Every so many rows of each large task, in the order of the partition: each list gives its share.
-    pub fn new(tasks: &Tasks, order: &[RowId]) -> Samples {
-        let mut samples = Samples { rows: Vec::new(), starts: vec![0] };
+    pub fn new(tasks: &Tasks, order: &[RowId]) -> ThresholdSample {
+        let mut samples = ThresholdSample { rows: Vec::new(), starts: vec![0] };
         for task in tasks.ranges() {
             let count = if task.len() < TASK_ROWS_MIN { 0 } else { (task.len() / STRIDE).min(SAMPLE_ROWS_MAX) };
             samples.rows.extend(spread(task, count).iter().map(|place| order[*place as usize]));
@@ -42,8 +42,8 @@ impl Samples {
 
     /// Given rows of the only task, for tests.
     #[cfg(test)]
-    pub fn of_one_task(rows: Vec<RowId>) -> Samples {
-        Samples { starts: vec![0, rows.len()], rows }
+    pub fn of_one_task(rows: Vec<RowId>) -> ThresholdSample {
+        ThresholdSample { starts: vec![0, rows.len()], rows }
     }
 
     /// All rows.
@@ -80,7 +80,7 @@ pub struct Guess<'a, 'v> {
     pub keys: &'a Keys<'v>,
 }
 
-impl Sink for Guess<'_, '_> {
+impl HitSink for Guess<'_, '_> {
     fn floor(&self, query: usize) -> f32 {
         self.best[query].floor()
     }

@@ -6,22 +6,23 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::manifest::{Manifest, StageRecord};
 use super::mapped::Mapped;
+use super::record::{self, StageFacts, StageSettings};
 use super::{MANIFEST, SUCCESS, Stage, stage_folder};
 use crate::error::{Error, Result};
 
 /// A run folder opened for reading only.
 #[derive(Debug)]
-pub struct FinishedRun {
+pub struct RunReader {
     folder: PathBuf,
     manifest: Manifest,
 }
 
-impl FinishedRun {
+impl RunReader {
     /// Reads a run folder's manifest; nothing is locked or changed.
     ///
     /// # Errors
     /// There is no manifest, or it is damaged.
-    pub fn open(folder: &Path) -> Result<FinishedRun> {
+    pub fn open(folder: &Path) -> Result<RunReader> {
         let path = folder.join(MANIFEST);
         let manifest = Manifest::read(&path)?.ok_or_else(|| {
             Error::input("not a run folder")
@@ -30,7 +31,7 @@ impl FinishedRun {
                 .found("no manifest.json")
                 .remedy("check the path")
         })?;
-        Ok(FinishedRun { folder: folder.to_owned(), manifest })
+        Ok(RunReader { folder: folder.to_owned(), manifest })
     }
 
     /// The manifest.
@@ -48,13 +49,24 @@ impl FinishedRun {
     /// # Errors
     /// The stage is not finished.
     pub fn stage(&self, stage: Stage) -> Result<&StageRecord> {
-        self.manifest.stages.get(&stage).filter(|record| record.complete).ok_or_else(|| {
-            Error::input("the run is not finished")
-                .path(&self.folder)
-                .expected(format!("the {} stage complete", stage.name()))
-                .found("a run that was interrupted or is under way")
-                .remedy("run the `mine` command again to finish it")
-        })
+        complete(&self.folder, &self.manifest, stage)
+    }
+
+    /// A stage's settings.
+    ///
+    /// # Errors
+    /// The stage is not finished, or its record is not one.
+    pub fn settings<T: StageSettings>(&self) -> Result<T> {
+        let record = self.stage(T::STAGE)?;
+        record::from_value(&record.settings).map_err(|found| unreadable(&self.folder, T::STAGE, "settings", found))
+    }
+
+    /// A stage's facts.
+    ///
+    /// # Errors
+    /// The stage is not finished, or its record is not one.
+    pub fn facts<T: StageFacts>(&self) -> Result<T> {
+        facts(&self.folder, &self.manifest)
     }
 
     /// Reads a part whole and compares its length and checksum with what was recorded. O(bytes).
@@ -93,4 +105,28 @@ impl FinishedRun {
     pub fn stage_folder(&self, stage: Stage) -> PathBuf {
         stage_folder(&self.folder, &self.manifest, stage)
     }
+}
+
+fn complete<'m>(folder: &Path, manifest: &'m Manifest, stage: Stage) -> Result<&'m StageRecord> {
+    manifest.stages.get(&stage).filter(|record| record.complete).ok_or_else(|| {
+        Error::input("the run is not finished")
+            .path(folder)
+            .expected(format!("the {} stage complete", stage.name()))
+            .found("a run that was interrupted or is under way")
+            .remedy("run the `mine` command again to finish it")
+    })
+}
+
+/// The facts of a finished stage.
+pub(super) fn facts<T: StageFacts>(folder: &Path, manifest: &Manifest) -> Result<T> {
+    let record = complete(folder, manifest, T::STAGE)?;
+    record::from_value(&record.facts).map_err(|found| unreadable(folder, T::STAGE, "facts", found))
+}
+
+fn unreadable(folder: &Path, stage: Stage, what: &str, found: String) -> Error {
+    Error::runtime(format!("the manifest's record of the {} stage cannot be read", stage.name()))
+        .path(folder.join(MANIFEST))
+        .expected(format!("each of the stage's {what}, and no other"))
+        .found(found)
+        .remedy("use the batchmine that made the run, or run `mine` again with --replace")
 }

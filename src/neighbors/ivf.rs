@@ -25,19 +25,19 @@ use std::path::Path;
 use rand::RngExt;
 use rayon::prelude::*;
 
-use super::cpu::float::{Base, Float, Queries};
+use super::cpu::float::{Float, FloatBase, FloatQueries};
 use super::cpu::{Matrix, Nearest, Simd, UnitRows, scan, to_unit};
 use super::topk::{Candidate, TopK};
-use crate::batches::pack::random;
 use crate::error::{Error, Result};
+use crate::random::{Purpose, stream};
 use crate::run::StageRun;
-use crate::run::sealed::{Format, Sealed};
+use crate::run::sealed::{FileFormat, Sealed};
 use crate::vectors::{RowId, Vectors};
 
 /// Where the partition lies, in the stage's folder.
-pub const PARTITION_FILE: &str = "partition.ord";
+pub const IVF_FILE: &str = "partition.ord";
 /// Format of the partition.
-pub const PARTITION: Format = Format { magic: *b"BMPARTIT", version: 1, name: "partition" };
+pub const IVF_FORMAT: FileFormat = FileFormat { magic: *b"BMPARTIT", version: 1, name: "partition" };
 /// Rows of a list, about.
 const LIST_ROWS: usize = 400;
 /// A task's centres hold at most so many values.
@@ -53,13 +53,13 @@ fn nearest(
     simd: Simd,
     source: &impl UnitRows,
     rows: &[RowId],
-    centres: &Base,
+    centres: &FloatBase,
     lists: usize,
     count: usize,
 ) -> Vec<Vec<Candidate>> {
     rows.par_chunks(CHUNK_ROWS)
         .flat_map_iter(|rows| {
-            let queries = Queries::pack(source, rows, true);
+            let queries = FloatQueries::pack(source, rows, true);
             let mut best: Vec<TopK> = rows.iter().map(|_| TopK::new(count)).collect();
             scan(Float(simd), &queries, rows.len(), centres, 0..lists, 0, &mut Nearest(&mut best));
             best.into_iter().map(|best| best.finish(|_| {}))
@@ -80,7 +80,7 @@ pub fn centre_values(rows: usize, dim: usize) -> usize {
 /// input's order can favour some kind of rows.
 pub fn spread(rows: Range<RowId>, count: usize) -> Vec<RowId> {
     let length = rows.len() as u64;
-    let mut random = random(4, length, count as u64);
+    let mut random = stream(Purpose::SpreadRows { length, count: count as u64 });
     let stretch = |index: u64| rows.start as u64 + index * length / count as u64;
     (0..count as u64).map(|index| random.random_range(stretch(index)..stretch(index + 1)) as RowId).collect()
 }
@@ -95,7 +95,7 @@ fn find_centres(simd: Simd, source: &impl UnitRows, rows: Range<RowId>, lists: u
     }
     let all: Vec<RowId> = (0..lists as RowId).collect();
     for _ in 0..ROUNDS {
-        let base = Base::pack(&centres, &all, true);
+        let base = FloatBase::pack(&centres, &all, true);
         let mut members: Vec<(RowId, RowId)> = nearest(simd, source, &sample, &base, lists, 1)
             .iter()
             .zip(&sample)
@@ -147,7 +147,7 @@ pub fn build(
         } else {
             let found = find_centres(simd, source, task.clone(), lists);
             let all: Vec<RowId> = (0..lists as RowId).collect();
-            let base = Base::pack(&found, &all, true);
+            let base = FloatBase::pack(&found, &all, true);
             let mut list_of: Vec<u32> = Vec::with_capacity(task.len());
             for chunk in order[task.start as usize..task.end as usize].chunks(1 << 16) {
                 list_of.extend(nearest(simd, source, chunk, &base, lists, 1).iter().map(|found| found[0].row));
@@ -171,7 +171,7 @@ pub fn build(
     order.iter().enumerate().for_each(|(place, row)| places[*row as usize] = place as u32);
     let fields = [order.len() as u64, starts.len() as u64 - 1, task_lists.len() as u64 - 1, dim as u64, 0, 0];
     stage.commit(name, |file| {
-        file.write_all(&PARTITION.header(fields))?;
+        file.write_all(&IVF_FORMAT.header(fields))?;
         for words in [&order, &places, &starts, &task_lists] {
             file.write_all(bytemuck::cast_slice(words))?;
         }
@@ -182,7 +182,7 @@ pub fn build(
 
 /// The mapped partition.
 #[derive(Debug, Clone)]
-pub struct Partition {
+pub struct IvfIndex {
     sealed: Sealed,
     rows: usize,
     lists: usize,
@@ -190,31 +190,31 @@ pub struct Partition {
     dim: usize,
 }
 
-impl Partition {
+impl IvfIndex {
     /// Maps the file.
     ///
     /// # Errors
     /// It is not complete, or of other vectors.
-    pub fn open(path: &Path, vectors: &Vectors) -> Result<Partition> {
-        let sealed = Sealed::open(path, &PARTITION)?;
+    pub fn open(path: &Path, vectors: &Vectors) -> Result<IvfIndex> {
+        let sealed = Sealed::open(path, &IVF_FORMAT)?;
         let [rows, lists, tasks, dim, ..] = sealed.fields;
         let expected = [u64::from(vectors.row_count()), vectors.tasks.len() as u64, vectors.shape().dim as u64];
         let sound = [rows, tasks, dim] == expected && lists <= rows;
         sealed.expect_payload(sound.then(|| 4 * (2 * rows + lists + 1 + tasks + 1 + lists * dim)))?;
         let [rows, lists, tasks, dim] = [rows, lists, tasks, dim].map(|field| field as usize);
-        let partition = Partition { sealed, rows, lists, tasks, dim };
+        let ivf = IvfIndex { sealed, rows, lists, tasks, dim };
         let in_range = |words: &[u32], most: usize| words.iter().all(|word| *word as usize <= most);
-        let rising = partition.starts().is_sorted() && partition.task_lists().is_sorted();
-        let known = in_range(partition.starts(), rows) && in_range(partition.task_lists(), lists);
-        let whole = partition.starts().last() == Some(&(rows as u32));
-        if !rising || !known || !whole || !partition.orders(vectors.tasks.ranges()) {
+        let rising = ivf.starts().is_sorted() && ivf.task_lists().is_sorted();
+        let known = in_range(ivf.starts(), rows) && in_range(ivf.task_lists(), lists);
+        let whole = ivf.starts().last() == Some(&(rows as u32));
+        if !rising || !known || !whole || !ivf.orders(vectors.tasks.ranges()) {
             return Err(Error::runtime("a partition file is inconsistent")
                 .path(path)
                 .expected("rising starts, and each row at one place of its task")
                 .found("something else")
                 .remedy("delete the file and run `mine` again"));
         }
-        Ok(partition)
+        Ok(ivf)
     }
 
     /// Whether each row stands at one place, which is its task's.
@@ -263,7 +263,7 @@ impl Partition {
             return vec![vec![lists.start as u32]; queries.len()];
         }
         let all: Vec<RowId> = (0..lists.len() as RowId).collect();
-        let base = Base::pack(&self.centres(lists.clone()), &all, true);
+        let base = FloatBase::pack(&self.centres(lists.clone()), &all, true);
         let found = nearest(simd, &vectors.queries, queries, &base, lists.len(), count.min(lists.len()));
         found.into_iter().map(|found| found.iter().map(|list| lists.start as u32 + list.row).collect()).collect()
     }

@@ -1,0 +1,131 @@
+//! What batches need: the order of an epoch, one row group of the table, windows of batches that negatives are drawn
+//! for; and then what publishing the table needs.
+
+use super::negatives::POOL_ENTRIES;
+use crate::budget::{MIB, Phase, StageNeed, Term, written};
+use crate::config::{Config, Remainder};
+use crate::run::Stage;
+use crate::vectors::Shape;
+
+/// Rows near which a row group of the batch table ends.
+const ROW_GROUP_ROWS: u64 = 122_880;
+/// Bytes of a row in the Parquet writer.
+const TABLE_ROW_BYTES: u64 = 160;
+/// The same for each hard negative of a row: id, row and score, encoded.
+const NEGATIVE_BYTES: u64 = 40;
+/// What is known of a row while its hard negatives are drawn, apart from its window and the negatives themselves.
+const DRAWN_ROW_BYTES: u64 = 96;
+/// Members by cluster, and the epoch's order.
+const ORDER_BYTES: u64 = 16;
+/// Left-over rows of all tasks, which `--remainder fill` unites.
+const FILL_BYTES: u64 = 8;
+/// What an open Parquet file holds besides rows: a compressor for each column.
+const OPEN_FILE_BYTES: u64 = 4 * MIB;
+/// More than this gains nothing: the table is read once.
+const OPEN_BYTES_MAX: u64 = 4096 * MIB;
+/// What publishing a table needs: a store's clients and buffers, a Delta log.
+const LAKE_BYTES: u64 = 48 * MIB;
+/// What is still there of each row while the table is published.
+const PUBLISHED_ROW_BYTES: u64 = 20;
+
+/// Counts of the batches stage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchesCounts {
+    /// Rows of a row group of the batch table. A function of the settings alone.
+    pub row_group_rows: usize,
+    /// Rows that get their hard negatives and are written at a time; the last batch goes beyond it.
+    pub group_rows: usize,
+    /// What the files may hold that are open while a published table is divided by task.
+    pub open_bytes: u64,
+    /// What one of them holds for each row of its row group.
+    pub open_row_bytes: u64,
+    /// What one of them holds by itself.
+    pub open_file_bytes: u64,
+}
+
+/// Divides `room`, the budget without what every process needs.
+pub(crate) fn divide(config: &Config, shape: Shape, room: u64) -> (BatchesCounts, StageNeed) {
+    let rows = shape.rows;
+    let size = u64::from(config.sizes().each().map(|sizes| sizes.batch_size).max().unwrap_or(2));
+    let negatives = u64::from(config.batches.hard_negatives);
+    let row_group_rows = (ROW_GROUP_ROWS / size).max(1) * size;
+    let row_bytes = TABLE_ROW_BYTES + negatives * NEGATIVE_BYTES;
+    let preferred = u64::from(config.windows().each().map(|window| window.width).max().unwrap_or(1));
+    let group_rows = if negatives == 0 { ROW_GROUP_ROWS } else { (POOL_ENTRIES as u64 / preferred).max(1) };
+
+    let fill = if config.batches.remainder == Remainder::Fill { FILL_BYTES } else { 0 };
+    let mut writing = vec![
+        Term::fixed(
+            format!("rows of a row group · ({TABLE_ROW_BYTES} + {NEGATIVE_BYTES}h)"),
+            "the Parquet writer",
+            row_group_rows.min(rows) * row_bytes,
+        ),
+        Term::fixed(
+            format!("{ORDER_BYTES}n, and {FILL_BYTES}n more with --remainder fill"),
+            "members by cluster, the epoch's order",
+            rows * (ORDER_BYTES + fill),
+        ),
+    ];
+    let drawn = if negatives == 0 { 0 } else { (group_rows + size).min(rows) };
+    writing.push(Term::fixed(
+        format!("({POOL_ENTRIES} / m + |B|) · (4m + {DRAWN_ROW_BYTES} + 8h), where h is not 0"),
+        "rank windows of the batches that negatives are drawn for, and what is drawn",
+        drawn * (4 * preferred + DRAWN_ROW_BYTES + 8 * negatives),
+    ));
+
+    let open_least = row_group_rows.min(rows) * row_bytes + OPEN_FILE_BYTES;
+    let published = rows * PUBLISHED_ROW_BYTES + LAKE_BYTES;
+    let open_bytes = room.saturating_sub(published).clamp(open_least, OPEN_BYTES_MAX.max(open_least));
+    let mut phases = vec![Phase { name: "writing", terms: writing }];
+    if let Some(table) = &config.table {
+        let open = if table.by_task { [open_least, open_bytes] } else { [0; 2] };
+        phases.push(Phase { name: "publishing", terms: published_terms(rows, open) });
+    }
+    let counts = BatchesCounts {
+        row_group_rows: row_group_rows as usize,
+        group_rows: group_rows as usize,
+        open_bytes,
+        open_row_bytes: row_bytes,
+        open_file_bytes: OPEN_FILE_BYTES,
+    };
+    (counts, StageNeed { stage: Stage::Batches, phases })
+}
+
+/// After the table is written it is published. Divided files gain from room: more of them are open at once.
+fn published_terms(rows: u64, [open_least, open_bytes]: [u64; 2]) -> Vec<Term> {
+    vec![
+        Term::fixed(
+            format!("{PUBLISHED_ROW_BYTES}n + {}", written(LAKE_BYTES)),
+            "what is still there of each row; a store's clients, three chunks of an upload, a Delta log",
+            rows * PUBLISHED_ROW_BYTES + LAKE_BYTES,
+        ),
+        Term::elastic(
+            format!(
+                "open files · ({} + rows of a row group · ({TABLE_ROW_BYTES} + {NEGATIVE_BYTES}h)), with \
+                 --partition-by task",
+                written(OPEN_FILE_BYTES)
+            ),
+            "files of the divided table; takes what is left",
+            open_least,
+            open_bytes,
+        ),
+    ]
+}
+
+/// Bytes of the batch tables of all epochs.
+pub(crate) fn table_bytes(config: &Config, rows: u64) -> u64 {
+    let row = 24 + 16 * u64::from(config.batches.hard_negatives);
+    rows * row * u64::from(config.batches.epochs)
+}
+
+/// Bytes of the stage's files: published into the run folder, the table lies there twice.
+pub(crate) fn disk_bytes(config: &Config, rows: u64) -> u64 {
+    let inside = config.table.as_ref().is_some_and(|table| table.out.is_none());
+    table_bytes(config, rows) * if inside { 2 } else { 1 }
+}
+
+/// Bytes of files that stand for a time while the published table is divided.
+pub(crate) fn temporary_bytes(config: &Config, rows: u64) -> u64 {
+    let divided = config.table.as_ref().is_some_and(|table| table.by_task);
+    if divided { table_bytes(config, rows) } else { 0 }
+}

@@ -1,0 +1,77 @@
+//! What the graph needs: in-degrees of all rows, and sorted edges while they are spilled or merged.
+
+use super::build::WINDOW_EDGES;
+use crate::budget::{MIB, Phase, StageNeed, Term};
+use crate::config::Config;
+use crate::run::Stage;
+use crate::vectors::Shape;
+
+/// More runs than this are not merged at once.
+const RUNS_MAX: u64 = 256;
+const SPILL_EDGES_MAX: u64 = 64 * MIB;
+/// Bytes of a spilled edge: in the buffer, and while its run is encoded.
+const SPILL_EDGE_BYTES: u64 = 8;
+/// Bytes of an edge in a merge window: reversed, joined, encoded.
+const WINDOW_EDGE_BYTES: u64 = 20;
+/// Bytes of an edge of an encoded window.
+const ENCODED_EDGE_BYTES: u64 = 2;
+/// Encoded windows of a part.
+const PART_WINDOWS: u64 = super::build::PART_WINDOWS as u64;
+/// In-degrees of all lists, and of those of a run.
+const DEGREE_BYTES: u64 = 8;
+
+/// Counts of the edges stage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EdgesCounts {
+    /// Reversed edges of a spilled run.
+    pub spill_edges: usize,
+}
+
+/// Divides `room`, the budget without what every process needs. A run holds the lists of one block at least.
+pub(crate) fn divide(config: &Config, shape: Shape, block_rows: usize, room: u64) -> (EdgesCounts, StageNeed) {
+    let (rows, threads) = (shape.rows, config.threads as u64);
+    let ranks = u64::from(config.most_ranks()).min(rows);
+    let edges = rows * ranks;
+    // Places within a run have 32 bits.
+    let least = (edges / RUNS_MAX).max(block_rows as u64 * ranks).min(edges).min(u64::from(u32::MAX));
+    let spill_edges = (room.saturating_sub(DEGREE_BYTES * rows) / SPILL_EDGE_BYTES)
+        .clamp(least, SPILL_EDGES_MAX.min(edges).max(least));
+    let degrees = || {
+        Term::fixed(format!("{DEGREE_BYTES}n"), "in-degrees of all lists, and of those of a run", DEGREE_BYTES * rows)
+    };
+    let spilling = vec![
+        degrees(),
+        Term::elastic(
+            format!("edges of a run · {SPILL_EDGE_BYTES}, 1 / {RUNS_MAX} of all edges at least"),
+            "sorted edges, and the encoded run; takes what is left",
+            least * SPILL_EDGE_BYTES,
+            spill_edges * SPILL_EDGE_BYTES,
+        ),
+    ];
+    let window = WINDOW_EDGES as u64;
+    let merging = vec![
+        degrees(),
+        Term::fixed(
+            format!("t · {window} · {WINDOW_EDGE_BYTES}"),
+            "a window of edges on each thread: reversed, joined, encoded",
+            threads * window * WINDOW_EDGE_BYTES,
+        ),
+        Term::fixed(
+            format!("{PART_WINDOWS} · {window} · {ENCODED_EDGE_BYTES}"),
+            "the encoded windows of a part",
+            PART_WINDOWS * window * ENCODED_EDGE_BYTES,
+        ),
+    ];
+    let phases = vec![Phase { name: "spilling", terms: spilling }, Phase { name: "merging", terms: merging }];
+    (EdgesCounts { spill_edges: spill_edges as usize }, StageNeed { stage: Stage::Edges, phases })
+}
+
+/// Bytes of the stage's files: two an edge, each seen from both ends. `edges`: entries of all lists.
+pub(crate) fn disk_bytes(edges: u64) -> u64 {
+    edges * 4
+}
+
+/// Bytes of the spilled runs, which are deleted when the stage ends.
+pub(crate) fn temporary_bytes(edges: u64) -> u64 {
+    edges * 5 / 2
+}

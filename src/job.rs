@@ -1,0 +1,126 @@
+//! A job: what is mined and how, with every check that comes before work. It brings its own threads.
+
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+
+use crate::batches::Summary;
+use crate::config::Config;
+use crate::cost::Cost;
+use crate::error::{Error, Result};
+use crate::neighbors::window::refuse_empty_windows;
+use crate::plan::Plan;
+use crate::run::Run;
+use crate::run::record::{
+    BatchesSettings, ClustersSettings, EdgesSettings, JobSettings, NeighborsSettings, VectorsSettings,
+};
+use crate::vectors::{self, Shards};
+
+/// One validated job: settings, input files and plan.
+#[derive(Debug)]
+pub struct Job {
+    /// Settings.
+    pub config: Config,
+    /// Input files.
+    pub shards: Shards,
+    /// What memory allows.
+    pub plan: Plan,
+    /// Rows of each task, counted when somebody asks.
+    tasks: OnceLock<BTreeMap<String, u64>>,
+}
+
+impl Job {
+    /// Opens the input and checks all that can be known before work. Reads footers, and the task column where single
+    /// tasks have settings.
+    ///
+    /// # Errors
+    /// A file or column that is not there or does not fit, a rank window that leaves nobody, a budget that is too
+    /// small, settings for a task that the input does not have.
+    pub fn open(config: Config) -> Result<Job> {
+        let shards = Shards::open(&config.inputs, &config.columns)?;
+        let rows = shards.shape.rows as usize;
+        refuse_empty_windows(config.windows().each().map(|window| (window, rows)))?;
+        let plan = Plan::new(&config, shards.shape)?;
+        let job = Job { config, shards, plan, tasks: OnceLock::new() };
+        if !job.config.tasks.is_empty() {
+            vectors::refuse_unknown_tasks(&job.config, &job.shards, job.tasks()?)?;
+        }
+        Ok(job)
+    }
+
+    /// Rows of each task, by name. Reads the task column the first time.
+    ///
+    /// # Errors
+    /// The column cannot be read.
+    pub fn tasks(&self) -> Result<&BTreeMap<String, u64>> {
+        if let Some(tasks) = self.tasks.get() {
+            return Ok(tasks);
+        }
+        let tasks = vectors::task_sizes(&self.shards)?;
+        Ok(self.tasks.get_or_init(|| tasks))
+    }
+
+    /// What the job costs, apart from memory.
+    ///
+    /// # Errors
+    /// The task column cannot be read.
+    pub fn cost(&self) -> Result<Cost> {
+        let sides = if self.shards.roles.shared { 1 } else { 2 };
+        let widths = self.shards.store_types.iter().take(sides).map(|store_type| store_type.bytes());
+        let row_bytes = widths.sum::<usize>() * self.shards.shape.dim;
+        Ok(Cost::new(&self.config, self.shards.shape, row_bytes as u64, self.tasks()?))
+    }
+
+    /// The settings that decide each stage's output: resources are not among them.
+    pub fn settings(&self) -> JobSettings {
+        let Job { config, shards, .. } = self;
+        let windows = config.windows();
+        let batches = config.batches;
+        let others = windows.tasks.iter().map(|(name, own)| (name.clone(), own.ranks()));
+        JobSettings {
+            vectors: VectorsSettings {
+                inputs: shards.list.iter().map(|shard| shard.identity.clone()).collect(),
+                columns: shards.roles.clone(),
+                dtype: config.columns.dtype,
+                metric: config.metric,
+            },
+            neighbors: NeighborsSettings {
+                ranks: config.window.ranks(),
+                search: config.method,
+                tasks: others.filter(|(_, ranks)| *ranks != config.window.ranks()).collect(),
+            },
+            edges: EdgesSettings { windows, edges: config.edges },
+            clusters: ClustersSettings {
+                sizes: config.sizes(),
+                cluster_passes: config.clusters.passes,
+                suspect_weight: config.clusters.suspect_weight,
+            },
+            batches: BatchesSettings {
+                remainder: batches.remainder,
+                epochs: batches.epochs,
+                seed: config.seed,
+                hard_negatives: batches.hard_negatives,
+                world_size: batches.world_size,
+                rank_layout: batches.rank_layout,
+            },
+        }
+    }
+
+    /// Mines into a run folder, on as many threads as the job says. Parts that are there are not made again.
+    ///
+    /// # Errors
+    /// See [`crate::mine`]; or the threads cannot be started.
+    pub fn run(&self, run: &Run, replace: bool) -> Result<Summary> {
+        on_threads(self.config.threads, || crate::mine(run, self, replace))?
+    }
+}
+
+/// Does work on a pool of so many threads.
+///
+/// # Errors
+/// The threads cannot be started.
+pub fn on_threads<T: Send>(threads: usize, work: impl FnOnce() -> T + Send) -> Result<T> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().map_err(|e| {
+        Error::runtime("the worker threads cannot be started").found(e.to_string()).remedy("lower --threads")
+    })?;
+    Ok(pool.install(work))
+}

@@ -1,0 +1,349 @@
+//! What the manifest records of each stage: the settings that decide its output, and facts that later stages and
+//! reports want to know.
+//!
+//! Every record has a type. A record is read strictly: it must have each key of its type and no other, or the
+//! manifest is refused. Keys and values never change their form: a stage's fingerprint is a hash of its settings.
+
+use std::collections::BTreeMap;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::manifest::{Stage, differences};
+use crate::config::{BinaryType, ByTask, EdgeRule, Method, Metric, RankLayout, RankWindow, Remainder, Sizes};
+
+/// The settings of one stage.
+pub trait StageSettings: Serialize + DeserializeOwned {
+    /// The stage that they are of.
+    const STAGE: Stage;
+}
+
+/// The facts of one stage.
+pub trait StageFacts: Serialize + DeserializeOwned {
+    /// The stage that they are of.
+    const STAGE: Stage;
+}
+
+/// What each stage is made under: the settings that decide its output, without resources.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobSettings {
+    pub vectors: VectorsSettings,
+    pub neighbors: NeighborsSettings,
+    pub edges: EdgesSettings,
+    pub clusters: ClustersSettings,
+    pub batches: BatchesSettings,
+}
+
+impl JobSettings {
+    /// As the manifest keeps them, in pipeline order.
+    pub(super) fn by_stage(&self) -> [(Stage, Value); 5] {
+        [
+            (Stage::Vectors, to_value(&self.vectors)),
+            (Stage::Neighbors, to_value(&self.neighbors)),
+            (Stage::Edges, to_value(&self.edges)),
+            (Stage::Clusters, to_value(&self.clusters)),
+            (Stage::Batches, to_value(&self.batches)),
+        ]
+    }
+}
+
+/// What tells that a file is the one that an earlier session read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileIdentity {
+    /// Absolute path.
+    pub path: String,
+    /// Length.
+    pub bytes: u64,
+    /// Modification time, nanoseconds since 1970.
+    pub modified_ns: u64,
+    /// xxh3-64 of the footer (Parquet) or the header (npy), in hex.
+    pub footer: String,
+}
+
+/// Column names by role; `None` as query and positive in `.npy` input, which has no columns.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Roles {
+    /// Query embeddings.
+    pub query: Option<String>,
+    /// Positive embeddings.
+    pub positive: Option<String>,
+    /// One side serves as both.
+    pub shared: bool,
+    /// Ids; `None`: row numbers.
+    pub id: Option<String>,
+    pub task: Option<String>,
+    pub keys: Vec<String>,
+}
+
+/// Settings of the vectors stage.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct VectorsSettings {
+    /// Input files, in order.
+    pub inputs: Vec<FileIdentity>,
+    pub columns: Roles,
+    pub dtype: Option<BinaryType>,
+    pub metric: Metric,
+}
+
+impl StageSettings for VectorsSettings {
+    const STAGE: Stage = Stage::Vectors;
+}
+
+/// Settings of the neighbors stage.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NeighborsSettings {
+    /// p + m of tasks that have no other.
+    #[serde(rename = "skip + window")]
+    pub ranks: u32,
+    pub search: Method,
+    /// p + m of tasks that have another, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tasks: BTreeMap<String, u32>,
+}
+
+impl StageSettings for NeighborsSettings {
+    const STAGE: Stage = Stage::Neighbors;
+}
+
+/// Settings of the edges stage.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EdgesSettings {
+    #[serde(flatten)]
+    pub windows: ByTask<RankWindow>,
+    pub edges: EdgeRule,
+}
+
+impl StageSettings for EdgesSettings {
+    const STAGE: Stage = Stage::Edges;
+}
+
+/// Settings of the clusters stage.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ClustersSettings {
+    /// K and |B|: how many rows of one key can be placed at all depends on the batch size.
+    #[serde(flatten)]
+    pub sizes: ByTask<Sizes>,
+    pub cluster_passes: u32,
+    /// λ.
+    pub suspect_weight: f32,
+}
+
+impl StageSettings for ClustersSettings {
+    const STAGE: Stage = Stage::Clusters;
+}
+
+/// Settings of the batches stage.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct BatchesSettings {
+    pub remainder: Remainder,
+    pub epochs: u32,
+    pub seed: u64,
+    pub hard_negatives: u32,
+    pub world_size: u32,
+    pub rank_layout: RankLayout,
+}
+
+impl StageSettings for BatchesSettings {
+    const STAGE: Stage = Stage::Batches;
+}
+
+/// What ids are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IdKind {
+    /// The row's number in the input.
+    Row,
+    Int64,
+    String,
+}
+
+/// Facts of the vectors stage.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VectorsFacts {
+    pub rows: u64,
+    pub dim: usize,
+    /// Number of tasks.
+    pub tasks: usize,
+    pub ids: IdKind,
+    /// One column serves both sides.
+    pub shared: bool,
+    /// There is a task column.
+    pub named_tasks: bool,
+    pub input_bytes: u64,
+}
+
+impl StageFacts for VectorsFacts {
+    const STAGE: Stage = Stage::Vectors;
+}
+
+/// Facts of the neighbors stage.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NeighborsFacts {
+    /// Queries of a block.
+    pub block_rows: usize,
+    /// p + m, the largest of all tasks.
+    pub ranks: usize,
+    /// Rows whose list is shorter than their rank window.
+    pub short_rows: u64,
+    /// Of these, rows without one preferred negative by rank.
+    pub rows_without_window: u64,
+    /// Recall@k on the sample.
+    pub recall: f64,
+    /// Queries of the sample.
+    pub recall_queries: u64,
+    /// Lists that each query looked into, of approximate search.
+    pub probes: Option<usize>,
+    /// IVF lists.
+    pub lists: usize,
+    /// Queries that a search on GPUs left to the CPU.
+    pub left_to_cpu: Option<usize>,
+}
+
+impl StageFacts for NeighborsFacts {
+    const STAGE: Stage = Stage::Neighbors;
+}
+
+/// What the cuts of all lists come to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WindowCounts {
+    pub rows: u64,
+    /// (query, suspect) pairs at ranks below p.
+    pub suspects_by_rank: u64,
+    /// (query, suspect) pairs that only a score limit makes so.
+    pub suspects_by_score: u64,
+    /// (query, candidate) pairs that score too low to be either.
+    pub too_easy: u64,
+    /// Rows without one preferred negative, for whatever reason.
+    pub rows_without_window: u64,
+    /// Of these, rows that have more than p candidates, all of them suspects.
+    pub emptied_by_suspects: u64,
+    /// Of these, rows that have more than p candidates, of which those that are no suspects score too low.
+    pub emptied_by_min_score: u64,
+}
+
+/// Facts of the edges stage.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EdgesFacts {
+    pub rows: u32,
+    /// Edges, each counted from both ends.
+    pub arcs: u64,
+    pub bytes: u64,
+    /// Spilled runs.
+    pub runs: usize,
+    pub windows: WindowCounts,
+}
+
+impl StageFacts for EdgesFacts {
+    const STAGE: Stage = Stage::Edges;
+}
+
+/// What clusters hold, counted over all queries.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterMetrics {
+    pub rows: u64,
+    /// (query, preferred negative) pairs in all.
+    pub window: u64,
+    /// Of these, inside a cluster.
+    pub window_inside: u64,
+    /// (query, suspect) pairs in all.
+    pub suspects: u64,
+    /// Of these, inside a cluster.
+    pub suspects_inside: u64,
+    /// Queries without one preferred negative in their cluster.
+    pub queries_without: u64,
+}
+
+/// Facts of the clusters stage.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClustersFacts {
+    pub clusters: u32,
+    /// Rows in no cluster.
+    pub unplaced: usize,
+    /// After the last phase.
+    pub metrics: Option<ClusterMetrics>,
+    /// After each phase whose end the last session saw.
+    pub phases: Vec<(String, ClusterMetrics)>,
+}
+
+impl StageFacts for ClustersFacts {
+    const STAGE: Stage = Stage::Clusters;
+}
+
+/// Facts of the batches stage, over all epochs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BatchesFacts {
+    pub batches: u64,
+    /// Batches of exactly |B|.
+    pub full_batches: u64,
+    pub short_batches: u64,
+    /// Rows that `--remainder drop` left out.
+    pub dropped_rows: u64,
+    /// Rows with fewer hard negatives than asked for; null where none are drawn.
+    pub rows_short_of_negatives: Option<u64>,
+}
+
+impl StageFacts for BatchesFacts {
+    const STAGE: Stage = Stage::Batches;
+}
+
+pub(super) fn to_value(record: &impl Serialize) -> Value {
+    serde_json::to_value(record).expect("a record is plain data")
+}
+
+/// Reads a record that has each key of its type and no other; else what is wrong with it.
+pub(super) fn from_value<T: Serialize + DeserializeOwned>(value: &Value) -> Result<T, String> {
+    let record: T = T::deserialize(value).map_err(|e| e.to_string())?;
+    match &differences(value, &to_value(&record))[..] {
+        [] => Ok(record),
+        wrong => Err(wrong.join("; ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::config::ScoreLimits;
+
+    #[test]
+    fn a_record_with_a_missing_or_unknown_key_is_refused() {
+        let facts = json!({
+            "batches": 3, "full_batches": 2, "short_batches": 1, "dropped_rows": 0, "rows_short_of_negatives": null,
+        });
+        assert_eq!(from_value::<BatchesFacts>(&facts).unwrap().full_batches, 2);
+        for name in ["batches", "dropped_rows", "rows_short_of_negatives"] {
+            let mut missing = facts.clone();
+            missing.as_object_mut().unwrap().remove(name);
+            assert!(from_value::<BatchesFacts>(&missing).unwrap_err().contains(name), "{name}");
+        }
+        let mut unknown = facts;
+        unknown["dropped"] = json!(0);
+        assert!(from_value::<BatchesFacts>(&unknown).unwrap_err().contains("dropped"));
+    }
+
+    #[test]
+    fn settings_come_back_as_they_were_recorded() {
+        let window = RankWindow { skip: 3, width: 4, limits: ScoreLimits::default() };
+        let other = RankWindow { limits: ScoreLimits { min_score: Some(0.25), ..ScoreLimits::default() }, ..window };
+        let windows = ByTask { job: window, tasks: BTreeMap::from([("qa".to_owned(), other)]) };
+        let settings = EdgesSettings { windows, edges: EdgeRule::Mutual };
+        let value = to_value(&settings);
+        let expected = json!({
+            "skip": 3, "window": 4, "edges": "mutual",
+            "tasks": {"qa": {"skip": 3, "window": 4, "min-score": 0.25}},
+        });
+        assert_eq!(value, expected);
+        assert_eq!(from_value::<EdgesSettings>(&value).unwrap(), settings);
+        let search = Method::Lists { probes: None, recall: 0.9 };
+        let settings = NeighborsSettings { ranks: 7, search, tasks: BTreeMap::new() };
+        assert_eq!(to_value(&settings), json!({"skip + window": 7, "search": "ivf, recall 0.9"}));
+        assert_eq!(from_value::<NeighborsSettings>(&to_value(&settings)).unwrap(), settings);
+        let sizes = ByTask { job: Sizes { cluster_size: 8, batch_size: 64 }, tasks: BTreeMap::new() };
+        let settings = ClustersSettings { sizes, cluster_passes: 5, suspect_weight: 0.3 };
+        assert_eq!(from_value::<ClustersSettings>(&to_value(&settings)).unwrap(), settings);
+    }
+}

@@ -1,0 +1,51 @@
+//! What import needs: labels of all rows, and on each thread a batch and the pages that it is decoded from.
+
+use crate::budget::{MIB, Phase, StageNeed, Term, written};
+use crate::config::Config;
+use crate::run::Stage;
+use crate::vectors::Shape;
+
+/// Rows of both sides that a thread holds at a time: decoded, measured, encoded.
+const BATCH_BYTES: u64 = 2 * MIB;
+/// A Parquet page of each column, decompressed.
+const PAGE_BYTES: u64 = 6 * MIB;
+/// Bytes of a value of a batch: both sides as f64 at most, as f32, and encoded.
+const VALUE_BYTES: u64 = 24;
+/// Hashes and sort order while ids and positives are compared, and each row's place in task order.
+const LABEL_BYTES: u64 = 20;
+/// The same with the codes of a key column.
+const KEYED_LABEL_BYTES: u64 = 28;
+
+/// Counts of the vectors stage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VectorsCounts {
+    /// Rows of one side that a thread decodes at a time.
+    pub batch_rows: usize,
+}
+
+pub(crate) fn divide(config: &Config, shape: Shape) -> (VectorsCounts, StageNeed) {
+    let (rows, dim, threads) = (shape.rows, shape.dim as u64, config.threads as u64);
+    let batch_rows = (BATCH_BYTES / (dim * VALUE_BYTES)).clamp(16, 4096);
+    let label_bytes = if config.columns.keys.is_empty() { LABEL_BYTES } else { KEYED_LABEL_BYTES };
+    let terms = vec![
+        Term::fixed(
+            format!("{LABEL_BYTES}n, or {KEYED_LABEL_BYTES}n with key columns"),
+            "hashes, sort order, codes and places while labels are coded",
+            rows * label_bytes,
+        ),
+        Term::fixed(
+            format!("t · rows of a batch · {VALUE_BYTES}d, about t · {}", written(BATCH_BYTES)),
+            "decoded and encoded rows of both sides",
+            threads * batch_rows * dim * VALUE_BYTES,
+        ),
+        Term::fixed(format!("t · {}", written(PAGE_BYTES)), "decompressed Parquet pages", threads * PAGE_BYTES),
+    ];
+    let need = StageNeed { stage: Stage::Vectors, phases: vec![Phase { name: "import", terms }] };
+    (VectorsCounts { batch_rows: batch_rows as usize }, need)
+}
+
+/// Bytes of the stage's files; `row_bytes`: a stored row, both sides.
+pub(crate) fn disk_bytes(config: &Config, rows: u64, row_bytes: u64) -> u64 {
+    let keys = 1 + config.columns.keys.len() as u64;
+    rows * (row_bytes + 32 + 4 * keys)
+}
