@@ -68,7 +68,8 @@ fn markdown(root: &Command) -> String {
     for verb in &verbs {
         let name = format!("batchmine {}", verb.get_name());
         let usage = (*verb).clone().bin_name(&name).render_usage().to_string();
-        let _ = write!(text, "\n## {name}\n\n{}.\n\n```text\n{}\n```\n", about(verb), usage.trim_start_matches("Usage: "));
+        let _ =
+            write!(text, "\n## {name}\n\n{}.\n\n```text\n{}\n```\n", about(verb), usage.trim_start_matches("Usage: "));
         flags(&mut text, verb);
     }
     text += "\n## Flags of every verb\n";
@@ -123,7 +124,8 @@ fn flags(text: &mut String, command: &Command) {
 
 fn line(text: &mut String, cells: &[&str]) {
     for cell in cells {
-        let _ = write!(text, "| {} ", cell.replace('|', "\\|"));
+        let space = if cell.is_empty() { "" } else { " " };
+        let _ = write!(text, "| {}{space}", cell.replace('|', "\\|"));
     }
     *text += "|\n";
 }
@@ -148,7 +150,8 @@ fn name(flag: &Arg) -> String {
         text += if forms.is_empty() { "" } else { " " };
         text += &values.join(" ");
     }
-    let many = matches!(flag.get_action(), ArgAction::Append) || flag.get_num_args().is_some_and(|n| n.max_values() > 1);
+    let many =
+        matches!(flag.get_action(), ArgAction::Append) || flag.get_num_args().is_some_and(|n| n.max_values() > 1);
     if takes && many {
         text += "...";
     }
@@ -163,6 +166,9 @@ fn help_and_default(flag: &Arg) -> (String, String) {
         && let Some((default, after)) = rest.split_once(']')
     {
         return (format!("{}{after}", before.trim_end()), default.to_owned());
+    }
+    if flag.is_required_set() {
+        return (help, "required".into());
     }
     let defaults: Vec<_> = flag.get_default_values().iter().map(|value| value.to_string_lossy()).collect();
     let default = if flag.get_action().takes_values() { defaults.join(" ") } else { String::new() };

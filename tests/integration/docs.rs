@@ -95,7 +95,8 @@ impl Clone {
 
     /// What a command prints on both streams, and whether it succeeds.
     fn shell(&self, text: &str) -> (bool, Vec<String>) {
-        let output = self.command("bash".as_ref()).arg("-c").arg(format!("exec 2>&1\nset -e\n{text}")).output().unwrap();
+        let output =
+            self.command("bash".as_ref()).arg("-c").arg(format!("exec 2>&1\nset -e\n{text}")).output().unwrap();
         (output.status.success(), String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect())
     }
 
@@ -107,7 +108,10 @@ impl Clone {
             for line in imports {
                 let found = self.command(&self.python).args(["-c", line]).output();
                 if !found.is_ok_and(|output| output.status.success()) {
-                    skipped(&format!("{}: python3 fails at `{line}`, and BATCHMINE_PYTHON names no other", block.place));
+                    skipped(&format!(
+                        "{}: python3 fails at `{line}`, and BATCHMINE_PYTHON names no other",
+                        block.place
+                    ));
                     return None;
                 }
             }

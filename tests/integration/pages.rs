@@ -233,7 +233,10 @@ fn fits(expected: &[String], printed: &[String]) -> bool {
 #[test]
 fn masks_hide_what_differs_and_nothing_else() {
     let same = |a: &str, b: &str| prints(&[a.into()], &[b.into()]);
-    assert!(same(" INFO    vectors      0.05 s   peak   4.08 MiB of 1 GiB", " INFO vectors 1 s  peak 960 KiB of 2.5 GiB"));
+    assert!(same(
+        " INFO    vectors      0.05 s   peak   4.08 MiB of 1 GiB",
+        " INFO vectors 1 s  peak 960 KiB of 2.5 GiB"
+    ));
     assert!(same("2 files (3.20 MiB), 2 threads", "2 files (3.25 MiB), 16 threads"));
     assert!(!same("2 files (3.20 MiB), 2 threads", "3 files (3.20 MiB), 2 threads"));
     assert!(same("--memory 101MiB or more", "--memory 97MiB or more"));
