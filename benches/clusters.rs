@@ -3,15 +3,17 @@
 //! Arcs a second, all threads, with peak bytes of the heap: one pass of each kind over the graph of planted rows on disk,
 //! and over the same graph in memory. The rows are not many, so that the state is in the caches.
 
+#![allow(unreachable_pub, reason = "a binary of its own: nothing is reached from outside")]
+
 mod planted;
 
-use batchmine::clusters::exact::fix_sizes;
-use batchmine::clusters::propagate::{Communities, propagate};
-use batchmine::clusters::refine::{Swaps, swap};
-use batchmine::clusters::{PassRules, TaskPlaces, weights};
 use batchmine::config::{Method, Settings};
-use batchmine::edges::{Adjacency, EdgeFile, EdgeRows, MemoryEdges};
-use batchmine::vectors::Keys;
+use batchmine::measured::Keys;
+use batchmine::measured::fix_sizes;
+use batchmine::measured::{Adjacency, EdgeFile, EdgeRows, MemoryEdges};
+use batchmine::measured::{Communities, propagate};
+use batchmine::measured::{PassRules, TaskPlaces, weights};
+use batchmine::measured::{Swaps, swap};
 use divan::counter::ItemsCount;
 use divan::{AllocProfiler, Bencher};
 use planted::Planted;

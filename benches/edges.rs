@@ -3,10 +3,12 @@
 //! First a table: bits an arc takes by codec, on the graph of planted rows. Then arcs a second: `encode` and
 //! `decode` of all blocks by codec, one thread; `build` the whole stage, all threads. Peak bytes of the heap beside.
 
+#![allow(unreachable_pub, reason = "a binary of its own: nothing is reached from outside")]
+
 mod planted;
 
 use batchmine::config::{Method, Settings};
-use batchmine::edges::{self, Adjacency, EdgeRows, codec};
+use batchmine::measured::{Adjacency, EdgeRows, build as build_edges, codec};
 use divan::counter::ItemsCount;
 use divan::{AllocProfiler, Bencher};
 use planted::Planted;
@@ -105,6 +107,6 @@ fn build(bencher: Bencher<'_, '_>) {
     let (run, job) = (planted.run(0), planted.job(Settings::default()));
     let arcs = planted.edges(&run, &job).arcs();
     bencher.counter(ItemsCount::new(arcs)).with_inputs(|| planted.without_edges(&run, &job)).bench_values(
-        |(vectors, neighbors)| edges::build(&run, &vectors, &neighbors, &job.config, &job.plan.edges).expect("a graph"),
+        |(vectors, neighbors)| build_edges(&run, &vectors, &neighbors, &job.config, &job.plan.edges).expect("a graph"),
     );
 }

@@ -4,19 +4,21 @@
 //! addition are two), one thread. `search`: the whole stage on planted rows, pairs a second, all threads.
 //! Peak bytes of the heap stand beside each.
 
+#![allow(unreachable_pub, reason = "a binary of its own: nothing is reached from outside")]
+
 mod planted;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use batchmine::config::{KernelPrecision, Settings};
-use batchmine::neighbors::calibrate;
-use batchmine::neighbors::cpu::bf16::{self, Bf16};
-use batchmine::neighbors::cpu::float::{self, Float};
-use batchmine::neighbors::cpu::int8::{Int8, Quantised};
-use batchmine::neighbors::cpu::packed::PackedBase;
-use batchmine::neighbors::cpu::{Nearest, Simd, scan};
-use batchmine::neighbors::tiles::TILE_QUERIES;
-use batchmine::neighbors::topk::TopK;
+use batchmine::measured::PackedBase;
+use batchmine::measured::TILE_QUERIES;
+use batchmine::measured::TopK;
+use batchmine::measured::calibrate;
+use batchmine::measured::{Bf16, bf16};
+use batchmine::measured::{Float, float};
+use batchmine::measured::{Int8, Quantised};
+use batchmine::measured::{Nearest, Simd, scan};
 use divan::counter::ItemsCount;
 use divan::{AllocProfiler, Bencher};
 use planted::Planted;
@@ -95,6 +97,6 @@ fn search<const INT8: bool>(bencher: Bencher<'_, '_>, (dim, ranks): (usize, u32)
             (run, vectors)
         })
         .bench_values(|(run, vectors)| {
-            batchmine::neighbors::search(&run, &vectors, &job.config, &job.plan.neighbors).expect("a search");
+            batchmine::measured::search(&run, &vectors, &job.config, &job.plan.neighbors).expect("a search");
         });
 }

@@ -22,12 +22,12 @@ pub(crate) struct Term {
 
 impl Term {
     /// A term that takes what it takes.
-    pub fn fixed(formula: impl Into<String>, what: &'static str, bytes: u64) -> Term {
+    pub(crate) fn fixed(formula: impl Into<String>, what: &'static str, bytes: u64) -> Term {
         Term { formula: formula.into(), what, least: bytes, given: bytes }
     }
 
     /// A term that gains from room: it takes what is left, within bounds.
-    pub fn elastic(formula: impl Into<String>, what: &'static str, least: u64, given: u64) -> Term {
+    pub(crate) fn elastic(formula: impl Into<String>, what: &'static str, least: u64, given: u64) -> Term {
         Term { formula: formula.into(), what, least, given: given.max(least) }
     }
 }

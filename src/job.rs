@@ -118,7 +118,7 @@ impl Job {
 ///
 /// # Errors
 /// The threads cannot be started.
-pub fn on_threads<T: Send>(threads: usize, work: impl FnOnce() -> T + Send) -> Result<T> {
+pub(crate) fn on_threads<T: Send>(threads: usize, work: impl FnOnce() -> T + Send) -> Result<T> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().map_err(|e| {
         Error::runtime("the worker threads cannot be started").found(e.to_string()).remedy("lower --threads")
     })?;

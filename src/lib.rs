@@ -12,40 +12,60 @@
 //! The method is that of Thirukovalluru et al., *Breaking the Batch Barrier (B3) of Contrastive Learning
 //! via Smart Batch Mining* (2025, arXiv 2505.11293). Each stage is a module; [`mine`] is their order.
 
-pub mod error;
-
-pub mod watch;
-
+// What the library offers.
+pub mod cli;
 pub mod config;
-
-pub mod run;
-
-pub mod vectors;
-
-pub mod neighbors;
-
-pub mod edges;
-
-pub mod clusters;
-
-pub mod batches;
-
-pub mod budget;
-pub mod cost;
-pub mod plan;
-mod random;
-
-pub mod job;
-
+pub mod error;
 pub mod report;
+pub mod run;
 pub mod verify;
 
-pub mod cli;
+// The job, and what stands beside the line.
+mod budget;
+mod cost;
+mod job;
+mod plan;
+mod random;
+mod watch;
 
-use batches::Summary;
+// The line.
+mod vectors;
+
+mod neighbors;
+
+mod edges;
+
+mod clusters;
+
+mod batches;
+
+pub use batches::Summary;
+#[cfg(feature = "export")]
+pub use batches::export;
+pub use job::Job;
+
+/// What the benches measure. Nothing of it is promised.
+#[doc(hidden)]
+pub mod measured {
+    pub use crate::clusters::exact::fix_sizes;
+    pub use crate::clusters::propagate::{Communities, propagate};
+    pub use crate::clusters::refine::{Swaps, swap};
+    pub use crate::clusters::{PassRules, TaskPlaces, weights};
+    pub use crate::edges::{Adjacency, EdgeFile, EdgeRows, MemoryEdges, build, codec};
+    pub use crate::neighbors::cpu::bf16::{self, Bf16};
+    pub use crate::neighbors::cpu::float::{self, Float};
+    pub use crate::neighbors::cpu::int8::{Int8, Quantised};
+    pub use crate::neighbors::cpu::packed::PackedBase;
+    pub use crate::neighbors::cpu::{Nearest, Simd, scan};
+    pub use crate::neighbors::tiles::TILE_QUERIES;
+    pub use crate::neighbors::topk::TopK;
+    pub use crate::neighbors::{Neighbors, calibrate, search};
+    pub use crate::vectors::{Keys, Vectors, import};
+    pub use crate::watch::Watch;
+}
+
 use batches::lake::Lake;
 use error::Result;
-use job::Job;
 use run::Run;
 
 /// The whole job: shards in, batch tables out. Parts that the run folder already has are not made again.

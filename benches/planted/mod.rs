@@ -6,14 +6,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use batchmine::Job;
 use batchmine::config::{Config, EdgeRule, Settings};
-use batchmine::edges::{self, EdgeFile};
-use batchmine::job::Job;
-use batchmine::neighbors::{self, Neighbors};
+use batchmine::measured::{EdgeFile, build};
+use batchmine::measured::{Neighbors, search};
+use batchmine::measured::{Vectors, import};
+use batchmine::run::Disk;
+use batchmine::run::Progress;
 use batchmine::run::Run;
-use batchmine::run::progress::Progress;
-use batchmine::run::storage::Disk;
-use batchmine::vectors::{self, Vectors};
 
 /// Writes planted rows, of so many dimensions, in clusters of about 400.
 pub fn generate(folder: &Path, rows: usize, dim: usize) {
@@ -56,13 +56,13 @@ impl Planted {
     /// The run's vectors, under these settings; stages that they touch are redone.
     pub fn vectors(&self, run: &Run, job: &Job) -> Vectors {
         run.apply_settings(&job.settings(), true).expect("a folder of its own");
-        vectors::import(run, &job.shards, &job.config, &job.plan.vectors).expect("sound input")
+        import(run, &job.shards, &job.config, &job.plan.vectors).expect("sound input")
     }
 
     /// The run's vectors and lists.
     pub fn neighbors(&self, run: &Run, job: &Job) -> (Vectors, Neighbors) {
         let vectors = self.vectors(run, job);
-        let neighbors = neighbors::search(run, &vectors, &job.config, &job.plan.neighbors).expect("a search");
+        let neighbors = search(run, &vectors, &job.config, &job.plan.neighbors).expect("a search");
         (vectors, neighbors)
     }
 
@@ -76,7 +76,7 @@ impl Planted {
     /// The run's graph.
     pub fn edges(&self, run: &Run, job: &Job) -> EdgeFile {
         let (vectors, neighbors) = self.neighbors(run, job);
-        edges::build(run, &vectors, &neighbors, &job.config, &job.plan.edges).expect("a graph")
+        build(run, &vectors, &neighbors, &job.config, &job.plan.edges).expect("a graph")
     }
 }
 

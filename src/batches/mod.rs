@@ -3,18 +3,18 @@
 //! Memory: 8 bytes a row (members by cluster, the epoch's order), 8 bytes a cluster, one row group of the table, and
 //! the rank windows of the batches whose hard negatives are being drawn.
 
-pub mod budget;
+pub(crate) mod budget;
 #[cfg(feature = "export")]
 pub mod export;
 #[cfg(feature = "lake")]
-pub mod lake;
+pub(crate) mod lake;
 #[cfg(not(feature = "lake"))]
 #[path = "lake_absent.rs"]
 pub mod lake;
-pub mod negatives;
-pub mod pack;
-pub mod sharding;
-pub mod table;
+pub(crate) mod negatives;
+pub(crate) mod pack;
+pub(crate) mod sharding;
+pub(crate) mod table;
 
 use std::ops::Range;
 
@@ -58,7 +58,7 @@ const FILE_ROW_GROUPS: usize = 8;
 ///
 /// # Errors
 /// The user interrupts, or the disk fails.
-pub fn write(
+pub(crate) fn write(
     run: &Run,
     vectors: &Vectors,
     neighbors: &Neighbors,

@@ -28,7 +28,7 @@ use crate::random::{Purpose, stream};
 use crate::vectors::{Keys, RowId, Scorer, Vectors};
 
 /// Entries of pools that are held at a time, but for the last batch that still begins within them.
-pub const POOL_ENTRIES: usize = 2 << 20;
+pub(crate) const POOL_ENTRIES: usize = 2 << 20;
 /// Rows that a thread takes at least.
 const ROWS_MIN: usize = 32;
 const NOBODY: RowId = RowId::MAX;
@@ -40,11 +40,11 @@ const fn misses(count: usize) -> usize {
 
 /// Who stands in the windows of a batch, once for each window. Pure.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pool(Vec<RowId>);
+pub(crate) struct Pool(Vec<RowId>);
 
 impl Pool {
     /// Collects the windows of a batch's members, which are sorted. O(members · window · log members).
-    pub fn new<'w>(members: &[RowId], window: impl Fn(RowId) -> &'w [RowId] + Sync) -> Pool {
+    pub(crate) fn new<'w>(members: &[RowId], window: impl Fn(RowId) -> &'w [RowId] + Sync) -> Pool {
         let width = members.iter().map(|row| window(*row).len()).max().unwrap_or(0).max(1);
         let mut entries = vec![NOBODY; members.len() * width];
         entries.par_chunks_mut(width).zip(members).with_min_len(ROWS_MIN).for_each(|(slots, row)| {
@@ -57,7 +57,7 @@ impl Pool {
 
     /// Draws up to `count` different rows among those that `may` be drawn, by their counts, without replacement:
     /// fewer only where there are no more.
-    pub fn draw(&self, count: usize, may: impl Fn(RowId) -> bool, random: &mut ChaCha8Rng) -> Vec<RowId> {
+    pub(crate) fn draw(&self, count: usize, may: impl Fn(RowId) -> bool, random: &mut ChaCha8Rng) -> Vec<RowId> {
         self.draw_patiently(count, misses(count), may, random)
     }
 
@@ -99,7 +99,7 @@ impl Pool {
 
 /// Draws for the batches of an epoch.
 #[derive(Debug, Clone, Copy)]
-pub struct NegativeSampler<'a> {
+pub(crate) struct NegativeSampler<'a> {
     /// Keys, tasks, and what scores.
     pub vectors: &'a Vectors,
     /// The lists.
@@ -115,7 +115,7 @@ pub struct NegativeSampler<'a> {
 impl NegativeSampler<'_> {
     /// The negatives of each row of some batches, row after row, in the order in which they were drawn, with the
     /// score of the row's query. A row's are the same wherever it stands in its batch, and on any number of threads.
-    pub fn of_batches(&self, epoch: u32, order: &BatchOrder, batches: Range<usize>) -> Vec<Vec<Candidate>> {
+    pub(crate) fn of_batches(&self, epoch: u32, order: &BatchOrder, batches: Range<usize>) -> Vec<Vec<Candidate>> {
         batches.into_par_iter().flat_map_iter(|index| self.of_batch(epoch, index, order.batch(index))).collect()
     }
 

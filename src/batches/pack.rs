@@ -21,7 +21,7 @@ const SHORT_TRIES: usize = 64;
 
 /// Sizes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PackingSizes {
+pub(crate) struct PackingSizes {
     /// |B|.
     pub batch_size: usize,
     /// K.
@@ -30,7 +30,7 @@ pub struct PackingSizes {
 
 /// Batches in order: all rows, and where each batch ends.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct BatchOrder {
+pub(crate) struct BatchOrder {
     /// Rows, batch after batch.
     pub rows: Vec<RowId>,
     ends: Vec<usize>,
@@ -38,33 +38,33 @@ pub struct BatchOrder {
 
 impl BatchOrder {
     /// Ends a batch after the rows so far.
-    pub fn end_batch(&mut self) {
+    pub(crate) fn end_batch(&mut self) {
         self.ends.push(self.rows.len());
     }
 
     /// Number of batches.
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.ends.len()
     }
 
     /// A batch's rows.
-    pub fn batch(&self, index: usize) -> &[RowId] {
+    pub(crate) fn batch(&self, index: usize) -> &[RowId] {
         let start = if index == 0 { 0 } else { self.ends[index - 1] };
         &self.rows[start..self.ends[index]]
     }
 
     /// All batches.
-    pub fn batches(&self) -> impl Iterator<Item = &[RowId]> {
+    pub(crate) fn batches(&self) -> impl Iterator<Item = &[RowId]> {
         (0..self.count()).map(|index| self.batch(index))
     }
 
     /// Rows of some batches.
-    pub fn rows_of(&self, batches: &std::ops::Range<usize>) -> u64 {
+    pub(crate) fn rows_of(&self, batches: &std::ops::Range<usize>) -> u64 {
         batches.clone().map(|index| self.batch(index).len() as u64).sum()
     }
 
     /// Brings the rows of each batch into another order.
-    pub fn arrange(&mut self, mut arrange: impl FnMut(&mut [RowId])) {
+    pub(crate) fn arrange(&mut self, mut arrange: impl FnMut(&mut [RowId])) {
         let mut start = 0;
         for end in &self.ends {
             arrange(&mut self.rows[start..*end]);
@@ -73,14 +73,14 @@ impl BatchOrder {
     }
 
     /// Appends other batches.
-    pub fn append(&mut self, other: BatchOrder) {
+    pub(crate) fn append(&mut self, other: BatchOrder) {
         let base = self.rows.len();
         self.rows.extend(other.rows);
         self.ends.extend(other.ends.into_iter().map(|end| base + end));
     }
 
     /// The same batches in random order.
-    pub fn shuffled(&self, random: &mut ChaCha8Rng) -> BatchOrder {
+    pub(crate) fn shuffled(&self, random: &mut ChaCha8Rng) -> BatchOrder {
         let mut indices: Vec<usize> = (0..self.count()).collect();
         indices.shuffle(random);
         let mut order = BatchOrder { rows: Vec::with_capacity(self.rows.len()), ends: Vec::new() };
@@ -114,7 +114,12 @@ impl Held {
 
 /// Packs one task's units (clusters, and rows without one) into batches of exactly |B|, and as few short
 /// ones as keys allow, which come last. Returns each batch's units. Expected O(rows).
-pub fn pack_task(units: &[&[RowId]], rules: PackingSizes, keys: &Keys<'_>, random: &mut ChaCha8Rng) -> Vec<Vec<usize>> {
+pub(crate) fn pack_task(
+    units: &[&[RowId]],
+    rules: PackingSizes,
+    keys: &Keys<'_>,
+    random: &mut ChaCha8Rng,
+) -> Vec<Vec<usize>> {
     let width = rules.batch_size / rules.cluster_size;
     let (mut whole, odd): (Vec<usize>, Vec<usize>) =
         (0..units.len()).partition(|unit| units[*unit].len() == rules.cluster_size);
@@ -223,7 +228,7 @@ fn pack_short(
 
 /// Unites left-over rows of all tasks into batches of exactly `size`; the last may be smaller, and keys
 /// may force a few more that are. Expected O(rows).
-pub fn fill(rows: Vec<RowId>, size: usize, keys: &Keys<'_>) -> BatchOrder {
+pub(crate) fn fill(rows: Vec<RowId>, size: usize, keys: &Keys<'_>) -> BatchOrder {
     let units: Vec<&[RowId]> = rows.chunks(1).collect();
     let mut waiting: VecDeque<usize> = (0..units.len()).collect();
     let mut order = BatchOrder::default();

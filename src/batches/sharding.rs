@@ -9,7 +9,7 @@ use crate::vectors::RowId;
 
 /// How a batch is shared out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sharding {
+pub(crate) struct Sharding {
     /// W.
     pub world: usize,
     /// Whose which position is.
@@ -24,7 +24,7 @@ impl From<BatchRules> for Sharding {
 
 impl Sharding {
     /// The positions of a rank in a batch of `rows` rows, in the order in which it reads them.
-    pub fn positions(self, rank: usize, rows: usize) -> std::iter::StepBy<std::ops::Range<usize>> {
+    pub(crate) fn positions(self, rank: usize, rows: usize) -> std::iter::StepBy<std::ops::Range<usize>> {
         match self.layout {
             RankLayout::Contiguous => (rank * rows / self.world..(rank + 1) * rows / self.world).step_by(1),
             RankLayout::Strided => (rank.min(rows)..rows).step_by(self.world),
@@ -33,7 +33,7 @@ impl Sharding {
 }
 
 /// Brings a batch's rows into the order in which each rank reads whole units. O(rows + W · sizes of units).
-pub fn arrange(units: &[&[RowId]], ranks: Sharding) -> Vec<RowId> {
+pub(crate) fn arrange(units: &[&[RowId]], ranks: Sharding) -> Vec<RowId> {
     let mut units = units.to_vec();
     units.sort_by_key(|unit| std::cmp::Reverse(unit.len()));
     let rows = units.iter().map(|unit| unit.len()).sum();

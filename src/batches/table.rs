@@ -35,7 +35,7 @@ const CHUNK_ROWS: usize = 8192;
 const SHORT_ROWS: &str = "batchmine.rows_short_of_negatives";
 
 /// The table's schema, with or without hard negatives.
-pub fn schema(ids: &Ids, negatives: bool) -> Schema {
+pub(crate) fn schema(ids: &Ids, negatives: bool) -> Schema {
     let id = if matches!(ids, Ids::Text(_)) { DataType::Utf8 } else { DataType::Int64 };
     let mut fields = vec![
         Field::new("epoch", DataType::Int32, false),
@@ -64,7 +64,7 @@ fn element(kind: DataType) -> Arc<Field> {
 }
 
 /// Where a row's values come from.
-pub struct TableSource<'a> {
+pub(crate) struct TableSource<'a> {
     /// Ids, tasks, scores.
     pub vectors: &'a Vectors,
     /// Cluster by row.
@@ -74,7 +74,7 @@ pub struct TableSource<'a> {
 }
 
 /// One epoch's batches and their numbers.
-pub struct EpochLayout<'a> {
+pub(crate) struct EpochLayout<'a> {
     /// Epoch, from 0.
     pub epoch: u32,
     /// Number of its first batch: numbers go on from epoch to epoch.
@@ -96,7 +96,7 @@ impl EpochLayout<'_> {
     }
 
     /// Cuts batches into groups (files, or what is written at a time) of about `rows` rows.
-    pub fn cut(&self, batches: Range<usize>, rows: usize) -> Vec<Range<usize>> {
+    pub(crate) fn cut(&self, batches: Range<usize>, rows: usize) -> Vec<Range<usize>> {
         let (mut groups, mut start, mut filled) = (Vec::new(), batches.start, 0);
         for index in batches.clone() {
             filled += self.order.batch(index).len();
@@ -114,7 +114,7 @@ impl EpochLayout<'_> {
 
 /// Sizes of a file's pieces, and its footer.
 #[derive(Debug, Clone)]
-pub struct Form {
+pub(crate) struct Form {
     /// Rows of a row group.
     pub row_group_rows: usize,
     /// Rows that get their hard negatives and are written at a time, about.
@@ -124,7 +124,7 @@ pub struct Form {
 }
 
 /// Footer key-values: what made the table.
-pub fn footer(run: &Run, config: &Config) -> Vec<KeyValue> {
+pub(crate) fn footer(run: &Run, config: &Config) -> Vec<KeyValue> {
     let pair = |key: &str, value: String| KeyValue::new(format!("batchmine.{key}"), value);
     let sizes = config.sizes();
     let mut pairs = vec![
@@ -169,7 +169,7 @@ pub(super) fn footer_of(metadata: &ParquetMetaData) -> Vec<KeyValue> {
 ///
 /// # Errors
 /// The write fails, or the watch stops it.
-pub fn write_file(
+pub(crate) fn write_file(
     out: &mut PartWriter,
     source: &TableSource<'_>,
     layout: &EpochLayout<'_>,
@@ -209,7 +209,7 @@ pub fn write_file(
 ///
 /// # Errors
 /// The file cannot be read, or does not say.
-pub fn short_rows(path: &Path) -> Result<u64> {
+pub(crate) fn short_rows(path: &Path) -> Result<u64> {
     let reader = SerializedFileReader::new(std::fs::File::open(path)?)?;
     let pairs = reader.metadata().file_metadata().key_value_metadata();
     let known = pairs.into_iter().flatten().find(|pair| pair.key == SHORT_ROWS);

@@ -15,7 +15,7 @@ use crate::error::Result;
 use crate::vectors::RowId;
 
 /// Told after each chunk how many rows it had; may stop the job.
-pub type Watch<'a> = dyn Fn(u64) -> Result<()> + Sync + 'a;
+pub(crate) type Watch<'a> = dyn Fn(u64) -> Result<()> + Sync + 'a;
 
 /// Blocks of a chunk: a share of all, but no fewer and no more than this.
 const CHUNK_SHARE: usize = 256;
@@ -35,7 +35,7 @@ fn cut(blocks: usize) -> impl Iterator<Item = Vec<usize>> {
 ///
 /// # Errors
 /// The graph is damaged, or the watch stops the job.
-pub fn pass<State: Send + Sync, S: Default + Send, P: Send>(
+pub(crate) fn pass<State: Send + Sync, S: Default + Send, P: Send>(
     edges: &impl EdgeRows,
     state: &mut State,
     watch: &Watch<'_>,

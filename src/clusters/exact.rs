@@ -16,7 +16,7 @@ use crate::error::Result;
 use crate::vectors::{Keys, RowId};
 
 /// No row, or no slot.
-pub const NOBODY: u32 = u32::MAX;
+pub(crate) const NOBODY: u32 = u32::MAX;
 /// Clusters that are tried for a row before it is given up: keys can make a task impossible.
 const TRIES: usize = 2048;
 

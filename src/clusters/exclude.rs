@@ -16,7 +16,7 @@ fn most_of_one_key(rows: u32, batch_size: u32) -> u32 {
 
 /// Marks the rows that sit out. Takes each task's rows and batch size: in each, those after the first that its batches can place, of each
 /// key. O(rows · key columns); 4 bytes a row while it runs.
-pub fn exclude(keys: &Keys<'_>, tasks: impl Iterator<Item = (Range<RowId>, u32)>) -> Vec<bool> {
+pub(crate) fn exclude(keys: &Keys<'_>, tasks: impl Iterator<Item = (Range<RowId>, u32)>) -> Vec<bool> {
     let tasks: Vec<(Range<RowId>, u32)> = tasks.collect();
     let rows = tasks.last().map_or(0, |(task, _)| task.end) as usize;
     let mut excluded = vec![false; rows];

@@ -11,15 +11,15 @@ use crate::run::sealed::{FileFormat, PartWriter, Sealed};
 use crate::vectors::RowId;
 
 /// Format of the labels.
-pub const LABELS: FileFormat = FileFormat { magic: *b"BMLABELS", version: 1, name: "label" };
+pub(crate) const LABELS: FileFormat = FileFormat { magic: *b"BMLABELS", version: 1, name: "label" };
 /// Label of a row that is in no cluster.
-pub const NO_CLUSTER: u32 = u32::MAX;
+pub(crate) const NO_CLUSTER: u32 = u32::MAX;
 
 /// Writes the labels.
 ///
 /// # Errors
 /// The write fails.
-pub fn write_labels(out: &mut PartWriter, labels: &[u32], clusters: u32, size: u32) -> std::io::Result<()> {
+pub(crate) fn write_labels(out: &mut PartWriter, labels: &[u32], clusters: u32, size: u32) -> std::io::Result<()> {
     out.write_all(&LABELS.header([labels.len() as u64, u64::from(clusters), u64::from(size), 0, 0, 0]))?;
     out.write_all(bytemuck::cast_slice(labels))?;
     out.seal()
@@ -27,7 +27,7 @@ pub fn write_labels(out: &mut PartWriter, labels: &[u32], clusters: u32, size: u
 
 /// The mapped labels.
 #[derive(Debug, Clone)]
-pub struct Clusters {
+pub(crate) struct Clusters {
     sealed: Sealed,
     clusters: u32,
     size: u32,
@@ -38,7 +38,7 @@ impl Clusters {
     ///
     /// # Errors
     /// The file is damaged or has other rows.
-    pub fn open(path: &Path, rows: RowId) -> Result<Clusters> {
+    pub(crate) fn open(path: &Path, rows: RowId) -> Result<Clusters> {
         let sealed = Sealed::open(path, &LABELS)?;
         let [count, clusters, size, ..] = sealed.fields;
         let sound = count == u64::from(rows) && clusters <= count && size <= u64::from(crate::config::BATCH_SIZE_MAX);
@@ -55,29 +55,29 @@ impl Clusters {
     }
 
     /// Labels by row.
-    pub fn labels(&self) -> &[u32] {
+    pub(crate) fn labels(&self) -> &[u32] {
         bytemuck::cast_slice(self.sealed.payload())
     }
 
     /// Number of clusters.
-    pub fn count(&self) -> u32 {
+    pub(crate) fn count(&self) -> u32 {
         self.clusters
     }
 
     /// K; the largest, where tasks differ.
-    pub fn size(&self) -> u32 {
+    pub(crate) fn size(&self) -> u32 {
         self.size
     }
 
     /// The mapped file.
-    pub fn sealed(&self) -> &Sealed {
+    pub(crate) fn sealed(&self) -> &Sealed {
         &self.sealed
     }
 }
 
 /// Rows by cluster: (where each cluster's rows start, rows in order). 4 bytes a row and a cluster.
 /// Rows without a cluster come last. O(rows).
-pub fn members(labels: &[u32], clusters: u32) -> (Vec<u32>, Vec<RowId>) {
+pub(crate) fn members(labels: &[u32], clusters: u32) -> (Vec<u32>, Vec<RowId>) {
     let slot = |label: u32| label.min(clusters) as usize;
     let mut starts = vec![0u32; clusters as usize + 2];
     for label in labels {

@@ -41,7 +41,7 @@ impl ClusterMetrics {
 }
 
 /// Counts over all lists. O(rows · ranks).
-pub fn measure(windows: &Windows<'_>, labels: &[u32]) -> ClusterMetrics {
+pub(crate) fn measure(windows: &Windows<'_>, labels: &[u32]) -> ClusterMetrics {
     let of_block = |places: &Range<RowId>| {
         let mut metrics = ClusterMetrics::default();
         for place in places.clone() {

@@ -12,16 +12,16 @@
 //! Memory: at most 20 bytes a row, 8 bytes a cluster, the decoded blocks of a chunk, and for each thread tables of 9
 //! bytes a cluster.
 
-pub mod budget;
-pub mod chunks;
-pub mod exact;
-pub mod exclude;
-pub mod labels;
-pub mod metrics;
-pub mod passes;
-pub mod propagate;
-pub mod refine;
-pub mod tally;
+pub(crate) mod budget;
+pub(crate) mod chunks;
+pub(crate) mod exact;
+pub(crate) mod exclude;
+pub(crate) mod labels;
+pub(crate) mod metrics;
+pub(crate) mod passes;
+pub(crate) mod propagate;
+pub(crate) mod refine;
+pub(crate) mod tally;
 
 use std::ops::Range;
 
@@ -34,7 +34,7 @@ use crate::run::{Run, RunReader, Stage, StageRun};
 use crate::vectors::{Keys, RowId, Vectors};
 use exact::Slots;
 use labels::write_labels;
-pub use labels::{Clusters, NO_CLUSTER};
+pub(crate) use labels::{Clusters, NO_CLUSTER};
 use passes::{PassState, pass_name};
 use propagate::Communities;
 use refine::Swaps;
@@ -42,10 +42,10 @@ use refine::Swaps;
 const LABELS: &str = "labels.lbl";
 
 /// Weights are sums of multiples of 1/[`UNIT`]: integers, so that sums are exact in any order.
-pub const UNIT: i32 = 64;
+pub(crate) const UNIT: i32 = 64;
 
 /// The weight of each kind of arc, in units.
-pub type Weights = [i32; Relation::COUNT];
+pub(crate) type Weights = [i32; Relation::COUNT];
 
 /// What every pass goes by.
 #[derive(Debug, Clone)]
@@ -91,7 +91,7 @@ pub fn weights(suspect_weight: f32) -> Weights {
 ///
 /// # Errors
 /// The user interrupts, the graph is damaged, or the disk fails.
-pub fn cluster(
+pub(crate) fn cluster(
     run: &Run,
     vectors: &Vectors,
     neighbors: &Neighbors,
@@ -224,7 +224,7 @@ fn group(
 ///
 /// # Errors
 /// The stage is not finished, or the file is damaged.
-pub fn open(run: &RunReader, rows: u32) -> Result<Clusters> {
+pub(crate) fn open(run: &RunReader, rows: u32) -> Result<Clusters> {
     run.stage(Stage::Clusters)?;
     Clusters::open(&run.stage_folder(Stage::Clusters).join(LABELS), rows)
 }

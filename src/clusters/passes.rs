@@ -15,13 +15,13 @@ use crate::error::{Error, Result};
 use crate::run::sealed::{FileFormat, PartWriter, Sealed};
 
 /// Format of what a pass leaves.
-pub const PASS: FileFormat = FileFormat { magic: *b"BMCLPASS", version: 1, name: "clustering pass" };
+pub(crate) const PASS: FileFormat = FileFormat { magic: *b"BMCLPASS", version: 1, name: "clustering pass" };
 /// What the names of these parts begin with.
-pub const PREFIX: &str = "pass-";
+pub(crate) const PREFIX: &str = "pass-";
 
 /// How far clustering has come.
 #[derive(Debug)]
-pub enum PassState {
+pub(crate) enum PassState {
     /// Labels grow.
     Growing(Communities),
     /// Sizes are exact.
@@ -31,7 +31,7 @@ pub enum PassState {
 }
 
 /// Name of the part that is left when so many passes are done.
-pub fn pass_name(passes: u32) -> String {
+pub(crate) fn pass_name(passes: u32) -> String {
     format!("{PREFIX}{passes:04}.cls")
 }
 
@@ -40,7 +40,7 @@ impl PassState {
     ///
     /// # Errors
     /// The write fails.
-    pub fn write(&self, out: &mut PartWriter, passes: u32, tasks: &[TaskPlaces]) -> std::io::Result<()> {
+    pub(crate) fn write(&self, out: &mut PartWriter, passes: u32, tasks: &[TaskPlaces]) -> std::io::Result<()> {
         let arrays: Vec<&[u8]> = match self {
             PassState::Growing(communities) => vec![bytemuck::cast_slice(communities.labels())],
             PassState::Exact(slots) => vec![bytemuck::cast_slice(&slots.slot_of)],
@@ -57,7 +57,7 @@ impl PassState {
     ///
     /// # Errors
     /// The file is damaged, or of other rows or clusters.
-    pub fn read(path: &Path, tasks: &[TaskPlaces], excluded: &[bool]) -> Result<(u32, PassState)> {
+    pub(crate) fn read(path: &Path, tasks: &[TaskPlaces], excluded: &[bool]) -> Result<(u32, PassState)> {
         let sealed = Sealed::open(path, &PASS)?;
         sealed.check()?;
         let rows = u64::from(tasks.last().map_or(0, |task| task.rows.end));

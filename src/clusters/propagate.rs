@@ -12,10 +12,10 @@ use crate::error::Result;
 use crate::vectors::{Keys, RowId};
 
 /// Passes over the graph.
-pub const PASSES: u32 = 3;
+pub(crate) const PASSES: u32 = 3;
 
 /// Label of a row that sits out.
-pub const EXCLUDED: u32 = u32::MAX;
+pub(crate) const EXCLUDED: u32 = u32::MAX;
 
 /// Labels while they grow. Labels are row numbers.
 #[derive(Debug, Clone)]

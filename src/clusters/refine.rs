@@ -19,7 +19,7 @@ const CANDIDATES: usize = 8;
 /// Refinement ends when a pass gains less than 1/`LEAST_GAIN` of the weight inside.
 const LEAST_GAIN: i64 = 1000;
 /// Own connection of a row that is not known yet: so much that it stays. No sum is larger.
-pub const UNKNOWN: i32 = i32::MAX / 4;
+pub(crate) const UNKNOWN: i32 = i32::MAX / 4;
 
 /// Slots, and what each row knew at its last visit, by slot.
 #[derive(Debug)]
@@ -89,7 +89,7 @@ fn gain_bound(own: i32, best_other_sum: i32, least: i32) -> i32 {
 }
 
 /// Whether a pass that brought the weight inside from `before` to `after` was worth another.
-pub fn gained(before: i64, after: i64) -> bool {
+pub(crate) fn gained(before: i64, after: i64) -> bool {
     after - before >= after.abs() / LEAST_GAIN
 }
 

@@ -4,7 +4,7 @@
 /// Sums by label, in an open-addressing table. Holds 8 bytes for each slot, 2 to 4 slots for each arc of the
 /// largest row seen.
 #[derive(Debug, Default)]
-pub struct LabelSums {
+pub(crate) struct LabelSums {
     slots: Vec<(u32, i32)>,
     seen: Vec<u32>,
     /// Slots in use − 1: a row of few labels keeps to few cache lines, whatever rows came before.
@@ -15,7 +15,7 @@ const EMPTY: u32 = u32::MAX;
 
 impl LabelSums {
     /// Empties the table and makes room for `labels` labels.
-    pub fn reset(&mut self, labels: usize) {
+    pub(crate) fn reset(&mut self, labels: usize) {
         for slot in self.seen.drain(..) {
             self.slots[slot as usize].0 = EMPTY;
         }
@@ -27,7 +27,7 @@ impl LabelSums {
     }
 
     /// Adds to labels' sums. At most as many labels as [`LabelSums::reset`] was told.
-    pub fn add_all(&mut self, weights: impl Iterator<Item = (u32, i32)>) {
+    pub(crate) fn add_all(&mut self, weights: impl Iterator<Item = (u32, i32)>) {
         for (label, weight) in weights {
             let slot = find(&self.slots, self.mask, label);
             let (known, sum) = &mut self.slots[slot];
@@ -42,7 +42,7 @@ impl LabelSums {
 
     /// A label's sum.
     #[inline]
-    pub fn get(&self, label: u32) -> i32 {
+    pub(crate) fn get(&self, label: u32) -> i32 {
         match self.slots[find(&self.slots, self.mask, label)] {
             (EMPTY, _) => 0,
             (_, sum) => sum,
@@ -50,7 +50,7 @@ impl LabelSums {
     }
 
     /// (label, sum), in the order in which labels were first seen.
-    pub fn iter(&self) -> impl Iterator<Item = (u32, i32)> + '_ {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, i32)> + '_ {
         self.seen.iter().map(|slot| self.slots[*slot as usize])
     }
 }
@@ -68,7 +68,7 @@ fn find(slots: &[(u32, i32)], mask: usize, label: u32) -> usize {
 
 /// Sums by cluster, in a table of all clusters. Holds 9 bytes a cluster, and 4 for each arc of the largest row seen.
 #[derive(Debug, Default)]
-pub struct ClusterSums {
+pub(crate) struct ClusterSums {
     /// The round in which a cluster was last seen, and its sum in that round.
     sums: Vec<(u32, i32)>,
     round: u32,
@@ -80,7 +80,7 @@ pub struct ClusterSums {
 
 impl ClusterSums {
     /// Empties the table; makes room for labels below `clusters`, of which at most `arcs` will be seen.
-    pub fn reset(&mut self, clusters: u32, arcs: usize) {
+    pub(crate) fn reset(&mut self, clusters: u32, arcs: usize) {
         if self.sums.len() < clusters as usize || self.round == u32::MAX {
             self.sums = vec![(0, 0); clusters as usize];
             self.marks = vec![0; clusters as usize];
@@ -94,7 +94,7 @@ impl ClusterSums {
     }
 
     /// Adds to clusters' sums, as many times as [`ClusterSums::reset`] was told at most.
-    pub fn add_all(&mut self, weights: impl Iterator<Item = (u32, i32)>) {
+    pub(crate) fn add_all(&mut self, weights: impl Iterator<Item = (u32, i32)>) {
         let (round, mut count) = (self.round, self.count);
         let (sums, seen) = (&mut self.sums[..], &mut self.seen[..]);
         for (cluster, weight) in weights {
@@ -111,23 +111,23 @@ impl ClusterSums {
 
     /// A cluster's sum.
     #[inline]
-    pub fn get(&self, cluster: u32) -> i32 {
+    pub(crate) fn get(&self, cluster: u32) -> i32 {
         let (round, sum) = self.sums[cluster as usize];
         if round == self.round { sum } else { 0 }
     }
 
     /// (cluster, sum), in the order in which clusters were first seen.
-    pub fn iter(&self) -> impl Iterator<Item = (u32, i32)> + '_ {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, i32)> + '_ {
         self.seen[..self.count].iter().map(|cluster| (*cluster, self.sums[*cluster as usize].1))
     }
 
     /// Marks a cluster with a number, until it is marked with zero.
-    pub fn mark(&mut self, cluster: u32, number: u8) {
+    pub(crate) fn mark(&mut self, cluster: u32, number: u8) {
         self.marks[cluster as usize] = number;
     }
 
     /// The numbers that clusters are marked with, zero where they are not.
-    pub fn marks(&self) -> &[u8] {
+    pub(crate) fn marks(&self) -> &[u8] {
         &self.marks
     }
 }

@@ -22,9 +22,9 @@ const MANY_SHARE: u64 = 20;
 const RUN_PREFIX: &str = "run-";
 const RANGE_PREFIX: &str = "range-";
 /// Windows that are merged into one part.
-pub const PART_WINDOWS: usize = 16;
+pub(crate) const PART_WINDOWS: usize = 16;
 /// Reversed and own arcs of a window: fixed, so that the same graph gives the same files.
-pub const WINDOW_EDGES: usize = 1 << 20;
+pub(crate) const WINDOW_EDGES: usize = 1 << 20;
 
 /// Builds the graph from the neighbor lists, or opens the one that is there.
 ///
@@ -60,7 +60,7 @@ pub fn build(
 ///
 /// # Errors
 /// The stage is not finished, or a file is damaged.
-pub fn open(run: &RunReader) -> Result<EdgeFile> {
+pub(crate) fn open(run: &RunReader) -> Result<EdgeFile> {
     let record = run.stage(Stage::Edges)?;
     let folder = run.stage_folder(Stage::Edges);
     let paths: Vec<PathBuf> =

@@ -24,11 +24,11 @@ use crate::run::sealed::{FileFormat, PartWriter, Sealed, u32_at, u64_at};
 use crate::vectors::RowId;
 
 /// Format of runs and ranges.
-pub const EDGES: FileFormat = FileFormat { magic: *b"BMEDGES\0", version: 2, name: "edge" };
+pub(crate) const EDGES: FileFormat = FileFormat { magic: *b"BMEDGES\0", version: 2, name: "edge" };
 /// A block ends with the row that brings it to this many arcs ...
-pub const BLOCK_ARCS: usize = 8192;
+pub(crate) const BLOCK_ARCS: usize = 8192;
 /// ... or to this many rows.
-pub const BLOCK_ROWS: usize = 4096;
+pub(crate) const BLOCK_ROWS: usize = 4096;
 const ENTRY_BYTES: usize = 40;
 const ZSTD_LEVEL: i32 = 1;
 
@@ -49,7 +49,7 @@ pub struct BlockEntry {
 
 /// Encoded blocks of consecutive rows, in memory.
 #[derive(Debug, Clone, Default)]
-pub struct EncodedRange {
+pub(crate) struct EncodedRange {
     /// Frames, one after the other, in as many pieces as were appended: they are never copied together.
     pieces: Vec<Vec<u8>>,
     bytes: u64,
@@ -61,7 +61,7 @@ impl EncodedRange {
     ///
     /// # Errors
     /// zstd fails.
-    pub fn push(&mut self, first_row: RowId, ends: &[u32], arcs: &[Edge]) -> std::io::Result<()> {
+    pub(crate) fn push(&mut self, first_row: RowId, ends: &[u32], arcs: &[Edge]) -> std::io::Result<()> {
         let mut raw = Vec::new();
         codec::encode(ends, arcs, &mut raw);
         let frame = compress(&raw)?;
@@ -84,7 +84,7 @@ impl EncodedRange {
     }
 
     /// Appends what comes after.
-    pub fn append(&mut self, other: EncodedRange) {
+    pub(crate) fn append(&mut self, other: EncodedRange) {
         let base = self.bytes;
         self.bytes += other.bytes;
         self.pieces.extend(other.pieces);
@@ -93,13 +93,13 @@ impl EncodedRange {
 
     /// Gives back what was set aside for more.
     #[must_use]
-    pub fn trimmed(mut self) -> EncodedRange {
+    pub(crate) fn trimmed(mut self) -> EncodedRange {
         self.pieces.iter_mut().for_each(Vec::shrink_to_fit);
         self
     }
 
     /// Arcs so far.
-    pub fn arcs(&self) -> u64 {
+    pub(crate) fn arcs(&self) -> u64 {
         self.index.iter().map(|entry| entry.arcs).sum()
     }
 
@@ -107,7 +107,7 @@ impl EncodedRange {
     ///
     /// # Errors
     /// The write fails.
-    pub fn write(&self, out: &mut PartWriter, rows: Range<RowId>, graph_rows: RowId) -> std::io::Result<()> {
+    pub(crate) fn write(&self, out: &mut PartWriter, rows: Range<RowId>, graph_rows: RowId) -> std::io::Result<()> {
         let fields =
             [u64::from(rows.start), rows.len() as u64, self.arcs(), self.index.len() as u64, u64::from(graph_rows), 0];
         out.write_all(&EDGES.header(fields))?;
@@ -125,7 +125,7 @@ impl EncodedRange {
 }
 
 /// Cuts consecutive rows into blocks: (rows, arcs) of each, as ranges of indices. Pure.
-pub fn cut_blocks(ends: &[u32]) -> Vec<Range<usize>> {
+pub(crate) fn cut_blocks(ends: &[u32]) -> Vec<Range<usize>> {
     let mut blocks = Vec::new();
     let (mut row, mut arcs) = (0, 0);
     for (index, end) in ends.iter().enumerate() {
@@ -144,7 +144,7 @@ pub fn cut_blocks(ends: &[u32]) -> Vec<Range<usize>> {
 ///
 /// # Errors
 /// zstd fails.
-pub fn encode_rows(first_row: RowId, ends: &[u32], arcs: &[Edge]) -> std::io::Result<EncodedRange> {
+pub(crate) fn encode_rows(first_row: RowId, ends: &[u32], arcs: &[Edge]) -> std::io::Result<EncodedRange> {
     let mut range = EncodedRange::default();
     for block in cut_blocks(ends) {
         let start = if block.start == 0 { 0 } else { ends[block.start - 1] };

@@ -15,7 +15,7 @@ use crate::neighbors::{Window, Windows};
 use crate::vectors::RowId;
 
 /// Cuts rows into windows of about `arcs` reversed arcs each; a row is never cut. Pure.
-pub fn cut_windows(in_degrees: &[u32], own_arcs: usize, arcs: usize) -> Vec<Range<RowId>> {
+pub(crate) fn cut_windows(in_degrees: &[u32], own_arcs: usize, arcs: usize) -> Vec<Range<RowId>> {
     let (mut windows, mut start, mut sum) = (Vec::new(), 0, 0usize);
     for (row, degree) in in_degrees.iter().enumerate() {
         sum += *degree as usize + own_arcs;
@@ -67,7 +67,7 @@ fn disagree(runs: &[EdgePart]) -> Error {
 }
 
 /// One row's arcs: its own list, sorted, with the reversed arcs. Both ends see the same kind. Pure.
-pub fn join(own: &[Edge], reversed: &[Edge], rule: EdgeRule, out: &mut Vec<Edge>) {
+pub(crate) fn join(own: &[Edge], reversed: &[Edge], rule: EdgeRule, out: &mut Vec<Edge>) {
     let wanted = |relation: Relation| rule == EdgeRule::Any || relation.window() != 1 || relation.suspects() > 0;
     let mutual_only = |relation: Relation| match rule {
         // One direction in the window is no edge of the mutual graph; a suspect it remains.
@@ -92,7 +92,7 @@ pub fn join(own: &[Edge], reversed: &[Edge], rule: EdgeRule, out: &mut Vec<Edge>
 }
 
 /// A row's own list as arcs, sorted by row; `keys` is room. Pure.
-pub fn own_arcs(window: &Window<'_>, keys: &mut Vec<u32>, out: &mut Vec<Edge>) {
+pub(crate) fn own_arcs(window: &Window<'_>, keys: &mut Vec<u32>, out: &mut Vec<Edge>) {
     // Numbers sort faster than structures, and rows have 31 bits.
     let key = |(rank, row): (usize, &RowId)| row << 1 | RowId::from(rank < window.ranks.start);
     keys.clear();
@@ -107,7 +107,7 @@ pub fn own_arcs(window: &Window<'_>, keys: &mut Vec<u32>, out: &mut Vec<Edge>) {
 ///
 /// # Errors
 /// A run is damaged.
-pub fn merge_window(
+pub(crate) fn merge_window(
     runs: &[EdgePart],
     windows: &Windows<'_>,
     rows: Range<RowId>,

@@ -9,14 +9,16 @@
 //! Memory: 4 bytes a row for in-degrees, the spill buffer, one window of arcs for each thread; all of
 //! them counts in [`crate::plan::Plan`], but for one row's arcs, which are held whole.
 
-pub mod budget;
-pub mod build;
+pub(crate) mod budget;
+pub(crate) mod build;
 pub mod codec;
-pub mod file;
-pub mod merge;
-pub mod rows;
-pub mod spill;
+pub(crate) mod file;
+pub(crate) mod merge;
+pub(crate) mod rows;
+pub(crate) mod spill;
 
-pub use build::{build, open};
+pub use build::build;
+pub(crate) use build::open;
 pub use file::EdgeFile;
-pub use rows::{Adjacency, Edge, EdgeRows, MemoryEdges, Relation};
+pub use rows::{Adjacency, EdgeRows, MemoryEdges};
+pub(crate) use rows::{Edge, Relation};

@@ -21,7 +21,7 @@ const ENCODE_ARCS: usize = 32 * BLOCK_ARCS;
 const SUSPECT: u32 = 1 << 31;
 
 /// How many lists of some places each row stands in, as suspect or preferred negative. O(stretches · arcs).
-pub fn in_degrees(windows: &Windows<'_>, places: Range<RowId>) -> Vec<u32> {
+pub(crate) fn in_degrees(windows: &Windows<'_>, places: Range<RowId>) -> Vec<u32> {
     let mut degrees = vec![0; windows.rows() as usize];
     let stretch = stretch_rows(windows.rows());
     degrees.par_chunks_mut(stretch).enumerate().for_each(|(number, degrees)| {
@@ -44,7 +44,7 @@ fn stretch_rows(rows: RowId) -> usize {
 
 /// The reversed arcs of some lists, by row.
 #[derive(Debug)]
-pub struct Reversed {
+pub(crate) struct Reversed {
     /// Where each row's arcs end.
     ends: Vec<u32>,
     /// Sources, with a bit for suspects.
@@ -53,7 +53,7 @@ pub struct Reversed {
 
 impl Reversed {
     /// Turns the lists of consecutive places round. O(stretches · arcs).
-    pub fn new(windows: &Windows<'_>, places: Range<RowId>) -> Reversed {
+    pub(crate) fn new(windows: &Windows<'_>, places: Range<RowId>) -> Reversed {
         let mut ends = in_degrees(windows, places.clone());
         let mut total = 0;
         // Each becomes the row's start, and its end as arcs come in.
@@ -89,7 +89,7 @@ impl Reversed {
     }
 
     /// Adds each row's number of arcs to what it has.
-    pub fn add_degrees(&self, degrees: &mut [u32]) {
+    pub(crate) fn add_degrees(&self, degrees: &mut [u32]) {
         let mut start = 0;
         for (degree, end) in degrees.iter_mut().zip(&self.ends) {
             *degree += end - start;
@@ -101,7 +101,7 @@ impl Reversed {
     ///
     /// # Errors
     /// zstd fails.
-    pub fn encode(&self) -> std::io::Result<EncodedRange> {
+    pub(crate) fn encode(&self) -> std::io::Result<EncodedRange> {
         let pieces: Vec<EncodedRange> =
             self.pieces().into_par_iter().map(|rows| self.encode_piece(rows)).collect::<Result<_, _>>()?;
         let mut run = EncodedRange::default();

@@ -15,11 +15,11 @@ use super::topk::{Candidate, TopK};
 use crate::vectors::{Keys, RowId};
 
 /// Rows beyond `ranks` that each tile is asked for.
-pub const SPARE: usize = 64;
+pub(crate) const SPARE: usize = 64;
 
 /// What was found for one query.
 #[derive(Debug, Clone)]
-pub struct CertifiedTopK {
+pub(crate) struct CertifiedTopK {
     /// Candidates.
     pub kept: TopK,
     /// `ranks` rows are known whose true scores are at least this.
@@ -28,13 +28,13 @@ pub struct CertifiedTopK {
 
 impl CertifiedTopK {
     /// Nothing yet.
-    pub fn new(ranks: usize) -> CertifiedTopK {
+    pub(crate) fn new(ranks: usize) -> CertifiedTopK {
         CertifiedTopK { kept: TopK::new(ranks), floor: f32::NEG_INFINITY }
     }
 
     /// Takes a query's answers, best first, whose scores err by at most `error`. `whole`: they are all rows of
     /// the tile. Returns false, and takes none, where the tile may hide a row that belongs to the best.
-    pub fn take(
+    pub(crate) fn take(
         &mut self,
         answers: &[Candidate],
         whole: bool,
@@ -60,7 +60,7 @@ impl CertifiedTopK {
 }
 
 /// Whether a row may be a negative of a query.
-pub fn is_permitted(keys: &Keys<'_>, query: RowId, row: RowId) -> bool {
+pub(crate) fn is_permitted(keys: &Keys<'_>, query: RowId, row: RowId) -> bool {
     row != query && !keys.conflict(query, row)
 }
 
@@ -68,7 +68,7 @@ pub fn is_permitted(keys: &Keys<'_>, query: RowId, row: RowId) -> bool {
 /// has d terms, which may be added in any order, fused or not (Higham, *Accuracy and Stability of Numerical
 /// Algorithms*, section 3.1); eight more roundings are for loading, scaling and the reference. What underflow
 /// takes, even from kernels that take subnormal numbers for zero, comes on top.
-pub fn sum_error(dim: usize, roundoff: f64, query_norm: f64, base_norm: f64) -> f64 {
+pub(crate) fn sum_error(dim: usize, roundoff: f64, query_norm: f64, base_norm: f64) -> f64 {
     let dim = dim as f64;
     let terms = (dim + 8.0) * roundoff;
     let underflow = 2.0 * (dim + 1.0) * f64::from(f32::MIN_POSITIVE) * (1.0 + query_norm + base_norm);

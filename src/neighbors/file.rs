@@ -21,16 +21,16 @@ use crate::run::sealed::{FileFormat, PartWriter, Sealed};
 use crate::vectors::{RowId, Vectors};
 
 /// Format of a block.
-pub const NEIGHBORS: FileFormat = FileFormat { magic: *b"BMNEIGHB", version: 2, name: "neighbor" };
+pub(crate) const NEIGHBORS: FileFormat = FileFormat { magic: *b"BMNEIGHB", version: 2, name: "neighbor" };
 const NOBODY: RowId = RowId::MAX;
 
 /// Name of the block that starts with the `index`-th stretch of places.
-pub fn block_name(index: usize) -> String {
+pub(crate) fn block_name(index: usize) -> String {
     format!("block-{index:06}.nbr")
 }
 
 /// Writes a block of lists of places; `stride` is the longest list possible.
-pub fn write_block(
+pub(crate) fn write_block(
     out: &mut PartWriter,
     first_place: RowId,
     stride: usize,

@@ -21,7 +21,7 @@ const TAIL_VALUE: f64 = 0.01;
 const ROTATED_VALUE: f64 = 0.02;
 const AXES_CUBE: f64 = 2.5;
 /// More dimensions are not rotated: the axes would take too much memory.
-pub const DIM_MAX: usize = 1536;
+pub(crate) const DIM_MAX: usize = 1536;
 const DIM_MIN: usize = 64;
 /// Base rows that are tried: one in 64, but not fewer than the first number (not more than the second, or than so
 /// many values). The best of a large input are too rare to be met in a small sample.
@@ -40,7 +40,7 @@ fn base_sample(rows: usize, dim: usize) -> usize {
 }
 
 /// Bytes that the choice needs, and those that the rotation keeps.
-pub fn bytes(rows: usize, dim: usize) -> [u64; 2] {
+pub(crate) fn bytes(rows: usize, dim: usize) -> [u64; 2] {
     if !(DIM_MIN..=DIM_MAX).contains(&dim) {
         return [0; 2];
     }
@@ -49,7 +49,7 @@ pub fn bytes(rows: usize, dim: usize) -> [u64; 2] {
 }
 
 /// A rotation, where one pays. O(dim³ + sample · dim²).
-pub fn choose(simd: Simd, vectors: &Vectors, ranks: usize) -> Option<Rotation> {
+pub(crate) fn choose(simd: Simd, vectors: &Vectors, ranks: usize) -> Option<Rotation> {
     let dim = vectors.shape().dim;
     let pairs: f64 = vectors.tasks.ranges().map(|task| (task.len() as f64).powi(2)).sum();
     let task = vectors.tasks.ranges().max_by_key(|task| task.len())?;

@@ -22,7 +22,7 @@ const SAMPLE_ROWS_MAX: usize = 32_768;
 
 /// The sampled rows, task by task.
 #[derive(Debug, Clone, Default)]
-pub struct ThresholdSample {
+pub(crate) struct ThresholdSample {
     rows: Vec<RowId>,
     /// Where each task starts, with the end of the last.
     starts: Vec<usize>,
@@ -30,7 +30,7 @@ pub struct ThresholdSample {
 
 impl ThresholdSample {
     /// Every so many rows of each large task, in the order of the partition: each list gives its share.
-    pub fn new(tasks: &Tasks, order: &[RowId]) -> ThresholdSample {
+    pub(crate) fn new(tasks: &Tasks, order: &[RowId]) -> ThresholdSample {
         let mut samples = ThresholdSample { rows: Vec::new(), starts: vec![0] };
         for task in tasks.ranges() {
             let count = if task.len() < TASK_ROWS_MIN { 0 } else { (task.len() / STRIDE).min(SAMPLE_ROWS_MAX) };
@@ -47,19 +47,19 @@ impl ThresholdSample {
     }
 
     /// All rows.
-    pub fn rows(&self) -> &[RowId] {
+    pub(crate) fn rows(&self) -> &[RowId] {
         &self.rows
     }
 
     /// Where a task's rows lie among all.
-    pub fn of(&self, task: usize) -> Range<usize> {
+    pub(crate) fn of(&self, task: usize) -> Range<usize> {
         self.starts[task]..self.starts[task + 1]
     }
 }
 
 /// The sample's rank that a floor is guessed from: three deviations more than what the best `ranks` of `rows`
 /// leave in a sample on average. `None`: the sample is too small to say anything.
-pub fn rank(ranks: usize, rows: usize, sampled: usize) -> Option<usize> {
+pub(crate) fn rank(ranks: usize, rows: usize, sampled: usize) -> Option<usize> {
     let share = ranks as f64 * sampled as f64 / rows as f64;
     let rank = (share + 3.0 * share.sqrt() + 2.0).ceil() as usize;
     (rank < sampled / 2).then_some(rank)
@@ -67,7 +67,7 @@ pub fn rank(ranks: usize, rows: usize, sampled: usize) -> Option<usize> {
 
 /// Collects the best of a sample.
 #[derive(Debug)]
-pub struct Guess<'a, 'v> {
+pub(crate) struct Guess<'a, 'v> {
     /// The queries.
     pub queries: &'a [RowId],
     /// Best scores of each.

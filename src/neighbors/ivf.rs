@@ -35,9 +35,9 @@ use crate::run::sealed::{FileFormat, Sealed};
 use crate::vectors::{RowId, Vectors};
 
 /// Where the partition lies, in the stage's folder.
-pub const IVF_FILE: &str = "partition.ord";
+pub(crate) const IVF_FILE: &str = "partition.ord";
 /// Format of the partition.
-pub const IVF_FORMAT: FileFormat = FileFormat { magic: *b"BMPARTIT", version: 1, name: "partition" };
+pub(crate) const IVF_FORMAT: FileFormat = FileFormat { magic: *b"BMPARTIT", version: 1, name: "partition" };
 /// Rows of a list, about.
 const LIST_ROWS: usize = 400;
 /// A task's centres hold at most so many values.
@@ -72,13 +72,13 @@ fn lists_of(rows: usize, dim: usize) -> usize {
 }
 
 /// Values of the largest task's centres, at most.
-pub fn centre_values(rows: usize, dim: usize) -> usize {
+pub(crate) fn centre_values(rows: usize, dim: usize) -> usize {
     lists_of(rows, dim) * dim
 }
 
 /// Some rows, spread evenly but for chance: one out of each stretch of equal length, so that no period in the
 /// input's order can favour some kind of rows.
-pub fn spread(rows: Range<RowId>, count: usize) -> Vec<RowId> {
+pub(crate) fn spread(rows: Range<RowId>, count: usize) -> Vec<RowId> {
     let length = rows.len() as u64;
     let mut random = stream(Purpose::SpreadRows { length, count: count as u64 });
     let stretch = |index: u64| rows.start as u64 + index * length / count as u64;
@@ -128,7 +128,7 @@ fn find_centres(simd: Simd, source: &impl UnitRows, rows: Range<RowId>, lists: u
 ///
 /// # Errors
 /// The write fails, or the watch stops the job.
-pub fn build(
+pub(crate) fn build(
     stage: &StageRun<'_>,
     name: &str,
     vectors: &Vectors,
@@ -182,7 +182,7 @@ pub fn build(
 
 /// The mapped partition.
 #[derive(Debug, Clone)]
-pub struct IvfIndex {
+pub(crate) struct IvfIndex {
     sealed: Sealed,
     rows: usize,
     lists: usize,
@@ -195,7 +195,7 @@ impl IvfIndex {
     ///
     /// # Errors
     /// It is not complete, or of other vectors.
-    pub fn open(path: &Path, vectors: &Vectors) -> Result<IvfIndex> {
+    pub(crate) fn open(path: &Path, vectors: &Vectors) -> Result<IvfIndex> {
         let sealed = Sealed::open(path, &IVF_FORMAT)?;
         let [rows, lists, tasks, dim, ..] = sealed.fields;
         let expected = [u64::from(vectors.row_count()), vectors.tasks.len() as u64, vectors.shape().dim as u64];
@@ -232,17 +232,17 @@ impl IvfIndex {
     }
 
     /// Rows in order; a task's places are its range of rows.
-    pub fn order(&self) -> &[RowId] {
+    pub(crate) fn order(&self) -> &[RowId] {
         &self.words()[..self.rows]
     }
 
     /// Place of each row in that order.
-    pub fn places(&self) -> &[u32] {
+    pub(crate) fn places(&self) -> &[u32] {
         &self.words()[self.rows..2 * self.rows]
     }
 
     /// Where each list starts in the order, with the end of the last.
-    pub fn starts(&self) -> &[u32] {
+    pub(crate) fn starts(&self) -> &[u32] {
         &self.words()[2 * self.rows..][..self.lists + 1]
     }
 
@@ -251,13 +251,20 @@ impl IvfIndex {
     }
 
     /// A task's lists.
-    pub fn lists(&self, task: usize) -> Range<usize> {
+    pub(crate) fn lists(&self, task: usize) -> Range<usize> {
         self.task_lists()[task] as usize..self.task_lists()[task + 1] as usize
     }
 
     /// The `count` lists of a task whose centres are nearest to each query, the nearest first.
     /// O(queries · lists · dim).
-    pub fn probe(&self, simd: Simd, vectors: &Vectors, task: usize, queries: &[RowId], count: usize) -> Vec<Vec<u32>> {
+    pub(crate) fn probe(
+        &self,
+        simd: Simd,
+        vectors: &Vectors,
+        task: usize,
+        queries: &[RowId],
+        count: usize,
+    ) -> Vec<Vec<u32>> {
         let lists = self.lists(task);
         if lists.len() == 1 {
             return vec![vec![lists.start as u32]; queries.len()];

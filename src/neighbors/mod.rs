@@ -11,26 +11,27 @@
 //! Memory: 12 bytes a row while the partition is made; one block of finished lists; for each thread one
 //! tile of queries with its candidates. All are counts in [`crate::plan::Plan`].
 
-pub mod answers;
+pub(crate) mod answers;
 #[cfg(feature = "faiss")]
 mod blas;
-pub mod budget;
+pub(crate) mod budget;
 pub mod calibrate;
-pub mod cpu;
+pub(crate) mod cpu;
 #[cfg(feature = "faiss")]
 pub mod faiss;
-pub mod file;
-pub mod gpu;
-pub mod head;
-pub mod initial_thresholds;
-pub mod ivf;
-pub mod recall;
-pub mod rotation;
-pub mod search;
-pub mod tiles;
-pub mod topk;
-pub mod window;
+pub(crate) mod file;
+pub(crate) mod gpu;
+pub(crate) mod head;
+pub(crate) mod initial_thresholds;
+pub(crate) mod ivf;
+pub(crate) mod recall;
+pub(crate) mod rotation;
+pub(crate) mod search;
+pub(crate) mod tiles;
+pub(crate) mod topk;
+pub(crate) mod window;
 
 pub use file::Neighbors;
-pub use search::{open, search};
-pub use window::{Window, Windows};
+pub(crate) use search::open;
+pub use search::search;
+pub(crate) use window::{Window, Windows};

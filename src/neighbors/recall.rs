@@ -11,11 +11,11 @@ use crate::random::{Purpose, stream};
 use crate::vectors::RowId;
 
 /// Queries of a sample.
-pub const SAMPLE: usize = 1000;
+pub(crate) const SAMPLE: usize = 1000;
 
 /// What was found of what brute force finds.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Recall {
+pub(crate) struct Recall {
     /// Queries looked at.
     pub queries: u64,
     /// Ranks that brute force fills.
@@ -26,7 +26,7 @@ pub struct Recall {
 
 impl Recall {
     /// Share of what was found; 1 where nothing could be.
-    pub fn share(self) -> f64 {
+    pub(crate) fn share(self) -> f64 {
         if self.wanted == 0 { 1.0 } else { self.found as f64 / self.wanted as f64 }
     }
 
@@ -44,7 +44,7 @@ type TaskRows = (usize, Vec<RowId>);
 
 /// Random rows with their true lists, task by task.
 #[derive(Debug)]
-pub struct RecallSample {
+pub(crate) struct RecallSample {
     tasks: Vec<(TaskRows, Vec<Vec<Candidate>>)>,
 }
 
@@ -53,7 +53,7 @@ impl RecallSample {
     ///
     /// # Errors
     /// The watch stops the job.
-    pub fn draw(tiles: &Tiles<'_>, ranks: &[usize], watch: &super::tiles::Watch<'_>) -> Result<RecallSample> {
+    pub(crate) fn draw(tiles: &Tiles<'_>, ranks: &[usize], watch: &super::tiles::Watch<'_>) -> Result<RecallSample> {
         let vectors = tiles.vectors;
         // Always the same rows: probes that are chosen by them must not depend on the seed of the batches.
         let mut random = stream(Purpose::RecallSample);
@@ -80,7 +80,7 @@ impl RecallSample {
     ///
     /// # Errors
     /// The search fails.
-    pub fn of(&self, search: impl Fn(usize, &[RowId]) -> Result<Vec<Vec<Candidate>>>) -> Result<Recall> {
+    pub(crate) fn of(&self, search: impl Fn(usize, &[RowId]) -> Result<Vec<Vec<Candidate>>>) -> Result<Recall> {
         let mut recall = Recall::default();
         for ((task, rows), wanted) in &self.tasks {
             for (wanted, found) in wanted.iter().zip(search(*task, rows)?) {
@@ -92,7 +92,7 @@ impl RecallSample {
     }
 
     /// Recall of the lists on disk.
-    pub fn of_lists(&self, neighbors: &Neighbors) -> Recall {
+    pub(crate) fn of_lists(&self, neighbors: &Neighbors) -> Recall {
         let mut recall = Recall::default();
         for ((_, rows), wanted) in &self.tasks {
             for (row, wanted) in rows.iter().zip(wanted) {

@@ -138,14 +138,14 @@ fn slack(dim: usize, defect: f64) -> f64 {
 
 /// Principal axes of a sample, the strongest first, and what they are worth.
 #[derive(Debug, Clone)]
-pub struct PrincipalAxes {
+pub(crate) struct PrincipalAxes {
     /// Row after row one axis, f64.
     axes: Vec<f64>,
     dim: usize,
 }
 
 /// Finds the axes. Deterministic: every sum runs in one order. O(rows · dim² + dim³).
-pub fn principal_axes(source: &impl UnitRows, rows: &[RowId]) -> PrincipalAxes {
+pub(crate) fn principal_axes(source: &impl UnitRows, rows: &[RowId]) -> PrincipalAxes {
     let dim = source.dim();
     let mut values = vec![0f32; rows.len() * dim];
     for (row, out) in rows.iter().zip(values.chunks_exact_mut(dim)) {
@@ -174,13 +174,13 @@ pub fn principal_axes(source: &impl UnitRows, rows: &[RowId]) -> PrincipalAxes {
 
 impl PrincipalAxes {
     /// The axes as they are, the strongest first. O(dim³).
-    pub fn unmixed(&self, simd: Simd) -> Rotation {
+    pub(crate) fn unmixed(&self, simd: Simd) -> Rotation {
         let values = self.axes.iter().map(|value| *value as f32).collect();
         Rotation::from_axes(simd, Matrix { values, dim: self.dim }, self.dim)
     }
 
     /// Mixes the first `head` axes with each other, and the rest. O(dim³).
-    pub fn cut(&self, simd: Simd, head: usize) -> Rotation {
+    pub(crate) fn cut(&self, simd: Simd, head: usize) -> Rotation {
         let dim = self.dim;
         let head = head.clamp(1, dim);
         let mut random = stream(Purpose::RotationSigns { dim: dim as u64 });

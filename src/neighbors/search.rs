@@ -119,7 +119,7 @@ pub fn search(run: &Run, vectors: &Vectors, config: &Config, counts: &NeighborsC
 ///
 /// # Errors
 /// The stage is not finished, or a file is damaged.
-pub fn open(run: &RunReader, vectors: &Vectors) -> Result<Neighbors> {
+pub(crate) fn open(run: &RunReader, vectors: &Vectors) -> Result<Neighbors> {
     let facts: NeighborsFacts = run.facts()?;
     Neighbors::open(&run.stage_folder(Stage::Neighbors), vectors, facts.block_rows)
 }

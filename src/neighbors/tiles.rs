@@ -24,11 +24,11 @@ use crate::vectors::{Keys, RowId, Scorer, TileScorer, Vectors};
 pub const TILE_QUERIES: usize = 192;
 /// The most queries of a tile in approximate search, where more of them probe the same list, and where base rows
 /// are packed for each tile anew.
-pub const LIST_TILE_QUERIES: usize = 768;
+pub(crate) const LIST_TILE_QUERIES: usize = 768;
 /// Columns that are scanned between two looks at the clock and at how much is ruled out.
 const STRETCH_COLUMNS: usize = 128 * PANEL;
 /// Columns that are packed in bf16 or f32 at a time, where int8 rules out too little.
-pub const PACKED_COLUMNS: usize = 16 * PANEL;
+pub(crate) const PACKED_COLUMNS: usize = 16 * PANEL;
 /// Rows that are fetched before they are scored.
 const FETCH_AHEAD: usize = 6;
 /// A precision gives way to a finer one where it leaves more than one pair in this many.
@@ -38,7 +38,7 @@ const LEAST_RULED_OUT: u64 = 4;
 
 /// What a search works with.
 #[derive(Debug, Clone, Copy)]
-pub struct Tiles<'a> {
+pub(crate) struct Tiles<'a> {
     /// The store.
     pub vectors: &'a Vectors,
     /// Order and lists.
@@ -56,14 +56,14 @@ pub struct Tiles<'a> {
 }
 
 /// Told how many pairs were done; may stop the job.
-pub type Watch<'a> = dyn Fn(u64) -> Result<()> + Sync + 'a;
+pub(crate) type Watch<'a> = dyn Fn(u64) -> Result<()> + Sync + 'a;
 
 impl Tiles<'_> {
     /// The exact best `ranks` of some rows of one task, by row.
     ///
     /// # Errors
     /// The watch stops the job.
-    pub fn exact(
+    pub(crate) fn exact(
         &self,
         task: Range<RowId>,
         rows: &[RowId],
@@ -102,7 +102,7 @@ impl Tiles<'_> {
     ///
     /// # Errors
     /// The watch stops the job.
-    pub fn approximate(
+    pub(crate) fn approximate(
         &self,
         task: usize,
         rows: &[RowId],

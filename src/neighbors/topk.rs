@@ -28,12 +28,12 @@ impl Candidate {
 }
 
 /// Total order of the search: score descending, row ascending.
-pub fn by_rank(a: &Candidate, b: &Candidate) -> std::cmp::Ordering {
+pub(crate) fn by_rank(a: &Candidate, b: &Candidate) -> std::cmp::Ordering {
     a.rank_key().cmp(&b.rank_key())
 }
 
 /// Candidates that a [`TopK`] of `ranks` ranks holds at most.
-pub const fn capacity(ranks: usize) -> usize {
+pub(crate) const fn capacity(ranks: usize) -> usize {
     6 * ranks + 64
 }
 

@@ -19,7 +19,7 @@ use crate::vectors::{RowId, Tasks, Vectors};
 
 /// The ranks of a list that are preferred negatives; those before are suspects, those behind are neither. Pure.
 /// `own` is the score of the query's own positive, `scores` are the list's in rank order. O(log scores).
-pub fn cut(window: &RankWindow, own: f32, scores: &[f32]) -> Range<usize> {
+pub(crate) fn cut(window: &RankWindow, own: f32, scores: &[f32]) -> Range<usize> {
     let limits = &window.limits;
     let above = |limit: Option<f64>| limit.map_or(0, |limit| scores.partition_point(|score| f64::from(*score) > limit));
     let margin = limits.relative_margin.map(|margin| relative_limit(own, margin));
@@ -37,7 +37,7 @@ fn relative_limit(own: f32, margin: f64) -> f64 {
 
 /// One row's list, cut.
 #[derive(Debug, Clone)]
-pub struct Window<'a> {
+pub(crate) struct Window<'a> {
     /// All places of the list, in rank order.
     pub places: &'a [RowId],
     /// Their scores.
@@ -48,17 +48,17 @@ pub struct Window<'a> {
 
 impl<'a> Window<'a> {
     /// Likely false negatives, in rank order.
-    pub fn suspects(&self) -> &'a [RowId] {
+    pub(crate) fn suspects(&self) -> &'a [RowId] {
         &self.places[..self.ranks.start]
     }
 
     /// Preferred negatives, in rank order.
-    pub fn preferred(&self) -> &'a [RowId] {
+    pub(crate) fn preferred(&self) -> &'a [RowId] {
         &self.places[self.ranks.clone()]
     }
 
     /// Suspects, then preferred negatives: whoever the row has an arc to.
-    pub fn partners(&self) -> &'a [RowId] {
+    pub(crate) fn partners(&self) -> &'a [RowId] {
         &self.places[..self.ranks.end]
     }
 }
@@ -67,7 +67,7 @@ impl<'a> Window<'a> {
 ///
 /// # Errors
 /// `skip` leaves nobody.
-pub fn refuse_empty_windows(tasks: impl Iterator<Item = (RankWindow, usize)>) -> Result<()> {
+pub(crate) fn refuse_empty_windows(tasks: impl Iterator<Item = (RankWindow, usize)>) -> Result<()> {
     // The task that comes nearest to a preferred negative.
     let best = tasks.max_by_key(|(window, rows)| *rows as i64 - i64::from(window.skip));
     let Some((window, rows)) = best.filter(|(window, rows)| *rows <= window.skip as usize + 1) else { return Ok(()) };
@@ -79,7 +79,7 @@ pub fn refuse_empty_windows(tasks: impl Iterator<Item = (RankWindow, usize)>) ->
 
 /// The lists of all rows, each cut by its task's window and its own score.
 #[derive(Debug, Clone)]
-pub struct Windows<'a> {
+pub(crate) struct Windows<'a> {
     neighbors: &'a Neighbors,
     /// Scores of the rows' own positives, by row.
     own: &'a [f32],
@@ -90,7 +90,7 @@ pub struct Windows<'a> {
 
 impl<'a> Windows<'a> {
     /// As a job's settings cut them.
-    pub fn new(vectors: &'a Vectors, neighbors: &'a Neighbors, config: &Config) -> Windows<'a> {
+    pub(crate) fn new(vectors: &'a Vectors, neighbors: &'a Neighbors, config: &Config) -> Windows<'a> {
         Windows::by_task(vectors, neighbors, &config.windows())
     }
 
@@ -106,13 +106,13 @@ impl<'a> Windows<'a> {
     ///
     /// # Errors
     /// The edges stage is not finished, or its record is not one.
-    pub fn open(run: &RunReader, vectors: &'a Vectors, neighbors: &'a Neighbors) -> Result<Windows<'a>> {
+    pub(crate) fn open(run: &RunReader, vectors: &'a Vectors, neighbors: &'a Neighbors) -> Result<Windows<'a>> {
         let settings: EdgesSettings = run.settings()?;
         Ok(Windows::by_task(vectors, neighbors, &settings.windows))
     }
 
     /// The window of a task's rows.
-    pub fn of_task(&self, task: usize) -> RankWindow {
+    pub(crate) fn of_task(&self, task: usize) -> RankWindow {
         self.windows[task.min(self.windows.len() - 1)]
     }
 
@@ -126,23 +126,23 @@ impl<'a> Windows<'a> {
     }
 
     /// Whether any score limit is set.
-    pub fn limited(&self) -> bool {
+    pub(crate) fn limited(&self) -> bool {
         self.windows.iter().any(|window| window.limits.any())
     }
 
     /// Number of rows.
-    pub fn rows(&self) -> RowId {
+    pub(crate) fn rows(&self) -> RowId {
         self.neighbors.blocks().last().map_or(0, |block| block.range().end)
     }
 
     /// Stretches of places that are good to be taken one by one, in parallel: the blocks on disk.
-    pub fn stretches(&self) -> Vec<Range<RowId>> {
+    pub(crate) fn stretches(&self) -> Vec<Range<RowId>> {
         self.neighbors.blocks().iter().map(super::file::Block::range).collect()
     }
 
     /// The list of the row at a place.
     #[inline]
-    pub fn of(&self, place: RowId) -> Window<'a> {
+    pub(crate) fn of(&self, place: RowId) -> Window<'a> {
         let neighbors = self.neighbors;
         let (places, scores) = (neighbors.of(place), neighbors.scores(place));
         let window = self.of_place(place);
@@ -154,7 +154,7 @@ impl<'a> Windows<'a> {
 
     /// Whether a candidate scores so high that a limit makes a suspect of it, wherever it stands in the list of the row
     /// at a place, and also where a list that is all suspects, or an approximate one, does not hold it.
-    pub fn is_too_close(&self, place: RowId, score: impl FnOnce() -> f32) -> bool {
+    pub(crate) fn is_too_close(&self, place: RowId, score: impl FnOnce() -> f32) -> bool {
         let window = self.of_place(place);
         if window.limits.relative_margin.is_none() && window.limits.max_score.is_none() {
             return false;
@@ -164,7 +164,7 @@ impl<'a> Windows<'a> {
     }
 
     /// What the cuts come to. O(rows · log ranks).
-    pub fn count(&self) -> WindowCounts {
+    pub(crate) fn count(&self) -> WindowCounts {
         let of_stretch = |places: &Range<RowId>| {
             places.clone().map(|place| self.count_one(place)).fold(WindowCounts::default(), WindowCounts::plus)
         };

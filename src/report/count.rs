@@ -15,31 +15,31 @@ use crate::run::progress::Meter;
 use crate::vectors::{RowId, Vectors};
 
 /// Bounds of the buckets of [`ListTally::hits`]: bucket b holds counts from `HITS[b]` up to `HITS[b + 1]`.
-pub const HITS: [u64; 13] = [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048];
+pub(crate) const HITS: [u64; 13] = [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048];
 
 /// The members of each batch, as places.
 #[derive(Debug)]
-pub struct Members {
+pub(crate) struct Members {
     starts: Vec<u32>,
     places: Vec<RowId>,
 }
 
 impl Members {
     /// Of all batches. O(rows).
-    pub fn new(list: &BatchList) -> Members {
+    pub(crate) fn new(list: &BatchList) -> Members {
         let (starts, places) = members(list.together().batch, list.count());
         Members { starts, places }
     }
 
     /// Of one.
-    pub fn of(&self, batch: u32) -> &[RowId] {
+    pub(crate) fn of(&self, batch: u32) -> &[RowId] {
         &self.places[self.starts[batch as usize] as usize..self.starts[batch as usize + 1] as usize]
     }
 }
 
 /// Counts of a list.
 #[derive(Debug, Clone)]
-pub struct ListTally {
+pub(crate) struct ListTally {
     /// By task.
     pub tasks: Vec<PairCounts>,
     /// Batches that hold rows of a task, by task.
@@ -53,7 +53,7 @@ type OfTask = (usize, PairCounts);
 
 /// What is counted over.
 #[derive(Debug)]
-pub struct Counter<'a> {
+pub(crate) struct Counter<'a> {
     /// The rows.
     pub vectors: &'a Vectors,
     /// Their lists.
@@ -66,7 +66,7 @@ pub struct Counter<'a> {
 
 impl Counter<'_> {
     /// Counts a list of batches. O(rows · ranks + rows log |B|).
-    pub fn count(&self, list: &BatchList, members: &Members) -> ListTally {
+    pub(crate) fn count(&self, list: &BatchList, members: &Members) -> ListTally {
         let tasks = self.vectors.tasks.len();
         let tally =
             ListTally { tasks: vec![PairCounts::default(); tasks], batches: vec![0; tasks], hits: [0; HITS.len()] };

@@ -105,7 +105,7 @@ fn quantile(sorted: &[(f64, f64)], weight: f64) -> f64 {
 const BINS: f64 = 40.0;
 
 /// Evenly spaced round bounds of at most 40 bins that hold all values; empty without values.
-pub fn bounds(values: impl Iterator<Item = f64> + Clone) -> Vec<f64> {
+pub(crate) fn bounds(values: impl Iterator<Item = f64> + Clone) -> Vec<f64> {
     let (least, most) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), value| (a.min(value), b.max(value)));
     if least > most {
         return Vec::new();
@@ -120,7 +120,7 @@ pub fn bounds(values: impl Iterator<Item = f64> + Clone) -> Vec<f64> {
 }
 
 /// Share of the queries in each bin, the lower bound included.
-pub fn histogram(strata: &[Stratum<'_>], bounds: &[f64]) -> Vec<f64> {
+pub(crate) fn histogram(strata: &[Stratum<'_>], bounds: &[f64]) -> Vec<f64> {
     let mut shares = vec![0.0; bounds.len().saturating_sub(1)];
     let weighted = weighted(strata);
     let all: f64 = weighted.iter().map(|(_, weight)| weight).sum();

@@ -13,7 +13,7 @@ const BARS: usize = 12;
 const TASKS: usize = 500;
 
 /// The page.
-pub fn page(report: &Report) -> String {
+pub(crate) fn page(report: &Report) -> String {
     let title = report.run.file_name().map_or_else(|| "run".into(), |name| name.to_string_lossy());
     let title = name(&title, 80);
     html! {

@@ -28,7 +28,7 @@ const CHUNK_ROWS: usize = 8192;
 
 /// Batches, by place.
 #[derive(Debug, Clone)]
-pub struct BatchList {
+pub(crate) struct BatchList {
     batch: Vec<u32>,
     cluster: Option<Vec<u32>>,
     count: u32,
@@ -36,17 +36,17 @@ pub struct BatchList {
 
 impl BatchList {
     /// Who is together with whom.
-    pub fn together(&self) -> Membership<'_> {
+    pub(crate) fn together(&self) -> Membership<'_> {
         Membership { batch: &self.batch, cluster: self.cluster.as_deref() }
     }
 
     /// Number of batches.
-    pub fn count(&self) -> u32 {
+    pub(crate) fn count(&self) -> u32 {
         self.count
     }
 
     /// The same batches and clusters, sizes and tasks, with the rows of each task shuffled.
-    pub fn shuffled(mut self, tasks: impl Iterator<Item = Range<RowId>>, seed: u64, epoch: u32) -> BatchList {
+    pub(crate) fn shuffled(mut self, tasks: impl Iterator<Item = Range<RowId>>, seed: u64, epoch: u32) -> BatchList {
         for (task, range) in tasks.enumerate() {
             let range = range.start as usize..range.end as usize;
             // The same numbers twice: batch and cluster stay together.
@@ -65,7 +65,7 @@ impl BatchList {
     /// # Errors
     /// A file is damaged, a column is missing or of another type, a row is unknown or in two batches, or no row
     /// is left.
-    pub fn read(paths: &[PathBuf], epoch: u32, directory: &Directory<'_>) -> Result<BatchList> {
+    pub(crate) fn read(paths: &[PathBuf], epoch: u32, directory: &Directory<'_>) -> Result<BatchList> {
         let rows = directory.places.len();
         let mut reading = Reading {
             directory,
@@ -92,7 +92,7 @@ impl BatchList {
 ///
 /// # Errors
 /// There are none.
-pub fn files_of(path: &Path) -> Result<Vec<PathBuf>> {
+pub(crate) fn files_of(path: &Path) -> Result<Vec<PathBuf>> {
     if !path.is_dir() {
         return Ok(vec![path.to_owned()]);
     }
@@ -115,7 +115,7 @@ pub fn files_of(path: &Path) -> Result<Vec<PathBuf>> {
 
 /// Where rows of the input are found.
 #[derive(Debug)]
-pub struct Directory<'a> {
+pub(crate) struct Directory<'a> {
     /// Place by input row.
     places: Vec<RowId>,
     ids: &'a Ids,
@@ -125,7 +125,7 @@ pub struct Directory<'a> {
 
 impl<'a> Directory<'a> {
     /// Places of all input rows, given the place of each row.
-    pub fn new(vectors: &'a Vectors, place_of_row: &[RowId]) -> Directory<'a> {
+    pub(crate) fn new(vectors: &'a Vectors, place_of_row: &[RowId]) -> Directory<'a> {
         let mut places = vec![0; place_of_row.len()];
         for (row, input) in vectors.rows.input_rows().iter().enumerate() {
             // An input row beyond them was ruled out by the file's checksum.
@@ -135,7 +135,7 @@ impl<'a> Directory<'a> {
     }
 
     /// Gets ready to be asked for ids. O(rows log rows).
-    pub fn index_ids(&mut self) {
+    pub(crate) fn index_ids(&mut self) {
         if self.by_id.is_some() {
             return;
         }
@@ -169,7 +169,7 @@ impl<'a> Directory<'a> {
 ///
 /// # Errors
 /// The file cannot be read.
-pub fn is_by_id(path: &Path) -> Result<bool> {
+pub(crate) fn is_by_id(path: &Path) -> Result<bool> {
     Ok(open(path)?.schema().column_with_name("row").is_none())
 }
 

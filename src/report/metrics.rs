@@ -5,7 +5,7 @@ use crate::vectors::RowId;
 use crate::vectors::rows::UNIQUE;
 
 /// Batch of a row that is in none.
-pub const NO_BATCH: u32 = u32::MAX;
+pub(crate) const NO_BATCH: u32 = u32::MAX;
 
 /// Exact counts over queries. A pair is an ordered (i, j), i ≠ j, in one batch; it belongs to query i.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -50,7 +50,7 @@ impl PairCounts {
 
 /// Which batch and cluster each place is in.
 #[derive(Debug, Clone, Copy)]
-pub struct Membership<'a> {
+pub(crate) struct Membership<'a> {
     /// Batch by place.
     pub batch: &'a [u32],
     /// Cluster by place, where there are clusters.
@@ -59,7 +59,7 @@ pub struct Membership<'a> {
 
 impl Membership<'_> {
     /// How many of `others` are in the batch of the row at `place`, and how many in its cluster too. O(others).
-    pub fn meet(&self, place: RowId, others: &[RowId]) -> (u64, u64) {
+    pub(crate) fn meet(&self, place: RowId, others: &[RowId]) -> (u64, u64) {
         let batch = self.batch[place as usize];
         if batch == NO_BATCH {
             return (0, 0);
@@ -79,7 +79,7 @@ impl Membership<'_> {
 }
 
 /// For each of a batch's members, how many others have the same code. `none` is no code. O(n log n).
-pub fn sharers(codes: &[u32], none: u32) -> Vec<u32> {
+pub(crate) fn sharers(codes: &[u32], none: u32) -> Vec<u32> {
     let mut shared = vec![0; codes.len()];
     for group in groups(codes, none) {
         group.iter().for_each(|member| shared[*member as usize] = group.len() as u32 - 1);
@@ -89,7 +89,7 @@ pub fn sharers(codes: &[u32], none: u32) -> Vec<u32> {
 
 /// For each row of a batch, how many others share at least one key with it; `columns` give codes by row.
 /// O(n log n) a column, and the square of those of a group that have keys in earlier columns too.
-pub fn key_sharers(rows: &[RowId], columns: &[&[u32]]) -> Vec<u32> {
+pub(crate) fn key_sharers(rows: &[RowId], columns: &[&[u32]]) -> Vec<u32> {
     let mut shared = vec![0; rows.len()];
     let code = |column: &[u32], member: u32| column[rows[member as usize] as usize];
     for (index, column) in columns.iter().enumerate() {
@@ -123,7 +123,7 @@ fn groups(codes: &[u32], none: u32) -> Vec<Vec<u32>> {
 }
 
 /// The `k` highest scores, descending; all, where there are fewer. O(n + k log k).
-pub fn highest(scores: &mut [f32], k: usize) -> &[f32] {
+pub(crate) fn highest(scores: &mut [f32], k: usize) -> &[f32] {
     let falling = |a: &f32, b: &f32| b.total_cmp(a);
     if (1..scores.len()).contains(&k) {
         scores.select_nth_unstable_by(k - 1, falling);
@@ -135,7 +135,7 @@ pub fn highest(scores: &mut [f32], k: usize) -> &[f32] {
 }
 
 /// Mean. NaN of nothing.
-pub fn mean(scores: &[f32]) -> f64 {
+pub(crate) fn mean(scores: &[f32]) -> f64 {
     scores.iter().map(|score| f64::from(*score)).sum::<f64>() / scores.len() as f64
 }
 
@@ -150,7 +150,7 @@ fn log_sum_exp(scores: &[f32], temperature: f64) -> f64 {
 /// Theorem 1 of Thirukovalluru et al. (arXiv 2505.11293) for one query: log(N/K · H^K / H_B^K), where H is the sum of
 /// exp(score / τ) of the K best in the whole task (`all`) and H_B that of the K best in the batch; N rows in the task.
 /// The mean over queries bounds how far the batches' loss is below the loss over the whole task.
-pub fn gap(all: &[f32], batch: &[f32], rows: u64, temperature: f64) -> f64 {
+pub(crate) fn gap(all: &[f32], batch: &[f32], rows: u64, temperature: f64) -> f64 {
     let k = all.len() as f64;
     (rows as f64 / k).ln() + log_sum_exp(all, temperature) - log_sum_exp(batch, temperature)
 }

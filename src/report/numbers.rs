@@ -3,10 +3,10 @@
 use super::estimate::Estimate;
 
 /// What stands where there is no figure.
-pub const NONE: &str = "–";
+pub(crate) const NONE: &str = "–";
 
 /// A number with about three digits that count.
-pub fn amount(value: f64) -> String {
+pub(crate) fn amount(value: f64) -> String {
     match value.abs() {
         0.0 => "0".into(),
         size if size >= 1000.0 => indicatif::HumanCount(value.round() as u64).to_string(),
@@ -19,27 +19,27 @@ pub fn amount(value: f64) -> String {
 }
 
 /// A share in percent.
-pub fn percent(share: f64) -> String {
+pub(crate) fn percent(share: f64) -> String {
     format!("{} %", amount(100.0 * share))
 }
 
 /// A whole number with its thousands apart.
-pub fn count(number: u64) -> String {
+pub(crate) fn count(number: u64) -> String {
     indicatif::HumanCount(number).to_string()
 }
 
 /// Bytes in powers of 1024.
-pub fn bytes(number: u64) -> String {
+pub(crate) fn bytes(number: u64) -> String {
     indicatif::HumanBytes(number).to_string()
 }
 
 /// Seconds.
-pub fn seconds(seconds: f64) -> String {
+pub(crate) fn seconds(seconds: f64) -> String {
     if seconds < 10.0 { format!("{seconds:.2} s") } else { format!("{} s", amount(seconds)) }
 }
 
 /// A mean and its standard error; the error decides the digits.
-pub fn estimate(estimate: &Estimate) -> String {
+pub(crate) fn estimate(estimate: &Estimate) -> String {
     let error = estimate.standard_error;
     let digits = if error > 0.0 { (1.0 - error.log10().floor()).clamp(1.0, 5.0) as usize } else { 4 };
     match error {
@@ -49,12 +49,12 @@ pub fn estimate(estimate: &Estimate) -> String {
 }
 
 /// An optional figure.
-pub fn or_none(text: Option<String>) -> String {
+pub(crate) fn or_none(text: Option<String>) -> String {
     text.unwrap_or_else(|| NONE.into())
 }
 
 /// A name from the data, fit to be shown in one line: without control characters, at most `most` letters.
-pub fn name(text: &str, most: usize) -> String {
+pub(crate) fn name(text: &str, most: usize) -> String {
     let clean = |letter: char| if letter.is_control() { '\u{FFFD}' } else { letter };
     let mut short: String = text.chars().take(most).map(clean).collect();
     if text.chars().nth(most).is_some() {

@@ -12,7 +12,8 @@ const INK: RGBColor = RGBColor(0x11, 0x11, 0x11);
 /// Lines of the grid.
 const GRID: RGBColor = RGBColor(0xDD, 0xDD, 0xDD);
 /// One colour for each list: mined, random, given.
-pub const LISTS: [RGBColor; 3] = [RGBColor(0x1F, 0x6F, 0xEB), RGBColor(0x88, 0x88, 0x88), RGBColor(0xD9, 0x6B, 0x0B)];
+pub(crate) const LISTS: [RGBColor; 3] =
+    [RGBColor(0x1F, 0x6F, 0xEB), RGBColor(0x88, 0x88, 0x88), RGBColor(0xD9, 0x6B, 0x0B)];
 
 const WIDTH: u32 = 720;
 const TEXT: u32 = 30;
@@ -42,7 +43,7 @@ fn font(color: &RGBColor) -> TextStyle<'_> {
 }
 
 /// Shares of each list in bins between `bounds`, as outlined areas.
-pub fn outlines(label: &str, bounds: &[f64], lists: &[&[f64]], x: &str) -> Markup {
+pub(crate) fn outlines(label: &str, bounds: &[f64], lists: &[&[f64]], x: &str) -> Markup {
     let (Some(first), Some(last)) = (bounds.first().copied(), bounds.last().copied()) else { return html! {} };
     let most = lists.iter().flat_map(|shares| shares.iter()).copied().fold(0.0, f64::max).max(1e-9);
     svg(label, 440, |area| {
@@ -80,7 +81,7 @@ pub fn outlines(label: &str, bounds: &[f64], lists: &[&[f64]], x: &str) -> Marku
 }
 
 /// Shares of each list in named buckets, as bars side by side.
-pub fn columns(label: &str, names: &[String], lists: &[Vec<f64>], x: &str) -> Markup {
+pub(crate) fn columns(label: &str, names: &[String], lists: &[Vec<f64>], x: &str) -> Markup {
     let most = lists.iter().flatten().copied().fold(0.0, f64::max).max(1e-9);
     let width = 0.84 / lists.len() as f64;
     svg(label, 440, |area| {
@@ -125,7 +126,7 @@ pub fn columns(label: &str, names: &[String], lists: &[Vec<f64>], x: &str) -> Ma
 }
 
 /// One row of horizontal bars: a name, and a bar with its figure for each list.
-pub struct Bars {
+pub(crate) struct Bars {
     /// Name.
     pub name: String,
     /// Size and figure of each bar.
@@ -133,7 +134,7 @@ pub struct Bars {
 }
 
 /// Horizontal bars, all from one line behind the names.
-pub fn bars(label: &str, rows: &[Bars]) -> Markup {
+pub(crate) fn bars(label: &str, rows: &[Bars]) -> Markup {
     let letters = rows.iter().map(|row| row.name.chars().count()).max().unwrap_or(0) as i32;
     let names = 24 + LETTER * letters;
     let most = rows.iter().flat_map(|row| &row.bars).map(|(size, _)| *size).fold(0.0, f64::max).max(1e-9);

@@ -20,7 +20,7 @@ use crate::vectors::{RowId, Scorer, Tasks, Vectors};
 
 /// Draws about `size` of all rows; places, rising. Those of them that a list of batches holds are as good a sample of
 /// the list. O(rows).
-pub fn draw(tasks: &Tasks, size: u64, seed: u64, epoch: u32) -> Vec<RowId> {
+pub(crate) fn draw(tasks: &Tasks, size: u64, seed: u64, epoch: u32) -> Vec<RowId> {
     let all: u64 = tasks.ranges().map(|range| range.len() as u64).sum();
     let mut chosen = Vec::new();
     for (task, range) in tasks.ranges().enumerate() {
@@ -54,7 +54,7 @@ type ScoredPair = (f64, f64);
 
 /// The sampled figures of a list of batches.
 #[derive(Debug, Clone, Default)]
-pub struct Sampled {
+pub(crate) struct Sampled {
     /// By task: queries drawn, and where the values of its queries end.
     tasks: Vec<(u64, usize)>,
     similarity: Vec<f64>,
@@ -63,17 +63,17 @@ pub struct Sampled {
 
 impl Sampled {
     /// Similarities: all tasks' strata, given the queries in batches of each.
-    pub fn similarity(&self, populations: &[u64]) -> Vec<Stratum<'_>> {
+    pub(crate) fn similarity(&self, populations: &[u64]) -> Vec<Stratum<'_>> {
         self.strata(&self.similarity, populations)
     }
 
     /// Gaps, the same.
-    pub fn gap(&self, populations: &[u64]) -> Vec<Stratum<'_>> {
+    pub(crate) fn gap(&self, populations: &[u64]) -> Vec<Stratum<'_>> {
         self.strata(&self.gap, populations)
     }
 
     /// All similarities.
-    pub fn similarities(&self) -> &[f64] {
+    pub(crate) fn similarities(&self) -> &[f64] {
         &self.similarity
     }
 
@@ -87,7 +87,7 @@ impl Sampled {
     }
 
     /// Queries drawn that have no row in their batch that could be their negative, by task.
-    pub fn alone(&self) -> Vec<u64> {
+    pub(crate) fn alone(&self) -> Vec<u64> {
         let mut start = 0;
         self.tasks.iter().map(|&(drawn, end)| drawn - (end - std::mem::replace(&mut start, end)) as u64).collect()
     }
@@ -102,7 +102,7 @@ struct Buffers {
 
 /// What is sampled.
 #[derive(Debug)]
-pub struct Sampler<'a> {
+pub(crate) struct Sampler<'a> {
     /// The rows.
     pub vectors: &'a Vectors,
     /// Their lists.
@@ -121,7 +121,7 @@ impl Sampler<'_> {
     ///
     /// # Errors
     /// A score is no number: the stored vectors are damaged.
-    pub fn measure(&self, list: &BatchList, members: &Members, chosen: &[RowId]) -> Result<Sampled> {
+    pub(crate) fn measure(&self, list: &BatchList, members: &Members, chosen: &[RowId]) -> Result<Sampled> {
         let batch = list.together().batch;
         let found: Vec<Option<ScoredPair>> = chosen
             .par_iter()

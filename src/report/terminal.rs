@@ -12,7 +12,7 @@ const TASKS: usize = 8;
 const WIDTH: u16 = 110;
 
 /// The report as text.
-pub fn table(report: &Report) -> String {
+pub(crate) fn table(report: &Report) -> String {
     let mut text = format!("{}\n{}\n\n", report.run.display(), terms(report).join("\n"));
     let mut found = plain(std::iter::empty());
     found.set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH);

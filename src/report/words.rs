@@ -9,7 +9,7 @@ use crate::config::name_of;
 
 /// How a finding is to be taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tone {
+pub(crate) enum Tone {
     /// As it should be.
     Good,
     /// Worth a look.
@@ -33,7 +33,7 @@ impl Tone {
 
 /// One finding.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Verdict {
+pub(crate) struct Verdict {
     /// How to take it.
     pub tone: Tone,
     /// What it is about.
@@ -45,7 +45,7 @@ pub struct Verdict {
 }
 
 /// All findings, the most telling first.
-pub fn verdicts(report: &Report) -> Vec<Verdict> {
+pub(crate) fn verdicts(report: &Report) -> Vec<Verdict> {
     let Compared { mined, random, .. } = &report.overall;
     let found = [
         hardness(mined, random),
@@ -169,7 +169,7 @@ fn gap(report: &Report) -> Option<Verdict> {
 
 /// A measure: its name, its sentence, and its figure for each list.
 #[derive(Debug, Clone, PartialEq)]
-pub struct TableRow {
+pub(crate) struct TableRow {
     /// Name.
     pub name: String,
     /// What it is, in a sentence.
@@ -179,7 +179,7 @@ pub struct TableRow {
 }
 
 /// All measures of a report.
-pub fn rows(report: &Report) -> Vec<TableRow> {
+pub(crate) fn rows(report: &Report) -> Vec<TableRow> {
     let (compared, top) = (&report.overall, report.terms.top);
     let row = |name: &str, why: &str, figure: &dyn Fn(&Measures) -> Option<String>| TableRow {
         name: name.into(),
@@ -243,17 +243,17 @@ pub fn rows(report: &Report) -> Vec<TableRow> {
 }
 
 /// The measures of each list, in order.
-pub fn lists(compared: &Compared) -> Vec<&Measures> {
+pub(crate) fn lists(compared: &Compared) -> Vec<&Measures> {
     [&compared.mined, &compared.random].into_iter().chain(&compared.against).collect()
 }
 
 /// The lists' names.
-pub fn list_names(report: &Report) -> Vec<&'static str> {
+pub(crate) fn list_names(report: &Report) -> Vec<&'static str> {
     ["mined", "random", "given"].into_iter().take(lists(&report.overall).len()).collect()
 }
 
 /// What the run and the report were made with, in a line each.
-pub fn terms(report: &Report) -> Vec<String> {
+pub(crate) fn terms(report: &Report) -> Vec<String> {
     let terms = &report.terms;
     let (window, sizes, batches) = (terms.edges.windows.job, terms.clusters.sizes.job, &terms.batches);
     let limits: String = [

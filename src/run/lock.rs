@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 
 /// An exclusive lock on a run folder, held until dropped; the kernel frees it if the process dies.
 #[derive(Debug)]
-pub struct Lock(File);
+pub(crate) struct Lock(File);
 
 impl Drop for Lock {
     fn drop(&mut self) {
@@ -21,7 +21,7 @@ impl Lock {
     ///
     /// # Errors
     /// Another process holds the lock, or the file cannot be created.
-    pub fn acquire(folder: &Path) -> Result<Lock> {
+    pub(crate) fn acquire(folder: &Path) -> Result<Lock> {
         let path = folder.join("lock");
         let file = File::create(&path).map_err(|e| Error::io("the lock file cannot be created", &path, e))?;
         match file.try_lock() {

@@ -14,7 +14,7 @@ use super::record::to_value;
 use crate::error::{Error, Result};
 
 /// Version of the run folder's layout.
-pub const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 1;
 
 /// The stages, in pipeline order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -150,12 +150,12 @@ fn checksum(manifest: &Manifest) -> String {
 }
 
 /// A stage's fingerprint: its settings and everything before it.
-pub fn fingerprint(before: &str, settings: &Value) -> String {
+pub(crate) fn fingerprint(before: &str, settings: &Value) -> String {
     format!("{:016x}", xxh3_64(format!("{before}\n{settings}").as_bytes()))
 }
 
 /// The settings that differ, as `name: old → new`, nested names joined by dots.
-pub fn differences(old: &impl Serialize, new: &impl Serialize) -> Vec<String> {
+pub(crate) fn differences(old: &impl Serialize, new: &impl Serialize) -> Vec<String> {
     fn walk(name: &str, old: &Value, new: &Value, out: &mut Vec<String>) {
         match (old, new) {
             (Value::Object(a), Value::Object(b)) => {

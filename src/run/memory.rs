@@ -10,7 +10,7 @@ const SAMPLE_EVERY: Duration = Duration::from_millis(20);
 
 /// Samples resident anonymous memory in a thread of its own until dropped.
 #[derive(Debug)]
-pub struct MemoryWatch {
+pub(crate) struct MemoryWatch {
     peak: Arc<AtomicU64>,
     /// Dropped with the watch: the thread sees its channel close, and ends at once.
     _stop: Sender<()>,
@@ -18,7 +18,7 @@ pub struct MemoryWatch {
 
 impl MemoryWatch {
     /// Starts watching.
-    pub fn start() -> MemoryWatch {
+    pub(crate) fn start() -> MemoryWatch {
         let (stop, stopped) = bounded(0);
         let watch = MemoryWatch { peak: Arc::default(), _stop: stop };
         let (peak, clock) = (watch.peak.clone(), tick(SAMPLE_EVERY));
@@ -34,13 +34,13 @@ impl MemoryWatch {
     }
 
     /// The highest figure since the last call, in bytes.
-    pub fn take_peak(&self) -> u64 {
+    pub(crate) fn take_peak(&self) -> u64 {
         self.peak.swap(0, Ordering::Relaxed).max(anonymous_bytes())
     }
 }
 
 /// Resident anonymous memory now, in bytes; 0 where the system does not tell.
-pub fn anonymous_bytes() -> u64 {
+pub(crate) fn anonymous_bytes() -> u64 {
     let Ok(text) = std::fs::read_to_string("/proc/self/status") else { return 0 };
     let line = text.lines().find_map(|line| line.strip_prefix("RssAnon:"));
     line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()).map_or(0, |kib| kib << 10)

@@ -13,16 +13,16 @@
 //!
 //! Memory: the manifest, some hundred bytes a part.
 
-pub mod lock;
-pub mod manifest;
-pub mod mapped;
-pub mod memory;
-pub mod progress;
-pub mod reader;
-pub mod record;
-pub mod sealed;
-pub mod stage;
-pub mod storage;
+pub(crate) mod lock;
+pub(crate) mod manifest;
+pub(crate) mod mapped;
+pub(crate) mod memory;
+pub(crate) mod progress;
+mod reader;
+pub(crate) mod record;
+pub(crate) mod sealed;
+mod stage;
+pub(crate) mod storage;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -34,14 +34,16 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::{Error, Kind, Result};
 use lock::Lock;
-pub use manifest::Stage;
-use manifest::{Manifest, StageRecord, differences, fingerprint};
+pub use manifest::{Manifest, PartRecord, Stage, StageRecord};
+use manifest::{differences, fingerprint};
 use memory::MemoryWatch;
-use progress::{Meter, Progress};
+use progress::Meter;
+pub use progress::Progress;
 pub use reader::RunReader;
 use record::{JobSettings, StageFacts};
-pub use stage::{ScatteredPart, StageRun};
-use storage::{Storage, list};
+pub(crate) use stage::{ScatteredPart, StageRun};
+use storage::list;
+pub use storage::{Disk, Storage, StorageFile};
 
 const SUCCESS: &str = "_SUCCESS";
 const MANIFEST: &str = "manifest.json";

@@ -153,7 +153,7 @@ impl StageSettings for BatchesSettings {
 /// What ids are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum IdKind {
+pub(crate) enum IdKind {
     /// The row's number in the input.
     Row,
     Int64,
@@ -162,7 +162,7 @@ pub enum IdKind {
 
 /// Facts of the vectors stage.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct VectorsFacts {
+pub(crate) struct VectorsFacts {
     pub rows: u64,
     pub dim: usize,
     /// Number of tasks.
@@ -208,7 +208,7 @@ impl StageFacts for NeighborsFacts {
 
 /// What the cuts of all lists come to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WindowCounts {
+pub(crate) struct WindowCounts {
     pub rows: u64,
     /// (query, suspect) pairs at ranks below p.
     pub suspects_by_rank: u64,
@@ -226,7 +226,7 @@ pub struct WindowCounts {
 
 /// Facts of the edges stage.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EdgesFacts {
+pub(crate) struct EdgesFacts {
     pub rows: u32,
     /// Edges, each counted from both ends.
     pub arcs: u64,
@@ -274,7 +274,7 @@ impl StageFacts for ClustersFacts {
 
 /// Facts of the batches stage, over all epochs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BatchesFacts {
+pub(crate) struct BatchesFacts {
     pub batches: u64,
     /// Batches of exactly |B|.
     pub full_batches: u64,

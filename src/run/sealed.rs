@@ -24,9 +24,9 @@ use super::storage::StorageFile;
 use crate::error::{Error, Result};
 
 /// Bytes before the payload; payloads are thus aligned to a cache line.
-pub const HEADER_BYTES: usize = 64;
+pub(crate) const HEADER_BYTES: usize = 64;
 /// Bytes after the payload.
-pub const FOOTER_BYTES: usize = 24;
+pub(crate) const FOOTER_BYTES: usize = 24;
 const END_MAGIC: [u8; 8] = *b"BMSEALED";
 
 /// What names a format: its magic, its version and its name in messages.
@@ -238,14 +238,14 @@ impl Sealed {
 }
 
 /// The little-endian u32 at `offset`.
-pub fn u32_at(bytes: &[u8], offset: usize) -> u32 {
+pub(crate) fn u32_at(bytes: &[u8], offset: usize) -> u32 {
     let mut word = [0; 4];
     word.copy_from_slice(&bytes[offset..offset + 4]);
     u32::from_le_bytes(word)
 }
 
 /// The little-endian u64 at `offset`.
-pub fn u64_at(bytes: &[u8], offset: usize) -> u64 {
+pub(crate) fn u64_at(bytes: &[u8], offset: usize) -> u64 {
     let mut word = [0; 8];
     word.copy_from_slice(&bytes[offset..offset + 8]);
     u64::from_le_bytes(word)

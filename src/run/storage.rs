@@ -28,7 +28,7 @@ pub trait Storage: Send + Sync + std::fmt::Debug {
 ///
 /// # Errors
 /// The disk fails; then the file is as it was.
-pub fn replace_file(storage: &dyn Storage, temp: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn replace_file(storage: &dyn Storage, temp: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = storage.create(temp)?;
     file.write_all(bytes)?;
     file.sync()?;
@@ -41,7 +41,7 @@ pub fn replace_file(storage: &dyn Storage, temp: &Path, path: &Path, bytes: &[u8
 ///
 /// # Errors
 /// The folder cannot be listed.
-pub fn list(folder: &Path) -> Result<Vec<PathBuf>> {
+pub(crate) fn list(folder: &Path) -> Result<Vec<PathBuf>> {
     let failed = |e| Error::io("a folder cannot be listed", folder, e);
     let entries = match fs::read_dir(folder) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

@@ -22,7 +22,7 @@ const NPY_UNIT_ROWS: u64 = 65_536;
 
 /// A stretch of input that one thread decodes by itself: a row group, or some rows of a `.npy` file.
 #[derive(Debug, Clone, Copy)]
-pub struct Unit<'a> {
+pub(crate) struct Unit<'a> {
     /// The file.
     pub shard: &'a Shard,
     /// The row group; `None` in `.npy` files.
@@ -35,7 +35,7 @@ pub struct Unit<'a> {
 
 impl<'a> Unit<'a> {
     /// All units of the input, in order.
-    pub fn all(shards: &'a Shards) -> Vec<Unit<'a>> {
+    pub(crate) fn all(shards: &'a Shards) -> Vec<Unit<'a>> {
         let mut units = Vec::new();
         for shard in &shards.list {
             let mut start = 0;
@@ -60,12 +60,12 @@ impl<'a> Unit<'a> {
     }
 
     /// Ordinal of the unit's first row in the whole input.
-    pub fn first_input_row(&self) -> u64 {
+    pub(crate) fn first_input_row(&self) -> u64 {
         self.shard.first_row + self.start
     }
 
     /// Puts this unit's place into an error; `row` counts within the unit.
-    pub fn place(&self, error: Error, column: &str, row: Option<u64>) -> Error {
+    pub(crate) fn place(&self, error: Error, column: &str, row: Option<u64>) -> Error {
         let mut error = error.path(&self.shard.path);
         if !column.is_empty() {
             error = error.column(column);
@@ -84,7 +84,7 @@ impl<'a> Unit<'a> {
     ///
     /// # Errors
     /// The data cannot be decoded, or the closure fails.
-    pub fn for_each_batch(
+    pub(crate) fn for_each_batch(
         &self,
         columns: &[&str],
         batch_rows: usize,
@@ -156,7 +156,11 @@ pub enum Values<'a> {
 ///
 /// # Errors
 /// The row of the array (second field) and what is wrong with it.
-pub fn embedding_values(array: &dyn Array, dim: usize, dtype: Option<BinaryType>) -> Result<Values<'_>, (Error, u64)> {
+pub(crate) fn embedding_values(
+    array: &dyn Array,
+    dim: usize,
+    dtype: Option<BinaryType>,
+) -> Result<Values<'_>, (Error, u64)> {
     if let Some(row) = first_null(array) {
         return Err((null_embedding(), row));
     }

@@ -10,7 +10,7 @@ use half::f16;
 const LANES: usize = 16;
 
 /// Inner product of two rows of equal length; exact products, f64 sums.
-pub fn dot(x: &[f32], y: &[f32]) -> f64 {
+pub(crate) fn dot(x: &[f32], y: &[f32]) -> f64 {
     debug_assert_eq!(x.len(), y.len());
     #[cfg(target_arch = "x86_64")]
     {
@@ -28,7 +28,7 @@ pub fn dot(x: &[f32], y: &[f32]) -> f64 {
 
 /// The reference; the other paths are this same code, compiled for wider registers.
 #[inline(always)]
-pub fn dot_scalar(x: &[f32], y: &[f32]) -> f64 {
+pub(crate) fn dot_scalar(x: &[f32], y: &[f32]) -> f64 {
     let mut lanes = [0f64; LANES];
     let (x_chunks, x_rest) = x.as_chunks::<LANES>();
     let (y_chunks, y_rest) = y.as_chunks::<LANES>();
@@ -69,7 +69,7 @@ fn dot_avx2(x: &[f32], y: &[f32]) -> f64 {
 }
 
 /// [`dot`], to the bit, where the second row was brought to f64 for many.
-pub fn dot_wide(x: &[f32], y: &[f64]) -> f64 {
+pub(crate) fn dot_wide(x: &[f32], y: &[f64]) -> f64 {
     debug_assert_eq!(x.len(), y.len());
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("avx512f") {
@@ -80,7 +80,7 @@ pub fn dot_wide(x: &[f32], y: &[f64]) -> f64 {
 }
 
 /// The same of two rows with one.
-pub fn dot_wide_two(x: [&[f32]; 2], y: &[f64]) -> [f64; 2] {
+pub(crate) fn dot_wide_two(x: [&[f32]; 2], y: &[f64]) -> [f64; 2] {
     debug_assert!(x[0].len() == y.len() && x[1].len() == y.len());
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("avx512f") {
@@ -137,7 +137,7 @@ fn dot_wide_avx512<const COUNT: usize>(x: [&[f32]; COUNT], y: &[f64]) -> [f64; C
 }
 
 /// Inner product of a row in f32 with one in half precision: [`dot`] of its exact values, without a copy.
-pub fn dot_half(x: &[f32], y: &[f16]) -> f64 {
+pub(crate) fn dot_half(x: &[f32], y: &[f16]) -> f64 {
     debug_assert_eq!(x.len(), y.len());
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("avx512f") {
@@ -187,7 +187,7 @@ fn dot_half_avx512(x: &[f32], y: &[f16]) -> f64 {
 
 /// Asks for a row's cache lines ahead of time.
 #[inline]
-pub fn prefetch(bytes: &[u8]) {
+pub(crate) fn prefetch(bytes: &[u8]) {
     #[cfg(target_arch = "x86_64")]
     for line in bytes.chunks(64) {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
@@ -198,7 +198,7 @@ pub fn prefetch(bytes: &[u8]) {
 }
 
 /// f32 as f64, exactly.
-pub fn widen_to_f64(values: &[f32], out: &mut [f64]) {
+pub(crate) fn widen_to_f64(values: &[f32], out: &mut [f64]) {
     debug_assert_eq!(values.len(), out.len());
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("avx512f") {
@@ -222,7 +222,7 @@ fn to_f64_avx512(values: &[f32], out: &mut [f64]) {
 }
 
 /// Half precision as f32, exactly.
-pub fn widen(halves: &[f16], out: &mut [f32]) {
+pub(crate) fn widen(halves: &[f16], out: &mut [f32]) {
     debug_assert_eq!(halves.len(), out.len());
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("avx512f") {

@@ -22,7 +22,7 @@ const BATCH_ROWS: usize = 8192;
 ///
 /// # Errors
 /// The first unit's error.
-pub fn for_each_unit(units: &[Unit<'_>], work: impl Fn(&Unit<'_>) -> Result<()> + Sync) -> Result<()> {
+pub(crate) fn for_each_unit(units: &[Unit<'_>], work: impl Fn(&Unit<'_>) -> Result<()> + Sync) -> Result<()> {
     use std::sync::atomic::{AtomicUsize, Ordering};
     let first_failed = AtomicUsize::new(usize::MAX);
     let failures: Vec<(usize, Error)> = units
@@ -57,7 +57,7 @@ fn not_text(found: String) -> Error {
 ///
 /// # Errors
 /// The column cannot be decoded or has no textual form, or the closure fails.
-pub fn for_each_text(
+pub(crate) fn for_each_text(
     unit: &Unit<'_>,
     column: &str,
     mut each: impl FnMut(u64, Option<&str>) -> Result<()>,
@@ -76,7 +76,7 @@ pub fn for_each_text(
 ///
 /// # Errors
 /// The column is neither integer nor string.
-pub fn ids_are_integers(unit: &Unit<'_>, column: &str, data_type: &DataType) -> Result<bool> {
+pub(crate) fn ids_are_integers(unit: &Unit<'_>, column: &str, data_type: &DataType) -> Result<bool> {
     let value = match data_type {
         DataType::Dictionary(_, value) => value.as_ref(),
         other => other,
@@ -99,7 +99,11 @@ pub fn ids_are_integers(unit: &Unit<'_>, column: &str, data_type: &DataType) -> 
 ///
 /// # Errors
 /// A null id, an integer beyond int64, or data that cannot be decoded.
-pub fn for_each_int_ids(unit: &Unit<'_>, column: &str, mut each: impl FnMut(u64, &[i64]) -> Result<()>) -> Result<()> {
+pub(crate) fn for_each_int_ids(
+    unit: &Unit<'_>,
+    column: &str,
+    mut each: impl FnMut(u64, &[i64]) -> Result<()>,
+) -> Result<()> {
     unit.for_each_batch(&[column], BATCH_ROWS, |first, arrays| {
         let ids = cast(&arrays[0], &DataType::Int64).map_err(|e| unit.place(not_text(e.to_string()), column, None))?;
         if let Some(row) = (0..ids.len()).find(|row| ids.is_null(*row)) {
@@ -118,7 +122,7 @@ pub fn for_each_int_ids(unit: &Unit<'_>, column: &str, mut each: impl FnMut(u64,
 }
 
 /// The error for a null id.
-pub fn null_id() -> Error {
+pub(crate) fn null_id() -> Error {
     Error::input("an id is null")
         .expected("an id in every row")
         .found("a null")
@@ -129,7 +133,7 @@ pub fn null_id() -> Error {
 ///
 /// # Errors
 /// The first id (by row) that occurs again, with both rows.
-pub fn refuse_duplicate_ids(units: &[Unit<'_>], column: &str, mut hashes: Vec<u64>) -> Result<()> {
+pub(crate) fn refuse_duplicate_ids(units: &[Unit<'_>], column: &str, mut hashes: Vec<u64>) -> Result<()> {
     hashes.par_sort_unstable();
     let mut twice: Vec<u64> = hashes.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| pair[0]).collect();
     drop(hashes);
@@ -163,7 +167,7 @@ pub fn refuse_duplicate_ids(units: &[Unit<'_>], column: &str, mut hashes: Vec<u6
 }
 
 /// Hash of an id's text.
-pub fn id_hash(id: &str) -> u64 {
+pub(crate) fn id_hash(id: &str) -> u64 {
     xxh3_64(id.as_bytes())
 }
 
@@ -171,7 +175,7 @@ pub fn id_hash(id: &str) -> u64 {
 /// task-grouped order (stable: the input's order within a task), in place. O(rows + tasks log tasks).
 ///
 /// Returns the names in order and where each task's rows start, with the total at the end.
-pub fn group_by_task(names: Vec<String>, codes: &mut [u32]) -> (Vec<String>, Vec<u64>) {
+pub(crate) fn group_by_task(names: Vec<String>, codes: &mut [u32]) -> (Vec<String>, Vec<u64>) {
     let mut order: Vec<usize> = (0..names.len()).collect();
     order.sort_unstable_by(|a, b| names[*a].cmp(&names[*b]));
     let mut next = vec![0u64; names.len()];
@@ -196,7 +200,7 @@ pub fn group_by_task(names: Vec<String>, codes: &mut [u32]) -> (Vec<String>, Vec
 /// Codes of equal keys: the group's lowest row, or [`UNIQUE`] where no other row has the key.
 /// `hashes` 0 stand for "no key"; `same` settles whether two rows of one hash are really equal.
 /// O(rows log rows).
-pub fn key_codes(hashes: &[u64], same: impl Fn(RowId, RowId) -> bool) -> Vec<u32> {
+pub(crate) fn key_codes(hashes: &[u64], same: impl Fn(RowId, RowId) -> bool) -> Vec<u32> {
     let mut order: Vec<RowId> = (0..hashes.len() as RowId).collect();
     order.par_sort_unstable_by_key(|row| (hashes[*row as usize], *row));
     let mut codes = vec![UNIQUE; hashes.len()];

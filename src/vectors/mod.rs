@@ -1,20 +1,23 @@
 //! vectors: Parquet and `.npy` shards become one mapped, row-major store, grouped by task.
 
-pub mod budget;
+pub(crate) mod budget;
 mod columns;
-pub mod decode;
-pub mod dot;
+pub(crate) mod decode;
+pub(crate) mod dot;
 pub mod import;
-pub mod labels;
+pub(crate) mod labels;
 mod row_writer;
-pub mod rows;
+pub(crate) mod rows;
 mod scatter;
-pub mod scorer;
-pub mod shard;
-pub mod store;
+pub(crate) mod scorer;
+pub(crate) mod shard;
+pub(crate) mod store;
 
-pub use import::{import, open, refuse_unknown_tasks, task_sizes};
-pub use rows::{Keys, Tasks};
-pub use scorer::{Scorer, TileScorer};
-pub use shard::Shards;
-pub use store::{RowId, Shape, Vectors};
+pub use import::import;
+pub(crate) use import::{open, refuse_unknown_tasks, task_sizes};
+pub use rows::Keys;
+pub(crate) use rows::Tasks;
+pub(crate) use scorer::{Scorer, TileScorer};
+pub(crate) use shard::Shards;
+pub use store::Vectors;
+pub(crate) use store::{RowId, Shape};

@@ -7,15 +7,15 @@ use crate::error::{Error, Result};
 use crate::run::sealed::{FileFormat, HEADER_BYTES, Sealed, u64_at};
 
 /// Key code of a row that shares its key with no other row.
-pub const UNIQUE: u32 = u32::MAX;
+pub(crate) const UNIQUE: u32 = u32::MAX;
 /// Format of `rows.col`.
-pub const ROWS: FileFormat = FileFormat { magic: *b"BMROWCOL", version: 1, name: "row table" };
+pub(crate) const ROWS: FileFormat = FileFormat { magic: *b"BMROWCOL", version: 1, name: "row table" };
 /// Format of `ids.col` with int64 ids.
-pub const INT_IDS: FileFormat = FileFormat { magic: *b"BMIDSINT", version: 1, name: "int64 ids" };
+pub(crate) const INT_IDS: FileFormat = FileFormat { magic: *b"BMIDSINT", version: 1, name: "int64 ids" };
 /// Format of `ids.col` with string ids.
-pub const TEXT_IDS: FileFormat = FileFormat { magic: *b"BMIDSTXT", version: 1, name: "string ids" };
+pub(crate) const TEXT_IDS: FileFormat = FileFormat { magic: *b"BMIDSTXT", version: 1, name: "string ids" };
 /// Format of `tasks.col`.
-pub const TASKS: FileFormat = FileFormat { magic: *b"BMTASKS\0", version: 1, name: "task" };
+pub(crate) const TASKS: FileFormat = FileFormat { magic: *b"BMTASKS\0", version: 1, name: "task" };
 
 /// What is known of each row, beside its vectors: the columns of `rows.col`.
 #[derive(Debug, Clone)]
@@ -26,7 +26,7 @@ pub struct RowTable {
 
 /// Where the columns of `rows.col` lie: a pure function of rows and key columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RowLayout {
+pub(crate) struct RowLayout {
     /// Rows.
     pub rows: u64,
     /// Key columns, the first being the positive vector itself.
@@ -39,32 +39,32 @@ impl RowLayout {
     }
 
     /// File offset of the u32 input row numbers.
-    pub fn input_row(self) -> u64 {
+    pub(crate) fn input_row(self) -> u64 {
         HEADER_BYTES as u64
     }
 
     /// File offset of the f64 reciprocal norms of the queries.
-    pub fn query_scale(self) -> u64 {
+    pub(crate) fn query_scale(self) -> u64 {
         self.input_row() + Self::section(4, self.rows)
     }
 
     /// File offset of the f64 reciprocal norms of the positives.
-    pub fn positive_scale(self) -> u64 {
+    pub(crate) fn positive_scale(self) -> u64 {
         self.query_scale() + Self::section(8, self.rows)
     }
 
     /// File offset of the f32 scores of each query with its own positive.
-    pub fn score(self) -> u64 {
+    pub(crate) fn score(self) -> u64 {
         self.positive_scale() + Self::section(8, self.rows)
     }
 
     /// File offset of the u32 codes of a key column.
-    pub fn key(self, column: u64) -> u64 {
+    pub(crate) fn key(self, column: u64) -> u64 {
         self.score() + Self::section(4, self.rows) * (1 + column)
     }
 
     /// Bytes of header and payload.
-    pub fn file_bytes(self) -> u64 {
+    pub(crate) fn file_bytes(self) -> u64 {
         self.key(self.keys)
     }
 }

@@ -10,7 +10,7 @@ const PREFETCH_ROWS: usize = 4;
 ///
 /// s_ij = f32(Σ_d x_id·y_jd in f64 × scale_i × scale_j), see [`mod@super::dot`].
 #[derive(Debug)]
-pub struct Scorer<'a> {
+pub(crate) struct Scorer<'a> {
     vectors: &'a Vectors,
     positive_scales: &'a [f64],
     query_row: Option<RowId>,
@@ -20,7 +20,7 @@ pub struct Scorer<'a> {
 
 impl<'a> Scorer<'a> {
     /// A scorer that has no query yet; holds one row as f32.
-    pub fn new(vectors: &'a Vectors) -> Self {
+    pub(crate) fn new(vectors: &'a Vectors) -> Self {
         let dim = vectors.shape().dim;
         Scorer {
             vectors,
@@ -32,14 +32,14 @@ impl<'a> Scorer<'a> {
     }
 
     /// Takes a query row.
-    pub fn set_query(&mut self, row: RowId) {
+    pub(crate) fn set_query(&mut self, row: RowId) {
         self.vectors.queries.load(row, &mut self.query);
         self.query_scale = self.vectors.rows.query_scales()[row as usize];
         self.query_row = Some(row);
     }
 
     /// The score of a query row with a positive row; fast while the query stays the same. O(dim).
-    pub fn pair(&mut self, query: RowId, row: RowId) -> f32 {
+    pub(crate) fn pair(&mut self, query: RowId, row: RowId) -> f32 {
         if self.query_row != Some(query) {
             self.set_query(query);
         }
@@ -48,7 +48,7 @@ impl<'a> Scorer<'a> {
 
     /// Scores a query with many rows, fetching each from memory while the one before is scored.
     /// O(count · dim).
-    pub fn pairs<T>(
+    pub(crate) fn pairs<T>(
         &mut self,
         query: RowId,
         items: &mut [T],
@@ -74,7 +74,7 @@ impl<'a> Scorer<'a> {
     }
 
     /// The score of the query with a row's positive. O(dim).
-    pub fn score(&mut self, row: RowId) -> f32 {
+    pub(crate) fn score(&mut self, row: RowId) -> f32 {
         let scale = self.query_scale * self.positive_scales[row as usize];
         let sum = match self.vectors.positives.precision() {
             StoreType::F32 => dot(&self.query, bytemuck::cast_slice(self.vectors.positives.row_bytes(row))),
@@ -89,7 +89,7 @@ impl<'a> Scorer<'a> {
 ///
 /// Memory: the queries in f32, and one row in f64.
 #[derive(Debug)]
-pub struct TileScorer<'a> {
+pub(crate) struct TileScorer<'a> {
     vectors: &'a Vectors,
     queries: Vec<f32>,
     scales: Vec<f64>,
@@ -99,7 +99,7 @@ pub struct TileScorer<'a> {
 
 impl<'a> TileScorer<'a> {
     /// Loads the queries.
-    pub fn new(vectors: &'a Vectors, queries: &[RowId]) -> Self {
+    pub(crate) fn new(vectors: &'a Vectors, queries: &[RowId]) -> Self {
         let dim = vectors.shape().dim;
         let mut values = vec![0f32; queries.len() * dim];
         for (query, out) in queries.iter().zip(values.chunks_exact_mut(dim)) {
@@ -112,7 +112,7 @@ impl<'a> TileScorer<'a> {
 
     /// Scores one row with some queries, given by place; the same bits as [`Scorer::score`]. `put` is told the
     /// index among these, the place and the score. O(queries · dim).
-    pub fn score(&mut self, row: RowId, places: &[u32], mut put: impl FnMut(usize, f32)) {
+    pub(crate) fn score(&mut self, row: RowId, places: &[u32], mut put: impl FnMut(usize, f32)) {
         self.vectors.positives.load(row, &mut self.narrow);
         widen_to_f64(&self.narrow, &mut self.row);
         let dim = self.row.len();
@@ -133,7 +133,7 @@ impl<'a> TileScorer<'a> {
     }
 
     /// Asks for a row ahead of time.
-    pub fn fetch(&self, row: RowId) {
+    pub(crate) fn fetch(&self, row: RowId) {
         prefetch(self.vectors.positives.row_bytes(row));
     }
 }

@@ -119,7 +119,7 @@ impl Shards {
 }
 
 /// Whether a path names a `.npy` file.
-pub fn is_npy(path: &Path) -> bool {
+pub(crate) fn is_npy(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "npy")
 }
 
@@ -335,7 +335,7 @@ fn npy_header(path: &Path) -> Result<(Mapped, NpyHeader)> {
 }
 
 /// A shard's Arrow schema; `None` for `.npy`.
-pub fn schema(shard: &Shard) -> Option<&Arc<Schema>> {
+pub(crate) fn schema(shard: &Shard) -> Option<&Arc<Schema>> {
     match &shard.source {
         Source::Parquet { metadata, .. } => Some(metadata.schema()),
         Source::Npy(_) => None,

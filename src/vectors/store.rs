@@ -17,14 +17,14 @@ use crate::error::Result;
 use crate::run::sealed::{FileFormat, HEADER_BYTES, Sealed};
 
 /// A row in task-grouped order.
-pub type RowId = u32;
+pub(crate) type RowId = u32;
 /// Most rows that a job can have.
-pub const ROWS_MAX: u64 = i32::MAX as u64;
+pub(crate) const ROWS_MAX: u64 = i32::MAX as u64;
 /// Most dimensions that a vector can have.
-pub const DIM_MAX: usize = 16_384;
+pub(crate) const DIM_MAX: usize = 16_384;
 
 /// Format of `queries.vec` and `positives.vec`.
-pub const VECTORS: FileFormat = FileFormat { magic: *b"BMVECTOR", version: 1, name: "vector" };
+pub(crate) const VECTORS: FileFormat = FileFormat { magic: *b"BMVECTOR", version: 1, name: "vector" };
 
 /// Rows and dimensions of a matrix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

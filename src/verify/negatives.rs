@@ -9,7 +9,7 @@ use crate::vectors::{Keys, RowId, Scorer};
 
 /// What is wrong with a batch's negatives, row by row, where `count` were asked for.
 /// O(|B| · window · log(|B| · window)).
-pub fn faults(
+pub(crate) fn faults(
     opened: &Opened<'_>,
     windows: &Windows<'_>,
     rows: &[RowId],

@@ -9,10 +9,10 @@ use arrow::array::{Array, ArrayRef, AsArray, ListArray, RecordBatch, StringArray
 use arrow::buffer::OffsetBuffer;
 use arrow::compute::{cast, concat};
 use arrow::datatypes::{DataType, Field, Schema};
-use batchmine::batches::export::{Epochs, ExportSettings, Format};
+use batchmine::export::{Epochs, ExportSettings, Format};
+use batchmine::run::Progress;
 use batchmine::run::RunReader;
-use batchmine::run::progress::Progress;
-use batchmine::run::storage::{Disk, Storage};
+use batchmine::run::{Disk, Storage};
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
 use serde_json::Value;
@@ -372,7 +372,7 @@ fn export_on(storage: Arc<dyn Storage>, run: &Path, format: Format, out: &Path) 
         replace: false,
     };
     let run = RunReader::open(run)?;
-    batchmine::batches::export::export(&run, &settings, out, storage, &Progress::silent()).map(drop)
+    batchmine::export::export(&run, &settings, out, storage, &Progress::silent()).map(drop)
 }
 
 #[test]

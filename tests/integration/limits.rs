@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use batchmine::run::Manifest;
 use batchmine::run::Stage;
-use batchmine::run::manifest::Manifest;
 use serde_json::json;
 
 use super::command::{Line, Place, assert_same, inspect, mine, verify};

@@ -3,6 +3,8 @@
 //! `dataset`, `command`, `table` and `exported` write inputs, call batchmine and read what it wrote; `oracle`, `promises`
 //! and `worth` say what it should have written; `pages` reads the documentation; the rest are the tests.
 
+#![allow(unreachable_pub, reason = "one binary: nothing is reached from outside")]
+
 mod command;
 mod dataset;
 #[cfg(feature = "export")]

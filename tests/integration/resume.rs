@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+use batchmine::Job;
 use batchmine::config::{Config, Settings};
 use batchmine::error::{Error, Kind};
-use batchmine::job::Job;
+use batchmine::run::Progress;
 use batchmine::run::Run;
-use batchmine::run::progress::Progress;
-use batchmine::run::storage::{Disk, Storage};
+use batchmine::run::{Disk, Storage};
 use serde_json::Value;
 
 use super::command::{MADE, Place, assert_same, mine, mine_command, verify};

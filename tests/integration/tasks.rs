@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use batchmine::run::Manifest;
 use batchmine::run::Stage;
-use batchmine::run::manifest::Manifest;
 use serde_json::{Value, json};
 
 use super::command::{Line, MADE, Outcome, Place, assert_same, call, files, inspect, mine, verify};

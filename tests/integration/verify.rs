@@ -8,7 +8,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, Float32Array, RecordBatch, UInt32Array};
 use arrow::compute::take;
 use batchmine::run::Stage;
-use batchmine::run::manifest::{Manifest, PartRecord};
+use batchmine::run::{Manifest, PartRecord};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::command::{Place, files, mine, verify};

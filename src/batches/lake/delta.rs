@@ -30,7 +30,7 @@ const PARTITION: &str = "task";
 ///
 /// # Errors
 /// The table cannot be read, is another kind of table, or takes no commits of ours; or plain Parquet lies here.
-pub async fn check_target(location: &Location, schema: &StructType, by_task: bool) -> Result<()> {
+pub(crate) async fn check_target(location: &Location, schema: &StructType, by_task: bool) -> Result<()> {
     folder::refuse_plain(location).await?;
     let table = DeltaTable::open(location);
     match table.state().await? {
@@ -43,7 +43,7 @@ pub async fn check_target(location: &Location, schema: &StructType, by_task: boo
 ///
 /// # Errors
 /// The table cannot be read, or plain Parquet lies here.
-pub async fn hold(location: &Location, id: &str) -> Result<Option<u64>> {
+pub(crate) async fn hold(location: &Location, id: &str) -> Result<Option<u64>> {
     folder::refuse_plain(location).await?;
     let table = DeltaTable::open(location);
     let Some(state) = table.state().await? else { return Ok(None) };
@@ -54,7 +54,7 @@ pub async fn hold(location: &Location, id: &str) -> Result<Option<u64>> {
 ///
 /// # Errors
 /// The table cannot be read or written, is another kind of table, or other writers are always faster.
-pub async fn commit(
+pub(crate) async fn commit(
     location: &Location,
     id: &str,
     schema: &StructType,

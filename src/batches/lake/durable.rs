@@ -25,26 +25,26 @@ use crate::run::storage::{Disk, Storage};
 
 /// The file system from its root on, with durable writes.
 #[derive(Debug)]
-pub struct FolderStore {
+pub(crate) struct FolderStore {
     files: LocalFileSystem,
     folder: PathBuf,
 }
 
 impl FolderStore {
     /// A store of a folder: what lies above it is durable already.
-    pub fn new(folder: &FilePath) -> FolderStore {
+    pub(crate) fn new(folder: &FilePath) -> FolderStore {
         FolderStore { files: LocalFileSystem::new(), folder: folder.to_owned() }
     }
 }
 
 /// A name beside a file, of a file that becomes it. No two writers share it, be they of several machines.
-pub fn hidden(path: &FilePath) -> PathBuf {
+pub(crate) fn hidden(path: &FilePath) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!(".{name}.{}.tmp", unique()))
 }
 
 /// A word that no other process has at any time.
-pub fn unique() -> String {
+pub(crate) fn unique() -> String {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_nanos());
     format!("{}-{now:x}", std::process::id())
 }
@@ -53,7 +53,7 @@ pub fn unique() -> String {
 ///
 /// # Errors
 /// The disk fails.
-pub fn sync_folders(folder: &FilePath, path: &FilePath) -> io::Result<()> {
+pub(crate) fn sync_folders(folder: &FilePath, path: &FilePath) -> io::Result<()> {
     let folders = path.ancestors().skip(1).take_while(|parent| parent.starts_with(folder));
     folders.into_iter().try_for_each(|parent| Disk.sync_folder(parent))
 }

@@ -33,7 +33,7 @@ struct Description {
 ///
 /// # Errors
 /// It does, or the store fails.
-pub async fn check_target(location: &Location) -> Result<()> {
+pub(crate) async fn check_target(location: &Location) -> Result<()> {
     let listed = list(location, None).await?;
     if listed.common_prefixes.iter().any(|folder| folder.as_ref() == LOG) {
         return Err(refused(location, "a Delta table", ELSEWHERE));
@@ -66,7 +66,7 @@ fn is_part(name: &str) -> bool {
 ///
 /// # Errors
 /// It does, or the store fails.
-pub async fn refuse_plain(location: &Location) -> Result<()> {
+pub(crate) async fn refuse_plain(location: &Location) -> Result<()> {
     match read(location).await? {
         Some(_) => Err(refused(location, "a batch table in plain Parquet", ELSEWHERE)),
         None => Ok(()),
@@ -77,7 +77,7 @@ pub async fn refuse_plain(location: &Location) -> Result<()> {
 ///
 /// # Errors
 /// The place holds other files, or the store fails.
-pub async fn claim(location: &Location, id: &str, replace: bool) -> Result<bool> {
+pub(crate) async fn claim(location: &Location, id: &str, replace: bool) -> Result<bool> {
     check_target(location).await?;
     let own = Description { batchmine: env!("CARGO_PKG_VERSION").into(), id: id.into() };
     match read(location).await? {
@@ -113,7 +113,7 @@ pub async fn claim(location: &Location, id: &str, replace: bool) -> Result<bool>
 ///
 /// # Errors
 /// The store fails, or another job has taken the place.
-pub async fn finish(location: &Location, id: &str, placed: &[Placed]) -> Result<()> {
+pub(crate) async fn finish(location: &Location, id: &str, placed: &[Placed]) -> Result<()> {
     if read(location).await?.is_none_or(|found| found.id != id) {
         let found = "the description of another job, which took the place meanwhile";
         return Err(refused(

@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 const DEFAULT_FOLDER: &str = "table";
 /// What the name of an object begins with that is written to see whether the store keeps its word. Readers pass names
 /// with `_` by.
-pub const PROBE: &str = "_batchmine_probe";
+pub(crate) const PROBE: &str = "_batchmine_probe";
 /// URL schemes that name an object store.
 const SCHEMES: [&str; 8] = ["s3", "s3a", "gs", "az", "azure", "abfs", "abfss", "adl"];
 /// What the variables begin with that say how a store is reached.
@@ -25,7 +25,7 @@ const VARIABLES: [&str; 3] = ["AWS_", "GOOGLE_", "AZURE_"];
 
 /// A folder, or a prefix of an object store.
 #[derive(Debug)]
-pub struct Location {
+pub(crate) struct Location {
     url: Url,
     root: Arc<dyn ObjectStore>,
     prefix: Path,
@@ -48,7 +48,7 @@ impl Location {
     /// # Errors
     /// The URL names no known kind of store, what is needed to reach it is not in the environment, or the folder
     /// lies among the run's files or around them.
-    pub fn open(place: Option<&str>, run: &FilePath, work: &FilePath) -> Result<Location> {
+    pub(crate) fn open(place: Option<&str>, run: &FilePath, work: &FilePath) -> Result<Location> {
         match place {
             Some(place) if place.contains("://") && !place.starts_with("file://") => Location::of_store(place),
             Some(place) => {
@@ -99,7 +99,7 @@ impl Location {
     ///
     /// # Errors
     /// The path has a percent sign or a backslash.
-    pub fn refuse_escapes(&self) -> Result<()> {
+    pub(crate) fn refuse_escapes(&self) -> Result<()> {
         if !self.prefix.as_ref().contains(['%', '\\']) {
             return Ok(());
         }
@@ -111,22 +111,22 @@ impl Location {
     }
 
     /// The place as a URL that ends in `/`.
-    pub fn url(&self) -> &Url {
+    pub(crate) fn url(&self) -> &Url {
         &self.url
     }
 
     /// The store that the place is in.
-    pub fn root(&self) -> Arc<dyn ObjectStore> {
+    pub(crate) fn root(&self) -> Arc<dyn ObjectStore> {
         self.root.clone()
     }
 
     /// The place as a store of its own.
-    pub fn store(&self) -> Arc<dyn ObjectStore> {
+    pub(crate) fn store(&self) -> Arc<dyn ObjectStore> {
         Arc::new(PrefixStore::new(self.root.clone(), self.prefix.clone()))
     }
 
     /// The folder, if it is one of this machine.
-    pub fn folder(&self) -> Option<&FilePath> {
+    pub(crate) fn folder(&self) -> Option<&FilePath> {
         self.folder.as_deref()
     }
 
@@ -134,7 +134,7 @@ impl Location {
     ///
     /// # Errors
     /// The store cannot be written, or does not refuse the second creation.
-    pub async fn probe(&self, exclusive: bool) -> Result<()> {
+    pub(crate) async fn probe(&self, exclusive: bool) -> Result<()> {
         let store = self.store();
         let name = format!("{PROBE}-{}", unique());
         let probe = Path::from(name.as_str());
@@ -165,7 +165,7 @@ impl Location {
     }
 
     /// The error of a store.
-    pub fn failed(&self, what: &str, path: &str, error: &StoreError) -> Error {
+    pub(crate) fn failed(&self, what: &str, path: &str, error: &StoreError) -> Error {
         let remedy = match error {
             StoreError::NotFound { .. } if self.folder.is_some() => "check the folder that --table-out names",
             StoreError::NotFound { .. } => "check the place that --table-out names: is there such a bucket?",
@@ -181,7 +181,7 @@ impl Location {
 }
 
 /// An error and all that lies under it: a store's own words come last.
-pub fn causes(error: &dyn std::error::Error) -> String {
+pub(crate) fn causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut under = error.source();
     while let Some(cause) = under {

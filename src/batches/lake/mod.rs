@@ -42,7 +42,7 @@ const STORE_THREADS: usize = 2;
 
 /// Where the batch table will be published, if a table is asked for.
 #[derive(Debug)]
-pub struct Lake(Option<Target>);
+pub(crate) struct Lake(Option<Target>);
 
 /// A place where a batch table will be published.
 #[derive(Debug)]
@@ -62,7 +62,7 @@ struct TableEvent<'a> {
 
 /// What was published.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Published {
+pub(crate) struct Published {
     /// Folder or URL.
     pub place: String,
     /// The table's version, of a Delta table.
@@ -103,7 +103,7 @@ impl Lake {
     /// # Errors
     /// The place cannot be reached or written, is inside the run folder, or is to hold a Delta table and is an object
     /// store that lets an object be created twice: commits of concurrent jobs would overwrite each other there.
-    pub fn open(rules: Option<&TableRules>, run: &Run) -> Result<Lake> {
+    pub(crate) fn open(rules: Option<&TableRules>, run: &Run) -> Result<Lake> {
         rules.map(|rules| Target::open(rules, run)).transpose().map(Lake)
     }
 
@@ -111,7 +111,7 @@ impl Lake {
     ///
     /// # Errors
     /// It holds another table, or a task's name cannot be a folder's.
-    pub fn check_target(&self, run: &Run, vectors: &Vectors, config: &Config) -> Result<()> {
+    pub(crate) fn check_target(&self, run: &Run, vectors: &Vectors, config: &Config) -> Result<()> {
         self.0.as_ref().map_or(Ok(()), |target| target.check(run, vectors, config))
     }
 
@@ -119,7 +119,7 @@ impl Lake {
     ///
     /// # Errors
     /// The place holds another table, the store or the disk fails, a part is damaged, or the user interrupts.
-    pub fn publish(
+    pub(crate) fn publish(
         &self,
         run: &Run,
         vectors: &Vectors,

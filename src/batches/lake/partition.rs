@@ -40,7 +40,11 @@ const NO_VALUE: &str = "__HIVE_DEFAULT_PARTITION__";
 ///
 /// # Errors
 /// The table cannot be read, the disk fails, or `put` does.
-pub fn divide(run: &Run, counts: &BatchesCounts, put: &mut dyn FnMut(&str, &str, Local) -> Result<()>) -> Result<()> {
+pub(crate) fn divide(
+    run: &Run,
+    counts: &BatchesCounts,
+    put: &mut dyn FnMut(&str, &str, Local) -> Result<()>,
+) -> Result<()> {
     let paths: Vec<PathBuf> =
         run.parts(Stage::Batches, "").iter().map(|name| run.part_path(Stage::Batches, name)).collect();
     let tasks: Vec<(String, u64)> = count(&paths)?.into_iter().collect();
@@ -65,7 +69,7 @@ pub fn divide(run: &Run, counts: &BatchesCounts, put: &mut dyn FnMut(&str, &str,
 ///
 /// # Errors
 /// It is empty, what Hive calls an empty one, or too long.
-pub fn refuse_name(task: &str) -> Result<()> {
+pub(crate) fn refuse_name(task: &str) -> Result<()> {
     let bytes = "task=".len() + hive(task).len();
     if !task.is_empty() && task != NO_VALUE && bytes <= NAME_BYTES_MAX {
         return Ok(());
@@ -78,7 +82,7 @@ pub fn refuse_name(task: &str) -> Result<()> {
 }
 
 /// A task as a part of a path, as Hive writes it: all but letters, digits, `_`, `-` and `.` as `%XX`.
-pub fn hive(task: &str) -> String {
+pub(crate) fn hive(task: &str) -> String {
     if task.is_empty() {
         return NO_VALUE.into();
     }

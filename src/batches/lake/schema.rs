@@ -4,7 +4,7 @@ use arrow::datatypes::{DataType as Arrow, Schema};
 use deltalake::kernel::{ArrayType, DataType, StructField, StructType};
 
 /// Pure; O(columns).
-pub fn of(schema: &Schema) -> StructType {
+pub(crate) fn of(schema: &Schema) -> StructType {
     let field = |field: &arrow::datatypes::FieldRef| {
         let kind = kind(field.data_type()).expect("the table has columns of these types only");
         StructField::new(field.name(), kind, field.is_nullable())

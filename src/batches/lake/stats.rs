@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 ///
 /// # Errors
 /// Its footer cannot be read.
-pub fn of_file(path: &Path) -> Result<String> {
+pub(crate) fn of_file(path: &Path) -> Result<String> {
     let file = File::open(path).map_err(|e| Error::io("a file cannot be opened", path, e))?;
     let reader = SerializedFileReader::new(file).map_err(|e| {
         Error::runtime("the footer of a batch table cannot be read")

@@ -24,7 +24,7 @@ const READ_BYTES: usize = 1 << 20;
 
 /// A file to upload.
 #[derive(Debug, Clone)]
-pub struct Local {
+pub(crate) struct Local {
     /// Where it lies.
     pub path: PathBuf,
     /// Its length.
@@ -39,7 +39,7 @@ pub struct Local {
 ///
 /// # Errors
 /// The file is not what was recorded, or the store fails.
-pub async fn upload(location: &Location, path: &str, local: &Local, meter: &Meter) -> Result<()> {
+pub(crate) async fn upload(location: &Location, path: &str, local: &Local, meter: &Meter) -> Result<()> {
     let object = Path::parse(path).map_err(|e| {
         Error::input("a task's name cannot be a folder's")
             .path(path)

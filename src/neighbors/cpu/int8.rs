@@ -34,7 +34,7 @@ struct QueryFacts {
 
 /// What is known of a group of queries, side by side for the kernels; two places are not used.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct GroupFacts {
+pub(crate) struct GroupFacts {
     /// Norm (1 for cosine).
     norms: [f64; 8],
     /// 1 / norm, and 1 / (norm · scale) of the heads.
@@ -174,7 +174,7 @@ fn whole_error(relative: f64, slack: f64, query_norm: f64, base_norm: f64) -> f6
 /// What heads' scores, with the most that the tails can add, must reach so that similarities can reach the
 /// floors; and what whole scores must reach. Pure; compiled into each kernel.
 #[inline(always)]
-pub fn thresholds(x: &GroupFacts, y: &PanelFacts, slack: f64, floors: &[f32; GROUP]) -> [[f32; 8]; 2] {
+pub(crate) fn thresholds(x: &GroupFacts, y: &PanelFacts, slack: f64, floors: &[f32; GROUP]) -> [[f32; 8]; 2] {
     let mut thresholds = [[f32::INFINITY; 8]; 2];
     // A plain loop: closures would not be compiled for the kernel's registers.
     for i in 0..GROUP {
@@ -247,7 +247,7 @@ pub(super) const LENGTH: f64 = 1.0 + 1e-7;
 const ROUNDINGS: f64 = 24.0 * f32::EPSILON as f64;
 
 /// The reference.
-pub fn score_scalar(q: Heads<'_>, p: Int8Panel<'_>, floors: &[f32; GROUP], scores: &mut Scores) -> HeadHits {
+pub(crate) fn score_scalar(q: Heads<'_>, p: Int8Panel<'_>, floors: &[f32; GROUP], scores: &mut Scores) -> HeadHits {
     let [thresholds, whole] = thresholds(q.facts, p.facts, q.slack, floors);
     let mut hits = [0u64; GROUP];
     for i in 0..GROUP {
@@ -270,7 +270,7 @@ pub fn score_scalar(q: Heads<'_>, p: Int8Panel<'_>, floors: &[f32; GROUP], score
 }
 
 /// The reference.
-pub fn finish_scalar(tails: Tails<'_>, mask: u64, scores: &mut [f32; PANEL]) -> u64 {
+pub(crate) fn finish_scalar(tails: Tails<'_>, mask: u64, scores: &mut [f32; PANEL]) -> u64 {
     finish_each(tails, mask, scores, |x, y| {
         let products = |(x, y): (&QueryLine, &TailLine)| -> i32 {
             x.0.iter().zip(&y.0).map(|(x, y)| i32::from(*x) * i32::from(*y)).sum()
@@ -281,7 +281,7 @@ pub fn finish_scalar(tails: Tails<'_>, mask: u64, scores: &mut [f32; PANEL]) -> 
 
 /// Puts heads and tails together, given how tails are multiplied; compiled into each kernel.
 #[inline(always)]
-pub fn finish_each(
+pub(crate) fn finish_each(
     tails: Tails<'_>,
     mask: u64,
     scores: &mut [f32; PANEL],

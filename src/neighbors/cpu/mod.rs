@@ -7,9 +7,9 @@
 
 pub mod bf16;
 pub mod float;
-pub mod int8;
-pub mod packed;
-pub mod quantise;
+pub(crate) mod int8;
+pub(crate) mod packed;
+pub(crate) mod quantise;
 mod simd_bf16;
 mod simd_float;
 mod simd_int8;
@@ -22,14 +22,14 @@ use crate::vectors::store::VectorStore;
 use crate::vectors::{Keys, RowId, Scorer};
 
 /// Base rows of a panel.
-pub const PANEL: usize = 64;
+pub(crate) const PANEL: usize = 64;
 /// Queries of a group.
-pub const GROUP: usize = 6;
+pub(crate) const GROUP: usize = 6;
 /// f32 or i32 lanes of a cache line.
-pub const LANES: usize = 16;
+pub(crate) const LANES: usize = 16;
 
 /// Scores of a group against a panel.
-pub type Scores = [[f32; PANEL]; GROUP];
+pub(crate) type Scores = [[f32; PANEL]; GROUP];
 
 /// What the machine can do; chosen once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,7 +128,7 @@ impl UnitRows for Matrix {
 }
 
 /// Scales a vector to unit length; returns its norm.
-pub fn to_unit(values: &mut [f32]) -> f64 {
+pub(crate) fn to_unit(values: &mut [f32]) -> f64 {
     let norm = dot(values, values).sqrt();
     let scale = norm.recip();
     values.iter_mut().for_each(|value| *value = (f64::from(*value) * scale) as f32);
@@ -226,7 +226,7 @@ pub fn scan<K: TileKernel>(
 
 /// The best of each query, over rows that are no candidates of it.
 #[derive(Debug)]
-pub struct Ranking<'a, 'v> {
+pub(crate) struct Ranking<'a, 'v> {
     /// Place of each packed query in the two slices below.
     pub slots: &'a [u32],
     /// Rows by slot.
@@ -286,7 +286,7 @@ fn mask_of(columns: &Range<usize>, panel: usize) -> u64 {
 }
 
 /// Puts true scores into candidates.
-pub fn score_exactly(scorer: &mut Scorer<'_>, query: RowId, list: &mut [Candidate]) {
+pub(crate) fn score_exactly(scorer: &mut Scorer<'_>, query: RowId, list: &mut [Candidate]) {
     scorer.pairs(query, list, |candidate| candidate.row, |candidate, score| candidate.score = score);
 }
 

@@ -28,7 +28,7 @@ use crate::run::sealed::{FileFormat, HEADER_BYTES, Sealed};
 use crate::vectors::RowId;
 
 /// Format of the packed base.
-pub const PACKED: FileFormat = FileFormat { magic: *b"BMPACKED", version: 2, name: "packed base" };
+pub(crate) const PACKED: FileFormat = FileFormat { magic: *b"BMPACKED", version: 2, name: "packed base" };
 /// Panels that one thread packs and writes at a time.
 const PANELS_AT_ONCE: usize = 16;
 
@@ -80,7 +80,7 @@ impl PackedLayout {
 
 /// What is packed, and how.
 #[derive(Debug, Clone, Copy)]
-pub struct Packing<'a> {
+pub(crate) struct Packing<'a> {
     /// Rows in order.
     pub order: &'a [RowId],
     /// Rows that come once more, behind.
@@ -98,7 +98,7 @@ impl Packing<'_> {
     }
 
     /// Bytes of header and payload.
-    pub fn file_bytes(&self, dim: usize) -> u64 {
+    pub(crate) fn file_bytes(&self, dim: usize) -> u64 {
         self.layout(dim).end() as u64
     }
 
@@ -127,7 +127,7 @@ impl Packing<'_> {
     ///
     /// # Errors
     /// The write fails, or the watch stops the job.
-    pub fn write(
+    pub(crate) fn write(
         &self,
         part: &ScatteredPart,
         source: &impl UnitRows,

@@ -8,7 +8,7 @@ use crate::vectors::RowId;
 use crate::vectors::dot::dot;
 
 /// Values of a step: bytes of a 32-bit lane.
-pub const STEP: usize = 4;
+pub(crate) const STEP: usize = 4;
 
 /// Four values of each of a panel's rows: four cache lines.
 #[derive(Debug, Clone, Copy, bytemuck::Zeroable, bytemuck::Pod)]
@@ -23,11 +23,11 @@ pub struct TailLine(pub [u8; 64]);
 /// The same of a query.
 #[derive(Debug, Clone, Copy, bytemuck::Zeroable, bytemuck::Pod)]
 #[repr(C, align(64))]
-pub struct QueryLine(pub [i8; 64]);
+pub(crate) struct QueryLine(pub [i8; 64]);
 
 /// How a vector is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cut {
+pub(crate) struct Cut {
     /// All values.
     pub dim: usize,
     /// Those of the head.
@@ -36,24 +36,24 @@ pub struct Cut {
 
 impl Cut {
     /// Where a rotation cuts; without one, all is head.
-    pub fn new(dim: usize, rotation: Option<&Rotation>) -> Cut {
+    pub(crate) fn new(dim: usize, rotation: Option<&Rotation>) -> Cut {
         Cut { dim, head: rotation.map_or(dim, Rotation::head) }
     }
 
     /// Steps of a head.
-    pub fn steps(self) -> usize {
+    pub(crate) fn steps(self) -> usize {
         self.head.div_ceil(STEP)
     }
 
     /// Lines of a tail.
-    pub fn lines(self) -> usize {
+    pub(crate) fn lines(self) -> usize {
         (self.dim - self.head).div_ceil(64)
     }
 }
 
 /// What is known of a part of a vector.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Part {
+pub(crate) struct Part {
     /// What whole numbers are multiplied with.
     pub scale: f32,
     /// Norm of the residual, rounded up.
@@ -75,7 +75,7 @@ pub struct PanelFacts {
 }
 
 /// Unit rows, rotated if there is a rotation, and their norms.
-pub fn load(source: &impl UnitRows, rows: &[RowId], rotation: Option<&Rotation>) -> (Vec<f32>, Vec<f64>) {
+pub(crate) fn load(source: &impl UnitRows, rows: &[RowId], rotation: Option<&Rotation>) -> (Vec<f32>, Vec<f64>) {
     let dim = source.dim();
     let mut values = vec![0f32; rows.len() * dim];
     let norms = rows.iter().zip(values.chunks_exact_mut(dim)).map(|(row, out)| source.load_unit(*row, out)).collect();
@@ -86,12 +86,12 @@ pub fn load(source: &impl UnitRows, rows: &[RowId], rotation: Option<&Rotation>)
 }
 
 /// Sum of bytes.
-pub fn sum_of(bytes: &[i8]) -> i32 {
+pub(crate) fn sum_of(bytes: &[i8]) -> i32 {
     bytes.iter().map(|byte| i32::from(*byte)).sum()
 }
 
 /// Quantises a part of a unit vector. `values` become the residual. Pure. O(dim).
-pub fn quantise(values: &mut [f32], out: &mut [i8]) -> Part {
+pub(crate) fn quantise(values: &mut [f32], out: &mut [i8]) -> Part {
     // Eight maxima side by side: one would wait for itself.
     let mut largest = [0f32; 8];
     for chunk in values.chunks(8) {
@@ -115,7 +115,7 @@ pub fn quantise(values: &mut [f32], out: &mut [i8]) -> Part {
 const ROUND: f32 = 12_582_912.0;
 
 /// A panel while it is packed.
-pub struct PanelParts<'a> {
+pub(crate) struct PanelParts<'a> {
     /// Heads.
     pub quads: &'a mut [Quad],
     /// Tails, row by row.
@@ -125,7 +125,7 @@ pub struct PanelParts<'a> {
 }
 
 /// Packs one panel. O(rows · dim), and O(rows · dim²) with a rotation.
-pub fn pack_panel(
+pub(crate) fn pack_panel(
     source: &impl UnitRows,
     rows: &[RowId],
     rotation: Option<&Rotation>,

@@ -9,7 +9,7 @@ type Group = [[bf16; STEP]; GROUP];
 
 /// Runs the kernel; `simd` must be one of [`Simd::all`], the reference stands in where there is no instruction.
 #[inline]
-pub fn score(
+pub(crate) fn score(
     simd: Simd,
     q: &[Group],
     p: &[Pairs],
@@ -40,7 +40,13 @@ mod x86 {
 
     /// 24 accumulators of 16 lanes: 6 queries by 4 lines, two values a step.
     #[target_feature(enable = "avx512f,avx512bf16")]
-    pub fn avx512(q: &[Group], p: &[Pairs], norms: &[f32; PANEL], t: &[f32; GROUP], out: &mut Scores) -> [u64; GROUP] {
+    pub(crate) fn avx512(
+        q: &[Group],
+        p: &[Pairs],
+        norms: &[f32; PANEL],
+        t: &[f32; GROUP],
+        out: &mut Scores,
+    ) -> [u64; GROUP] {
         let mut sums = [[_mm512_setzero_ps(); WIDE]; GROUP];
         for (query, pairs) in q.iter().zip(p) {
             let lines: [__m512bh; WIDE] = std::array::from_fn(|j| {

@@ -8,7 +8,14 @@ type Row = [Line; PANEL / LANES];
 
 /// Runs the kernel; `simd` must be one of [`Simd::all`], the reference stands in where it is not.
 #[inline]
-pub fn score(simd: Simd, q: &[Group], p: &[Row], norms: &[f32; PANEL], t: &Group, out: &mut Scores) -> [u64; GROUP] {
+pub(crate) fn score(
+    simd: Simd,
+    q: &[Group],
+    p: &[Row],
+    norms: &[f32; PANEL],
+    t: &Group,
+    out: &mut Scores,
+) -> [u64; GROUP] {
     assert_eq!(q.len(), p.len());
     #[cfg(target_arch = "x86_64")]
     {
@@ -37,7 +44,7 @@ mod x86 {
 
     /// 24 accumulators of 16 lanes: 6 queries by 4 lines.
     #[target_feature(enable = "avx512f")]
-    pub fn avx512(q: &[Group], p: &[Row], norms: &[f32; PANEL], t: &Group, out: &mut Scores) -> [u64; GROUP] {
+    pub(crate) fn avx512(q: &[Group], p: &[Row], norms: &[f32; PANEL], t: &Group, out: &mut Scores) -> [u64; GROUP] {
         let mut sums = [[_mm512_setzero_ps(); WIDE]; GROUP];
         for (query, lines) in q.iter().zip(p) {
             // SAFETY: each line is 16 floats, aligned to 64 bytes by its type.
@@ -70,7 +77,7 @@ mod x86 {
 
     /// 12 accumulators of 8 lanes, four times: 6 queries by one line at a time.
     #[target_feature(enable = "avx2,fma")]
-    pub fn avx2(q: &[Group], p: &[Row], norms: &[f32; PANEL], t: &Group, out: &mut Scores) -> [u64; GROUP] {
+    pub(crate) fn avx2(q: &[Group], p: &[Row], norms: &[f32; PANEL], t: &Group, out: &mut Scores) -> [u64; GROUP] {
         let mut hits = [0; GROUP];
         let mut all = [[0f32; PANEL]; GROUP];
         for j in 0..WIDE {

@@ -6,7 +6,7 @@ use super::{GROUP, PANEL, Scores, Simd};
 
 /// The heads of a group of queries.
 #[derive(Debug, Clone, Copy)]
-pub struct Heads<'a> {
+pub(crate) struct Heads<'a> {
     /// Four values a step.
     pub values: &'a [[[i8; STEP]; GROUP]],
     /// What the sums begin at.
@@ -40,7 +40,7 @@ pub struct Int8Panel<'a> {
 
 /// A query's tail and those of a panel's rows.
 #[derive(Debug, Clone, Copy)]
-pub struct Tails<'a> {
+pub(crate) struct Tails<'a> {
     /// The query's.
     pub query: &'a [QueryLine],
     /// What its sums begin at.
@@ -56,13 +56,13 @@ pub struct Tails<'a> {
 }
 
 /// Which pairs are not ruled out, and what their whole scores must reach.
-pub type HeadHits = ([u64; GROUP], [f32; 8]);
+pub(crate) type HeadHits = ([u64; GROUP], [f32; 8]);
 
 /// Scores heads. The result has one bit for each pair that, with the most that the tails can add, can reach the
 /// query's floor; row i of `out` is written only where there is one. `simd` must be one of [`Simd::all`], the reference
 /// stands in where it is not.
 #[inline]
-pub fn score(simd: Simd, q: Heads<'_>, p: Int8Panel<'_>, floors: &[f32; GROUP], out: &mut Scores) -> HeadHits {
+pub(crate) fn score(simd: Simd, q: Heads<'_>, p: Int8Panel<'_>, floors: &[f32; GROUP], out: &mut Scores) -> HeadHits {
     assert_eq!(q.values.len(), p.quads.len());
     #[cfg(target_arch = "x86_64")]
     {
@@ -84,7 +84,7 @@ pub fn score(simd: Simd, q: Heads<'_>, p: Int8Panel<'_>, floors: &[f32; GROUP], 
 /// Scores the tails of the rows in `mask` and adds them to the heads' scores; the result has one bit for each of
 /// them that reaches the threshold. Other scores stay as they are.
 #[inline]
-pub fn finish(simd: Simd, tails: Tails<'_>, mask: u64, scores: &mut [f32; PANEL]) -> u64 {
+pub(crate) fn finish(simd: Simd, tails: Tails<'_>, mask: u64, scores: &mut [f32; PANEL]) -> u64 {
     assert_eq!(tails.rows.len(), tails.query.len() * PANEL);
     #[cfg(target_arch = "x86_64")]
     {
@@ -116,7 +116,7 @@ mod x86 {
 
     /// 24 accumulators of 16 sums: 6 queries by 4 lines, four values a step.
     #[target_feature(enable = "avx512f,avx512vnni")]
-    pub fn avx512(q: Heads<'_>, p: Int8Panel<'_>, floors: &[f32; GROUP], out: &mut Scores) -> HeadHits {
+    pub(crate) fn avx512(q: Heads<'_>, p: Int8Panel<'_>, floors: &[f32; GROUP], out: &mut Scores) -> HeadHits {
         let [t, whole] = thresholds(q.facts, p.facts, q.slack, floors);
         // A loop, not `map`: an array this large would be moved through memory.
         let mut sums = [[_mm512_setzero_si512(); WIDE]; GROUP];
@@ -163,7 +163,7 @@ mod x86 {
 
     /// One row after the other, 64 values a step.
     #[target_feature(enable = "avx512f,avx512vnni")]
-    pub fn finish_avx512(tails: Tails<'_>, mask: u64, scores: &mut [f32; PANEL]) -> u64 {
+    pub(crate) fn finish_avx512(tails: Tails<'_>, mask: u64, scores: &mut [f32; PANEL]) -> u64 {
         finish_each(tails, mask, scores, |x, y| {
             let mut sum = _mm512_setzero_si512();
             for (x, y) in x.iter().zip(y) {
@@ -178,7 +178,7 @@ mod x86 {
 
     /// One row after the other, 16 values a step, widened.
     #[target_feature(enable = "avx2")]
-    pub fn finish_avx2(tails: Tails<'_>, mask: u64, scores: &mut [f32; PANEL]) -> u64 {
+    pub(crate) fn finish_avx2(tails: Tails<'_>, mask: u64, scores: &mut [f32; PANEL]) -> u64 {
         finish_each(tails, mask, scores, |x, y| {
             let mut sum = _mm256_setzero_si256();
             for (x, y) in x.iter().zip(y) {
@@ -198,7 +198,7 @@ mod x86 {
 
     /// 12 accumulators of 8 sums, four times. Bytes are widened: the 8-bit product of AVX2 saturates.
     #[target_feature(enable = "avx2,fma")]
-    pub fn avx2(q: Heads<'_>, p: Int8Panel<'_>, floors: &[f32; GROUP], out: &mut Scores) -> HeadHits {
+    pub(crate) fn avx2(q: Heads<'_>, p: Int8Panel<'_>, floors: &[f32; GROUP], out: &mut Scores) -> HeadHits {
         let [t, whole] = thresholds(q.facts, p.facts, q.slack, floors);
         let mut all = [[0f32; PANEL]; GROUP];
         let mut hits = [0; GROUP];

@@ -30,7 +30,7 @@ use crate::vectors::store::{StoreType, VectorStore};
 use crate::vectors::{RowId, Shape};
 
 /// Format of the device's base.
-pub const BASE: FileFormat = FileFormat { magic: *b"BMGPUBAS", version: 1, name: "GPU base" };
+pub(crate) const BASE: FileFormat = FileFormat { magic: *b"BMGPUBAS", version: 1, name: "GPU base" };
 /// Rows whose bounds are kept together.
 const CHUNK_ROWS: usize = 1024;
 /// Largest exponent of a norm in halves, whose values go up to 65,504.
@@ -39,7 +39,7 @@ const BOUNDS_BYTES: usize = 8;
 
 /// Largest norm and largest residual of some rows.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Bounds {
+pub(crate) struct Bounds {
     /// Of the rounded row plus the residual: not less than the true norm either.
     pub norm: f64,
     /// Norm of what rounding took.
@@ -93,7 +93,7 @@ fn exponent(width: usize, norm: f64) -> i32 {
 
 /// How a query was rounded.
 #[derive(Debug, Clone, Copy)]
-pub struct Query {
+pub(crate) struct Query {
     /// Its bounds.
     pub bounds: Bounds,
     /// It was multiplied by two to this.
@@ -101,7 +101,7 @@ pub struct Query {
 }
 
 /// Rounds a query, by itself, into the bytes of a row.
-pub fn round_query(store: &VectorStore, scales: &[f64], unit: bool, row: RowId, out: &mut [u8]) -> Query {
+pub(crate) fn round_query(store: &VectorStore, scales: &[f64], unit: bool, row: RowId, out: &mut [u8]) -> Query {
     let dim = store.shape().dim;
     let mut values = vec![0.0; dim];
     store.load(row, &mut values);
@@ -112,7 +112,7 @@ pub fn round_query(store: &VectorStore, scales: &[f64], unit: bool, row: RowId, 
 
 /// What a base is made of.
 #[derive(Debug, Clone, Copy)]
-pub struct DeviceBaseWriter<'a> {
+pub(crate) struct DeviceBaseWriter<'a> {
     /// The rows.
     pub store: &'a VectorStore,
     /// Their reciprocal norms.
@@ -125,7 +125,7 @@ pub struct DeviceBaseWriter<'a> {
 
 impl DeviceBaseWriter<'_> {
     /// Bytes of header and payload.
-    pub fn file_bytes(&self) -> u64 {
+    pub(crate) fn file_bytes(&self) -> u64 {
         let Shape { rows, dim } = self.store.shape();
         (bounds_at(rows as usize, dim * self.precision.bytes()) + chunks(rows as usize) * BOUNDS_BYTES) as u64
     }
@@ -134,7 +134,7 @@ impl DeviceBaseWriter<'_> {
     ///
     /// # Errors
     /// The write fails, or the watch stops the job.
-    pub fn write(&self, part: &ScatteredPart, watch: &(dyn Fn(u64) -> Result<()> + Sync)) -> Result<()> {
+    pub(crate) fn write(&self, part: &ScatteredPart, watch: &(dyn Fn(u64) -> Result<()> + Sync)) -> Result<()> {
         let Shape { rows, dim } = self.store.shape();
         let (rows, width) = (rows as usize, self.precision.bytes());
         let exponent = exponent(width, self.largest_norm());
@@ -184,7 +184,7 @@ fn bounds_at(rows: usize, row_bytes: usize) -> usize {
 
 /// The base.
 #[derive(Debug, Clone)]
-pub struct DeviceBase {
+pub(crate) struct DeviceBase {
     sealed: Sealed,
     rows: usize,
     dim: usize,
@@ -197,7 +197,7 @@ impl DeviceBase {
     ///
     /// # Errors
     /// It is not complete, or its counts are out of range.
-    pub fn open(path: &Path) -> Result<DeviceBase> {
+    pub(crate) fn open(path: &Path) -> Result<DeviceBase> {
         let sealed = Sealed::open(path, &BASE)?;
         let [rows, dim, width, exponent, ..] = sealed.fields;
         let exponent = exponent as i64;
@@ -212,29 +212,29 @@ impl DeviceBase {
     }
 
     /// Dimensions.
-    pub fn dim(&self) -> usize {
+    pub(crate) fn dim(&self) -> usize {
         self.dim
     }
 
     /// Bytes of a value.
-    pub fn width(&self) -> usize {
+    pub(crate) fn width(&self) -> usize {
         self.width
     }
 
     /// Values were multiplied by two to this.
-    pub fn exponent(&self) -> i32 {
+    pub(crate) fn exponent(&self) -> i32 {
         self.exponent
     }
 
     /// The values of some rows, if there are such rows.
-    pub fn rows(&self, rows: Range<usize>) -> Option<&[u8]> {
+    pub(crate) fn rows(&self, rows: Range<usize>) -> Option<&[u8]> {
         let row_bytes = self.dim * self.width;
         let sound = rows.start <= rows.end && rows.end <= self.rows;
         sound.then(|| &self.sealed.payload()[rows.start * row_bytes..rows.end * row_bytes])
     }
 
     /// Bounds of some rows, from above.
-    pub fn bounds(&self, rows: Range<usize>) -> Bounds {
+    pub(crate) fn bounds(&self, rows: Range<usize>) -> Bounds {
         let start = bounds_at(self.rows, self.dim * self.width) - HEADER_BYTES;
         let number = |at: usize| {
             let (bytes, _) = self.sealed.payload()[start + at..].as_chunks::<4>();

@@ -20,7 +20,7 @@ const REPLACEMENTS: u32 = 3;
 
 /// A device, its worker and its slots.
 #[derive(Debug)]
-pub struct DeviceHandle {
+pub(crate) struct DeviceHandle {
     /// The device.
     pub device: Device,
     worker: Mutex<WorkerSlot>,
@@ -37,7 +37,7 @@ pub struct DeviceHandle {
 
 /// A mapped slot.
 #[derive(Debug)]
-pub struct TileSlot {
+pub(crate) struct TileSlot {
     /// Its bytes.
     pub bytes: MmapMut,
     /// Where it begins in the shared memory.
@@ -56,7 +56,7 @@ impl DeviceHandle {
     ///
     /// # Errors
     /// There is no memory to share.
-    pub fn new(
+    pub(crate) fn new(
         device: Device,
         plugin: &Path,
         base: &Path,
@@ -75,7 +75,7 @@ impl DeviceHandle {
     }
 
     /// Whether the device is still of use.
-    pub fn is_there(&self) -> bool {
+    pub(crate) fn is_there(&self) -> bool {
         !self.gone.load(Ordering::Relaxed)
     }
 
@@ -84,7 +84,7 @@ impl DeviceHandle {
     }
 
     /// Searches, with a new worker where there is none; tells which worker it was. The outer error is `look`'s.
-    pub fn search(&self, search: SearchRequest, look: &dyn Fn() -> Result<()>) -> Result<Result<u32, Fault>> {
+    pub(crate) fn search(&self, search: SearchRequest, look: &dyn Fn() -> Result<()>) -> Result<Result<u32, Fault>> {
         let mut post = self.post();
         if !self.is_there() {
             return Ok(Err(Fault::Broken("the device was given up".into())));
@@ -116,7 +116,7 @@ impl DeviceHandle {
     }
 
     /// Ends a worker whose answers cannot be, unless it is gone already.
-    pub fn dismiss(&self, worker: u32, fault: &Fault) {
+    pub(crate) fn dismiss(&self, worker: u32, fault: &Fault) {
         let mut post = self.post();
         if post.started == worker && post.worker.take().is_some() {
             self.count(&post, fault);

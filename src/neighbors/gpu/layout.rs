@@ -12,19 +12,19 @@ const RESERVE_BYTES: u64 = 9 * GIB / 2;
 /// Queries of a tile, at most and at least.
 const QUERIES: [usize; 2] = [32, 2048];
 /// Slots of a device: while one tile is searched, another one's answers are looked at and the next is filled.
-pub const SLOTS: usize = 2;
+pub(crate) const SLOTS: usize = 2;
 /// Fewest base rows of a tile.
-pub const BASE_ROWS_MIN: usize = 4096;
+pub(crate) const BASE_ROWS_MIN: usize = 4096;
 
 /// The least and the most shared memory that all devices' slots take together.
-pub fn shared_bytes(dim: u64, answers: u64) -> [u64; 2] {
+pub(crate) fn shared_bytes(dim: u64, answers: u64) -> [u64; 2] {
     let of = |queries: usize| SLOTS as u64 * queries as u64 * (4 * dim + 8 * answers) + 4 * PAGE_BYTES as u64;
     [of(QUERIES[0]), 4 * of(QUERIES[1])]
 }
 
 /// What a layout follows from.
 #[derive(Debug, Clone, Copy)]
-pub struct LayoutInput<'a> {
+pub(crate) struct LayoutInput<'a> {
     /// Rows of the largest task.
     pub task_rows: usize,
     /// All rows.
@@ -43,7 +43,7 @@ pub struct LayoutInput<'a> {
 
 /// What stays on a device while the other side streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Resident {
+pub(crate) enum Resident {
     /// A tile of base rows; queries stream.
     Base,
     /// A tile of queries; base rows stream.
@@ -52,7 +52,7 @@ pub enum Resident {
 
 /// The tiles of a search.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TileLayout {
+pub(crate) struct TileLayout {
     /// Most base rows of a tile.
     pub base_rows: usize,
     /// Most queries of a tile.
@@ -69,7 +69,7 @@ pub struct TileLayout {
 
 impl TileLayout {
     /// Cuts a search. `None`: a device, or the shared memory, is too small for the smallest tiles.
-    pub fn new(job: LayoutInput<'_>) -> Option<TileLayout> {
+    pub(crate) fn new(job: LayoutInput<'_>) -> Option<TileLayout> {
         let devices = job.free_bytes.len();
         let per_query = job.row_bytes + 8 * job.k;
         let slots = devices * SLOTS;
@@ -107,12 +107,12 @@ impl TileLayout {
     }
 
     /// Bytes of a slot for rows of `row_bytes`, k answers a query: whole pages.
-    pub fn slot_bytes(&self, row_bytes: usize, k: usize) -> usize {
+    pub(crate) fn slot_bytes(&self, row_bytes: usize, k: usize) -> usize {
         SlotLayout::new(self.query_rows, row_bytes, k).end.next_multiple_of(PAGE_BYTES)
     }
 
     /// The pairs of tiles of a segment, in an order that moves the fewest bytes.
-    pub fn pairs(&self, task: Range<usize>, queries: usize, base_rows: usize) -> Vec<TilePair> {
+    pub(crate) fn pairs(&self, task: Range<usize>, queries: usize, base_rows: usize) -> Vec<TilePair> {
         let base: Vec<_> = cut(task, base_rows);
         let queries = cut(0..queries, self.query_rows);
         let pair =
@@ -131,7 +131,7 @@ fn cut(range: Range<usize>, step: usize) -> Vec<Range<usize>> {
 
 /// A tile of queries and a tile of base rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TilePair {
+pub(crate) struct TilePair {
     /// Base rows.
     pub base: Range<usize>,
     /// Queries of the segment.
@@ -142,7 +142,7 @@ pub struct TilePair {
 
 impl TilePair {
     /// Four smaller ones, or two, or none where it cannot be made smaller. Base tiles keep at least `k` rows.
-    pub fn quarters(&self, k: usize) -> Vec<TilePair> {
+    pub(crate) fn quarters(&self, k: usize) -> Vec<TilePair> {
         let halve = |range: &Range<usize>, least: usize| {
             let middle = range.start.midpoint(range.end);
             let divides = range.len() >= 2 * least;

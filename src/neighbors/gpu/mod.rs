@@ -8,15 +8,15 @@
 //! Memory: the slots of the devices ([`layout`]), and the candidates of every query of a segment. What CUDA takes
 //! in the workers is not counted.
 
-pub mod base;
-pub mod device;
-pub mod layout;
-pub mod plugin;
-pub mod process;
-pub mod protocol;
-pub mod segment;
-pub mod shared;
-pub mod worker;
+pub(crate) mod base;
+pub(crate) mod device;
+pub(crate) mod layout;
+pub(crate) mod plugin;
+pub(crate) mod process;
+pub(crate) mod protocol;
+pub(crate) mod segment;
+pub(crate) mod shared;
+pub(crate) mod worker;
 
 use std::time::Duration;
 
@@ -36,11 +36,11 @@ use crate::vectors::store::StoreType;
 use crate::vectors::{Shape, Vectors};
 
 /// Name of the base in the run folder.
-pub const BASE: &str = "base.gpu";
+pub(crate) const BASE: &str = "base.gpu";
 
 /// Devices that answered, and what is done with them.
 #[derive(Debug)]
-pub struct Gpus {
+pub(crate) struct Gpus {
     devices: Vec<Device>,
     layout: TileLayout,
     precision: StoreType,
@@ -52,7 +52,7 @@ pub struct Gpus {
 ///
 /// # Errors
 /// `--backend faiss-gpu` was asked for, and no device answers; or `look` stops the job.
-pub fn find(
+pub(crate) fn find(
     config: &Config,
     counts: &NeighborsCounts,
     shape: Shape,
@@ -170,7 +170,7 @@ fn described(device: &Device) -> String {
 
 impl Gpus {
     /// How tiles are cut and what is copied, for a person.
-    pub fn describe(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         let TileLayout { base_rows, query_rows, base_tiles, resident, moved_bytes, other_bytes } = self.layout;
         let names: Vec<String> = self.devices.iter().map(described).collect();
         let width = if self.precision == StoreType::F16 { "f16" } else { "f32" };
@@ -198,7 +198,13 @@ impl Gpus {
     ///
     /// # Errors
     /// The disk fails, memory is missing, or the user interrupts.
-    pub fn begin(self, run: &Run, stage: &StageRun<'_>, vectors: &Vectors, config: &Config) -> Result<GpuSearch> {
+    pub(crate) fn begin(
+        self,
+        run: &Run,
+        stage: &StageRun<'_>,
+        vectors: &Vectors,
+        config: &Config,
+    ) -> Result<GpuSearch> {
         let unit = config.metric == crate::config::Metric::Cosine;
         let (store, scales) = (&vectors.positives, vectors.rows.positive_scales());
         let path = run.part_path(Stage::Neighbors, BASE);
@@ -224,4 +230,4 @@ impl Gpus {
     }
 }
 
-pub use segment::GpuSearch;
+pub(crate) use segment::GpuSearch;

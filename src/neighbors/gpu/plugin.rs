@@ -11,9 +11,9 @@ use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW, Symbol};
 use super::protocol::{Device, Failure};
 
 /// Version of the face that this build speaks.
-pub const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 1;
 /// Largest k of a search.
-pub const RANKS_MAX: usize = 2048;
+pub(crate) const RANKS_MAX: usize = 2048;
 
 const TEXT_BYTES: usize = 1024;
 const OUT_OF_MEMORY: i32 = 1;
@@ -49,7 +49,7 @@ type CloseFn = unsafe extern "C" fn(*mut c_void);
 
 /// A loaded plugin.
 #[derive(Debug)]
-pub struct Plugin {
+pub(crate) struct Plugin {
     about: Symbol<AboutFn>,
     count: Symbol<CountFn>,
     describe: Symbol<DescribeFn>,
@@ -64,7 +64,7 @@ impl Plugin {
     ///
     /// # Errors
     /// It cannot be loaded, lacks a function, or speaks another version of the face.
-    pub fn load(path: &Path) -> Result<Plugin, Failure> {
+    pub(crate) fn load(path: &Path) -> Result<Plugin, Failure> {
         let failed = |e: libloading::Error| {
             // Which library is missing, say, stands in the source.
             let why = e.source().map(|source| format!(": {source}")).unwrap_or_default();
@@ -97,7 +97,7 @@ impl Plugin {
     }
 
     /// What searches.
-    pub fn about(&self) -> String {
+    pub(crate) fn about(&self) -> String {
         // SAFETY: the face promises a C string that lives as long as the plugin.
         unsafe { CStr::from_ptr((self.about)()) }.to_string_lossy().into_owned()
     }
@@ -106,7 +106,7 @@ impl Plugin {
     ///
     /// # Errors
     /// There is no driver.
-    pub fn devices(&self) -> Result<(Vec<Device>, Vec<String>), Failure> {
+    pub(crate) fn devices(&self) -> Result<(Vec<Device>, Vec<String>), Failure> {
         let (mut count, mut text) = (0, Text::new());
         // SAFETY: both pointers are to live variables, and the text is as long as is said.
         let code = unsafe { (self.count)(&raw mut count, text.pointer(), TEXT_BYTES) };
@@ -144,7 +144,7 @@ impl Plugin {
     ///
     /// # Errors
     /// The device does not answer.
-    pub fn open(&self, device: u32, width: usize, dim: usize) -> Result<Session<'_>, Failure> {
+    pub(crate) fn open(&self, device: u32, width: usize, dim: usize) -> Result<Session<'_>, Failure> {
         let (mut pointer, mut text) = (null_mut(), Text::new());
         // SAFETY: both pointers are to live variables, and the text is as long as is said.
         let code =
@@ -156,7 +156,7 @@ impl Plugin {
 
 /// Rows, and a number that names them.
 #[derive(Debug, Clone, Copy)]
-pub struct DeviceTile<'a> {
+pub(crate) struct DeviceTile<'a> {
     /// Rows of the session's width, one after the other.
     pub values: &'a [u8],
     /// Tiles of the same tag have the same values.
@@ -165,7 +165,7 @@ pub struct DeviceTile<'a> {
 
 /// A device at work.
 #[derive(Debug)]
-pub struct Session<'a> {
+pub(crate) struct Session<'a> {
     plugin: &'a Plugin,
     pointer: *mut c_void,
     row_bytes: usize,
@@ -176,7 +176,7 @@ impl Session<'_> {
     ///
     /// # Errors
     /// The device has too little memory, or fails.
-    pub fn search(
+    pub(crate) fn search(
         &mut self,
         base: DeviceTile<'_>,
         queries: DeviceTile<'_>,

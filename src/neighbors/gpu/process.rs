@@ -13,7 +13,7 @@ use super::protocol::{Failure, Reply, Request};
 use crate::error::Result;
 
 /// The hidden verb of the executable that makes it a worker.
-pub const VERB: &str = "gpu-worker";
+pub(crate) const VERB: &str = "gpu-worker";
 /// Between two looks at whether the user wants to stop.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Looks that an idle worker has to end by itself, and a killed one to be gone.
@@ -23,7 +23,7 @@ const STDERR_CHARACTERS: usize = 400;
 
 /// What went wrong with a worker.
 #[derive(Debug, Clone)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// The device has too little memory; the worker is well.
     OutOfMemory(String),
     /// The worker said no, died, was silent for too long, or gave answers that cannot be. It has to be replaced.
@@ -41,7 +41,7 @@ impl std::fmt::Display for Fault {
 
 /// A running worker. Dropped, it ends, or is killed.
 #[derive(Debug)]
-pub struct Worker {
+pub(crate) struct Worker {
     child: Child,
     /// `None` at the end.
     commands: Option<ChildStdin>,
@@ -54,7 +54,7 @@ impl Worker {
     ///
     /// # Errors
     /// It cannot be started.
-    pub fn start(plugin: &Path) -> Result<Worker, Fault> {
+    pub(crate) fn start(plugin: &Path) -> Result<Worker, Fault> {
         let failed = |e: std::io::Error| Fault::Broken(format!("a GPU worker cannot be started: {e}"));
         let name = std::env::current_exe().map_err(failed)?;
         // Where its file was replaced by a newer one since, it is still this one.
@@ -104,7 +104,7 @@ impl Worker {
     }
 
     /// Sends a command and waits for what comes of it. The outer error is `look`'s, which is asked now and then.
-    pub fn call(
+    pub(crate) fn call(
         &mut self,
         request: &Request,
         patience: Duration,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// A command.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Request {
+pub(crate) enum Request {
     /// Name the devices.
     Devices,
     /// Begin to work on a device.
@@ -26,7 +26,7 @@ pub enum Request {
 
 /// One tile of queries against one tile of base rows.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub struct SearchRequest {
+pub(crate) struct SearchRequest {
     /// First base row of the tile.
     pub base_start: usize,
     /// Base rows.
@@ -44,7 +44,7 @@ pub struct SearchRequest {
 /// What came of it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Reply {
+pub(crate) enum Reply {
     /// To [`Request::Devices`].
     Devices {
         /// What searches.
@@ -62,7 +62,7 @@ pub enum Reply {
 
 /// A device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Device {
+pub(crate) struct Device {
     /// Its number.
     pub number: u32,
     /// Its name.
@@ -75,7 +75,7 @@ pub struct Device {
 
 /// Why something cannot be done.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Failure {
+pub(crate) struct Failure {
     /// The device has too little memory for it.
     pub out_of_memory: bool,
     /// In the plugin's words.
@@ -84,14 +84,14 @@ pub struct Failure {
 
 impl Failure {
     /// A failure that smaller tiles do not avoid.
-    pub fn other(text: String) -> Failure {
+    pub(crate) fn other(text: String) -> Failure {
         Failure { out_of_memory: false, text }
     }
 }
 
 /// Where the answers lie in shared memory, in bytes behind the queries' beginning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SlotLayout {
+pub(crate) struct SlotLayout {
     /// Scores, f32.
     pub scores: usize,
     /// Places, u32.
@@ -102,7 +102,7 @@ pub struct SlotLayout {
 
 impl SlotLayout {
     /// For so many queries of `row_bytes` bytes, with k answers each.
-    pub fn new(queries: usize, row_bytes: usize, k: usize) -> SlotLayout {
+    pub(crate) fn new(queries: usize, row_bytes: usize, k: usize) -> SlotLayout {
         let scores = (queries * row_bytes).next_multiple_of(64);
         let places = scores + (queries * k * 4).next_multiple_of(64);
         SlotLayout { scores, places, end: places + queries * k * 4 }

@@ -35,7 +35,7 @@ const SINGLE_ROUNDOFF: f64 = 1.0 / (1u64 << 23) as f64;
 
 /// The devices of a search.
 #[derive(Debug)]
-pub struct GpuSearch {
+pub(crate) struct GpuSearch {
     base: DeviceBase,
     layout: TileLayout,
     devices_held: Vec<DeviceHandle>,
@@ -56,7 +56,7 @@ impl GpuSearch {
     }
 
     /// Queries of this job that the CPU had to search.
-    pub fn left(&self) -> usize {
+    pub(crate) fn left(&self) -> usize {
         self.left.load(Ordering::Relaxed)
     }
 
@@ -64,7 +64,7 @@ impl GpuSearch {
     ///
     /// # Errors
     /// The watch stops the job.
-    pub fn segment(
+    pub(crate) fn segment(
         &self,
         tiles: &Tiles<'_>,
         task: Range<RowId>,

@@ -11,11 +11,11 @@ use memmap2::{MmapMut, MmapOptions};
 use crate::error::{Error, Result};
 
 /// Offsets of maps are multiples of this, on any machine.
-pub const PAGE_BYTES: usize = 64 << 10;
+pub(crate) const PAGE_BYTES: usize = 64 << 10;
 
 /// Shared memory.
 #[derive(Debug)]
-pub struct Shared {
+pub(crate) struct Shared {
     file: File,
 }
 
@@ -25,7 +25,7 @@ impl Shared {
     /// # Errors
     /// There is not as much.
     #[cfg(target_os = "linux")]
-    pub fn new(bytes: usize) -> Result<Shared> {
+    pub(crate) fn new(bytes: usize) -> Result<Shared> {
         use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, ftruncate, memfd_create};
         use rustix::io::Errno;
         let make = || {
@@ -58,7 +58,7 @@ impl Shared {
 
     /// The path by which a child process opens it.
     #[cfg(target_os = "linux")]
-    pub fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         use std::os::fd::AsRawFd;
         format!("/proc/self/fd/{}", self.file.as_raw_fd()).into()
     }
@@ -73,7 +73,7 @@ impl Shared {
     ///
     /// # Errors
     /// It cannot be mapped.
-    pub fn map(&self, offset: usize, bytes: usize) -> Result<MmapMut> {
+    pub(crate) fn map(&self, offset: usize, bytes: usize) -> Result<MmapMut> {
         map(&self.file, Path::new("shared memory"), offset as u64, Some(bytes))
     }
 }
@@ -82,7 +82,7 @@ impl Shared {
 ///
 /// # Errors
 /// It cannot be opened or mapped.
-pub fn open(path: &Path) -> Result<MmapMut> {
+pub(crate) fn open(path: &Path) -> Result<MmapMut> {
     let opened = File::options().read(true).write(true).open(path);
     let file = opened.map_err(|e| Error::io("shared memory cannot be opened", path, e))?;
     map(&file, path, 0, None)

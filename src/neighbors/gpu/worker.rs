@@ -22,7 +22,7 @@ const LAST_CALL: Duration = Duration::from_secs(3);
 ///
 /// # Errors
 /// Standard output cannot be written: the parent is gone.
-pub fn run(plugin: &Path) -> Result<()> {
+pub(crate) fn run(plugin: &Path) -> Result<()> {
     let requests = requests();
     let plugin = match Plugin::load(plugin) {
         Ok(plugin) => plugin,
