@@ -238,7 +238,7 @@ mod tests {
 
     use super::*;
     use crate::edges::{Edge, MemoryEdges};
-    use crate::vectors::rows::UNIQUE;
+    use crate::vectors::UNIQUE;
 
     const ROWS: RowId = 5000;
     const SIZES: [(Range<RowId>, u32); 2] = [(0..3001, 8), (3001..ROWS, 12)];
