@@ -26,8 +26,7 @@ use crate::config::Config;
 use crate::neighbors::topk::Candidate;
 use crate::run::sealed::PartWriter;
 use crate::run::{Run, Stage};
-use crate::vectors::rows::Ids;
-use crate::vectors::{RowId, Vectors};
+use crate::vectors::{Ids, RowId, Vectors};
 
 /// Rows encoded at a time.
 const CHUNK_ROWS: usize = 8192;

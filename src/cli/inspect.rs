@@ -14,12 +14,8 @@ use crate::error::{Error, Result};
 use crate::neighbors::file::NEIGHBORS;
 use crate::run::sealed::Sealed;
 use crate::run::{RunReader, Stage};
-use crate::vectors::Shards;
-use crate::vectors::decode::{Unit, embedding_values};
 use crate::vectors::dot::dot;
-use crate::vectors::rows::{INT_IDS, ROWS, TASKS, TEXT_IDS};
-use crate::vectors::shard;
-use crate::vectors::store::VECTORS;
+use crate::vectors::{INT_IDS, ROWS, Shards, TASKS, TEXT_IDS, Unit, VECTORS, embedding_values};
 
 /// Rows whose norms are sampled.
 const SAMPLE_ROWS: usize = 1000;
@@ -89,20 +85,21 @@ impl InspectArgs {
             if roles.shared { " (one side serves as both)" } else { "" },
             roles.id.clone().unwrap_or_else(|| "row number".into())
         ));
-        if let Some(schema) = shards.list.first().and_then(shard::schema) {
+        if let Some(schema) = shards.list.first().and_then(|shard| shard.schema()) {
             for field in schema.fields() {
                 log::print(&format!("  {:<24} {}", field.name(), field.data_type()));
             }
         }
         for shard in &shards.list {
-            let units = Unit::all(&shards).iter().filter(|unit| unit.shard.path == shard.path).count();
+            let units = Unit::all(&shards.list).iter().filter(|unit| unit.shard.path == shard.path).count();
             log::print(&format!("{}: {} rows in {units} row groups", shard.path.display(), HumanCount(shard.rows)));
         }
         self.norms(&shards)
     }
 
     fn norms(&self, shards: &Shards) -> Result<()> {
-        let Some(unit) = Unit::all(shards).into_iter().find(|unit| unit.row_group.is_some() && unit.rows > 0) else {
+        let Some(unit) = Unit::all(&shards.list).into_iter().find(|unit| unit.row_group.is_some() && unit.rows > 0)
+        else {
             return Ok(());
         };
         let dim = shards.shape.dim;

@@ -71,7 +71,7 @@ pub fn print(run: &RunReader, range: Range<u64>, with_vectors: bool) -> Result<(
             "suspects": by_row(edges, at, "directions", |edge| edge.relation.suspects()),
         });
         if with_vectors {
-            let load = |store: &vectors::store::VectorStore| {
+            let load = |store: &vectors::VectorStore| {
                 let mut values = vec![0f32; vectors.shape().dim];
                 store.load(row, &mut values);
                 values

@@ -43,7 +43,7 @@ pub(crate) fn exclude(keys: &Keys<'_>, tasks: impl Iterator<Item = (Range<RowId>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::vectors::rows::UNIQUE;
+    use crate::vectors::UNIQUE;
 
     #[test]
     fn a_key_keeps_as_many_rows_as_there_are_batches() {

@@ -41,8 +41,7 @@ mod tests {
     use super::refine::{Swaps, swap};
     use super::*;
     use crate::edges::{Edge, MemoryEdges, Relation};
-    use crate::vectors::rows::UNIQUE;
-    use crate::vectors::{Keys, Place, PlaceRange, RowId};
+    use crate::vectors::{Keys, Place, PlaceRange, RowId, UNIQUE};
     use crate::watch::Watch;
 
     const ROWS: u32 = 5000;

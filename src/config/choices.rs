@@ -4,6 +4,7 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use super::Sizes;
+use crate::error::{Error, Result};
 
 /// How two vectors are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
@@ -67,6 +68,24 @@ impl RankLayout {
     }
 }
 
+/// What the published batch table is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum TableFormat {
+    /// Plain Parquet files and _SUCCESS.
+    Parquet,
+    /// A version of a Delta Lake table.
+    Delta,
+}
+
+/// What the published table's files are divided by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum PartitionBy {
+    /// A Hive folder for each task.
+    Task,
+}
+
 /// Who computes the tiles of the search.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
@@ -99,7 +118,7 @@ pub enum KernelPrecision {
 pub enum Method {
     /// All of it.
     Exact,
-    /// Lists of a coarse partition: a fixed number of them, or as many as a recall takes.
+    /// Some of the IVF lists: a fixed number of them, or as many as a recall takes.
     Lists {
         /// Lists that each query looks into; `None`: measured.
         probes: Option<u32>,
@@ -110,6 +129,25 @@ pub enum Method {
 
 /// Recall that approximate search aims at by default.
 const RECALL: f64 = 0.95;
+
+impl Method {
+    /// The method that was asked for, with the recall to aim at.
+    ///
+    /// # Errors
+    /// A recall out of range, or one that this method does not aim at.
+    pub(super) fn new(search: Option<Method>, recall: Option<f64>) -> Result<Method> {
+        match (search.unwrap_or(Method::Exact), recall) {
+            (Method::Lists { probes: None, .. }, Some(recall)) if recall > 0.0 && recall <= 1.0 => {
+                Ok(Method::Lists { probes: None, recall })
+            }
+            (method, None) => Ok(method),
+            (method, Some(recall)) => Err(Error::input("the recall cannot be aimed at")
+                .expected("--recall above 0 and at most 1, with --search ivf")
+                .found(format!("--recall {recall} --search {}", String::from(method)))
+                .remedy("exact search has recall 1; --search ivf:PROBES fixes the effort instead")),
+        }
+    }
+}
 
 impl std::str::FromStr for Method {
     type Err = String;
@@ -155,4 +193,15 @@ pub enum BinaryType {
     F32,
     /// IEEE double precision, little-endian.
     F64,
+}
+
+impl BinaryType {
+    /// Bytes of one value.
+    pub fn bytes(self) -> usize {
+        match self {
+            BinaryType::F16 => 2,
+            BinaryType::F32 => 4,
+            BinaryType::F64 => 8,
+        }
+    }
 }

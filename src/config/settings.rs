@@ -23,7 +23,14 @@ pub struct Settings {
     #[arg(long, value_name = "NAME", env = "BATCHMINE_POSITIVE_COLUMN", hide_env = true, help_heading = "Input")]
     pub positive_column: Option<String>,
     /// One column for both sides (images, sentences); the row itself is its own positive
-    #[arg(long, value_name = "NAME", env = "BATCHMINE_EMBEDDING_COLUMN", hide_env = true, conflicts_with_all = ["query_column", "positive_column"], help_heading = "Input")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "BATCHMINE_EMBEDDING_COLUMN",
+        hide_env = true,
+        conflicts_with_all = ["query_column", "positive_column"],
+        help_heading = "Input"
+    )]
     pub embedding_column: Option<String>,
     /// Column of ids, int64 or string [default: id if there, else the row number]
     #[arg(long, value_name = "NAME", env = "BATCHMINE_ID_COLUMN", hide_env = true, help_heading = "Input")]

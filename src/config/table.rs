@@ -1,28 +1,7 @@
 //! Where the batch table goes besides the run folder, and as what.
 
-use clap::ValueEnum;
-use serde::{Deserialize, Serialize};
-
-use super::Settings;
+use super::{PartitionBy, Settings, TableFormat};
 use crate::error::{Error, Result};
-
-/// What the published batch table is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum TableFormat {
-    /// Plain Parquet files and _SUCCESS.
-    Parquet,
-    /// A version of a Delta Lake table.
-    Delta,
-}
-
-/// What the published table's files are divided by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum PartitionBy {
-    /// A Hive folder for each task.
-    Task,
-}
 
 /// A batch table to publish.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -21,8 +21,7 @@ use super::codec;
 use super::rows::{Adjacency, Edge, EdgeRows};
 use crate::error::{Error, Result};
 use crate::run::sealed::{FileFormat, PartWriter, Sealed, u32_at, u64_at};
-use crate::vectors::store::ROWS_MAX;
-use crate::vectors::{Place, PlaceRange};
+use crate::vectors::{Place, PlaceRange, ROWS_MAX};
 
 /// Format of runs and ranges.
 pub(crate) const EDGES: FileFormat = FileFormat { magic: *b"BMEDGES\0", version: 2, name: "edge" };

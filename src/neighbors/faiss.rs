@@ -21,8 +21,7 @@ use super::cpu::score_exactly;
 use super::topk::Candidate;
 use crate::error::{Error, Result};
 use crate::vectors::dot::dot;
-use crate::vectors::store::VectorStore;
-use crate::vectors::{Keys, RowId, Scorer, Vectors};
+use crate::vectors::{Keys, RowId, Scorer, VectorStore, Vectors};
 
 /// Queries of one call, at most and at least: fewer than 20 would not be multiplied as a matrix.
 const CALL_QUERIES: [usize; 2] = [32, 512];
@@ -230,9 +229,7 @@ mod tests {
     use super::*;
     use crate::neighbors::topk::by_rank;
     use crate::run::sealed::FileFormat;
-    use crate::vectors::rows::{Ids, ROWS, RowLayout, RowTable, TASKS, UNIQUE};
-    use crate::vectors::store::{StoreType, VECTORS};
-    use crate::vectors::{Shape, Tasks};
+    use crate::vectors::{Ids, ROWS, RowLayout, RowTable, Shape, StoreType, TASKS, Tasks, UNIQUE, VECTORS};
 
     /// Rows of one task, in files that are gone when the test ends.
     struct Data {

@@ -21,8 +21,7 @@ use super::ivf::{IVF_FILE, IvfIndex};
 use super::topk::Candidate;
 use crate::error::{Error, Result};
 use crate::run::sealed::{FileFormat, PartWriter, Sealed};
-use crate::vectors::store::ROWS_MAX;
-use crate::vectors::{Place, PlaceRange, RowId, Vectors};
+use crate::vectors::{Place, PlaceRange, ROWS_MAX, RowId, Vectors};
 
 /// Format of a block.
 pub(crate) const NEIGHBORS: FileFormat = FileFormat { magic: *b"BMNEIGHB", version: 2, name: "neighbor" };

@@ -17,8 +17,7 @@ use super::ivf::IvfIndex;
 use super::topk::{Candidate, TopK};
 use crate::config::KernelPrecision;
 use crate::error::Result;
-use crate::vectors::store::VectorStore;
-use crate::vectors::{Keys, RowId, Scorer, TileScorer, Vectors};
+use crate::vectors::{Keys, RowId, Scorer, TileScorer, VectorStore, Vectors};
 
 /// Queries of a tile in exact search: their bytes stay in the second cache.
 pub const TILE_QUERIES: usize = 192;

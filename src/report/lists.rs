@@ -19,8 +19,7 @@ use super::metrics::{Membership, NO_BATCH};
 use crate::clusters::NO_CLUSTER;
 use crate::error::{Error, Result};
 use crate::random::{Purpose, stream};
-use crate::vectors::rows::Ids;
-use crate::vectors::{Place, PlaceRange, Vectors};
+use crate::vectors::{Ids, Place, PlaceRange, Vectors};
 
 /// Rows decoded at a time.
 const CHUNK_ROWS: usize = 8192;

@@ -1,8 +1,7 @@
 //! The measures of one query or one batch. Pure.
 
 use crate::clusters::NO_CLUSTER;
-use crate::vectors::rows::UNIQUE;
-use crate::vectors::{Place, RowId};
+use crate::vectors::{Place, RowId, UNIQUE};
 
 /// Batch of a row that is in none.
 pub(crate) const NO_BATCH: u32 = u32::MAX;

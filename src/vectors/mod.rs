@@ -1,26 +1,54 @@
 //! vectors: Parquet and `.npy` shards become one mapped, row-major store, grouped by task.
+//!
+//! From the ground up: plain numbers and types (`row`, `shape`, `shard`); input files (`paths`, `npy`, `parquet`,
+//! `columns`, `values`, `decode`, `dimensions`, `shards`); what the stage made (`store`, `row_table`, `keys`, `tasks`,
+//! `ids`, `open`); making it (`import`); scores (`dot`, `scorer`).
 
 pub(crate) mod budget;
 mod columns;
-pub(crate) mod decode;
+mod decode;
+mod dimensions;
 pub(crate) mod dot;
-pub mod import;
-pub(crate) mod labels;
-pub(crate) mod row;
-mod row_writer;
-pub(crate) mod rows;
-mod scatter;
-pub(crate) mod scorer;
-pub(crate) mod shard;
-pub(crate) mod store;
+mod ids;
+mod import;
+mod keys;
+mod npy;
+mod open;
+mod parquet;
+mod paths;
+mod row;
+mod row_table;
+mod scorer;
+mod shape;
+mod shard;
+mod shards;
+mod store;
+mod tasks;
+#[cfg(test)]
+mod testing;
+mod values;
 
+pub(crate) use decode::Unit;
+pub(crate) use ids::{INT_IDS, Ids, TEXT_IDS};
 pub use import::import;
-pub(crate) use import::{open, refuse_unknown_tasks, task_sizes};
-pub(crate) use row::RowId;
+pub(crate) use import::{refuse_unknown_tasks, task_sizes};
+pub use keys::{Keys, KeysByPlace};
+pub use open::Vectors;
+pub(crate) use open::open;
+#[cfg(feature = "export")]
+pub(crate) use parquet::open_parquet;
+#[cfg(feature = "export")]
+pub(crate) use paths::{find, is_npy};
 pub use row::{Place, PlaceRange};
-pub(crate) use rows::Tasks;
-pub use rows::{Keys, KeysByPlace};
+pub(crate) use row::{ROWS_MAX, RowId, UNIQUE};
+pub(crate) use row_table::ROWS;
+#[cfg(all(test, feature = "faiss"))]
+pub(crate) use row_table::{RowLayout, RowTable};
 pub(crate) use scorer::{Scorer, TileScorer};
-pub(crate) use shard::Shards;
-pub(crate) use store::Shape;
-pub use store::Vectors;
+pub(crate) use shape::{DIM_MAX, Shape, StoreType};
+#[cfg(feature = "export")]
+pub(crate) use shard::{Shard, Source};
+pub(crate) use shards::Shards;
+pub(crate) use store::{VECTORS, VectorStore};
+pub(crate) use tasks::{TASKS, Tasks};
+pub(crate) use values::embedding_values;

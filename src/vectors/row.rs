@@ -4,10 +4,12 @@ use std::fmt;
 
 use bytemuck::{Pod, Zeroable};
 
-use super::rows::Tasks;
-
-/// A row in task-grouped order: tasks by name, within a task the order of the input.
+/// A row in task-grouped order: rows of one task are consecutive and keep the input's order.
 pub(crate) type RowId = u32;
+/// Most rows that a job can have.
+pub(crate) const ROWS_MAX: u64 = i32::MAX as u64;
+/// Key code of a row that shares its key with no other row.
+pub(crate) const UNIQUE: u32 = u32::MAX;
 
 /// A row's position in the IVF order, which lists the rows of a task IVF list by IVF list.
 ///
@@ -93,18 +95,5 @@ impl IntoIterator for PlaceRange {
 impl fmt::Debug for PlaceRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}..{}", self.start.0, self.end.0)
-    }
-}
-
-impl Tasks {
-    /// A task's places.
-    pub fn places(&self, task: usize) -> PlaceRange {
-        let rows = self.range(task);
-        PlaceRange::new(rows.start, rows.end)
-    }
-
-    /// The task of the row at a place. O(log tasks).
-    pub fn of_place(&self, place: Place) -> usize {
-        self.of(place.number())
     }
 }

@@ -1,8 +1,9 @@
 //! The score of a pair, exactly: what every search path ends in.
 
 use super::dot::{dot, dot_half, dot_wide, dot_wide_two, prefetch, widen_to_f64};
+use super::open::Vectors;
 use super::row::RowId;
-use super::store::{StoreType, Vectors};
+use super::shape::StoreType;
 
 /// Rows that are fetched before they are needed.
 const PREFETCH_ROWS: usize = 4;

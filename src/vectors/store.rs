@@ -9,50 +9,14 @@
 
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
-
 use super::dot::widen;
-use super::row::RowId;
-use super::rows::{Ids, RowTable, Tasks};
-use crate::error::Result;
+use super::row::{ROWS_MAX, RowId};
+use super::shape::{DIM_MAX, Shape, StoreType};
+use crate::error::{Error, Result};
 use crate::run::sealed::{FileFormat, HEADER_BYTES, Sealed};
-
-/// Most rows that a job can have.
-pub(crate) const ROWS_MAX: u64 = i32::MAX as u64;
-/// Most dimensions that a vector can have.
-pub(crate) const DIM_MAX: usize = 16_384;
 
 /// Format of `queries.vec` and `positives.vec`.
 pub(crate) const VECTORS: FileFormat = FileFormat { magic: *b"BMVECTOR", version: 1, name: "vector" };
-
-/// Rows and dimensions of a matrix.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Shape {
-    /// Rows.
-    pub rows: u64,
-    /// Dimensions of a row.
-    pub dim: usize,
-}
-
-/// Number type of a store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum StoreType {
-    /// IEEE half.
-    F16,
-    /// IEEE single.
-    F32,
-}
-
-impl StoreType {
-    /// Bytes of one value.
-    pub fn bytes(self) -> usize {
-        match self {
-            StoreType::F16 => 2,
-            StoreType::F32 => 4,
-        }
-    }
-}
 
 /// One side's vectors.
 #[derive(Debug, Clone)]
@@ -63,7 +27,7 @@ pub struct VectorStore {
 }
 
 impl VectorStore {
-    /// Header fields of a store.
+    /// The fields of a store's header.
     pub fn header(shape: Shape, precision: StoreType) -> [u64; 6] {
         [shape.rows, shape.dim as u64, precision.bytes() as u64, 0, 0, 0]
     }
@@ -80,23 +44,24 @@ impl VectorStore {
     pub fn open(path: &Path) -> Result<VectorStore> {
         let sealed = Sealed::open(path, &VECTORS)?;
         let [rows, dim, width, ..] = sealed.fields;
-        let payload = rows.checked_mul(dim).and_then(|n| n.checked_mul(width));
-        sealed.expect_payload(payload.filter(|_| rows <= ROWS_MAX && (2..=4).contains(&width)))?;
-        let precision = if width == 2 { StoreType::F16 } else { StoreType::F32 };
-        Ok(VectorStore { sealed, shape: Shape { rows, dim: dim as usize }, precision })
+        let precision = [StoreType::F16, StoreType::F32].into_iter().find(|known| known.bytes() as u64 == width);
+        let in_range = (1..=ROWS_MAX).contains(&rows) && (1..=DIM_MAX as u64).contains(&dim);
+        let Some(precision) = precision.filter(|_| in_range) else {
+            return Err(out_of_range(path, [rows, dim, width]));
+        };
+        let shape = Shape { rows, dim: dim as usize };
+        sealed.expect_payload(Some(VectorStore::file_bytes(shape, precision) - HEADER_BYTES as u64))?;
+        Ok(VectorStore { sealed, shape, precision })
     }
 
-    /// Rows and dimensions.
     pub fn shape(&self) -> Shape {
         self.shape
     }
 
-    /// Number type.
     pub fn precision(&self) -> StoreType {
         self.precision
     }
 
-    /// The mapped file.
     pub fn sealed(&self) -> &Sealed {
         &self.sealed
     }
@@ -117,31 +82,49 @@ impl VectorStore {
     }
 }
 
-/// Everything that `import` made.
-#[derive(Debug, Clone)]
-pub struct Vectors {
-    /// Query vectors.
-    pub queries: VectorStore,
-    /// Positive vectors; the same store where one column serves both sides.
-    pub positives: VectorStore,
-    /// What is known of each row.
-    pub rows: RowTable,
-    /// Task names and ranges.
-    pub tasks: Tasks,
-    /// Ids by input row.
-    pub ids: Ids,
-    /// Whether tasks have names: there is a task column. Without one there is one task, without a name.
-    pub named_tasks: bool,
+fn out_of_range(path: &Path, [rows, dim, width]: [u64; 3]) -> Error {
+    Error::runtime("a vector file's header is out of range")
+        .path(path)
+        .expected(format!("1 to {ROWS_MAX} rows, 1 to {DIM_MAX} dimensions, 2 or 4 bytes a value"))
+        .found(format!("{rows} rows, {dim} dimensions, {width} bytes a value"))
+        .remedy("the file is damaged: delete it and run `mine` again")
 }
 
-impl Vectors {
-    /// Rows and dimensions.
-    pub fn shape(&self) -> Shape {
-        self.queries.shape()
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vectors::testing::{refused, write_sealed};
 
-    /// Number of rows.
-    pub fn row_count(&self) -> RowId {
-        self.shape().rows as RowId
+    #[test]
+    fn headers_that_do_not_fit_are_refused_with_the_path() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("queries.vec");
+        let open = |rows: u64, dim: u64, width: u64, bytes: usize| {
+            write_sealed(&path, &VECTORS, [rows, dim, width, 0, 0, 0], &vec![0; bytes]);
+            VectorStore::open(&path)
+        };
+        let mut row = [1f32; 3];
+        for width in [2, 4] {
+            open(2, 3, width, 6 * width as usize).unwrap().load(1, &mut row);
+            assert_eq!(row, [0.0; 3]);
+        }
+        let max = u64::MAX;
+        let cases = [
+            (2, 3, 3, 18),
+            (2, 3, 0, 0),
+            (2, 3, 8, 48),
+            (0, 3, 4, 0),
+            (2, 0, 4, 0),
+            (1, 1 << 15, 2, 1 << 16),
+            (2, 3, 4, 23),
+            (2, 3, 4, 25),
+            (max, 3, 4, 24),
+            (2, max, 4, 24),
+            (1 << 62, 1 << 62, 4, 0),
+            (2, 3, max, 24),
+        ];
+        for (rows, dim, width, bytes) in cases {
+            refused(&path, open(rows, dim, width, bytes));
+        }
     }
 }

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::run::RunReader;
 use crate::run::manifest::differences;
 use crate::run::record::{FileIdentity, Roles, VectorsFacts, VectorsSettings};
-use crate::vectors::shard::{self, Shard};
+use crate::vectors::{Shard, Source, find, is_npy, open_parquet};
 
 const QUERY_NAMES: &[&str] =
     &["query", "anchor", "question", "query_text", "qry", "sentence1", "sentence_0", "instruction"];
@@ -155,7 +155,7 @@ fn open_recorded(inputs: &[FileIdentity]) -> Result<Vec<Shard>> {
     let Some(first) = paths.first() else {
         return Err(Error::runtime("the manifest names no input files").remedy("mine again into a new folder"));
     };
-    if paths.iter().any(|path| shard::is_npy(path)) {
+    if paths.iter().any(|path| is_npy(path)) {
         return Err(Error::input("the run was mined from .npy files, which hold no texts")
             .path(first)
             .expected("Parquet files with the texts")
@@ -172,7 +172,7 @@ fn open_recorded(inputs: &[FileIdentity]) -> Result<Vec<Shard>> {
     if let Some(path) = paths.iter().find(|path| !path.exists()) {
         return Err(gone(path));
     }
-    let shards = shard::open_parquet(&paths)?;
+    let shards = open_parquet(&paths)?;
     for (shard, known) in shards.iter().zip(inputs) {
         if shard.identity != *known {
             return Err(Error::input("a file has changed since it was mined")
@@ -187,19 +187,19 @@ fn open_recorded(inputs: &[FileIdentity]) -> Result<Vec<Shard>> {
 
 /// The files that the user gave instead.
 fn given(source: &[String]) -> Result<Vec<Shard>> {
-    let paths = shard::find(source)?;
-    if let Some(path) = paths.iter().find(|path| shard::is_npy(path)) {
+    let paths = find(source)?;
+    if let Some(path) = paths.iter().find(|path| is_npy(path)) {
         return Err(Error::input("a source without texts")
             .path(path)
             .expected("Parquet files")
             .found("a .npy file, which holds no texts")
             .remedy("give Parquet files with the texts to --source"));
     }
-    shard::open_parquet(&paths)
+    open_parquet(&paths)
 }
 
 fn schema_of(shard: &Shard) -> &Schema {
-    shard::schema(shard).expect("only Parquet files come here")
+    shard.schema().expect("only Parquet files come here")
 }
 
 fn kind_of<'a>(shard: &'a Shard, column: &str) -> &'a DataType {
@@ -208,8 +208,8 @@ fn kind_of<'a>(shard: &'a Shard, column: &str) -> &'a DataType {
 
 fn groups_of(shard: &Shard) -> &[RowGroupMetaData] {
     match &shard.source {
-        shard::Source::Parquet { metadata, .. } => metadata.metadata().row_groups(),
-        shard::Source::Npy(_) => &[],
+        Source::Parquet { metadata, .. } => metadata.metadata().row_groups(),
+        Source::Npy(_) => &[],
     }
 }
 

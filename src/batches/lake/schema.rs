@@ -27,7 +27,7 @@ fn kind(kind: &Arrow) -> Option<DataType> {
 mod tests {
     use super::*;
     use crate::batches::table;
-    use crate::vectors::rows::Ids;
+    use crate::vectors::Ids;
 
     #[test]
     fn every_column_of_the_table_has_a_type() {

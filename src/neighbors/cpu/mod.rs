@@ -18,8 +18,7 @@ use std::ops::Range;
 
 use super::topk::{Candidate, TopK};
 use crate::vectors::dot::dot;
-use crate::vectors::store::VectorStore;
-use crate::vectors::{Keys, RowId, Scorer};
+use crate::vectors::{Keys, RowId, Scorer, VectorStore};
 
 /// Base rows of a panel.
 pub(crate) const PANEL: usize = 64;

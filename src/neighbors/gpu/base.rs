@@ -26,8 +26,7 @@ use crate::error::Result;
 use crate::run::ScatteredPart;
 use crate::run::sealed::{FileFormat, HEADER_BYTES, Sealed};
 use crate::vectors::dot::dot;
-use crate::vectors::store::{StoreType, VectorStore};
-use crate::vectors::{RowId, Shape};
+use crate::vectors::{DIM_MAX, ROWS_MAX, RowId, Shape, StoreType, VectorStore};
 
 /// Format of the device's base.
 pub(crate) const BASE: FileFormat = FileFormat { magic: *b"BMGPUBAS", version: 1, name: "GPU base" };
@@ -201,8 +200,8 @@ impl DeviceBase {
         let sealed = Sealed::open(path, &BASE)?;
         let [rows, dim, width, exponent, ..] = sealed.fields;
         let exponent = exponent as i64;
-        let sound = (1..=crate::vectors::store::ROWS_MAX).contains(&rows)
-            && (1..=crate::vectors::store::DIM_MAX as u64).contains(&dim)
+        let sound = (1..=ROWS_MAX).contains(&rows)
+            && (1..=DIM_MAX as u64).contains(&dim)
             && (width == 2 || width == 4)
             && (-4096..=4096).contains(&exponent);
         let end = |(rows, row_bytes)| bounds_at(rows, row_bytes) + chunks(rows) * BOUNDS_BYTES - HEADER_BYTES;

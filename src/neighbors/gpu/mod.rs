@@ -32,8 +32,7 @@ use crate::config::{Backend, Config, KernelPrecision, Method};
 use crate::error::{Error, Result};
 use crate::neighbors::budget::NeighborsCounts;
 use crate::run::{Run, Stage, StageRun};
-use crate::vectors::store::StoreType;
-use crate::vectors::{Shape, Vectors};
+use crate::vectors::{Shape, StoreType, Vectors};
 
 /// Name of the base in the run folder.
 pub(crate) const BASE: &str = "base.gpu";

@@ -8,16 +8,17 @@ use half::f16;
 use half::vec::HalfFloatVecExt;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::decode::{Unit, Values};
-use super::dot::dot;
-use super::row::RowId;
-use super::rows::RowLayout;
 use super::scatter::Scatter;
-use super::store::{Shape, StoreType};
 use crate::config::Metric;
 use crate::error::{Error, Result};
 use crate::run::ScatteredPart;
 use crate::run::sealed::HEADER_BYTES;
+use crate::vectors::decode::Unit;
+use crate::vectors::dot::dot;
+use crate::vectors::row::RowId;
+use crate::vectors::row_table::RowLayout;
+use crate::vectors::shape::{Shape, StoreType};
+use crate::vectors::values::Values;
 
 /// One side of a batch: values, and how far apart two rows begin.
 #[derive(Clone, Copy)]

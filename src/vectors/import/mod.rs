@@ -1,0 +1,88 @@
+//! Decodes every shard once, in parallel, into the mapped row-major store.
+//!
+//! Algorithm: label columns first (ids checked, tasks give each row its place, keys coded), then one
+//! pass over the embeddings: decode a batch, check and measure every row, write runs of consecutive
+//! rows where they belong. Nothing is normalised: reciprocal norms stand beside the input's values.
+//!
+//! Memory: at most 24 bytes a row for labels with one key column, and for each thread one batch of both
+//! sides, decoded and encoded.
+
+mod context;
+mod embeddings;
+mod ids;
+mod keys;
+mod labels;
+mod row_writer;
+mod scatter;
+mod tasks;
+
+pub(crate) use tasks::{refuse_unknown_tasks, task_sizes};
+
+use super::budget::VectorsCounts;
+use super::decode::Unit;
+use super::ids::INT_IDS;
+use super::open::{ID_TABLE, ROW_TABLE, TASK_TABLE, Vectors, open_folder};
+use super::row_table::{ROWS, RowLayout};
+use super::shards::Shards;
+use super::tasks::Tasks;
+use crate::config::Config;
+use crate::error::Result;
+use crate::run::record::{IdKind, VectorsFacts};
+use crate::run::sealed::Sealed;
+use crate::run::{Run, Stage};
+use context::Import;
+use embeddings::write_embeddings;
+use ids::write_ids;
+use keys::key_column;
+use tasks::write_tasks;
+
+/// Decodes the shards into the store, or opens the store that is there.
+///
+/// # Errors
+/// Bad input, named by file, row group and row; or a disk that fails.
+pub fn import(run: &Run, shards: &Shards, config: &Config, counts: &VectorsCounts) -> Result<Vectors> {
+    if !run.is_complete(Stage::Vectors) {
+        let stage = run.begin(Stage::Vectors);
+        write_all(&Import { run, stage: &stage, shards, config, counts, units: Unit::all(&shards.list) })?;
+        shards.list.iter().try_for_each(|shard| shard.refuse_changed())?;
+        let facts = VectorsFacts {
+            rows: shards.shape.rows,
+            dim: shards.shape.dim,
+            tasks: Tasks::open(&run.part_path(Stage::Vectors, TASK_TABLE))?.len(),
+            ids: id_kind(run),
+            shared: shards.roles.shared,
+            named_tasks: shards.roles.task.is_some(),
+            input_bytes: shards.input_bytes(),
+        };
+        stage.finish(&facts, |_| true)?;
+    }
+    open_folder(&run.stage_folder(Stage::Vectors), &run.facts()?)
+}
+
+/// The order of the passes; each frees what the next does not need.
+fn write_all(import: &Import<'_>) -> Result<()> {
+    let mut parts = Vec::new();
+    parts.extend(write_ids(import)?);
+    let positions = write_tasks(import)?;
+    let keys = &import.shards.roles.keys;
+    let layout = RowLayout { rows: import.rows() as u64, keys: 1 + keys.len() as u64 };
+    let table = import.stage.scattered(ROW_TABLE, layout.file_bytes())?;
+    table.write_at(&ROWS.header([layout.rows, layout.keys, 0, 0, 0, 0]), 0)?;
+    table.extend()?;
+    for (column, name) in keys.iter().enumerate() {
+        let codes = key_column(import, name, &positions)?;
+        table.write_at(bytemuck::cast_slice(&codes), layout.key(1 + column as u64))?;
+    }
+    let stores = write_embeddings(import, &positions, &table, layout)?;
+    parts.push(table);
+    parts.extend(stores);
+    import.stage.publish(parts)
+}
+
+fn id_kind(run: &Run) -> IdKind {
+    if !run.has(Stage::Vectors, ID_TABLE) {
+        return IdKind::Row;
+    }
+    let path = run.part_path(Stage::Vectors, ID_TABLE);
+    if Sealed::open(&path, &INT_IDS).is_ok() { IdKind::Int64 } else { IdKind::String }
+}

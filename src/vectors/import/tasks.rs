@@ -1,0 +1,167 @@
+//! The task column becomes `tasks.col` and each row's place in task-grouped order.
+//!
+//! Memory: 4 bytes a row, a code that then becomes, in place, the row's position.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::Write;
+use std::sync::Mutex;
+
+use super::context::Import;
+use super::labels::{for_each_text, for_each_unit};
+use super::scatter::Scatter;
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::vectors::decode::Unit;
+use crate::vectors::open::TASK_TABLE;
+use crate::vectors::row::RowId;
+use crate::vectors::shards::Shards;
+use crate::vectors::tasks::{TASKS, Tasks};
+
+/// Tasks that a message names.
+const NAMES_SHOWN: usize = 50;
+
+/// Task names in order of arrival; the order is sorted out at the end.
+#[derive(Default)]
+struct Names {
+    codes: HashMap<String, u32>,
+    list: Vec<String>,
+}
+
+impl Names {
+    fn code(&mut self, name: &str) -> u32 {
+        if let Some(code) = self.codes.get(name) {
+            return *code;
+        }
+        let code = self.list.len() as u32;
+        self.codes.insert(name.to_owned(), code);
+        self.list.push(name.to_owned());
+        code
+    }
+}
+
+/// Commits the task table and returns each input row's place in task-grouped order.
+pub(super) fn write_tasks(import: &Import<'_>) -> Result<Vec<RowId>> {
+    let (names, starts, positions) = match &import.shards.roles.task {
+        None => {
+            let rows = import.rows() as u64;
+            (vec![String::new()], vec![0, rows], (0..import.rows() as RowId).collect())
+        }
+        Some(column) => {
+            let codes = Scatter::new(vec![0u32; import.rows()]);
+            let known = Mutex::new(Names::default());
+            for_each_unit(&import.units, |unit| task_codes(unit, column, &known, &codes))?;
+            let mut codes = codes.into_inner();
+            let names = known.into_inner().expect("no thread panics while it holds the names").list;
+            let (names, starts) = group_by_task(names, &mut codes);
+            (names, starts, codes)
+        }
+    };
+    let (fields, payload) = Tasks::encode(&names, &starts);
+    import.stage.commit(TASK_TABLE, |out| {
+        out.write_all(&TASKS.header(fields))?;
+        out.write_all(&payload)?;
+        out.seal()
+    })?;
+    Ok(positions)
+}
+
+fn task_codes(unit: &Unit<'_>, column: &str, known: &Mutex<Names>, codes: &Scatter<u32>) -> Result<()> {
+    // Names repeat: each unit keeps the codes it has seen, and asks the shared list for new ones.
+    let mut seen = HashMap::<String, u32>::new();
+    for_each_text(unit, column, |row, name| {
+        let Some(name) = name else {
+            let error = Error::input("a task is null")
+                .expected("a task name in every row")
+                .found("a null")
+                .remedy("fill the column, or mine without --task-column");
+            return Err(unit.place(error, column, Some(row)));
+        };
+        let code = match seen.get(name) {
+            Some(code) => *code,
+            None => {
+                let code = known.lock().expect("no thread panics while it holds the names").code(name);
+                seen.insert(name.to_owned(), code);
+                code
+            }
+        };
+        codes.write((unit.first_input_row() + row) as usize, [code]);
+        Ok(())
+    })
+}
+
+/// Groups rows by task: sorts task names, turns each row's task code into the row's position in
+/// task-grouped order (stable: the input's order within a task), in place. O(rows + tasks log tasks).
+///
+/// Returns the names in order and where each task's rows start, with the total at the end.
+fn group_by_task(names: Vec<String>, codes: &mut [u32]) -> (Vec<String>, Vec<u64>) {
+    let mut order: Vec<usize> = (0..names.len()).collect();
+    order.sort_unstable_by(|a, b| names[*a].cmp(&names[*b]));
+    let mut next = vec![0u64; names.len()];
+    codes.iter().for_each(|code| next[*code as usize] += 1);
+    let mut starts = Vec::with_capacity(names.len() + 1);
+    let mut start = 0;
+    for code in &order {
+        starts.push(start);
+        start += std::mem::replace(&mut next[*code], start);
+    }
+    starts.push(start);
+    for code in codes {
+        let position = &mut next[*code as usize];
+        *code = *position as RowId;
+        *position += 1;
+    }
+    let mut names = names;
+    let names = order.into_iter().map(|code| std::mem::take(&mut names[code])).collect();
+    (names, starts)
+}
+
+/// Rows of each task, in task order; rows without a task count as the task without a name. Reads the task column only.
+///
+/// # Errors
+/// The column cannot be read.
+pub(crate) fn task_sizes(shards: &Shards) -> Result<BTreeMap<String, u64>> {
+    let mut sizes = BTreeMap::<String, u64>::new();
+    let Some(column) = &shards.roles.task else {
+        sizes.insert(String::new(), shards.shape.rows);
+        return Ok(sizes);
+    };
+    for unit in Unit::all(&shards.list) {
+        for_each_text(&unit, column, |_, name| {
+            *sizes.entry(name.unwrap_or_default().to_owned()).or_default() += 1;
+            Ok(())
+        })?;
+    }
+    Ok(sizes)
+}
+
+/// Fails where settings are given to a task that is not among the known ones.
+///
+/// # Errors
+/// There is no such task.
+pub(crate) fn refuse_unknown_tasks(config: &Config, shards: &Shards, known: &BTreeMap<String, u64>) -> Result<()> {
+    let Some(unknown) = config.tasks.keys().find(|name| !known.contains_key(*name)) else { return Ok(()) };
+    let mut names: Vec<String> = known.keys().take(NAMES_SHOWN).map(|name| format!("{name:?}")).collect();
+    if known.len() > NAMES_SHOWN {
+        names.push(format!("and {} more", known.len() - NAMES_SHOWN));
+    }
+    Err(Error::input("settings are given to a task that the input does not have")
+        .task(unknown)
+        .column(shards.roles.task.as_deref().unwrap_or_default())
+        .expected(format!("one of the tasks {}", names.join(", ")))
+        .found(format!("[task.{unknown:?}]"))
+        .remedy("correct the name in the configuration file, or take the table out"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_grouped_by_sorted_task_in_input_order() {
+        let mut codes = vec![0, 1, 0, 2, 1, 0];
+        let (names, starts) = group_by_task(vec!["b".into(), "c".into(), "a".into()], &mut codes);
+        assert_eq!(names, ["a", "b", "c"]);
+        assert_eq!(starts, [0, 1, 4, 6]);
+        assert_eq!(codes, [1, 4, 2, 0, 5, 3]);
+    }
+}

@@ -1,0 +1,87 @@
+//! Everything that the stage made, opened together.
+
+use std::path::Path;
+
+use super::ids::Ids;
+use super::row::RowId;
+use super::row_table::RowTable;
+use super::shape::Shape;
+use super::store::VectorStore;
+use super::tasks::Tasks;
+use crate::error::{Error, Result};
+use crate::run::record::{IdKind, VectorsFacts};
+use crate::run::{RunReader, Stage};
+
+/// Query vectors.
+pub(super) const QUERIES: &str = "queries.vec";
+/// Positive vectors; there is no such file where one column serves both sides.
+pub(super) const POSITIVES: &str = "positives.vec";
+/// What is known of each row.
+pub(super) const ROW_TABLE: &str = "rows.col";
+pub(super) const TASK_TABLE: &str = "tasks.col";
+/// Ids by input row; there is no such file where the row number is the id.
+pub(super) const ID_TABLE: &str = "ids.col";
+
+/// Everything that `import` made.
+#[derive(Debug, Clone)]
+pub struct Vectors {
+    pub queries: VectorStore,
+    /// The same store as `queries` where one column serves both sides.
+    pub positives: VectorStore,
+    /// What is known of each row.
+    pub rows: RowTable,
+    /// Task names and ranges.
+    pub tasks: Tasks,
+    /// Ids by input row.
+    pub ids: Ids,
+    /// Whether tasks have names: there is a task column. Without one there is one task, without a name.
+    pub named_tasks: bool,
+}
+
+impl Vectors {
+    pub fn shape(&self) -> Shape {
+        self.queries.shape()
+    }
+
+    pub fn row_count(&self) -> RowId {
+        self.shape().rows as RowId
+    }
+}
+
+/// Opens the store of a finished run.
+///
+/// # Errors
+/// The stage is not finished, or a file is damaged.
+pub(crate) fn open(run: &RunReader) -> Result<Vectors> {
+    open_folder(&run.stage_folder(Stage::Vectors), &run.facts()?)
+}
+
+/// Opens the files of a folder and compares their counts.
+///
+/// # Errors
+/// A file is damaged, or of another number of rows than the others.
+pub(super) fn open_folder(folder: &Path, facts: &VectorsFacts) -> Result<Vectors> {
+    let queries = VectorStore::open(&folder.join(QUERIES))?;
+    let positives = if facts.shared { queries.clone() } else { VectorStore::open(&folder.join(POSITIVES))? };
+    let rows = RowTable::open(&folder.join(ROW_TABLE))?;
+    let tasks = Tasks::open(&folder.join(TASK_TABLE))?;
+    let count = queries.shape().rows;
+    let ids = match facts.ids {
+        IdKind::Int64 => Ids::open_int(&folder.join(ID_TABLE), count)?,
+        IdKind::String => Ids::open_text(&folder.join(ID_TABLE), count)?,
+        IdKind::Row => Ids::RowNumber,
+    };
+    let task_rows = tasks.ranges().last().map_or(0, |range| u64::from(range.end));
+    if positives.shape() != queries.shape() || rows.input_rows().len() as u64 != count || task_rows != count {
+        return Err(Error::runtime("the vector store's files do not fit each other")
+            .path(folder)
+            .expected(format!("{count} rows in each"))
+            .found(format!(
+                "{} positives, {} rows, {task_rows} rows in tasks",
+                positives.shape().rows,
+                rows.input_rows().len()
+            ))
+            .remedy("the folder was tampered with: mine again with --replace or into a new folder"));
+    }
+    Ok(Vectors { queries, positives, rows, tasks, ids, named_tasks: facts.named_tasks })
+}

@@ -1,0 +1,74 @@
+//! The input as a whole: its files in order, and what they agree on.
+
+use std::path::PathBuf;
+
+use super::columns::resolve;
+use super::dimensions::dimensions;
+use super::npy::open_npy;
+use super::parquet::open_parquet;
+use super::paths::{find, is_npy};
+use super::row::ROWS_MAX;
+use super::shape::{Shape, StoreType};
+use super::shard::Shard;
+use crate::config::Columns;
+use crate::error::{Error, Result};
+use crate::run::record::Roles;
+
+/// All shards, and what their columns are.
+#[derive(Debug, Clone)]
+pub struct Shards {
+    /// In input order.
+    pub list: Vec<Shard>,
+    /// Rows and dimensions of the whole input.
+    pub shape: Shape,
+    pub roles: Roles,
+    /// Number type of each side's store.
+    pub store_types: [StoreType; 2],
+}
+
+impl Shards {
+    /// Finds and maps the input files and compares their columns. Reads footers and headers only, and the first row
+    /// of columns whose type does not fix the number of dimensions.
+    ///
+    /// # Errors
+    /// A path or column that is not there, a file that is no Parquet or npy, types or dimensions that
+    /// do not fit.
+    pub fn open(inputs: &[String], columns: &Columns) -> Result<Shards> {
+        let mut list = open_files(&find(inputs)?)?;
+        let mut rows = 0u64;
+        for shard in &mut list {
+            shard.first_row = rows;
+            rows = rows.saturating_add(shard.rows);
+        }
+        let Some(first) = list.first().filter(|_| (1..=ROWS_MAX).contains(&rows)) else {
+            let error = Error::input("the number of rows is out of range")
+                .expected(format!("from 1 to {ROWS_MAX} rows"))
+                .found(format!("{rows} rows in {} files", list.len()))
+                .remedy("check that these are the files you mean");
+            return Err(match list.first() {
+                Some(first) => error.path(&first.path),
+                None => error,
+            });
+        };
+        let roles = resolve(first, columns)?;
+        let (dim, store_types) = dimensions(&list, &roles, columns.dtype)?;
+        Ok(Shards { list, shape: Shape { rows, dim }, roles, store_types })
+    }
+
+    /// Bytes of all input files.
+    pub fn input_bytes(&self) -> u64 {
+        self.list.iter().map(|shard| shard.identity.bytes).sum()
+    }
+}
+
+fn open_files(paths: &[PathBuf]) -> Result<Vec<Shard>> {
+    let npy = paths.iter().filter(|path| is_npy(path)).count();
+    match npy {
+        0 => open_parquet(paths),
+        npy if npy == paths.len() => open_npy(paths),
+        _ => Err(Error::input("Parquet and .npy files are mixed")
+            .expected("files of one kind")
+            .found(format!("{npy} .npy files among {} files", paths.len()))
+            .remedy("mine them apart, or convert one kind")),
+    }
+}
