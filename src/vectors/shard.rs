@@ -9,6 +9,7 @@ use bytes::Bytes;
 use parquet::arrow::arrow_reader::ArrowReaderMetadata;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::row::ROWS_MAX;
 use super::shape::StoreType;
 use crate::error::{Error, Result};
 use crate::run::mapped::Mapped;
@@ -83,6 +84,15 @@ impl Shard {
             .found("another size or time")
             .remedy("run again when the file is complete"))
     }
+}
+
+/// The error for an input that no job can take; `path`: its first file.
+pub(super) fn rows_out_of_range(path: &Path, rows: u64, files: usize) -> Error {
+    Error::input("the number of rows is out of range")
+        .path(path)
+        .expected(format!("from 1 to {ROWS_MAX} rows"))
+        .found(format!("{rows} rows in {files} files"))
+        .remedy("check that these are the files you mean")
 }
 
 /// What tells whether a file is still the same; `footer`: the bytes of its footer or header.

@@ -9,7 +9,7 @@ use super::parquet::open_parquet;
 use super::paths::{find, is_npy};
 use super::row::ROWS_MAX;
 use super::shape::{Shape, StoreType};
-use super::shard::Shard;
+use super::shard::{Shard, rows_out_of_range};
 use crate::config::Columns;
 use crate::error::{Error, Result};
 use crate::run::record::Roles;
@@ -40,16 +40,10 @@ impl Shards {
             shard.first_row = rows;
             rows = rows.saturating_add(shard.rows);
         }
-        let Some(first) = list.first().filter(|_| (1..=ROWS_MAX).contains(&rows)) else {
-            let error = Error::input("the number of rows is out of range")
-                .expected(format!("from 1 to {ROWS_MAX} rows"))
-                .found(format!("{rows} rows in {} files", list.len()))
-                .remedy("check that these are the files you mean");
-            return Err(match list.first() {
-                Some(first) => error.path(&first.path),
-                None => error,
-            });
-        };
+        let first = list.first().ok_or_else(|| Error::input("no input is given").remedy("name files or folders"))?;
+        if !(1..=ROWS_MAX).contains(&rows) {
+            return Err(rows_out_of_range(&first.path, rows, list.len()));
+        }
         let roles = resolve(first, columns)?;
         let (dim, store_types) = dimensions(&list, &roles, columns.dtype)?;
         Ok(Shards { list, shape: Shape { rows, dim }, roles, store_types })
