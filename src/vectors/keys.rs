@@ -17,7 +17,7 @@ impl<'a> Keys<'a> {
     }
 
     /// The same keys of rows that are known by their place in an order.
-    pub fn by_place(self, order: &'a [RowId]) -> Self {
+    pub(crate) fn by_place(self, order: &'a [RowId]) -> Self {
         Keys { order: Some(order), ..self }
     }
 
@@ -28,27 +28,27 @@ impl<'a> Keys<'a> {
 
     /// Whether two rows share a key, and so may never be negatives of each other. O(columns).
     #[inline]
-    pub fn conflict(&self, a: RowId, b: RowId) -> bool {
+    pub(crate) fn conflict(&self, a: RowId, b: RowId) -> bool {
         let (a, b) = (self.index(a), self.index(b));
         self.columns.iter().any(|codes| codes[a] != UNIQUE && codes[a] == codes[b])
     }
 
     /// Whether a row shares any key with any other row.
     #[inline]
-    pub fn is_shared(&self, row: RowId) -> bool {
+    pub(crate) fn is_shared(&self, row: RowId) -> bool {
         let row = self.index(row);
         self.columns.iter().any(|codes| codes[row] != UNIQUE)
     }
 
     /// (column, code) of each key that the row shares with others.
-    pub fn shared(&self, row: RowId) -> impl Iterator<Item = (u32, u32)> + '_ {
+    pub(crate) fn shared(&self, row: RowId) -> impl Iterator<Item = (u32, u32)> + '_ {
         let row = self.index(row);
         let codes = self.columns.iter().enumerate().map(move |(column, codes)| (column as u32, codes[row]));
         codes.filter(|(_, code)| *code != UNIQUE)
     }
 
     /// The columns, by row.
-    pub fn columns(&self) -> &[&'a [u32]] {
+    pub(crate) fn columns(&self) -> &[&'a [u32]] {
         &self.columns
     }
 }

@@ -18,12 +18,12 @@ use crate::run::record::Roles;
 #[derive(Debug, Clone)]
 pub struct Shards {
     /// In input order.
-    pub list: Vec<Shard>,
+    pub(crate) list: Vec<Shard>,
     /// Rows and dimensions of the whole input.
-    pub shape: Shape,
-    pub roles: Roles,
+    pub(crate) shape: Shape,
+    pub(crate) roles: Roles,
     /// Number type of each side's store.
-    pub store_types: [StoreType; 2],
+    pub(crate) store_types: [StoreType; 2],
 }
 
 impl Shards {
@@ -33,7 +33,7 @@ impl Shards {
     /// # Errors
     /// A path or column that is not there, a file that is no Parquet or npy, types or dimensions that
     /// do not fit.
-    pub fn open(inputs: &[String], columns: &Columns) -> Result<Shards> {
+    pub(crate) fn open(inputs: &[String], columns: &Columns) -> Result<Shards> {
         let mut list = open_files(&find(inputs)?)?;
         let mut rows = 0u64;
         for shard in &mut list {
@@ -50,7 +50,7 @@ impl Shards {
     }
 
     /// Bytes of all input files.
-    pub fn input_bytes(&self) -> u64 {
+    pub(crate) fn input_bytes(&self) -> u64 {
         self.list.iter().map(|shard| shard.identity.bytes).sum()
     }
 }
