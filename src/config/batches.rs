@@ -41,7 +41,6 @@ pub struct BatchRules {
     pub size: u32,
     /// What becomes of rows that fill no whole batch.
     pub remainder: Remainder,
-    /// Epochs to write.
     pub epochs: u32,
     /// h: hard negatives of each example.
     pub hard_negatives: u32,

@@ -116,7 +116,7 @@ pub enum KernelPrecision {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Method {
-    /// All of it.
+    /// Every candidate.
     Exact,
     /// Some of the IVF lists: a fixed number of them, or as many as a recall takes.
     Lists {

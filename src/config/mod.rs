@@ -32,7 +32,7 @@ pub use window::{Limit, RankWindow, ScoreLimits, WINDOW_MAX};
 
 use crate::error::{Error, Result};
 
-/// One validated job.
+/// The settings of one job, validated.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Files, folders and globs, as given.
@@ -59,7 +59,6 @@ pub struct Config {
     pub precision: KernelPrecision,
     /// Memory budget in bytes.
     pub memory_bytes: u64,
-    /// Worker threads.
     pub threads: usize,
 }
 

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// Largest batch.
+/// Most rows of a batch.
 pub const BATCH_SIZE_MAX: u32 = 65_536;
 
 /// K and |B|; K divides |B|.

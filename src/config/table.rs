@@ -6,7 +6,6 @@ use crate::error::{Error, Result};
 /// A batch table to publish.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TableRules {
-    /// As what.
     pub format: TableFormat,
     /// Folder or URL; `None`: `table/` in the run folder.
     pub out: Option<String>,

@@ -35,7 +35,6 @@ pub struct TaskSettings {
 pub struct TaskRules {
     /// Rank window, with its score limits.
     pub window: RankWindow,
-    /// K and |B|.
     pub sizes: Sizes,
 }
 
@@ -74,18 +73,18 @@ pub struct ByTask<T> {
 }
 
 impl<T: Copy + PartialEq> ByTask<T> {
-    /// The job's, and those of tasks that differ from it.
+    /// The job's setting, and those of tasks that differ from it.
     pub fn new<'a>(job: T, tasks: impl Iterator<Item = (&'a String, T)>) -> ByTask<T> {
         let tasks = tasks.filter(|(_, own)| *own != job).map(|(name, own)| (name.clone(), own)).collect();
         ByTask { job, tasks }
     }
 
-    /// A task's.
+    /// The setting of one task.
     pub fn of(&self, task: &str) -> T {
         self.tasks.get(task).copied().unwrap_or(self.job)
     }
 
-    /// Every task's, in the order of their names.
+    /// The setting of each of `names`, in their order.
     pub fn all<'n>(&self, names: impl Iterator<Item = &'n str>) -> Vec<T> {
         names.map(|name| self.of(name)).collect()
     }

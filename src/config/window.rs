@@ -12,9 +12,8 @@ pub const WINDOW_MAX: u32 = 16_384;
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
 #[serde(try_from = "NumberOrWord")]
 pub enum Limit {
-    /// No limit.
+    /// Lifts a weaker setting's limit.
     None,
-    /// At this number.
     At(f64),
 }
 

@@ -11,7 +11,7 @@ const BATCH_BYTES: u64 = 2 * MIB;
 const PAGE_BYTES: u64 = 6 * MIB;
 /// Bytes of a value of a batch: both sides as f64 at most, as f32, and encoded.
 const VALUE_BYTES: u64 = 24;
-/// Hashes and sort order while ids and positives are compared, and each row's place in task order.
+/// Hashes and sort order while ids and positives are compared, and each row's number in task-grouped order.
 const LABEL_BYTES: u64 = 20;
 /// The same with the codes of a key column.
 const KEYED_LABEL_BYTES: u64 = 28;

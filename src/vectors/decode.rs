@@ -153,3 +153,46 @@ pub(super) fn first_length(shard: &Shard, column: &str) -> Result<usize> {
     let list = list.or_else(|| array.as_list_opt::<i64>().map(|list| list.value(0)));
     list.map(|list| list.len()).ok_or_else(|| unit.damaged(&[column], format!("values of type {}", array.data_type())))
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::datatypes::Int64Type;
+
+    use super::*;
+    use crate::vectors::parquet::open_parquet;
+    use crate::vectors::testing::parquet_file;
+
+    #[test]
+    fn a_unit_yields_the_rows_that_the_footer_promises_or_fails() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.parquet");
+        let read = |group_rows: [i64; 2]| {
+            std::fs::write(&path, parquet_file(group_rows.iter().sum(), group_rows, None)).unwrap();
+            let shards = open_parquet(std::slice::from_ref(&path)).unwrap();
+            let mut ids = Vec::new();
+            for unit in Unit::all(&shards) {
+                unit.for_each_batch(&["id"], 2, |first, arrays| {
+                    assert!(first + arrays[0].len() as u64 <= unit.rows);
+                    ids.extend(arrays[0].as_primitive::<Int64Type>().values());
+                    Ok(())
+                })?;
+            }
+            Ok::<Vec<i64>, Error>(ids)
+        };
+        assert_eq!(read([3, 2]).unwrap(), [10, 11, 12, 13, 14]);
+        let text = read([5, 2]).unwrap_err().to_string();
+        assert!(text.contains("a.parquet") && text.contains("promises 5") && text.contains("row group 0"), "{text}");
+        // The second row group has more rows than it promises: none of them is passed on as a row of another unit.
+        assert!(read([3, 1]).map_or(true, |ids| ids.len() == 4));
+    }
+
+    #[test]
+    fn a_first_list_that_is_not_there_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.parquet");
+        std::fs::write(&path, parquet_file(5, [3, 2], None)).unwrap();
+        let shard = open_parquet(&[path]).unwrap().remove(0);
+        let text = first_length(&shard, "id").unwrap_err().to_string();
+        assert!(text.contains("a.parquet") && text.contains("Int64"), "{text}");
+    }
+}

@@ -13,31 +13,29 @@ pub(crate) const TEXT_IDS: FileFormat = FileFormat { magic: *b"BMIDSTXT", versio
 
 /// Ids by input row.
 #[derive(Debug, Clone)]
-pub enum Ids {
+pub(crate) enum Ids {
     /// The row's ordinal in the input.
     RowNumber,
-    /// int64 ids.
     Int(Sealed),
-    /// string ids.
     Text(Sealed),
 }
 
 impl Ids {
-    /// Maps int64 ids.
+    /// Maps int64 ids of so many rows.
     ///
     /// # Errors
     /// The file is not complete, or of another number of rows.
-    pub fn open_int(path: &Path, rows: u64) -> Result<Ids> {
+    pub(crate) fn open_int(path: &Path, rows: u64) -> Result<Ids> {
         let sealed = Sealed::open(path, &INT_IDS)?;
         sealed.expect_payload(rows.checked_mul(8).filter(|_| sealed.fields[0] == rows))?;
         Ok(Ids::Int(sealed))
     }
 
-    /// Maps string ids.
+    /// Maps string ids of so many rows and checks every offset. O(bytes).
     ///
     /// # Errors
     /// The file is not complete or of another number of rows, or its offsets do not divide its text.
-    pub fn open_text(path: &Path, rows: u64) -> Result<Ids> {
+    pub(crate) fn open_text(path: &Path, rows: u64) -> Result<Ids> {
         let sealed = Sealed::open(path, &TEXT_IDS)?;
         let [count, text, ..] = sealed.fields;
         let payload = count.checked_add(1).and_then(|n| n.checked_mul(8)).and_then(|n| n.checked_add(text));
@@ -54,7 +52,7 @@ impl Ids {
     }
 
     /// The int64 id of an input row, where ids are numbers.
-    pub fn int(&self, input_row: u32) -> Option<i64> {
+    pub(crate) fn int(&self, input_row: u32) -> Option<i64> {
         match self {
             Ids::RowNumber => Some(i64::from(input_row)),
             Ids::Int(sealed) => {
@@ -66,7 +64,7 @@ impl Ids {
     }
 
     /// The string id of an input row, where ids are strings.
-    pub fn text(&self, input_row: u32) -> Option<&str> {
+    pub(crate) fn text(&self, input_row: u32) -> Option<&str> {
         let Ids::Text(sealed) = self else { return None };
         let rows = sealed.fields[0] as usize;
         let (offsets, text) = sealed.payload().split_at(8 * (rows + 1));
@@ -77,7 +75,7 @@ impl Ids {
     }
 
     /// The mapped file, if there is one.
-    pub fn sealed(&self) -> Option<&Sealed> {
+    pub(crate) fn sealed(&self) -> Option<&Sealed> {
         match self {
             Ids::RowNumber => None,
             Ids::Int(sealed) | Ids::Text(sealed) => Some(sealed),

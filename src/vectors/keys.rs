@@ -15,31 +15,31 @@ impl<'a> Keys<'a> {
     }
 
     /// The keys of the rows at places; `order` is the row at each place.
-    pub fn by_place(self, order: &'a [RowId]) -> KeysByPlace<'a> {
+    pub(crate) fn by_place(self, order: &'a [RowId]) -> KeysByPlace<'a> {
         KeysByPlace { keys: self, order }
     }
 
     /// Whether two rows share a key, and so may never be negatives of each other. O(columns).
     #[inline]
-    pub fn conflict(&self, a: RowId, b: RowId) -> bool {
+    pub(crate) fn conflict(&self, a: RowId, b: RowId) -> bool {
         let (a, b) = (a as usize, b as usize);
         self.columns.iter().any(|codes| codes[a] != UNIQUE && codes[a] == codes[b])
     }
 
     /// Whether a row shares any key with any other row.
     #[inline]
-    pub fn is_shared(&self, row: RowId) -> bool {
+    pub(crate) fn is_shared(&self, row: RowId) -> bool {
         self.columns.iter().any(|codes| codes[row as usize] != UNIQUE)
     }
 
     /// (column, code) of each key that the row shares with others.
-    pub fn shared(&self, row: RowId) -> impl Iterator<Item = (u32, u32)> + '_ {
+    pub(crate) fn shared(&self, row: RowId) -> impl Iterator<Item = (u32, u32)> + '_ {
         let codes = self.columns.iter().enumerate().map(move |(column, codes)| (column as u32, codes[row as usize]));
         codes.filter(|(_, code)| *code != UNIQUE)
     }
 
     /// The columns, by row.
-    pub fn columns(&self) -> &[&'a [u32]] {
+    pub(crate) fn columns(&self) -> &[&'a [u32]] {
         &self.columns
     }
 }
@@ -54,14 +54,14 @@ pub struct KeysByPlace<'a> {
 impl KeysByPlace<'_> {
     /// Whether the rows at two places share a key. O(columns).
     #[inline]
-    pub fn conflict(&self, a: Place, b: Place) -> bool {
+    pub(crate) fn conflict(&self, a: Place, b: Place) -> bool {
         // Without a key column the order, which may be on disk, is not looked up.
         !self.keys.columns.is_empty() && self.keys.conflict(self.order[a.index()], self.order[b.index()])
     }
 
     /// Whether the row at a place shares any key with any other row.
     #[inline]
-    pub fn is_shared(&self, place: Place) -> bool {
+    pub(crate) fn is_shared(&self, place: Place) -> bool {
         !self.keys.columns.is_empty() && self.keys.is_shared(self.order[place.index()])
     }
 }

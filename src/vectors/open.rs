@@ -12,7 +12,6 @@ use crate::error::{Error, Result};
 use crate::run::record::{IdKind, VectorsFacts};
 use crate::run::{RunReader, Stage};
 
-/// Query vectors.
 pub(super) const QUERIES: &str = "queries.vec";
 /// Positive vectors; there is no such file where one column serves both sides.
 pub(super) const POSITIVES: &str = "positives.vec";
@@ -25,25 +24,25 @@ pub(super) const ID_TABLE: &str = "ids.col";
 /// Everything that `import` made.
 #[derive(Debug, Clone)]
 pub struct Vectors {
-    pub queries: VectorStore,
+    pub(crate) queries: VectorStore,
     /// The same store as `queries` where one column serves both sides.
-    pub positives: VectorStore,
+    pub(crate) positives: VectorStore,
     /// What is known of each row.
-    pub rows: RowTable,
+    pub(crate) rows: RowTable,
     /// Task names and ranges.
-    pub tasks: Tasks,
+    pub(crate) tasks: Tasks,
     /// Ids by input row.
-    pub ids: Ids,
+    pub(crate) ids: Ids,
     /// Whether tasks have names: there is a task column. Without one there is one task, without a name.
-    pub named_tasks: bool,
+    pub(crate) named_tasks: bool,
 }
 
 impl Vectors {
-    pub fn shape(&self) -> Shape {
+    pub(crate) fn shape(&self) -> Shape {
         self.queries.shape()
     }
 
-    pub fn row_count(&self) -> RowId {
+    pub(crate) fn row_count(&self) -> RowId {
         self.shape().rows as RowId
     }
 }

@@ -7,7 +7,8 @@ use bytes::Bytes;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData};
 
-use super::shard::{Shard, Source, identity};
+use super::row::ROWS_MAX;
+use super::shard::{Shard, Source, identity, rows_out_of_range};
 use crate::error::{Error, Result};
 use crate::run::mapped::Mapped;
 use crate::run::sealed::u32_at;
@@ -20,7 +21,7 @@ const LEAST_BYTES: u64 = 12;
 /// Maps files and reads their footers.
 ///
 /// # Errors
-/// A file cannot be opened or is not a whole Parquet file.
+/// A file cannot be opened, is not a whole Parquet file, or has more rows than any job.
 pub(crate) fn open_parquet(paths: &[PathBuf]) -> Result<Vec<Shard>> {
     paths.iter().map(|path| open_one(path)).collect()
 }
@@ -42,6 +43,10 @@ fn open_one(path: &Path) -> Result<Shard> {
     let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Skip);
     let metadata = ArrowReaderMetadata::load(&bytes, options).map_err(|e| wrong(e.to_string()))?;
     let rows = rows_of(metadata.metadata()).map_err(wrong)?;
+    if rows > ROWS_MAX {
+        return Err(rows_out_of_range(path, rows, 1));
+    }
+    refuse_negative_chunks(metadata.metadata()).map_err(wrong)?;
     let trailer = bytes.len() - TRAILER_BYTES;
     let footer_start = trailer.saturating_sub(u32_at(&bytes, trailer) as usize);
     let identity = identity(path, &bytes[footer_start..])?;
@@ -61,4 +66,50 @@ fn rows_of(metadata: &ParquetMetaData) -> Result<u64, String> {
         return Err(format!("a footer of {rows} rows whose row groups have {sum}"));
     }
     Ok(sum)
+}
+
+/// Fails where the reader would panic: on column data that begins before the file or has a negative length.
+fn refuse_negative_chunks(metadata: &ParquetMetaData) -> Result<(), String> {
+    for (row_group, meta) in metadata.row_groups().iter().enumerate() {
+        for column in meta.columns() {
+            let start = column.dictionary_page_offset().unwrap_or(column.data_page_offset());
+            let bytes = column.compressed_size();
+            if start < 0 || bytes < 0 {
+                let name = column.column_path();
+                return Err(format!("{bytes} bytes at offset {start} for {name} in row group {row_group}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vectors::testing::parquet_file;
+
+    #[test]
+    fn footers_whose_numbers_do_not_fit_are_refused_with_the_path() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.parquet");
+        let open = |rows: i64, group_rows: [i64; 2], start: i64, bytes: i64| {
+            std::fs::write(&path, parquet_file(rows, group_rows, Some((start, bytes)))).unwrap();
+            open_parquet(std::slice::from_ref(&path))
+        };
+        assert_eq!(open(5, [3, 2], 4, 9).unwrap()[0].rows, 5);
+        let max = i64::MAX;
+        let cases = [
+            (6, [3, 2], 4, 9, "row groups have 5"),
+            (-1, [3, 2], 4, 9, "row groups have 5"),
+            (5, [7, -2], 4, 9, "-2 rows in row group 1"),
+            (-1, [max, max], 4, 9, "row groups have"),
+            (max, [max, 0], 4, 9, "9223372036854775807 rows in 1 files"),
+            (5, [3, 2], -4, 9, "at offset -4"),
+            (5, [3, 2], 4, -9, "-9 bytes"),
+        ];
+        for (rows, group_rows, start, bytes, word) in cases {
+            let text = open(rows, group_rows, start, bytes).unwrap_err().to_string();
+            assert!(text.contains("a.parquet") && text.contains(word), "{text}");
+        }
+    }
 }

@@ -14,7 +14,7 @@ const KEYS_MAX: u64 = 1024;
 
 /// What is known of each row beside its vectors: the columns of `rows.col`, checked when opened.
 #[derive(Debug, Clone)]
-pub struct RowTable {
+pub(crate) struct RowTable {
     sealed: Sealed,
     layout: RowLayout,
 }
@@ -22,9 +22,9 @@ pub struct RowTable {
 /// Where the columns of `rows.col` lie: a pure function of rows and key columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RowLayout {
-    pub rows: u64,
+    pub(crate) rows: u64,
     /// Key columns, the first being the positive vector itself.
-    pub keys: u64,
+    pub(crate) keys: u64,
 }
 
 impl RowLayout {
@@ -64,11 +64,11 @@ impl RowLayout {
 }
 
 impl RowTable {
-    /// Maps the table.
+    /// Maps a file and checks every value. O(rows · columns).
     ///
     /// # Errors
-    /// The file is not a complete table, or a value is out of range. O(rows · columns): every value is looked at.
-    pub fn open(path: &Path) -> Result<RowTable> {
+    /// The file is not a complete table, or a value is out of range.
+    pub(crate) fn open(path: &Path) -> Result<RowTable> {
         let sealed = Sealed::open(path, &ROWS)?;
         let layout = RowLayout { rows: sealed.fields[0], keys: sealed.fields[1] };
         let sound = (1..=ROWS_MAX).contains(&layout.rows) && (1..=KEYS_MAX).contains(&layout.keys);
@@ -117,31 +117,31 @@ impl RowTable {
     }
 
     /// Ordinal of each row in the input.
-    pub fn input_rows(&self) -> &[u32] {
+    pub(crate) fn input_rows(&self) -> &[u32] {
         self.column(self.layout.input_row())
     }
 
     /// 1/‖x‖ of each query; 1 for the dot metric.
-    pub fn query_scales(&self) -> &[f64] {
+    pub(crate) fn query_scales(&self) -> &[f64] {
         self.column(self.layout.query_scale())
     }
 
     /// 1/‖y‖ of each positive; 1 for the dot metric.
-    pub fn positive_scales(&self) -> &[f64] {
+    pub(crate) fn positive_scales(&self) -> &[f64] {
         self.column(self.layout.positive_scale())
     }
 
     /// Score of each query with its own positive.
-    pub fn scores(&self) -> &[f32] {
+    pub(crate) fn scores(&self) -> &[f32] {
         self.column(self.layout.score())
     }
 
     /// Codes of each key column; rows with the same code, other than [`UNIQUE`], share the key.
-    pub fn keys(&self) -> Keys<'_> {
+    pub(crate) fn keys(&self) -> Keys<'_> {
         Keys::new((0..self.layout.keys).map(|column| self.column(self.layout.key(column))).collect())
     }
 
-    pub fn sealed(&self) -> &Sealed {
+    pub(crate) fn sealed(&self) -> &Sealed {
         &self.sealed
     }
 }

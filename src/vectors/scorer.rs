@@ -112,25 +112,25 @@ impl<'a> TileScorer<'a> {
         TileScorer { vectors, queries: values, scales, narrow: vec![0.0; dim], row: vec![0.0; dim] }
     }
 
-    /// Scores one row with some queries, given by place; the same bits as [`Scorer::score`]. `put` is told the
-    /// index among these, the place and the score. O(queries · dim).
-    pub(crate) fn score(&mut self, row: RowId, places: &[u32], mut put: impl FnMut(usize, f32)) {
+    /// Scores one row with some of the queries; the same bits as [`Scorer::score`]. `chosen` are indices of the queries;
+    /// `put` is told an index of `chosen` and the score of that query. O(chosen · dim).
+    pub(crate) fn score(&mut self, row: RowId, chosen: &[u32], mut put: impl FnMut(usize, f32)) {
         self.vectors.positives.load(row, &mut self.narrow);
         widen_to_f64(&self.narrow, &mut self.row);
         let dim = self.row.len();
         let scale = self.vectors.rows.positive_scales()[row as usize];
-        let query = |place: u32| &self.queries[place as usize * dim..][..dim];
+        let query = |index: u32| &self.queries[index as usize * dim..][..dim];
         // Minus zero equals zero, and must tie with it.
-        let whole = |place: u32, sum: f64| (sum * (self.scales[place as usize] * scale)) as f32 + 0.0;
-        let (pairs, last) = places.as_chunks::<2>();
-        for (index, pair) in pairs.iter().enumerate() {
+        let whole = |index: u32, sum: f64| (sum * (self.scales[index as usize] * scale)) as f32 + 0.0;
+        let (pairs, last) = chosen.as_chunks::<2>();
+        for (number, pair) in pairs.iter().enumerate() {
             // Two at a time, since sums wait for themselves.
             let sums = dot_wide_two(pair.map(query), &self.row);
-            put(2 * index, whole(pair[0], sums[0]));
-            put(2 * index + 1, whole(pair[1], sums[1]));
+            put(2 * number, whole(pair[0], sums[0]));
+            put(2 * number + 1, whole(pair[1], sums[1]));
         }
-        if let [place] = last {
-            put(places.len() - 1, whole(*place, dot_wide(query(*place), &self.row)));
+        if let [index] = last {
+            put(chosen.len() - 1, whole(*index, dot_wide(query(*index), &self.row)));
         }
     }
 

@@ -15,7 +15,7 @@ pub struct Shape {
 /// Number type of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum StoreType {
+pub(crate) enum StoreType {
     /// IEEE half precision.
     F16,
     /// IEEE single precision.
@@ -24,7 +24,7 @@ pub enum StoreType {
 
 impl StoreType {
     /// Bytes of one value.
-    pub fn bytes(self) -> usize {
+    pub(crate) fn bytes(self) -> usize {
         match self {
             StoreType::F16 => 2,
             StoreType::F32 => 4,

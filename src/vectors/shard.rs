@@ -9,6 +9,7 @@ use bytes::Bytes;
 use parquet::arrow::arrow_reader::ArrowReaderMetadata;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::row::ROWS_MAX;
 use super::shape::StoreType;
 use crate::error::{Error, Result};
 use crate::run::mapped::Mapped;
@@ -16,20 +17,19 @@ use crate::run::record::FileIdentity;
 
 /// One input file, mapped.
 #[derive(Debug, Clone)]
-pub struct Shard {
+pub(crate) struct Shard {
     /// Path as it was found.
-    pub path: PathBuf,
+    pub(crate) path: PathBuf,
     /// Ordinal of its first row in the whole input.
-    pub first_row: u64,
-    pub rows: u64,
-    pub source: Source,
-    pub identity: FileIdentity,
+    pub(crate) first_row: u64,
+    pub(crate) rows: u64,
+    pub(crate) source: Source,
+    pub(crate) identity: FileIdentity,
 }
 
 /// The kinds of input files.
 #[derive(Debug, Clone)]
-pub enum Source {
-    /// A Parquet file.
+pub(crate) enum Source {
     Parquet {
         /// The mapped file.
         bytes: Bytes,
@@ -42,19 +42,19 @@ pub enum Source {
 
 /// A mapped `.npy` array of little-endian f16 or f32 in C order. The files hold all rows that the shard has.
 #[derive(Debug, Clone)]
-pub struct NpyArray {
+pub(crate) struct NpyArray {
     /// The mapped file of the queries, or of both sides.
-    pub queries: Mapped,
+    pub(crate) queries: Mapped,
     /// The mapped file of the positives, where they lie in a file of their own.
-    pub positives: Option<Mapped>,
+    pub(crate) positives: Option<Mapped>,
     /// Where the values begin, in each file.
-    pub data_start: [usize; 2],
+    pub(crate) data_start: [usize; 2],
     /// Number type, in each file.
-    pub precision: [StoreType; 2],
+    pub(crate) precision: [StoreType; 2],
     /// Each row holds a query and then a positive.
-    pub paired: bool,
+    pub(crate) paired: bool,
     /// Dimensions of one vector.
-    pub dim: usize,
+    pub(crate) dim: usize,
 }
 
 impl Shard {
@@ -83,6 +83,15 @@ impl Shard {
             .found("another size or time")
             .remedy("run again when the file is complete"))
     }
+}
+
+/// The error for an input that no job can take; `path`: its first file.
+pub(super) fn rows_out_of_range(path: &Path, rows: u64, files: usize) -> Error {
+    Error::input("the number of rows is out of range")
+        .path(path)
+        .expected(format!("from 1 to {ROWS_MAX} rows"))
+        .found(format!("{rows} rows in {files} files"))
+        .remedy("check that these are the files you mean")
 }
 
 /// What tells whether a file is still the same; `footer`: the bytes of its footer or header.

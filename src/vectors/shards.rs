@@ -9,7 +9,7 @@ use super::parquet::open_parquet;
 use super::paths::{find, is_npy};
 use super::row::ROWS_MAX;
 use super::shape::{Shape, StoreType};
-use super::shard::Shard;
+use super::shard::{Shard, rows_out_of_range};
 use crate::config::Columns;
 use crate::error::{Error, Result};
 use crate::run::record::Roles;
@@ -18,12 +18,12 @@ use crate::run::record::Roles;
 #[derive(Debug, Clone)]
 pub struct Shards {
     /// In input order.
-    pub list: Vec<Shard>,
+    pub(crate) list: Vec<Shard>,
     /// Rows and dimensions of the whole input.
-    pub shape: Shape,
-    pub roles: Roles,
+    pub(crate) shape: Shape,
+    pub(crate) roles: Roles,
     /// Number type of each side's store.
-    pub store_types: [StoreType; 2],
+    pub(crate) store_types: [StoreType; 2],
 }
 
 impl Shards {
@@ -33,30 +33,24 @@ impl Shards {
     /// # Errors
     /// A path or column that is not there, a file that is no Parquet or npy, types or dimensions that
     /// do not fit.
-    pub fn open(inputs: &[String], columns: &Columns) -> Result<Shards> {
+    pub(crate) fn open(inputs: &[String], columns: &Columns) -> Result<Shards> {
         let mut list = open_files(&find(inputs)?)?;
         let mut rows = 0u64;
         for shard in &mut list {
             shard.first_row = rows;
             rows = rows.saturating_add(shard.rows);
         }
-        let Some(first) = list.first().filter(|_| (1..=ROWS_MAX).contains(&rows)) else {
-            let error = Error::input("the number of rows is out of range")
-                .expected(format!("from 1 to {ROWS_MAX} rows"))
-                .found(format!("{rows} rows in {} files", list.len()))
-                .remedy("check that these are the files you mean");
-            return Err(match list.first() {
-                Some(first) => error.path(&first.path),
-                None => error,
-            });
-        };
+        let first = list.first().ok_or_else(|| Error::input("no input is given").remedy("name files or folders"))?;
+        if !(1..=ROWS_MAX).contains(&rows) {
+            return Err(rows_out_of_range(&first.path, rows, list.len()));
+        }
         let roles = resolve(first, columns)?;
         let (dim, store_types) = dimensions(&list, &roles, columns.dtype)?;
         Ok(Shards { list, shape: Shape { rows, dim }, roles, store_types })
     }
 
     /// Bytes of all input files.
-    pub fn input_bytes(&self) -> u64 {
+    pub(crate) fn input_bytes(&self) -> u64 {
         self.list.iter().map(|shard| shard.identity.bytes).sum()
     }
 }

@@ -18,9 +18,9 @@ use crate::run::sealed::{FileFormat, HEADER_BYTES, Sealed};
 /// Format of `queries.vec` and `positives.vec`.
 pub(crate) const VECTORS: FileFormat = FileFormat { magic: *b"BMVECTOR", version: 1, name: "vector" };
 
-/// One side's vectors.
+/// The vectors of one side, row after row, as the file holds them.
 #[derive(Debug, Clone)]
-pub struct VectorStore {
+pub(crate) struct VectorStore {
     sealed: Sealed,
     shape: Shape,
     precision: StoreType,
@@ -28,20 +28,20 @@ pub struct VectorStore {
 
 impl VectorStore {
     /// The fields of a store's header.
-    pub fn header(shape: Shape, precision: StoreType) -> [u64; 6] {
+    pub(crate) fn header(shape: Shape, precision: StoreType) -> [u64; 6] {
         [shape.rows, shape.dim as u64, precision.bytes() as u64, 0, 0, 0]
     }
 
     /// Bytes of header and payload.
-    pub fn file_bytes(shape: Shape, precision: StoreType) -> u64 {
+    pub(crate) fn file_bytes(shape: Shape, precision: StoreType) -> u64 {
         HEADER_BYTES as u64 + shape.rows * (shape.dim * precision.bytes()) as u64
     }
 
-    /// Maps a store.
+    /// Maps a file and checks its header.
     ///
     /// # Errors
-    /// The file is not a complete store.
-    pub fn open(path: &Path) -> Result<VectorStore> {
+    /// The file is not a complete store, or its counts are out of range.
+    pub(crate) fn open(path: &Path) -> Result<VectorStore> {
         let sealed = Sealed::open(path, &VECTORS)?;
         let [rows, dim, width, ..] = sealed.fields;
         let precision = [StoreType::F16, StoreType::F32].into_iter().find(|known| known.bytes() as u64 == width);
@@ -54,26 +54,26 @@ impl VectorStore {
         Ok(VectorStore { sealed, shape, precision })
     }
 
-    pub fn shape(&self) -> Shape {
+    pub(crate) fn shape(&self) -> Shape {
         self.shape
     }
 
-    pub fn precision(&self) -> StoreType {
+    pub(crate) fn precision(&self) -> StoreType {
         self.precision
     }
 
-    pub fn sealed(&self) -> &Sealed {
+    pub(crate) fn sealed(&self) -> &Sealed {
         &self.sealed
     }
 
     /// A row's bytes, as stored.
-    pub fn row_bytes(&self, row: RowId) -> &[u8] {
+    pub(crate) fn row_bytes(&self, row: RowId) -> &[u8] {
         let width = self.shape.dim * self.precision.bytes();
         &self.sealed.payload()[row as usize * width..][..width]
     }
 
     /// A row's values as f32, without normalisation, into `out` (length: dimensions).
-    pub fn load(&self, row: RowId, out: &mut [f32]) {
+    pub(crate) fn load(&self, row: RowId, out: &mut [f32]) {
         let bytes = self.row_bytes(row);
         match self.precision {
             StoreType::F16 => widen(bytemuck::cast_slice(bytes), out),

@@ -19,7 +19,7 @@ pub struct Tasks {
 
 impl Tasks {
     /// Header fields and payload of a task file. `starts` has one entry more than `names`.
-    pub fn encode(names: &[String], starts: &[u64]) -> ([u64; 6], Vec<u8>) {
+    pub(crate) fn encode(names: &[String], starts: &[u64]) -> ([u64; 6], Vec<u8>) {
         let mut payload = Vec::new();
         starts.iter().for_each(|start| payload.extend(start.to_le_bytes()));
         let mut end = 0u64;
@@ -36,7 +36,7 @@ impl Tasks {
     ///
     /// # Errors
     /// The file is not a complete, consistent task file.
-    pub fn open(path: &Path) -> Result<Tasks> {
+    pub(crate) fn open(path: &Path) -> Result<Tasks> {
         let sealed = Sealed::open(path, &TASKS)?;
         let [count, text, ..] = sealed.fields;
         let words = count.checked_add(1).and_then(|n| n.checked_mul(16));
@@ -68,32 +68,32 @@ impl Tasks {
         self.count + 1
     }
 
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.count
     }
 
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.count == 0
     }
 
-    pub fn range(&self, task: usize) -> std::ops::Range<RowId> {
+    pub(crate) fn range(&self, task: usize) -> std::ops::Range<RowId> {
         let payload = self.sealed.payload();
         u64_at(payload, 8 * task) as RowId..u64_at(payload, 8 * (task + 1)) as RowId
     }
 
     /// All ranges, in order.
-    pub fn ranges(&self) -> impl Iterator<Item = std::ops::Range<RowId>> + '_ {
+    pub(crate) fn ranges(&self) -> impl Iterator<Item = std::ops::Range<RowId>> + '_ {
         (0..self.count).map(|task| self.range(task))
     }
 
     /// A task's places.
-    pub fn places(&self, task: usize) -> PlaceRange {
+    pub(crate) fn places(&self, task: usize) -> PlaceRange {
         let rows = self.range(task);
         PlaceRange::new(rows.start, rows.end)
     }
 
     /// A task's name; empty for the one task of a job without tasks.
-    pub fn name(&self, task: usize) -> &str {
+    pub(crate) fn name(&self, task: usize) -> &str {
         let payload = self.sealed.payload();
         let text = &payload[8 * (self.names_from() + self.count + 1)..];
         let at = |i: usize| u64_at(payload, 8 * (self.names_from() + i)) as usize;
@@ -101,12 +101,12 @@ impl Tasks {
     }
 
     /// All names, in order.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         (0..self.count).map(|task| self.name(task))
     }
 
     /// The task that a row belongs to. O(log tasks).
-    pub fn of(&self, row: RowId) -> usize {
+    pub(crate) fn of(&self, row: RowId) -> usize {
         let (mut low, mut high) = (0, self.count);
         while high - low > 1 {
             let middle = low.midpoint(high);
@@ -117,11 +117,11 @@ impl Tasks {
     }
 
     /// The task of the row at a place. O(log tasks).
-    pub fn of_place(&self, place: Place) -> usize {
+    pub(crate) fn of_place(&self, place: Place) -> usize {
         self.of(place.number())
     }
 
-    pub fn sealed(&self) -> &Sealed {
+    pub(crate) fn sealed(&self) -> &Sealed {
         &self.sealed
     }
 }

@@ -52,7 +52,7 @@ impl Values<'_> {
 /// A view of an embedding column: checks that there is no null and that every row has `dim` values.
 ///
 /// # Errors
-/// What is wrong with the first such row, and its place in the array.
+/// What is wrong with the first row that is not so, and its index in the array.
 pub(crate) fn embedding_values(
     array: &dyn Array,
     dim: usize,

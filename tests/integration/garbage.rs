@@ -292,7 +292,11 @@ fn npy_files_of_other_kinds() {
     let values = || data.queries.concat().into_iter();
     let shape = [ROWS, data.dim];
     let good = npy(Float::F32, &shape, false, values());
-    let cases: [(&str, Vec<u8>, &str); 6] = [
+    let no_values = |shape: &[usize]| npy(Float::F32, shape, false, std::iter::empty());
+    let cases: [(&str, Vec<u8>, &str); 9] = [
+        ("wide.npy", no_values(&[1, usize::MAX]), "cut"), // more bytes than a u64 can count
+        ("long.npy", no_values(&[usize::MAX, 4]), "cut"),
+        ("narrow.npy", no_values(&[usize::MAX, 0]), "without values"),
         ("double.npy", npy(Float::F64, &shape, false, values()), "<f8"),
         ("fortran.npy", npy(Float::F32, &shape, true, values()), "Fortran"),
         ("flat.npy", npy(Float::F32, &[ROWS * data.dim], false, values()), "shape"),

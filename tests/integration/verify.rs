@@ -115,6 +115,17 @@ fn record(run: &Path, stage: Stage, part: &Path) {
     fs::write(&path, manifest.to_bytes()).unwrap();
 }
 
+/// Changes a part before its footer of 24 bytes, so that no checksum tells.
+fn reseal(run: &Path, stage: Stage, path: &Path, change: impl FnOnce(&mut [u8])) {
+    let mut bytes = fs::read(path).unwrap();
+    let end = bytes.len() - 24;
+    change(&mut bytes[..end]);
+    let checksum = xxh3_64(&bytes[..end]);
+    bytes[end + 8..end + 16].copy_from_slice(&checksum.to_le_bytes());
+    fs::write(path, bytes).unwrap();
+    record(run, stage, path);
+}
+
 /// Rewrites the batch table by `change`, which gets its columns by name.
 pub fn forge(run: &Path, change: impl FnOnce(&mut BTreeMap<String, ArrayRef>)) {
     let part = table::parts(run).remove(0);
@@ -221,15 +232,25 @@ fn two_rows_of_one_key_in_a_batch_are_found() {
 #[test]
 fn neighbours_that_no_search_found_are_found() {
     let (_place, run) = finished();
-    for (name, mut bytes) in files(&run, &["neighbors"]) {
-        // Behind the header of 64 bytes and before the footer of 24, all low bits are turned over.
-        let end = bytes.len() - 24;
-        bytes[64..end].iter_mut().for_each(|byte| *byte ^= 1);
-        let checksum = xxh3_64(&bytes[..end]);
-        bytes[end + 8..end + 16].copy_from_slice(&checksum.to_le_bytes());
-        let path = run.join(&name);
-        fs::write(&path, bytes).unwrap();
-        record(&run, Stage::Neighbors, &path);
+    for (name, _) in files(&run, &["neighbors"]) {
+        // Behind the header of 64 bytes, all low bits are turned over.
+        let flip = |bytes: &mut [u8]| bytes[64..].iter_mut().for_each(|byte| *byte ^= 1);
+        reseal(&run, Stage::Neighbors, &run.join(&name), flip);
     }
     verify(&run).fails(3, &["FAULT"]);
+}
+
+#[test]
+fn vectors_that_are_out_of_range_are_found_though_their_checksum_fits() {
+    let (_place, run) = finished();
+    // Bytes a value; the first input row; where the first task's rows start.
+    for (name, at, bytes) in [("queries.vec", 32, &[3][..]), ("rows.col", 64, &[0xff; 4]), ("tasks.col", 64, &[1])] {
+        let path = run.join("vectors").join(name);
+        let sound = fs::read(&path).unwrap();
+        reseal(&run, Stage::Vectors, &path, |content| content[at..][..bytes.len()].copy_from_slice(bytes));
+        verify(&run).fails(3, &[name, "remedy:"]);
+        fs::write(&path, sound).unwrap();
+        record(&run, Stage::Vectors, &path);
+    }
+    verify(&run).ok();
 }

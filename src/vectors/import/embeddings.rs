@@ -25,14 +25,14 @@ use crate::watch::Watch;
 
 /// Writes the vectors, what is measured of them, and the first key column: equal positives.
 ///
-/// `positions`: each input row's place in task-grouped order.
+/// `row_ids`: each input row's number in task-grouped order.
 ///
 /// # Errors
 /// An embedding is null, not finite, of zero length or of another length; inner products beyond f32; a disk that
 /// fails.
 pub(super) fn write_embeddings(
     import: &Import<'_>,
-    positions: &[RowId],
+    row_ids: &[RowId],
     table: &ScatteredPart,
     layout: RowLayout,
 ) -> Result<Vec<ScatteredPart>> {
@@ -42,7 +42,7 @@ pub(super) fn write_embeddings(
         shape,
         precision: import.shards.store_types,
         metric: import.config.metric,
-        positions,
+        row_ids,
         stores: &stores,
         table,
         layout,

@@ -15,14 +15,14 @@ use crate::vectors::row::{RowId, UNIQUE};
 ///
 /// # Errors
 /// The column cannot be read.
-pub(super) fn key_column(import: &Import<'_>, column: &str, positions: &[RowId]) -> Result<Vec<u32>> {
+pub(super) fn key_column(import: &Import<'_>, column: &str, row_ids: &[RowId]) -> Result<Vec<u32>> {
     let hashes = Scatter::new(vec![0u64; import.rows()]);
     for_each_unit(&import.units, |unit| {
         for_each_text(unit, column, |row, key| {
-            let place = positions[(unit.first_input_row() + row) as usize];
+            let row_id = row_ids[(unit.first_input_row() + row) as usize];
             // 0 means "no key"; a key that hashes to 0 takes 1.
             let hash = key.map_or(0, |key| xxh3_64(key.as_bytes()).max(1));
-            hashes.write(place as usize, [hash]);
+            hashes.write(row_id as usize, [hash]);
             Ok(())
         })
     })?;

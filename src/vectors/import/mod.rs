@@ -1,6 +1,6 @@
 //! Decodes every shard once, in parallel, into the mapped row-major store.
 //!
-//! Algorithm: label columns first (ids checked, tasks give each row its place, keys coded), then one
+//! Algorithm: label columns first (ids are checked, tasks give rows their order, keys are coded), then one
 //! pass over the embeddings: decode a batch, check and measure every row, write runs of consecutive
 //! rows where they belong. Nothing is normalised: reciprocal norms stand beside the input's values.
 //!
@@ -63,17 +63,17 @@ pub fn import(run: &Run, shards: &Shards, config: &Config, counts: &VectorsCount
 fn write_all(import: &Import<'_>) -> Result<()> {
     let mut parts = Vec::new();
     parts.extend(write_ids(import)?);
-    let positions = write_tasks(import)?;
+    let row_ids = write_tasks(import)?;
     let keys = &import.shards.roles.keys;
     let layout = RowLayout { rows: import.rows() as u64, keys: 1 + keys.len() as u64 };
     let table = import.stage.scattered(ROW_TABLE, layout.file_bytes())?;
     table.write_at(&ROWS.header([layout.rows, layout.keys, 0, 0, 0, 0]), 0)?;
     table.extend()?;
     for (column, name) in keys.iter().enumerate() {
-        let codes = key_column(import, name, &positions)?;
+        let codes = key_column(import, name, &row_ids)?;
         table.write_at(bytemuck::cast_slice(&codes), layout.key(1 + column as u64))?;
     }
-    let stores = write_embeddings(import, &positions, &table, layout)?;
+    let stores = write_embeddings(import, &row_ids, &table, layout)?;
     parts.push(table);
     parts.extend(stores);
     import.stage.publish(parts)

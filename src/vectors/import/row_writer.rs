@@ -1,4 +1,4 @@
-//! Where decoded batches go: checked, measured, encoded, written to their places in the store.
+//! Decoded rows are checked, measured, encoded and written into the store.
 //!
 //! Memory: one batch of both sides, encoded.
 
@@ -20,23 +20,28 @@ use crate::vectors::row_table::RowLayout;
 use crate::vectors::shape::{Shape, StoreType};
 use crate::vectors::values::Values;
 
-/// One side of a batch: values, and how far apart two rows begin.
+/// One side of a batch; `stride`: values from the beginning of a row to the beginning of the next.
 #[derive(Clone, Copy)]
 pub(super) struct Side<'a> {
     pub(super) values: Values<'a>,
     pub(super) stride: usize,
 }
 
-/// Where decoded batches go.
+/// Checks decoded rows and writes them into the stores and the row table. Threads share it.
 pub(super) struct RowWriter<'a> {
     pub(super) shape: Shape,
+    /// Number type of each side's store.
     pub(super) precision: [StoreType; 2],
     pub(super) metric: Metric,
-    pub(super) positions: &'a [RowId],
+    /// By input row.
+    pub(super) row_ids: &'a [RowId],
+    /// One, or one for each side.
     pub(super) stores: &'a [ScatteredPart],
     pub(super) table: &'a ScatteredPart,
     pub(super) layout: RowLayout,
+    /// Hash of each row's positive, never 0.
     pub(super) hashes: Scatter<u64>,
+    /// Largest norm of each side so far.
     pub(super) largest: Mutex<[f64; 2]>,
 }
 
@@ -51,16 +56,16 @@ impl RowWriter<'_> {
         names: [&str; 2],
     ) -> Result<()> {
         let input_row = unit.first_input_row() + first;
-        let positions = &self.positions[input_row as usize..][..rows];
+        let row_ids = &self.row_ids[input_row as usize..][..rows];
         let mut order: Vec<usize> = (0..rows).collect();
-        order.sort_unstable_by_key(|row| positions[*row]);
+        order.sort_unstable_by_key(|row| row_ids[*row]);
         let measured = self
             .measure(&order, sides)
             .map_err(|(error, side, row)| unit.place(error, names[side], Some(first + row as u64)))?;
-        let places: Vec<RowId> = order.iter().map(|row| positions[*row]).collect();
+        let sorted: Vec<RowId> = order.iter().map(|row| row_ids[*row]).collect();
         let inputs: Vec<u32> = order.iter().map(|row| (input_row as usize + row) as u32).collect();
         let mut start = 0;
-        for run in places.chunk_by(|a, b| a + 1 == *b) {
+        for run in sorted.chunk_by(|a, b| a + 1 == *b) {
             let range = start..start + run.len();
             self.write_run(run[0], &measured, &inputs, range.clone())?;
             start = range.end;
@@ -68,7 +73,8 @@ impl RowWriter<'_> {
         Ok(())
     }
 
-    /// Encodes the rows in `order` and measures norms and scores.
+    /// Encodes the rows of a batch, in `order`, and measures their norms and scores; else what is wrong with which side
+    /// of which row.
     fn measure(&self, order: &[usize], sides: [Side<'_>; 2]) -> Result<MeasuredRows, (Error, usize, usize)> {
         let dim = self.shape.dim;
         let mut measured = MeasuredRows::default();

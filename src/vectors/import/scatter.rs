@@ -1,36 +1,40 @@
-//! A vector that threads fill at disjoint places: locked stripe by stripe.
+//! A vector that several threads fill.
 
 use std::sync::Mutex;
-
-/// A vector that threads fill at disjoint places.
-pub(super) struct Scatter<T>(Vec<Mutex<Vec<T>>>, usize);
 
 /// Elements behind one lock.
 const STRIPE: usize = 1 << 16;
 
+/// A vector that threads fill at disjoint indices. Its stripes are locked one by one.
+pub(super) struct Scatter<T> {
+    stripes: Vec<Mutex<Vec<T>>>,
+    len: usize,
+}
+
 impl<T: Copy> Scatter<T> {
     pub(super) fn new(values: Vec<T>) -> Self {
         let len = values.len();
-        Scatter(values.chunks(STRIPE).map(|stripe| Mutex::new(stripe.to_vec())).collect(), len)
+        Scatter { stripes: values.chunks(STRIPE).map(|stripe| Mutex::new(stripe.to_vec())).collect(), len }
     }
 
+    /// Writes consecutive elements, the first at index `at`.
     pub(super) fn write(&self, at: usize, values: impl IntoIterator<Item = T>) {
         let (mut index, mut held) = (at / STRIPE, None);
-        for (place, value) in (at..).zip(values) {
-            if held.is_none() || place / STRIPE != index {
+        for (target, value) in (at..).zip(values) {
+            if held.is_none() || target / STRIPE != index {
                 drop(held.take());
-                index = place / STRIPE;
-                held = Some(self.0[index].lock().expect("no thread panics while it holds a stripe"));
+                index = target / STRIPE;
+                held = Some(self.stripes[index].lock().expect("no thread panics while it holds a stripe"));
             }
             if let Some(stripe) = &mut held {
-                stripe[place % STRIPE] = value;
+                stripe[target % STRIPE] = value;
             }
         }
     }
 
     pub(super) fn into_inner(self) -> Vec<T> {
-        let mut all = Vec::with_capacity(self.1);
-        for stripe in self.0 {
+        let mut all = Vec::with_capacity(self.len);
+        for stripe in self.stripes {
             all.extend(stripe.into_inner().expect("no thread panics while it holds a stripe"));
         }
         all

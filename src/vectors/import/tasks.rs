@@ -1,6 +1,6 @@
-//! The task column becomes `tasks.col` and each row's place in task-grouped order.
+//! The task column becomes `tasks.col` and the order of rows: tasks by name, and within a task the input's order.
 //!
-//! Memory: 4 bytes a row, a code that then becomes, in place, the row's position.
+//! Memory: 4 bytes a row: its task's code, which the row's number then replaces.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
@@ -20,7 +20,7 @@ use crate::vectors::tasks::{TASKS, Tasks};
 /// Tasks that a message names.
 const NAMES_SHOWN: usize = 50;
 
-/// Task names in order of arrival; the order is sorted out at the end.
+/// Codes of task names, in the order in which threads meet them; [`group_by_task`] sorts them.
 #[derive(Default)]
 struct Names {
     codes: HashMap<String, u32>,
@@ -39,9 +39,12 @@ impl Names {
     }
 }
 
-/// Commits the task table and returns each input row's place in task-grouped order.
+/// Commits the task table and returns each input row's number in task-grouped order.
+///
+/// # Errors
+/// The column cannot be read, a task is null, or the disk fails.
 pub(super) fn write_tasks(import: &Import<'_>) -> Result<Vec<RowId>> {
-    let (names, starts, positions) = match &import.shards.roles.task {
+    let (names, starts, row_ids) = match &import.shards.roles.task {
         None => {
             let rows = import.rows() as u64;
             (vec![String::new()], vec![0, rows], (0..import.rows() as RowId).collect())
@@ -62,9 +65,10 @@ pub(super) fn write_tasks(import: &Import<'_>) -> Result<Vec<RowId>> {
         out.write_all(&payload)?;
         out.seal()
     })?;
-    Ok(positions)
+    Ok(row_ids)
 }
 
+/// Writes the code of each row's task.
 fn task_codes(unit: &Unit<'_>, column: &str, known: &Mutex<Names>, codes: &Scatter<u32>) -> Result<()> {
     // Names repeat: each unit keeps the codes it has seen, and asks the shared list for new ones.
     let mut seen = HashMap::<String, u32>::new();
@@ -89,8 +93,8 @@ fn task_codes(unit: &Unit<'_>, column: &str, known: &Mutex<Names>, codes: &Scatt
     })
 }
 
-/// Groups rows by task: sorts task names, turns each row's task code into the row's position in
-/// task-grouped order (stable: the input's order within a task), in place. O(rows + tasks log tasks).
+/// Groups rows by task: sorts the task names, and replaces each row's task code by the row's number in task-grouped
+/// order (stable: the input's order within a task). O(rows + tasks log tasks).
 ///
 /// Returns the names in order and where each task's rows start, with the total at the end.
 fn group_by_task(names: Vec<String>, codes: &mut [u32]) -> (Vec<String>, Vec<u64>) {
@@ -106,9 +110,9 @@ fn group_by_task(names: Vec<String>, codes: &mut [u32]) -> (Vec<String>, Vec<u64
     }
     starts.push(start);
     for code in codes {
-        let position = &mut next[*code as usize];
-        *code = *position as RowId;
-        *position += 1;
+        let row = &mut next[*code as usize];
+        *code = *row as RowId;
+        *row += 1;
     }
     let mut names = names;
     let names = order.into_iter().map(|code| std::mem::take(&mut names[code])).collect();
