@@ -6,7 +6,8 @@
 
 use rayon::prelude::*;
 
-use super::cpu::{Simd, UnitRows};
+use super::cpu::matrix::UnitRows;
+use super::cpu::simd::Simd;
 use super::ivf::spread;
 use super::rotation::{Rotation, principal_axes};
 use crate::vectors::dot::dot;
@@ -64,7 +65,7 @@ pub(crate) fn choose(simd: Simd, vectors: &Vectors, ranks: usize) -> Option<Rota
     let plain = axes.unmixed(simd);
     let base = coordinates(&plain, &vectors.positives, &spread(task.clone(), base_sample(task.len(), dim)));
     let queries = coordinates(&plain, &vectors.queries, &spread(task.clone(), task.len().min(QUERY_SAMPLE)));
-    // One more than the share of the best: floors come to that in the end, and begin lower.
+    // One more than the share of the best: thresholds come to that in the end, and begin lower.
     let rank = (ranks * (base.len() / dim) / task.len() + 1).min(base.len() / dim);
     let alive = shares_alive(&queries, &base, dim, rank);
     let cost = |trial: usize| {
@@ -108,10 +109,10 @@ fn shares_alive(queries: &[f32], base: &[f32], dim: usize, rank: usize) -> [f64;
             let query_tails = tails(query);
             let sums: Vec<[f32; TRIALS]> = base.chunks_exact(dim).map(|row| running(query, row, &heads)).collect();
             let mut all: Vec<f32> = sums.iter().map(|sums| sums[TRIALS - 1]).collect();
-            let floor = *all.select_nth_unstable_by(rank - 1, |a, b| b.total_cmp(a)).1 - ERROR;
+            let threshold = *all.select_nth_unstable_by(rank - 1, |a, b| b.total_cmp(a)).1 - ERROR;
             std::array::from_fn(|trial| {
                 let most = |(sums, tails): (&[f32; TRIALS], &[f32; TRIALS])| {
-                    sums[trial] + query_tails[trial] * tails[trial] >= floor
+                    sums[trial] + query_tails[trial] * tails[trial] >= threshold
                 };
                 sums.iter().zip(&base_tails).filter(|pair| most(*pair)).count() as u64
             })

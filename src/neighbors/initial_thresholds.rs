@@ -1,15 +1,15 @@
-//! Floors to begin with: what a query's k-th best will reach at least, guessed from a sample of its task.
+//! Initial thresholds: what a query's k-th best will reach at least, guessed from a sample of its task.
 //!
-//! A search that begins with nothing looks at many pairs that later ones push out. Here some rows of each
-//! large task are scored first; the r-th best of them guesses a floor that about r · rows / sample rows
-//! reach. The guess is checked when the search is over: a list that is full and whose last entry reaches the
-//! guess lacks nobody, for whoever was left out lies below it. Any other query is searched again without.
+//! A search that begins with nothing looks at many pairs that later ones push out. Here some rows of each large task
+//! are scored first; the score of the r-th best of them is one that about r · rows / sample rows reach. It is checked
+//! when the search is over: a list that is full and whose last entry reaches the initial threshold lacks nobody, for
+//! whoever was left out lies below it. Any other query is searched again without one.
 //!
 //! Memory: 4 bytes a sampled row, one row in sixteen at most.
 
 use std::ops::Range;
 
-use super::cpu::HitSink;
+use super::cpu::scan::HitSink;
 use super::ivf::spread;
 use super::topk::TopK;
 use crate::vectors::{Keys, RowId, Tasks};
@@ -29,7 +29,7 @@ pub(crate) struct ThresholdSample {
 }
 
 impl ThresholdSample {
-    /// Every so many rows of each large task, in the order of the partition: each list gives its share.
+    /// Every so many rows of each large task, in the IVF order: each list gives its share.
     pub(crate) fn new(tasks: &Tasks, order: &[RowId]) -> ThresholdSample {
         let mut samples = ThresholdSample { rows: Vec::new(), starts: vec![0] };
         for task in tasks.ranges() {
@@ -42,7 +42,7 @@ impl ThresholdSample {
 
     /// Given rows of the only task, for tests.
     #[cfg(test)]
-    pub fn of_one_task(rows: Vec<RowId>) -> ThresholdSample {
+    pub(crate) fn of_one_task(rows: Vec<RowId>) -> ThresholdSample {
         ThresholdSample { starts: vec![0, rows.len()], rows }
     }
 
@@ -57,7 +57,7 @@ impl ThresholdSample {
     }
 }
 
-/// The sample's rank that a floor is guessed from: three deviations more than what the best `ranks` of `rows`
+/// The sample's rank that a threshold is guessed from: three deviations more than what the best `ranks` of `rows`
 /// leave in a sample on average. `None`: the sample is too small to say anything.
 pub(crate) fn rank(ranks: usize, rows: usize, sampled: usize) -> Option<usize> {
     let share = ranks as f64 * sampled as f64 / rows as f64;
@@ -76,13 +76,13 @@ pub(crate) struct Guess<'a, 'v> {
     pub rows: &'a [RowId],
     /// The sample's first column.
     pub first: usize,
-    /// Who is no negative of whom.
+    /// Who may not be a negative of whom.
     pub keys: &'a Keys<'v>,
 }
 
 impl HitSink for Guess<'_, '_> {
-    fn floor(&self, query: usize) -> f32 {
-        self.best[query].floor()
+    fn threshold(&self, query: usize) -> f32 {
+        self.best[query].threshold()
     }
 
     fn hit(&mut self, query: usize, column: usize, score: f32, _: f32) {

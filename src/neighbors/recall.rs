@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::neighbors::topk::Candidate;
 use crate::random::{Purpose, stream};
 use crate::vectors::RowId;
+use crate::watch::Watch;
 
 /// Queries of a sample.
 pub(crate) const SAMPLE: usize = 1000;
@@ -53,7 +54,7 @@ impl RecallSample {
     ///
     /// # Errors
     /// The watch stops the job.
-    pub(crate) fn draw(tiles: &Tiles<'_>, ranks: &[usize], watch: &super::tiles::Watch<'_>) -> Result<RecallSample> {
+    pub(crate) fn draw(tiles: &Tiles<'_>, ranks: &[usize], watch: Watch<'_>) -> Result<RecallSample> {
         let vectors = tiles.vectors;
         // Always the same rows: probes that are chosen by them must not depend on the seed of the batches.
         let mut random = stream(Purpose::RecallSample);

@@ -7,18 +7,19 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::cpu::bf16::{self, Bf16};
-use super::cpu::float::{self, Float};
-use super::cpu::int8::{self, Int8, Quantised};
-use super::cpu::packed::PackedBase;
-use super::cpu::{PANEL, Ranking, Simd, TileKernel, scan};
+use super::cpu::bf16::{Bf16, Bf16Base, Bf16Queries};
+use super::cpu::float::{Float, FloatBase, FloatQueries};
+use super::cpu::int8::{Int8, Int8Queries, PackedBase, Quantised};
+use super::cpu::scan::{PANEL, Ranking, TileKernel, scan};
+use super::cpu::simd::Simd;
 use super::initial_thresholds::{self, Guess, ThresholdSample};
 use super::ivf::IvfIndex;
 use super::topk::{Candidate, TopK};
-use crate::config::KernelPrecision;
+use crate::config::{KernelPrecision, Metric};
 use crate::error::Result;
 use crate::vectors::store::VectorStore;
 use crate::vectors::{Keys, RowId, Scorer, TileScorer, Vectors};
+use crate::watch::Watch;
 
 /// Queries of a tile in exact search: their bytes stay in the second cache.
 pub const TILE_QUERIES: usize = 192;
@@ -45,18 +46,15 @@ pub(crate) struct Tiles<'a> {
     pub ivf: &'a IvfIndex,
     /// Packed base, which int8 needs.
     pub packed: Option<&'a PackedBase>,
-    /// The rows behind the packed base, from which floors are guessed.
+    /// The rows behind the packed base, from which initial thresholds are guessed.
     pub samples: &'a ThresholdSample,
     /// The numbers to begin with; int8 without a packed base is f32.
     pub precision: KernelPrecision,
     /// The machine.
     pub simd: Simd,
-    /// Whether the metric ignores norms (cosine).
-    pub unit: bool,
+    /// How vectors are compared.
+    pub metric: Metric,
 }
-
-/// Told how many pairs were done; may stop the job.
-pub(crate) type Watch<'a> = dyn Fn(u64) -> Result<()> + Sync + 'a;
 
 impl Tiles<'_> {
     /// The exact best `ranks` of some rows of one task, by row.
@@ -68,7 +66,7 @@ impl Tiles<'_> {
         task: Range<RowId>,
         rows: &[RowId],
         ranks: usize,
-        watch: &Watch<'_>,
+        watch: Watch<'_>,
     ) -> Result<Vec<Vec<Candidate>>> {
         let tile_queries = match self.precision() {
             KernelPrecision::Int8 => TILE_QUERIES,
@@ -80,7 +78,7 @@ impl Tiles<'_> {
         self.tiles(rows, tile_queries, |rows, _| {
             let mut tile = QueryTile::new(self, rows, ranks);
             let queries = tile.pack_all();
-            let guesses = tile.guess_floors(&task, &queries);
+            let guesses = tile.guess_thresholds(&task, &queries);
             tile.all(task.clone(), queries, watch)?;
             let mut lists = tile.finish();
             let reached = |slot: usize| lists[slot].get(ranks - 1).is_some_and(|last| last.score >= guesses[slot]);
@@ -91,7 +89,7 @@ impl Tiles<'_> {
                 let mut again = QueryTile::new(self, &rows, ranks);
                 // Pairs that were counted already.
                 let queries = again.pack_all();
-                again.all(task.clone(), queries, &|_| watch(0))?;
+                again.all(task.clone(), queries, Watch::new(&|_| watch.add(0)))?;
                 missed.into_iter().zip(again.finish()).for_each(|(slot, list)| lists[slot] = list);
             }
             Ok(lists)
@@ -108,7 +106,7 @@ impl Tiles<'_> {
         rows: &[RowId],
         ranks: usize,
         probes: usize,
-        watch: &Watch<'_>,
+        watch: Watch<'_>,
     ) -> Result<Vec<Vec<Candidate>>> {
         let probed = self.ivf.probe(self.simd, self.vectors, task, rows, probes);
         self.tiles(rows, LIST_TILE_QUERIES, |rows, indices| {
@@ -160,9 +158,9 @@ impl Tiles<'_> {
 
 /// Packed queries, and the packed base where there is one.
 enum PackedQueries<'a> {
-    Bytes(&'a PackedBase, int8::Int8Queries),
-    Halves(bf16::Bf16Queries),
-    Floats(float::FloatQueries),
+    Bytes(&'a PackedBase, Int8Queries),
+    Halves(Bf16Queries),
+    Floats(FloatQueries),
 }
 
 /// What a scan left to do, in pairs: for the lists, and for the kernel itself.
@@ -189,8 +187,8 @@ impl<'a> QueryTile<'a> {
         QueryTile { tiles, rows, ranks, best, keys, scorer }
     }
 
-    /// Gives each query the floor that a sample of its task suggests, and returns these floors.
-    fn guess_floors(&mut self, task: &Range<RowId>, queries: &PackedQueries<'_>) -> Vec<f32> {
+    /// Gives each query the initial threshold that a sample of its task suggests, and returns these thresholds.
+    fn guess_thresholds(&mut self, task: &Range<RowId>, queries: &PackedQueries<'_>) -> Vec<f32> {
         let sample = self.tiles.samples.of(self.tiles.vectors.tasks.of(task.start));
         let rank = initial_thresholds::rank(self.ranks, task.len(), sample.len());
         let (PackedQueries::Bytes(packed, queries), Some(rank)) = (queries, rank) else {
@@ -201,11 +199,11 @@ impl<'a> QueryTile<'a> {
         let columns = first + sample.start..first + sample.end;
         let mut guess =
             Guess { queries: self.rows, best: &mut best, rows: self.tiles.samples.rows(), first, keys: &self.keys };
-        scan(Int8(self.tiles.simd), queries, self.rows.len(), packed, columns, first, &mut guess);
-        let floor = |best: TopK| best.finish(|_| {}).get(rank - 1).map_or(f32::NEG_INFINITY, |last| last.score);
-        let floors: Vec<f32> = best.into_iter().map(floor).collect();
-        self.best.iter_mut().zip(&floors).for_each(|(best, floor)| best.begin_at(*floor));
-        floors
+        scan(Int8(self.tiles.simd), queries, packed, columns, first, &mut guess);
+        let last_score = |best: TopK| best.finish(|_| {}).get(rank - 1).map_or(f32::NEG_INFINITY, |last| last.score);
+        let thresholds: Vec<f32> = best.into_iter().map(last_score).collect();
+        self.best.iter_mut().zip(&thresholds).for_each(|(best, threshold)| best.begin_with(*threshold));
+        thresholds
     }
 
     fn ranking<'t>(&'t mut self, slots: &'t [u32]) -> Ranking<'t, 'a> {
@@ -256,7 +254,7 @@ impl<'a> QueryTile<'a> {
 
     /// Scans a task's columns, beginning with the queries' own. (Nearest lists first was tried: it left a fifth
     /// fewer pairs to look at, and lost more to panels scanned in part.)
-    fn all(&mut self, task: Range<RowId>, mut queries: PackedQueries<'a>, watch: &Watch<'_>) -> Result<()> {
+    fn all(&mut self, task: Range<RowId>, mut queries: PackedQueries<'a>, watch: Watch<'_>) -> Result<()> {
         let tiles = self.tiles;
         let columns = task.start as usize..task.end as usize;
         let slots: Vec<u32> = (0..self.rows.len() as u32).collect();
@@ -271,13 +269,13 @@ impl<'a> QueryTile<'a> {
                 precision = tiles.finer(precision);
                 queries = self.pack(precision, None, &slots);
             }
-            watch(pairs)?;
+            watch.add(pairs)?;
         }
         Ok(())
     }
 
     /// Scans, list by list, the queries that probe it.
-    fn some<'l>(&mut self, probed: impl Iterator<Item = &'l [u32]>, watch: &Watch<'_>) -> Result<()> {
+    fn some<'l>(&mut self, probed: impl Iterator<Item = &'l [u32]>, watch: Watch<'_>) -> Result<()> {
         let tiles = self.tiles;
         let mut pairs: Vec<(u32, u32)> = Vec::new();
         for (slot, lists) in probed.enumerate() {
@@ -293,7 +291,7 @@ impl<'a> QueryTile<'a> {
             let queries = self.pack(precision, quantised.as_ref(), &slots);
             let begin = columns.start;
             self.scan(&queries, &slots, columns, begin);
-            watch(done)?;
+            watch.add(done)?;
         }
         Ok(())
     }
@@ -311,20 +309,20 @@ impl<'a> QueryTile<'a> {
         tiles
             .packed
             .filter(|_| begins)
-            .map(|packed| Quantised::new(&tiles.vectors.queries, self.rows, packed.rotation(), tiles.unit))
+            .map(|packed| Quantised::new(&tiles.vectors.queries, self.rows, packed.rotation(), tiles.metric))
     }
 
     /// Packs some of the queries.
     fn pack(&self, precision: KernelPrecision, quantised: Option<&Quantised>, slots: &[u32]) -> PackedQueries<'a> {
-        let (source, unit) = (&self.tiles.vectors.queries, self.tiles.unit);
+        let (source, metric) = (&self.tiles.vectors.queries, self.tiles.metric);
         if let (KernelPrecision::Int8, Some(packed), Some(quantised)) = (precision, self.tiles.packed, quantised) {
             return PackedQueries::Bytes(packed, quantised.gather(slots));
         }
         let rows: Vec<RowId> = slots.iter().map(|slot| self.rows[*slot as usize]).collect();
         match precision {
-            KernelPrecision::Bf16 => PackedQueries::Halves(bf16::Bf16Queries::pack(source, &rows, unit)),
+            KernelPrecision::Bf16 => PackedQueries::Halves(Bf16Queries::pack(source, &rows, metric)),
             KernelPrecision::Int8 | KernelPrecision::F32 => {
-                PackedQueries::Floats(float::FloatQueries::pack(source, &rows, unit))
+                PackedQueries::Floats(FloatQueries::pack(source, &rows, metric))
             }
         }
     }
@@ -335,15 +333,11 @@ impl<'a> QueryTile<'a> {
         match queries {
             PackedQueries::Bytes(packed, queries) => {
                 let mut ranking = self.ranking(slots);
-                let singled = scan(Int8(simd), queries, slots.len(), packed, columns, begin, &mut ranking);
+                let singled = scan(Int8(simd), queries, packed, columns, begin, &mut ranking);
                 Work { reported: ranking.reported, singled }
             }
-            PackedQueries::Halves(queries) => {
-                self.scan_packing(Bf16(simd), queries, slots, columns, bf16::Bf16Base::pack)
-            }
-            PackedQueries::Floats(queries) => {
-                self.scan_packing(Float(simd), queries, slots, columns, float::FloatBase::pack)
-            }
+            PackedQueries::Halves(queries) => self.scan_packing(Bf16(simd), queries, slots, columns, Bf16Base::pack),
+            PackedQueries::Floats(queries) => self.scan_packing(Float(simd), queries, slots, columns, FloatBase::pack),
         }
     }
 
@@ -354,15 +348,15 @@ impl<'a> QueryTile<'a> {
         queries: &K::Queries,
         slots: &[u32],
         columns: Range<usize>,
-        pack: impl Fn(&VectorStore, &[RowId], bool) -> K::Base,
+        pack: impl Fn(&VectorStore, &[RowId], Metric) -> K::Base,
     ) -> Work {
         let tiles = self.tiles;
         let mut work = Work::default();
         for base_rows in tiles.ivf.order()[columns].chunks(PACKED_COLUMNS) {
-            let base = pack(&tiles.vectors.positives, base_rows, tiles.unit);
+            let base = pack(&tiles.vectors.positives, base_rows, tiles.metric);
             let mut ranking = self.ranking(slots);
             ranking.base_rows = base_rows;
-            work.singled += scan(kernel, queries, slots.len(), &base, 0..base_rows.len(), 0, &mut ranking);
+            work.singled += scan(kernel, queries, &base, 0..base_rows.len(), 0, &mut ranking);
             work.reported += ranking.reported;
         }
         work

@@ -1,11 +1,11 @@
 //! The best candidates of one query, from scores that may err within a bound.
 //!
 //! Candidates are kept by approximate score. With `error` the largest bound seen, the true score of the
-//! `ranks`-th best is at least the `ranks`-th approximate score − `error` (the *floor*); whoever cannot
-//! reach the floor is dropped, and only those left at the end are scored exactly. Where the bound is too
+//! `ranks`-th best is at least the `ranks`-th approximate score − `error` (the *threshold*); whoever cannot
+//! reach the threshold is dropped, and only those left at the end are scored exactly. Where the bound is too
 //! wide to drop anybody, the query goes over to exact scores at once, which bounds the memory.
 
-use crate::vectors::RowId;
+use crate::vectors::{RowId, Scorer};
 
 /// A candidate and its score, approximate or exact.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -43,7 +43,7 @@ pub struct TopK {
     candidates: Vec<Candidate>,
     ranks: usize,
     error: f32,
-    floor: f32,
+    threshold: f32,
     exact: bool,
     /// Candidates at which the hopeless are dropped next.
     next: usize,
@@ -56,21 +56,21 @@ impl TopK {
             candidates: Vec::with_capacity(capacity(ranks)),
             ranks,
             error: 0.0,
-            floor: f32::NEG_INFINITY,
+            threshold: f32::NEG_INFINITY,
             exact: false,
             next: ranks + ranks / 2 + 32,
         }
     }
 
-    /// Takes it for granted that the last of the best will reach `floor`.
-    pub fn begin_at(&mut self, floor: f32) {
-        self.floor = floor;
+    /// Takes it for granted that the last of the best will reach `threshold`.
+    pub fn begin_with(&mut self, threshold: f32) {
+        self.threshold = threshold;
     }
 
     /// A candidate whose true score is below this cannot be among the best.
     #[inline]
-    pub fn floor(&self) -> f32 {
-        self.floor
+    pub fn threshold(&self) -> f32 {
+        self.threshold
     }
 
     /// Takes a candidate whose true score lies within `error` of `score`; `exact` puts true scores into
@@ -80,7 +80,7 @@ impl TopK {
         let mut candidate = Candidate { score, row };
         if self.exact {
             exact(std::slice::from_mut(&mut candidate));
-            if candidate.score < self.floor {
+            if candidate.score < self.threshold {
                 return;
             }
         } else {
@@ -98,7 +98,7 @@ impl TopK {
         if self.candidates.len() > 5 * self.ranks + 48 {
             self.make_exact(exact);
         }
-        // Often, so that the floor is fresh; not so often that selecting costs more than it saves.
+        // Often, so that the threshold is fresh; not so often that selecting costs more than it saves.
         self.next = (self.candidates.len() + self.ranks / 2 + 32).min(capacity(self.ranks));
     }
 
@@ -110,11 +110,11 @@ impl TopK {
         let last = last.score;
         if self.exact {
             self.candidates.truncate(self.ranks);
-            self.floor = self.floor.max(last);
+            self.threshold = self.threshold.max(last);
         } else {
             let keep = lower(last, 2.0 * self.error);
             self.candidates.retain(|candidate| candidate.score >= keep);
-            self.floor = self.floor.max(lower(last, self.error));
+            self.threshold = self.threshold.max(lower(last, self.error));
         }
     }
 
@@ -158,6 +158,11 @@ impl TopK {
     }
 }
 
+/// Puts true scores into candidates.
+pub(crate) fn score_exactly(scorer: &mut Scorer<'_>, query: RowId, list: &mut [Candidate]) {
+    scorer.pairs(query, list, |candidate| candidate.row, |candidate, score| candidate.score = score);
+}
+
 /// `score − error`, never rounded up.
 #[inline]
 fn lower(score: f32, error: f32) -> f32 {
@@ -192,7 +197,7 @@ mod tests {
             for (row, (_, noise)) in scores.iter().enumerate() {
                 let row = row as RowId;
                 let approximate = truth(row) + noise * error * 0.99;
-                if approximate + error >= topk.floor() {
+                if approximate + error >= topk.threshold() {
                     topk.push(row, approximate, error, &mut exact);
                 }
             }
