@@ -1,11 +1,11 @@
 //! What the answers of FAISS or of a GPU are worth: the best few rows of a tile, with scores that may err within a
 //! bound E.
 //!
-//! - *Threshold*: `ranks` permitted rows whose true scores are at least T are known, so that no row below T can be
-//!   among the best. The `ranks`-th permitted answer of a tile scores b, so T = b − E is such a threshold; the highest
+//! - *Threshold*: `ranks` permitted rows whose true scores are at least F are known, so that no row below F can be
+//!   among the best. The `ranks`-th permitted answer of a tile scores b, so F = b − E is such a threshold; the highest
 //!   of all tiles counts.
 //! - *Cut*: rows that were left out score at most as much as the worst that was given, w; in truth at most w + E. If
-//!   w + E < T, the tile hides nothing: not behind rows that may not be negatives (the query's own, those of the same
+//!   w + E < F, the tile hides nothing: not behind rows that may not be negatives (the query's own, those of the same
 //!   key), and not behind ties.
 //!
 //! What can still reach the threshold goes into [`TopK`], and its survivors are scored by the reference: ids and
@@ -17,7 +17,7 @@ use crate::vectors::{Keys, RowId};
 /// Rows beyond `ranks` that each tile is asked for.
 pub(crate) const SPARE: usize = 64;
 
-/// What somebody else's search answers for a query and a tile.
+/// What FAISS or a GPU answers for a query and a tile.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TileAnswers<'a> {
     /// The best rows of the tile, best first.

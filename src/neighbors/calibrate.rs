@@ -1,4 +1,4 @@
-//! How fast this machine searches, measured in a second: for estimates of time.
+//! How fast this machine searches, measured in about a second, to estimate times.
 
 use std::time::{Duration, Instant};
 
@@ -18,10 +18,10 @@ use crate::random::{Purpose, stream};
 use crate::vectors::RowId;
 
 const BASE_ROWS: usize = 2048;
-/// Share of the kernel's rate that a whole search keeps: candidates and true scores take the rest.
+/// Share of the kernel's rate that a whole search reaches: candidates and true scores take the rest of the time.
 const SEARCH_SHARE: f64 = 0.7;
 
-/// Rows of random numbers.
+/// Rows of random numbers, always the same for a shape.
 pub fn random_rows(rows: usize, dim: usize) -> Matrix {
     let mut random = stream(Purpose::CalibrationRows { rows: rows as u64, dim: dim as u64 });
     Matrix { values: (0..rows * dim).map(|_| random.random::<f32>() - 0.5).collect(), dim }

@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::vectors::RowId;
 use crate::watch::Watch;
 
-/// Whoever searches.
+/// Who computes the tiles.
 #[derive(Debug)]
 pub(crate) enum SearchEngine {
     /// Our own kernels, all pairs.

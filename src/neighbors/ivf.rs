@@ -1,6 +1,6 @@
 //! IVF lists: each task's positives divided into lists of similar ones, by k-means on a sample.
 //!
-//! They give all rows an order, the *IVF order*: list after list, and by row within a list. A row's number in it is
+//! They give all rows an order, the *list order*: list after list, and by row within a list. A row's number in it is
 //! its *place*. Exact search goes by it, since a query that begins among its own kind finds high thresholds early;
 //! edges and clusters number rows by it, since neighbours then lie close. Approximate search ([`super::tiles`]) looks
 //! into the lists whose centres are nearest to the query.
@@ -42,10 +42,10 @@ use crate::watch::Watch;
 /// Name of the file, in the stage's folder.
 pub(crate) const IVF_FILE: &str = "partition.ord";
 /// Format of the file.
-pub(crate) const IVF_FORMAT: FileFormat = FileFormat { magic: *b"BMPARTIT", version: 1, name: "partition" };
-/// Rows of a list, about.
+pub(crate) const IVF_FORMAT: FileFormat = FileFormat { magic: *b"BMPARTIT", version: 1, name: "list order" };
+/// About how many rows a list has.
 const LIST_ROWS: usize = 400;
-/// A task's centres hold at most so many values.
+/// Most values of a task's centres.
 const CENTRE_VALUES_MAX: usize = 4 << 20;
 /// Sampled rows for each list.
 const SAMPLE_ROWS: usize = 32;
@@ -81,8 +81,8 @@ pub(crate) fn centre_values(rows: usize, dim: usize) -> usize {
     lists_of(rows, dim) * dim
 }
 
-/// Some rows, spread evenly but for chance: one out of each stretch of equal length, so that no period in the
-/// input's order can favour some kind of rows.
+/// Some rows, one drawn at random out of each stretch of equal length: spread evenly, without a period that the input's
+/// order may have too.
 pub(crate) fn spread(rows: Range<RowId>, count: usize) -> Vec<RowId> {
     let length = rows.len() as u64;
     let mut random = stream(Purpose::SpreadRows { length, count: count as u64 });

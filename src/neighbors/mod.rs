@@ -1,6 +1,6 @@
 //! neighbors: for every query, the exact best p + m positives of its task.
 //!
-//! Algorithm: tile × tile. Rows are brought into the IVF order ([`ivf`]) and packed once; tiles of queries go through
+//! Algorithm: tile × tile. Rows are brought into list order ([`ivf`]) and packed once; tiles of queries go through
 //! the packed rows ([`tiles`]); the kernel scores 6 queries against 64 base rows in registers and reports only the
 //! pairs that can still reach their query's threshold, its current p + m-th best ([`cpu`]). Kernels may err within a
 //! proven bound: what survives is scored again by the reference ([`crate::vectors::Scorer`]), so that ids and scores

@@ -11,13 +11,12 @@ use crate::random::{Purpose, stream};
 use crate::vectors::RowId;
 use crate::watch::Watch;
 
-/// Queries of a sample.
+/// Most queries of a sample.
 pub(crate) const SAMPLE: usize = 1000;
 
-/// What was found of what brute force finds.
+/// How much of what brute force finds was found.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct Recall {
-    /// Queries looked at.
     pub queries: u64,
     /// Ranks that brute force fills.
     pub wanted: u64,
@@ -50,7 +49,7 @@ pub(crate) struct RecallSample {
 }
 
 impl RecallSample {
-    /// Draws rows and searches them by brute force, to so many ranks in each task. O(sample · rows · dim).
+    /// Draws rows and searches them by brute force; `ranks` are by task. O(sample · rows · dim).
     ///
     /// # Errors
     /// The watch stops the job.

@@ -1,16 +1,16 @@
-//! A rotation that gathers the vectors' weight in their first dimensions: principal axes of a sample.
+//! A rotation to the principal axes of a sample, which gathers most of the vectors' length in the first dimensions.
 //!
 //! Embeddings fill their space unevenly: of 384 dimensions of a sentence model, half of the principal axes
 //! hold 93 % of the squared length. A search that knows only those first coordinates (the *head*) and the
 //! length of the rest (the *tail*) can rule out nearly every pair ([`super::cpu::int8`]). Inside head and
 //! tail the axes are mixed, so that no single coordinate makes a byte's scale coarse for all others.
 //!
-//! Inner products survive a rotation but for a *slack*, which every bound includes: what the axes lack in
-//! orthogonality, measured, and what f32 rounds, bounded (docs/algorithms.md).
+//! A rotation changes inner products by at most a *slack*, which every bound includes: the axes are not quite
+//! orthogonal (measured), and f32 rounds (bounded; docs/algorithms.md).
 //!
-//! Memory: dim² values in f32 twice (as they are, and packed); six times in f64 while they are found. Algorithm: orthogonal iteration
-//! (Golub, Van Loan, *Matrix Computations*, section 8.2) on the fourth power of the sample's second moments,
-//! then a cosine transform with random signs in each part. O(dim³).
+//! Memory: dim² values in f32 twice (as they are, and packed); six times in f64 while they are found. Algorithm:
+//! orthogonal iteration (Golub, Van Loan, *Matrix Computations*, section 8.2) on the fourth power of the sample's
+//! second moments, then a cosine transform with random signs in each part. O(dim³).
 
 use std::f64::consts::PI;
 
@@ -28,7 +28,7 @@ use crate::vectors::dot::dot;
 
 /// Dimensions that are summed in f32 before the sums are added up.
 const CHUNK: usize = 64;
-/// Rounds of orthogonal iteration: with the power that each applies, one parts the head from the tail.
+/// Rounds of orthogonal iteration. Each applies the fourth power of the moments, so one separates head and tail.
 const ROUNDS: usize = 1;
 
 /// Orthogonal axes, and how many of them make the head.

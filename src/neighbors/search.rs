@@ -66,7 +66,7 @@ pub fn search(run: &Run, vectors: &Vectors, config: &Config, counts: &NeighborsC
         lists: prepared.ivf.starts().len() - 1,
         left_to_cpu: engine.left_to_cpu(),
     };
-    tell(&facts, config);
+    log_result(&facts, config);
     drop((engine, prepared));
     stage.finish(&facts, |name| name != BASE && name != gpu::BASE)?;
     Ok(neighbors)
@@ -88,7 +88,7 @@ fn warn_of_slow_bf16(config: &Config, simd: Simd) {
     }
 }
 
-/// What every search works with, whoever computes the tiles.
+/// What every search works with.
 struct Prepared {
     ivf: IvfIndex,
     samples: ThresholdSample,
@@ -176,8 +176,8 @@ fn search_blocks(
     Ok(())
 }
 
-/// Writes into the log what became of the search.
-fn tell(facts: &NeighborsFacts, config: &Config) {
+/// Logs recall, what the GPUs left, and short lists.
+fn log_result(facts: &NeighborsFacts, config: &Config) {
     let NeighborsFacts { ranks, short_rows: short, rows_without_window: without, .. } = facts;
     tracing::info!("recall@{ranks} {:.4} on a sample of {} queries", facts.recall, facts.recall_queries);
     if let Some(left) = facts.left_to_cpu {
@@ -286,7 +286,7 @@ mod tests {
             tiles.exact(0..ROWS as RowId, &rows, RANKS, Watch::silent()).unwrap()
         };
         let wanted = search(&samples, packed.as_ref());
-        // A sample of nothing but the best of these queries: every guess lies above the last of them.
+        // A sample of nothing but the best of these queries: every initial threshold lies above the last of them.
         let best = |list: &Vec<Candidate>| list[..RANKS / 2].iter().map(|candidate| candidate.row).collect::<Vec<_>>();
         let chosen: Vec<RowId> = wanted.iter().flat_map(best).collect();
         assert!(crate::neighbors::initial_thresholds::rank(RANKS, ROWS, chosen.len()).unwrap() <= RANKS / 2);

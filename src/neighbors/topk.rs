@@ -1,18 +1,16 @@
 //! The best candidates of one query, from scores that may err within a bound.
 //!
-//! Candidates are kept by approximate score. With `error` the largest bound seen, the true score of the
-//! `ranks`-th best is at least the `ranks`-th approximate score − `error` (the *threshold*); whoever cannot
-//! reach the threshold is dropped, and only those left at the end are scored exactly. Where the bound is too
-//! wide to drop anybody, the query goes over to exact scores at once, which bounds the memory.
+//! Candidates are kept by approximate score. With `error` the largest bound seen, the true score of the `ranks`-th best
+//! is at least the `ranks`-th approximate score − `error`: the *threshold*. Candidates that cannot reach it are
+//! dropped, and only those left at the end are scored exactly. Where the bound is too wide to drop enough of them, the
+//! query goes over to exact scores at once, which bounds the memory.
 
 use crate::vectors::{RowId, Scorer};
 
 /// A candidate and its score, approximate or exact.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Candidate {
-    /// The score.
     pub score: f32,
-    /// The base row.
     pub row: RowId,
 }
 
@@ -32,7 +30,7 @@ pub(crate) fn by_rank(a: &Candidate, b: &Candidate) -> std::cmp::Ordering {
     a.rank_key().cmp(&b.rank_key())
 }
 
-/// Candidates that a [`TopK`] of `ranks` ranks holds at most.
+/// Most candidates that a [`TopK`] of `ranks` ranks holds.
 pub(crate) const fn capacity(ranks: usize) -> usize {
     6 * ranks + 64
 }
@@ -45,7 +43,7 @@ pub struct TopK {
     error: f32,
     threshold: f32,
     exact: bool,
-    /// Candidates at which the hopeless are dropped next.
+    /// Number of candidates at which those below the threshold are dropped next.
     next: usize,
 }
 
@@ -62,7 +60,7 @@ impl TopK {
         }
     }
 
-    /// Takes it for granted that the last of the best will reach `threshold`.
+    /// Assumes that the last of the best will reach `threshold`; the caller checks it in the end.
     pub fn begin_with(&mut self, threshold: f32) {
         self.threshold = threshold;
     }
@@ -94,7 +92,7 @@ impl TopK {
 
     /// Drops those that cannot be among the best.
     fn compact(&mut self, exact: impl FnMut(&mut [Candidate])) {
-        self.drop_hopeless();
+        self.drop_those_below();
         if self.candidates.len() > 5 * self.ranks + 48 {
             self.make_exact(exact);
         }
@@ -102,7 +100,7 @@ impl TopK {
         self.next = (self.candidates.len() + self.ranks / 2 + 32).min(capacity(self.ranks));
     }
 
-    fn drop_hopeless(&mut self) {
+    fn drop_those_below(&mut self) {
         if self.candidates.len() <= self.ranks {
             return;
         }
@@ -121,19 +119,19 @@ impl TopK {
     fn make_exact(&mut self, mut exact: impl FnMut(&mut [Candidate])) {
         exact(&mut self.candidates);
         (self.exact, self.error) = (true, 0.0);
-        self.drop_hopeless();
+        self.drop_those_below();
     }
 
-    /// Those that may still be among the best and want true scores; empty where scores are true already.
+    /// Candidates that may be among the best and whose scores are approximate; none where scores are exact already.
     pub fn unsure(&mut self) -> &[Candidate] {
         if self.exact {
             return &[];
         }
-        self.drop_hopeless();
+        self.drop_those_below();
         &self.candidates
     }
 
-    /// Takes the true scores of all of [`TopK::unsure`], in that order.
+    /// Takes the true scores of all candidates of [`TopK::unsure`], in that order.
     pub fn resolve(&mut self, scores: &mut impl Iterator<Item = f32>) {
         if !self.exact {
             self.candidates.iter_mut().zip(scores).for_each(|(candidate, score)| candidate.score = score);
@@ -144,7 +142,7 @@ impl TopK {
     /// The best `ranks` (or all, where there are fewer) with exact scores, in rank order. O(ranks log ranks).
     pub fn finish(mut self, exact: impl FnMut(&mut [Candidate])) -> Vec<Candidate> {
         if !self.exact {
-            self.drop_hopeless();
+            self.drop_those_below();
             self.make_exact(exact);
         }
         if self.candidates.len() > self.ranks {

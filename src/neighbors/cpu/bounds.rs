@@ -16,8 +16,8 @@ pub(super) fn underflow(query_norm: f64, base_norm: f64) -> f64 {
     (1.0 + query_norm + base_norm) * f64::from(f32::from_bits(1 << 15))
 }
 
-/// What a score must reach so that the similarity, `score · scale` within `error`, can reach `threshold`.
+/// What a score must reach so that the similarity, `score · unit` within `error`, can reach `threshold`.
 #[inline]
-pub(super) fn cutoff(threshold: f32, error: f64, scale: f64) -> f32 {
-    (((f64::from(threshold) - error) / scale) as f32).next_down()
+pub(super) fn cutoff(threshold: f32, error: f64, unit: f64) -> f32 {
+    (((f64::from(threshold) - error) / unit) as f32).next_down()
 }

@@ -28,7 +28,7 @@ pub struct PanelHits {
 /// Packed tiles of one precision, and how to score them.
 ///
 /// A *score* is in units of the query: for unit query x̂ and base row y, x̂·y (cosine: x̂·ŷ) divided by
-/// [`TileKernel::scale`] of the query.
+/// [`TileKernel::unit`] of the query.
 pub trait TileKernel: Copy + Send + Sync {
     /// Some packed queries.
     type Queries: Send + Sync;
@@ -42,8 +42,8 @@ pub trait TileKernel: Copy + Send + Sync {
     /// A panel, looked up once for all groups.
     fn panel(base: &Self::Base, panel: usize) -> Self::Panel<'_>;
     /// What a query's scores are multiplied with to give similarities.
-    fn scale(queries: &Self::Queries, query: usize) -> f64;
-    /// A bound of |similarity − score · scale| for a query and every row of a panel; never too small.
+    fn unit(queries: &Self::Queries, query: usize) -> f64;
+    /// A bound of |similarity − score · unit| for a query and every row of a panel; never too small.
     fn error(queries: &Self::Queries, query: usize, panel: Self::Panel<'_>) -> f64;
     /// Scores a group against a panel. `thresholds` are similarities, one for each query of the group. Row i of
     /// `scores` is written only where a pair of the query is not ruled out.
@@ -94,12 +94,12 @@ pub fn scan<K: TileKernel>(
                 if mask == 0 {
                     continue;
                 }
-                let scale = K::scale(queries, query) as f32;
+                let unit = K::unit(queries, query) as f32;
                 let error = (K::error(queries, query, panel) as f32).next_up();
                 while mask != 0 {
                     let column = mask.trailing_zeros() as usize;
                     mask &= mask - 1;
-                    sink.hit(query, first_column + column, scores[column] * scale, error);
+                    sink.hit(query, first_column + column, scores[column] * unit, error);
                 }
             }
         }
@@ -117,7 +117,7 @@ pub(super) fn cutoffs<K: TileKernel>(
 ) -> [f32; GROUP] {
     let mut cutoffs = [f32::INFINITY; GROUP];
     for ((query, threshold), to) in (group * GROUP..K::count(queries)).zip(thresholds).zip(&mut cutoffs) {
-        *to = cutoff(*threshold, K::error(queries, query, panel), K::scale(queries, query));
+        *to = cutoff(*threshold, K::error(queries, query, panel), K::unit(queries, query));
     }
     cutoffs
 }

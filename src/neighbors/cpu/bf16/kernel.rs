@@ -23,7 +23,7 @@ impl TileKernel for Bf16 {
         (base, panel)
     }
 
-    fn scale(queries: &Bf16Queries, query: usize) -> f64 {
+    fn unit(queries: &Bf16Queries, query: usize) -> f64 {
         queries.facts[query].norm
     }
 
@@ -137,7 +137,7 @@ mod tests {
                 let hits = Bf16(simd).score(&queries, 0, (&base, 0), &[f32::NEG_INFINITY; GROUP], &mut scores).hits;
                 prop_assert_eq!(hits, [u64::MAX; GROUP]);
                 for (query, scores) in scores.iter().enumerate() {
-                    let (bound, scale) = (Bf16::error(&queries, query, (&base, 0)), Bf16::scale(&queries, query));
+                    let (bound, scale) = (Bf16::error(&queries, query, (&base, 0)), Bf16::unit(&queries, query));
                     for (column, score) in scores.iter().enumerate() {
                         let (x, y) = (row(PANEL + query), row(column));
                         let truth = dot(x, y) / (norm(x) * norm(y));

@@ -1,4 +1,4 @@
-//! Sixteen bits a value: unit vectors in bf16, multiplied in pairs, with int8's certificate.
+//! Sixteen bits a value: unit vectors in bf16, multiplied in pairs, with a proven bound as in int8.
 //!
 //! A unit vector x̂ is rounded to x̃, and e = ‖x̂ − x̃‖ is kept: |x̂·ŷ − x̃·ỹ| ≤ e_x (‖ŷ‖ + e_y) + ‖x̂‖ e_y. Sums
 //! of products run in f32, and their roundings are added to that bound.

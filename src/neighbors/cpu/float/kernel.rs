@@ -23,7 +23,7 @@ impl TileKernel for Float {
         (base, panel)
     }
 
-    fn scale(queries: &FloatQueries, query: usize) -> f64 {
+    fn unit(queries: &FloatQueries, query: usize) -> f64 {
         queries.norms[query]
     }
 

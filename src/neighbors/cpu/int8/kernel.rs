@@ -25,7 +25,7 @@ impl TileKernel for Int8 {
         base.panel(panel)
     }
 
-    fn scale(queries: &Int8Queries, query: usize) -> f64 {
+    fn unit(queries: &Int8Queries, query: usize) -> f64 {
         queries.norm(query)
     }
 
@@ -117,7 +117,7 @@ mod tests {
         }
 
         #[test]
-        fn nobody_who_reaches_the_threshold_is_ruled_out(
+        fn no_pair_that_reaches_the_threshold_is_ruled_out(
             dim in 1usize..200, seed in any::<u64>(), spread in prop_oneof![Just(0f32), 0f32..90.0], dominant in any::<bool>(),
             cut in prop_oneof![Just(None), (0f64..1.0).prop_map(Some)], unit in any::<bool>(),
         ) {
@@ -158,7 +158,7 @@ mod tests {
                         for (column, truth) in truth[query][panel * PANEL..].iter().take(PANEL).enumerate() {
                             let hit = hits[i] >> column & 1 == 1;
                             prop_assert!(hit || *truth < f64::from(thresholds[i]), "{query} {column}: {truth} {}", thresholds[i]);
-                            let score = f64::from(scores[i][column]) * Int8::scale(&queries, query);
+                            let score = f64::from(scores[i][column]) * Int8::unit(&queries, query);
                             prop_assert!(!hit || (score - truth).abs() <= error, "{score} {truth} {error}");
                         }
                     }

@@ -1,4 +1,4 @@
-//! `base.pak`: all base rows quantised and packed once, in the IVF order, mapped.
+//! `base.pak`: all base rows quantised and packed once, in list order, mapped.
 //!
 //! | offset | bytes | content |
 //! |---|---|---|
