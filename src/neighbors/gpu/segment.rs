@@ -18,11 +18,11 @@ use super::layout::{BASE_ROWS_MIN, Resident, SLOTS, TileLayout, TilePair};
 use super::process::Fault;
 use super::protocol::{SearchRequest, SlotLayout as Places};
 use crate::error::Result;
-use crate::neighbors::answers::{CertifiedTopK, SPARE, is_permitted, sum_error};
-use crate::neighbors::cpu::score_exactly;
-use crate::neighbors::tiles::{Tiles, Watch};
-use crate::neighbors::topk::Candidate;
+use crate::neighbors::answers::{CertifiedTopK, SPARE, TileAnswers, is_permitted, sum_error};
+use crate::neighbors::tiles::Tiles;
+use crate::neighbors::topk::{Candidate, score_exactly};
 use crate::vectors::{RowId, Scorer};
+use crate::watch::Watch;
 
 /// Times that a pair of tiles is quartered before the CPU takes it.
 const QUARTERED: u32 = 2;
@@ -70,7 +70,7 @@ impl GpuSearch {
         task: Range<RowId>,
         queries: &[RowId],
         ranks: usize,
-        watch: &Watch<'_>,
+        watch: Watch<'_>,
     ) -> Result<Vec<Vec<Candidate>>> {
         let devices_held: Vec<&DeviceHandle> = self.devices_held.iter().filter(|handle| handle.is_there()).collect();
         if devices_held.is_empty() {
@@ -119,7 +119,7 @@ struct Segment<'a> {
     waiting: Mutex<Vec<TilePair>>,
     found: Vec<Mutex<SegmentTile>>,
     turn: u64,
-    watch: &'a Watch<'a>,
+    watch: Watch<'a>,
 }
 
 impl<'a> Segment<'a> {
@@ -129,7 +129,7 @@ impl<'a> Segment<'a> {
         queries: &'a [RowId],
         ranks: usize,
         pairs: Vec<TilePair>,
-        watch: &'a Watch<'a>,
+        watch: Watch<'a>,
     ) -> Self {
         let found = queries.chunks(engine.layout.query_rows).enumerate().map(|(number, queries)| {
             let waiting = pairs.iter().filter(|pair| pair.tile == number).count();
@@ -151,7 +151,7 @@ impl<'a> Segment<'a> {
         {
             self.run(handle, &mut slot, &pair, 0)?;
             self.settle(&pair);
-            (self.watch)((pair.base.len() * pair.queries.len()) as u64)?;
+            self.watch.add((pair.base.len() * pair.queries.len()) as u64)?;
         }
         Ok(())
     }
@@ -221,7 +221,7 @@ impl<'a> Segment<'a> {
             tag: (self.turn + 1) << 40 | (pair.queries.start as u64) << 20 | count as u64,
             k,
         };
-        let worker = match handle.search(search, &|| (self.watch)(0))? {
+        let worker = match handle.search(search, &|| self.watch.add(0))? {
             Ok(worker) => worker,
             Err(fault) => return Ok(Err(fault)),
         };
@@ -256,10 +256,10 @@ impl<'a> Segment<'a> {
         sides.zip(rows).zip(answers).for_each_init(
             || Scorer::new(self.tiles.vectors),
             |scorer, (((best, left), row), Answers { list, error })| {
-                let whole = list.len() == pair.base.len();
+                let answers = TileAnswers { list: &list, is_whole: list.len() == pair.base.len(), error };
                 let permitted = |other| is_permitted(&keys, *row, other);
                 let exact = |list: &mut [Candidate]| score_exactly(scorer, *row, list);
-                *left |= !best.take(&list, whole, error, self.ranks, permitted, exact);
+                *left |= !best.take(answers, permitted, exact);
             },
         );
     }
@@ -299,7 +299,7 @@ impl<'a> Segment<'a> {
             self.engine.left.fetch_add(left.len(), Ordering::Relaxed);
             let rows: Vec<RowId> = left.iter().map(|query| self.queries[*query]).collect();
             // Pairs of finished tiles are counted already; a job that lost its devices counts too few.
-            let found = self.tiles.exact(task, &rows, self.ranks, &|_| (self.watch)(0))?;
+            let found = self.tiles.exact(task, &rows, self.ranks, Watch::new(&|_| self.watch.add(0)))?;
             left.into_iter().zip(found).for_each(|(query, list)| lists[query] = list);
         }
         Ok(lists)
