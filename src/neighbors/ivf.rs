@@ -297,7 +297,7 @@ mod tests {
     use super::*;
     use crate::config::Metric;
     use crate::neighbors::given_vectors::{GivenVectors, write_sealed};
-    use crate::vectors::rows::UNIQUE;
+    use crate::vectors::UNIQUE;
 
     const ROWS: usize = 12;
     const DIM: usize = 3;

@@ -14,6 +14,7 @@ use super::ivf::{self, IVF_FILE, IvfIndex};
 use super::probes::choose_probes;
 use super::recall::RecallSample;
 use super::tiles::Tiles;
+use super::topk::Candidate;
 use super::window::refuse_empty_windows;
 use crate::config::{Backend, Config, KernelPrecision, RankWindow};
 use crate::error::Result;
@@ -53,7 +54,7 @@ pub fn search(run: &Run, vectors: &Vectors, config: &Config, counts: &NeighborsC
     tracing::debug!("search: {engine:?}, {:?}, {simd:?}", config.precision);
     search_blocks(run, &stage, &tiles, &engine, &ranks, counts.block_rows)?;
     let neighbors = Neighbors::open(&folder, vectors, counts.block_rows)?;
-    let recall = sample.of_lists(&neighbors);
+    let recall = sample.of_lists(&neighbors)?;
     let [short, without] = count_short(&neighbors, &vectors.tasks, &windows);
     let facts = NeighborsFacts {
         block_rows: counts.block_rows,
@@ -163,15 +164,13 @@ fn search_blocks(
         for (task, segment) in segments(vectors, block.clone()) {
             let queries = &ivf.order()[segment.start as usize..segment.end as usize];
             let ranks = ranks[vectors.tasks.of(task.start)];
-            lists.extend(engine.segment(tiles, task, queries, ranks, watch)?);
+            let found = engine.segment(tiles, task, queries, ranks, watch)?;
+            lists.extend(found.into_iter().map(|list| by_place(list, ivf.places())));
         }
         if !is_exact {
             meter.add(pairs_of(vectors, block.clone()));
         }
-        // Ranks are by row, where scores tie; from here on a row is known by its place.
-        let places = ivf.places();
-        lists.iter_mut().flatten().for_each(|candidate| candidate.row = places[candidate.row as usize]);
-        stage.commit(&block_name(index), |out| write_block(out, block.start, most, &lists))?;
+        stage.commit(&block_name(index), |out| write_block(out, Place::new(block.start), most, &lists))?;
     }
     Ok(())
 }

@@ -42,7 +42,7 @@ pub(crate) use paths::{find, is_npy};
 pub use row::{Place, PlaceRange};
 pub(crate) use row::{ROWS_MAX, RowId, UNIQUE};
 pub(crate) use row_table::ROWS;
-#[cfg(all(test, feature = "faiss"))]
+#[cfg(test)]
 pub(crate) use row_table::{RowLayout, RowTable};
 pub(crate) use scorer::{Scorer, TileScorer};
 pub(crate) use shape::{DIM_MAX, Shape, StoreType};

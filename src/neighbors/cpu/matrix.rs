@@ -1,9 +1,8 @@
 //! Rows that can be packed: a store's, or rows in memory.
 
 use crate::config::Metric;
-use crate::vectors::RowId;
 use crate::vectors::dot::dot;
-use crate::vectors::store::VectorStore;
+use crate::vectors::{RowId, VectorStore};
 
 /// Rows that can be packed.
 pub trait UnitRows: Sync {
