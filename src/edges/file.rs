@@ -3,8 +3,9 @@
 //! | offset | bytes | content |
 //! |---|---|---|
 //! | 64 | | blocks, each one zstd frame of [`super::codec`]'s bytes |
-//! | | 40 · blocks | index: offset u64, bytes u32, decoded bytes u32, first place u32, rows u32, arcs u64, xxh3-64 of the frame u64 |
+//! | | 40 · blocks | index, an entry a block |
 //!
+//! An entry: offset u64, bytes u32, decoded bytes u32, first place u32, rows u32, arcs u64, xxh3-64 of the frame u64.
 //! Header fields: first place, rows, arcs (the number of edges), blocks, rows of the whole graph. A block ends with the
 //! row that fills it. Memory: the index; decoded blocks are the reader's.
 
