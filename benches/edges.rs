@@ -1,7 +1,7 @@
 //! Rates of the graph: `cargo bench --bench edges`.
 //!
-//! First a table: bits an edge by codec, on the graph of planted rows. Then edges a second: `encode` and `decode` of all
-//! blocks by codec, one thread; `build`, the whole stage, all threads. With each the peak bytes of the heap.
+//! First a table: bits an edge by codec, on the graph of planted rows. Then edges a second: `encode` and `decode` of
+//! all blocks by codec, one thread; `build`, the whole stage, all threads. With each the peak bytes of the heap.
 
 #![allow(unreachable_pub, reason = "a binary of its own: nothing is reached from outside")]
 

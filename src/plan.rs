@@ -1,7 +1,7 @@
 //! The plan: a memory budget and a shape become counts, before any work. Pure.
 //!
 //! Each stage's own `budget.rs` says what the stage needs and divides what is left. The plan sums, compares, and
-//! refuses a budget that cannot hold the least of it. Counts that shape files (query blocks, merge windows) do not
+//! refuses a budget that cannot hold the least of it. Counts that shape files (query blocks, merge ranges) do not
 //! depend on the budget: the same job gives the same bytes under any.
 
 use crate::batches::budget::{self as batches, BatchesCounts};

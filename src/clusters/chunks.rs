@@ -30,8 +30,7 @@ fn cut(blocks: usize) -> impl Iterator<Item = Vec<usize>> {
 }
 
 /// One pass over the graph. `propose` sees the state as it was before the step, a scratch `S` of its thread, a place
-/// and the edges of its row; `apply` takes the step's proposals in the order of places. `watch` is told the rows of each
-/// chunk.
+/// and the edges of its row; `apply` takes the step's proposals, in order. `watch` is told the rows of each chunk.
 ///
 /// # Errors
 /// The graph is damaged, or the watch stops the job.

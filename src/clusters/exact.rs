@@ -220,8 +220,8 @@ pub fn fix_sizes(
     Ok(slots)
 }
 
-/// The largest labels take the clusters, in the order of places; the smallest of them takes the smaller cluster. `sizes`
-/// become each label's next slot.
+/// The largest labels take the clusters, in the order of places; the smallest of them takes the smaller cluster.
+/// `sizes` become each label's next slot.
 fn place_largest(slots: &mut Slots, task: usize, labels: &[u32], sizes: &mut [u32]) {
     let TaskSlots { places, size, .. } = slots.tasks[task];
     let mut order: Vec<u32> = places.iter().map(Place::number).filter(|label| sizes[*label as usize] > 0).collect();

@@ -95,6 +95,22 @@ pub(crate) fn members(labels: &[u32], clusters: u32) -> (Vec<u32>, Vec<RowId>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vectors::testing::{refused, write_sealed};
+
+    #[test]
+    fn damaged_headers_and_labels_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("labels.lbl");
+        let open = |fields, labels: [u32; 3]| {
+            write_sealed(&path, &LABELS, fields, bytemuck::cast_slice(&labels));
+            Clusters::open(&path, 3)
+        };
+        assert_eq!(open([3, 2, 2, 0, 0, 0], [1, NO_CLUSTER, 0]).unwrap().count(), 2);
+        for fields in [[u64::MAX, 2, 2], [2, 2, 2], [3, 4, 2], [3, u64::MAX, 2], [3, 2, u64::MAX]] {
+            refused(&path, open([fields[0], fields[1], fields[2], 0, 0, 0], [1, NO_CLUSTER, 0]));
+        }
+        refused(&path, open([3, 2, 2, 0, 0, 0], [1, 2, 0]));
+    }
 
     #[test]
     fn members_are_listed_by_cluster() {

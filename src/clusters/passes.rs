@@ -118,6 +118,47 @@ mod tests {
     use super::super::exact::NO_SLOT;
     use super::*;
     use crate::vectors::PlaceRange;
+    use crate::vectors::testing::{refused, write_sealed};
+
+    #[test]
+    fn damaged_states_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(pass_name(1));
+        let tasks = [TaskPlaces { places: PlaceRange::new(0, 3), size: 2 }];
+        let read = |fields, words: &[u32]| {
+            write_sealed(&path, &PASS, fields, bytemuck::cast_slice(words));
+            PassState::read(&path, &tasks, &[false; 3])
+        };
+        let grown = u64::from(PASSES);
+        let swapped = [0, 1, 2, 5, 5, 5, 1, NO_CLUSTER, 0, 1, 0, 2];
+        assert!(matches!(read([3, 2, 1, 1, 1, 0], &[0, 0, 2]), Ok((1, PassState::Growing(_)))));
+        assert!(matches!(read([3, 2, grown, 1, 0, 0], &[0, 1, 2]), Ok((3, PassState::Exact(_)))));
+        assert!(matches!(read([3, 2, grown + 1, 4, 0, 0], &swapped), Ok((4, PassState::Swapping(_)))));
+        let most = u64::MAX;
+        for fields in [
+            [most, 2, 1, 1, 1],
+            [3, most, 1, 1, 1],
+            [3, 2, most, 1, 1],
+            [3, 2, 0, 1, 1],
+            [3, 2, 1, most, 1],
+            [3, 2, 1, 1 << 62, 1],
+            [3, 2, 1, 4, 1],
+            [3, 2, 1, 1, most],
+            [3, 2, 1, 1, 0],
+            [3, 2, most, 4, 0],
+        ] {
+            let [rows, size, passes, arrays, grows] = fields;
+            refused(&path, read([rows, size, passes, arrays, grows, 0], &[0, 0, 2]));
+        }
+        refused(&path, read([3, 2, 1, 1, 1, 0], &[0, 0, 3]));
+        refused(&path, read([3, 2, 1, 1, 1, 0], &[0, 0, 0]));
+        // A cluster that does not exist, and a sum beyond any.
+        for (word, number) in [(6, 2), (3, i32::MAX as u32), (11, i32::MIN as u32)] {
+            let mut words = swapped;
+            words[word] = number;
+            refused(&path, read([3, 2, grown + 1, 4, 0, 0], &words));
+        }
+    }
 
     #[test]
     fn slots_that_two_rows_claim_are_refused() {

@@ -1,7 +1,8 @@
 //! Sums by label over one row's edges. [`LabelSums`] hashes labels, which are as many as rows; [`ClusterSums`] has an
 //! entry for each cluster, K times fewer. Both are emptied in O(labels seen).
 
-/// Sums by label, in an open-addressing table of 8 bytes an entry, 2 to 4 entries for each edge of the longest row seen.
+/// Sums by label, in an open-addressing table of 8 bytes an entry; 2 to 4 entries for each edge of the longest row
+/// seen.
 #[derive(Debug, Default)]
 pub(crate) struct LabelSums {
     entries: Vec<(u32, i32)>,
@@ -139,7 +140,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn sums_are_those_of_a_map(rounds in proptest::collection::vec(proptest::collection::vec((0u32..50, -9i32..9), 1..80), 1..5)) {
+        fn sums_are_those_of_a_map(
+            rounds in proptest::collection::vec(proptest::collection::vec((0u32..50, -9i32..9), 1..80), 1..5),
+        ) {
             let (mut by_label, mut sums) = (LabelSums::default(), ClusterSums::default());
             for round in rounds {
                 by_label.reset(round.len());

@@ -3,8 +3,9 @@
 //! | offset | bytes | content |
 //! |---|---|---|
 //! | 64 | | blocks, each one zstd frame of [`super::codec`]'s bytes |
-//! | | 40 · blocks | index: offset u64, bytes u32, decoded bytes u32, first place u32, rows u32, arcs u64, xxh3-64 of the frame u64 |
+//! | | 40 · blocks | index, an entry a block |
 //!
+//! An entry: offset u64, bytes u32, decoded bytes u32, first place u32, rows u32, arcs u64, xxh3-64 of the frame u64.
 //! Header fields: first place, rows, arcs (the number of edges), blocks, rows of the whole graph. A block ends with the
 //! row that fills it. Memory: the index; decoded blocks are the reader's.
 
@@ -58,7 +59,7 @@ impl BlockEntry {
         }
     }
 
-    fn write(&self, out: &mut PartWriter) -> std::io::Result<()> {
+    fn write(&self, out: &mut impl Write) -> std::io::Result<()> {
         out.write_all(&self.offset.to_le_bytes())?;
         for word in [self.bytes, self.decoded_bytes, self.first_place.number(), self.rows] {
             out.write_all(&word.to_le_bytes())?;
@@ -366,4 +367,85 @@ fn decompress(frame: &[u8], out: &mut [u8]) -> std::io::Result<usize> {
         Some(context) => context.decompress_to_buffer(frame, out),
         None => context.insert(Decompressor::new()?).decompress_to_buffer(frame, out),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::edges::Relation;
+    use crate::vectors::testing::{refused, write_sealed};
+
+    const ROWS: u32 = 5000;
+
+    /// Header fields and payload of a graph in two blocks: each row has an edge to the next.
+    fn graph() -> ([u64; 6], Vec<u8>) {
+        let edges: Vec<Edge> =
+            (1..ROWS).map(|other| Edge { other: Place::new(other), relation: Relation::WINDOW }).collect();
+        let ends: Vec<u32> = (1..ROWS).chain([ROWS - 1]).collect();
+        let range = encode_rows(Place::new(0), &ends, &edges).unwrap();
+        let mut payload = range.pieces.concat();
+        range.index.iter().for_each(|entry| entry.write(&mut payload).unwrap());
+        ([0, u64::from(ROWS), edges.len() as u64, range.index.len() as u64, u64::from(ROWS), 0], payload)
+    }
+
+    /// Opens the file and decodes every block.
+    fn read_all(path: &Path) -> Result<Vec<Adjacency>> {
+        let part = EdgePart::open(path)?;
+        let read = |block| {
+            let mut into = Adjacency::default();
+            part.read(block, &mut into).map(|()| into)
+        };
+        part.blocks_of(part.places).map(read).collect()
+    }
+
+    #[test]
+    fn a_graph_comes_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("graph.edg");
+        let (fields, payload) = graph();
+        write_sealed(&path, &EDGES, fields, &payload);
+        let blocks = read_all(&path).unwrap();
+        assert_eq!(blocks.len(), 2);
+        assert_eq!(blocks[1].places(), PlaceRange::new(BLOCK_ROWS as u32, ROWS));
+        assert_eq!(blocks[1].at(Place::new(4999)), Some(&[][..]));
+        assert_eq!(blocks[0].at(Place::new(7)).unwrap()[0].other, Place::new(8));
+        assert_eq!(blocks[0].at(Place::new(4999)), None);
+    }
+
+    #[test]
+    fn a_block_cannot_ask_for_more_memory_than_its_rows_and_edges_need() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("graph.edg");
+        let (fields, mut payload) = graph();
+        let decoded_bytes = payload.len() - 2 * ENTRY_BYTES + 12;
+        payload[decoded_bytes..][..4].copy_from_slice(&u32::MAX.to_le_bytes());
+        write_sealed(&path, &EDGES, fields, &payload);
+        refused(&path, EdgePart::open(&path));
+    }
+
+    proptest! {
+        #[test]
+        fn damaged_headers_and_indexes_never_panic(
+            word in 0usize..16,
+            number in prop_oneof![
+                any::<u64>(), 0u64..10_000, Just(u64::MAX), Just(u64::MAX - 4999), Just(1 << 31), Just(1 << 32),
+                Just(5000 << 32), Just(u64::MAX << 32),
+            ],
+        ) {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("graph.edg");
+            let (mut fields, mut payload) = graph();
+            match fields.get_mut(word) {
+                Some(field) => *field = number,
+                None => {
+                    let at = payload.len() - 2 * ENTRY_BYTES + 8 * (word - 6);
+                    payload[at..at + 8].copy_from_slice(&number.to_le_bytes());
+                }
+            }
+            write_sealed(&path, &EDGES, fields, &payload);
+            let _ = read_all(&path);
+        }
+    }
 }

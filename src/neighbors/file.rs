@@ -242,3 +242,73 @@ impl Neighbors {
         self.block_of(place).scores(place)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vectors::testing::{refused, write_sealed};
+
+    /// Payload of lists by place: their lengths, places and scores.
+    fn payload(lists: &[&[u32]], stride: usize) -> Vec<u8> {
+        let padded = |list: &[u32]| list.iter().copied().chain(std::iter::repeat(u32::MAX)).take(stride).collect();
+        let places: Vec<Vec<u32>> = lists.iter().map(|list| padded(list)).collect();
+        let lengths = lists.iter().map(|list| list.len() as u32);
+        let words = lengths.chain(places.concat()).chain(vec![0; lists.len() * stride]);
+        words.flat_map(u32::to_le_bytes).collect()
+    }
+
+    #[test]
+    fn damaged_headers_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(block_name(0));
+        let payload = payload(&[&[1, 2], &[0]], 2);
+        let open = |fields| {
+            write_sealed(&path, &NEIGHBORS, fields, &payload);
+            Block::open(&path)
+        };
+        let block = open([7, 2, 2, 0, 0, 0]).unwrap();
+        assert_eq!(block.range(), PlaceRange::new(7, 9));
+        assert_eq!(block.neighbors(Place::new(8)), [Place::new(0)]);
+        assert_eq!(block.scores(Place::new(7)), [0.0, 0.0]);
+        let most = u64::MAX;
+        for fields in [
+            [most, 2, 2],
+            [most - 1, 2, 2],
+            [ROWS_MAX - 1, 2, 2],
+            [7, most, 2],
+            [7, 0, 2],
+            [7, 2, most],
+            [7, 2, most / 2],
+            [7, 1 << 62, 0],
+            [7, 10, 0],
+            [7, 1, 0],
+            [7, 2, 1],
+        ] {
+            refused(&path, open([fields[0], fields[1], fields[2], 0, 0, 0]));
+        }
+    }
+
+    #[test]
+    fn places_that_no_row_has_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(block_name(0));
+        for (lists, sound) in [([&[1, 2][..], &[0]], true), ([&[1, 3], &[0]], false), ([&[1, u32::MAX], &[0]], false)] {
+            write_sealed(&path, &NEIGHBORS, [0, 2, 2, 0, 0, 0], &payload(&lists, 2));
+            let checked = Block::open(&path).unwrap().check_list(Place::new(0), 3);
+            match sound {
+                true => checked.unwrap(),
+                false => refused(&path, checked),
+            }
+        }
+    }
+
+    #[test]
+    fn a_list_longer_than_the_stride_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(block_name(0));
+        let mut payload = payload(&[&[1, 2], &[0]], 2);
+        payload[0] = 3;
+        write_sealed(&path, &NEIGHBORS, [0, 2, 2, 0, 0, 0], &payload);
+        refused(&path, Block::open(&path));
+    }
+}

@@ -229,7 +229,8 @@ mod tests {
     proptest! {
         #[test]
         fn the_cut_is_what_each_candidate_is_by_itself(
-            skip in 0u32..6, limits in limits(), own in -8i32..=8, scores in proptest::collection::vec(-8i32..=8, 0..12),
+            skip in 0u32..6, limits in limits(), own in -8i32..=8,
+            scores in proptest::collection::vec(-8i32..=8, 0..12),
         ) {
             let own = own as f32 / 8.0;
             let mut scores: Vec<f32> = scores.into_iter().map(|score| score as f32 / 8.0).collect();
@@ -248,7 +249,9 @@ mod tests {
         }
 
         #[test]
-        fn a_larger_margin_never_has_fewer_suspects(own in -8i32..=8, scores in proptest::collection::vec(-8i32..=8, 0..12)) {
+        fn a_larger_margin_never_has_fewer_suspects(
+            own in -8i32..=8, scores in proptest::collection::vec(-8i32..=8, 0..12),
+        ) {
             let mut scores: Vec<f32> = scores.into_iter().map(|score| score as f32 / 8.0).collect();
             scores.sort_unstable_by(|a, b| b.total_cmp(a));
             let suspects = |margin: i32| {

@@ -25,7 +25,7 @@ mod shards;
 mod store;
 mod tasks;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod values;
 
 pub(crate) use decode::Unit;
