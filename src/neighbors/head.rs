@@ -96,8 +96,8 @@ fn coordinates(plain: &Rotation, source: &impl UnitRows, rows: &[RowId]) -> Vec<
     values
 }
 
-/// For each trial, the share of pairs that are left: whose heads, with the most that tails can add, reach the similarity of the
-/// query's `rank`-th best. Pure. O(queries · base · dim).
+/// For each trial, the share of pairs that are left: whose heads, with the most that tails can add, reach the
+/// similarity of the query's `rank`-th best. Pure. O(queries · base · dim).
 fn shares_left(queries: &[f32], base: &[f32], dim: usize, rank: usize) -> [f64; TRIALS] {
     let heads: [usize; TRIALS] = std::array::from_fn(|trial| head_of(trial, dim));
     let tails = |row: &[f32]| heads.map(|head| dot(&row[head..], &row[head..]).sqrt() as f32);

@@ -281,7 +281,7 @@ mod tests {
                 row[dim - flat % dim..].fill(0.0);
             }
             let first = source.row(0).to_vec();
-            source.values[dim..4 * dim].as_chunks_mut::<1>().0.iter_mut().zip(first.iter().cycle()).for_each(|(to, from)| to[0] = *from);
+            source.values[dim..4 * dim].chunks_exact_mut(dim).for_each(|row| row.copy_from_slice(&first));
             let rows: Vec<RowId> = (0..40).collect();
             let head = 1 + (cut * (dim - 1) as f64) as usize;
             let rotation = Rotation::new(Simd::detect(), &source, &rows, head);

@@ -185,8 +185,8 @@ fn log_result(facts: &NeighborsFacts, config: &Config) {
     if *short > 0 {
         let ranks = if config.tasks.is_empty() { format!("p + m = {ranks}") } else { "p + m".into() };
         tracing::warn!(
-            "{short} rows have fewer than {ranks} candidates in their task: their rank window is shorter, and {without} \
-             have no preferred negative"
+            "{short} rows have fewer than {ranks} candidates in their task: their rank window is shorter, and \
+             {without} have no preferred negative"
         );
     }
 }

@@ -260,8 +260,8 @@ impl<'a> QueryTile<'a> {
         resolved.collect()
     }
 
-    /// Scans a task's columns, beginning with the queries' own. (Nearest lists first was tried: a fifth fewer pairs were
-    /// left to look at, but panels that are scanned in part cost more than that saved.)
+    /// Scans a task's columns, beginning with the queries' own. (Nearest lists first was tried: it left a fifth fewer
+    /// pairs to look at, but panels that are scanned in part cost more than that saved.)
     fn scan_task(&mut self, task: Range<RowId>, mut queries: PackedQueries<'a>, watch: Watch<'_>) -> Result<()> {
         let tiles = self.tiles;
         let columns = task.start as usize..task.end as usize;

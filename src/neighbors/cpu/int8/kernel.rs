@@ -85,23 +85,42 @@ mod tests {
         #[test]
         fn simd_kernels_equal_the_reference(steps in 1usize..120, lines in 0usize..5, seed in any::<u64>()) {
             let mut random = random(seed);
-            let values: Vec<[[i8; STEP]; GROUP]> =
-                (0..steps).map(|_| std::array::from_fn(|_| std::array::from_fn(|_| random.random_range(-127..=127)))).collect();
-            let quads: Vec<Quad> =
-                (0..steps).map(|_| Quad(std::array::from_fn(|_| std::array::from_fn(|_| random.random_range(1..=255))))).collect();
-            let mut floats = || std::array::from_fn(|_| random.random_range(0f32..1.0));
-            let (factors, bounds, tail_factors): ([f32; PANEL], [f32; PANEL], [f32; PANEL]) = (floats(), floats(), floats());
+            let query_steps = (0..steps).map(|_| {
+                std::array::from_fn(|_| std::array::from_fn(|_| random.random_range(-127..=127)))
+            });
+            let values: Vec<[[i8; STEP]; GROUP]> = query_steps.collect();
+            let base_steps = (0..steps).map(|_| {
+                Quad(std::array::from_fn(|_| std::array::from_fn(|_| random.random_range(1..=255))))
+            });
+            let quads: Vec<Quad> = base_steps.collect();
+            let mut floats = || -> [f32; PANEL] { std::array::from_fn(|_| random.random_range(0f32..1.0)) };
+            let [factors, bounds, tail_factors] = [floats(), floats(), floats()];
             let starts = std::array::from_fn(|_| random.random_range(-1_000_000..1_000_000));
             let reaches = std::array::from_fn(|_| random.random_range(0.0..1e4f32));
             let thresholds = std::array::from_fn(|_| random.random_range(-1e5f32..1e5));
-            let eight = |most: f64| [most; 8];
-            let facts = GroupFacts { norms: eight(1.0), inverses: [eight(1.0); 2], residuals: [eight(0.01); 2], lengths: [eight(0.9); 2] };
+            let facts = GroupFacts {
+                norms: [1.0; 8],
+                inverses: [[1.0; 8]; 2],
+                residuals: [[0.01; 8]; 2],
+                lengths: [[0.9; 8]; 2],
+            };
             let panel_facts = PanelFacts { norm: 1.0, head: [1.0, 0.01], tail: [0.1, 0.001] };
             let q = Heads { values: &values, starts: &starts, reaches: &reaches, facts: &facts, slack: 1e-4 };
-            let p = Int8Panel { quads: &quads, factors: &factors, bounds: &bounds, facts: &panel_facts, tails: &[], tail_factors: &tail_factors, next_tails: &[] };
-            let tail: Vec<QueryLine> = (0..lines).map(|_| QueryLine(std::array::from_fn(|_| random.random_range(-127..=127)))).collect();
-            let rows: Vec<TailLine> = (0..lines * PANEL).map(|_| TailLine(std::array::from_fn(|_| random.random_range(1..=255)))).collect();
-            let tails = Tails { query: &tail, start: 77, rows: &rows, factors: &tail_factors, scales: [0.7, 0.3], cutoff: 1e4 };
+            let p = Int8Panel {
+                quads: &quads,
+                factors: &factors,
+                bounds: &bounds,
+                facts: &panel_facts,
+                tails: &[],
+                tail_factors: &tail_factors,
+                next_tails: &[],
+            };
+            let mut query_line = || QueryLine(std::array::from_fn(|_| random.random_range(-127..=127)));
+            let query: Vec<QueryLine> = (0..lines).map(|_| query_line()).collect();
+            let mut row_line = || TailLine(std::array::from_fn(|_| random.random_range(1..=255)));
+            let rows: Vec<TailLine> = (0..lines * PANEL).map(|_| row_line()).collect();
+            let (factors, scales) = (&tail_factors, [0.7, 0.3]);
+            let tails = Tails { query: &query, start: 77, rows: &rows, factors, scales, cutoff: 1e4 };
             let mask = random.random::<u64>();
             let mut wanted = [[0f32; PANEL]; GROUP];
             let hits = score_scalar(q, p, &thresholds, &mut wanted);
@@ -118,8 +137,8 @@ mod tests {
 
         #[test]
         fn no_pair_that_reaches_the_threshold_is_ruled_out(
-            dim in 1usize..200, seed in any::<u64>(), spread in prop_oneof![Just(0f32), 0f32..90.0], dominant in any::<bool>(),
-            cut in prop_oneof![Just(None), (0f64..1.0).prop_map(Some)], unit in any::<bool>(),
+            dim in 1usize..200, seed in any::<u64>(), spread in prop_oneof![Just(0f32), 0f32..90.0],
+            cut in prop_oneof![Just(None), (0f64..1.0).prop_map(Some)], (dominant, unit) in any::<(bool, bool)>(),
         ) {
             const ROWS: usize = 70;
             let mut random = random(seed);
@@ -157,7 +176,8 @@ mod tests {
                         let error = Int8::error(&queries, query, base.panel(panel));
                         for (column, truth) in truth[query][panel * PANEL..].iter().take(PANEL).enumerate() {
                             let hit = hits[i] >> column & 1 == 1;
-                            prop_assert!(hit || *truth < f64::from(thresholds[i]), "{query} {column}: {truth} {}", thresholds[i]);
+                            let threshold = thresholds[i];
+                            prop_assert!(hit || *truth < f64::from(threshold), "{query} {column}: {truth} {threshold}");
                             let score = f64::from(scores[i][column]) * Int8::unit(&queries, query);
                             prop_assert!(!hit || (score - truth).abs() <= error, "{score} {truth} {error}");
                         }

@@ -5,8 +5,8 @@
 //! and the part's length l are kept. Then |x·y − s_x s_y q_x·q_y| ≤ e_x (l_y + e_y) + l_x e_y in each part.
 //!
 //! The kernel scores heads. A pair whose head's score, with the most that the tails can add (l_x l_y, by Cauchy and
-//! Schwarz), cannot reach the threshold is ruled out; for the few others the tails are scored as well. Sums of bytes are
-//! exact; the byte instruction takes one side unsigned, so base rows are stored as q + 128 and the sums begin at
+//! Schwarz), cannot reach the threshold is ruled out; for the few others the tails are scored as well. Sums of bytes
+//! are exact; the byte instruction takes one side unsigned, so base rows are stored as q + 128 and the sums begin at
 //! −128 Σ q_x.
 //!
 //! Memory: 1 byte a value, rows rounded up to whole groups (6) or panels (64).

@@ -6,8 +6,8 @@ use crate::neighbors::cpu::scan::{GROUP, PANEL, Scores};
 use crate::neighbors::cpu::simd::Simd;
 
 /// Scores heads. The result has one bit for each pair that, with the most that the tails can add, can reach the
-/// query's threshold; row i of `out` is written only where there is one. `simd` must be one of [`Simd::all`], the reference
-/// stands in where it is not.
+/// query's threshold; row i of `out` is written only where there is one. `simd` must be one of [`Simd::all`], the
+/// reference stands in where it is not.
 #[inline]
 pub(crate) fn score(
     simd: Simd,
