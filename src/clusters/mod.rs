@@ -145,10 +145,7 @@ fn group(
     let most_passes = config.clusters.passes;
     let rows = u64::from(edges.rows());
     let meter = run.meter(Stage::Clusters, rows * (u64::from(propagate::PASSES) + 1 + u64::from(most_passes)), "rows");
-    let watch = |rows: u64| {
-        meter.add(rows);
-        run.check_interrupt()
-    };
+    let watch = |rows: u64| meter.add(rows);
     let by_row = exclude::exclude(&vectors.rows.keys(), tasks().map(|(rows, sizes)| (rows, sizes.batch_size)));
     let mut excluded: Vec<bool> = order.iter().map(|row| by_row[*row as usize]).collect();
     drop(by_row);

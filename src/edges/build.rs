@@ -168,7 +168,7 @@ fn spill(
         let encoded = reversed.encode().map_err(not_compressed)?;
         reversed.add_degrees(&mut degrees);
         drop(reversed);
-        meter.add(blocks[done..end].iter().map(|block| block.range().len() as u64).sum());
+        meter.add(blocks[done..end].iter().map(|block| block.range().len() as u64).sum())?;
         stage.commit(&run_name(&(done..end)), |out| encoded.write(out, 0..rows, rows))?;
         done = end;
     }
@@ -209,7 +209,7 @@ fn merge(
             .par_iter()
             .map(|rows| {
                 let merged = merge_window(runs, lists, rows.clone(), in_degrees, config.edges);
-                meter.add(rows.len() as u64);
+                meter.add(rows.len() as u64)?;
                 merged
             })
             .collect::<Result<_>>()?;

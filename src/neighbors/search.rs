@@ -67,8 +67,7 @@ pub fn search(run: &Run, vectors: &Vectors, config: &Config, counts: &NeighborsC
         }
         let watch = |pairs: u64| {
             // Pairs that approximate search leaves out count as done when the block is.
-            meter.add(if probes.is_none() { pairs } else { 0 });
-            run.check_interrupt()
+            meter.add(if probes.is_none() { pairs } else { 0 })
         };
         let mut lists = Vec::with_capacity(block.len());
         for (task, segment) in segments(vectors, block.clone()) {
@@ -77,7 +76,7 @@ pub fn search(run: &Run, vectors: &Vectors, config: &Config, counts: &NeighborsC
             lists.extend(search_segment(&tiles, task, queries, ranks, &engine, &watch)?);
         }
         if probes.is_some() {
-            meter.add(pairs_of(vectors, block.clone()));
+            meter.add(pairs_of(vectors, block.clone()))?;
         }
         // Ranks are by row, where scores tie; from here on a row is known by its place.
         let places = ivf.places();

@@ -10,7 +10,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::manifest::{Stage, differences};
+use super::json::{differences, to_value};
+use super::stage::Stage;
 use crate::config::{BinaryType, ByTask, EdgeRule, Method, Metric, RankLayout, RankWindow, Remainder, Sizes};
 
 /// The settings of one stage.
@@ -287,10 +288,6 @@ pub(crate) struct BatchesFacts {
 
 impl StageFacts for BatchesFacts {
     const STAGE: Stage = Stage::Batches;
-}
-
-pub(super) fn to_value(record: &impl Serialize) -> Value {
-    serde_json::to_value(record).expect("a record is plain data")
 }
 
 /// Reads a record that has each key of its type and no other; else what is wrong with it.

@@ -299,7 +299,7 @@ impl Import<'_> {
             self.for_each_pair_batch(unit, |row, sides, rows| {
                 self.run.check_interrupt()?;
                 writer.batch(unit, row, sides, rows, self.side_names())?;
-                meter.add(rows as u64);
+                meter.add(rows as u64)?;
                 Ok(())
             })
         })?;
