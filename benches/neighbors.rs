@@ -79,7 +79,12 @@ fn kernel_f32(bencher: Bencher<'_, '_>, dim: usize) {
 
 const SEARCH_ROWS: usize = 12_000;
 
-#[divan::bench(args = [(64, 130), (384, 130), (384, 1030), (1024, 130)], consts = [true, false], sample_count = 3, sample_size = 1)]
+#[divan::bench(
+    args = [(64, 130), (384, 130), (384, 1030), (1024, 130)],
+    consts = [true, false],
+    sample_count = 3,
+    sample_size = 1,
+)]
 fn search<const INT8: bool>(bencher: Bencher<'_, '_>, (dim, ranks): (usize, u32)) {
     let settings = Settings {
         precision: Some(if INT8 { KernelPrecision::Int8 } else { KernelPrecision::F32 }),

@@ -124,7 +124,8 @@ impl Job {
 /// disk that fails.
 pub fn mine(run: &Run, job: &Job, replace: bool) -> Result<Summary> {
     let Job { config, shards, plan, .. } = job;
-    let lake = Lake::open(config.table.as_ref(), run)?; // before the search: the table's folder may refuse to be written
+    // Before the search: a place where the table cannot be written is refused at once.
+    let lake = Lake::open(config.table.as_ref(), run)?;
     run.apply_settings(&job.settings(), replace)?;
     let vectors = vectors::import(run, shards, config, &plan.vectors)?;
     lake.check_target(run, &vectors, config)?;

@@ -82,7 +82,8 @@ mod tests {
         #[test]
         fn every_position_is_read_by_one_process(rows in 0usize..300, world in 1usize..40, layout in layouts()) {
             let sharding = Sharding { world, layout };
-            let shares: Vec<Vec<usize>> = (0..world).map(|process| sharding.positions(process, rows).collect()).collect();
+            let share = |process| sharding.positions(process, rows).collect();
+            let shares: Vec<Vec<usize>> = (0..world).map(share).collect();
             let mut all = shares.concat();
             all.sort_unstable();
             prop_assert_eq!(all, (0..rows).collect::<Vec<_>>());

@@ -1,4 +1,4 @@
-//! `batchmine inspect`: what a shard, a run folder or one artefact holds.
+//! `batchmine inspect`: what a shard, a run folder or a file of it holds.
 
 use std::path::{Path, PathBuf};
 

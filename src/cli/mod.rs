@@ -9,6 +9,7 @@ pub mod job_args;
 pub mod log;
 pub mod mine;
 pub mod plan;
+pub mod reference;
 pub mod report;
 pub mod rows;
 pub mod shell;
@@ -24,8 +25,7 @@ use clap::{CommandFactory, Parser, Subcommand};
     name = "batchmine",
     version,
     propagate_version = true,
-    after_help = "Exit codes: 0 done, 1 failed at run time, 2 bad usage or input, 3 verify found a fault, \
-                  4 over the memory budget, 130 interrupted and resumable."
+    after_help = reference::exit_codes()
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -55,6 +55,9 @@ enum Verb {
     Completions(shell::CompletionsArgs),
     /// Print the manual page
     Man,
+    /// Print docs/reference.md
+    #[command(hide = true)]
+    Reference,
     #[command(hide = true)]
     GpuWorker(gpu_worker::GpuWorkerArgs),
 }
@@ -73,6 +76,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Verb::Gen(generate) => generate.run(&output),
         Verb::Completions(completions) => completions.run(Cli::command()),
         Verb::Man => shell::man(Cli::command()),
+        Verb::Reference => reference::print(&Cli::command()),
         Verb::GpuWorker(worker) => worker.run(),
     };
     match done {

@@ -61,8 +61,8 @@ fn introduction(report: &Report) -> Markup {
     let [p, m] = [window.skip, window.width].map(|ranks| count(u64::from(ranks)));
     html! {
         p {
-            "In contrastive training the other rows of a batch are a query's negatives. For each query, batchmine ranks \
-             all other rows of its task by score. The best " (p) " are " strong { "suspects" }
+            "In contrastive training the other rows of a batch are a query's negatives. For each query, batchmine \
+             ranks all other rows of its task by score. The best " (p) " are " strong { "suspects" }
             ": many of them are right answers that nobody marked. The next " (m) " are its "
             strong { "preferred negatives" } ": close, and most likely wrong. A good batch holds many preferred \
              negatives of its queries, few suspects, and no duplicates."

@@ -6,11 +6,11 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use super::mapped::Mapped;
 use super::folder::Run;
 use super::json::to_value;
 use super::layout::{TEMPORARY, stage_folder};
 use super::manifest::{PartRecord, StageRecord};
+use super::mapped::Mapped;
 use super::record::StageFacts;
 use super::sealed::{PartWriter, seal_scattered};
 use super::stage::Stage;
