@@ -1,4 +1,4 @@
-//! The vocabulary of memory: what a stage needs is a list of phases, each a sum of terms.
+//! Types for memory budgets: what a stage needs is a list of phases, each a sum of terms.
 //!
 //! A stage's own `budget.rs` makes the terms, beside the buffers that they describe; `plan.rs` sums them. A term
 //! has its formula as text, so that docs/memory.md is made from the same place as the numbers.
@@ -21,18 +21,18 @@ pub(crate) struct Term {
 }
 
 impl Term {
-    /// A term that takes what it takes.
+    /// A term of a fixed size.
     pub(crate) fn fixed(formula: impl Into<String>, what: &'static str, bytes: u64) -> Term {
         Term { formula: formula.into(), what, least: bytes, given: bytes }
     }
 
-    /// A term that gains from room: it takes what is left, within bounds.
+    /// A term that takes what is left of the budget, within bounds.
     pub(crate) fn elastic(formula: impl Into<String>, what: &'static str, least: u64, given: u64) -> Term {
         Term { formula: formula.into(), what, least, given: given.max(least) }
     }
 }
 
-/// Terms that stand at the same time.
+/// Terms whose buffers exist at the same time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Phase {
     pub name: &'static str,
@@ -42,7 +42,6 @@ pub(crate) struct Phase {
 /// What a stage needs: the largest of its phases, beside what every process needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StageNeed {
-    /// The stage.
     pub stage: Stage,
     pub(crate) phases: Vec<Phase>,
 }
@@ -63,7 +62,7 @@ impl StageNeed {
     }
 }
 
-/// A count of bytes as a person writes it in a formula: whole MiB or KiB where it is.
+/// A count of bytes in a formula: in MiB or KiB where it is a whole number of them.
 pub(crate) fn written(bytes: u64) -> String {
     match bytes {
         _ if bytes >= MIB && bytes.is_multiple_of(MIB) => format!("{} MiB", bytes / MIB),

@@ -14,8 +14,7 @@ pub struct Cost {
     pub operations: u128,
     /// Bytes left in the run folder by each stage.
     pub disk_bytes: [(Stage, u64); 5],
-    /// Most bytes of temporary files that stand beside them for a time: the packed base, then spilled runs, at last
-    /// divided tables.
+    /// Most bytes of temporary files at one time: the packed base, then spilled runs, at last divided tables.
     pub spill_bytes: u64,
 }
 

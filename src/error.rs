@@ -1,6 +1,6 @@
 //! One error type: what went wrong, where, what was expected, what was found, and what to do.
 //!
-//! Every message is written for someone who has never read this code. [`Kind`] decides the exit code.
+//! Messages address users, who have not read this code. [`Kind`] decides the exit code.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ pub enum Kind {
     Interrupted,
 }
 
-/// An error with its place and its remedy. Cheap to move: one pointer.
+/// An error with its place and its remedy. One pointer wide: results stay small.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Error(Box<Details>);

@@ -1,9 +1,10 @@
-//! A job: what is mined and how, with every check that comes before work. It brings its own threads.
+//! A job: its settings, input and plan, with every check that comes before work; and the stages in their order.
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
-use crate::batches::Summary;
+use crate::batches::lake::Lake;
+use crate::batches::{self, Summary};
 use crate::config::Config;
 use crate::cost::Cost;
 use crate::error::{Error, Result};
@@ -14,17 +15,17 @@ use crate::run::record::{
     BatchesSettings, ClustersSettings, EdgesSettings, JobSettings, NeighborsSettings, VectorsSettings,
 };
 use crate::vectors::{self, Shards};
+use crate::{clusters, edges, neighbors};
 
 /// One validated job: settings, input files and plan.
 #[derive(Debug)]
 pub struct Job {
-    /// Settings.
     pub config: Config,
-    /// Input files.
+    /// The input files.
     pub shards: Shards,
-    /// What memory allows.
+    /// What the memory budget allows.
     pub plan: Plan,
-    /// Rows of each task, counted when somebody asks.
+    /// Rows of each task, counted when they are first needed.
     tasks: OnceLock<BTreeMap<String, u64>>,
 }
 
@@ -33,7 +34,7 @@ impl Job {
     /// tasks have settings.
     ///
     /// # Errors
-    /// A file or column that is not there or does not fit, a rank window that leaves nobody, a budget that is too
+    /// A file or column that is not there or does not fit, a rank window that leaves no row, a budget that is too
     /// small, settings for a task that the input does not have.
     pub fn open(config: Config) -> Result<Job> {
         let shards = Shards::open(&config.inputs, &config.columns)?;
@@ -108,13 +109,36 @@ impl Job {
     /// Mines into a run folder, on as many threads as the job says. Parts that are there are not made again.
     ///
     /// # Errors
-    /// See [`crate::mine`]; or the threads cannot be started.
+    /// See [`mine`]; or the threads cannot be started.
     pub fn run(&self, run: &Run, replace: bool) -> Result<Summary> {
-        on_threads(self.config.threads, || crate::mine(run, self, replace))?
+        on_threads(self.config.threads, || mine(run, self, replace))?
     }
 }
 
-/// Does work on a pool of so many threads.
+/// The whole job: shards in, batch tables out. Parts that the run folder already has are not made again.
+///
+/// It works in the caller's thread pool; [`Job::run`] starts one of its own.
+///
+/// # Errors
+/// Settings other than those of the run folder (without `replace`), bad input named by file and row, an interrupt, or a
+/// disk that fails.
+pub fn mine(run: &Run, job: &Job, replace: bool) -> Result<Summary> {
+    let Job { config, shards, plan, .. } = job;
+    // Before the search: a place where the table cannot be written is refused at once.
+    let lake = Lake::open(config.table.as_ref(), run)?;
+    run.apply_settings(&job.settings(), replace)?;
+    let vectors = vectors::import(run, shards, config, &plan.vectors)?;
+    lake.check_target(run, &vectors, config)?;
+    let neighbors = neighbors::search(run, &vectors, config, &plan.neighbors)?;
+    let edges = edges::build(run, &vectors, &neighbors, config, &plan.edges)?;
+    let clusters = clusters::cluster(run, &vectors, &neighbors, &edges, config)?;
+    let summary = batches::write(run, &vectors, &neighbors, &clusters, config, &plan.batches)?;
+    lake.publish(run, &vectors, config, &plan.batches, replace)?;
+    run.succeed()?;
+    Ok(summary)
+}
+
+/// Does work in a pool of so many threads; 0 stands for one thread a core.
 ///
 /// # Errors
 /// The threads cannot be started.

@@ -12,7 +12,7 @@
 //! The method is that of Thirukovalluru et al., *Breaking the Batch Barrier (B3) of Contrastive Learning
 //! via Smart Batch Mining* (2025, arXiv 2505.11293). Each stage is a module; [`mine`] is their order.
 
-// What the library offers.
+// What the library offers; beside it the names below.
 pub mod cli;
 pub mod config;
 pub mod error;
@@ -20,7 +20,7 @@ pub mod report;
 pub mod run;
 pub mod verify;
 
-// The job, and what stands beside the line.
+// The job, and what all stages use.
 mod budget;
 mod cost;
 mod job;
@@ -28,23 +28,20 @@ mod plan;
 mod random;
 mod watch;
 
-// The line.
-mod vectors;
-
-mod neighbors;
-
-mod edges;
-
-mod clusters;
-
+// The stages. A later one imports earlier ones only; `tests/integration/imports.rs` holds which module may import
+// which.
 mod batches;
+mod clusters;
+mod edges;
+mod neighbors;
+mod vectors;
 
 pub use batches::Summary;
 #[cfg(feature = "export")]
 pub use batches::export;
-pub use job::Job;
+pub use job::{Job, mine};
 
-/// What the benches measure. Nothing of it is promised.
+/// What the benches and some tests measure. Nothing of it is part of the library's interface.
 #[doc(hidden)]
 pub mod measured {
     pub use crate::clusters::exact::fix_sizes;
@@ -63,30 +60,4 @@ pub mod measured {
     pub use crate::neighbors::{Neighbors, search};
     pub use crate::vectors::{Keys, KeysByPlace, Place, PlaceRange, Vectors, import};
     pub use crate::watch::Watch;
-}
-
-use batches::lake::Lake;
-use error::Result;
-use run::Run;
-
-/// The whole job: shards in, batch tables out. Parts that the run folder already has are not made again.
-///
-/// It works on the threads of the pool that calls it; [`Job::run`] brings one.
-///
-/// # Errors
-/// Settings other than those of the run folder (without `replace`), bad input named by file and row, an interrupt, or a
-/// disk that fails.
-pub fn mine(run: &Run, job: &Job, replace: bool) -> Result<Summary> {
-    let Job { config, shards, plan, .. } = job;
-    let lake = Lake::open(config.table.as_ref(), run)?; // a place that cannot be written is refused before the search
-    run.apply_settings(&job.settings(), replace)?;
-    let vectors = vectors::import(run, shards, config, &plan.vectors)?;
-    lake.check_target(run, &vectors, config)?;
-    let neighbors = neighbors::search(run, &vectors, config, &plan.neighbors)?;
-    let edges = edges::build(run, &vectors, &neighbors, config, &plan.edges)?;
-    let clusters = clusters::cluster(run, &vectors, &neighbors, &edges, config)?;
-    let summary = batches::write(run, &vectors, &neighbors, &clusters, config, &plan.batches)?;
-    lake.publish(run, &vectors, config, &plan.batches, replace)?;
-    run.succeed()?;
-    Ok(summary)
 }

@@ -3,7 +3,8 @@
 
     python exports.py ROOT BATCH_SIZE CLUSTER_SIZE
 
-ROOT holds a folder for each format, named after it. Prints one JSON object: by format, the batches (for b3 the clusters)
+ROOT holds a folder for each format, named after it. Prints one JSON object: by format, the batches (for b3 the
+clusters)
 of [query, positive, [negative, …]].
 """
 
@@ -37,7 +38,8 @@ def sentence_transformers(folder, size):
     assert names[:2] == ["anchor", "positive"], names
     assert names[2:] == [f"negative_{number}" for number in range(1, len(names) - 1)], names
     # The trainer calls the sampler like this.
-    sampler = batchmine_export.Batches(folder)(pairs, size, False, valid_label_columns=["label"], generator=None, seed=0)
+    make = batchmine_export.Batches(folder)
+    sampler = make(pairs, size, False, valid_label_columns=["label"], generator=None, seed=0)
     told = lambda row: [row["anchor"], row["positive"], [row[name] for name in names[2:]]]
     batches = []
     for epoch in sorted(sampler.epochs):

@@ -3,7 +3,8 @@
 
     python lake.py delta PLACE RUN [VERSION]    the Delta package, DuckDB's Delta extension, Polars
     python lake.py parquet PLACE RUN [task]     DuckDB, Polars, PyArrow; task: the files lie in Hive folders
-    python lake.py iceberg PLACE RUN            pyiceberg's add_files; then pyiceberg, Polars, DuckDB's Iceberg extension
+    python lake.py iceberg PLACE RUN            pyiceberg's add_files; then pyiceberg, Polars, DuckDB's Iceberg
+                                              extension
     python lake.py versions PLACE RUN...        each version of a Delta table holds the batches of one of the runs
     python lake.py configure PLACE NAME=VALUE   sets a property of a Delta table
     python lake.py bucket NAME                  makes a bucket in the store that AWS_ENDPOINT_URL names
@@ -153,7 +154,12 @@ def parquet(place, run, task=None):
     hive = ds.partitioning(pa.schema([("task", pa.string())]), flavor="hive") if task else None
     dataset = ds.dataset(path, format="parquet", partitioning=hive, filesystem=store)
     same("pyarrow", rows(dataset.to_table()), expected)
-    polars = pl.read_parquet(f"{place}/{pattern}", hive_partitioning=bool(task), storage_options=options(), hive_schema={"task": pl.String} if task else None)
+    polars = pl.read_parquet(
+        f"{place}/{pattern}",
+        hive_partitioning=bool(task),
+        storage_options=options(),
+        hive_schema={"task": pl.String} if task else None,
+    )
     same("polars", rows(polars.to_arrow()), expected)
     hive = ", hive_partitioning = true, hive_types = {'task': varchar}" if task else ", hive_partitioning = false"
     found = duckdb_with("httpfs").execute(f"select * from read_parquet('{place}/{pattern}'{hive})").to_arrow_table()
@@ -176,7 +182,8 @@ def iceberg(place, run):
         same("pyiceberg", rows(table.scan().to_arrow()), expected)
         same("pyiceberg, by batch", rows(table.scan(row_filter=f"batch_id = {last}").to_arrow()), some)
         same("polars", rows(pl.scan_iceberg(table).collect().to_arrow()), expected)
-        same("polars, by batch", rows(pl.scan_iceberg(table).filter(pl.col("batch_id") == last).collect().to_arrow()), some)
+        of_last = pl.scan_iceberg(table).filter(pl.col("batch_id") == last).collect()
+        same("polars, by batch", rows(of_last.to_arrow()), some)
         db = duckdb_with("avro", "iceberg")
         scan = f"select * from iceberg_scan('{table.metadata_location}')"
         same("duckdb", rows(db.execute(scan).to_arrow_table()), expected)

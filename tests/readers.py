@@ -81,7 +81,8 @@ def with_duckdb(files, expected):
     drawn = ()
     if len(expected) > 8:
         lists = [f"len({name})" for name in NEGATIVES]
-        uneven = db.execute(f"select count(*) from t where {lists[0]} <> {lists[1]} or {lists[0]} <> {lists[2]}").fetchone()[0]
+        differ = f"{lists[0]} <> {lists[1]} or {lists[0]} <> {lists[2]}"
+        uneven = db.execute(f"select count(*) from t where {differ}").fetchone()[0]
         need(uneven == 0, f"{uneven} rows have lists of several lengths in {NEGATIVES}")
         drawn = db.execute(
             """select count(*), sum(r)::bigint, count(*) filter (where s > score)
@@ -108,7 +109,8 @@ def with_polars(files, expected):
     drawn = ()
     if len(expected) > 8:
         lengths = [table[name].list.len() for name in NEGATIVES]
-        need(lengths[0].equals(lengths[1]) and lengths[0].equals(lengths[2]), f"lists of several lengths in {NEGATIVES}")
+        even = lengths[0].equals(lengths[1]) and lengths[0].equals(lengths[2])
+        need(even, f"lists of several lengths in {NEGATIVES}")
         flat = table.select("score", *NEGATIVES).explode(NEGATIVES).drop_nulls()
         above = (flat["negative_scores"] > flat["score"]).sum()
         drawn = flat.height, flat["negative_rows"].sum(), above
@@ -153,7 +155,8 @@ def footer(file, meta):
     for g in range(meta.num_row_groups):
         group, where = meta.row_group(g), f"{file.name}: row group {g}"
         sorting = [(names[s.column_index], s.descending) for s in group.sorting_columns]
-        need(sorting == [(c, False) for c in ORDER], f"{where}: sorting columns are {sorting}, expected {ORDER} ascending")
+        ascending = sorting == [(c, False) for c in ORDER]
+        need(ascending, f"{where}: sorting columns are {sorting}, expected {ORDER} ascending")
         for c, name in enumerate(names):
             column = group.column(c)
             need(column.has_offset_index, f"{where}: {name} has no offset index")
@@ -188,7 +191,8 @@ def main():
             sys.exit(f"{name}: {folder}: {fault if isinstance(fault, Mismatch) else repr(fault)}")
         print(f"ok {name} {results[name][0]}")
     if len(set(results.values())) > 1:
-        sys.exit(f"the readers disagree on (rows, sum of row, the last batch's rows and sum of row, and those of hard negatives): {results}")
+        figures = "(rows, sum of row, the last batch's rows and sum of row, and those of hard negatives)"
+        sys.exit(f"the readers disagree on {figures}: {results}")
 
 
 if __name__ == "__main__":

@@ -59,7 +59,8 @@ system_packages() {
         # An update that fails is no news yet: the lists that are there may do.
         { "${apt[@]}" -q update || true
           "${apt[@]}" -q install -y --no-install-recommends "${missing[@]}"
-        } || die "apt-get could not install ${missing[*]}: is there a network? Install them by hand, then run this again"
+        } || die "apt-get could not install ${missing[*]}: is there a network? Install them by hand, then run this" \
+            "again"
         has_cc || die "cc is installed, but compiles nothing"
         has_faiss_tools || die "cmake, c++ and OpenBLAS are installed, but cannot link: is libblas.so another BLAS?"
         # A python3 earlier on PATH than Debian's can still lack venv: python_environment says so.
@@ -93,7 +94,8 @@ python_environment() {
             # Pins that do not resolve are a fault of ours; a machine without a network is not.
             grep -qE 'Retrying|ConnectionError|ConnectTimeout|ReadTimeout|SSLError|ProxyError' "$log" ||
                 die "pip cannot install tests/requirements.txt: see $log"
-            loud "PyPI cannot be reached: the tests that read tables and exports with DuckDB, Polars, PyArrow, deltalake and datasets, and those with S3 servers, are SKIPPED"
+            loud "PyPI cannot be reached: the tests that read tables and exports with DuckDB, Polars, PyArrow," \
+                "deltalake and datasets, and those with S3 servers, are SKIPPED"
             rm -rf target/python
             unset BATCHMINE_PYTHON
             return

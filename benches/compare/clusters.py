@@ -292,7 +292,8 @@ def compare(args, folder):
         results.append(result(f"batchmine, λ {weight:g}", labels, costs, labels, 0.0, weight=weight))
 
     print(
-        f"{rows:,} rows, p = {skip}, m = {settings['window']}, `{settings['edges']}`: {about['edges_of_peers']:,} edges; "
+        f"{rows:,} rows, p = {skip}, m = {settings['window']}, `{settings['edges']}`: "
+        f"{about['edges_of_peers']:,} edges; "
         f"K = {size}, {args.threads} threads of {about['processor']}"
     )
     print(", ".join(f"{name} {number}" for name, number in about["versions"].items()) + "\n")

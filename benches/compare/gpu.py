@@ -36,7 +36,8 @@ class Plugin:
             self.face = ctypes.CDLL(str(path))
         except OSError as error:
             raise SystemExit(
-                f"the plugin does not load: {error}\nremedy: put cuBLAS's folder into LD_LIBRARY_PATH, or remove {path},"
+                f"the plugin does not load: {error}\nremedy: put cuBLAS's folder into LD_LIBRARY_PATH, or remove "
+                f"{path},"
                 " so that it is built here (--faiss-source)"
             ) from None
         self.face.batchmine_gpu_about.restype = ctypes.c_char_p

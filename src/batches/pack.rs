@@ -1,8 +1,8 @@
 //! Uniting clusters into batches, at random, never two rows of one key in one. Pure.
 //!
 //! Clusters are shuffled and fill one batch after the other; one that shares a key with the batch waits
-//! for the next. What waits at the end changes places with a cluster of an earlier batch. Where keys make
-//! even that impossible (more rows of a key than batches), more short batches are made.
+//! for the next. A cluster that still waits at the end is exchanged for one of an earlier batch. Where keys
+//! make even that impossible (more rows of a key than batches), more batches are short.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -10,23 +10,15 @@ use rand::RngExt;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
+use crate::config::Sizes;
 use crate::vectors::{Keys, RowId};
 
-/// Clusters that wait for one batch at most.
+/// Most clusters that are passed over for one batch.
 const WAITING_MAX: usize = 4096;
 /// Earlier batches that are looked at to find an exchange.
 const EXCHANGE_TRIES: usize = 256;
 /// Short batches that are looked at to place a unit.
 const SHORT_TRIES: usize = 64;
-
-/// Sizes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct PackingSizes {
-    /// |B|.
-    pub batch_size: usize,
-    /// K.
-    pub cluster_size: usize,
-}
 
 /// Batches in order: all rows, and where each batch ends.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -37,23 +29,20 @@ pub(crate) struct BatchOrder {
 }
 
 impl BatchOrder {
-    /// Ends a batch after the rows so far.
+    /// Makes the rows since the last end a batch.
     pub(crate) fn end_batch(&mut self) {
         self.ends.push(self.rows.len());
     }
 
-    /// Number of batches.
     pub(crate) fn count(&self) -> usize {
         self.ends.len()
     }
 
-    /// A batch's rows.
     pub(crate) fn batch(&self, index: usize) -> &[RowId] {
         let start = if index == 0 { 0 } else { self.ends[index - 1] };
         &self.rows[start..self.ends[index]]
     }
 
-    /// All batches.
     pub(crate) fn batches(&self) -> impl Iterator<Item = &[RowId]> {
         (0..self.count()).map(|index| self.batch(index))
     }
@@ -92,7 +81,7 @@ impl BatchOrder {
     }
 }
 
-/// Keys that a batch already holds.
+/// The keys of a batch's rows.
 #[derive(Debug, Default)]
 struct Held(HashSet<(u32, u32)>);
 
@@ -114,20 +103,16 @@ impl Held {
 
 /// Packs one task's units (clusters, and rows without one) into batches of exactly |B|, and as few short
 /// ones as keys allow, which come last. Returns each batch's units. Expected O(rows).
-pub(crate) fn pack_task(
-    units: &[&[RowId]],
-    rules: PackingSizes,
-    keys: &Keys<'_>,
-    random: &mut ChaCha8Rng,
-) -> Vec<Vec<usize>> {
-    let width = rules.batch_size / rules.cluster_size;
+pub(crate) fn pack_task(units: &[&[RowId]], sizes: Sizes, keys: &Keys<'_>, random: &mut ChaCha8Rng) -> Vec<Vec<usize>> {
+    let [batch_size, cluster_size] = [sizes.batch_size, sizes.cluster_size].map(|size| size as usize);
+    let width = batch_size / cluster_size;
     let (mut whole, odd): (Vec<usize>, Vec<usize>) =
-        (0..units.len()).partition(|unit| units[*unit].len() == rules.cluster_size);
+        (0..units.len()).partition(|unit| units[*unit].len() == cluster_size);
     whole.shuffle(random);
     let mut waiting = VecDeque::from(whole);
     let spare = waiting.len() % width;
-    // The spare clusters will join the first short batch, while it is still easy: their room is kept.
-    let mut short = pack_short(units, odd, rules.batch_size - spare * rules.cluster_size, rules.batch_size, keys);
+    // Clusters beyond the last full batch join the first short batch, in which room is left for them.
+    let mut short = pack_short(units, odd, batch_size - spare * cluster_size, batch_size, keys);
     if spare > 0 {
         let first = if short.is_empty() { Vec::new() } else { short.remove(0) };
         let wanted = first.len() + spare;
@@ -143,7 +128,7 @@ pub(crate) fn pack_task(
     // Batches that keys kept from being filled, and what still waits, make more short ones.
     let (full, mut partial): (Vec<_>, Vec<_>) = full.into_iter().partition(|batch| batch.len() == width);
     let rest: Vec<usize> = waiting.into_iter().collect();
-    partial.extend(pack_short(units, rest, rules.batch_size, rules.batch_size, keys));
+    partial.extend(pack_short(units, rest, batch_size, batch_size, keys));
     full.into_iter().chain(short).chain(partial).filter(|batch| !batch.is_empty()).collect()
 }
 
@@ -184,11 +169,11 @@ fn exchange(
     let start = random.random_range(0..earlier.len());
     for step in 0..earlier.len().min(EXCHANGE_TRIES) {
         let other = (start + step) % earlier.len();
-        for place in 0..earlier[other].len() {
-            let leaving = earlier[other][place];
+        for index in 0..earlier[other].len() {
+            let leaving = earlier[other][index];
             let rest = earlier[other].iter().filter(|unit| **unit != leaving).map(|unit| units[*unit]);
             if here.takes(units[leaving], keys) && Held::of(rest, keys).takes(units[unit], keys) {
-                earlier[other][place] = unit;
+                earlier[other][index] = unit;
                 batch.push(leaving);
                 waiting.pop_front();
                 return true;
@@ -246,20 +231,25 @@ mod tests {
     use crate::random::{Purpose, stream};
     use proptest::prelude::*;
 
+    fn packing(seed: u64) -> ChaCha8Rng {
+        stream(Purpose::Packing { seed, epoch: 0, task: 0 })
+    }
+
     proptest! {
         #[test]
         fn batches_hold_each_unit_once_and_no_key_twice(
             sizes in (1usize..6, 1usize..5), whole in 0usize..60, odd in 0usize..4,
             codes in proptest::collection::vec(0u32..60, 400), seed in any::<u64>(),
         ) {
-            let rules = PackingSizes { cluster_size: sizes.0 + 1, batch_size: (sizes.0 + 1) * sizes.1 };
+            let (cluster_size, batch_size) = (sizes.0 + 1, (sizes.0 + 1) * sizes.1);
+            let sizes = Sizes { cluster_size: cluster_size as u32, batch_size: batch_size as u32 };
             let codes: Vec<u32> = codes.into_iter().map(|code| if code < 40 { u32::MAX } else { code }).collect();
             let keys = Keys::new(vec![&codes]);
             let rows: Vec<RowId> = (0..400).collect();
             let mut next = 0;
             let mut units: Vec<&[RowId]> = Vec::new();
             for index in 0..whole + odd {
-                let size = if index < whole { rules.cluster_size } else { 1 };
+                let size = if index < whole { cluster_size } else { 1 };
                 let unit = &rows[next..next + size];
                 next += size;
                 let conflict = unit.iter().enumerate().any(|(i, a)| unit[..i].iter().any(|b| keys.conflict(*a, *b)));
@@ -267,13 +257,13 @@ mod tests {
                     units.push(unit);
                 }
             }
-            let packed = pack_task(&units, rules, &keys, &mut stream(Purpose::Packing { seed, epoch: 0, task: 0 }));
+            let packed = pack_task(&units, sizes, &keys, &mut packing(seed));
             let mut seen: Vec<usize> = packed.concat();
             seen.sort_unstable();
             prop_assert_eq!(seen, (0..units.len()).collect::<Vec<_>>());
             for batch in &packed {
                 let rows: Vec<RowId> = batch.iter().flat_map(|unit| units[*unit]).copied().collect();
-                prop_assert!(rows.len() <= rules.batch_size);
+                prop_assert!(rows.len() <= batch_size);
                 for (i, a) in rows.iter().enumerate() {
                     prop_assert!(rows[..i].iter().all(|b| !keys.conflict(*a, *b)));
                 }
@@ -285,8 +275,8 @@ mod tests {
             let rows: Vec<RowId> = (0..400).collect();
             let units: Vec<&[RowId]> = rows.chunks(4).take(whole).chain([&rows[396..399]]).collect();
             let none = vec![u32::MAX; 400];
-            let rules = PackingSizes { cluster_size: 4, batch_size: 4 * width };
-            let packed = pack_task(&units, rules, &Keys::new(vec![&none]), &mut stream(Purpose::Packing { seed, epoch: 0, task: 0 }));
+            let sizes = Sizes { cluster_size: 4, batch_size: 4 * width as u32 };
+            let packed = pack_task(&units, sizes, &Keys::new(vec![&none]), &mut packing(seed));
             let short = packed.iter().filter(|batch| batch.len() < width || batch.contains(&whole)).count();
             prop_assert_eq!((short, packed.len()), (1, whole / width + 1));
         }

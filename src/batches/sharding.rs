@@ -1,18 +1,19 @@
-//! Which rows of a batch each rank of a distributed trainer reads, so that no cluster is divided. Pure.
+//! Which rows of a batch each process of a distributed trainer reads, so that no cluster is divided. Pure.
 //!
-//! A rank's rows are those at its positions, in order. A batch of |B| rows in whole clusters is shared out exactly:
-//! every rank gets |B|/W rows, and |B|/W is a multiple of K. In other batches units (clusters, and rows without one)
-//! go to the first rank that has room for them, large ones first; what fits nowhere whole is divided.
+//! W processes share a batch; trainers number them by "rank". A process reads the rows at its positions, in order. A
+//! batch of |B| rows in whole clusters is divided exactly: each process reads |B|/W rows, a multiple of K. In other
+//! batches units (clusters, and rows without one) go to the first process that has room for them, large ones first; a
+//! unit that no process has room for is divided.
 
 use crate::config::{BatchRules, RankLayout};
 use crate::vectors::RowId;
 
-/// How a batch is shared out.
+/// How a batch is divided between the processes of a trainer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Sharding {
-    /// W.
+    /// W, the number of processes.
     pub world: usize,
-    /// Whose which position is.
+    /// Which positions a process reads.
     pub layout: RankLayout,
 }
 
@@ -23,38 +24,38 @@ impl From<BatchRules> for Sharding {
 }
 
 impl Sharding {
-    /// The positions of a rank in a batch of `rows` rows, in the order in which it reads them.
-    pub(crate) fn positions(self, rank: usize, rows: usize) -> std::iter::StepBy<std::ops::Range<usize>> {
+    /// The positions that a process reads in a batch of `rows` rows, in its order.
+    pub(crate) fn positions(self, process: usize, rows: usize) -> std::iter::StepBy<std::ops::Range<usize>> {
         match self.layout {
-            RankLayout::Contiguous => (rank * rows / self.world..(rank + 1) * rows / self.world).step_by(1),
-            RankLayout::Strided => (rank.min(rows)..rows).step_by(self.world),
+            RankLayout::Contiguous => (process * rows / self.world..(process + 1) * rows / self.world).step_by(1),
+            RankLayout::Strided => (process.min(rows)..rows).step_by(self.world),
         }
     }
 }
 
-/// Brings a batch's rows into the order in which each rank reads whole units. O(rows + W · sizes of units).
-pub(crate) fn arrange(units: &[&[RowId]], ranks: Sharding) -> Vec<RowId> {
+/// Brings a batch's rows into the order in which each process reads whole units. O(rows + W · sizes of units).
+pub(crate) fn arrange(units: &[&[RowId]], sharding: Sharding) -> Vec<RowId> {
     let mut units = units.to_vec();
     units.sort_by_key(|unit| std::cmp::Reverse(unit.len()));
     let rows = units.iter().map(|unit| unit.len()).sum();
-    let room: Vec<usize> = (0..ranks.world).map(|rank| ranks.positions(rank, rows).len()).collect();
-    let mut shares: Vec<Vec<RowId>> = vec![Vec::new(); ranks.world];
+    let room: Vec<usize> = (0..sharding.world).map(|process| sharding.positions(process, rows).len()).collect();
+    let mut shares: Vec<Vec<RowId>> = vec![Vec::new(); sharding.world];
     let mut divided: Vec<RowId> = Vec::new();
     for same in units.chunk_by(|a, b| a.len() == b.len()) {
-        let mut rank = 0;
+        let mut process = 0;
         for unit in same {
-            // A rank that had no room for the last one has none for another of its size.
-            while rank < ranks.world && shares[rank].len() + unit.len() > room[rank] {
-                rank += 1;
+            // A process that had no room for the last unit has none for another of its size.
+            while process < sharding.world && shares[process].len() + unit.len() > room[process] {
+                process += 1;
             }
-            shares.get_mut(rank).unwrap_or(&mut divided).extend_from_slice(unit);
+            shares.get_mut(process).unwrap_or(&mut divided).extend_from_slice(unit);
         }
     }
     let mut divided = divided.into_iter();
     let mut arranged = vec![0; rows];
-    for (rank, mut share) in shares.into_iter().enumerate() {
-        share.extend(divided.by_ref().take(room[rank] - share.len()));
-        ranks.positions(rank, rows).zip(share).for_each(|(position, row)| arranged[position] = row);
+    for (process, mut share) in shares.into_iter().enumerate() {
+        share.extend(divided.by_ref().take(room[process] - share.len()));
+        sharding.positions(process, rows).zip(share).for_each(|(position, row)| arranged[position] = row);
     }
     arranged
 }
@@ -69,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn each_rank_reads_whole_clusters() {
+    fn each_process_reads_whole_clusters() {
         let rows: Vec<RowId> = (0..8).collect();
         let units: Vec<&[RowId]> = rows.chunks(2).collect();
         let arranged = |layout| arrange(&units, Sharding { world: 2, layout });
@@ -79,9 +80,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_position_is_one_ranks(rows in 0usize..300, world in 1usize..40, layout in layouts()) {
-            let ranks = Sharding { world, layout };
-            let shares: Vec<Vec<usize>> = (0..world).map(|rank| ranks.positions(rank, rows).collect()).collect();
+        fn every_position_is_read_by_one_process(rows in 0usize..300, world in 1usize..40, layout in layouts()) {
+            let sharding = Sharding { world, layout };
+            let share = |process| sharding.positions(process, rows).collect();
+            let shares: Vec<Vec<usize>> = (0..world).map(share).collect();
             let mut all = shares.concat();
             all.sort_unstable();
             prop_assert_eq!(all, (0..rows).collect::<Vec<_>>());
@@ -94,17 +96,17 @@ mod tests {
         ) {
             let rows: Vec<RowId> = (0..(size * share * world) as RowId).collect();
             let units: Vec<&[RowId]> = rows.chunks(size).collect();
-            let ranks = Sharding { world, layout };
-            let arranged = arrange(&units, ranks);
+            let sharding = Sharding { world, layout };
+            let arranged = arrange(&units, sharding);
             let read: Vec<RowId> = (0..world)
-                .flat_map(|rank| ranks.positions(rank, rows.len()))
+                .flat_map(|process| sharding.positions(process, rows.len()))
                 .map(|position| arranged[position])
                 .collect();
             prop_assert_eq!(read, rows);
         }
 
         #[test]
-        fn no_row_is_lost_and_one_rank_reads_everything_whole(
+        fn no_row_is_lost_and_one_process_reads_every_unit_whole(
             sizes in proptest::collection::vec(1usize..9, 0..30), world in 1usize..9, layout in layouts(),
         ) {
             let rows: Vec<RowId> = (0..sizes.iter().sum::<usize>() as RowId).collect();
@@ -115,12 +117,12 @@ mod tests {
                 units.push(unit);
                 left = rest;
             }
-            let ranks = Sharding { world, layout };
-            let arranged = arrange(&units, ranks);
+            let sharding = Sharding { world, layout };
+            let arranged = arrange(&units, sharding);
             let mut sorted = arranged.clone();
             sorted.sort_unstable();
             prop_assert_eq!(&sorted, &rows);
-            // With one rank everything fits.
+            // One process has room for everything.
             let unit_of = |row: RowId| units.iter().position(|unit| unit.contains(&row)).unwrap();
             if world == 1 {
                 let stretches = arranged.chunk_by(|a, b| unit_of(*a) == unit_of(*b)).count();

@@ -25,8 +25,9 @@ use crate::clusters::NO_CLUSTER;
 use crate::config::Config;
 use crate::neighbors::topk::Candidate;
 use crate::run::sealed::PartWriter;
-use crate::run::{Run, Stage};
+use crate::run::{Run, Stage, json};
 use crate::vectors::{Ids, RowId, Vectors};
+use crate::watch::Watch;
 
 /// Rows encoded at a time.
 const CHUNK_ROWS: usize = 8192;
@@ -62,9 +63,8 @@ fn element(kind: DataType) -> Arc<Field> {
     Arc::new(Field::new("element", kind, false))
 }
 
-/// Where a row's values come from.
+/// What the table's values are read from.
 pub(crate) struct TableSource<'a> {
-    /// Ids, tasks, scores.
     pub vectors: &'a Vectors,
     /// Cluster by row.
     pub labels: &'a [u32],
@@ -74,20 +74,19 @@ pub(crate) struct TableSource<'a> {
 
 /// One epoch's batches and their numbers.
 pub(crate) struct EpochLayout<'a> {
-    /// Epoch, from 0.
+    /// From 0.
     pub epoch: u32,
     /// Number of its first batch: numbers go on from epoch to epoch.
     pub first_batch: u64,
-    /// Its batches.
     pub order: &'a BatchOrder,
 }
 
-/// Batch, position, row.
-type Place = (u64, usize, RowId);
+/// Batch, position in it, row.
+type TableEntry = (u64, usize, RowId);
 
 impl EpochLayout<'_> {
-    /// Who stands where in some batches.
-    fn places(&self, batches: Range<usize>) -> impl Iterator<Item = Place> + '_ {
+    /// The rows of some batches.
+    fn entries(&self, batches: Range<usize>) -> impl Iterator<Item = TableEntry> + '_ {
         batches.flat_map(move |index| {
             let rows = self.order.batch(index).iter().enumerate();
             rows.map(move |(position, row)| (self.first_batch + index as u64, position, *row))
@@ -114,9 +113,8 @@ impl EpochLayout<'_> {
 /// Sizes of a file's pieces, and its footer.
 #[derive(Debug, Clone)]
 pub(crate) struct Form {
-    /// Rows of a row group.
     pub row_group_rows: usize,
-    /// Rows that get their hard negatives and are written at a time, about.
+    /// Rows, about, that get their hard negatives and are written at a time.
     pub group_rows: usize,
     /// Key-values of the footer.
     pub footer: Vec<KeyValue>,
@@ -138,12 +136,13 @@ pub(crate) fn footer(run: &Run, config: &Config) -> Vec<KeyValue> {
         pair("rank_layout", config.batches.rank_layout.name().into()),
     ];
     if !sizes.tasks.is_empty() {
-        pairs.push(pair("tasks", serde_json::json!(sizes.tasks).to_string()));
+        let tasks = json::line(&sizes.tasks).expect("names and sizes are plain data");
+        pairs.push(pair("tasks", tasks));
     }
     pairs
 }
 
-/// How a file of the table is written, whichever of its columns it has after the first three.
+/// How a file of the table is written. It has the first three columns at least: rows are sorted by them.
 pub(super) fn properties(row_group_rows: usize, footer: Vec<KeyValue>) -> Result<WriterProperties> {
     let sorted_by = |column_idx| SortingColumn { column_idx, descending: false, nulls_first: false };
     Ok(WriterProperties::builder()
@@ -156,45 +155,42 @@ pub(super) fn properties(row_group_rows: usize, footer: Vec<KeyValue>) -> Result
         .build())
 }
 
-/// What made the table, as a file of it says; without what holds for that file alone.
+/// What made the table, read from a file of it; without what holds for that file alone.
 #[cfg(feature = "lake")]
 pub(super) fn footer_of(metadata: &ParquetMetaData) -> Vec<KeyValue> {
     let pairs = metadata.file_metadata().key_value_metadata().into_iter().flatten();
     pairs.filter(|pair| pair.key.starts_with("batchmine.") && pair.key != SHORT_ROWS).cloned().collect()
 }
 
-/// Writes one file. `watch` is told the rows written and says whether to go on. O(rows), and what it costs to draw
-/// hard negatives.
+/// Writes one file; `watch` is told the rows written. O(rows), and what it costs to draw hard negatives.
 ///
 /// # Errors
-/// The write fails, or the watch stops it.
+/// The write fails; or the watch stops it, and its error is inside [`ParquetError::External`].
 pub(crate) fn write_file(
     out: &mut PartWriter,
     source: &TableSource<'_>,
     layout: &EpochLayout<'_>,
     batches: Range<usize>,
     form: Form,
-    watch: &mut dyn FnMut(u64) -> bool,
+    watch: Watch<'_>,
 ) -> Result<()> {
     let schema = Arc::new(schema(&source.vectors.ids, source.negatives.is_some()));
     let properties = properties(form.row_group_rows, form.footer)?;
     let mut writer = ArrowWriter::try_new(&mut *out, schema.clone(), Some(properties))?;
     let mut short_rows = 0;
     for group in layout.cut(batches, form.group_rows) {
-        let places: Vec<Place> = layout.places(group.clone()).collect();
+        let entries: Vec<TableEntry> = layout.entries(group.clone()).collect();
         let drawn = source.negatives.map(|negatives| {
             let lists = negatives.of_batches(layout.epoch, layout.order, group);
             short_rows += lists.iter().filter(|list| list.len() < negatives.count).count();
             lists
         });
-        for (index, chunk) in places.chunks(CHUNK_ROWS).enumerate() {
+        for (index, chunk) in entries.chunks(CHUNK_ROWS).enumerate() {
             let mut arrays = columns(source, layout.epoch, chunk);
             let lists = drawn.as_ref().map(|lists| &lists[index * CHUNK_ROWS..][..chunk.len()]);
             arrays.extend(lists.into_iter().flat_map(|lists| list_columns(source.vectors, lists)));
             writer.write(&RecordBatch::try_new(schema.clone(), arrays)?)?;
-            if !watch(chunk.len() as u64) {
-                return Err(ParquetError::General("stopped".into()));
-            }
+            watch.add(chunk.len() as u64).map_err(|stopped| ParquetError::External(Box::new(stopped)))?;
         }
     }
     if source.negatives.is_some() {
@@ -233,7 +229,7 @@ fn row_column(vectors: &Vectors, rows: impl Iterator<Item = RowId>) -> ArrayRef 
 }
 
 /// The columns that every table has.
-fn columns(source: &TableSource<'_>, epoch: u32, chunk: &[Place]) -> Vec<ArrayRef> {
+fn columns(source: &TableSource<'_>, epoch: u32, chunk: &[TableEntry]) -> Vec<ArrayRef> {
     let vectors = source.vectors;
     let rows = || chunk.iter().map(|(.., row)| *row);
     let cluster = |row: RowId| Some(source.labels[row as usize]).filter(|label| *label != NO_CLUSTER).map(i64::from);

@@ -1,18 +1,18 @@
 //! `batchmine export`: the batches of a run as a trainer's own files.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
 use indicatif::{HumanBytes, HumanCount};
-use serde_json::json;
 
 use super::log;
 use crate::batches::export::{Epochs, ExportSettings, Format, export};
 use crate::config::half_of_memory;
 use crate::error::Result;
-use crate::run::RunReader;
 use crate::run::storage::Disk;
+use crate::run::{RunReader, json};
 
 /// Arguments of `export`.
 #[derive(Debug, Args)]
@@ -88,12 +88,16 @@ impl ExportArgs {
             HumanBytes(settings.memory_bytes),
         );
         if output.json {
-            let facts = json!({
-                "rows": made.rows, units: made.units, "left_out": made.left_out,
-                "chunks": made.chunks, "files": made.files, "bytes": made.bytes,
-                "peak_bytes": made.peak_bytes,
-            });
-            log::print(&facts.to_string());
+            let facts = BTreeMap::from([
+                ("rows", made.rows),
+                (units, made.units),
+                ("left_out", made.left_out),
+                ("chunks", made.chunks as u64),
+                ("files", made.files),
+                ("bytes", made.bytes),
+                ("peak_bytes", made.peak_bytes),
+            ]);
+            log::print(&json::line(&facts)?);
         }
         Ok(())
     }

@@ -14,6 +14,7 @@ use arrow::datatypes::{DataType, Field, Schema};
 use clap::{Args, ValueEnum};
 use half::f16;
 use parquet::arrow::ArrowWriter;
+use parquet::errors::ParquetError;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
@@ -124,7 +125,7 @@ impl GenerateArgs {
         let mut writer = ArrowWriter::try_new(std::fs::File::create(path)?, schema.clone(), Some(properties))?;
         for start in rows.clone().step_by(BATCH_ROWS as usize) {
             let batch = start..rows.end.min(start + BATCH_ROWS);
-            meter.add(batch.end - batch.start);
+            meter.add(batch.end - batch.start).map_err(|e| ParquetError::External(Box::new(e)))?;
             writer.write(&RecordBatch::try_new(schema.clone(), self.columns(batch))?)?;
         }
         writer.close()?;

@@ -1,10 +1,9 @@
-//! `batchmine inspect`: what a shard, a run folder or one artefact holds.
+//! `batchmine inspect`: what a shard, a run folder or a file of it holds.
 
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use indicatif::{HumanBytes, HumanCount};
-use serde_json::json;
 
 use super::{log, rows};
 use crate::clusters::labels::LABELS;
@@ -142,24 +141,19 @@ fn describe_run(run: &RunReader) -> Result<()> {
     log::print(&format!("run of batchmine {}, {state}", manifest.version));
     for stage in Stage::ALL {
         let Some(record) = manifest.stages.get(&stage) else { continue };
-        let bytes: u64 = record.parts.values().map(|part| part.bytes).sum();
         log::print(&format!(
             "{:>10}  {}  {} files, {}, {:.2} s, peak {}",
             stage.name(),
             if record.complete { "done   " } else { "pending" },
             record.parts.len(),
-            HumanBytes(bytes),
+            HumanBytes(record.bytes()),
             record.seconds,
             HumanBytes(record.peak_bytes),
         ));
-        if !record.facts.is_null() {
-            log::print(&format!("{:>12}{}", "", record.facts));
+        if let Some(facts) = record.facts_text() {
+            log::print(&format!("{:>12}{facts}", ""));
         }
-        let mut settings = record.settings.clone();
-        if let Some(inputs) = settings.get_mut("inputs") {
-            *inputs = json!(format!("{} files", inputs.as_array().map_or(0, Vec::len)));
-        }
-        log::print(&format!("{:>12}{settings}", ""));
+        log::print(&format!("{:>12}{}", "", record.settings_text()));
     }
     Ok(())
 }

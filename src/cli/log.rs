@@ -1,9 +1,9 @@
-//! What the program says: progress and logs on stderr, data and events on stdout.
+//! Output of the command line: progress and logs on stderr, data and events on stdout.
 
 use std::io::{IsTerminal, Write};
 
 use clap::{Args, ValueEnum};
-use serde_json::json;
+use serde::Serialize;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
@@ -39,7 +39,14 @@ enum Color {
     Never,
 }
 
-/// The voice, once chosen.
+#[derive(Serialize)]
+struct ErrorEvent {
+    event: &'static str,
+    exit_code: u8,
+    message: String,
+}
+
+/// Where a verb's output goes.
 #[derive(Debug)]
 pub struct Output {
     /// Progress and events.
@@ -59,7 +66,7 @@ impl OutputArgs {
             (_, 1) => LevelFilter::DEBUG,
             _ => LevelFilter::TRACE,
         };
-        // What libraries have to say of a failure is in the error that follows from it.
+        // Failures that libraries log are in the error that follows from them.
         let libraries = if self.verbose > 1 { LevelFilter::DEBUG } else { LevelFilter::OFF };
         let filter = Targets::new().with_target(env!("CARGO_CRATE_NAME"), level).with_default(libraries);
         let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
@@ -81,7 +88,8 @@ impl Output {
     /// Prints an error: on stderr, and as an event where events were asked for.
     pub fn fail(&self, error: &Error) {
         self.progress.suspend(|| eprintln!("error: {error}"));
-        self.progress.event(&json!({"event": "error", "exit_code": error.exit_code(), "message": error.to_string()}));
+        let (exit_code, message) = (error.exit_code(), error.to_string());
+        self.progress.event(&ErrorEvent { event: "error", exit_code, message });
     }
 }
 
@@ -121,7 +129,7 @@ impl Write for LogLine<'_> {
 impl Drop for LogLine<'_> {
     fn drop(&mut self) {
         let bytes = std::mem::take(&mut self.bytes);
-        // Nowhere is left to report a stderr that cannot be written.
+        // A stderr that cannot be written has no other place for its error.
         self.progress.suspend(|| drop(std::io::stderr().lock().write_all(&bytes)));
     }
 }

@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use clap::Args;
 use indicatif::{HumanBytes, HumanCount};
 
-use super::plan::Estimate;
-use super::{JobArgs, log};
+use super::job_args::JobArgs;
+use super::log;
+use super::plan::{PlanEstimate, describe};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::job::Job;
@@ -42,7 +43,7 @@ impl MineArgs {
     pub fn run(self, output: &log::Output) -> Result<()> {
         let job = Job::open(self.job.config()?)?;
         if self.dry_run {
-            log::print(&super::plan::describe(&job, &Estimate::new(&job)?));
+            log::print(&describe(&job, &PlanEstimate::new(&job)?));
             return Ok(());
         }
         let run = Run::open(&self.out, self.work.as_deref(), Arc::new(Disk), output.progress.clone(), interrupt()?)?;
@@ -75,24 +76,23 @@ impl MineArgs {
     }
 }
 
-/// What each stage took, over all sessions.
+/// Logs time, memory and bytes of each stage, over all calls.
 fn stage_table(run: &Run, config: &Config) {
     for stage in Stage::ALL {
         let record = run.record(stage);
-        let bytes: u64 = record.parts.values().map(|part| part.bytes).sum();
         tracing::info!(
             "{:>10} {:>9.2} s   peak {:>10} of {}   {:>10} on disk",
             stage.name(),
             record.seconds,
             HumanBytes(record.peak_bytes).to_string(),
             HumanBytes(config.memory_bytes),
-            HumanBytes(bytes).to_string(),
+            HumanBytes(record.bytes()).to_string(),
         );
     }
 }
 
-/// The flag that Ctrl-C and SIGTERM raise. A second one ends the process at once: parts that are done
-/// stay done, whatever happens to the one under way.
+/// The flag that Ctrl-C and SIGTERM set. A second signal ends the process at once: finished parts are kept, the one
+/// that is being written is lost.
 fn interrupt() -> Result<Arc<AtomicBool>> {
     let flag = Arc::new(AtomicBool::new(false));
     let raised = flag.clone();

@@ -5,6 +5,7 @@ pub mod export;
 pub mod generate;
 pub mod gpu_worker;
 pub mod inspect;
+pub mod job_args;
 pub mod log;
 pub mod mine;
 pub mod plan;
@@ -14,13 +15,9 @@ pub mod rows;
 pub mod shell;
 pub mod verify;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
-
-use crate::config::{Config, Settings};
-use crate::error::Result;
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// Mine hard training batches for contrastive learning: streaming, out of core, on one machine
 #[derive(Debug, Parser)]
@@ -65,30 +62,6 @@ enum Verb {
     GpuWorker(gpu_worker::GpuWorkerArgs),
 }
 
-/// Input files and settings, as `mine` and `plan` take them.
-#[derive(Debug, Args)]
-pub struct JobArgs {
-    /// Parquet files, folders or globs; or .npy files
-    #[arg(required = true, value_name = "PAIRS")]
-    pub pairs: Vec<String>,
-    /// TOML file with flags' names as keys; flags and BATCHMINE_* variables are stronger, but not than a [task.NAME] table
-    #[arg(long, value_name = "FILE", env = "BATCHMINE_CONFIG", hide_env = true)]
-    pub config: Option<PathBuf>,
-    #[command(flatten)]
-    settings: Settings,
-}
-
-impl JobArgs {
-    /// Flags, environment and file as one validated job.
-    ///
-    /// # Errors
-    /// A setting is out of range, or the file is not valid.
-    pub fn config(self) -> Result<Config> {
-        let file = self.config.as_deref().map(Settings::from_file).transpose()?.unwrap_or_default();
-        Config::new(self.pairs, self.settings.or(file))
-    }
-}
-
 /// Runs a verb; the exit code tells how it ended.
 pub fn run(cli: Cli) -> ExitCode {
     let output = cli.output.start();
@@ -101,9 +74,9 @@ pub fn run(cli: Cli) -> ExitCode {
         #[cfg(feature = "export")]
         Verb::Export(export) => export.run(&output),
         Verb::Gen(generate) => generate.run(&output),
-        Verb::Completions(completions) => completions.run(),
-        Verb::Man => shell::man(),
-        Verb::Reference => reference::print(),
+        Verb::Completions(completions) => completions.run(Cli::command()),
+        Verb::Man => shell::man(Cli::command()),
+        Verb::Reference => reference::print(&Cli::command()),
         Verb::GpuWorker(worker) => worker.run(),
     };
     match done {
@@ -113,16 +86,4 @@ pub fn run(cli: Cli) -> ExitCode {
             ExitCode::from(error.exit_code())
         }
     }
-}
-
-/// Sets the number of threads of all parallel work.
-///
-/// # Errors
-/// The threads cannot be started.
-pub fn start_threads(threads: usize) -> Result<()> {
-    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().map_err(|e| {
-        crate::error::Error::runtime("the worker threads cannot be started")
-            .found(e.to_string())
-            .remedy("lower --threads")
-    })
 }

@@ -6,10 +6,12 @@ use clap::Args;
 use indicatif::{HumanBytes, HumanCount, HumanDuration};
 use serde::Serialize;
 
-use super::{JobArgs, log};
+use super::job_args::JobArgs;
+use super::log;
 use crate::error::Result;
 use crate::job::{Job, on_threads};
 use crate::neighbors::calibrate::operations_per_second;
+use crate::run::json;
 use crate::run::record::Roles;
 
 /// Arguments of `plan`.
@@ -26,14 +28,14 @@ impl PlanArgs {
     /// Bad input or settings, or a budget that is too small.
     pub fn run(self, output: &log::Output) -> Result<()> {
         let job = Job::open(self.job.config()?)?;
-        let estimate = Estimate::new(&job)?;
-        log::print(&if output.json { as_json(&job, &estimate) } else { describe(&job, &estimate) });
+        let estimate = PlanEstimate::new(&job)?;
+        log::print(&if output.json { as_json(&job, &estimate)? } else { describe(&job, &estimate) });
         Ok(())
     }
 }
 
-/// What `plan` measures and finds out, beside what a job knows by itself.
-pub struct Estimate {
+/// What `plan` measures, and the cost that follows from it.
+pub struct PlanEstimate {
     cost: crate::cost::Cost,
     tasks: usize,
     /// Seconds of an exact search here, from a second of the kernel.
@@ -42,19 +44,19 @@ pub struct Estimate {
     gpu: Option<String>,
 }
 
-impl Estimate {
+impl PlanEstimate {
     /// Measures the kernel's rate for a second, and asks for devices.
     ///
     /// # Errors
     /// The task column cannot be read, or devices were asked for and none answers.
-    pub fn new(job: &Job) -> Result<Estimate> {
+    pub fn new(job: &Job) -> Result<PlanEstimate> {
         let Job { config, shards, plan, .. } = job;
         let (cost, tasks) = (job.cost()?, job.tasks()?);
         let dim = shards.shape.dim;
         let rate = on_threads(config.threads, || operations_per_second(config.precision, dim, Duration::from_secs(1)))?;
         let largest = tasks.values().max().map_or(0, |rows| *rows as usize);
         let gpus = crate::neighbors::gpu::find(config, &plan.neighbors, shards.shape, largest, &|| Ok(()))?;
-        Ok(Estimate {
+        Ok(PlanEstimate {
             search_seconds: cost.operations as f64 / rate,
             tasks: tasks.len(),
             gpu: gpus.map(|gpus| gpus.describe()),
@@ -63,18 +65,18 @@ impl Estimate {
     }
 }
 
-/// The plan as one JSON object; keys in alphabetical order.
+/// The plan as one JSON object.
 #[derive(Serialize)]
 struct PlanRecord<'a> {
     columns: &'a Roles,
     counts: CountsRecord,
     dim: usize,
-    disk_bytes: BytesRecord,
+    disk_bytes: StageBytes,
     files: usize,
     gpu: &'a Option<String>,
     input_bytes: u64,
     memory_budget_bytes: u64,
-    memory_bytes: BytesRecord,
+    memory_bytes: StageBytes,
     rows: u64,
     search_gflop: u64,
     search_seconds: f64,
@@ -91,9 +93,9 @@ struct CountsRecord {
 }
 
 /// Bytes by stage.
-type BytesRecord = std::collections::BTreeMap<&'static str, u64>;
+type StageBytes = std::collections::BTreeMap<&'static str, u64>;
 
-fn as_json(job: &Job, estimate: &Estimate) -> String {
+fn as_json(job: &Job, estimate: &PlanEstimate) -> Result<String> {
     let Job { config, shards, plan, .. } = job;
     let record = PlanRecord {
         columns: &shards.roles,
@@ -116,11 +118,11 @@ fn as_json(job: &Job, estimate: &Estimate) -> String {
         spill_bytes: estimate.cost.spill_bytes,
         tasks: estimate.tasks,
     };
-    serde_json::to_string(&record).expect("a plan is plain data")
+    json::line(&record)
 }
 
 /// The plan for a person.
-pub fn describe(job: &Job, estimate: &Estimate) -> String {
+pub fn describe(job: &Job, estimate: &PlanEstimate) -> String {
     let Job { config, shards, plan, .. } = job;
     let cost = &estimate.cost;
     let mut text = format!(

@@ -5,9 +5,9 @@
 
 use std::fmt::Write;
 
-use clap::{Arg, ArgAction, Command, CommandFactory};
+use clap::{Arg, ArgAction, Command};
 
-use super::{Cli, log};
+use super::log;
 use crate::error::{Error, Kind, Result};
 
 /// What each exit code says. 0 belongs to no error.
@@ -42,8 +42,8 @@ the default. Only a task's table in that file is stronger than a flag: [settings
 ///
 /// # Errors
 /// None.
-pub fn print() -> Result<()> {
-    log::print(markdown(&Cli::command()).trim_end());
+pub fn print(cli: &Command) -> Result<()> {
+    log::print(markdown(cli).trim_end());
     Ok(())
 }
 

@@ -5,18 +5,20 @@ use std::time::Instant;
 
 use clap::Args;
 
-use super::{log, start_threads};
+use super::log;
 use crate::error::{Error, Result};
+use crate::job::on_threads;
 use crate::report::{self, Options};
-use crate::run::RunReader;
 use crate::run::progress::Progress;
+use crate::run::{RunReader, json};
 
 /// Arguments of `report`.
 #[derive(Debug, Args)]
 pub struct ReportArgs {
     /// Run folder
     run: PathBuf,
-    /// Another list of batches to compare with: a Parquet file, or a folder of them, with the columns batch_id and row or id
+    /// Another list of batches to compare with: a Parquet file, or a folder of them, with the columns batch_id and row
+    /// or id
     #[arg(long, value_name = "LIST")]
     against: Option<PathBuf>,
     /// Epoch to report
@@ -57,9 +59,6 @@ impl ReportArgs {
                 .found("--sample 0")
                 .remedy("leave --sample out"));
         }
-        if let Some(threads) = self.threads {
-            start_threads(threads)?;
-        }
         let begin = Instant::now();
         let run = RunReader::open(&self.run)?;
         let options = Options {
@@ -71,13 +70,11 @@ impl ReportArgs {
         };
         // With --json the report itself is the one line on stdout.
         let progress = if output.json { Progress::silent() } else { output.progress.clone() };
-        let report = report::measure(&run, &options, &progress)?;
+        let report = on_threads(self.threads.unwrap_or(0), || report::measure(&run, &options, &progress))??;
         let folder = self.out.unwrap_or(self.run);
-        let value = serde_json::to_value(&report)
-            .map_err(|e| Error::runtime("the report cannot be written as JSON").found(e.to_string()))?;
-        report::write(&folder.join("report.json"), format!("{value:#}\n").as_bytes())?;
+        report::write(&folder.join("report.json"), (json::pretty(&report)? + "\n").as_bytes())?;
         report::write(&folder.join("report.html"), report::page(&report).as_bytes())?;
-        log::print(&if output.json { value.to_string() } else { report::table(&report) });
+        log::print(&if output.json { json::line(&report)? } else { report::table(&report) });
         tracing::info!(
             "{} and report.html, in {:.1} s",
             folder.join("report.json").display(),

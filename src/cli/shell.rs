@@ -1,9 +1,9 @@
 //! `batchmine completions` and `batchmine man`.
 
-use clap::{Args, CommandFactory};
+use clap::{Args, Command};
 use clap_complete::Shell;
 
-use super::Cli;
+use super::log;
 use crate::error::{Error, Result};
 
 /// Arguments of `completions`.
@@ -14,27 +14,27 @@ pub struct CompletionsArgs {
 }
 
 impl CompletionsArgs {
-    /// Prints the completions.
+    /// Prints the completions of a command line.
     ///
     /// # Errors
-    /// None.
-    pub fn run(self) -> Result<()> {
+    /// None: every verb returns a result.
+    pub fn run(self, mut cli: Command) -> Result<()> {
         let mut text = Vec::new();
-        clap_complete::generate(self.shell, &mut Cli::command(), "batchmine", &mut text);
-        super::log::print(&String::from_utf8_lossy(&text));
+        clap_complete::generate(self.shell, &mut cli, "batchmine", &mut text);
+        log::print(&String::from_utf8_lossy(&text));
         Ok(())
     }
 }
 
-/// Prints the manual page.
+/// Prints the manual page of a command line.
 ///
 /// # Errors
 /// The page cannot be made.
-pub fn man() -> Result<()> {
+pub fn man(cli: Command) -> Result<()> {
     let mut text = Vec::new();
-    clap_mangen::Man::new(Cli::command())
+    clap_mangen::Man::new(cli)
         .render(&mut text)
         .map_err(|e| Error::runtime("the manual page cannot be made").found(e.to_string()))?;
-    super::log::print(&String::from_utf8_lossy(&text));
+    log::print(&String::from_utf8_lossy(&text));
     Ok(())
 }

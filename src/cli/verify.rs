@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use serde_json::json;
 
-use super::{log, start_threads};
+use super::log;
 use crate::error::{Error, Kind, Result};
-use crate::run::RunReader;
+use crate::job::on_threads;
+use crate::run::{RunReader, json};
 use crate::verify::verify;
 
 /// Arguments of `verify`.
@@ -29,13 +29,10 @@ impl VerifyArgs {
     /// # Errors
     /// A fault was found.
     pub fn run(self, output: &log::Output) -> Result<()> {
-        if let Some(threads) = self.threads {
-            start_threads(threads)?;
-        }
         let run = RunReader::open(&self.run)?;
-        let outcome = verify(&run, self.sample);
+        let outcome = on_threads(self.threads.unwrap_or(0), || verify(&run, self.sample))?;
         if output.json {
-            log::print(&json!({"faults": outcome.faults, "checked": outcome.checked}).to_string());
+            log::print(&json::line(&outcome)?);
         } else {
             for line in &outcome.checked {
                 log::print(&format!("ok     {line}"));

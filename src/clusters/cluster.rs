@@ -82,10 +82,7 @@ fn all_passes(
     let rows = u64::from(graph.rows());
     let most_swaps = config.clusters.passes;
     let meter = run.meter(Stage::Clusters, rows * (u64::from(propagate::PASSES) + 1 + u64::from(most_swaps)), "rows");
-    let listen = |rows: u64| {
-        meter.add(rows);
-        run.check_interrupt()
-    };
+    let listen = |rows: u64| meter.add(rows);
     let sizes = sizes(config, vectors);
     let task_places =
         |(task, sizes): (usize, &Sizes)| TaskPlaces { places: vectors.tasks.places(task), size: sizes.cluster_size };

@@ -173,7 +173,7 @@ fn spill(
         let encoded = reversed.encode().map_err(not_compressed)?;
         reversed.add_degrees(&mut degrees);
         drop(reversed);
-        meter.add(rows(spilled));
+        meter.add(rows(spilled))?;
         stage.commit(&run_name(&(done..end)), |out| encoded.write(out, places, places.len()))?;
         done = end;
     }
@@ -218,7 +218,7 @@ fn merge(run: &Run, stage: &StageRun<'_>, merge: &Merge<'_>, most_ranks: usize) 
             .par_iter()
             .map(|range| {
                 let merged = merge.range(*range);
-                meter.add(range.len() as u64);
+                meter.add(range.len() as u64)?;
                 merged
             })
             .collect::<Result<_>>()?;

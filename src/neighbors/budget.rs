@@ -22,6 +22,17 @@ const SCORER_BYTES: u64 = MIB / 2;
 const ORDER_BYTES: u64 = 12;
 const FAISS_TILE_ROWS_MIN: u64 = 1024;
 const FAISS_TILE_ROWS_MAX: u64 = 65_536;
+/// Fewer queries than 20 in a call would not be multiplied as a matrix.
+pub(super) const FAISS_CALL_QUERIES_MIN: usize = 32;
+const FAISS_CALL_QUERIES_MAX: usize = 512;
+/// Values of the queries of one call, where there are more than the least.
+const FAISS_CALL_VALUES: usize = 1 << 20;
+/// Answers of one call, where there are more than the least.
+const FAISS_CALL_ANSWERS: usize = 1 << 18;
+/// Base rows that FAISS multiplies at a time.
+const FAISS_BLOCK_ROWS: u64 = 1024;
+/// What OpenBLAS packs on each thread.
+const FAISS_BLAS_BYTES: u64 = 4 * MIB;
 /// One sampled row in sixteen, 4 bytes each.
 const SAMPLED_SHARE: u64 = 4;
 
@@ -188,7 +199,11 @@ fn bytes_of(phase: &Phase) -> u64 {
 fn faiss_terms(config: &Config, terms: &Terms, room: u64) -> (u64, Vec<Term>) {
     let thread = faiss_thread_bytes(terms);
     let threads = Term::fixed(
-        "t · (4 · queries of a call · (d + 1024 + 9(k + 64)) + 4 MiB)",
+        format!(
+            "t · (4 · queries of a call · (d + {FAISS_BLOCK_ROWS} + 9(k + {SPARE})) + {}), at most \
+             {FAISS_CALL_QUERIES_MAX} queries",
+            written(FAISS_BLAS_BYTES)
+        ),
         "FAISS: queries, scores and answers of a call, and what OpenBLAS packs",
         terms.threads * thread,
     );
@@ -206,15 +221,17 @@ fn faiss_terms(config: &Config, terms: &Terms, room: u64) -> (u64, Vec<Term>) {
     (rows, if asked { vec![terms.candidates(false), threads, tile] } else { Vec::new() })
 }
 
-#[cfg(feature = "faiss")]
-fn faiss_thread_bytes(terms: &Terms) -> u64 {
-    super::faiss::thread_bytes(terms.dim as usize, terms.ranks as usize) as u64
+/// Most queries of one call of FAISS; at least [`FAISS_CALL_QUERIES_MIN`].
+pub(super) fn faiss_call_queries(dim: usize, ranks: usize) -> usize {
+    let most = (FAISS_CALL_VALUES / dim).min(FAISS_CALL_ANSWERS / (ranks + SPARE));
+    most.clamp(FAISS_CALL_QUERIES_MIN, FAISS_CALL_QUERIES_MAX)
 }
 
-/// Without the feature no search is FAISS's.
-#[cfg(not(feature = "faiss"))]
-fn faiss_thread_bytes(_: &Terms) -> u64 {
-    0
+/// What each thread needs of FAISS: the queries of one call, their scores with a block of base rows, answers as FAISS
+/// sorts them and as it returns them (36 bytes in all), and what OpenBLAS packs.
+fn faiss_thread_bytes(terms: &Terms) -> u64 {
+    let queries = faiss_call_queries(terms.dim as usize, terms.ranks as usize) as u64;
+    queries * 4 * (terms.dim + FAISS_BLOCK_ROWS + 9 * (terms.ranks + SPARE as u64)) + FAISS_BLAS_BYTES
 }
 
 /// Bytes of all devices' slots, and what a search on GPUs takes beside our own; nothing where none is sought or, with

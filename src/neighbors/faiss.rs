@@ -7,7 +7,8 @@
 //! with the last rank. O(task rows · queries · dim).
 //!
 //! Memory: one tile in f32, and a piece of it (`PIECE_VALUES`) while it is filled; the candidates of every
-//! query of the segment, at most [`super::topk::capacity`] each; and for each thread [`thread_bytes`].
+//! query of the segment, at most [`super::topk::capacity`] each; and on each thread the queries and answers of a call
+//! ([`faiss_call_queries`]), their scores with 1024 base rows, and what OpenBLAS packs.
 
 use std::ops::Range;
 
@@ -17,6 +18,7 @@ use rayon::prelude::*;
 
 use super::answers::{CertifiedTopK, SPARE, TileAnswers, is_permitted, sum_error};
 use super::blas;
+use super::budget::{FAISS_CALL_QUERIES_MIN, faiss_call_queries};
 use super::topk::{Candidate, score_exactly};
 use crate::config::Metric;
 use crate::error::{Error, Result};
@@ -24,26 +26,10 @@ use crate::vectors::dot::dot;
 use crate::vectors::{Keys, RowId, Scorer, VectorStore, Vectors};
 use crate::watch::Watch;
 
-/// Queries of one call, at most and at least: fewer than 20 would not be multiplied as a matrix.
-const CALL_QUERIES: [usize; 2] = [32, 512];
-/// Values of the queries of one call, where there are more than the least.
-const CALL_VALUES: usize = 1 << 20;
-/// Answers of one call, where there are more than the least.
-const CALL_ANSWERS: usize = 1 << 18;
 /// Values that are decoded at a time to fill a tile.
 const PIECE_VALUES: usize = 1 << 20;
 /// Rows that are scored one by one at a time.
 const STEP_ROWS: u32 = 1024;
-/// What OpenBLAS packs on each thread.
-const BLAS_BYTES: usize = 4 << 20;
-/// Base rows that FAISS multiplies at a time.
-const BLOCK_ROWS: usize = 1024;
-
-/// What each thread needs: the queries of one call, their scores with a block of base rows, answers as
-/// FAISS sorts them and as it returns them (36 bytes in all), and what OpenBLAS packs.
-pub(crate) fn thread_bytes(dim: usize, ranks: usize) -> usize {
-    call_queries(dim, ranks, usize::MAX) * 4 * (dim + BLOCK_ROWS + 9 * (ranks + SPARE)) + BLAS_BYTES
-}
 
 /// A search by FAISS.
 #[derive(Debug, Clone, Copy)]
@@ -107,9 +93,8 @@ pub(crate) fn blas() -> String {
 
 /// Queries of one call: enough for a matrix product, and two calls for each thread where they suffice.
 fn call_queries(dim: usize, ranks: usize, queries: usize) -> usize {
-    let [least, most] = CALL_QUERIES;
     let even = queries.div_ceil(2 * rayon::current_num_threads());
-    even.min(CALL_VALUES / dim).min(CALL_ANSWERS / (ranks + SPARE)).clamp(least, most)
+    even.clamp(FAISS_CALL_QUERIES_MIN, faiss_call_queries(dim, ranks))
 }
 
 /// The task's base tiles, beginning with the queries' own: near rows raise the thresholds early.

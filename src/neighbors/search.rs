@@ -149,10 +149,7 @@ fn search_blocks(
     let meter =
         run.meter(Stage::Neighbors, total, "pairs").with_rates(f64::from(rows) / total.max(1) as f64, operations);
     // Pairs that approximate search leaves out count as done when the block is.
-    let listen = |pairs: u64| {
-        meter.add(if is_exact { pairs } else { 0 });
-        run.check_interrupt()
-    };
+    let listen = |pairs: u64| meter.add(if is_exact { pairs } else { 0 });
     let watch = Watch::new(&listen);
     for index in 0..(rows as usize).div_ceil(block_rows) {
         let block = (index * block_rows) as RowId..((index + 1) * block_rows).min(rows as usize) as RowId;
@@ -168,7 +165,7 @@ fn search_blocks(
             lists.extend(found.into_iter().map(|list| by_place(list, ivf.places())));
         }
         if !is_exact {
-            meter.add(pairs_of(vectors, block.clone()));
+            meter.add(pairs_of(vectors, block.clone()))?;
         }
         stage.commit(&block_name(index), |out| write_block(out, Place::new(block.start), most, &lists))?;
     }

@@ -1,7 +1,8 @@
 use bytesize::ByteSize;
 
 use super::*;
-use crate::config::{BatchRules, Settings};
+use crate::budget::written;
+use crate::config::{Backend, BatchRules, Columns, GpuRules, Settings, TableFormat, TableRules};
 
 fn config(memory: u64, threads: usize) -> Config {
     let settings = Settings { memory: Some(ByteSize(memory)), threads: Some(threads), ..Settings::default() };
@@ -62,4 +63,70 @@ fn no_stage_needs_more_than_28_bytes_a_row() {
         // Without keys: labels and state of clusters 20 bytes, and 9/K bytes for each thread and one more.
         assert!(large.least() - small.least() <= 28 * MORE, "{small:?} {large:?}");
     }
+}
+
+/// Marks around the generated part of docs/memory.md.
+const BEGIN: &str = "<!-- terms: begin -->\n";
+const END: &str = "<!-- terms: end -->";
+/// Variable with which the test rewrites docs/memory.md.
+const REWRITE: &str = "BATCHMINE_REWRITE_DOCS";
+
+/// Plans that together have all terms: import with key columns, hard negatives, and a table divided by task; FAISS;
+/// GPUs.
+fn all_plans() -> [Plan; 3] {
+    let plain = config(4 << 30, 2);
+    let columns = Columns { keys: vec!["key".into()], ..plain.columns.clone() };
+    let table = TableRules { format: TableFormat::Delta, out: None, by_task: true };
+    let batches = BatchRules { hard_negatives: 5, ..plain.batches };
+    let gpu = GpuRules { plugin: Some("plugin.so".into()), ..plain.gpu.clone() };
+    let cpu = Config { columns, batches, table: Some(table), backend: Backend::Cpu, ..plain.clone() };
+    let faiss = Config { backend: Backend::Faiss, ..plain.clone() };
+    let gpus = Config { gpu, backend: Backend::FaissGpu, ..plain };
+    [cpu, faiss, gpus].map(|config| Plan::divide(&config, Shape { rows: 10_000_000, dim: 1024 }))
+}
+
+/// The terms of all stages as a Markdown table: each once, with the phases that have it.
+fn terms_table() -> String {
+    let mut text = format!(
+        "Every stage: {} + t · {} for code, stacks and the allocator. To this come:\n\n\
+         | stage | phase | bytes | what it is |\n|---|---|---|---|\n",
+        written(BASE_BYTES),
+        written(THREAD_BYTES)
+    );
+    let plans = all_plans();
+    for stage in 0..plans[0].needs.len() {
+        let mut rows: Vec<(Vec<&str>, &str, &str)> = Vec::new();
+        for phase in plans.iter().flat_map(|plan| &plan.needs[stage].phases) {
+            for term in &phase.terms {
+                match rows.iter_mut().find(|(_, formula, what)| (*formula, *what) == (&term.formula, term.what)) {
+                    Some((phases, ..)) if phases.contains(&phase.name) => {}
+                    Some((phases, ..)) => phases.push(phase.name),
+                    None => rows.push((vec![phase.name], &term.formula, term.what)),
+                }
+            }
+        }
+        for (index, (phases, formula, what)) in rows.into_iter().enumerate() {
+            let name = if index == 0 { plans[0].needs[stage].stage.name() } else { "" };
+            let cells = [name, &phases.join(", "), formula, what].map(|cell| cell.replace('|', "\\|"));
+            text += &format!("| {} |\n", cells.join(" | ")).replace("|  |", "| |");
+        }
+    }
+    text
+}
+
+#[test]
+fn the_table_of_docs_memory_is_that_of_the_terms() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/memory.md");
+    let page = std::fs::read_to_string(&path).unwrap();
+    let (before, rest) = page.split_once(BEGIN).expect("docs/memory.md has the mark of the table's begin");
+    let (found, after) = rest.split_once(END).expect("docs/memory.md has the mark of the table's end");
+    let table = terms_table();
+    if std::env::var_os(REWRITE).is_some() {
+        std::fs::write(&path, format!("{before}{BEGIN}{table}{END}{after}")).unwrap();
+        return;
+    }
+    assert!(
+        found == table,
+        "the table in docs/memory.md is not that of the budgets: this test rewrites it with {REWRITE}=1"
+    );
 }

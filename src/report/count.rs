@@ -10,6 +10,7 @@ use super::lists::BatchList;
 use super::metrics::{NO_BATCH, PairCounts, key_sharers, sharers};
 use crate::clusters::NO_CLUSTER;
 use crate::clusters::labels::members;
+use crate::error::Result;
 use crate::neighbors::{Neighbors, Windows};
 use crate::run::progress::Meter;
 use crate::vectors::{Place, PlaceRange, RowId, Vectors};
@@ -25,14 +26,14 @@ pub(crate) struct Members {
 }
 
 impl Members {
-    /// Of all batches. O(rows).
+    /// Sorts rows into their batches. O(rows).
     pub(crate) fn new(list: &BatchList) -> Members {
-        let (starts, places) = members(list.together().batch, list.count());
+        let (starts, places) = members(list.membership().batch, list.count());
         let places = places.into_iter().map(Place::new).collect();
         Members { starts, places }
     }
 
-    /// Of one.
+    /// The members of one batch.
     pub(crate) fn of(&self, batch: u32) -> &[Place] {
         &self.places[self.starts[batch as usize] as usize..self.starts[batch as usize + 1] as usize]
     }
@@ -49,31 +50,31 @@ pub(crate) struct ListTally {
     pub hits: [u64; HITS.len()],
 }
 
-/// Everything that is counted: a task's number and its counts.
-type OfTask = (usize, PairCounts);
+/// A task's number, and counts of some of its rows.
+type TaskCounts = (usize, PairCounts);
 
-/// What is counted over.
+/// Counts lists of batches of one run.
 #[derive(Debug)]
 pub(crate) struct Counter<'a> {
-    /// The rows.
     pub vectors: &'a Vectors,
-    /// Their lists.
     pub neighbors: &'a Neighbors,
-    /// The cuts of the lists.
     pub windows: &'a Windows<'a>,
-    /// Hears of every row of every list.
+    /// Counts every row of every list of batches.
     pub meter: &'a Meter,
 }
 
 impl Counter<'_> {
     /// Counts a list of batches. O(rows · ranks + rows log |B|).
-    pub(crate) fn count(&self, list: &BatchList, members: &Members) -> ListTally {
+    ///
+    /// # Errors
+    /// The meter stops the work.
+    pub(crate) fn count(&self, list: &BatchList, members: &Members) -> Result<ListTally> {
         let tasks = self.vectors.tasks.len();
         let tally =
             ListTally { tasks: vec![PairCounts::default(); tasks], batches: vec![0; tasks], hits: [0; HITS.len()] };
         // Whole numbers add up to the same in any order.
         let tally = Mutex::new(tally);
-        let add = |found: Vec<OfTask>, hits: &[u64], batches: u64| {
+        let add = |found: Vec<TaskCounts>, hits: &[u64], batches: u64| {
             let mut tally = tally.lock().expect("no thread panics while it holds the sums");
             for (task, counts) in found {
                 tally.tasks[task].add(&counts);
@@ -82,24 +83,24 @@ impl Counter<'_> {
             tally.hits.iter_mut().zip(hits).for_each(|(sum, hits)| *sum += hits);
         };
         (0..list.count()).into_par_iter().for_each(|batch| add(self.of_batch(list, members.of(batch)), &[], 1));
-        self.neighbors.blocks().par_iter().for_each(|block| {
+        self.neighbors.blocks().par_iter().try_for_each(|block| {
             let (found, hits) = self.of_places(list, block.range());
             add(found, &hits, 0);
-            self.meter.add(block.range().len() as u64);
-        });
-        tally.into_inner().expect("no thread panicked while it held the sums")
+            self.meter.add(block.range().len() as u64)
+        })?;
+        Ok(tally.into_inner().expect("no thread panicked while it held the sums"))
     }
 
     /// Pairs, and those of one cluster or key, by the tasks of a batch's rows.
-    fn of_batch(&self, list: &BatchList, places: &[Place]) -> Vec<OfTask> {
+    fn of_batch(&self, list: &BatchList, places: &[Place]) -> Vec<TaskCounts> {
         let rows: Vec<RowId> = places.iter().map(|place| self.neighbors.row_at(*place)).collect();
         let keys = key_sharers(&rows, self.vectors.rows.keys().columns());
-        let clusters = list.together().cluster.map(|cluster| {
+        let clusters = list.membership().cluster.map(|cluster| {
             let labels: Vec<u32> = places.iter().map(|place| cluster[place.index()]).collect();
             sharers(&labels, NO_CLUSTER)
         });
         let others = places.len() as u64 - 1;
-        let mut found: Vec<OfTask> = Vec::new();
+        let mut found: Vec<TaskCounts> = Vec::new();
         for (member, row) in rows.iter().enumerate() {
             let counts = PairCounts {
                 queries: 1,
@@ -114,13 +115,13 @@ impl Counter<'_> {
     }
 
     /// Preferred negatives and suspects in the batches of the queries at some places.
-    fn of_places(&self, list: &BatchList, places: PlaceRange) -> (Vec<OfTask>, [u64; HITS.len()]) {
-        let (together, mut hits) = (list.together(), [0; HITS.len()]);
-        let mut found: Vec<OfTask> = Vec::new();
-        for place in places.iter().filter(|place| together.batch[place.index()] != NO_BATCH) {
+    fn of_places(&self, list: &BatchList, places: PlaceRange) -> (Vec<TaskCounts>, [u64; HITS.len()]) {
+        let (membership, mut hits) = (list.membership(), [0; HITS.len()]);
+        let mut found: Vec<TaskCounts> = Vec::new();
+        for place in places.iter().filter(|place| membership.batch[place.index()] != NO_BATCH) {
             let cut = self.windows.of(place);
-            let (window, cluster_window) = together.meet(place, cut.preferred());
-            let (suspects, cluster_suspects) = together.meet(place, cut.suspects());
+            let (window, cluster_window) = membership.meet(place, cut.preferred());
+            let (suspects, cluster_suspects) = membership.meet(place, cut.suspects());
             let counts = PairCounts {
                 window,
                 suspects,
@@ -137,8 +138,8 @@ impl Counter<'_> {
         (found, hits)
     }
 
-    /// Adds to the last task if the row is in it, as it mostly is: rows come in order.
-    fn put(&self, found: &mut Vec<OfTask>, row: RowId, counts: &PairCounts) {
+    /// Adds to the last task if the row is in it. It mostly is: rows come in order.
+    fn put(&self, found: &mut Vec<TaskCounts>, row: RowId, counts: &PairCounts) {
         if let Some((task, sum)) = found.last_mut()
             && self.vectors.tasks.range(*task).contains(&row)
         {

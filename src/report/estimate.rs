@@ -41,9 +41,9 @@ impl Stratum<'_> {
 /// A mean, how sure it is, and how the values lie around it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Estimate {
-    /// Mean over all queries that have a value.
+    /// Over all queries that have a value.
     pub mean: f64,
-    /// Standard error of the mean that comes from sampling; 0 where all queries were looked at.
+    /// Standard error of the mean that comes from sampling; 0 where the sample holds all queries.
     pub standard_error: f64,
     /// Sampled queries that have a value.
     pub queries: u64,
@@ -93,7 +93,7 @@ fn weighted(strata: &[Stratum<'_>]) -> Vec<(f64, f64)> {
 /// The smallest value at which the weights so far reach `weight`.
 fn quantile(sorted: &[(f64, f64)], weight: f64) -> f64 {
     let mut sum = 0.0;
-    // A hair less, so that rounding of the sum cannot skip a value.
+    // Slightly less, so that rounding of the sum cannot skip a value.
     let found = sorted.iter().find(|(_, own)| {
         sum += own;
         sum >= weight * (1.0 - 1e-12)

@@ -1,4 +1,4 @@
-//! What a report says: the fields of `report.json`, under the names that docs/formats.md gives.
+//! The fields of `report.json`; docs/formats.md describes them.
 
 use std::path::PathBuf;
 
@@ -23,21 +23,22 @@ pub struct Report {
     pub run: PathBuf,
     /// Fingerprint of the batches stage: of all settings and inputs.
     pub settings_fingerprint: String,
-    /// What the run was made with, and how the report was.
-    pub terms: Parameters,
+    /// Settings of the run and of the report.
+    #[serde(rename = "terms")]
+    pub parameters: Parameters,
     /// All tasks together.
     pub overall: Compared,
     /// Each task, in the order of names.
-    pub tasks: Vec<OfTask>,
+    pub tasks: Vec<TaskMeasures>,
     /// Queries by the number of preferred negatives in their batch, all counted.
     pub window_hits: Histogram<u64>,
     /// Share of the queries by the mean similarity of their K closest rows in the batch, sampled.
     pub similarity: Histogram<f64>,
-    /// What the run says of its search.
+    /// Facts of the neighbors stage.
     pub search: NeighborsFacts,
-    /// What the run says of its clusters.
+    /// Facts of the clusters stage.
     pub clusters: ClustersFacts,
-    /// What each stage took.
+    /// Time, memory and files of each stage.
     pub stages: Vec<StageCost>,
 }
 
@@ -46,9 +47,7 @@ pub struct Report {
 pub struct Parameters {
     /// Rows of the input.
     pub rows: u64,
-    /// Dimensions.
     pub dim: usize,
-    /// How vectors are compared.
     pub metric: Metric,
     /// Settings of the edges stage: p, m, the rule.
     pub edges: EdgesSettings,
@@ -62,13 +61,13 @@ pub struct Parameters {
     pub rows_in_no_batch: u64,
     /// K of the top-K similarity and of the gap.
     pub top: u32,
-    /// K that was wanted, where lists are too short for it.
+    /// The K that was asked for, where lists are too short for it.
     pub top_wanted: Option<u32>,
     /// τ of the gap.
     pub temperature: f64,
     /// Queries that were to be sampled.
     pub sample: u64,
-    /// The given list.
+    /// Path of the given list.
     pub against: Option<PathBuf>,
 }
 
@@ -85,20 +84,18 @@ pub struct Compared {
 
 /// A task's measures.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct OfTask {
+pub struct TaskMeasures {
     /// Name; null in a run without tasks.
     pub task: Option<String>,
     /// Rows of the input.
     pub rows: u64,
-    /// Its measures.
     #[serde(flatten)]
     pub measures: Compared,
 }
 
 /// Measures of one list of batches, over all queries or those of a task.
 ///
-/// A pair is an ordered (i, j), i ≠ j, in one batch; it belongs to query i. Shares are null where nothing is there to
-/// be shared.
+/// A pair is an ordered (i, j), i ≠ j, in one batch; it belongs to query i. A share of nothing is null.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Measures {
     /// Queries in batches.
@@ -131,13 +128,13 @@ pub struct Measures {
     pub key_pairs: u64,
     /// Duplicates of a batch, on average: two rows of one key are one.
     pub duplicates_per_batch: Option<f64>,
-    /// The same of pairs that are in one cluster; null for a list without clusters.
+    /// Counts of the pairs that are in one cluster; null for a list without clusters.
     pub in_cluster: Option<InCluster>,
     /// Sampled: mean similarity of a query with the K closest rows of its batch.
     pub top_similarity: Option<Estimate>,
     /// Sampled: Theorem 1's gap.
     pub gap: Option<Estimate>,
-    /// Sampled queries whose batch holds nobody that could be a negative of theirs: they have no figures.
+    /// Sampled queries whose batch holds no row that could be their negative: they have no figures.
     pub sampled_alone: u64,
 }
 
@@ -213,17 +210,15 @@ pub struct Histogram<T> {
     pub against: Option<Vec<T>>,
 }
 
-/// What a stage took.
+/// Time, memory and files of a stage.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct StageCost {
-    /// Its name.
     pub stage: String,
     /// Wall-clock seconds, over all calls.
     pub seconds: f64,
-    /// Highest resident anonymous memory, in bytes.
+    /// Peak of resident anonymous memory, in bytes.
     pub peak_bytes: u64,
-    /// Bytes that its files take.
+    /// Bytes of its files.
     pub bytes: u64,
-    /// Number of its files.
     pub files: u64,
 }

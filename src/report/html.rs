@@ -1,11 +1,11 @@
-//! A report as one page that needs nothing else: style and plots are in it, names are escaped. Pure.
+//! A report as one page without links: it holds its style and plots, and names are escaped. Pure.
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::figures::{Compared, Measures, OfTask, Report};
+use super::figures::{Compared, Measures, Report, StageCost, TaskMeasures};
 use super::numbers::{amount, bytes, count, estimate, name, or_none, percent, seconds};
 use super::plots::{self, Bars};
-use super::words::{Tone, list_names, lists, rows, terms, verdicts};
+use super::words::{Tone, Verdict, list_names, lists, parameter_lines, rows, verdicts};
 
 /// Tasks with bars of their own.
 const BARS: usize = 12;
@@ -22,7 +22,7 @@ pub(crate) fn page(report: &Report) -> String {
             head {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
-                // Nothing is fetched, whatever stands in the page.
+                // A browser must fetch nothing, whatever names the page shows.
                 meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'";
                 meta name="color-scheme" content="light dark";
                 title { "Batches of " (title) }
@@ -57,12 +57,12 @@ pub(crate) fn page(report: &Report) -> String {
 }
 
 fn introduction(report: &Report) -> Markup {
-    let window = report.terms.edges.windows.job;
+    let window = report.parameters.edges.windows.job;
     let [p, m] = [window.skip, window.width].map(|ranks| count(u64::from(ranks)));
     html! {
         p {
-            "In contrastive training the other rows of a batch are a query's negatives. For each query, batchmine ranks \
-             all other rows of its task by score. The best " (p) " are " strong { "suspects" }
+            "In contrastive training the other rows of a batch are a query's negatives. For each query, batchmine \
+             ranks all other rows of its task by score. The best " (p) " are " strong { "suspects" }
             ": many of them are right answers that nobody marked. The next " (m) " are its "
             strong { "preferred negatives" } ": close, and most likely wrong. A good batch holds many preferred \
              negatives of its queries, few suspects, and no duplicates."
@@ -74,7 +74,7 @@ fn introduction(report: &Report) -> Markup {
             "."
         }
         p.soft.terms {
-            @for (index, part) in terms(report).join(", ").split(", ").enumerate() {
+            @for (index, part) in parameter_lines(report).join(", ").split(", ").enumerate() {
                 @if index > 0 { ", " }
                 span { (part) }
             }
@@ -82,7 +82,7 @@ fn introduction(report: &Report) -> Markup {
     }
 }
 
-fn card(verdict: &super::words::Verdict) -> Markup {
+fn card(verdict: &Verdict) -> Markup {
     let (class, word) = match verdict.tone {
         Tone::Good => ("good", "good"),
         Tone::Fair => ("fair", "worth a look"),
@@ -98,11 +98,14 @@ fn card(verdict: &super::words::Verdict) -> Markup {
 }
 
 fn legend(report: &Report) -> Markup {
-    let against = report.terms.against.as_ref().map(|path| name(&path.display().to_string(), 120));
+    let against = report.parameters.against.as_ref().map(|path| name(&path.display().to_string(), 120));
     html! {
         div.legend {
             @for list in list_names(report) {
-                span { span class={ "swatch " (list) } {} (list) @if list == "given" { ": " (or_none(against.clone())) } }
+                span {
+                    span class={ "swatch " (list) } {} (list)
+                    @if list == "given" { ": " (or_none(against.clone())) }
+                }
             }
         }
     }
@@ -122,14 +125,22 @@ fn figures(report: &Report) -> Markup {
         div.figures {
             figure {
                 h3 { "Preferred negatives in a query's batch" }
-                (plots::columns("Share of the queries by preferred negatives in their batch", &buckets(&hits.bounds), &hit_shares, "preferred negatives"))
-                figcaption { "Share of the queries that have so many. Queries at 0 learn nothing hard from their batch." }
+                (plots::columns(
+                    "Share of the queries by preferred negatives in their batch",
+                    &buckets(&hits.bounds), &hit_shares, "preferred negatives"
+                ))
+                figcaption {
+                    "Share of the queries that have so many. Queries at 0 learn nothing hard from their batch."
+                }
             }
             figure {
-                h3 { "Similarity of the " (report.terms.top) " closest" }
-                (plots::outlines("Share of the queries by similarity of the closest rows", &similarity.bounds, &shares, "mean similarity"))
+                h3 { "Similarity of the " (report.parameters.top) " closest" }
+                (plots::outlines(
+                    "Share of the queries by similarity of the closest rows",
+                    &similarity.bounds, &shares, "mean similarity"
+                ))
                 figcaption {
-                    "Share of the sampled queries by the mean similarity with the " (report.terms.top)
+                    "Share of the sampled queries by the mean similarity with the " (report.parameters.top)
                     " closest rows of their batch. Further right is harder."
                 }
             }
@@ -184,7 +195,7 @@ fn measures(report: &Report) -> Markup {
 }
 
 fn tasks(report: &Report) -> Markup {
-    let mut largest: Vec<&OfTask> = report.tasks.iter().collect();
+    let mut largest: Vec<&TaskMeasures> = report.tasks.iter().collect();
     largest.sort_by_key(|task| std::cmp::Reverse(task.rows));
     let bar = |measures: &Measures| {
         let value = measures.window_per_query;
@@ -201,7 +212,9 @@ fn tasks(report: &Report) -> Markup {
             h3 { "Preferred negatives a query, by task" }
             (legend(report))
             (plots::bars("Preferred negatives a query by task", &bars))
-            @if report.tasks.len() > BARS { figcaption { "The " (BARS) " tasks with the most rows; all are in the table." } }
+            @if report.tasks.len() > BARS {
+                figcaption { "The " (BARS) " tasks with the most rows; all are in the table." }
+            }
         }
         p.soft { "Largest first. Figures from the sample have their standard error; those of small tasks are rough." }
         div.wide.tasks tabindex="0" { (task_table(report, &largest[..largest.len().min(TASKS)])) }
@@ -209,16 +222,18 @@ fn tasks(report: &Report) -> Markup {
     }
 }
 
-fn task_name(task: &OfTask, most: usize) -> String {
+fn task_name(task: &TaskMeasures, most: usize) -> String {
     name(task.task.as_deref().unwrap_or("all rows"), most)
 }
 
-fn task_table(report: &Report, tasks: &[&OfTask]) -> Markup {
+fn task_table(report: &Report, tasks: &[&TaskMeasures]) -> Markup {
     let names = list_names(report);
     let head = |title: &str| html! { @for list in &names { th { (title) br; (list) } } };
     let cells = |compared: &Compared, figure: &dyn Fn(&Measures) -> Option<String>| {
         html! {
-            @for (list, measures) in names.iter().zip(lists(compared)) { td class=(list) { (or_none(figure(measures))) } }
+            @for (list, measures) in names.iter().zip(lists(compared)) {
+                td class=(list) { (or_none(figure(measures))) }
+            }
         }
     };
     html! {
@@ -226,7 +241,8 @@ fn task_table(report: &Report, tasks: &[&OfTask]) -> Markup {
             thead {
                 tr {
                     th { "task" } th { "rows" }
-                    (head("preferred negatives")) (head("without any")) (head("suspects")) (head("similarity")) (head("gap"))
+                    (head("preferred negatives")) (head("without any")) (head("suspects"))
+                    (head("similarity")) (head("gap"))
                 }
             }
             tbody {
@@ -256,12 +272,16 @@ fn clusters(report: &Report) -> Markup {
     html! {
         h2 { "How the clusters were made" }
         p.soft {
-            "Of all preferred negatives and suspects of all queries, so many were in the query's cluster after each phase. \
-             Clusters should hold many of the first and few of the second."
+            "Of all preferred negatives and suspects of all queries, so many were in the query's cluster after each \
+             phase. Clusters should hold many of the first and few of the second."
         }
         div.wide tabindex="0" {
             table {
-                thead { tr { th { "phase" } th { "preferred inside" } th { "suspects inside" } th { "queries without any" } } }
+                thead {
+                    tr {
+                        th { "phase" } th { "preferred inside" } th { "suspects inside" } th { "queries without any" }
+                    }
+                }
                 tbody {
                     @for (phase, metrics) in phases {
                         tr {
@@ -279,7 +299,7 @@ fn clusters(report: &Report) -> Markup {
 
 fn cost(report: &Report) -> Markup {
     let all: f64 = report.stages.iter().map(|stage| stage.seconds).sum();
-    let plot = |figure: &dyn Fn(&super::figures::StageCost) -> (f64, String)| -> Vec<Bars> {
+    let plot = |figure: &dyn Fn(&StageCost) -> (f64, String)| -> Vec<Bars> {
         let row =
             |stage: usize| Bars { name: report.stages[stage].stage.clone(), bars: vec![figure(&report.stages[stage])] };
         (0..report.stages.len()).map(row).collect()
@@ -309,24 +329,35 @@ fn cost(report: &Report) -> Markup {
 }
 
 fn words(report: &Report) -> Markup {
-    let window = report.terms.edges.windows.job;
+    let window = report.parameters.edges.windows.job;
     let [p, m] = [window.skip, window.width].map(|ranks| count(u64::from(ranks)));
     let sampled = report.overall.mined.gap.map_or(0, |gap| gap.queries);
     html! {
         dl {
             dt { "Query, positive" }
-            dd { "The two sides of a row: a question and its answer, say. A query's candidates are the positives of the other rows of its task, but for those that share its key or its very positive." }
+            dd {
+                "The two sides of a row: a question and its answer, say. A query's candidates are the positives of the \
+                 other rows of its task, but for those that share its key or its very positive."
+            }
             dt { "Rank" }
-            dd { "A query's candidates in the order of their score by the embeddings that the batches were mined with." }
+            dd {
+                "A query's candidates in the order of their score by the embeddings that the batches were mined with."
+            }
             dt { "Suspects" }
-            dd { "The best " (p) " candidates of a query (p), and those beyond a score limit if one was set: so close that many are right answers that nobody marked." }
+            dd {
+                "The best " (p) " candidates of a query (p), and those beyond a score limit if one was set: so close \
+                 that many are right answers that nobody marked."
+            }
             dt { "Preferred negatives" }
             dd { "The next " (m) " candidates (m): its rank window." }
-            dt { "ScoredPair" }
+            dt { "Pair" }
             dd { "A query and another row of its batch, as an ordered pair. A batch of n rows has n · (n − 1)." }
             dt { "Sampled" }
-            @if report.terms.sample >= report.terms.rows {
-                dd { "Similarities and gaps were taken of all queries, each scored against its whole batch. So there is no sampling error." }
+            @if report.parameters.sample >= report.parameters.rows {
+                dd {
+                    "Similarities and gaps were taken of all queries, each scored against its whole batch. So there is \
+                     no sampling error."
+                }
             } @else {
                 dd {
                     "Similarities and gaps come from " (count(sampled)) " queries drawn at random, half of them by the \

@@ -33,8 +33,8 @@ pub(crate) struct BatchList {
 }
 
 impl BatchList {
-    /// Who is together with whom.
-    pub(crate) fn together(&self) -> Membership<'_> {
+    /// Which batch and cluster each row is in.
+    pub(crate) fn membership(&self) -> Membership<'_> {
         Membership { batch: &self.batch, cluster: self.cluster.as_deref() }
     }
 
@@ -117,7 +117,7 @@ pub(crate) struct Directory<'a> {
     /// Place by input row.
     places: Vec<Place>,
     ids: &'a Ids,
-    /// Input rows in the order of their ids, where ids are asked for.
+    /// Input rows in the order of their ids, where a list names rows by id.
     by_id: Option<Vec<u32>>,
 }
 
@@ -132,7 +132,7 @@ impl<'a> Directory<'a> {
         Directory { places, ids: &vectors.ids, by_id: None }
     }
 
-    /// Gets ready to be asked for ids. O(rows log rows).
+    /// Sorts the ids, so that rows are found by id. O(rows log rows).
     pub(crate) fn index_ids(&mut self) {
         if self.by_id.is_some() {
             return;

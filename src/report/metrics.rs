@@ -172,7 +172,11 @@ mod tests {
             let columns: Vec<&[u32]> = columns.iter().map(Vec::as_slice).collect();
             // Every second row, backwards: a batch is no range.
             let batch: Vec<u32> = (0..rows.len() as u32).rev().step_by(2).collect();
-            let same = |a: u32, b: u32| columns.iter().any(|c| c[a as usize] != UNIQUE && c[a as usize] == c[b as usize]);
+            let same = |a: u32, b: u32| {
+                columns.iter().any(|column| {
+                    column[a as usize] != UNIQUE && column[a as usize] == column[b as usize]
+                })
+            };
             let wanted: Vec<u32> = batch
                 .iter()
                 .map(|a| batch.iter().filter(|b| a != *b && same(*a, **b)).count() as u32)

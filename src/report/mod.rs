@@ -5,9 +5,9 @@
 //! of queries, each against its whole batch. Random batches are the run's own with the rows of each task shuffled: the
 //! same sizes, tasks and clusters. Everything comes from the run's seed, and is the same at any number of threads.
 //!
-//! Memory: at most 24 bytes a row: 8 for each list of batches (the run's own, and the given one), and 4 to 8 to find
-//! rows while these are read, or 4 for the members of the batches while they are measured. Then a table of batches'
-//! numbers, the counts of each task, 40 bytes for each sampled query and list, and a batch's scores on each thread.
+//! Memory: at most 24 bytes a row. A list of batches takes 8 (the run's own, and the given one); finding rows while
+//! lists are read 4 to 8; the members of batches while they are measured 4. Beside them a table of batch numbers, the
+//! counts of each task, 40 bytes for each sampled query and list, and a batch's scores on each thread.
 
 mod count;
 mod estimate;
@@ -34,15 +34,15 @@ use crate::run::{RunReader, Stage};
 use crate::vectors::{self, Vectors};
 use count::{Counter, HITS, ListTally, Members};
 use estimate::{Estimate, bounds, histogram};
-use figures::{Compared, FORMAT, Histogram, Measures, OfTask, Parameters, Report, StageCost};
+use figures::{Compared, FORMAT, Histogram, Measures, Parameters, Report, StageCost, TaskMeasures};
 use lists::{BatchList, Directory};
 use metrics::PairCounts;
 use sample::{Sampled, Sampler};
 
-/// What is asked of a report.
+/// Options of a report.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Epoch.
+    /// The epoch that is reported, from 0.
     pub epoch: u32,
     /// Another list of batches, as a Parquet file or a folder of them.
     pub against: Option<PathBuf>,
@@ -65,7 +65,7 @@ pub fn measure(run: &RunReader, options: &Options, progress: &Progress) -> Resul
     let neighbors = neighbors::open(run, &vectors)?;
     neighbors.check_lists()?;
     let windows = Windows::open(run, &vectors, &neighbors)?;
-    let terms = terms(run, options, &vectors, &windows)?;
+    let parameters = parameters(run, options, &vectors, &windows)?;
 
     let mut directory = Directory::new(&vectors, neighbors.places());
     let mined = BatchList::read(&epoch_files, options.epoch, &directory)?;
@@ -76,30 +76,30 @@ pub fn measure(run: &RunReader, options: &Options, progress: &Progress) -> Resul
     drop(directory);
 
     let lists = 2 + u64::from(against.is_some());
-    let sampled = options.sample.min(terms.rows);
-    let meter = progress.meter("report", lists * (terms.rows + sampled), "rows");
+    let sampled = options.sample.min(parameters.rows);
+    let meter = progress.meter("report", lists * (parameters.rows + sampled), "rows");
     let counter = Counter { vectors: &vectors, neighbors: &neighbors, windows: &windows, meter: &meter };
     let sampler = Sampler {
         vectors: &vectors,
         neighbors: &neighbors,
-        top: terms.top as usize,
-        temperature: terms.temperature,
+        top: parameters.top as usize,
+        temperature: parameters.temperature,
         meter: &meter,
     };
-    let seed = terms.batches.seed;
+    let seed = parameters.batches.seed;
     let chosen = sample::draw(&vectors.tasks, options.sample, seed, options.epoch);
     let look = |list: &BatchList| -> Result<MeasuredList> {
         let members = Members::new(list);
-        let tally = counter.count(list, &members);
+        let tally = counter.count(list, &members)?;
         let sampled = sampler.measure(list, &members, &chosen)?;
-        Ok(MeasuredList { tally, sampled, batches: list.count(), clusters: list.together().cluster.is_some() })
+        Ok(MeasuredList { tally, sampled, batches: list.count(), clusters: list.membership().cluster.is_some() })
     };
     let own = look(&mined)?;
     let random =
         look(&mined.shuffled((0..vectors.tasks.len()).map(|task| vectors.tasks.places(task)), seed, options.epoch))?;
     let against = against.as_ref().map(look).transpose()?;
     drop(meter);
-    compose(run, terms, &vectors, &own, &random, against.as_ref())
+    compose(run, parameters, &vectors, &own, &random, against.as_ref())
 }
 
 /// The report as a person reads it on a terminal.
@@ -148,7 +148,7 @@ impl MeasuredList {
 
 fn compose(
     run: &RunReader,
-    terms: Parameters,
+    parameters: Parameters,
     vectors: &Vectors,
     mined: &MeasuredList,
     random: &MeasuredList,
@@ -156,7 +156,7 @@ fn compose(
 ) -> Result<Report> {
     let mut given = against.map(|list| list.by_task().into_iter());
     let measures = mined.by_task().into_iter().zip(random.by_task());
-    let tasks = measures.enumerate().map(|(task, (mined, random))| OfTask {
+    let tasks = measures.enumerate().map(|(task, (mined, random))| TaskMeasures {
         task: vectors.named_tasks.then(|| vectors.tasks.name(task).to_owned()),
         rows: vectors.tasks.range(task).len() as u64,
         measures: Compared { mined, random, against: given.as_mut().and_then(Iterator::next) },
@@ -169,7 +169,7 @@ fn compose(
         version: env!("CARGO_PKG_VERSION").into(),
         run: run.folder().to_owned(),
         settings_fingerprint: run.manifest().stages[&Stage::Batches].fingerprint.clone(),
-        terms: Parameters { rows_in_no_batch: terms.rows - overall.mined.queries, ..terms },
+        parameters: Parameters { rows_in_no_batch: parameters.rows - overall.mined.queries, ..parameters },
         overall,
         tasks,
         window_hits: window_hits(mined, random, against),
@@ -233,7 +233,7 @@ fn own_files(run: &RunReader, epoch: u32) -> Result<Vec<PathBuf>> {
     Ok(names.into_iter().map(|name| folder.join(name)).collect())
 }
 
-/// What is read whole must be what was written. Vectors are only sampled: `verify` reads all of them.
+/// Compares the checksums of all files that a report reads whole. Vectors are only sampled: `verify` reads all of them.
 fn check_files(run: &RunReader) -> Result<()> {
     let names = |stage: Stage, ending: &'static str| -> Result<Vec<(Stage, &String)>> {
         let names = run.stage(stage)?.parts.keys().filter(|name| name.ends_with(ending));
@@ -254,7 +254,7 @@ fn read_given(path: &Path, epoch: u32, directory: &mut Directory<'_>) -> Result<
     BatchList::read(&files, epoch, directory)
 }
 
-fn terms(run: &RunReader, options: &Options, vectors: &Vectors, windows: &Windows<'_>) -> Result<Parameters> {
+fn parameters(run: &RunReader, options: &Options, vectors: &Vectors, windows: &Windows<'_>) -> Result<Parameters> {
     let clusters: ClustersSettings = run.settings()?;
     let wanted = options.top.unwrap_or(clusters.sizes.job.cluster_size);
     let ranks = (0..vectors.tasks.len()).map(|task| windows.of_task(task).ranks()).max().unwrap_or(wanted);
@@ -284,7 +284,7 @@ fn costs(run: &RunReader) -> Vec<StageCost> {
             stage: stage.name().into(),
             seconds: record.seconds,
             peak_bytes: record.peak_bytes,
-            bytes: record.parts.values().map(|part| part.bytes).sum(),
+            bytes: record.bytes(),
             files: record.parts.len() as u64,
         })
         .collect()

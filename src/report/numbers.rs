@@ -1,11 +1,11 @@
-//! Numbers as a person reads them. Pure.
+//! Numbers as text. Pure.
 
 use super::estimate::Estimate;
 
-/// What stands where there is no figure.
+/// Text in the place of a figure that there is none of.
 pub(crate) const NONE: &str = "–";
 
-/// A number with about three digits that count.
+/// A number with about three significant digits.
 pub(crate) fn amount(value: f64) -> String {
     match value.abs() {
         0.0 => "0".into(),
@@ -23,7 +23,7 @@ pub(crate) fn percent(share: f64) -> String {
     format!("{} %", amount(100.0 * share))
 }
 
-/// A whole number with its thousands apart.
+/// A whole number, its thousands separated by commas.
 pub(crate) fn count(number: u64) -> String {
     indicatif::HumanCount(number).to_string()
 }
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_have_the_digits_that_count() {
+    fn numbers_have_their_significant_digits() {
         let shown = [0.0, 12345.6, 123.4, 12.34, 1.234, 0.0123, 0.000_012].map(amount);
         assert_eq!(shown, ["0", "12,346", "123", "12.3", "1.23", "0.0123", "1.2e-5"]);
         assert_eq!(percent(0.0123), "1.23 %");

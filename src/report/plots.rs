@@ -21,10 +21,10 @@ const TEXT: u32 = 30;
 const LETTER: i32 = 16;
 const BAR: i32 = 26;
 
-/// Why nothing can go wrong: an SVG is drawn into a string.
+/// Drawing cannot fail: an SVG is written into a string.
 const DRAWN: &str = "a plot is drawn in memory";
 
-/// A drawing area of a height, as an element with a text for those who cannot see it.
+/// An SVG element of a height, with a text for screen readers.
 fn svg(label: &str, height: u32, draw: impl FnOnce(&DrawingArea<SVGBackend<'_>, plotters::coord::Shift>)) -> Markup {
     let mut text = String::new();
     {
@@ -127,7 +127,6 @@ pub(crate) fn columns(label: &str, names: &[String], lists: &[Vec<f64>], x: &str
 
 /// One row of horizontal bars: a name, and a bar with its figure for each list.
 pub(crate) struct Bars {
-    /// Name.
     pub name: String,
     /// Size and figure of each bar.
     pub bars: Vec<(f64, String)>,

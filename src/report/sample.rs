@@ -18,8 +18,8 @@ use crate::random::{Purpose, stream};
 use crate::run::progress::Meter;
 use crate::vectors::{Place, RowId, Scorer, Tasks, Vectors};
 
-/// Draws about `size` of all rows; places, rising. Those of them that a list of batches holds are as good a sample of
-/// the list. O(rows).
+/// Draws about `size` of all rows; returns places, ascending. Those that are in a list of batches are a sample of that
+/// list in the same way. O(rows).
 pub(crate) fn draw(tasks: &Tasks, size: u64, seed: u64, epoch: u32) -> Vec<Place> {
     let all: u64 = tasks.ranges().map(|range| range.len() as u64).sum();
     let mut chosen = Vec::new();
@@ -51,7 +51,7 @@ fn share(size: u64, rows: u64, all: u64, tasks: u64) -> u64 {
 }
 
 /// Two figures of a query: mean similarity of its K closest rows in the batch, and the gap.
-type ScoredPair = (f64, f64);
+type QueryFigures = (f64, f64);
 
 /// The sampled figures of a list of batches.
 #[derive(Debug, Clone, Default)]
@@ -87,7 +87,7 @@ impl Sampled {
         self.tasks.iter().zip(populations).map(stratum).collect()
     }
 
-    /// Queries drawn that have no row in their batch that could be their negative, by task.
+    /// By task, queries drawn whose batch holds no row that could be their negative.
     pub(crate) fn alone(&self) -> Vec<u64> {
         let mut start = 0;
         self.tasks.iter().map(|&(drawn, end)| drawn - (end - std::mem::replace(&mut start, end)) as u64).collect()
@@ -101,18 +101,16 @@ struct Buffers {
     scores: Vec<f32>,
 }
 
-/// What is sampled.
+/// Scores sampled queries of one run.
 #[derive(Debug)]
 pub(crate) struct Sampler<'a> {
-    /// The rows.
     pub vectors: &'a Vectors,
-    /// Their lists.
     pub neighbors: &'a Neighbors,
     /// K.
     pub top: usize,
     /// τ.
     pub temperature: f64,
-    /// Hears of every query of every list.
+    /// Counts every query of every list of batches.
     pub meter: &'a Meter,
 }
 
@@ -121,21 +119,21 @@ impl Sampler<'_> {
     /// O(chosen · |B| · dim).
     ///
     /// # Errors
-    /// A score is no number: the stored vectors are damaged.
+    /// A score is no number: the stored vectors are damaged; or the meter stops the work.
     pub(crate) fn measure(&self, list: &BatchList, members: &Members, chosen: &[Place]) -> Result<Sampled> {
-        let batch = list.together().batch;
-        let found: Vec<Option<ScoredPair>> = chosen
+        let batch = list.membership().batch;
+        let found: Result<Vec<Option<QueryFigures>>> = chosen
             .par_iter()
             .filter(|place| batch[place.index()] != NO_BATCH)
             .map_init(
                 || (Scorer::new(self.vectors), Buffers::default()),
                 |(scorer, buffers), place| {
-                    let pair = self.query(*place, members.of(batch[place.index()]), scorer, buffers);
-                    self.meter.add(1);
-                    pair
+                    let figures = self.query(*place, members.of(batch[place.index()]), scorer, buffers);
+                    self.meter.add(1).map(|()| figures)
                 },
             )
             .collect();
+        let found = found?;
         if found.iter().flatten().any(|(similarity, gap)| !similarity.is_finite() || !gap.is_finite()) {
             return Err(Error::runtime("a score is no finite number")
                 .path(self.vectors.queries.sealed().path())
@@ -148,7 +146,7 @@ impl Sampler<'_> {
         Ok(self.by_task(chosen.iter().filter(|place| batch[place.index()] != NO_BATCH), &found))
     }
 
-    fn by_task<'p>(&self, places: impl Iterator<Item = &'p Place>, found: &[Option<ScoredPair>]) -> Sampled {
+    fn by_task<'p>(&self, places: impl Iterator<Item = &'p Place>, found: &[Option<QueryFigures>]) -> Sampled {
         let mut sampled = Sampled { tasks: vec![(0, 0); self.vectors.tasks.len()], ..Sampled::default() };
         let (mut task, mut ended) = (0, 0);
         for (place, pair) in places.zip(found) {
@@ -168,14 +166,14 @@ impl Sampler<'_> {
         sampled
     }
 
-    /// `None`: nobody in the batch, or in the task, can be a negative of this query.
+    /// A query's figures; `None` where no row of the batch, or of the task, can be a negative of this query.
     fn query(
         &self,
         place: Place,
         batch: &[Place],
         scorer: &mut Scorer<'_>,
         buffers: &mut Buffers,
-    ) -> Option<ScoredPair> {
+    ) -> Option<QueryFigures> {
         let (order, keys) = (self.neighbors.order(), self.vectors.rows.keys());
         let query = order[place.index()];
         let all = self.neighbors.scores(place);

@@ -1,19 +1,19 @@
-//! A report on the terminal: what a person needs, in one screen. Pure.
+//! A report on the terminal, in one screen. Pure.
 
 use comfy_table::{Cell, CellAlignment, ColumnConstraint, ContentArrangement, Table, presets};
 
 use super::figures::Report;
 use super::numbers::{amount, bytes, count, name, or_none, percent, seconds};
-use super::words::{Tone, list_names, lists, rows, terms, verdicts};
+use super::words::{Tone, list_names, lists, parameter_lines, rows, verdicts};
 
 /// Tasks that are shown.
 const TASKS: usize = 8;
-/// Columns that sentences are wrapped to.
+/// Width of the lines, in characters.
 const WIDTH: u16 = 110;
 
 /// The report as text.
 pub(crate) fn table(report: &Report) -> String {
-    let mut text = format!("{}\n{}\n\n", report.run.display(), terms(report).join("\n"));
+    let mut text = format!("{}\n{}\n\n", report.run.display(), parameter_lines(report).join("\n"));
     let mut found = plain(std::iter::empty());
     found.set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH);
     for verdict in verdicts(report) {

@@ -1,5 +1,5 @@
-//! What the figures mean, in words: the verdicts, and a sentence for each measure. The terminal and the page say the
-//! same. Pure.
+//! What the figures mean: the verdicts, and a sentence for each measure. The terminal and the page show the same.
+//! Pure.
 
 use std::collections::BTreeSet;
 
@@ -147,7 +147,7 @@ fn similarity(report: &Report) -> Option<Verdict> {
         figure: estimate(&own),
         text: format!(
             "That is the mean similarity of a query with the {} closest rows of its batch; in random batches it is {}.",
-            report.terms.top,
+            report.parameters.top,
             estimate(&other)
         ),
     })
@@ -161,7 +161,8 @@ fn gap(report: &Report) -> Option<Verdict> {
         about: "Theorem 1's gap",
         figure: estimate(&own),
         text: format!(
-            "So much of the loss over the whole task can the batches miss, at most; random batches {}. Lower is better.",
+            "So much of the loss over the whole task can the batches miss, at most; random batches {}. Lower is \
+             better.",
             estimate(&other)
         ),
     })
@@ -169,7 +170,7 @@ fn gap(report: &Report) -> Option<Verdict> {
 
 /// A measure: its name, its sentence, and its figure for each list.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct TableRow {
+pub(crate) struct MeasureRow {
     /// Name.
     pub name: String,
     /// What it is, in a sentence.
@@ -179,9 +180,9 @@ pub(crate) struct TableRow {
 }
 
 /// All measures of a report.
-pub(crate) fn rows(report: &Report) -> Vec<TableRow> {
-    let (compared, top) = (&report.overall, report.terms.top);
-    let row = |name: &str, why: &str, figure: &dyn Fn(&Measures) -> Option<String>| TableRow {
+pub(crate) fn rows(report: &Report) -> Vec<MeasureRow> {
+    let (compared, top) = (&report.overall, report.parameters.top);
+    let row = |name: &str, why: &str, figure: &dyn Fn(&Measures) -> Option<String>| MeasureRow {
         name: name.into(),
         why: why.into(),
         figures: lists(compared).into_iter().map(|measures| or_none(figure(measures))).collect(),
@@ -189,7 +190,8 @@ pub(crate) fn rows(report: &Report) -> Vec<TableRow> {
     vec![
         row(
             "Preferred negatives a query",
-            "Rows of the query's batch that stand in its rank window: close, but not so close that they are probably right answers. More of them make a batch harder.",
+            "Rows of the query's batch that stand in its rank window: close, but not so close that they are \
+             probably right answers. More of them make a batch harder.",
             &|m| m.window_per_query.map(amount),
         ),
         row("Pairs in the rank window", "The same as a share of all pairs of two rows in one batch.", &|m| {
@@ -197,7 +199,8 @@ pub(crate) fn rows(report: &Report) -> Vec<TableRow> {
         }),
         row(
             "… in one cluster",
-            "The same of the pairs that are in one cluster. A batch is made of clusters, and most of its hard pairs are inside them.",
+            "The same of the pairs that are in one cluster. A batch is made of clusters, and most of its hard \
+             pairs are inside them.",
             &|m| m.in_cluster.as_ref()?.window_share.map(percent),
         ),
         row(
@@ -207,7 +210,8 @@ pub(crate) fn rows(report: &Report) -> Vec<TableRow> {
         ),
         row(
             "Suspects a query",
-            "Rows of the query's batch that rank so high for it that they may be right answers that nobody marked. As negatives they teach the wrong thing: fewer is better.",
+            "Rows of the query's batch that rank so high for it that they may be right answers that nobody marked. \
+             As negatives they teach the wrong thing: fewer is better.",
             &|m| m.suspects_per_query.map(amount),
         ),
         row("Suspects a batch", "The same, summed up over a batch.", &|m| m.suspects_per_batch.map(amount)),
@@ -219,21 +223,25 @@ pub(crate) fn rows(report: &Report) -> Vec<TableRow> {
         }),
         row(
             "Duplicates a batch",
-            "Pairs of two rows in one batch that share a key or have the very same positive: each is a wrong negative of the other.",
+            "Pairs of two rows in one batch that share a key or have the very same positive: each is a wrong \
+             negative of the other.",
             &|m| m.duplicates_per_batch.map(amount),
         ),
         row(
             &format!("Similarity of the {top} closest"),
             &format!(
-                "Mean similarity of a query with the {top} rows of its batch that score highest for it, duplicates left out. From a sample of queries, with its standard error."
+                "Mean similarity of a query with the {top} rows of its batch that score highest for it, duplicates \
+                 left out. From a sample of queries, with its standard error."
             ),
             &|m| m.top_similarity.as_ref().map(estimate),
         ),
         row(
             "Theorem 1's gap",
             &format!(
-                "log(N/K · H / H_B) with K = {top}: H sums exp(score / {}) over the query's K best candidates of all, H_B over those of its batch, N is the rows of its task. Its mean bounds how far the loss over batches is below the loss over everything. Lower is better.",
-                report.terms.temperature
+                "log(N/K · H / H_B) with K = {top}: H sums exp(score / {}) over the query's K best candidates of \
+                 all, H_B over those of its batch, N is the rows of its task. Its mean bounds how far the loss \
+                 over batches is below the loss over everything. Lower is better.",
+                report.parameters.temperature
             ),
             &|m| m.gap.as_ref().map(estimate),
         ),
@@ -253,9 +261,9 @@ pub(crate) fn list_names(report: &Report) -> Vec<&'static str> {
 }
 
 /// What the run and the report were made with, in a line each.
-pub(crate) fn terms(report: &Report) -> Vec<String> {
-    let terms = &report.terms;
-    let (window, sizes, batches) = (terms.edges.windows.job, terms.clusters.sizes.job, &terms.batches);
+pub(crate) fn parameter_lines(report: &Report) -> Vec<String> {
+    let parameters = &report.parameters;
+    let (window, sizes, batches) = (parameters.edges.windows.job, parameters.clusters.sizes.job, &parameters.batches);
     let limits: String = [
         ("relative-margin", window.limits.relative_margin),
         ("max-score", window.limits.max_score),
@@ -267,39 +275,40 @@ pub(crate) fn terms(report: &Report) -> Vec<String> {
     let mut lines = vec![
         format!(
             "{} rows x {} dimensions, {}, {}",
-            count(terms.rows),
-            terms.dim,
+            count(parameters.rows),
+            parameters.dim,
             if report.tasks.len() == 1 {
                 "1 task".into()
             } else {
                 format!("{} tasks", count(report.tasks.len() as u64))
             },
-            name_of(terms.metric)
+            name_of(parameters.metric)
         ),
         format!(
             "p = {}, m = {},{limits} edges {}, K = {}, λ = {}, |B| = {}, remainder {}, seed {}",
             window.skip,
             window.width,
-            name_of(terms.edges.edges),
+            name_of(parameters.edges.edges),
             sizes.cluster_size,
-            terms.clusters.suspect_weight,
+            parameters.clusters.suspect_weight,
             sizes.batch_size,
             name_of(batches.remainder),
             batches.seed,
         ),
-        format!("epoch {} of {}", terms.epoch, batches.epochs),
+        format!("epoch {} of {}", parameters.epoch, batches.epochs),
     ];
-    let own: BTreeSet<&String> = terms.edges.windows.tasks.keys().chain(terms.clusters.sizes.tasks.keys()).collect();
+    let own: BTreeSet<&String> =
+        parameters.edges.windows.tasks.keys().chain(parameters.clusters.sizes.tasks.keys()).collect();
     if !own.is_empty() {
         lines.push(format!("tasks with settings of their own: {}", own.len()));
     }
-    if terms.rows_in_no_batch > 0 {
-        lines.push(format!("{} rows are in no batch of it", count(terms.rows_in_no_batch)));
+    if parameters.rows_in_no_batch > 0 {
+        lines.push(format!("{} rows are in no batch of it", count(parameters.rows_in_no_batch)));
     }
-    if let Some(wanted) = terms.top_wanted {
+    if let Some(wanted) = parameters.top_wanted {
         lines.push(format!(
             "the {wanted} closest were asked for, but lists keep {} ranks (p + m): the measures take {}",
-            terms.top, terms.top
+            parameters.top, parameters.top
         ));
     }
     let recall = report.search.recall;

@@ -1,7 +1,7 @@
 //! `manifest.json`: which parts of which stage are done, and under which settings.
 //!
-//! Read once, replaced atomically after every commit. It carries a checksum of itself, so that a
-//! flipped bit is told from a decision.
+//! Read once, replaced atomically after every commit. It holds a checksum of itself: a damaged file is refused, and
+//! not taken for other settings.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,54 +10,21 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::record::to_value;
+use super::stage::Stage;
 use crate::error::{Error, Result};
 
 /// Version of the run folder's layout.
 pub(crate) const FORMAT: u32 = 1;
 
-/// The stages, in pipeline order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Stage {
-    /// Embedding shards → row-major store.
-    Vectors,
-    /// Store → top-(p+m) lists.
-    Neighbors,
-    /// Lists → sparse graph.
-    Edges,
-    /// Graph → label per row.
-    Clusters,
-    /// Labels → batch tables.
-    Batches,
-}
-
-impl Stage {
-    /// All stages, in order.
-    pub const ALL: [Stage; 5] = [Stage::Vectors, Stage::Neighbors, Stage::Edges, Stage::Clusters, Stage::Batches];
-
-    /// The stage's noun: its folder, its heading, its name in messages.
-    pub fn name(self) -> &'static str {
-        match self {
-            Stage::Vectors => "vectors",
-            Stage::Neighbors => "neighbors",
-            Stage::Edges => "edges",
-            Stage::Clusters => "clusters",
-            Stage::Batches => "batches",
-        }
-    }
-}
-
-/// One file that is complete.
+/// A complete file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PartRecord {
-    /// Length.
     pub bytes: u64,
     /// xxh3-64 of the whole file, in hex.
     pub xxh3: String,
 }
 
-/// One stage's state.
+/// The state of a stage.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct StageRecord {
     /// Hash of this stage's settings and of every stage's before it.
@@ -68,15 +35,36 @@ pub struct StageRecord {
     pub parts: BTreeMap<String, PartRecord>,
     /// All parts are done.
     pub complete: bool,
-    /// What later stages and reports want to know of it.
+    /// Counts and measures that later stages and reports need; null until the stage is complete.
     pub facts: Value,
-    /// Wall-clock seconds spent, over all sessions.
+    /// Wall-clock seconds, over all calls.
     pub seconds: f64,
-    /// Highest resident anonymous memory seen, in bytes.
+    /// Peak of resident anonymous memory, in bytes.
     pub peak_bytes: u64,
 }
 
-/// The run folder's state.
+impl StageRecord {
+    /// Bytes of all parts that are done.
+    pub fn bytes(&self) -> u64 {
+        self.parts.values().map(|part| part.bytes).sum()
+    }
+
+    /// The settings as one line of JSON; of the input files only their number.
+    pub fn settings_text(&self) -> String {
+        let mut settings = self.settings.clone();
+        if let Some(inputs) = settings.get_mut("inputs") {
+            *inputs = Value::from(format!("{} files", inputs.as_array().map_or(0, Vec::len)));
+        }
+        settings.to_string()
+    }
+
+    /// The facts as one line of JSON, once there are any.
+    pub fn facts_text(&self) -> Option<String> {
+        (!self.facts.is_null()).then(|| self.facts.to_string())
+    }
+}
+
+/// The state of a run folder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     /// [`FORMAT`].
@@ -90,7 +78,7 @@ pub struct Manifest {
 }
 
 impl Manifest {
-    /// An empty one.
+    /// The manifest of a new run folder.
     pub fn new(work: Option<PathBuf>) -> Self {
         Manifest { format: FORMAT, version: env!("CARGO_PKG_VERSION").into(), work, stages: BTreeMap::new() }
     }
@@ -124,10 +112,26 @@ impl Manifest {
         if found != file.checksum {
             return Err(damaged(format!("checksum {found}, the file says {}", file.checksum)));
         }
+        file.manifest.check().map_err(damaged)?;
         Ok(Some(file.manifest))
     }
 
-    /// The bytes to write.
+    /// Checks what the checksum cannot: whoever writes a manifest can also write its checksum. A part's name must stay
+    /// within its folder, and sums of lengths within u64; else what is wrong.
+    fn check(&self) -> Result<(), String> {
+        let mut bytes = 0u64;
+        for (stage, record) in &self.stages {
+            for (name, part) in &record.parts {
+                if Path::new(name).file_name() != Some(name.as_ref()) {
+                    return Err(format!("{name:?} as the name of a file of the {} stage", stage.name()));
+                }
+                bytes = bytes.checked_add(part.bytes).ok_or_else(|| format!("{} bytes in {name:?}", part.bytes))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The content of `manifest.json`.
     pub fn to_bytes(&self) -> Vec<u8> {
         let file = File { checksum: checksum(self), manifest: self.clone() };
         let mut bytes = serde_json::to_vec_pretty(&file).expect("a manifest is plain data");
@@ -154,33 +158,12 @@ pub(crate) fn fingerprint(before: &str, settings: &Value) -> String {
     format!("{:016x}", xxh3_64(format!("{before}\n{settings}").as_bytes()))
 }
 
-/// The settings that differ, as `name: old → new`, nested names joined by dots.
-pub(crate) fn differences(old: &impl Serialize, new: &impl Serialize) -> Vec<String> {
-    fn walk(name: &str, old: &Value, new: &Value, out: &mut Vec<String>) {
-        match (old, new) {
-            (Value::Object(a), Value::Object(b)) => {
-                let keys: std::collections::BTreeSet<_> = a.keys().chain(b.keys()).collect();
-                for key in keys {
-                    let path = if name.is_empty() { key.clone() } else { format!("{name}.{key}") };
-                    walk(&path, a.get(key).unwrap_or(&Value::Null), b.get(key).unwrap_or(&Value::Null), out);
-                }
-            }
-            _ if old != new => out.push(format!("{name}: {old} → {new}")),
-            _ => {}
-        }
-    }
-    let mut out = Vec::new();
-    walk("", &to_value(old), &to_value(new), &mut out);
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
-    fn a_flipped_value_is_found() {
+    fn a_changed_value_is_found() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("manifest.json");
         let mut manifest = Manifest::new(None);
@@ -193,10 +176,50 @@ mod tests {
         assert!(Manifest::read(&path).unwrap_err().to_string().contains("damaged"));
     }
 
+    /// What reading a manifest with one part of a name and a length says.
+    fn refusal(name: &str, bytes: u64) -> Option<String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("manifest.json");
+        let mut manifest = Manifest::new(Some("/a folder/elsewhere".into()));
+        let mut record = StageRecord::default();
+        record.parts.insert("a.edg".into(), PartRecord { bytes: 1, xxh3: String::new() });
+        record.parts.insert(name.into(), PartRecord { bytes, xxh3: String::new() });
+        manifest.stages.insert(Stage::Edges, record);
+        std::fs::write(&path, manifest.to_bytes()).unwrap();
+        Manifest::read(&path).err().map(|error| error.to_string())
+    }
+
     #[test]
-    fn differences_name_nested_settings() {
-        let old = json!({"size": 32, "rules": {"a": 1, "b": 2}});
-        let new = json!({"size": 16, "rules": {"a": 1, "b": 3}});
-        assert_eq!(differences(&old, &new), ["rules.b: 2 → 3", "size: 32 → 16"]);
+    fn a_part_outside_its_folder_is_refused() {
+        assert_eq!(refusal("range-000000.edg", 5), None);
+        for name in ["", ".", "..", "../lock", "a/b", "/etc/passwd", "a/", "a/.."] {
+            let refusal = refusal(name, 5).unwrap_or_else(|| panic!("{name:?} was taken"));
+            assert!(refusal.contains("damaged") && refusal.contains(&format!("{name:?}")), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn lengths_that_overflow_are_refused() {
+        assert!(refusal("b.edg", u64::MAX).unwrap().contains("18446744073709551615 bytes"));
+    }
+
+    #[test]
+    fn an_unknown_stage_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("manifest.json");
+        let mut manifest = Manifest::new(None);
+        manifest.stages.insert(Stage::Edges, StageRecord::default());
+        let text = String::from_utf8(manifest.to_bytes()).unwrap().replace("\"edges\"", "\"ledges\"");
+        std::fs::write(&path, text).unwrap();
+        let refusal = Manifest::read(&path).unwrap_err().to_string();
+        assert!(refusal.contains("damaged") && refusal.contains("ledges"), "{refusal}");
+    }
+
+    #[test]
+    fn settings_are_shown_with_the_number_of_input_files() {
+        let settings = serde_json::json!({"metric": "dot", "inputs": [{"path": "a"}, {"path": "b"}]});
+        let record = StageRecord { settings, ..StageRecord::default() };
+        assert_eq!(record.settings_text(), r#"{"inputs":"2 files","metric":"dot"}"#);
+        assert_eq!(record.facts_text(), None);
     }
 }

@@ -1,4 +1,4 @@
-//! Watches the process's resident anonymous memory, the figure that the budget bounds.
+//! Samples the process's resident anonymous memory, the figure that the budget bounds.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,12 +12,12 @@ const SAMPLE_EVERY: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub(crate) struct MemoryWatch {
     peak: Arc<AtomicU64>,
-    /// Dropped with the watch: the thread sees its channel close, and ends at once.
+    /// Dropped with the watch: the channel closes, and the thread ends at once.
     _stop: Sender<()>,
 }
 
 impl MemoryWatch {
-    /// Starts watching.
+    /// Starts the thread.
     pub(crate) fn start() -> MemoryWatch {
         let (stop, stopped) = bounded(0);
         let watch = MemoryWatch { peak: Arc::default(), _stop: stop };

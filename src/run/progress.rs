@@ -1,6 +1,6 @@
-//! How a job tells where it stands: bars on a terminal, plain lines otherwise, JSON events on request.
+//! Progress of a job: bars on a terminal, plain lines elsewhere, JSON events on request.
 //!
-//! Everything a person reads goes to stderr; the JSON events, one object a line, go to stdout.
+//! Bars and lines go to stderr; JSON events, one object a line, go to stdout.
 
 use std::io::{IsTerminal, Write};
 use std::sync::Mutex;
@@ -11,10 +11,14 @@ use indicatif::{HumanCount, HumanDuration, MultiProgress, ProgressBar, ProgressS
 use serde::Serialize;
 use serde_json::json;
 
+use super::interrupt::Interrupt;
+use super::json;
+use crate::error::Result;
+
 const PLAIN_EVERY: Duration = Duration::from_secs(5);
 const JSON_EVERY: Duration = Duration::from_secs(1);
 
-/// How progress is shown.
+/// How progress is shown: the values of `--progress`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Style {
     /// Bars on a terminal, else plain lines.
@@ -25,7 +29,7 @@ pub enum Style {
     None,
 }
 
-/// The job's voice.
+/// Where progress and events go.
 #[derive(Debug, Clone)]
 pub struct Progress {
     bars: Option<MultiProgress>,
@@ -34,7 +38,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Chooses the voice once.
+    /// Progress in a style, and with `json` events on stdout.
     pub fn new(style: Style, json: bool) -> Progress {
         let terminal = std::io::stderr().is_terminal();
         Progress {
@@ -44,7 +48,7 @@ impl Progress {
         }
     }
 
-    /// Says nothing at all.
+    /// Prints nothing.
     pub fn silent() -> Progress {
         Progress { bars: None, plain: false, json: false }
     }
@@ -70,16 +74,16 @@ impl Progress {
             done: AtomicU64::new(0),
             before: AtomicU64::new(0),
             started: now,
-            said: Mutex::new(now),
+            printed: Mutex::new(now),
             rates: None,
+            interrupt: None,
         }
     }
 
     /// Prints one JSON event on stdout, where events were asked for.
     pub fn event(&self, event: &impl Serialize) {
         if self.json {
-            // Through a value, whose keys are sorted.
-            let event = serde_json::to_value(event).expect("an event is plain data");
+            let event = json::to_value(event);
             // A reader that went away must not end the job.
             let _ = writeln!(std::io::stdout().lock(), "{event}");
         }
@@ -103,10 +107,13 @@ pub struct Meter {
     unit: &'static str,
     total: u64,
     done: AtomicU64,
+    /// Units that an earlier call did.
     before: AtomicU64,
     started: Instant,
-    said: Mutex<Instant>,
+    /// When progress was last printed.
+    printed: Mutex<Instant>,
     rates: Option<Rates>,
+    interrupt: Option<Interrupt>,
 }
 
 /// What a unit of work stands for.
@@ -123,7 +130,13 @@ impl Meter {
         self
     }
 
-    /// Rows and operations a second, for a rate in units.
+    /// The meter of a job that the user may stop.
+    pub(super) fn stopped_by(mut self, interrupt: Interrupt) -> Meter {
+        self.interrupt = Some(interrupt);
+        self
+    }
+
+    /// Rows and operations a second as text, for a rate in units.
     fn rates_text(&self, per_second: f64) -> String {
         let text = |rates: Rates| {
             let rows = format!("{:.0} rows/s", rates.rows * per_second);
@@ -135,7 +148,7 @@ impl Meter {
         self.rates.map(text).unwrap_or_default()
     }
 
-    /// Counts work that an earlier session did: shown as done, left out of the rate.
+    /// Counts work that an earlier call did: shown as done, left out of the rate.
     pub fn skip(&self, n: u64) {
         self.before.fetch_add(n, Ordering::Relaxed);
         self.done.fetch_add(n, Ordering::Relaxed);
@@ -145,22 +158,30 @@ impl Meter {
         }
     }
 
-    /// Counts work just done.
-    pub fn add(&self, n: u64) {
+    /// Counts work just done; 0 only asks whether to go on.
+    ///
+    /// # Errors
+    /// This is the meter of a run, and the user has asked to stop.
+    pub fn add(&self, n: u64) -> Result<()> {
         let done = self.done.fetch_add(n, Ordering::Relaxed) + n;
         if let Some(bar) = &self.bar {
             bar.inc(n);
         }
+        if self.progress.plain || self.progress.json || self.rates.is_some() {
+            self.print_now_and_then(done);
+        }
+        self.interrupt.as_ref().map_or(Ok(()), Interrupt::check)
+    }
+
+    /// Prints the progress if the last print is long enough ago.
+    fn print_now_and_then(&self, done: u64) {
         let every = if self.progress.json { JSON_EVERY } else { PLAIN_EVERY };
-        if !self.progress.plain && !self.progress.json && self.rates.is_none() {
+        // A thread that finds another one printing has nothing to add.
+        let Ok(mut printed) = self.printed.try_lock() else { return };
+        if printed.elapsed() < every {
             return;
         }
-        // A thread that finds another one speaking has nothing to add.
-        let Ok(mut said) = self.said.try_lock() else { return };
-        if said.elapsed() < every {
-            return;
-        }
-        *said = Instant::now();
+        *printed = Instant::now();
         let seconds = self.started.elapsed().as_secs_f64();
         let rate = (done - self.before.load(Ordering::Relaxed)) as f64 / seconds;
         let left = self.total.saturating_sub(done) as f64 / rate.max(1e-9);

@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::Xxh3;
 
+use super::layout::{MANIFEST, SUCCESS, stage_folder};
 use super::manifest::{Manifest, StageRecord};
 use super::mapped::Mapped;
 use super::record::{self, StageFacts, StageSettings};
-use super::{MANIFEST, SUCCESS, Stage, stage_folder};
+use super::stage::Stage;
 use crate::error::{Error, Result};
 
 /// A run folder opened for reading only.

@@ -1,5 +1,5 @@
 //! What the manifest records of each stage: the settings that decide its output, and facts that later stages and
-//! reports want to know.
+//! reports need.
 //!
 //! Every record has a type. A record is read strictly: it must have each key of its type and no other, or the
 //! manifest is refused. Keys and values never change their form: a stage's fingerprint is a hash of its settings.
@@ -10,22 +10,21 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::manifest::{Stage, differences};
+use super::json::{differences, to_value};
+use super::stage::Stage;
 use crate::config::{BinaryType, ByTask, EdgeRule, Method, Metric, RankLayout, RankWindow, Remainder, Sizes};
 
 /// The settings of one stage.
 pub trait StageSettings: Serialize + DeserializeOwned {
-    /// The stage that they are of.
     const STAGE: Stage;
 }
 
 /// The facts of one stage.
 pub trait StageFacts: Serialize + DeserializeOwned {
-    /// The stage that they are of.
     const STAGE: Stage;
 }
 
-/// What each stage is made under: the settings that decide its output, without resources.
+/// The settings that decide each stage's output. Resources, such as threads, are not among them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JobSettings {
     pub vectors: VectorsSettings,
@@ -48,12 +47,11 @@ impl JobSettings {
     }
 }
 
-/// What tells that a file is the one that an earlier session read.
+/// Tells whether an input file is the one that an earlier call read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileIdentity {
     /// Absolute path.
     pub path: String,
-    /// Length.
     pub bytes: u64,
     /// Modification time, nanoseconds since 1970.
     pub modified_ns: u64,
@@ -206,7 +204,7 @@ impl StageFacts for NeighborsFacts {
     const STAGE: Stage = Stage::Neighbors;
 }
 
-/// What the cuts of all lists come to.
+/// Counts over the rank windows of all rows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct WindowCounts {
     pub rows: u64,
@@ -264,7 +262,7 @@ pub struct ClustersFacts {
     pub unplaced: usize,
     /// After the last phase.
     pub metrics: Option<ClusterMetrics>,
-    /// After each phase whose end the last session saw.
+    /// After each phase that the last call finished.
     pub phases: Vec<(String, ClusterMetrics)>,
 }
 
@@ -287,10 +285,6 @@ pub(crate) struct BatchesFacts {
 
 impl StageFacts for BatchesFacts {
     const STAGE: Stage = Stage::Batches;
-}
-
-pub(super) fn to_value(record: &impl Serialize) -> Value {
-    serde_json::to_value(record).expect("a record is plain data")
 }
 
 /// Reads a record that has each key of its type and no other; else what is wrong with it.

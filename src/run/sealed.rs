@@ -1,4 +1,4 @@
-//! The envelope of every binary artefact: a 64-byte header, a payload, a 24-byte footer.
+//! The frame of every binary artefact: a 64-byte header, a payload, a 24-byte footer.
 //!
 //! | offset | bytes | content |
 //! |---|---|---|
@@ -29,7 +29,7 @@ pub(crate) const HEADER_BYTES: usize = 64;
 pub(crate) const FOOTER_BYTES: usize = 24;
 const END_MAGIC: [u8; 8] = *b"BMSEALED";
 
-/// What names a format: its magic, its version and its name in messages.
+/// A format: its magic, its version and its name in messages.
 #[derive(Debug, Clone, Copy)]
 pub struct FileFormat {
     /// First eight bytes of the file.

@@ -1,181 +1,35 @@
-//! A stage under way: its parts are written, made durable, renamed, recorded.
+//! The five stages.
 
-use std::path::PathBuf;
-use std::sync::Mutex;
-use std::time::Instant;
+use serde::{Deserialize, Serialize};
 
-use serde_json::json;
-
-use super::manifest::PartRecord;
-use super::manifest::StageRecord;
-use super::record::{self, StageFacts};
-use super::sealed::{PartWriter, seal_scattered};
-use super::storage::StorageFile;
-use super::{Run, Stage, mapped, stage_folder};
-use crate::error::{Error, Result};
-
-/// A stage under way.
-#[derive(Debug)]
-pub struct StageRun<'r> {
-    pub(super) run: &'r Run,
-    pub(super) stage: Stage,
-    pub(super) clock: Mutex<Instant>,
+/// The stages, in pipeline order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stage {
+    /// Embedding shards → row-major store.
+    Vectors,
+    /// Store → top-(p+m) lists.
+    Neighbors,
+    /// Lists → sparse graph.
+    Edges,
+    /// Graph → label per row.
+    Clusters,
+    /// Labels → batch tables.
+    Batches,
 }
 
-/// A part being written in any order; give it to [`StageRun::publish`].
-pub struct ScatteredPart {
-    name: String,
-    temp: PathBuf,
-    file: Box<dyn StorageFile>,
-    bytes: u64,
-}
+impl Stage {
+    /// All stages, in order.
+    pub const ALL: [Stage; 5] = [Stage::Vectors, Stage::Neighbors, Stage::Edges, Stage::Clusters, Stage::Batches];
 
-impl ScatteredPart {
-    /// Writes at an offset of the file. Safe from many threads at once, on disjoint ranges.
-    ///
-    /// # Errors
-    /// The write fails.
-    pub fn write_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
-        self.file.write_all_at(bytes, offset).map_err(|e| Error::io("a file cannot be written", &self.temp, e))
-    }
-
-    /// Corrects the length of header and payload that was announced at the start.
-    pub fn set_payload_end(&mut self, bytes: u64) {
-        self.bytes = bytes;
-    }
-
-    /// Makes the file as long as announced: padding that nobody writes reads as zeros.
-    ///
-    /// # Errors
-    /// The file cannot be extended.
-    pub fn extend(&self) -> Result<()> {
-        self.file.set_len(self.bytes).map_err(|e| Error::io("a file cannot be extended", &self.temp, e))
-    }
-
-    /// Maps what was written so far.
-    ///
-    /// # Errors
-    /// The file cannot be mapped.
-    pub fn map(&self) -> Result<mapped::Mapped> {
-        mapped::Mapped::open(&self.temp)
-    }
-}
-
-impl StageRun<'_> {
-    /// Writes a part front to back, makes it durable and records it.
-    ///
-    /// # Errors
-    /// `write` fails, or the disk does.
-    pub fn commit(&self, name: &str, write: impl FnOnce(&mut PartWriter) -> std::io::Result<()>) -> Result<()> {
-        self.supersede(None, name, write)
-    }
-
-    /// The same, with a part that takes the place of an `old` one of another name.
-    ///
-    /// # Errors
-    /// `write` fails, or the disk does.
-    pub fn supersede(
-        &self,
-        old: Option<&str>,
-        name: &str,
-        write: impl FnOnce(&mut PartWriter) -> std::io::Result<()>,
-    ) -> Result<()> {
-        let temp = self.temp_path(name);
-        let go = || {
-            let mut writer = PartWriter::new(self.run.storage.create(&temp)?);
-            write(&mut writer)?;
-            writer.finish()
-        };
-        let (bytes, hash) = go().map_err(|e| Error::io("a part cannot be written", &temp, e))?;
-        self.record(vec![(name.to_owned(), temp, bytes, hash)], old)?;
-        match old {
-            Some(old) => self.run.remove_if_there(&self.run.part_path(self.stage, old)),
-            None => Ok(()),
+    /// Its name: of its folder, in headings and in messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Stage::Vectors => "vectors",
+            Stage::Neighbors => "neighbors",
+            Stage::Edges => "edges",
+            Stage::Clusters => "clusters",
+            Stage::Batches => "batches",
         }
-    }
-
-    /// Starts a part of `bytes` bytes (header and payload) that is written in any order.
-    ///
-    /// # Errors
-    /// The file cannot be created.
-    pub fn scattered(&self, name: &str, bytes: u64) -> Result<ScatteredPart> {
-        let temp = self.temp_path(name);
-        let file = self.run.storage.create(&temp).map_err(|e| Error::io("a part cannot be created", &temp, e))?;
-        Ok(ScatteredPart { name: name.to_owned(), temp, file, bytes })
-    }
-
-    /// Seals scattered parts, makes them durable and records them all at once.
-    ///
-    /// # Errors
-    /// A part lacks bytes, or the disk fails.
-    pub fn publish(&self, parts: Vec<ScatteredPart>) -> Result<()> {
-        let mut done = Vec::new();
-        for part in parts {
-            let (bytes, hash) = seal_scattered(&part.temp, part.file.as_ref(), part.bytes)?;
-            done.push((part.name, part.temp, bytes, hash));
-        }
-        self.record(done, None)
-    }
-
-    /// Declares the stage done, with what later stages want to know; parts that `keep` refuses are
-    /// deleted.
-    ///
-    /// # Errors
-    /// The manifest cannot be written.
-    pub fn finish<T: StageFacts>(self, facts: &T, keep: impl Fn(&str) -> bool) -> Result<()> {
-        let mut manifest = self.run.manifest();
-        let record = manifest.stages.entry(self.stage).or_default();
-        record.complete = true;
-        record.facts = record::to_value(facts);
-        self.account(record);
-        let unwanted: Vec<_> = record.parts.keys().filter(|name| !keep(name)).cloned().collect();
-        record.parts.retain(|name, _| keep(name));
-        let bytes: u64 = record.parts.values().map(|part| part.bytes).sum();
-        self.run.progress.event(&json!({
-            "event": "done", "stage": self.stage.name(), "seconds": record.seconds,
-            "peak_bytes": record.peak_bytes, "bytes": bytes, "facts": record.facts,
-        }));
-        self.run.write_manifest(&manifest)?;
-        let folder = stage_folder(&self.run.folder, &manifest, self.stage);
-        for name in unwanted {
-            self.run.remove_if_there(&folder.join(name))?;
-        }
-        Ok(())
-    }
-
-    /// Temporary files lie on the disk that the part will lie on: a rename must not copy.
-    fn temp_path(&self, name: &str) -> PathBuf {
-        let manifest = self.run.manifest();
-        match &manifest.work {
-            Some(work) if self.stage != Stage::Batches => work.join("tmp").join(name),
-            _ => self.run.folder.join("tmp").join(name),
-        }
-    }
-
-    /// Records new parts, and forgets one that they take the place of.
-    fn record(&self, parts: Vec<(String, PathBuf, u64, u64)>, old: Option<&str>) -> Result<()> {
-        // The lock is held throughout: the manifest on disk must never lack a part that is not superseded.
-        let mut manifest = self.run.manifest();
-        let folder = stage_folder(&self.run.folder, &manifest, self.stage);
-        let storage = &self.run.storage;
-        for (name, temp, ..) in &parts {
-            let path = folder.join(name);
-            storage.rename(temp, &path).map_err(|e| Error::io("a part cannot be renamed", &path, e))?;
-        }
-        storage.sync_folder(&folder).map_err(|e| Error::io("a folder cannot be synced", &folder, e))?;
-        let record = manifest.stages.entry(self.stage).or_default();
-        for (name, _, bytes, hash) in parts {
-            record.parts.insert(name, PartRecord { bytes, xxh3: format!("{hash:016x}") });
-        }
-        old.map(|old| record.parts.remove(old));
-        self.account(record);
-        self.run.write_manifest(&manifest)
-    }
-
-    fn account(&self, record: &mut StageRecord) {
-        let mut clock = self.clock.lock().expect("no thread panics while it holds the clock");
-        record.seconds += clock.elapsed().as_secs_f64();
-        *clock = Instant::now();
-        record.peak_bytes = record.peak_bytes.max(self.run.memory.take_peak());
     }
 }

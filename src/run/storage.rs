@@ -1,7 +1,7 @@
-//! The seam through which every byte of a run folder is written.
+//! The interface through which every byte of a run folder is written.
 //!
-//! [`Disk`] is the file system. The tests stand a failing one in its place, which errors, tears a
-//! write or loses what was not synced after the n-th call, and then check that no work is lost.
+//! [`Disk`] is the file system. The tests use another one in its place, which at the n-th call fails, writes half, or
+//! loses what was not synced, and then check that no work is lost.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 
-/// Where a run's files are written. Reads do not pass here: they map files that are complete.
+/// Writes a run's files. Reads do not use it: they map files that are complete.
 pub trait Storage: Send + Sync + std::fmt::Debug {
     /// Creates a folder and its parents; an existing one is left as it is.
     fn create_folder(&self, path: &Path) -> io::Result<()>;
@@ -37,7 +37,7 @@ pub(crate) fn replace_file(storage: &dyn Storage, temp: &Path, path: &Path, byte
     storage.sync_folder(path.parent().unwrap_or(Path::new(".")))
 }
 
-/// What lies in a folder, in order of name; nothing where there is no folder.
+/// The entries of a folder, in order of name; none where there is no folder.
 ///
 /// # Errors
 /// The folder cannot be listed.

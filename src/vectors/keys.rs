@@ -15,7 +15,7 @@ impl<'a> Keys<'a> {
     }
 
     /// The keys of the rows at places; `order` is the row at each place.
-    pub(crate) fn by_place(self, order: &'a [RowId]) -> KeysByPlace<'a> {
+    pub fn by_place(self, order: &'a [RowId]) -> KeysByPlace<'a> {
         KeysByPlace { keys: self, order }
     }
 

@@ -1,4 +1,4 @@
-//! The proof that a finished run keeps its promises: everything is read again.
+//! verify: reads all files of a finished run again and checks that it keeps its promises.
 //!
 //! Checks: every part's length and checksum; the files against each other; cluster sizes and keys; the
 //! batch table's coverage, sizes, tasks, keys, order and hard negatives (`table`, `negatives`); the graph against
@@ -12,6 +12,7 @@ use std::collections::HashSet;
 
 use rand::RngExt;
 use rayon::prelude::*;
+use serde::Serialize;
 
 use crate::clusters::labels::members;
 use crate::clusters::{self, Clusters};
@@ -30,7 +31,7 @@ use crate::vectors::{self, Place, RowId, Scorer, Vectors};
 const FAULTS_MAX: usize = 100;
 
 /// What was checked, and what was wrong.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize)]
 pub struct Outcome {
     /// A line for each kind of check that passed.
     pub checked: Vec<String>,
@@ -63,7 +64,7 @@ pub fn verify(run: &RunReader, sample: usize) -> Outcome {
     let checksums = checksums(run, &mut outcome);
     outcome.record(checksums, 0);
     if !outcome.faults.is_empty() {
-        // Damaged files would only repeat themselves in every later check.
+        // Every later check would only find the damaged files again.
         return outcome;
     }
     let opened = open(run);
@@ -94,11 +95,12 @@ fn checksums(run: &RunReader, outcome: &mut Outcome) -> Result<String> {
             }
         }
         files += record.parts.len() as u64;
-        bytes += record.parts.values().map(|part| part.bytes).sum::<u64>();
+        bytes += record.bytes();
     }
     Ok(format!("checksums of {files} files, {bytes} bytes"))
 }
 
+/// The files of a run, opened.
 struct Opened<'r> {
     run: &'r RunReader,
     vectors: Vectors,

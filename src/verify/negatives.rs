@@ -29,14 +29,14 @@ pub(crate) fn faults(
         .collect()
 }
 
-/// What a batch's rows may draw from. Rows are known by their places.
+/// The rows from which a batch's hard negatives may come, as places.
 struct BatchNegatives<'a> {
     opened: &'a Opened<'a>,
     windows: &'a Windows<'a>,
     keys: KeysByPlace<'a>,
-    /// The batch's own, sorted.
+    /// The batch's own rows, sorted.
     members: Vec<Place>,
-    /// All rows of their windows but these, sorted, each once.
+    /// The rows of their rank windows that are not in the batch, sorted, each once.
     pool: Vec<Place>,
 }
 

@@ -1,4 +1,4 @@
-//! The batch table: order, sizes, tasks, keys, ranks, values, hard negatives, and each row once an epoch.
+//! The batch table: order, sizes, tasks, keys, sharding, values, hard negatives, and each row once an epoch.
 
 use std::fs::File;
 
@@ -45,7 +45,7 @@ impl Opened<'_> {
             task: None,
             full: 0,
             short: 0,
-            ranks: Sharding { world: settings.world_size as usize, layout: settings.rank_layout },
+            sharding: Sharding { world: settings.world_size as usize, layout: settings.rank_layout },
             negatives: settings.hard_negatives as usize,
             drawn: Vec::new(),
             short_of_negatives: 0,
@@ -100,7 +100,7 @@ struct TableCheck<'a, 'r> {
     size: usize,
     mixed: bool,
     row_of_input: Vec<RowId>,
-    /// Rows of this epoch so far.
+    /// By row, whether it was in this epoch already.
     seen: Vec<bool>,
     /// Rows of all epochs, each once an epoch.
     rows: u64,
@@ -110,10 +110,10 @@ struct TableCheck<'a, 'r> {
     task: Option<usize>,
     full: u64,
     short: u64,
-    ranks: Sharding,
+    sharding: Sharding,
     /// h.
     negatives: usize,
-    /// Those of the batch's rows.
+    /// The hard negatives of the batch's rows.
     drawn: Vec<Vec<Candidate>>,
     short_of_negatives: u64,
 }
@@ -235,8 +235,8 @@ impl TableCheck<'_, '_> {
         (0..inputs.len()).map(known).collect()
     }
 
-    /// Rows of a full batch of these rows' task. Filled up ones have the job's size; where rows of one task alone were
-    /// united, the two cannot be told apart, and the larger counts.
+    /// Rows of a full batch of this batch's task. Batches that `fill` made have the job's size; where such a batch has
+    /// rows of one task only, it cannot be told from that task's own batches, and the larger size counts.
     fn size_of_batch(&self) -> usize {
         let task = |row: &RowId| self.opened.vectors.tasks.of(*row);
         let Some(first) = self.batch.first().map(task) else { return self.size };
@@ -273,7 +273,8 @@ impl TableCheck<'_, '_> {
         self.task = None;
     }
 
-    /// A cluster comes whole, its rows together as a rank reads them; rows without a cluster stand alone.
+    /// Checks that clusters are whole: of a full batch in whole clusters within each process's rows, in its order; of
+    /// others within the batch.
     fn check_clusters(&mut self, number: i64, size: usize) {
         if self.mixed || self.batch.is_empty() {
             return;
@@ -283,22 +284,22 @@ impl TableCheck<'_, '_> {
         let mut labels: Vec<u32> = self.batch.iter().map(|row| clusters.labels()[*row as usize]).collect();
         let whole = |label: &u32| *label != NO_CLUSTER && self.cluster_sizes[*label as usize] == own.cluster_size;
         let promised = labels.len() == size && labels.iter().all(whole);
-        let shares: Vec<Vec<u32>> = if self.ranks.world == 1 || promised {
+        let shares: Vec<Vec<u32>> = if self.sharding.world == 1 || promised {
             let rows = labels.len();
-            let share = |rank| self.ranks.positions(rank, rows).map(|position| labels[position]).collect();
-            (0..self.ranks.world).map(share).collect()
+            let share = |process| self.sharding.positions(process, rows).map(|position| labels[position]).collect();
+            (0..self.sharding.world).map(share).collect()
         } else {
-            // What does not go up in whole clusters may be divided between ranks, but not between batches.
+            // Other batches may have clusters divided between processes, but not between batches.
             labels.sort_unstable();
             vec![labels]
         };
-        for (rank, share) in shares.iter().enumerate() {
+        for (process, share) in shares.iter().enumerate() {
             for group in share.chunk_by(|a, b| a == b).filter(|group| group[0] != NO_CLUSTER) {
                 let (label, found) = (group[0], group.len());
                 let size = self.cluster_sizes[label as usize];
                 if found as u32 != size {
                     let text =
-                        format!("batch {number}, rank {rank}: {found} rows of cluster {label}, which has {size}");
+                        format!("batch {number}, process {process}: {found} rows of cluster {label}, which has {size}");
                     self.outcome.fault(text);
                 }
             }

@@ -1,6 +1,7 @@
 //! The plugin over FAISS, without a GPU: built by its own script against a CUDA that has none (`fake_cuda/`), which
 //! does work on streams as late as it may and lets nobody touch a device's memory. All of the plugin and FAISS's
-//! streams and memory are the real ones; kernels and cuBLAS compute on the CPU. The files are those of the CPU's search.
+//! streams and memory are the real ones; kernels and cuBLAS compute on the CPU. The files are those of the CPU's
+//! search.
 //!
 //! Where there is an nvcc, the kernels are FAISS's own, too: their PTX is interpreted.
 

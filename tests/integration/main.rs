@@ -1,7 +1,7 @@
 //! Everything that is tested through the executable or through a whole run, in one binary.
 //!
-//! `dataset`, `command`, `table` and `exported` write inputs, call batchmine and read what it wrote; `oracle`, `promises`
-//! and `worth` say what it should have written; `pages` reads the documentation; the rest are the tests.
+//! `dataset`, `command`, `table` and `exported` write inputs, call batchmine and read what it wrote; `oracle`,
+//! `promises` and `worth` say what it should have written; `pages` reads the documentation; the rest are the tests.
 
 #![allow(unreachable_pub, reason = "one binary: nothing is reached from outside")]
 
@@ -24,6 +24,7 @@ mod fake_gpu;
 mod formats;
 mod garbage;
 mod gpu;
+mod imports;
 #[cfg(feature = "lake")]
 mod lake;
 #[cfg(feature = "lake")]

@@ -5,23 +5,30 @@ use std::path::{Path, PathBuf};
 
 const LONGEST_SOURCE: usize = 550;
 const LONGEST_TEST: usize = 500;
+const COLUMNS: usize = 120;
 /// Lines above an `unsafe` in which its reason has to stand.
 const REASON_WITHIN: usize = 12;
 
-/// A source file: path from the repository's root, and lines.
-struct Source {
-    path: String,
-    lines: Vec<String>,
+/// A file: path from the repository's root, and lines.
+pub struct Source {
+    pub path: String,
+    pub lines: Vec<String>,
 }
 
-fn sources(folders: &[&str]) -> Vec<Source> {
+/// The Rust files of some folders, in the order of their paths.
+pub fn sources(folders: &[&str]) -> Vec<Source> {
+    files(folders, &["rs"])
+}
+
+/// The files of some folders with some endings, in the order of their paths.
+fn files(folders: &[&str], endings: &[&str]) -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut waiting: Vec<PathBuf> = folders.iter().map(|folder| root.join(folder)).collect();
     let mut all = Vec::new();
     while let Some(path) = waiting.pop() {
         if path.is_dir() {
             waiting.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
+        } else if path.extension().is_some_and(|extension| endings.iter().any(|ending| extension == *ending)) {
             let lines = fs::read_to_string(&path).unwrap().lines().map(str::to_owned).collect();
             all.push(Source { path: path.strip_prefix(root).unwrap().display().to_string(), lines });
         }
@@ -31,7 +38,7 @@ fn sources(folders: &[&str]) -> Vec<Source> {
 }
 
 /// The line without its comment. A `//` inside a string cuts too much, which these rules can bear.
-fn code(line: &str) -> &str {
+pub fn code(line: &str) -> &str {
     line.split("//").next().unwrap_or_default()
 }
 
@@ -47,7 +54,7 @@ fn is_unsafe(line: &str) -> bool {
 }
 
 #[track_caller]
-fn assert_none(faults: Vec<String>) {
+pub fn assert_none(faults: Vec<String>) {
     assert!(faults.is_empty(), "\n{}", faults.join("\n"));
 }
 
@@ -125,4 +132,67 @@ fn nothing_is_left_for_later() {
         }
     }
     assert_none(faults);
+}
+
+#[test]
+fn lines_have_120_columns_at_most() {
+    let mut faults = Vec::new();
+    for source in files(&["src", "tests", "benches"], &["rs", "py", "sh", "toml"]) {
+        let long = source.lines.iter().enumerate().filter(|(_, line)| line.chars().count() > COLUMNS);
+        faults.extend(long.map(|(at, line)| format!("{}:{}: {} columns", source.path, at + 1, line.chars().count())));
+    }
+    assert_none(faults);
+}
+
+/// The lines before the unit tests, which come last in a file.
+fn before_tests(source: &Source) -> &[String] {
+    let end = source.lines.iter().position(|line| line == "#[cfg(test)]").unwrap_or(source.lines.len());
+    if source.path.ends_with("/tests.rs") { &[] } else { &source.lines[..end] }
+}
+
+#[test]
+fn json_without_a_type_stays_in_the_run_folder() {
+    let untyped = ["serde_json::Value", "json!", "serde_json::from_value", "serde_json::to_value"];
+    let is_untyped = |line: &str| {
+        let imported =
+            line.contains("use serde_json::") && ["Value", "Map", "json"].iter().any(|name| has_word(line, name));
+        imported || untyped.iter().any(|form| line.contains(form))
+    };
+    let mut faults = Vec::new();
+    for source in sources(&["src"]) {
+        // Delta's log takes values: the statistics of a file, and what a commit says of itself.
+        if source.path.starts_with("src/run/") || source.path.starts_with("src/batches/lake/") {
+            continue;
+        }
+        let lines = before_tests(&source).iter().enumerate().filter(|(_, line)| is_untyped(code(line)));
+        faults.extend(lines.map(|(at, line)| format!("{}:{}: {}", source.path, at + 1, line.trim())));
+    }
+    assert_none(faults);
+}
+
+/// Names of types that are defined more than once, and why.
+const DEFINED_TWICE: [(&str, &str); 1] = [("Lake", "the lake, and what stands for it in a build without")];
+
+#[test]
+fn a_type_has_a_name_of_its_own() {
+    let mut places: std::collections::BTreeMap<String, Vec<String>> = std::collections::BTreeMap::new();
+    for source in sources(&["src"]) {
+        for line in before_tests(&source) {
+            let line = code(line);
+            let words: Vec<&str> = line.split_whitespace().skip_while(|word| word.starts_with("pub")).collect();
+            // An indented `type` is an associated one.
+            let is_type = match words.first() {
+                Some(&("struct" | "enum" | "trait")) => true,
+                Some(&"type") => !line.starts_with(' '),
+                _ => false,
+            };
+            let name = words.get(1).and_then(|name| name.split(|c: char| !c.is_alphanumeric()).next());
+            if let Some(name) = name.filter(|_| is_type) {
+                places.entry(name.to_owned()).or_default().push(source.path.clone());
+            }
+        }
+    }
+    let twice = places.into_iter().filter(|(_, paths)| paths.len() > 1);
+    let twice = twice.filter(|(name, _)| !DEFINED_TWICE.iter().any(|(known, _)| known == name));
+    assert_none(twice.map(|(name, paths)| format!("{name} is defined in {}", paths.join(", "))).collect());
 }

@@ -17,8 +17,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Epochs;
 use crate::error::{Error, Result};
+use crate::run::json::differences;
 use crate::run::lock::Lock;
-use crate::run::manifest::differences;
 use crate::run::storage::{Storage, StorageFile, list};
 
 const DESCRIPTION: &str = "_export.json";

@@ -216,7 +216,7 @@ pub fn export(
     for chunk in &order.chunks {
         let rows = join::join(&table, &sources, chunk, &kept)?;
         trainer.write(&rows, &mut folder)?;
-        meter.add(rows.len() as u64);
+        meter.add(rows.len() as u64)?;
     }
     trainer.finish(&mut folder)?;
     drop(meter);

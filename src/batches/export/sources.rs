@@ -12,7 +12,7 @@ use polars::prelude::*;
 use super::ExportSettings;
 use crate::error::{Error, Result};
 use crate::run::RunReader;
-use crate::run::manifest::differences;
+use crate::run::json::differences;
 use crate::run::record::{FileIdentity, Roles, VectorsFacts, VectorsSettings};
 use crate::vectors::{Shard, Source, find, is_npy, open_parquet};
 

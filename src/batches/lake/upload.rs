@@ -86,7 +86,7 @@ async fn send(target: &mut Target, local: &Local, meter: &Meter) -> Result<(), R
         }
         hash.update(&buffer[..count]);
         target.write(&buffer[..count]).await?;
-        meter.add(count as u64);
+        meter.add(count as u64).map_err(Refusal::Local)?;
     }
     target.settle().await?;
     let found = format!("{:016x}", hash.digest());

@@ -50,10 +50,7 @@ pub(super) fn write_embeddings(
         largest: Mutex::new([0.0; 2]),
     };
     let meter = import.run.meter(Stage::Vectors, shape.rows, "rows");
-    let listen = |rows| {
-        meter.add(rows);
-        import.run.check_interrupt()
-    };
+    let listen = |rows| meter.add(rows);
     let watch = Watch::new(&listen);
     for_each_unit(&import.units, |unit| {
         for_each_pair_batch(import, unit, |row, sides, rows| {

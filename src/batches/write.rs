@@ -1,0 +1,178 @@
+//! The batches stage: every epoch packed and written, file after file.
+
+use std::ops::Range;
+
+use parquet::errors::ParquetError;
+
+use super::budget::BatchesCounts;
+use super::epoch::EpochPacker;
+use super::negatives::NegativeSampler;
+use super::table::{self, EpochLayout, TableSource};
+use crate::clusters::Clusters;
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::neighbors::{Neighbors, Windows};
+use crate::run::progress::Meter;
+use crate::run::record::BatchesFacts;
+use crate::run::{Run, Stage, StageRun};
+use crate::vectors::Vectors;
+use crate::watch::Watch;
+
+/// What a job has written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Summary {
+    /// Rows of the input.
+    pub rows: u64,
+    pub tasks: usize,
+    pub clusters: u32,
+    /// Batches of exactly |B|, over all epochs.
+    pub full_batches: u64,
+    /// Smaller batches, over all epochs.
+    pub short_batches: u64,
+    /// Rows that `--remainder drop` left out, over all epochs.
+    pub dropped_rows: u64,
+}
+
+/// Rows of one file, in row groups.
+const FILE_ROW_GROUPS: usize = 8;
+
+/// Packs and writes every epoch's batches, or counts those that are there.
+///
+/// # Errors
+/// The user interrupts, or the disk fails.
+pub(crate) fn write(
+    run: &Run,
+    vectors: &Vectors,
+    neighbors: &Neighbors,
+    clusters: &Clusters,
+    config: &Config,
+    counts: &BatchesCounts,
+) -> Result<Summary> {
+    if !run.is_complete(Stage::Batches) {
+        write_all(run, vectors, neighbors, clusters, config, counts)?;
+    }
+    let facts: BatchesFacts = run.facts()?;
+    Ok(Summary {
+        rows: u64::from(vectors.row_count()),
+        tasks: vectors.tasks.len(),
+        clusters: clusters.count(),
+        full_batches: facts.full_batches,
+        short_batches: facts.short_batches,
+        dropped_rows: facts.dropped_rows,
+    })
+}
+
+/// Packs every epoch and writes the files that are not there yet.
+fn write_all(
+    run: &Run,
+    vectors: &Vectors,
+    neighbors: &Neighbors,
+    clusters: &Clusters,
+    config: &Config,
+    counts: &BatchesCounts,
+) -> Result<()> {
+    let stage = run.begin(Stage::Batches);
+    let (seed, count) = (config.seed, config.batches.hard_negatives as usize);
+    let windows = Windows::new(vectors, neighbors, config);
+    if count > 0 {
+        neighbors.check_lists()?;
+    }
+    let negatives = (count > 0).then_some(NegativeSampler { vectors, neighbors, windows: &windows, count, seed });
+    let source = TableSource { vectors, labels: clusters.labels(), negatives };
+    let packer = EpochPacker::new(vectors, clusters, config);
+    let all_rows = u64::from(vectors.row_count()) * u64::from(config.batches.epochs);
+    let meter = run.meter(Stage::Batches, all_rows, "rows");
+    let writer = EpochWriter { run, stage: &stage, config, counts, meter: &meter };
+    let (mut first_batch, mut dropped, mut full, mut short) = (0u64, 0u64, 0u64, 0u64);
+    for epoch in 0..config.batches.epochs {
+        meter.add(0)?;
+        let (order, whole) = packer.pack(epoch)?;
+        full += whole as u64;
+        short += (order.count() - whole) as u64;
+        dropped += u64::from(vectors.row_count()) - order.rows.len() as u64;
+        writer.write(&source, &EpochLayout { epoch, first_batch, order: &order })?;
+        first_batch += order.count() as u64;
+    }
+    drop(meter);
+    if dropped > 0 {
+        tracing::info!("{dropped} rows left out by --remainder drop");
+    }
+    let short_rows = if count > 0 { Some(rows_short_of_negatives(run, count)?) } else { None };
+    let facts = BatchesFacts {
+        batches: full + short,
+        full_batches: full,
+        short_batches: short,
+        dropped_rows: dropped,
+        rows_short_of_negatives: short_rows,
+    };
+    stage.finish(&facts, |_| true)
+}
+
+/// Writes the files of an epoch.
+struct EpochWriter<'a> {
+    run: &'a Run,
+    stage: &'a StageRun<'a>,
+    config: &'a Config,
+    counts: &'a BatchesCounts,
+    meter: &'a Meter,
+}
+
+impl EpochWriter<'_> {
+    /// Writes the files that are not there yet.
+    fn write(&self, source: &TableSource<'_>, layout: &EpochLayout<'_>) -> Result<()> {
+        let files = layout.cut(0..layout.order.count(), self.counts.row_group_rows * FILE_ROW_GROUPS);
+        for (index, batches) in files.into_iter().enumerate() {
+            let name = format!("part-{:05}-{index:05}.parquet", layout.epoch);
+            if self.run.has(Stage::Batches, &name) {
+                self.meter.skip(layout.order.rows_of(&batches));
+            } else {
+                self.write_file(&name, source, layout, batches)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write_file(
+        &self,
+        name: &str,
+        source: &TableSource<'_>,
+        layout: &EpochLayout<'_>,
+        batches: Range<usize>,
+    ) -> Result<()> {
+        self.meter.add(0)?;
+        let form = table::Form {
+            row_group_rows: self.counts.row_group_rows,
+            group_rows: self.counts.group_rows,
+            footer: table::footer(self.run, self.config),
+        };
+        let listen = |rows| self.meter.add(rows);
+        self.stage.commit(name, |out| {
+            table::write_file(out, source, layout, batches, form, Watch::new(&listen)).map_err(|e| match e {
+                // Not the disk's error, but that of the watch: the user has stopped the job.
+                ParquetError::External(own) if own.is::<Error>() => std::io::Error::other(own),
+                e => std::io::Error::other(e.to_string()),
+            })
+        })
+    }
+}
+
+/// Rows of all files that have fewer hard negatives than asked for; warns if there are any.
+fn rows_short_of_negatives(run: &Run, count: usize) -> Result<u64> {
+    let mut rows = 0;
+    for name in run.parts(Stage::Batches, "") {
+        let path = run.part_path(Stage::Batches, &name);
+        rows += table::short_rows(&path).map_err(|e| {
+            Error::runtime("the footer of a batch table cannot be read")
+                .path(&path)
+                .found(e.to_string())
+                .remedy("delete the file and run the same `mine` command again")
+        })?;
+    }
+    if rows > 0 {
+        tracing::warn!(
+            "{rows} rows have fewer than {count} hard negatives: the rank windows of their batches hold no more rows \
+             that are neither in the batch, nor of their key, nor their suspects"
+        );
+    }
+    Ok(rows)
+}

@@ -1,0 +1,33 @@
+//! The arguments that describe a job.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::config::{Config, Settings};
+use crate::error::Result;
+
+/// Input files and settings, as `mine` and `plan` take them.
+#[derive(Debug, Args)]
+pub struct JobArgs {
+    /// Parquet files, folders or globs; or .npy files
+    #[arg(required = true, value_name = "PAIRS")]
+    pub pairs: Vec<String>,
+    /// TOML file with flags' names as keys; flags and BATCHMINE_* variables are stronger, but not than a [task.NAME]
+    /// table
+    #[arg(long, value_name = "FILE", env = "BATCHMINE_CONFIG", hide_env = true)]
+    pub config: Option<PathBuf>,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+impl JobArgs {
+    /// Flags, environment and file as one validated job.
+    ///
+    /// # Errors
+    /// A setting is out of range, or the file is not valid.
+    pub fn config(self) -> Result<Config> {
+        let file = self.config.as_deref().map(Settings::from_file).transpose()?.unwrap_or_default();
+        Config::new(self.pairs, self.settings.or(file))
+    }
+}

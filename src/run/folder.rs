@@ -1,0 +1,303 @@
+//! A run folder that a job writes to: opened, locked, with its manifest in memory.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use super::interrupt::Interrupt;
+use super::json::differences;
+use super::layout::{MANIFEST, SUCCESS, TEMPORARY, display_work, foreign, own_work_folder, stage_folder};
+use super::lock::Lock;
+use super::manifest::{Manifest, StageRecord, fingerprint};
+use super::memory::MemoryWatch;
+use super::progress::{Meter, Progress};
+use super::reader;
+use super::record::{JobSettings, StageFacts};
+#[cfg(feature = "lake")]
+use super::sealed;
+use super::stage::Stage;
+use super::storage::{self, Storage, list};
+use crate::error::{Error, Result};
+
+/// An open, locked run folder.
+#[derive(Debug)]
+pub struct Run {
+    pub(super) folder: PathBuf,
+    pub(super) storage: Arc<dyn Storage>,
+    manifest: Mutex<Manifest>,
+    pub(super) progress: Progress,
+    interrupt: Interrupt,
+    pub(super) memory: MemoryWatch,
+    _lock: Lock,
+}
+
+impl Run {
+    /// Opens or creates the run folder and locks it. The first four stages put their files into a folder of the run's
+    /// own inside `work`, where that is given.
+    ///
+    /// # Errors
+    /// The folder is in use, is not a run folder, or was made with another `work`.
+    pub fn open(
+        folder: &Path,
+        work: Option<&Path>,
+        storage: Arc<dyn Storage>,
+        progress: Progress,
+        interrupt: Arc<AtomicBool>,
+    ) -> Result<Run> {
+        let made = |e| Error::io("the run folder cannot be created", folder, e);
+        let is_new = !folder.join(MANIFEST).exists();
+        if is_new && let Some(other) = foreign(folder)? {
+            return Err(Error::input("the output folder is not a run folder")
+                .path(folder)
+                .expected("a folder that is new, empty, or made by `batchmine mine`")
+                .found(format!("{}, and no manifest.json", other.display()))
+                .remedy("give another folder to --out"));
+        }
+        storage.create_folder(&folder.join(TEMPORARY)).map_err(made)?;
+        let folder = folder.canonicalize().map_err(made)?;
+        let lock = Lock::acquire(&folder)?;
+        let work = match work {
+            Some(work) => Some(own_work_folder(work, &folder, storage.as_ref())?),
+            None => None,
+        };
+        let manifest = match Manifest::read(&folder.join(MANIFEST))? {
+            Some(manifest) if work.is_some() && manifest.work != work => {
+                return Err(Error::input("the run was begun with another work folder")
+                    .path(&folder)
+                    .expected(format!("--work as before: {}", display_work(&manifest.work)))
+                    .found(display_work(&work))
+                    .remedy("leave --work out to go on, or choose another --out"));
+            }
+            Some(manifest) => manifest,
+            None => Manifest::new(work),
+        };
+        if is_new {
+            tracing::debug!("new run folder {}", folder.display());
+        }
+        let run = Run {
+            interrupt: Interrupt::new(interrupt, folder.clone()),
+            folder,
+            storage,
+            manifest: Mutex::new(manifest),
+            progress,
+            memory: MemoryWatch::start(),
+            _lock: lock,
+        };
+        for stage in Stage::ALL {
+            let path = run.stage_folder(stage);
+            run.storage.create_folder(&path).map_err(|e| Error::io("a folder cannot be created", &path, e))?;
+        }
+        run.sweep()?;
+        Ok(run)
+    }
+
+    /// Records the job's settings. Where they differ from the recorded ones, the first stage that they touch and all
+    /// later ones are cleared with `replace`, and refused without.
+    ///
+    /// # Errors
+    /// Settings changed and `replace` is off.
+    pub fn apply_settings(&self, settings: &JobSettings, replace: bool) -> Result<()> {
+        let settings = settings.by_stage();
+        let mut manifest = self.manifest();
+        let mut before = String::new();
+        let mut changed: Option<(Stage, Vec<String>)> = None;
+        for (stage, settings) in &settings {
+            before = fingerprint(&before, settings);
+            let Some(record) = manifest.stages.get(stage) else { continue };
+            if record.fingerprint != before {
+                let names = differences(&record.settings, settings);
+                changed.get_or_insert((*stage, Vec::new())).1.extend(names);
+            }
+        }
+        if let Some((first, names)) = changed {
+            let touched: Vec<_> = Stage::ALL.iter().filter(|s| **s >= first).map(|s| s.name()).collect();
+            if !replace {
+                return Err(Error::input("the run folder was made with other settings")
+                    .path(&self.folder)
+                    .expected("the settings and inputs of the first call")
+                    .found(format!("{}\n            (touches {})", names.join("\n            "), touched.join(", ")))
+                    .remedy(format!(
+                        "repeat the first settings to resume, add --replace to redo {} and keep what stands before, \
+                         or choose another --out",
+                        touched.join(", ")
+                    )));
+            }
+            tracing::info!("replacing {} ({})", touched.join(", "), names.join("; "));
+            manifest.stages.retain(|stage, _| *stage < first);
+        }
+        let mut before = String::new();
+        for (stage, settings) in settings {
+            before = fingerprint(&before, &settings);
+            let record = manifest.stages.entry(stage).or_default();
+            (record.fingerprint, record.settings) = (before.clone(), settings);
+        }
+        if !manifest.stages.values().all(|record| record.complete) {
+            self.remove_if_there(&self.folder.join(SUCCESS))?;
+        }
+        self.write_manifest(&manifest)?;
+        drop(manifest);
+        self.sweep()
+    }
+
+    /// The folder of the batch tables and the manifest.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The folder of a stage's parts.
+    pub fn stage_folder(&self, stage: Stage) -> PathBuf {
+        stage_folder(&self.folder, &self.manifest(), stage)
+    }
+
+    /// Where a part lies or will lie.
+    pub fn part_path(&self, stage: Stage, name: &str) -> PathBuf {
+        self.stage_folder(stage).join(name)
+    }
+
+    /// Names of a stage's finished parts that start with `prefix`, in order.
+    pub fn parts(&self, stage: Stage, prefix: &str) -> Vec<String> {
+        let manifest = self.manifest();
+        let Some(record) = manifest.stages.get(&stage) else { return Vec::new() };
+        record.parts.keys().filter(|name| name.starts_with(prefix)).cloned().collect()
+    }
+
+    /// Whether a part is finished.
+    pub fn has(&self, stage: Stage, name: &str) -> bool {
+        self.manifest().stages.get(&stage).is_some_and(|record| record.parts.contains_key(name))
+    }
+
+    /// Whether a stage is finished.
+    pub fn is_complete(&self, stage: Stage) -> bool {
+        self.manifest().stages.get(&stage).is_some_and(|record| record.complete)
+    }
+
+    /// A stage's record; an empty one where the stage was never begun.
+    pub fn record(&self, stage: Stage) -> StageRecord {
+        self.manifest().stages.get(&stage).cloned().unwrap_or_default()
+    }
+
+    /// The facts of a finished stage.
+    ///
+    /// # Errors
+    /// The stage is not finished, or its record is not one.
+    pub fn facts<T: StageFacts>(&self) -> Result<T> {
+        reader::facts(&self.folder, &self.manifest())
+    }
+
+    /// Creates a temporary file on the disk of the batch tables; it is removed when the folder is next opened.
+    ///
+    /// # Errors
+    /// The file cannot be created.
+    #[cfg(feature = "lake")]
+    pub(crate) fn scratch(&self, name: &str) -> Result<(PathBuf, sealed::PartWriter)> {
+        let path = self.folder.join(TEMPORARY).join(name);
+        let file = self.storage.create(&path).map_err(|e| Error::io("a file cannot be created", &path, e))?;
+        Ok((path, sealed::PartWriter::new(file)))
+    }
+
+    /// Removes a file that [`Run::scratch`] made.
+    ///
+    /// # Errors
+    /// The file cannot be removed.
+    #[cfg(feature = "lake")]
+    pub(crate) fn discard(&self, path: &Path) -> Result<()> {
+        self.remove_if_there(path)
+    }
+
+    /// A meter for a stage's work, which fails once the user has asked to stop.
+    pub fn meter(&self, stage: Stage, total: u64, unit: &'static str) -> Meter {
+        self.progress.meter(stage.name(), total, unit).stopped_by(self.interrupt.clone())
+    }
+
+    /// Where the job reports its progress.
+    pub fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    /// Fails with [`crate::error::Kind::Interrupted`] once the user has asked to stop.
+    ///
+    /// # Errors
+    /// The user has asked to stop.
+    pub fn check_interrupt(&self) -> Result<()> {
+        self.interrupt.check()
+    }
+
+    /// Marks the whole job as done, by the file `_SUCCESS`.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn succeed(&self) -> Result<()> {
+        let path = self.folder.join(SUCCESS);
+        if path.exists() {
+            return Ok(());
+        }
+        self.replace_file(&path, b"")
+    }
+
+    /// Whether the whole job is done.
+    pub fn succeeded(&self) -> bool {
+        self.folder.join(SUCCESS).exists()
+    }
+
+    pub(super) fn manifest(&self) -> MutexGuard<'_, Manifest> {
+        self.manifest.lock().expect("no thread panics while it holds the manifest")
+    }
+
+    pub(super) fn write_manifest(&self, manifest: &Manifest) -> Result<()> {
+        self.replace_file(&self.folder.join(MANIFEST), &manifest.to_bytes())
+    }
+
+    fn replace_file(&self, path: &Path, bytes: &[u8]) -> Result<()> {
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let temp = self.folder.join(TEMPORARY).join(name);
+        storage::replace_file(self.storage.as_ref(), &temp, path, bytes)
+            .map_err(|e| Error::io("a file of the run folder cannot be written", path, e))
+    }
+
+    pub(super) fn remove_if_there(&self, path: &Path) -> Result<()> {
+        match self.storage.remove(path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("a file cannot be removed", path, e)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes files that the manifest does not list, and forgets parts whose file is gone.
+    fn sweep(&self) -> Result<()> {
+        let mut manifest = self.manifest();
+        let mut lost = false;
+        for stage in Stage::ALL {
+            let folder = stage_folder(&self.folder, &manifest, stage);
+            let record = manifest.stages.entry(stage).or_default();
+            for entry in list(&folder)? {
+                let name = entry.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                if !record.parts.contains_key(&name) {
+                    self.remove_if_there(&entry)?;
+                }
+            }
+            let before = record.parts.len();
+            record
+                .parts
+                .retain(|name, part| std::fs::metadata(folder.join(name)).is_ok_and(|meta| meta.len() == part.bytes));
+            if record.parts.len() < before {
+                tracing::warn!(
+                    "{} of {}'s files are gone or cut short; they are made again",
+                    before - record.parts.len(),
+                    stage.name()
+                );
+                record.complete = false;
+                lost = true;
+            }
+        }
+        manifest.stages.retain(|_, record| !record.fingerprint.is_empty());
+        for folder in std::iter::once(&self.folder).chain(&manifest.work) {
+            for temp in list(&folder.join(TEMPORARY))? {
+                self.remove_if_there(&temp)?;
+            }
+        }
+        if lost {
+            self.remove_if_there(&self.folder.join(SUCCESS))?;
+            self.write_manifest(&manifest)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,82 @@
+//! JSON as batchmine writes it: the keys of every object in alphabetical order, so that the same data are the same
+//! bytes.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+
+/// A record of ours as a value, whose objects are sorted.
+pub(super) fn to_value(record: &impl Serialize) -> Value {
+    serde_json::to_value(record).expect("a record is plain data")
+}
+
+/// Data on one line.
+///
+/// # Errors
+/// The data hold a path that is not UTF-8.
+pub(crate) fn line(data: &impl Serialize) -> Result<String> {
+    serde_json::to_value(data).map(|value| value.to_string()).map_err(no_json)
+}
+
+/// Data on several lines, indented.
+///
+/// # Errors
+/// The data hold a path that is not UTF-8.
+pub(crate) fn pretty(data: &impl Serialize) -> Result<String> {
+    serde_json::to_value(data).map(|value| format!("{value:#}")).map_err(no_json)
+}
+
+fn no_json(e: serde_json::Error) -> Error {
+    Error::runtime("the output cannot be written as JSON")
+        .expected("paths in UTF-8")
+        .found(e.to_string())
+        .remedy("rename the files or folders")
+}
+
+/// The settings that differ, as `name: old → new`, nested names joined by dots.
+pub(crate) fn differences(old: &impl Serialize, new: &impl Serialize) -> Vec<String> {
+    fn walk(name: &str, old: &Value, new: &Value, out: &mut Vec<String>) {
+        match (old, new) {
+            (Value::Object(a), Value::Object(b)) => {
+                let keys: std::collections::BTreeSet<_> = a.keys().chain(b.keys()).collect();
+                for key in keys {
+                    let path = if name.is_empty() { key.clone() } else { format!("{name}.{key}") };
+                    walk(&path, a.get(key).unwrap_or(&Value::Null), b.get(key).unwrap_or(&Value::Null), out);
+                }
+            }
+            _ if old != new => out.push(format!("{name}: {old} → {new}")),
+            _ => {}
+        }
+    }
+    let mut out = Vec::new();
+    walk("", &to_value(old), &to_value(new), &mut out);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[derive(Serialize)]
+    struct Unsorted {
+        b: f32,
+        a: [u8; 2],
+    }
+
+    #[test]
+    fn keys_are_sorted_whatever_the_order_of_the_fields() {
+        let data = Unsorted { b: 0.5, a: [1, 2] };
+        assert_eq!(line(&data).unwrap(), r#"{"a":[1,2],"b":0.5}"#);
+        assert_eq!(pretty(&data).unwrap(), "{\n  \"a\": [\n    1,\n    2\n  ],\n  \"b\": 0.5\n}");
+    }
+
+    #[test]
+    fn differences_name_nested_settings() {
+        let old = json!({"size": 32, "rules": {"a": 1, "b": 2}});
+        let new = json!({"size": 16, "rules": {"a": 1, "b": 3}});
+        assert_eq!(differences(&old, &new), ["rules.b: 2 → 3", "size: 32 → 16"]);
+    }
+}
