@@ -105,10 +105,6 @@ impl Tasks {
         // No task is empty, as was checked when the file was opened.
         low
     }
-
-    pub(crate) fn sealed(&self) -> &Sealed {
-        &self.sealed
-    }
 }
 
 #[cfg(test)]
@@ -138,7 +134,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tasks.col");
         let text = "äb".as_bytes(); // 2 bytes and 1
-        let cases: [(u64, &[u64], &[u64], &[u8]); 11] = [
+        /// Tasks, starts, ends of names, names.
+        type Case = (u64, &'static [u64], &'static [u64], &'static [u8]);
+        let cases: [Case; 11] = [
             (2, &[0, 2, 1], &[0, 2, 3], text),
             (2, &[0, 2, 2], &[0, 2, 3], text),
             (2, &[1, 2, 3], &[0, 2, 3], text),
