@@ -167,7 +167,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.parquet");
         let read = |group_rows: [i64; 2]| {
-            std::fs::write(&path, parquet_file(group_rows.iter().sum(), group_rows, None)).unwrap();
+            std::fs::write(&path, parquet_file(group_rows, None)).unwrap();
             let shards = open_parquet(std::slice::from_ref(&path)).unwrap();
             let mut ids = Vec::new();
             for unit in Unit::all(&shards) {
@@ -190,7 +190,7 @@ mod tests {
     fn a_first_list_that_is_not_there_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.parquet");
-        std::fs::write(&path, parquet_file(5, [3, 2], None)).unwrap();
+        std::fs::write(&path, parquet_file([3, 2], None)).unwrap();
         let shard = open_parquet(&[path]).unwrap().remove(0);
         let text = first_length(&shard, "id").unwrap_err().to_string();
         assert!(text.contains("a.parquet") && text.contains("Int64"), "{text}");

@@ -73,14 +73,6 @@ impl Ids {
         let (start, end) = (*offsets.get(row)?, *offsets.get(row + 1)?);
         text.get(start as usize..end as usize).and_then(|text| std::str::from_utf8(text).ok())
     }
-
-    /// The mapped file, if there is one.
-    pub(crate) fn sealed(&self) -> Option<&Sealed> {
-        match self {
-            Ids::RowNumber => None,
-            Ids::Int(sealed) | Ids::Text(sealed) => Some(sealed),
-        }
-    }
 }
 
 /// Whether offsets divide a text: they rise from 0 to its length, and none lies inside of a character.

@@ -88,7 +88,7 @@ fn open_array(path: &Path) -> Result<(Mapped, NpyHeader)> {
 
 /// Reads a header and checks that the values that it promises are all there, and nothing else; else what is wrong.
 fn read_header(bytes: &[u8]) -> Result<NpyHeader, String> {
-    refuse_deep_header(bytes)?;
+    refuse_before_parsing(bytes)?;
     let mut cursor = Cursor::new(bytes);
     let header = npyz::NpyHeader::from_reader(&mut cursor).map_err(|e| e.to_string())?;
     let data_start = cursor.position() as usize;
@@ -122,9 +122,9 @@ fn read_header(bytes: &[u8]) -> Result<NpyHeader, String> {
     Ok(NpyHeader { rows, dim: dim as usize, paired: sides == 2, precision, data_start })
 }
 
-/// Fails on headers that the parser should not see: it takes memory for a header before it reads it, and recurses
-/// into each bracket.
-fn refuse_deep_header(bytes: &[u8]) -> Result<(), String> {
+/// Fails on headers that the parser cannot take: it allocates a header before it reads it, recurses into each bracket,
+/// and multiplies the numbers of a shape unchecked.
+fn refuse_before_parsing(bytes: &[u8]) -> Result<(), String> {
     let cut = || "a header that is cut short".to_owned();
     let at = |offset: usize| bytes.get(offset).map(|byte| usize::from(*byte));
     let byte = |offset: usize| at(offset).ok_or_else(cut);
@@ -144,7 +144,19 @@ fn refuse_deep_header(bytes: &[u8]) -> Result<(), String> {
     if brackets > BRACKETS_MAX {
         return Err(format!("a header with {brackets} brackets, which describes no plain array"));
     }
-    Ok(())
+    // Between quotes are names and types; every other piece is outside.
+    let outside = text.split(|byte| b"'\"".contains(byte)).step_by(2);
+    let numbers =
+        outside.flat_map(|piece| piece.split(|byte| !byte.is_ascii_digit())).filter(|digits| !digits.is_empty());
+    let mut product = Some(1u64);
+    for digits in numbers {
+        let number = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse::<u64>().ok());
+        product = product.zip(number).and_then(|(product, number)| product.checked_mul(number.max(1)));
+    }
+    match product {
+        Some(_) => Ok(()),
+        None => Err("a shape of more values than a file can hold: the file is cut short or damaged".into()),
+    }
 }
 
 #[cfg(test)]

@@ -85,6 +85,8 @@ fn refuse_negative_chunks(metadata: &ParquetMetaData) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
+    use parquet::file::metadata::{FileMetaData, ParquetMetaDataReader};
+
     use super::*;
     use crate::vectors::testing::parquet_file;
 
@@ -92,24 +94,40 @@ mod tests {
     fn footers_whose_numbers_do_not_fit_are_refused_with_the_path() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.parquet");
-        let open = |rows: i64, group_rows: [i64; 2], start: i64, bytes: i64| {
-            std::fs::write(&path, parquet_file(rows, group_rows, Some((start, bytes)))).unwrap();
+        let open = |group_rows: [i64; 2], start: i64, bytes: i64| {
+            std::fs::write(&path, parquet_file(group_rows, Some((start, bytes)))).unwrap();
             open_parquet(std::slice::from_ref(&path))
         };
-        assert_eq!(open(5, [3, 2], 4, 9).unwrap()[0].rows, 5);
-        let max = i64::MAX;
+        assert_eq!(open([3, 2], 4, 9).unwrap()[0].rows, 5);
         let cases = [
-            (6, [3, 2], 4, 9, "row groups have 5"),
-            (-1, [3, 2], 4, 9, "row groups have 5"),
-            (5, [7, -2], 4, 9, "-2 rows in row group 1"),
-            (-1, [max, max], 4, 9, "row groups have"),
-            (max, [max, 0], 4, 9, "9223372036854775807 rows in 1 files"),
-            (5, [3, 2], -4, 9, "at offset -4"),
-            (5, [3, 2], 4, -9, "-9 bytes"),
+            ([7, -2], 4, 9, "-2 rows in row group 1"),
+            ([i64::MAX, 0], 4, 9, "9223372036854775807 rows in 1 files"),
+            ([3, 2], -4, 9, "at offset -4"),
+            ([3, 2], 4, -9, "-9 bytes"),
         ];
-        for (rows, group_rows, start, bytes, word) in cases {
-            let text = open(rows, group_rows, start, bytes).unwrap_err().to_string();
+        for (group_rows, start, bytes, word) in cases {
+            let text = open(group_rows, start, bytes).unwrap_err().to_string();
             assert!(text.contains("a.parquet") && text.contains(word), "{text}");
         }
+        // In the footer the schema's last name stands before the file's rows: 5, twice that as an i64 field.
+        let mut bytes = parquet_file([3, 2], None);
+        let rows = b"id\0\x16\x0a";
+        let at = bytes.windows(rows.len()).position(|window| window == rows).unwrap() + rows.len() - 1;
+        for (written, word) in [(12, "a footer of 6 rows whose row groups have 5"), (1, "a footer of -1 rows")] {
+            bytes[at] = written;
+            std::fs::write(&path, &bytes).unwrap();
+            let text = open_parquet(std::slice::from_ref(&path)).unwrap_err().to_string();
+            assert!(text.contains("a.parquet") && text.contains(word), "{text}");
+        }
+    }
+
+    #[test]
+    fn row_groups_of_more_rows_than_can_be_counted_are_refused() {
+        let sound = ParquetMetaDataReader::new().parse_and_finish(&Bytes::from(parquet_file([3, 2], None))).unwrap();
+        let file = sound.file_metadata();
+        let group = sound.row_group(0).clone().into_builder().set_num_rows(i64::MAX).build().unwrap();
+        let file = FileMetaData::new(file.version(), -3, None, None, file.schema_descr_ptr(), None);
+        let found = rows_of(&ParquetMetaData::new(file, vec![group; 3])).unwrap_err();
+        assert!(found.contains("row group 2"), "{found}");
     }
 }

@@ -140,10 +140,6 @@ impl RowTable {
     pub(crate) fn keys(&self) -> Keys<'_> {
         Keys::new((0..self.layout.keys).map(|column| self.column(self.layout.key(column))).collect())
     }
-
-    pub(crate) fn sealed(&self) -> &Sealed {
-        &self.sealed
-    }
 }
 
 #[cfg(test)]

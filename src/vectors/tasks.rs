@@ -120,10 +120,6 @@ impl Tasks {
     pub(crate) fn of_place(&self, place: Place) -> usize {
         self.of(place.number())
     }
-
-    pub(crate) fn sealed(&self) -> &Sealed {
-        &self.sealed
-    }
 }
 
 #[cfg(test)]
@@ -153,7 +149,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tasks.col");
         let text = "äb".as_bytes(); // 2 bytes and 1
-        let cases: [(u64, &[u64], &[u64], &[u8]); 11] = [
+        /// Tasks, starts, ends of names, names.
+        type Case = (u64, &'static [u64], &'static [u64], &'static [u8]);
+        let cases: [Case; 11] = [
             (2, &[0, 2, 1], &[0, 2, 3], text),
             (2, &[0, 2, 2], &[0, 2, 3], text),
             (2, &[1, 2, 3], &[0, 2, 3], text),

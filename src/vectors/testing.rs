@@ -7,7 +7,7 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
 use parquet::file::metadata::{
-    ColumnChunkMetaData, FileMetaData, ParquetMetaData, ParquetMetaDataReader, ParquetMetaDataWriter, RowGroupMetaData,
+    ColumnChunkMetaData, ParquetMetaData, ParquetMetaDataReader, ParquetMetaDataWriter, RowGroupMetaData,
 };
 
 use xxhash_rust::xxh3::xxh3_64;
@@ -36,9 +36,9 @@ pub(crate) fn refused<T>(path: &Path, opened: Result<T, Error>) {
     assert!(text.contains(&path.display().to_string()) && text.contains("remedy:"), "{text}");
 }
 
-/// A Parquet file with a column `id` of 3 and then 2 rows, in two row groups. Its footer gives other numbers of rows
-/// and, with `chunk`, another offset and length of each row group's data.
-pub(super) fn parquet_file(rows: i64, group_rows: [i64; 2], chunk: Option<(i64, i64)>) -> Vec<u8> {
+/// A Parquet file with a column `id` of 3 and then 2 rows, in two row groups. Its footer gives other numbers of rows of
+/// these and, with `chunk`, another offset and length of their data.
+pub(super) fn parquet_file(group_rows: [i64; 2], chunk: Option<(i64, i64)>) -> Vec<u8> {
     let mut bytes = Vec::new();
     let batch = |ids: Vec<i64>| RecordBatch::try_from_iter([("id", Arc::new(Int64Array::from(ids)) as ArrayRef)]);
     let first = batch(vec![10, 11, 12]).unwrap();
@@ -48,9 +48,6 @@ pub(super) fn parquet_file(rows: i64, group_rows: [i64; 2], chunk: Option<(i64, 
     writer.write(&batch(vec![13, 14]).unwrap()).unwrap();
     writer.close().unwrap();
     let sound = ParquetMetaDataReader::new().parse_and_finish(&Bytes::from(bytes.clone())).unwrap();
-    let file = sound.file_metadata();
-    let pairs = file.key_value_metadata().cloned();
-    let file = FileMetaData::new(file.version(), rows, None, pairs, file.schema_descr_ptr(), None);
     let moved = |column: &ColumnChunkMetaData| {
         let Some((start, bytes)) = chunk else { return column.clone() };
         let column = column.clone().into_builder().set_dictionary_page_offset(None);
@@ -63,6 +60,8 @@ pub(super) fn parquet_file(rows: i64, group_rows: [i64; 2], chunk: Option<(i64, 
     let groups = sound.row_groups().iter().zip(group_rows).map(|(group, rows)| changed(group, rows)).collect();
     let length = crate::run::sealed::u32_at(&bytes, bytes.len() - 8) as usize;
     bytes.truncate(bytes.len() - 8 - length);
-    ParquetMetaDataWriter::new(&mut bytes, &ParquetMetaData::new(file, groups)).finish().unwrap();
+    ParquetMetaDataWriter::new(&mut bytes, &ParquetMetaData::new(sound.file_metadata().clone(), groups))
+        .finish()
+        .unwrap();
     bytes
 }

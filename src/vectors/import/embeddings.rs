@@ -61,7 +61,7 @@ pub(super) fn write_embeddings(
     let largest = writer.largest.into_inner().expect("no thread panics while it holds the norms");
     refuse_long(import.config.metric, largest)?;
     let hashes = writer.hashes.into_inner();
-    let (positives, precision) = stores.iter().zip(import.shards.store_types).last().expect("at least one store");
+    let (positives, precision) = stores.iter().zip(import.shards.store_types).next_back().expect("at least one store");
     let positives = positives.map()?;
     let row_bytes = shape.dim * precision.bytes();
     let row = |row: RowId| &positives.bytes()[HEADER_BYTES + row as usize * row_bytes..][..row_bytes];
