@@ -272,9 +272,9 @@ impl Opened<'_> {
         let (mut keys, mut own) = (Vec::new(), Vec::new());
         for place in 0..self.vectors.row_count() {
             own_arcs(&windows.of(place), &mut keys, &mut own);
-            for arc in &own {
-                if let Ok(index) = chosen.binary_search(&arc.row) {
-                    reversed[index].push(Edge { row: place, relation: arc.relation });
+            for edge in &own {
+                if let Ok(index) = chosen.binary_search(&edge.row) {
+                    reversed[index].push(Edge { row: place, relation: edge.relation });
                 }
             }
         }
@@ -284,13 +284,13 @@ impl Opened<'_> {
             let mut wanted = Vec::new();
             join(&own, &reversed, self.rule, &mut wanted);
             self.edges.read(self.edges.block_of(*place), &mut block)?;
-            let found = block.iter().find(|(other, _)| other == place).map(|(_, arcs)| arcs);
+            let found = block.iter().find(|(other, _)| other == place).map(|(_, edges)| edges);
             if found != Some(&wanted[..]) {
                 let row = self.neighbors.order()[*place as usize];
-                outcome.fault(format!("row {row}: its arcs are not those of the neighbor lists"));
+                outcome.fault(format!("row {row}: its edges are not those of the neighbor lists"));
             }
         }
-        Ok(format!("the arcs of {} rows are those of the neighbor lists", chosen.len()))
+        Ok(format!("the edges of {} rows are those of the neighbor lists", chosen.len()))
     }
 }
 
