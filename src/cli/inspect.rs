@@ -24,7 +24,7 @@ const SAMPLE_ROWS: usize = 1000;
 pub struct InspectArgs {
     /// A Parquet or .npy shard (or a folder of them), a run folder, or one of its files
     path: PathBuf,
-    /// Input rows A..B of a run: their neighbours, arcs and clusters, one object a line
+    /// Input rows A..B of a run: their neighbours, edges and clusters, one object a line
     #[arg(long, value_name = "A..B", value_parser = rows::parse_range)]
     rows: Option<std::ops::Range<u64>>,
     /// With --rows: the two vectors as well

@@ -128,7 +128,7 @@ pub fn describe(job: &Job, estimate: &PlanEstimate) -> String {
     let mut text = format!(
         "input    {} rows x {} dimensions, {} tasks, {} files, {}\n\
          search   {:.1} TFLOP if exact: about {} here, with {} threads; blocks of {} queries\n{}\
-         edges    runs of {} arcs; temporary files of {} at most\n\n\
+         edges    runs of {} edges; temporary files of {} at most\n\n\
          {:>10} {:>16} {:>14}\n",
         HumanCount(shards.shape.rows),
         shards.shape.dim,
