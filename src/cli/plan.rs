@@ -53,7 +53,13 @@ impl Estimate {
         let dim = shards.shape.dim;
         let rate = on_threads(config.threads, || operations_per_second(config.precision, dim, Duration::from_secs(1)))?;
         let largest = tasks.values().max().map_or(0, |rows| *rows as usize);
-        let gpus = crate::neighbors::gpu::find(config, &plan.neighbors, shards.shape, largest, &|| Ok(()))?;
+        let gpus = crate::neighbors::gpu::find(
+            config,
+            plan.neighbors.gpu_room(),
+            shards.shape,
+            largest,
+            &crate::watch::Watch::silent(),
+        )?;
         Ok(Estimate {
             search_seconds: cost.operations as f64 / rate,
             tasks: tasks.len(),

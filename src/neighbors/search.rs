@@ -40,7 +40,13 @@ pub fn search(run: &Run, vectors: &Vectors, config: &Config, counts: &NeighborsC
     let simd = Simd::detect();
     let unit = config.metric == Metric::Cosine;
     let largest_task = vectors.tasks.ranges().map(|range| range.len()).max().unwrap_or(0);
-    let gpus = gpu::find(config, counts, vectors.shape(), largest_task, &|| run.check_interrupt())?;
+    let gpus = gpu::find(
+        config,
+        counts.gpu_room(),
+        vectors.shape(),
+        largest_task,
+        &crate::watch::Watch::new(&|_| run.check_interrupt()),
+    )?;
     let (ivf, samples, packed) = prepare(run, &stage, vectors, config, simd)?;
     let precision = config.precision;
     if precision == KernelPrecision::Bf16 && config.backend != Backend::Faiss && !simd.multiplies_bf16() {
@@ -178,7 +184,7 @@ fn search_segment(
             let task = tiles.vectors.tasks.of(task.start);
             tiles.approximate(task, queries, ranks, *probes, watch)
         }
-        SearchEngine::Gpus(gpus) => gpus.segment(tiles, task, queries, ranks, watch),
+        SearchEngine::Gpus(gpus) => gpus.segment(tiles, task, queries, ranks, &crate::watch::Watch::new(watch)),
         #[cfg(feature = "faiss")]
         SearchEngine::Faiss(rows) => {
             let mut watch = |pairs| watch(pairs);
@@ -229,7 +235,7 @@ impl SearchEngine {
     /// Queries that a search on GPUs left to the CPU in this job.
     fn left_to_cpu(&self) -> Option<usize> {
         match self {
-            SearchEngine::Gpus(gpus) => Some(gpus.left()),
+            SearchEngine::Gpus(gpus) => Some(gpus.left_to_cpu()),
             _ => None,
         }
     }
