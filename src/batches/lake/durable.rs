@@ -59,8 +59,8 @@ pub(crate) fn sync_folders(folder: &FilePath, path: &FilePath) -> io::Result<()>
     folders.into_iter().try_for_each(|parent| Disk.sync_folder(parent))
 }
 
-/// Writes a small file, durable before readers see it. With `create` an existing file is left as it is, and the error is
-/// of kind `AlreadyExists`.
+/// Writes a small file, durable before readers see it. With `create` an existing file is left as it is, and the error
+/// is of kind `AlreadyExists`.
 fn write(folder: &FilePath, path: &FilePath, bytes: &PutPayload, create: bool) -> io::Result<()> {
     let temp = hidden(path);
     Disk.create_folder(path.parent().unwrap_or(folder))?;

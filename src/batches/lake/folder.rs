@@ -95,7 +95,8 @@ pub(crate) async fn claim(location: &Location, id: &str, replace: bool) -> Resul
         None => match write(location, &own, PutMode::Create).await {
             Ok(()) => {}
             Err(StoreError::AlreadyExists { .. } | StoreError::Precondition { .. }) => {
-                // It may be the same publication's: by a job on the same batches, or by an attempt whose answer was lost.
+                // It may be the same publication's: of a job on the same batches, or of an attempt whose answer was
+                // lost.
                 if read(location).await?.is_none_or(|found| found.id != id) {
                     let remedy = "wait for the other job, or give another place to --table-out";
                     return Err(refused(location, "another job's record, written just now", remedy));

@@ -101,8 +101,8 @@ impl Lake {
     /// that they cannot. [`Lake::check_target`] checks the rest. Without rules nothing is published.
     ///
     /// # Errors
-    /// The place cannot be reached or written, or is inside the run folder; or it is an object store that lets an object
-    /// be created twice, and the table is a Delta table: commits of concurrent jobs would overwrite each other.
+    /// The place cannot be reached or written, or is inside the run folder; or the table is a Delta table and the place
+    /// is an object store that lets an object be created twice: concurrent jobs would overwrite each other's commits.
     pub(crate) fn open(rules: Option<&TableRules>, run: &Run) -> Result<Lake> {
         rules.map(|rules| TableTarget::open(rules, run)).transpose().map(Lake)
     }
@@ -199,8 +199,8 @@ impl TableTarget {
         Ok(())
     }
 
-    /// The publication of this identity, if it is there already; else a place for plain Parquet is taken. `replace`: also
-    /// if it holds another run's.
+    /// The publication of this identity, if it is there already; else a place for plain Parquet is taken. `replace`:
+    /// also one that holds another run's.
     fn published_before(&self, id: &str, replace: bool) -> Result<Option<Published>> {
         let place = self.location.to_string();
         let version = match self.rules.format {
@@ -257,7 +257,7 @@ impl TableTarget {
         let meter = run.progress().meter("table", total, "bytes");
         let mut publication = Publication { run, location: &self.location, meter, placed: Vec::new() };
         if self.rules.by_task {
-            // Files that are copied are checked while they are copied; those that are written anew must be checked before.
+            // Files that are only copied are checked meanwhile; those that are written anew must be checked before.
             let finished = RunReader::open(run.folder())?;
             parts.keys().try_for_each(|name| finished.check_part(Stage::Batches, name))?;
             partition::divide(run, counts, &mut |stem, task, local| {

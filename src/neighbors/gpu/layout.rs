@@ -139,7 +139,7 @@ pub(crate) struct TilePair {
 }
 
 impl TilePair {
-    /// Cuts both sides in half: four pairs; two, where one side is too short; or none. Base tiles keep at least `k` rows.
+    /// Cuts both sides in half: four pairs; two, where one side is too short; or none. Base tiles keep at least k rows.
     pub(crate) fn quarters(&self, k: usize) -> Vec<TilePair> {
         let halve = |range: &Range<usize>, least: usize| {
             let middle = range.start.midpoint(range.end);

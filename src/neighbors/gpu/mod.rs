@@ -1,9 +1,9 @@
 //! The search on GPUs: worker processes, one for each device, search tiles; their answers are made exact here.
 //!
-//! A worker is this executable started once more; it loads a plugin that uses the device ([`plugin`]). The base lies in
-//! a file that the workers map ([`base`]), tiles of queries and their answers lie in shared memory ([`shared`]), requests
-//! and replies go over pipes ([`protocol`]). A crash, a device that is lost or hangs, or too little device memory
-//! therefore costs one tile: it is searched in quarters, then by the CPU ([`segment`]), and the job goes on.
+//! A worker is this executable started once more; it loads a plugin that uses the device ([`plugin`]). The base lies
+//! in a file that the workers map ([`base`]), tiles of queries and their answers lie in shared memory ([`shared`]),
+//! requests and replies go over pipes ([`protocol`]). A crash, a device that is lost or hangs, or too little device
+//! memory therefore costs one tile: it is searched in quarters, then by the CPU ([`segment`]), and the job goes on.
 //!
 //! Memory: the slots of the devices ([`layout`]), and the candidates of every query of a segment. What CUDA takes
 //! in the workers is not counted.

@@ -1,9 +1,9 @@
 //! One segment of queries against their task, tile by tile, on all devices; exact in the end.
 //!
-//! Two driver threads a device take turns: while one waits for a tile, the other makes its last answers exact and fills
-//! its next tile ([`super::layout::SLOTS`]). Drivers wait; all computation of theirs runs on the search's own pool of as
-//! many threads as the job has. [`crate::neighbors::answers`] certifies answers. Queries for which a tile may hide a
-//! row, and those of tiles that no device could search, are searched by the CPU's own kernels at the end.
+//! Two driver threads a device take turns: while one waits for a tile, the other makes its last answers exact and
+//! fills its next tile ([`super::layout::SLOTS`]). Drivers only wait; all that they compute runs on a pool of as many
+//! threads as the job has. [`crate::neighbors::answers`] certifies answers. Queries for which a tile may hide a row,
+//! and those of tiles that no device could search, are searched by the CPU's own kernels at the end.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
