@@ -106,24 +106,14 @@ python_environment() {
 
 # --- the tests ----------------------------------------------------------------------------------
 
+# One set of features for lints, documentation and tests: what they share is built once. FAISS's C++ is most of it.
 tests() {
     if command -v cargo-nextest >/dev/null; then
         # Nextest runs no doc tests. They go first: the summary that counts then stands last.
-        cargo test --locked --features lake --doc
-        cargo nextest run --locked --features lake
+        cargo test --locked --all-features --doc
+        cargo nextest run --locked --all-features
     else
-        cargo test --locked --features lake
-    fi
-}
-
-# Most of its time goes into building FAISS, once for a target folder. The other features stay: what they share with
-# the dependencies would be built anew without them.
-faiss() {
-    cargo clippy --locked --features faiss,lake --all-targets -- -D warnings
-    if command -v cargo-nextest >/dev/null; then
-        cargo nextest run --locked --features faiss,lake -E 'test(faiss)'
-    else
-        cargo test --locked --features faiss,lake faiss
+        cargo test --locked --all-features
     fi
 }
 
@@ -132,9 +122,8 @@ faiss() {
 install_deny() {
     export PATH=$PWD/target/tools/bin:$PATH
     if ! command -v cargo-deny >/dev/null; then
-        # It runs for half a second: its own release profile (fat LTO) would double the build for nothing.
-        CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_OPT_LEVEL=1 \
-            cargo install --quiet --locked --root target/tools "cargo-deny@$CARGO_DENY" ||
+        # It runs for half a second: optimised, it would take longer to build for nothing.
+        cargo install --quiet --locked --debug --root target/tools "cargo-deny@$CARGO_DENY" ||
             die "cargo-deny $CARGO_DENY could not be installed: the dependencies' licences and sources are NOT checked"
     fi
     cargo deny --version
@@ -154,10 +143,9 @@ deny() {
 step "system packages" system_packages
 step "python environment" python_environment
 step "format" cargo fmt --check
-step "clippy" cargo clippy --locked --features lake --all-targets -- -D warnings
 step "clippy without features" cargo clippy --locked --no-default-features --all-targets -- -D warnings
-step "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --locked --features lake --no-deps
-step "faiss" faiss
+step "clippy" cargo clippy --locked --all-features --all-targets -- -D warnings
+step "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --locked --all-features --no-deps
 step "tests" tests
 step "cargo-deny" install_deny
 step "dependencies" deny

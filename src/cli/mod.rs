@@ -8,6 +8,7 @@ pub mod inspect;
 pub mod log;
 pub mod mine;
 pub mod plan;
+pub mod reference;
 pub mod report;
 pub mod rows;
 pub mod shell;
@@ -27,7 +28,7 @@ use crate::error::Result;
     name = "batchmine",
     version,
     propagate_version = true,
-    after_help = "Exit codes: 0 done, 1 failed at run time, 2 bad usage or input, 3 verify found a fault, 4 over the memory budget, 130 interrupted and resumable."
+    after_help = reference::exit_codes()
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -57,6 +58,9 @@ enum Verb {
     Completions(shell::CompletionsArgs),
     /// Print the manual page
     Man,
+    /// Print docs/reference.md
+    #[command(hide = true)]
+    Reference,
     #[command(hide = true)]
     GpuWorker(gpu_worker::GpuWorkerArgs),
 }
@@ -99,6 +103,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Verb::Gen(generate) => generate.run(&output),
         Verb::Completions(completions) => completions.run(),
         Verb::Man => shell::man(),
+        Verb::Reference => reference::print(),
         Verb::GpuWorker(worker) => worker.run(),
     };
     match done {

@@ -1,7 +1,7 @@
 //! Everything that is tested through the executable or through a whole run, in one binary.
 //!
 //! `dataset`, `command`, `table` and `exported` write inputs, call batchmine and read what it wrote; `oracle`, `promises`
-//! and `worth` say what it should have written; the rest are the tests.
+//! and `worth` say what it should have written; `pages` reads the documentation; the rest are the tests.
 
 #![allow(unreachable_pub, reason = "one binary: nothing is reached from outside")]
 
@@ -11,9 +11,11 @@ mod dataset;
 mod exported;
 mod failing;
 mod oracle;
+mod pages;
 mod promises;
 mod table;
 
+mod docs;
 mod epochs;
 #[cfg(feature = "export")]
 mod export;
