@@ -10,15 +10,11 @@ mod planted;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use batchmine::config::{KernelPrecision, Settings};
-use batchmine::measured::PackedBase;
-use batchmine::measured::TILE_QUERIES;
-use batchmine::measured::TopK;
-use batchmine::measured::calibrate;
-use batchmine::measured::{Bf16, bf16};
-use batchmine::measured::{Float, float};
-use batchmine::measured::{Int8, Quantised};
-use batchmine::measured::{Nearest, Simd, scan};
+use batchmine::config::{KernelPrecision, Metric, Settings};
+use batchmine::measured::{Bf16, Bf16Base, Bf16Queries};
+use batchmine::measured::{Float, FloatBase, FloatQueries};
+use batchmine::measured::{Int8, PackedBase, Quantised};
+use batchmine::measured::{Nearest, Simd, TILE_QUERIES, TopK, random_rows, scan};
 use divan::counter::ItemsCount;
 use divan::{AllocProfiler, Bencher};
 use planted::Planted;
@@ -39,47 +35,52 @@ fn operations(dim: usize) -> ItemsCount {
 
 #[divan::bench(args = DIMS)]
 fn kernel_int8(bencher: Bencher<'_, '_>, dim: usize) {
-    let source = calibrate::planted(BASE_ROWS, dim);
+    let source = random_rows(BASE_ROWS, dim);
     let rows: Vec<u32> = (0..BASE_ROWS as u32).collect();
     let slots: Vec<u32> = (0..TILE_QUERIES as u32).collect();
-    let queries = Quantised::new(&source, &rows[..TILE_QUERIES], None, true).gather(&slots);
-    let base = PackedBase::in_memory(&source, &rows, None, true);
+    let queries = Quantised::new(&source, &rows[..TILE_QUERIES], None, Metric::Cosine).gather(&slots);
+    let base = PackedBase::in_memory(&source, &rows, None, Metric::Cosine);
     let mut best: Vec<TopK> = slots.iter().map(|_| TopK::new(1)).collect();
     let kernel = Int8(Simd::detect());
     bencher
         .counter(operations(dim))
-        .bench_local(|| scan(kernel, &queries, TILE_QUERIES, &base, 0..BASE_ROWS, 0, &mut Nearest(&mut best)));
+        .bench_local(|| scan(kernel, &queries, &base, 0..BASE_ROWS, 0, &mut Nearest(&mut best)));
 }
 
 #[divan::bench(args = DIMS)]
 fn kernel_bf16(bencher: Bencher<'_, '_>, dim: usize) {
-    let source = calibrate::planted(BASE_ROWS, dim);
+    let source = random_rows(BASE_ROWS, dim);
     let rows: Vec<u32> = (0..BASE_ROWS as u32).collect();
-    let queries = bf16::Bf16Queries::pack(&source, &rows[..TILE_QUERIES], true);
-    let base = bf16::Bf16Base::pack(&source, &rows, true);
+    let queries = Bf16Queries::pack(&source, &rows[..TILE_QUERIES], Metric::Cosine);
+    let base = Bf16Base::pack(&source, &rows, Metric::Cosine);
     let mut best: Vec<TopK> = (0..TILE_QUERIES).map(|_| TopK::new(1)).collect();
     let kernel = Bf16(Simd::detect());
     bencher
         .counter(operations(dim))
-        .bench_local(|| scan(kernel, &queries, TILE_QUERIES, &base, 0..BASE_ROWS, 0, &mut Nearest(&mut best)));
+        .bench_local(|| scan(kernel, &queries, &base, 0..BASE_ROWS, 0, &mut Nearest(&mut best)));
 }
 
 #[divan::bench(args = DIMS)]
 fn kernel_f32(bencher: Bencher<'_, '_>, dim: usize) {
-    let source = calibrate::planted(BASE_ROWS, dim);
+    let source = random_rows(BASE_ROWS, dim);
     let rows: Vec<u32> = (0..BASE_ROWS as u32).collect();
-    let queries = float::FloatQueries::pack(&source, &rows[..TILE_QUERIES], true);
-    let base = float::FloatBase::pack(&source, &rows, true);
+    let queries = FloatQueries::pack(&source, &rows[..TILE_QUERIES], Metric::Cosine);
+    let base = FloatBase::pack(&source, &rows, Metric::Cosine);
     let mut best: Vec<TopK> = (0..TILE_QUERIES).map(|_| TopK::new(1)).collect();
     let kernel = Float(Simd::detect());
     bencher
         .counter(operations(dim))
-        .bench_local(|| scan(kernel, &queries, TILE_QUERIES, &base, 0..BASE_ROWS, 0, &mut Nearest(&mut best)));
+        .bench_local(|| scan(kernel, &queries, &base, 0..BASE_ROWS, 0, &mut Nearest(&mut best)));
 }
 
 const SEARCH_ROWS: usize = 12_000;
 
-#[divan::bench(args = [(64, 130), (384, 130), (384, 1030), (1024, 130)], consts = [true, false], sample_count = 3, sample_size = 1)]
+#[divan::bench(
+    args = [(64, 130), (384, 130), (384, 1030), (1024, 130)],
+    consts = [true, false],
+    sample_count = 3,
+    sample_size = 1,
+)]
 fn search<const INT8: bool>(bencher: Bencher<'_, '_>, (dim, ranks): (usize, u32)) {
     let settings = Settings {
         precision: Some(if INT8 { KernelPrecision::Int8 } else { KernelPrecision::F32 }),

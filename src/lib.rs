@@ -52,14 +52,15 @@ pub mod measured {
     pub use crate::clusters::refine::{Swaps, swap};
     pub use crate::clusters::{PassRules, TaskPlaces, weights};
     pub use crate::edges::{Adjacency, EdgeFile, EdgeRows, MemoryEdges, build, codec};
-    pub use crate::neighbors::cpu::bf16::{self, Bf16};
-    pub use crate::neighbors::cpu::float::{self, Float};
-    pub use crate::neighbors::cpu::int8::{Int8, Quantised};
-    pub use crate::neighbors::cpu::packed::PackedBase;
-    pub use crate::neighbors::cpu::{Nearest, Simd, scan};
+    pub use crate::neighbors::calibrate::random_rows;
+    pub use crate::neighbors::cpu::bf16::{Bf16, Bf16Base, Bf16Queries};
+    pub use crate::neighbors::cpu::float::{Float, FloatBase, FloatQueries};
+    pub use crate::neighbors::cpu::int8::{Int8, PackedBase, Quantised};
+    pub use crate::neighbors::cpu::scan::{Nearest, scan};
+    pub use crate::neighbors::cpu::simd::Simd;
     pub use crate::neighbors::tiles::TILE_QUERIES;
     pub use crate::neighbors::topk::TopK;
-    pub use crate::neighbors::{Neighbors, calibrate, search};
+    pub use crate::neighbors::{Neighbors, search};
     pub use crate::vectors::{Keys, Vectors, import};
     pub use crate::watch::Watch;
 }

@@ -58,7 +58,7 @@ impl Estimate {
             plan.neighbors.gpu_room(),
             shards.shape,
             largest,
-            &crate::watch::Watch::silent(),
+            crate::watch::Watch::silent(),
         )?;
         Ok(Estimate {
             search_seconds: cost.operations as f64 / rate,

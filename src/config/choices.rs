@@ -15,6 +15,13 @@ pub enum Metric {
     Dot,
 }
 
+impl Metric {
+    /// Whether two rows compare the same however long they are.
+    pub(crate) fn ignores_norms(self) -> bool {
+        self == Metric::Cosine
+    }
+}
+
 /// Which pairs become edges of the graph.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]

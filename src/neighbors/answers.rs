@@ -1,14 +1,14 @@
-//! What the answers of somebody else's exact search are worth: its best few rows of a tile, with scores that
-//! may err within a bound E.
+//! What the answers of FAISS or of a GPU are worth: the best few rows of a tile, with scores that may err within a
+//! bound E.
 //!
-//! - *Floor*: `ranks` permitted rows of truth at least f are known, so that no row below f can be among the
-//!   best. The `ranks`-th permitted answer of a tile scores b, so f = b − E is such a floor; the highest of
-//!   all tiles counts.
-//! - *Cut*: rows that were left out score at most as much as the worst that was given, w; in truth at most
-//!   w + E. If w + E < f, the tile hides nothing: not behind rows that may not be negatives (the query's
-//!   own, those of the same key), and not behind ties.
+//! - *Threshold*: `ranks` permitted rows whose true scores are at least F are known, so that no row below F can be
+//!   among the best. The `ranks`-th permitted answer of a tile scores b, so F = b − E is such a threshold; the highest
+//!   of all tiles counts.
+//! - *Cut*: rows that were left out score at most as much as the worst that was given, w; in truth at most w + E. If
+//!   w + E < F, the tile hides nothing: not behind rows that may not be negatives (the query's own, those of the same
+//!   key), and not behind ties.
 //!
-//! What can still reach the floor goes into [`TopK`], and its survivors are scored by the reference: ids and
+//! What can still reach the threshold goes into [`TopK`], and its survivors are scored by the reference: ids and
 //! scores are the reference's. O(answers) a query and tile.
 
 use super::topk::{Candidate, TopK};
@@ -17,42 +17,52 @@ use crate::vectors::{Keys, RowId};
 /// Rows beyond `ranks` that each tile is asked for.
 pub(crate) const SPARE: usize = 64;
 
-/// What was found for one query.
+/// What FAISS or a GPU answers for a query and a tile.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TileAnswers<'a> {
+    /// The best rows of the tile, best first.
+    pub list: &'a [Candidate],
+    /// Whether these are all rows of the tile.
+    pub is_whole: bool,
+    /// The most that their scores err by.
+    pub error: f64,
+}
+
+/// The best rows of one query, from answers tile by tile.
 #[derive(Debug, Clone)]
 pub(crate) struct CertifiedTopK {
     /// Candidates.
     pub kept: TopK,
     /// `ranks` rows are known whose true scores are at least this.
-    pub floor: f32,
+    pub threshold: f32,
+    ranks: usize,
 }
 
 impl CertifiedTopK {
-    /// Nothing yet.
+    /// Nothing yet; `ranks` rows in the end.
     pub(crate) fn new(ranks: usize) -> CertifiedTopK {
-        CertifiedTopK { kept: TopK::new(ranks), floor: f32::NEG_INFINITY }
+        CertifiedTopK { kept: TopK::new(ranks), threshold: f32::NEG_INFINITY, ranks }
     }
 
-    /// Takes a query's answers, best first, whose scores err by at most `error`. `whole`: they are all rows of
-    /// the tile. Returns false, and takes none, where the tile may hide a row that belongs to the best.
+    /// Takes a tile's answers. `exact` puts true scores into candidates. Returns false, and takes none, where the tile
+    /// may hide a row that belongs to the best.
     pub(crate) fn take(
         &mut self,
-        answers: &[Candidate],
-        whole: bool,
-        error: f64,
-        ranks: usize,
+        answers: TileAnswers<'_>,
         is_permitted: impl Fn(RowId) -> bool,
         mut exact: impl FnMut(&mut [Candidate]),
     ) -> bool {
-        let reaches = |score: f32, floor: f32| f64::from(score) + error >= f64::from(floor);
-        let permitted = || answers.iter().filter(|candidate| is_permitted(candidate.row));
-        if let Some(last) = permitted().nth(ranks - 1) {
-            self.floor = self.floor.max(((f64::from(last.score) - error) as f32).next_down());
+        let TileAnswers { list, is_whole, error } = answers;
+        let reaches = |score: f32, threshold: f32| f64::from(score) + error >= f64::from(threshold);
+        let permitted = || list.iter().filter(|candidate| is_permitted(candidate.row));
+        if let Some(last) = permitted().nth(self.ranks - 1) {
+            self.threshold = self.threshold.max(((f64::from(last.score) - error) as f32).next_down());
         }
-        if !whole && answers.last().is_none_or(|last| reaches(last.score, self.floor)) {
+        if !is_whole && list.last().is_none_or(|last| reaches(last.score, self.threshold)) {
             return false;
         }
-        let (bound, floor) = ((error as f32).next_up(), self.floor);
-        for candidate in permitted().take_while(|candidate| reaches(candidate.score, floor)) {
+        let (bound, threshold) = ((error as f32).next_up(), self.threshold);
+        for candidate in permitted().take_while(|candidate| reaches(candidate.score, threshold)) {
             self.kept.push(candidate.row, candidate.score, bound, &mut exact);
         }
         true
@@ -83,26 +93,28 @@ mod tests {
         scores.iter().enumerate().map(|(row, score)| Candidate { score: *score, row: row as RowId }).collect()
     }
 
-    fn take(best: &mut CertifiedTopK, scores: &[f32], whole: bool, error: f64, ranks: usize) -> bool {
-        best.take(&answers(scores), whole, error, ranks, |row| row != 0, |_| unreachable!("nothing is crowded here"))
+    fn take(best: &mut CertifiedTopK, scores: &[f32], is_whole: bool, error: f64) -> bool {
+        let list = answers(scores);
+        let answers = TileAnswers { list: &list, is_whole, error };
+        best.take(answers, |row| row != 0, |_| unreachable!("too few candidates for exact scores"))
     }
 
     #[test]
     fn a_tile_that_may_hide_a_row_is_not_taken() {
         // Row 0 is forbidden, so the second rank scores 0.7.
         let scores = [0.9, 0.8, 0.7, 0.6];
-        assert!(take(&mut CertifiedTopK::new(2), &scores, false, 0.04, 2), "0.6 + 0.04 cannot reach 0.7 - 0.04");
-        assert!(!take(&mut CertifiedTopK::new(2), &scores, false, 0.06, 2), "0.6 + 0.06 can reach 0.7 - 0.06");
-        assert!(take(&mut CertifiedTopK::new(2), &scores, true, 0.06, 2), "nothing is left out");
-        assert!(!take(&mut CertifiedTopK::new(4), &scores, false, 0.0, 4), "there are too few permitted rows");
-        assert!(!take(&mut CertifiedTopK::new(2), &scores, false, f64::INFINITY, 2), "nothing is known");
+        assert!(take(&mut CertifiedTopK::new(2), &scores, false, 0.04), "0.6 + 0.04 cannot reach 0.7 - 0.04");
+        assert!(!take(&mut CertifiedTopK::new(2), &scores, false, 0.06), "0.6 + 0.06 can reach 0.7 - 0.06");
+        assert!(take(&mut CertifiedTopK::new(2), &scores, true, 0.06), "nothing is left out");
+        assert!(!take(&mut CertifiedTopK::new(4), &scores, false, 0.0), "there are too few permitted rows");
+        assert!(!take(&mut CertifiedTopK::new(2), &scores, false, f64::INFINITY), "nothing is known");
     }
 
     #[test]
-    fn an_earlier_tile_raises_the_floor_of_later_ones() {
+    fn an_earlier_tile_raises_the_threshold_of_later_ones() {
         let mut best = CertifiedTopK::new(2);
-        assert!(take(&mut best, &[0.9, 0.8, 0.7, 0.2], false, 0.01, 2));
-        assert!(take(&mut best, &[0.5, 0.4], false, 0.01, 2), "all of it lies below the floor");
+        assert!(take(&mut best, &[0.9, 0.8, 0.7, 0.2], false, 0.01));
+        assert!(take(&mut best, &[0.5, 0.4], false, 0.01), "all of it lies below the threshold");
         let rows: Vec<RowId> = best.kept.finish(|_| {}).iter().map(|candidate| candidate.row).collect();
         assert_eq!(rows, [1, 2]);
     }

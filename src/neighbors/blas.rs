@@ -79,7 +79,7 @@ impl Blas {
 }
 
 /// The BLAS of this process: what it says of itself, and its file.
-pub fn describe() -> String {
+pub(crate) fn describe() -> String {
     BLAS.describe()
 }
 
@@ -87,7 +87,7 @@ pub fn describe() -> String {
 ///
 /// # Errors
 /// The BLAS is not OpenBLAS.
-pub fn stay_on_this_thread() -> Result<()> {
+pub(crate) fn stay_on_this_thread() -> Result<()> {
     omp_set_num_threads(1); // counts for the calling thread alone
     BLAS.check()
 }

@@ -218,7 +218,7 @@ fn faiss_thread_bytes(terms: &Terms) -> u64 {
     super::faiss::thread_bytes(terms.dim as usize, terms.ranks as usize) as u64
 }
 
-/// Without the feature nobody asks FAISS.
+/// Without the feature no search is FAISS's.
 #[cfg(not(feature = "faiss"))]
 fn faiss_thread_bytes(_: &Terms) -> u64 {
     0

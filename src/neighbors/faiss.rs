@@ -15,14 +15,15 @@ use ::faiss::index::flat::FlatIndex;
 use ::faiss::{ConcurrentIndex, Idx, Index};
 use rayon::prelude::*;
 
-use super::answers::{CertifiedTopK, SPARE, is_permitted, sum_error};
+use super::answers::{CertifiedTopK, SPARE, TileAnswers, is_permitted, sum_error};
 use super::blas;
-use super::cpu::score_exactly;
-use super::topk::Candidate;
+use super::topk::{Candidate, score_exactly};
+use crate::config::Metric;
 use crate::error::{Error, Result};
 use crate::vectors::dot::dot;
 use crate::vectors::store::VectorStore;
 use crate::vectors::{Keys, RowId, Scorer, Vectors};
+use crate::watch::Watch;
 
 /// Queries of one call, at most and at least: fewer than 20 would not be multiplied as a matrix.
 const CALL_QUERIES: [usize; 2] = [32, 512];
@@ -41,56 +42,67 @@ const BLOCK_ROWS: usize = 1024;
 
 /// What each thread needs: the queries of one call, their scores with a block of base rows, answers as
 /// FAISS sorts them and as it returns them (36 bytes in all), and what OpenBLAS packs.
-pub fn thread_bytes(dim: usize, ranks: usize) -> usize {
+pub(crate) fn thread_bytes(dim: usize, ranks: usize) -> usize {
     call_queries(dim, ranks, usize::MAX) * 4 * (dim + BLOCK_ROWS + 9 * (ranks + SPARE)) + BLAS_BYTES
 }
 
-/// The exact best `ranks` positives (or all, where a task has fewer) of some queries of one task, best first.
-/// `unit`: the metric ignores norms (cosine). `between_tiles` hears after each tile how many pairs it had.
-///
-/// # Errors
-/// The BLAS is not OpenBLAS, FAISS fails, or `between_tiles` does.
-pub fn segment(
-    vectors: &Vectors,
-    task: Range<RowId>,
-    queries: &[RowId],
-    ranks: usize,
-    base_tile_rows: usize,
-    unit: bool,
-    between_tiles: &mut dyn FnMut(u64) -> Result<()>,
-) -> Result<Vec<Vec<Candidate>>> {
-    blas::stay_on_this_thread()?;
-    let ranks = ranks.min(task.len().saturating_sub(1));
-    if ranks == 0 || queries.is_empty() {
-        between_tiles(task.len() as u64 * queries.len() as u64)?;
-        return Ok(vec![Vec::new(); queries.len()]);
+/// A search by FAISS.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FaissSearch<'a> {
+    /// The store.
+    pub vectors: &'a Vectors,
+    /// How vectors are compared.
+    pub metric: Metric,
+    /// Base rows that FAISS holds at a time.
+    pub base_tile_rows: usize,
+}
+
+impl FaissSearch<'_> {
+    /// The exact best `ranks` positives (or all, where a task has fewer) of some queries of one task, best first.
+    ///
+    /// # Errors
+    /// The BLAS is not OpenBLAS, FAISS fails, or the watch stops the job.
+    pub(crate) fn segment(
+        &self,
+        task: Range<RowId>,
+        queries: &[RowId],
+        ranks: usize,
+        watch: Watch<'_>,
+    ) -> Result<Vec<Vec<Candidate>>> {
+        blas::stay_on_this_thread()?;
+        let ranks = ranks.min(task.len().saturating_sub(1));
+        if ranks == 0 || queries.is_empty() {
+            watch.add(task.len() as u64 * queries.len() as u64)?;
+            return Ok(vec![Vec::new(); queries.len()]);
+        }
+        let vectors = self.vectors;
+        let mut tile = FaissTile::new(vectors, self.base_tile_rows.min(task.len()), ranks, self.metric)?;
+        let mut best: Vec<CertifiedTopK> = queries.iter().map(|_| CertifiedTopK::new(ranks)).collect();
+        let call = call_queries(vectors.shape().dim, ranks, queries.len());
+        let mut uncertain = 0;
+        for rows in tiles(task, self.base_tile_rows, queries[0]) {
+            let pairs = rows.len() as u64 * queries.len() as u64;
+            tile.fill(rows)?;
+            let calls = best
+                .par_chunks_mut(call)
+                .zip(queries.par_chunks(call))
+                .map_init(|| Scorer::new(vectors), |scorer, (best, queries)| tile.search(queries, best, scorer));
+            uncertain += calls.try_reduce(|| 0, |a, b| Ok(a + b))?;
+            watch.add(pairs)?;
+        }
+        if uncertain > 0 {
+            tracing::debug!("FAISS's answers were not certain {uncertain} times: the tile was scored row by row");
+        }
+        let lists = queries.par_iter().zip(best).map_init(
+            || Scorer::new(vectors),
+            |scorer, (query, best)| best.kept.finish(|list| score_exactly(scorer, *query, list)),
+        );
+        Ok(lists.collect())
     }
-    let mut tile = FaissTile::new(vectors, base_tile_rows.min(task.len()), ranks, unit)?;
-    let mut best: Vec<CertifiedTopK> = queries.iter().map(|_| CertifiedTopK::new(ranks)).collect();
-    let call = call_queries(vectors.shape().dim, ranks, queries.len());
-    let mut uncertain = 0;
-    for rows in tiles(task, base_tile_rows, queries[0]) {
-        let pairs = rows.len() as u64 * queries.len() as u64;
-        tile.fill(rows)?;
-        let calls = best
-            .par_chunks_mut(call)
-            .zip(queries.par_chunks(call))
-            .map_init(|| Scorer::new(vectors), |scorer, (best, queries)| tile.search(queries, best, scorer));
-        uncertain += calls.try_reduce(|| 0, |a, b| Ok(a + b))?;
-        between_tiles(pairs)?;
-    }
-    if uncertain > 0 {
-        tracing::debug!("FAISS's answers were not certain {uncertain} times: the tile was scored row by row");
-    }
-    let lists = queries.par_iter().zip(best).map_init(
-        || Scorer::new(vectors),
-        |scorer, (query, best)| best.kept.finish(|list| score_exactly(scorer, *query, list)),
-    );
-    Ok(lists.collect())
 }
 
 /// The BLAS that FAISS multiplies with: what it says of itself, and its file.
-pub fn blas() -> String {
+pub(crate) fn blas() -> String {
     blas::describe()
 }
 
@@ -101,7 +113,7 @@ fn call_queries(dim: usize, ranks: usize, queries: usize) -> usize {
     even.min(CALL_VALUES / dim).min(CALL_ANSWERS / (ranks + SPARE)).clamp(least, most)
 }
 
-/// The task's base tiles, beginning with the queries' own: near rows raise the floors early.
+/// The task's base tiles, beginning with the queries' own: near rows raise the thresholds early.
 fn tiles(task: Range<RowId>, tile_rows: usize, first_query: RowId) -> Vec<Range<RowId>> {
     let mut tiles: Vec<Range<RowId>> =
         task.clone().step_by(tile_rows).map(|start| start..task.end.min(start + tile_rows as RowId)).collect();
@@ -119,19 +131,19 @@ struct FaissTile<'a> {
     /// Largest norm of the rows; 1 for unit vectors.
     norm: f64,
     ranks: usize,
-    unit: bool,
+    metric: Metric,
     piece: Vec<f32>,
 }
 
 impl<'a> FaissTile<'a> {
     /// Empty, with room for `rows` rows.
-    fn new(vectors: &'a Vectors, rows: usize, ranks: usize, unit: bool) -> Result<FaissTile<'a>> {
+    fn new(vectors: &'a Vectors, rows: usize, ranks: usize, metric: Metric) -> Result<FaissTile<'a>> {
         let dim = vectors.shape().dim;
         let mut index = FlatIndex::new_ip(dim as u32).map_err(failed)?;
         // FAISS's buffer doubles as it grows, and keeps its size when emptied: this makes it fit exactly.
         index.add(&vec![0.0; rows * dim]).map_err(failed)?;
         let piece = vec![0.0; (PIECE_VALUES / dim).clamp(1, rows) * dim];
-        Ok(FaissTile { vectors, keys: vectors.rows.keys(), index, rows: 0..0, norm: 0.0, ranks, unit, piece })
+        Ok(FaissTile { vectors, keys: vectors.rows.keys(), index, rows: 0..0, norm: 0.0, ranks, metric, piece })
     }
 
     /// Puts these rows in place of what was there.
@@ -142,11 +154,11 @@ impl<'a> FaissTile<'a> {
         for start in rows.clone().step_by(self.piece.len() / dim) {
             let count = ((rows.end - start) as usize).min(self.piece.len() / dim);
             let piece = &mut self.piece[..count * dim];
-            let (store, scales, unit) = (&self.vectors.positives, self.vectors.rows.positive_scales(), self.unit);
+            let (store, scales, metric) = (&self.vectors.positives, self.vectors.rows.positive_scales(), self.metric);
             let norms = piece
                 .par_chunks_exact_mut(dim)
                 .zip(start..start + count as RowId)
-                .map(|(values, row)| load(store, row, scales, unit, values));
+                .map(|(values, row)| load(store, row, scales, metric, values));
             self.norm = norms.reduce(|| 0.0, f64::max).max(self.norm);
             self.index.add(piece).map_err(failed)?;
         }
@@ -161,17 +173,18 @@ impl<'a> FaissTile<'a> {
         let (store, scales) = (&self.vectors.queries, self.vectors.rows.query_scales());
         let mut values = vec![0.0; best.len() * dim];
         let rows = values.chunks_exact_mut(dim).zip(queries);
-        let norms: Vec<f64> = rows.map(|(values, row)| load(store, *row, scales, self.unit, values)).collect();
+        let norms: Vec<f64> = rows.map(|(values, row)| load(store, *row, scales, self.metric, values)).collect();
         let asked = self.rows.len().min(self.ranks + SPARE);
         let found = ConcurrentIndex::search(&self.index, &values, asked).map_err(failed)?;
         let mut uncertain = 0;
         let answers = found.distances.chunks_exact(asked).zip(found.labels.chunks_exact(asked));
         for (((query, best), norm), (scores, labels)) in queries.iter().copied().zip(best).zip(norms).zip(answers) {
             let error = sum_error(dim, f64::from(f32::EPSILON) / 2.0, norm, self.norm);
-            let answers = self.answers(scores, labels);
+            let list = self.answers(scores, labels);
+            let answers = TileAnswers { list: &list, is_whole: asked == self.rows.len(), error };
             let permitted = |row| is_permitted(&self.keys, query, row);
             let exact = |list: &mut [Candidate]| score_exactly(scorer, query, list);
-            if !best.take(&answers, asked == self.rows.len(), error, self.ranks, permitted, exact) {
+            if !best.take(answers, permitted, exact) {
                 self.search_exactly(query, best, scorer);
                 uncertain += 1;
             }
@@ -193,7 +206,7 @@ impl<'a> FaissTile<'a> {
             let mut list: Vec<Candidate> = permitted.map(|row| Candidate { score: 0.0, row }).collect();
             score_exactly(scorer, query, &mut list);
             for candidate in list {
-                if candidate.score >= best.floor.max(best.kept.floor()) {
+                if candidate.score >= best.threshold.max(best.kept.threshold()) {
                     best.kept.push(candidate.row, candidate.score, 0.0, |list| score_exactly(scorer, query, list));
                 }
             }
@@ -201,10 +214,10 @@ impl<'a> FaissTile<'a> {
     }
 }
 
-/// Loads a row, at unit length where `unit` says so; returns its norm.
-fn load(store: &VectorStore, row: RowId, scales: &[f64], unit: bool, out: &mut [f32]) -> f64 {
+/// Loads a row, at unit length where the metric ignores norms; returns its norm.
+fn load(store: &VectorStore, row: RowId, scales: &[f64], metric: Metric, out: &mut [f32]) -> f64 {
     store.load(row, out);
-    if !unit {
+    if !metric.ignores_norms() {
         return dot(out, out).sqrt();
     }
     let scale = scales[row as usize];
@@ -220,72 +233,16 @@ fn failed(error: ::faiss::error::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-    use std::path::Path;
+    use std::sync::atomic::{AtomicU64, Ordering};
 
     use proptest::prelude::*;
     use rand::{RngExt, SeedableRng};
     use rand_chacha::ChaCha8Rng;
 
     use super::*;
+    use crate::neighbors::given_vectors::GivenVectors;
     use crate::neighbors::topk::by_rank;
-    use crate::run::sealed::FileFormat;
-    use crate::vectors::rows::{Ids, ROWS, RowLayout, RowTable, TASKS, UNIQUE};
-    use crate::vectors::store::{StoreType, VECTORS};
-    use crate::vectors::{Shape, Tasks};
-
-    /// Rows of one task, in files that are gone when the test ends.
-    struct Data {
-        dim: usize,
-        queries: Vec<f32>,
-        positives: Vec<f32>,
-        keys: Vec<Vec<u32>>,
-        unit: bool,
-    }
-
-    impl Data {
-        fn write(&self) -> Vectors {
-            let folder = tempfile::tempdir().unwrap();
-            let (rows, path) = (self.queries.len() / self.dim, |name: &str| folder.path().join(name));
-            let shape = Shape { rows: rows as u64, dim: self.dim };
-            let store = |name: &str, values: &[f32]| {
-                let header = VectorStore::header(shape, StoreType::F32);
-                sealed(&path(name), &VECTORS, header, bytemuck::cast_slice(values));
-                VectorStore::open(&path(name)).unwrap()
-            };
-            let scale = |values: &[f32]| if self.unit { dot(values, values).sqrt().recip() } else { 1.0 };
-            let scales = |values: &[f32]| -> Vec<f64> { values.chunks_exact(self.dim).map(scale).collect() };
-            let layout = RowLayout { rows: shape.rows, keys: self.keys.len() as u64 };
-            let mut table = vec![0; layout.file_bytes() as usize];
-            let mut put = |offset: u64, bytes: &[u8]| table[offset as usize..][..bytes.len()].copy_from_slice(bytes);
-            put(layout.query_scale(), bytemuck::cast_slice(&scales(&self.queries)));
-            put(layout.positive_scale(), bytemuck::cast_slice(&scales(&self.positives)));
-            for (column, codes) in self.keys.iter().enumerate() {
-                put(layout.key(column as u64), bytemuck::cast_slice(codes));
-            }
-            sealed(&path("rows"), &ROWS, [layout.rows, layout.keys, 0, 0, 0, 0], &table[layout.input_row() as usize..]);
-            let (fields, payload) = Tasks::encode(&[String::new()], &[0, shape.rows]);
-            sealed(&path("tasks"), &TASKS, fields, &payload);
-            Vectors {
-                queries: store("queries", &self.queries),
-                positives: store("positives", &self.positives),
-                rows: RowTable::open(&path("rows")).unwrap(),
-                tasks: Tasks::open(&path("tasks")).unwrap(),
-                ids: Ids::RowNumber,
-                named_tasks: false,
-            }
-        }
-    }
-
-    fn sealed(path: &Path, format: &FileFormat, fields: [u64; 6], payload: &[u8]) {
-        let mut bytes = format.header(fields).to_vec();
-        bytes.extend(payload);
-        let total = bytes.len() as u64 + 24;
-        bytes.extend(total.to_le_bytes());
-        bytes.extend([0; 8]); // no test asks for the checksum
-        bytes.extend(b"BMSEALED");
-        fs::write(path, bytes).unwrap();
-    }
+    use crate::vectors::rows::UNIQUE;
 
     /// What the values of the vectors are drawn from.
     #[derive(Debug, Clone, Copy)]
@@ -344,7 +301,7 @@ mod tests {
             kind in prop_oneof![Just(Drawn::Plain), Just(Drawn::Whole), Just(Drawn::Copies), Just(Drawn::Wild)],
             (rows, dim) in (1usize..700, prop_oneof![1usize..6, 1usize..90]),
             (ranks, tile_rows) in (1usize..150, prop_oneof![1usize..40, 40usize..800]),
-            (unit, one_column, seed) in any::<(bool, bool, u64)>(),
+            (is_cosine, one_column, seed) in any::<(bool, bool, u64)>(),
             shared in prop_oneof![Just(0u32), 1u32..400],
         ) {
             let mut random = ChaCha8Rng::seed_from_u64(seed);
@@ -355,15 +312,17 @@ mod tests {
                 if random.random_range(0..700) < shared { random.random_range(0..2) } else { UNIQUE - 1 - row as u32 }
             };
             let keys = vec![vec![UNIQUE; rows], (0..rows).map(&mut code).collect()];
-            let vectors = Data { dim, queries, positives, keys, unit }.write();
+            let metric = if is_cosine { Metric::Cosine } else { Metric::Dot };
+            let vectors = GivenVectors { dim, queries, positives, keys, metric }.write();
             let start = random.random_range(0..rows) as RowId / 3;
             let task = start..rows as RowId;
             let segment_queries: Vec<RowId> =
                 (0..random.random_range(1..=task.len())).map(|_| random.random_range(task.clone())).collect();
-            let mut pairs = 0;
-            let mut count = |more: u64| { pairs += more; Ok(()) };
-            let found =
-                segment(&vectors, task.clone(), &segment_queries, ranks, tile_rows, unit, &mut count).unwrap();
+            let pairs = AtomicU64::new(0);
+            let count = |more: u64| { pairs.fetch_add(more, Ordering::Relaxed); Ok(()) };
+            let search = FaissSearch { vectors: &vectors, metric, base_tile_rows: tile_rows };
+            let found = search.segment(task.clone(), &segment_queries, ranks, Watch::new(&count)).unwrap();
+            let pairs = pairs.into_inner();
             prop_assert_eq!(pairs, task.len() as u64 * segment_queries.len() as u64);
             prop_assert_eq!(found.len(), segment_queries.len());
             for (query, found) in segment_queries.into_iter().zip(found) {
@@ -376,14 +335,15 @@ mod tests {
     fn faiss_stops_where_its_caller_does() {
         let mut random = ChaCha8Rng::seed_from_u64(1);
         let values = draw(Drawn::Plain, 100, 8, &mut random);
-        let data =
-            Data { dim: 8, queries: values.clone(), positives: values, keys: vec![vec![UNIQUE; 100]], unit: true };
-        let mut tiles = 0;
-        let mut stop = |_| {
-            tiles += 1;
-            if tiles == 2 { Err(Error::runtime("enough")) } else { Ok(()) }
+        let keys = vec![vec![UNIQUE; 100]];
+        let data = GivenVectors { dim: 8, queries: values.clone(), positives: values, keys, metric: Metric::Cosine };
+        let tiles = AtomicU64::new(0);
+        let stop = |_| match tiles.fetch_add(1, Ordering::Relaxed) {
+            1 => Err(Error::runtime("enough")),
+            _ => Ok(()),
         };
-        let error = segment(&data.write(), 0..100, &Vec::from_iter(0..100), 5, 10, true, &mut stop).unwrap_err();
-        assert_eq!((error.to_string().as_str(), tiles), ("enough", 2));
+        let search = FaissSearch { vectors: &data.write(), metric: Metric::Cosine, base_tile_rows: 10 };
+        let error = search.segment(0..100, &Vec::from_iter(0..100), 5, Watch::new(&stop)).unwrap_err();
+        assert_eq!((error.to_string().as_str(), tiles.into_inner()), ("enough", 2));
     }
 }

@@ -1,12 +1,13 @@
-//! Whether a rotation pays, and how long a head it should have: by trial on a sample of the largest task.
+//! Whether a rotation saves time, and how long its head should be: by trial on a sample of the largest task.
 //!
-//! A pair costs its head's products; a pair whose head does not rule it out costs its tail's, one by one.
-//! A longer head rules out more. The least expected cost is chosen, the rotation's own among it.
-//! Memory: the sample's coordinates, the axes. O(sample · dim).
+//! Each pair costs the products of its heads; a pair that these do not rule out costs the products of its tails too. A
+//! longer head costs more and rules out more. The head of the least expected cost is chosen, and a rotation only where
+//! it saves more than it costs itself. Memory: the sample's coordinates, the axes. O(sample · dim).
 
 use rayon::prelude::*;
 
-use super::cpu::{Simd, UnitRows};
+use super::cpu::matrix::UnitRows;
+use super::cpu::simd::Simd;
 use super::ivf::spread;
 use super::rotation::{Rotation, principal_axes};
 use crate::vectors::dot::dot;
@@ -23,15 +24,14 @@ const AXES_CUBE: f64 = 2.5;
 /// More dimensions are not rotated: the axes would take too much memory.
 pub(crate) const DIM_MAX: usize = 1536;
 const DIM_MIN: usize = 64;
-/// Base rows that are tried: one in 64, but not fewer than the first number (not more than the second, or than so
-/// many values). The best of a large input are too rare to be met in a small sample.
+/// Base rows that are tried: one in 64, but at least the first number and at most the second, or [`BASE_VALUES_MAX`]
+/// values. The best candidates of a large input are too rare for a small sample to hold any.
 const BASE_SAMPLE: [usize; 2] = [3072, 16_384];
 const BASE_VALUES_MAX: usize = 6 << 20;
-/// Queries that are tried.
 const QUERY_SAMPLE: usize = 96;
-/// Heads that are tried: multiples of this share of the dimensions.
+/// Heads that are tried: one, two, three ... of this many equal parts of the dimensions.
 const TRIALS: usize = 24;
-/// What a byte kernel errs by, about.
+/// About the error of the byte kernel.
 const ERROR: f32 = 0.014;
 
 fn base_sample(rows: usize, dim: usize) -> usize {
@@ -48,7 +48,7 @@ pub(crate) fn bytes(rows: usize, dim: usize) -> [u64; 2] {
     [56 * square + (sample * (dim + 2 * TRIALS) * 4 + QUERY_SAMPLE * dim * 4) as u64, 8 * square]
 }
 
-/// A rotation, where one pays. O(dim³ + sample · dim²).
+/// A rotation, where one saves time. O(dim³ + sample · dim²).
 pub(crate) fn choose(simd: Simd, vectors: &Vectors, ranks: usize) -> Option<Rotation> {
     let dim = vectors.shape().dim;
     let pairs: f64 = vectors.tasks.ranges().map(|task| (task.len() as f64).powi(2)).sum();
@@ -64,12 +64,12 @@ pub(crate) fn choose(simd: Simd, vectors: &Vectors, ranks: usize) -> Option<Rota
     let plain = axes.unmixed(simd);
     let base = coordinates(&plain, &vectors.positives, &spread(task.clone(), base_sample(task.len(), dim)));
     let queries = coordinates(&plain, &vectors.queries, &spread(task.clone(), task.len().min(QUERY_SAMPLE)));
-    // One more than the share of the best: floors come to that in the end, and begin lower.
+    // One more than the share of the best: thresholds come to that in the end, and begin lower.
     let rank = (ranks * (base.len() / dim) / task.len() + 1).min(base.len() / dim);
-    let alive = shares_alive(&queries, &base, dim, rank);
+    let left = shares_left(&queries, &base, dim, rank);
     let cost = |trial: usize| {
         let head = head_of(trial, dim);
-        let tails = alive[trial] * (TAIL_PAIR + TAIL_VALUE * (dim - head) as f64);
+        let tails = left[trial] * (TAIL_PAIR + TAIL_VALUE * (dim - head) as f64);
         pairs * (HEAD_VALUE * head as f64 + if head < dim { tails } else { 0.0 })
     };
     let best = (0..TRIALS).min_by(|a, b| cost(*a).total_cmp(&cost(*b)))?;
@@ -77,7 +77,7 @@ pub(crate) fn choose(simd: Simd, vectors: &Vectors, ranks: usize) -> Option<Rota
     tracing::debug!(
         "a head of {} of {dim} dimensions leaves {:.2} % of pairs; expected cost {:.2} of a search without",
         head_of(best, dim),
-        100.0 * alive[best],
+        100.0 * left[best],
         (cost(best) + extra) / whole
     );
     (cost(best) + extra < 0.95 * whole).then(|| axes.cut(simd, head_of(best, dim)))
@@ -96,9 +96,9 @@ fn coordinates(plain: &Rotation, source: &impl UnitRows, rows: &[RowId]) -> Vec<
     values
 }
 
-/// For each trial, the share of pairs whose heads, with the most that tails can add, reach the similarity of the
-/// query's `rank`-th best. Pure. O(queries · base · dim).
-fn shares_alive(queries: &[f32], base: &[f32], dim: usize, rank: usize) -> [f64; TRIALS] {
+/// For each trial, the share of pairs that are left: whose heads, with the most that tails can add, reach the
+/// similarity of the query's `rank`-th best. Pure. O(queries · base · dim).
+fn shares_left(queries: &[f32], base: &[f32], dim: usize, rank: usize) -> [f64; TRIALS] {
     let heads: [usize; TRIALS] = std::array::from_fn(|trial| head_of(trial, dim));
     let tails = |row: &[f32]| heads.map(|head| dot(&row[head..], &row[head..]).sqrt() as f32);
     let base_tails: Vec<[f32; TRIALS]> = base.chunks_exact(dim).map(tails).collect();
@@ -108,10 +108,10 @@ fn shares_alive(queries: &[f32], base: &[f32], dim: usize, rank: usize) -> [f64;
             let query_tails = tails(query);
             let sums: Vec<[f32; TRIALS]> = base.chunks_exact(dim).map(|row| running(query, row, &heads)).collect();
             let mut all: Vec<f32> = sums.iter().map(|sums| sums[TRIALS - 1]).collect();
-            let floor = *all.select_nth_unstable_by(rank - 1, |a, b| b.total_cmp(a)).1 - ERROR;
+            let threshold = *all.select_nth_unstable_by(rank - 1, |a, b| b.total_cmp(a)).1 - ERROR;
             std::array::from_fn(|trial| {
                 let most = |(sums, tails): (&[f32; TRIALS], &[f32; TRIALS])| {
-                    sums[trial] + query_tails[trial] * tails[trial] >= floor
+                    sums[trial] + query_tails[trial] * tails[trial] >= threshold
                 };
                 sums.iter().zip(&base_tails).filter(|pair| most(*pair)).count() as u64
             })

@@ -1,20 +1,20 @@
-//! Floors to begin with: what a query's k-th best will reach at least, guessed from a sample of its task.
+//! Initial thresholds: the score that a query's k-th best will reach at least, guessed from a sample of its task.
 //!
-//! A search that begins with nothing looks at many pairs that later ones push out. Here some rows of each
-//! large task are scored first; the r-th best of them guesses a floor that about r · rows / sample rows
-//! reach. The guess is checked when the search is over: a list that is full and whose last entry reaches the
-//! guess lacks nobody, for whoever was left out lies below it. Any other query is searched again without.
+//! A search that begins without a threshold keeps many candidates that later ones replace. So a sample of each large
+//! task is scored first: about r · rows / sample rows of the task reach the score of the sample's r-th best. The guess
+//! is checked when the search is over: if a list is full and its last score reaches the threshold, it is right, since
+//! every row that was left out scores less. Any other query is searched again without an initial threshold.
 //!
 //! Memory: 4 bytes a sampled row, one row in sixteen at most.
 
 use std::ops::Range;
 
-use super::cpu::HitSink;
+use super::cpu::scan::HitSink;
 use super::ivf::spread;
 use super::topk::TopK;
 use crate::vectors::{Keys, RowId, Tasks};
 
-/// One row in so many is sampled.
+/// One row in this many is sampled.
 const STRIDE: usize = 16;
 /// Smaller tasks are not sampled.
 const TASK_ROWS_MIN: usize = 8192;
@@ -29,7 +29,7 @@ pub(crate) struct ThresholdSample {
 }
 
 impl ThresholdSample {
-    /// Every so many rows of each large task, in the order of the partition: each list gives its share.
+    /// One row in [`STRIDE`] of each large task, spread evenly over its places: each list gives its share.
     pub(crate) fn new(tasks: &Tasks, order: &[RowId]) -> ThresholdSample {
         let mut samples = ThresholdSample { rows: Vec::new(), starts: vec![0] };
         for task in tasks.ranges() {
@@ -42,11 +42,10 @@ impl ThresholdSample {
 
     /// Given rows of the only task, for tests.
     #[cfg(test)]
-    pub fn of_one_task(rows: Vec<RowId>) -> ThresholdSample {
+    pub(crate) fn of_one_task(rows: Vec<RowId>) -> ThresholdSample {
         ThresholdSample { starts: vec![0, rows.len()], rows }
     }
 
-    /// All rows.
     pub(crate) fn rows(&self) -> &[RowId] {
         &self.rows
     }
@@ -57,32 +56,31 @@ impl ThresholdSample {
     }
 }
 
-/// The sample's rank that a floor is guessed from: three deviations more than what the best `ranks` of `rows`
-/// leave in a sample on average. `None`: the sample is too small to say anything.
+/// The rank in the sample whose score is the initial threshold: three standard deviations more than the number of the
+/// best `ranks` of `rows` that a sample holds on average. `None`: the sample is too small.
 pub(crate) fn rank(ranks: usize, rows: usize, sampled: usize) -> Option<usize> {
     let share = ranks as f64 * sampled as f64 / rows as f64;
     let rank = (share + 3.0 * share.sqrt() + 2.0).ceil() as usize;
     (rank < sampled / 2).then_some(rank)
 }
 
-/// Collects the best of a sample.
+/// Keeps the best of the sample for each query.
 #[derive(Debug)]
 pub(crate) struct Guess<'a, 'v> {
-    /// The queries.
+    /// Row of each query.
     pub queries: &'a [RowId],
-    /// Best scores of each.
     pub best: &'a mut [TopK],
     /// Row of each column from `first` on.
     pub rows: &'a [RowId],
     /// The sample's first column.
     pub first: usize,
-    /// Who is no negative of whom.
+    /// Who may not be a negative of whom.
     pub keys: &'a Keys<'v>,
 }
 
 impl HitSink for Guess<'_, '_> {
-    fn floor(&self, query: usize) -> f32 {
-        self.best[query].floor()
+    fn threshold(&self, query: usize) -> f32 {
+        self.best[query].threshold()
     }
 
     fn hit(&mut self, query: usize, column: usize, score: f32, _: f32) {

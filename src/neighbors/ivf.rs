@@ -1,8 +1,9 @@
-//! A coarse partition of each task's rows: k-means lists of positives, by our own kernels, on a sample.
+//! IVF lists: each task's positives divided into lists of similar ones, by k-means on a sample.
 //!
-//! It gives all rows a *place*: list after list. Exact search goes by it, since a query that begins among its own
-//! kind finds high floors early; edges and clusters number rows by it, since neighbours then lie close. Approximate
-//! search ([`super::tiles`]) looks into the lists whose centres are nearest to the query.
+//! They give all rows an order, the *list order*: list after list, and by row within a list. A row's number in it is
+//! its *place*. Exact search goes by it, since a query that begins among its own kind finds high thresholds early;
+//! edges and clusters number rows by it, since neighbours then lie close. Approximate search ([`super::tiles`]) looks
+//! into the lists whose centres are nearest to the query.
 //!
 //! `partition.ord`:
 //!
@@ -26,21 +27,25 @@ use rand::RngExt;
 use rayon::prelude::*;
 
 use super::cpu::float::{Float, FloatBase, FloatQueries};
-use super::cpu::{Matrix, Nearest, Simd, UnitRows, scan, to_unit};
+use super::cpu::matrix::{Matrix, UnitRows, to_unit};
+use super::cpu::scan::{Nearest, scan};
+use super::cpu::simd::Simd;
 use super::topk::{Candidate, TopK};
+use crate::config::Metric;
 use crate::error::{Error, Result};
 use crate::random::{Purpose, stream};
 use crate::run::StageRun;
 use crate::run::sealed::{FileFormat, Sealed};
 use crate::vectors::{RowId, Vectors};
+use crate::watch::Watch;
 
-/// Where the partition lies, in the stage's folder.
+/// Name of the file, in the stage's folder.
 pub(crate) const IVF_FILE: &str = "partition.ord";
-/// Format of the partition.
-pub(crate) const IVF_FORMAT: FileFormat = FileFormat { magic: *b"BMPARTIT", version: 1, name: "partition" };
-/// Rows of a list, about.
+/// Format of the file.
+pub(crate) const IVF_FORMAT: FileFormat = FileFormat { magic: *b"BMPARTIT", version: 1, name: "list order" };
+/// About how many rows a list has.
 const LIST_ROWS: usize = 400;
-/// A task's centres hold at most so many values.
+/// Most values of a task's centres.
 const CENTRE_VALUES_MAX: usize = 4 << 20;
 /// Sampled rows for each list.
 const SAMPLE_ROWS: usize = 32;
@@ -59,9 +64,9 @@ fn nearest(
 ) -> Vec<Vec<Candidate>> {
     rows.par_chunks(CHUNK_ROWS)
         .flat_map_iter(|rows| {
-            let queries = FloatQueries::pack(source, rows, true);
+            let queries = FloatQueries::pack(source, rows, Metric::Cosine);
             let mut best: Vec<TopK> = rows.iter().map(|_| TopK::new(count)).collect();
-            scan(Float(simd), &queries, rows.len(), centres, 0..lists, 0, &mut Nearest(&mut best));
+            scan(Float(simd), &queries, centres, 0..lists, 0, &mut Nearest(&mut best));
             best.into_iter().map(|best| best.finish(|_| {}))
         })
         .collect()
@@ -76,8 +81,8 @@ pub(crate) fn centre_values(rows: usize, dim: usize) -> usize {
     lists_of(rows, dim) * dim
 }
 
-/// Some rows, spread evenly but for chance: one out of each stretch of equal length, so that no period in the
-/// input's order can favour some kind of rows.
+/// Some rows, one drawn at random out of each stretch of equal length: spread evenly, without a period that the input's
+/// order may have too.
 pub(crate) fn spread(rows: Range<RowId>, count: usize) -> Vec<RowId> {
     let length = rows.len() as u64;
     let mut random = stream(Purpose::SpreadRows { length, count: count as u64 });
@@ -95,7 +100,7 @@ fn find_centres(simd: Simd, source: &impl UnitRows, rows: Range<RowId>, lists: u
     }
     let all: Vec<RowId> = (0..lists as RowId).collect();
     for _ in 0..ROUNDS {
-        let base = FloatBase::pack(&centres, &all, true);
+        let base = FloatBase::pack(&centres, &all, Metric::Cosine);
         let mut members: Vec<(RowId, RowId)> = nearest(simd, source, &sample, &base, lists, 1)
             .iter()
             .zip(&sample)
@@ -124,17 +129,11 @@ fn find_centres(simd: Simd, source: &impl UnitRows, rows: Range<RowId>, lists: u
     centres
 }
 
-/// Finds the lists of every task and commits them as a part. `watch` is told the rows done.
+/// Divides every task's rows into lists and commits these as a part. `watch` is told the rows done.
 ///
 /// # Errors
 /// The write fails, or the watch stops the job.
-pub(crate) fn build(
-    stage: &StageRun<'_>,
-    name: &str,
-    vectors: &Vectors,
-    simd: Simd,
-    watch: &dyn Fn(u64) -> Result<()>,
-) -> Result<()> {
+pub(crate) fn build(stage: &StageRun<'_>, name: &str, vectors: &Vectors, simd: Simd, watch: Watch<'_>) -> Result<()> {
     let source = &vectors.positives;
     let dim = source.dim();
     let mut order: Vec<RowId> = (0..vectors.row_count()).collect();
@@ -147,11 +146,11 @@ pub(crate) fn build(
         } else {
             let found = find_centres(simd, source, task.clone(), lists);
             let all: Vec<RowId> = (0..lists as RowId).collect();
-            let base = FloatBase::pack(&found, &all, true);
+            let base = FloatBase::pack(&found, &all, Metric::Cosine);
             let mut list_of: Vec<u32> = Vec::with_capacity(task.len());
             for chunk in order[task.start as usize..task.end as usize].chunks(1 << 16) {
                 list_of.extend(nearest(simd, source, chunk, &base, lists, 1).iter().map(|found| found[0].row));
-                watch(chunk.len() as u64)?;
+                watch.add(chunk.len() as u64)?;
             }
             order[task.start as usize..task.end as usize]
                 .par_sort_unstable_by_key(|row| (list_of[(row - task.start) as usize], *row));
@@ -180,7 +179,13 @@ pub(crate) fn build(
     })
 }
 
-/// The mapped partition.
+/// Bytes of a payload whose header says so; `None`: more than can be.
+fn payload_bytes([rows, lists, tasks, dim, ..]: [u64; 6]) -> Option<u64> {
+    let words = [rows.checked_mul(2)?, lists.checked_add(1)?, tasks.checked_add(1)?, lists.checked_mul(dim)?];
+    words.into_iter().try_fold(0u64, u64::checked_add)?.checked_mul(4)
+}
+
+/// The mapped file of IVF lists.
 #[derive(Debug, Clone)]
 pub(crate) struct IvfIndex {
     sealed: Sealed,
@@ -199,22 +204,27 @@ impl IvfIndex {
         let sealed = Sealed::open(path, &IVF_FORMAT)?;
         let [rows, lists, tasks, dim, ..] = sealed.fields;
         let expected = [u64::from(vectors.row_count()), vectors.tasks.len() as u64, vectors.shape().dim as u64];
-        let sound = [rows, tasks, dim] == expected && lists <= rows;
-        sealed.expect_payload(sound.then(|| 4 * (2 * rows + lists + 1 + tasks + 1 + lists * dim)))?;
+        let is_sound = [rows, tasks, dim] == expected && lists <= rows;
+        sealed.expect_payload(payload_bytes(sealed.fields).filter(|_| is_sound))?;
         let [rows, lists, tasks, dim] = [rows, lists, tasks, dim].map(|field| field as usize);
         let ivf = IvfIndex { sealed, rows, lists, tasks, dim };
-        let in_range = |words: &[u32], most: usize| words.iter().all(|word| *word as usize <= most);
-        let rising = ivf.starts().is_sorted() && ivf.task_lists().is_sorted();
-        let known = in_range(ivf.starts(), rows) && in_range(ivf.task_lists(), lists);
-        let whole = ivf.starts().last() == Some(&(rows as u32));
-        if !rising || !known || !whole || !ivf.orders(vectors.tasks.ranges()) {
-            return Err(Error::runtime("a partition file is inconsistent")
+        if !ivf.has_lists_of(vectors.tasks.ranges()) || !ivf.orders(vectors.tasks.ranges()) {
+            return Err(Error::runtime("a file of IVF lists is inconsistent")
                 .path(path)
-                .expected("rising starts, and each row at one place of its task")
+                .expected("rising starts, each task's lists over its rows, and each row at one place of its task")
                 .found("something else")
                 .remedy("delete the file and run `mine` again"));
         }
         Ok(ivf)
+    }
+
+    /// Whether the lists of each task, at least one, cover its places.
+    fn has_lists_of(&self, tasks: impl Iterator<Item = Range<RowId>>) -> bool {
+        let (starts, firsts) = (self.starts(), self.task_lists());
+        let rising = starts.is_sorted() && firsts.is_sorted_by(|a, b| a < b);
+        let whole = firsts.last() == Some(&(self.lists as u32)) && starts.last() == Some(&(self.rows as u32));
+        // All firsts are at most the last one, which is a place of `starts`.
+        rising && whole && firsts.iter().zip(tasks).all(|(first, task)| starts[*first as usize] == task.start)
     }
 
     /// Whether each row stands at one place, which is its task's.
@@ -270,7 +280,7 @@ impl IvfIndex {
             return vec![vec![lists.start as u32]; queries.len()];
         }
         let all: Vec<RowId> = (0..lists.len() as RowId).collect();
-        let base = FloatBase::pack(&self.centres(lists.clone()), &all, true);
+        let base = FloatBase::pack(&self.centres(lists.clone()), &all, Metric::Cosine);
         let found = nearest(simd, &vectors.queries, queries, &base, lists.len(), count.min(lists.len()));
         found.into_iter().map(|found| found.iter().map(|list| lists.start as u32 + list.row).collect()).collect()
     }
@@ -279,5 +289,94 @@ impl IvfIndex {
         let start = 2 * self.rows + self.lists + 1 + self.tasks + 1;
         let words = &self.words()[start + lists.start * self.dim..start + lists.end * self.dim];
         Matrix { values: words.iter().map(|word| f32::from_bits(*word)).collect(), dim: self.dim }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Metric;
+    use crate::neighbors::given_vectors::{GivenVectors, write_sealed};
+    use crate::vectors::rows::UNIQUE;
+
+    const ROWS: usize = 12;
+    const DIM: usize = 3;
+    const FIELDS: [u64; 6] = [ROWS as u64, 2, 1, DIM as u64, 0, 0];
+
+    /// The file's sections: order, places, starts of two lists, the task's lists, centres.
+    type Sections = (Vec<u32>, Vec<u32>, Vec<u32>, Vec<u32>, Vec<f32>);
+
+    fn sound() -> Sections {
+        let all: Vec<u32> = (0..ROWS as u32).collect();
+        (all.clone(), all, vec![0, 5, ROWS as u32], vec![0, 2], vec![1.0, 0.0, 0.0, 0.0, 1.0, 0.0])
+    }
+
+    fn vectors() -> Vectors {
+        let values: Vec<f32> = (0..ROWS * DIM).map(|at| ((at * 7 % 11) as f32) - 4.5).collect();
+        let keys = vec![vec![UNIQUE; ROWS]];
+        GivenVectors { dim: DIM, queries: values.clone(), positives: values, keys, metric: Metric::Cosine }.write()
+    }
+
+    fn open(vectors: &Vectors, fields: [u64; 6], sections: &Sections) -> Result<IvfIndex> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(IVF_FILE);
+        let (order, places, starts, task_lists, centres) = sections;
+        let words = [order, places, starts, task_lists].into_iter().flatten().copied();
+        let payload: Vec<u32> = words.chain(centres.iter().map(|value| value.to_bits())).collect();
+        write_sealed(&path, &IVF_FORMAT, fields, bytemuck::cast_slice(&payload));
+        IvfIndex::open(&path, vectors)
+    }
+
+    #[test]
+    fn a_header_of_other_counts_is_refused() {
+        let vectors = vectors();
+        assert!(open(&vectors, FIELDS, &sound()).is_ok());
+        for field in 0..4 {
+            for value in [0, 1, 4, ROWS as u64 + 1, 1 << 31, 1 << 32, 1 << 62, u64::MAX] {
+                let mut fields = FIELDS;
+                fields[field] = value;
+                if fields != FIELDS {
+                    assert!(open(&vectors, fields, &sound()).is_err(), "field {field} is {value}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn lists_that_do_not_cover_their_task_are_refused() {
+        let vectors = vectors();
+        let all_starts = [[1, 5, 12], [0, 13, 12], [5, 0, 12], [0, 5, 11], [0, 5, u32::MAX]];
+        for starts in all_starts {
+            let mut sections = sound();
+            sections.2 = starts.to_vec();
+            assert!(open(&vectors, FIELDS, &sections).is_err(), "starts {starts:?}");
+        }
+        for task_lists in [[0, 0], [0, 1], [1, 2], [2, 2], [0, 3], [0, u32::MAX], [u32::MAX, 2]] {
+            let mut sections = sound();
+            sections.3 = task_lists.to_vec();
+            assert!(open(&vectors, FIELDS, &sections).is_err(), "lists {task_lists:?}");
+        }
+        for (at, value) in [(3, 4), (3, ROWS as u32), (0, u32::MAX)] {
+            let (mut orders, mut places) = (sound(), sound());
+            orders.0[at] = value;
+            places.1[at] = value;
+            assert!(open(&vectors, FIELDS, &orders).is_err(), "row {value} at place {at}");
+            assert!(open(&vectors, FIELDS, &places).is_err(), "place {value} of row {at}");
+        }
+    }
+
+    #[test]
+    fn centres_that_are_no_numbers_are_never_the_nearest() {
+        let vectors = vectors();
+        let queries: Vec<RowId> = (0..ROWS as RowId).collect();
+        for value in [f32::NAN, f32::INFINITY, 0.0] {
+            let mut sections = sound();
+            sections.4[..DIM].fill(value);
+            let ivf = open(&vectors, FIELDS, &sections).unwrap();
+            for simd in Simd::all() {
+                let lists = ivf.probe(simd, &vectors, 0, &queries, 2);
+                assert!(lists.iter().all(|lists| lists[..] == [1]), "{value} {simd:?}: {lists:?}");
+            }
+        }
     }
 }

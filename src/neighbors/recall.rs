@@ -9,14 +9,14 @@ use crate::error::Result;
 use crate::neighbors::topk::Candidate;
 use crate::random::{Purpose, stream};
 use crate::vectors::RowId;
+use crate::watch::Watch;
 
-/// Queries of a sample.
+/// Most queries of a sample.
 pub(crate) const SAMPLE: usize = 1000;
 
-/// What was found of what brute force finds.
+/// How much of what brute force finds was found.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct Recall {
-    /// Queries looked at.
     pub queries: u64,
     /// Ranks that brute force fills.
     pub wanted: u64,
@@ -49,11 +49,11 @@ pub(crate) struct RecallSample {
 }
 
 impl RecallSample {
-    /// Draws rows and searches them by brute force, to so many ranks in each task. O(sample · rows · dim).
+    /// Draws rows and searches them by brute force; `ranks` are by task. O(sample · rows · dim).
     ///
     /// # Errors
     /// The watch stops the job.
-    pub(crate) fn draw(tiles: &Tiles<'_>, ranks: &[usize], watch: &super::tiles::Watch<'_>) -> Result<RecallSample> {
+    pub(crate) fn draw(tiles: &Tiles<'_>, ranks: &[usize], watch: Watch<'_>) -> Result<RecallSample> {
         let vectors = tiles.vectors;
         // Always the same rows: probes that are chosen by them must not depend on the seed of the batches.
         let mut random = stream(Purpose::RecallSample);

@@ -1,31 +1,34 @@
-//! A rotation that gathers the vectors' weight in their first dimensions: principal axes of a sample.
+//! A rotation to the principal axes of a sample, which gathers most of the vectors' length in the first dimensions.
 //!
 //! Embeddings fill their space unevenly: of 384 dimensions of a sentence model, half of the principal axes
 //! hold 93 % of the squared length. A search that knows only those first coordinates (the *head*) and the
 //! length of the rest (the *tail*) can rule out nearly every pair ([`super::cpu::int8`]). Inside head and
 //! tail the axes are mixed, so that no single coordinate makes a byte's scale coarse for all others.
 //!
-//! Inner products survive a rotation but for a *slack*, which every bound includes: what the axes lack in
-//! orthogonality, measured, and what f32 rounds, bounded (docs/algorithms.md).
+//! A rotation changes inner products by at most a *slack*, which every bound includes: the axes are not quite
+//! orthogonal (measured), and f32 rounds (bounded; docs/algorithms.md).
 //!
-//! Memory: dim² values in f32 twice (as they are, and packed); six times in f64 while they are found. Algorithm: orthogonal iteration
-//! (Golub, Van Loan, *Matrix Computations*, section 8.2) on the fourth power of the sample's second moments,
-//! then a cosine transform with random signs in each part. O(dim³).
+//! Memory: dim² values in f32 twice (as they are, and packed); six times in f64 while they are found. Algorithm:
+//! orthogonal iteration (Golub, Van Loan, *Matrix Computations*, section 8.2) on the fourth power of the sample's
+//! second moments, then a cosine transform with random signs in each part. O(dim³).
 
 use std::f64::consts::PI;
 
 use rand::RngExt;
 use rayon::prelude::*;
 
-use super::cpu::float::{self, Float};
-use super::cpu::{GROUP, Matrix, PANEL, Simd, TileKernel, UnitRows};
+use super::cpu::float::{Float, FloatBase, FloatQueries};
+use super::cpu::matrix::{Matrix, UnitRows};
+use super::cpu::scan::{GROUP, PANEL, TileKernel};
+use super::cpu::simd::Simd;
+use crate::config::Metric;
 use crate::random::{Purpose, stream};
 use crate::vectors::RowId;
 use crate::vectors::dot::dot;
 
 /// Dimensions that are summed in f32 before the sums are added up.
 const CHUNK: usize = 64;
-/// Rounds of orthogonal iteration: with the power that each applies, one parts the head from the tail.
+/// Rounds of orthogonal iteration. Each applies the fourth power of the moments, so one separates head and tail.
 const ROUNDS: usize = 1;
 
 /// Orthogonal axes, and how many of them make the head.
@@ -35,7 +38,7 @@ pub struct Rotation {
     /// Axis after axis, unit length.
     axes: Matrix,
     /// The axes' dimensions [64 i, 64 (i + 1)), packed.
-    chunks: Vec<float::FloatBase>,
+    chunks: Vec<FloatBase>,
     head: usize,
     slack: f64,
 }
@@ -53,7 +56,7 @@ impl Rotation {
         let all: Vec<RowId> = (0..dim as RowId).collect();
         let chunks = starts.iter().map(|start| {
             let part = DimensionSlice { rows: &axes, start: *start, width: CHUNK.min(dim - start) };
-            float::FloatBase::pack(&part, &all, true)
+            FloatBase::pack(&part, &all, Metric::Cosine)
         });
         let chunks = chunks.collect();
         let slack = slack(dim, defect(&axes));
@@ -86,7 +89,7 @@ impl Rotation {
         for (chunk, base) in self.chunks.iter().enumerate() {
             let start = chunk * CHUNK;
             let part = DimensionSlice { rows: &rows, start, width: CHUNK.min(dim - start) };
-            let queries = float::FloatQueries::pack(&part, &all, true);
+            let queries = FloatQueries::pack(&part, &all, Metric::Cosine);
             for group in 0..count.div_ceil(GROUP) {
                 for panel in 0..dim.div_ceil(PANEL) {
                     let everything = [f32::NEG_INFINITY; GROUP];
@@ -265,20 +268,20 @@ fn scale_to_unit(row: &mut [f64]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::neighbors::calibrate::planted;
+    use crate::neighbors::calibrate::random_rows;
     use proptest::prelude::*;
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(40))]
         #[test]
         fn inner_products_survive_within_the_slack(dim in 1usize..180, flat in 0usize..180, cut in 0f64..1.0) {
-            let mut source = planted(40, dim);
+            let mut source = random_rows(40, dim);
             // Dimensions that no row uses, and rows that are all the same.
             for row in source.values.chunks_exact_mut(dim) {
                 row[dim - flat % dim..].fill(0.0);
             }
             let first = source.row(0).to_vec();
-            source.values[dim..4 * dim].as_chunks_mut::<1>().0.iter_mut().zip(first.iter().cycle()).for_each(|(to, from)| to[0] = *from);
+            source.values[dim..4 * dim].chunks_exact_mut(dim).for_each(|row| row.copy_from_slice(&first));
             let rows: Vec<RowId> = (0..40).collect();
             let head = 1 + (cut * (dim - 1) as f64) as usize;
             let rotation = Rotation::new(Simd::detect(), &source, &rows, head);
@@ -299,7 +302,7 @@ mod tests {
     #[test]
     fn the_head_holds_what_there_is() {
         let dim = 96;
-        let mut source = planted(500, dim);
+        let mut source = random_rows(500, dim);
         // Weight falls off by the dimension, backwards.
         for row in source.values.chunks_exact_mut(dim) {
             row.iter_mut().enumerate().for_each(|(index, value)| *value *= 0.9f32.powi((dim - index) as i32));

@@ -1,25 +1,28 @@
-//! The stage: partition and packed base first, then a part for each block of queries, near ones together.
+//! The neighbors stage: IVF lists and packed base first, then a part for each block of queries, near ones together.
 
 use std::ops::Range;
 
 use super::budget::NeighborsCounts;
-use super::cpu::Simd;
-use super::cpu::packed::{PackedBase, Packing};
+use super::cpu::int8::{PackedBase, Packing};
+use super::cpu::simd::Simd;
+use super::engine::SearchEngine;
 use super::file::{Neighbors, block_name, write_block};
 use super::gpu;
 use super::head;
 use super::initial_thresholds::ThresholdSample;
 use super::ivf::{self, IVF_FILE, IvfIndex};
+use super::probes::choose_probes;
 use super::recall::RecallSample;
-use super::tiles::{Tiles, Watch};
-use super::topk::Candidate;
+use super::tiles::Tiles;
 use super::window::refuse_empty_windows;
-use crate::config::{Backend, Config, KernelPrecision, Method, Metric, RankWindow};
+use crate::config::{Backend, Config, KernelPrecision, RankWindow};
 use crate::error::Result;
 use crate::run::record::NeighborsFacts;
 use crate::run::{Run, RunReader, Stage, StageRun};
 use crate::vectors::{RowId, Tasks, Vectors};
+use crate::watch::Watch;
 
+/// Name of the packed base in the run folder.
 const BASE: &str = "base.pak";
 
 /// Finds the best p + m positives of every query, or opens the lists that are there.
@@ -27,7 +30,6 @@ const BASE: &str = "base.pak";
 /// # Errors
 /// No query can have a preferred negative, the user interrupts, or the disk fails.
 pub fn search(run: &Run, vectors: &Vectors, config: &Config, counts: &NeighborsCounts) -> Result<Neighbors> {
-    let (rows, block_rows) = (vectors.row_count(), counts.block_rows);
     let folder = run.stage_folder(Stage::Neighbors);
     let windows = config.windows().all(vectors.tasks.names());
     refuse_empty_windows(windows.iter().copied().zip(vectors.tasks.ranges().map(|range| range.len())))?;
@@ -35,88 +37,37 @@ pub fn search(run: &Run, vectors: &Vectors, config: &Config, counts: &NeighborsC
         return Neighbors::open(&folder, vectors, run.facts::<NeighborsFacts>()?.block_rows);
     }
     let stage = run.begin(Stage::Neighbors);
-    let ranks: Vec<usize> = windows.iter().map(|window| window.ranks() as usize).collect();
-    let most = ranks.iter().copied().max().unwrap_or(0);
+    let interrupt = |_: u64| run.check_interrupt();
+    let watch = Watch::new(&interrupt);
     let simd = Simd::detect();
-    let unit = config.metric == Metric::Cosine;
+    let ranks: Vec<usize> = windows.iter().map(|window| window.ranks() as usize).collect();
     let largest_task = vectors.tasks.ranges().map(|range| range.len()).max().unwrap_or(0);
-    let gpus = gpu::find(
-        config,
-        counts.gpu_room(),
-        vectors.shape(),
-        largest_task,
-        &crate::watch::Watch::new(&|_| run.check_interrupt()),
-    )?;
-    let (ivf, samples, packed) = prepare(run, &stage, vectors, config, simd)?;
-    let precision = config.precision;
-    if precision == KernelPrecision::Bf16 && config.backend != Backend::Faiss && !simd.multiplies_bf16() {
-        tracing::warn!("this machine has no instruction for bf16: the search will be slow; --precision f32 is faster");
-    }
-    let tiles = Tiles { vectors, ivf: &ivf, packed: packed.as_ref(), samples: &samples, precision, simd, unit };
-    let quiet = |_: u64| run.check_interrupt();
-    let sample = RecallSample::draw(&tiles, &ranks, &quiet)?;
-    let engine = match gpus {
-        Some(gpus) => SearchEngine::Gpus(Box::new(gpus.begin(run, &stage, vectors, config)?)),
-        None => SearchEngine::choose(config, counts, &tiles, &sample, &quiet)?,
-    };
-    tracing::debug!("search: {engine:?}, {precision:?}, {simd:?}");
-    let total = pairs_of(vectors, 0..rows);
-    let probes = engine.probes();
-    let operations = if probes.is_none() { 2.0 * vectors.shape().dim as f64 } else { 0.0 };
-    let meter =
-        run.meter(Stage::Neighbors, total, "pairs").with_rates(f64::from(rows) / total.max(1) as f64, operations);
-    for index in 0..(rows as usize).div_ceil(block_rows) {
-        let block = (index * block_rows) as RowId..((index + 1) * block_rows).min(rows as usize) as RowId;
-        if run.has(Stage::Neighbors, &block_name(index)) {
-            meter.skip(pairs_of(vectors, block));
-            continue;
-        }
-        let watch = |pairs: u64| {
-            // Pairs that approximate search leaves out count as done when the block is.
-            meter.add(if probes.is_none() { pairs } else { 0 });
-            run.check_interrupt()
-        };
-        let mut lists = Vec::with_capacity(block.len());
-        for (task, segment) in segments(vectors, block.clone()) {
-            let queries = &ivf.order()[segment.start as usize..segment.end as usize];
-            let ranks = ranks[vectors.tasks.of(task.start)];
-            lists.extend(search_segment(&tiles, task, queries, ranks, &engine, &watch)?);
-        }
-        if probes.is_some() {
-            meter.add(pairs_of(vectors, block.clone()));
-        }
-        // Ranks are by row, where scores tie; from here on a row is known by its place.
-        let places = ivf.places();
-        lists.iter_mut().flatten().for_each(|candidate| candidate.row = places[candidate.row as usize]);
-        stage.commit(&block_name(index), |out| write_block(out, block.start, most, &lists))?;
-    }
-    drop(meter);
-    let neighbors = Neighbors::open(&folder, vectors, block_rows)?;
+    let gpus = gpu::find(config, counts.gpu_room(), vectors.shape(), largest_task, watch)?;
+    let prepared = prepare(run, &stage, vectors, config, simd)?;
+    warn_of_slow_bf16(config, simd);
+    let tiles = prepared.tiles(vectors, config, simd);
+    let sample = RecallSample::draw(&tiles, &ranks, watch)?;
+    let gpus = gpus.map(|gpus| gpus.begin(run, &stage, vectors, config)).transpose()?;
+    let choose = |goal: f64| choose_probes(&tiles, &sample, &ranks, goal, watch);
+    let engine = SearchEngine::choose(config, counts, gpus, choose)?;
+    tracing::debug!("search: {engine:?}, {:?}, {simd:?}", config.precision);
+    search_blocks(run, &stage, &tiles, &engine, &ranks, counts.block_rows)?;
+    let neighbors = Neighbors::open(&folder, vectors, counts.block_rows)?;
     let recall = sample.of_lists(&neighbors);
-    tracing::info!("recall@{most} {:.4} on a sample of {} queries", recall.share(), recall.queries);
-    if let Some(left) = engine.left_to_cpu() {
-        tracing::info!("the GPUs left {left} queries to the CPU");
-    }
-    let [short, idle] = count_short(&neighbors, &vectors.tasks, &windows);
-    if short > 0 {
-        let ranks = if config.tasks.is_empty() { format!("p + m = {most}") } else { "p + m".into() };
-        tracing::warn!(
-            "{short} rows have fewer than {ranks} candidates in their task: their rank window is shorter, and {idle} have \
-             no preferred negative"
-        );
-    }
+    let [short, without] = count_short(&neighbors, &vectors.tasks, &windows);
     let facts = NeighborsFacts {
-        block_rows,
-        ranks: most,
+        block_rows: counts.block_rows,
+        ranks: ranks.iter().copied().max().unwrap_or(0),
         short_rows: short,
-        rows_without_window: idle,
+        rows_without_window: without,
         recall: recall.share(),
         recall_queries: recall.queries,
-        probes,
-        lists: ivf.starts().len() - 1,
+        probes: engine.probes(),
+        lists: prepared.ivf.starts().len() - 1,
         left_to_cpu: engine.left_to_cpu(),
     };
-    drop((ivf, packed, engine));
+    log_result(&facts, config);
+    drop((engine, prepared));
     stage.finish(&facts, |name| name != BASE && name != gpu::BASE)?;
     Ok(neighbors)
 }
@@ -130,151 +81,115 @@ pub(crate) fn open(run: &RunReader, vectors: &Vectors) -> Result<Neighbors> {
     Neighbors::open(&run.stage_folder(Stage::Neighbors), vectors, facts.block_rows)
 }
 
-/// The partition and, for int8, the packed base: made, or those of an earlier session.
-fn prepare(
-    run: &Run,
-    stage: &StageRun<'_>,
-    vectors: &Vectors,
-    config: &Config,
-    simd: Simd,
-) -> Result<(IvfIndex, ThresholdSample, Option<PackedBase>)> {
+fn warn_of_slow_bf16(config: &Config, simd: Simd) {
+    let asked = config.precision == KernelPrecision::Bf16 && config.backend != Backend::Faiss;
+    if asked && !simd.multiplies_bf16() {
+        tracing::warn!("this machine has no instruction for bf16: the search will be slow; --precision f32 is faster");
+    }
+}
+
+/// What every search works with.
+struct Prepared {
+    ivf: IvfIndex,
+    samples: ThresholdSample,
+    packed: Option<PackedBase>,
+}
+
+impl Prepared {
+    fn tiles<'a>(&'a self, vectors: &'a Vectors, config: &Config, simd: Simd) -> Tiles<'a> {
+        let Prepared { ivf, samples, packed } = self;
+        let (precision, metric) = (config.precision, config.metric);
+        Tiles { vectors, ivf, packed: packed.as_ref(), samples, precision, simd, metric }
+    }
+}
+
+/// The IVF lists and, for int8, the packed base: made, or those of an interrupted run.
+fn prepare(run: &Run, stage: &StageRun<'_>, vectors: &Vectors, config: &Config, simd: Simd) -> Result<Prepared> {
     let rows = u64::from(vectors.row_count());
-    let quiet = |_: u64| run.check_interrupt();
+    let interrupt = |_: u64| run.check_interrupt();
+    let watch = Watch::new(&interrupt);
     if !run.has(Stage::Neighbors, IVF_FILE) {
-        ivf::build(stage, IVF_FILE, vectors, simd, &quiet)?;
+        ivf::build(stage, IVF_FILE, vectors, simd, watch)?;
     }
     let ivf = IvfIndex::open(&run.part_path(Stage::Neighbors, IVF_FILE), vectors)?;
     let samples = ThresholdSample::new(&vectors.tasks, ivf.order());
     if config.precision != KernelPrecision::Int8 || config.backend == Backend::Faiss {
-        return Ok((ivf, samples, None));
+        return Ok(Prepared { ivf, samples, packed: None });
     }
     let dim = vectors.shape().dim;
     if !run.has(Stage::Neighbors, BASE) {
         let rotation = head::choose(simd, vectors, config.most_ranks() as usize);
-        let packing = Packing {
-            order: ivf.order(),
-            sampled: samples.rows(),
-            rotation: rotation.as_ref(),
-            unit: config.metric == Metric::Cosine,
-        };
+        let (order, sampled, rotation) = (ivf.order(), samples.rows(), rotation.as_ref());
+        let packing = Packing { order, sampled, rotation, metric: config.metric };
         let part = stage.scattered(BASE, packing.file_bytes(dim))?;
-        packing.write(&part, &vectors.positives, &quiet)?;
+        packing.write(&part, &vectors.positives, watch)?;
         stage.publish(vec![part])?;
     }
     let packed =
         PackedBase::open(&run.part_path(Stage::Neighbors, BASE), simd, rows, dim, samples.rows().len() as u64)?;
-    Ok((ivf, samples, Some(packed)))
+    Ok(Prepared { ivf, samples, packed: Some(packed) })
 }
 
-fn search_segment(
+/// Searches the blocks that are not there yet, to so many ranks in each task, and commits each as a part.
+fn search_blocks(
+    run: &Run,
+    stage: &StageRun<'_>,
     tiles: &Tiles<'_>,
-    task: Range<RowId>,
-    queries: &[RowId],
-    ranks: usize,
     engine: &SearchEngine,
-    watch: &Watch<'_>,
-) -> Result<Vec<Vec<Candidate>>> {
-    let ranks = ranks.min(task.len() - 1);
-    if ranks == 0 {
-        return Ok(vec![Vec::new(); queries.len()]);
-    }
-    match engine {
-        SearchEngine::Exact => tiles.exact(task, queries, ranks, watch),
-        SearchEngine::Lists(probes) => {
-            let task = tiles.vectors.tasks.of(task.start);
-            tiles.approximate(task, queries, ranks, *probes, watch)
-        }
-        SearchEngine::Gpus(gpus) => gpus.segment(tiles, task, queries, ranks, &crate::watch::Watch::new(watch)),
-        #[cfg(feature = "faiss")]
-        SearchEngine::Faiss(rows) => {
-            let mut watch = |pairs| watch(pairs);
-            super::faiss::segment(tiles.vectors, task, queries, ranks, *rows, tiles.unit, &mut watch)
-        }
-    }
-}
-
-/// Who searches; chosen once.
-#[derive(Debug)]
-enum SearchEngine {
-    /// Our own kernels, all pairs.
-    Exact,
-    /// Our own kernels, so many lists for each query.
-    Lists(usize),
-    /// FAISS on GPUs, all pairs.
-    Gpus(Box<gpu::GpuSearch>),
-    /// FAISS's flat index, so many base rows at a time.
-    #[cfg(feature = "faiss")]
-    Faiss(usize),
-}
-
-impl SearchEngine {
-    fn choose(
-        config: &Config,
-        counts: &NeighborsCounts,
-        tiles: &Tiles<'_>,
-        sample: &RecallSample,
-        watch: &Watch<'_>,
-    ) -> Result<SearchEngine> {
-        #[cfg(feature = "faiss")]
-        if config.backend == Backend::Faiss {
-            tracing::info!("FAISS multiplies with {}", super::faiss::blas());
-            return Ok(SearchEngine::Faiss(counts.faiss_tile_rows));
-        }
-        let _ = counts;
-        Ok(match config.method {
-            Method::Exact => SearchEngine::Exact,
-            Method::Lists { probes: Some(probes), .. } => SearchEngine::Lists(probes as usize),
-            Method::Lists { probes: None, recall } => {
-                let windows = config.windows().all(tiles.vectors.tasks.names());
-                let ranks: Vec<usize> = windows.iter().map(|window| window.ranks() as usize).collect();
-                SearchEngine::Lists(choose_probes(tiles, sample, &ranks, recall, watch)?)
-            }
-        })
-    }
-
-    /// Queries that a search on GPUs left to the CPU in this job.
-    fn left_to_cpu(&self) -> Option<usize> {
-        match self {
-            SearchEngine::Gpus(gpus) => Some(gpus.left_to_cpu()),
-            _ => None,
-        }
-    }
-
-    fn probes(&self) -> Option<usize> {
-        match self {
-            SearchEngine::Lists(probes) => Some(*probes),
-            _ => None,
-        }
-    }
-}
-
-/// The fewest probes whose recall on the sample reaches the goal.
-fn choose_probes(
-    tiles: &Tiles<'_>,
-    sample: &RecallSample,
     ranks: &[usize],
-    goal: f64,
-    watch: &Watch<'_>,
-) -> Result<usize> {
-    let most = (0..tiles.vectors.tasks.len()).map(|task| tiles.ivf.lists(task).len()).max().unwrap_or(1);
-    let measure = |probes: usize| -> Result<f64> {
-        let recall = sample.of(|task, rows| {
-            let ranks = ranks[task].min(tiles.vectors.tasks.range(task).len() - 1).max(1);
-            tiles.approximate(task, rows, ranks, probes, watch)
-        })?;
-        tracing::info!("{probes} of {most} lists: recall {:.4}", recall.share());
-        Ok(recall.share())
+    block_rows: usize,
+) -> Result<()> {
+    let Tiles { vectors, ivf, .. } = *tiles;
+    let rows = vectors.row_count();
+    let most = ranks.iter().copied().max().unwrap_or(0);
+    let total = pairs_of(vectors, 0..rows);
+    let is_exact = engine.probes().is_none();
+    let operations = if is_exact { 2.0 * vectors.shape().dim as f64 } else { 0.0 };
+    let meter =
+        run.meter(Stage::Neighbors, total, "pairs").with_rates(f64::from(rows) / total.max(1) as f64, operations);
+    // Pairs that approximate search leaves out count as done when the block is.
+    let listen = |pairs: u64| {
+        meter.add(if is_exact { pairs } else { 0 });
+        run.check_interrupt()
     };
-    let (mut low, mut high) = (0, 1);
-    while high < most && measure(high)? < goal {
-        (low, high) = (high, (2 * high).min(most));
+    let watch = Watch::new(&listen);
+    for index in 0..(rows as usize).div_ceil(block_rows) {
+        let block = (index * block_rows) as RowId..((index + 1) * block_rows).min(rows as usize) as RowId;
+        if run.has(Stage::Neighbors, &block_name(index)) {
+            meter.skip(pairs_of(vectors, block));
+            continue;
+        }
+        let mut lists = Vec::with_capacity(block.len());
+        for (task, segment) in segments(vectors, block.clone()) {
+            let queries = &ivf.order()[segment.start as usize..segment.end as usize];
+            let ranks = ranks[vectors.tasks.of(task.start)];
+            lists.extend(engine.segment(tiles, task, queries, ranks, watch)?);
+        }
+        if !is_exact {
+            meter.add(pairs_of(vectors, block.clone()));
+        }
+        // Ranks are by row, where scores tie; from here on a row is known by its place.
+        let places = ivf.places();
+        lists.iter_mut().flatten().for_each(|candidate| candidate.row = places[candidate.row as usize]);
+        stage.commit(&block_name(index), |out| write_block(out, block.start, most, &lists))?;
     }
-    // Recall at `low` falls short, recall at `high` is enough.
-    while high - low > 1 + high / 16 {
-        let middle = low.midpoint(high);
-        if measure(middle)? < goal { low = middle } else { high = middle }
+    Ok(())
+}
+
+/// Logs recall, what the GPUs left, and short lists.
+fn log_result(facts: &NeighborsFacts, config: &Config) {
+    let NeighborsFacts { ranks, short_rows: short, rows_without_window: without, .. } = facts;
+    tracing::info!("recall@{ranks} {:.4} on a sample of {} queries", facts.recall, facts.recall_queries);
+    if let Some(left) = facts.left_to_cpu {
+        tracing::info!("the GPUs left {left} queries to the CPU");
     }
-    Ok(high)
+    if *short > 0 {
+        let ranks = if config.tasks.is_empty() { format!("p + m = {ranks}") } else { "p + m".into() };
+        tracing::warn!(
+            "{short} rows have fewer than {ranks} candidates in their task: their rank window is shorter, and \
+             {without} have no preferred negative"
+        );
+    }
 }
 
 /// The tasks that a block of places touches: (places of the task, which are its rows, and those in the block).
@@ -305,8 +220,8 @@ fn count_short(neighbors: &Neighbors, tasks: &Tasks, windows: &[RankWindow]) -> 
     let lengths = tasks.ranges().zip(windows).flat_map(|(places, window)| {
         places.map(move |place| (neighbors.of(place).len(), window.ranks() as usize, window.skip as usize))
     });
-    lengths.fold([0; 2], |[short, idle], (length, ranks, skip)| {
-        [short + u64::from(length < ranks), idle + u64::from(length <= skip)]
+    lengths.fold([0; 2], |[short, without], (length, ranks, skip)| {
+        [short + u64::from(length < ranks), without + u64::from(length <= skip)]
     })
 }
 
@@ -320,9 +235,10 @@ mod tests {
     use rand_chacha::ChaCha8Rng;
 
     use super::*;
-    use crate::config::Settings;
+    use crate::config::{Metric, Settings};
     use crate::job::Job;
     use crate::neighbors::rotation::Rotation;
+    use crate::neighbors::topk::Candidate;
     use crate::run::progress::Progress;
     use crate::run::storage::Disk;
     use crate::vectors;
@@ -356,30 +272,30 @@ mod tests {
     }
 
     #[test]
-    fn floors_that_were_guessed_too_high_cost_nobody() {
+    fn initial_thresholds_that_are_too_high_cost_no_candidate() {
         const RANKS: usize = 20;
         let place = tempfile::tempdir().unwrap();
         let (run, config, vectors) = imported(place.path(), 0.0);
         let stage = run.begin(Stage::Neighbors);
         let simd = Simd::detect();
-        let (ivf, samples, packed) = prepare(&run, &stage, &vectors, &config, simd).unwrap();
+        let Prepared { ivf, samples, packed } = prepare(&run, &stage, &vectors, &config, simd).unwrap();
         let rows: Vec<RowId> = (0..ROWS as RowId).step_by(ROWS / 100).collect();
         let search = |samples: &ThresholdSample, packed: Option<&PackedBase>| {
             let (vectors, ivf, precision) = (&vectors, &ivf, KernelPrecision::Int8);
-            let tiles = Tiles { vectors, ivf, packed, samples, precision, simd, unit: true };
-            tiles.exact(0..ROWS as RowId, &rows, RANKS, &|_| Ok(())).unwrap()
+            let tiles = Tiles { vectors, ivf, packed, samples, precision, simd, metric: Metric::Cosine };
+            tiles.exact(0..ROWS as RowId, &rows, RANKS, Watch::silent()).unwrap()
         };
         let wanted = search(&samples, packed.as_ref());
-        // A sample of nothing but the best of these queries: every guess lies above the last of them.
+        // A sample of nothing but the best of these queries: every initial threshold lies above the last of them.
         let best = |list: &Vec<Candidate>| list[..RANKS / 2].iter().map(|candidate| candidate.row).collect::<Vec<_>>();
         let chosen: Vec<RowId> = wanted.iter().flat_map(best).collect();
         assert!(crate::neighbors::initial_thresholds::rank(RANKS, ROWS, chosen.len()).unwrap() <= RANKS / 2);
         let rotation = Rotation::new(simd, &vectors.positives, &rows, DIM * 3 / 4);
         let samples = ThresholdSample::of_one_task(chosen);
         for (name, rotation) in [("whole.pak", None), ("turned.pak", Some(&rotation))] {
-            let packing = Packing { order: ivf.order(), sampled: samples.rows(), rotation, unit: true };
+            let packing = Packing { order: ivf.order(), sampled: samples.rows(), rotation, metric: Metric::Cosine };
             let part = stage.scattered(name, packing.file_bytes(DIM)).unwrap();
-            packing.write(&part, &vectors.positives, &|_| Ok(())).unwrap();
+            packing.write(&part, &vectors.positives, Watch::silent()).unwrap();
             stage.publish(vec![part]).unwrap();
             let path = run.part_path(Stage::Neighbors, name);
             let other = PackedBase::open(&path, simd, ROWS as u64, DIM, samples.rows().len() as u64).unwrap();
@@ -395,14 +311,22 @@ mod tests {
             let (run, config, vectors) = imported(place.path(), by);
             let stage = run.begin(Stage::Neighbors);
             for simd in [Simd::detect(), Simd::Avx512] {
-                let (ivf, samples, packed) = prepare(&run, &stage, &vectors, &config, simd).unwrap();
+                let Prepared { ivf, samples, packed } = prepare(&run, &stage, &vectors, &config, simd).unwrap();
                 let search = |precision| {
                     let packed = packed.as_ref();
                     let samples = &samples;
-                    let tiles = Tiles { vectors: &vectors, ivf: &ivf, packed, samples, precision, simd, unit: true };
+                    let tiles = Tiles {
+                        vectors: &vectors,
+                        ivf: &ivf,
+                        packed,
+                        samples,
+                        precision,
+                        simd,
+                        metric: Metric::Cosine,
+                    };
                     let rows: Vec<RowId> = (0..ROWS as RowId).step_by(ROWS / 100).collect();
-                    let exact = tiles.exact(0..ROWS as RowId, &rows, 20, &|_| Ok(())).unwrap();
-                    (exact, tiles.approximate(0, &rows, 20, 4, &|_| Ok(())).unwrap())
+                    let exact = tiles.exact(0..ROWS as RowId, &rows, 20, Watch::silent()).unwrap();
+                    (exact, tiles.approximate(0, &rows, 20, 4, Watch::silent()).unwrap())
                 };
                 let wanted = search(KernelPrecision::F32);
                 assert!(

@@ -1,62 +1,57 @@
 //! One segment of queries against packed base rows: all of them, or the lists that each query probes.
 //!
-//! Every tile of queries is one thread's from beginning to end, so that nobody waits for anybody.
+//! One thread searches a tile of queries from beginning to end, so that no thread waits for another.
 //! Memory: for each query its candidates and a byte a value; for each thread one gathered tile.
 
 use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::cpu::bf16::{self, Bf16};
-use super::cpu::float::{self, Float};
-use super::cpu::int8::{self, Int8, Quantised};
-use super::cpu::packed::PackedBase;
-use super::cpu::{PANEL, Ranking, Simd, TileKernel, scan};
+use super::cpu::bf16::{Bf16, Bf16Base, Bf16Queries};
+use super::cpu::float::{Float, FloatBase, FloatQueries};
+use super::cpu::int8::{Int8, Int8Queries, PackedBase, Quantised};
+use super::cpu::scan::{PANEL, Ranking, TileKernel, scan};
+use super::cpu::simd::Simd;
 use super::initial_thresholds::{self, Guess, ThresholdSample};
 use super::ivf::IvfIndex;
 use super::topk::{Candidate, TopK};
-use crate::config::KernelPrecision;
+use crate::config::{KernelPrecision, Metric};
 use crate::error::Result;
 use crate::vectors::store::VectorStore;
 use crate::vectors::{Keys, RowId, Scorer, TileScorer, Vectors};
+use crate::watch::Watch;
 
-/// Queries of a tile in exact search: their bytes stay in the second cache.
+/// Queries of a tile in exact search: their bytes stay in the second-level cache.
 pub const TILE_QUERIES: usize = 192;
 /// The most queries of a tile in approximate search, where more of them probe the same list, and where base rows
 /// are packed for each tile anew.
 pub(crate) const LIST_TILE_QUERIES: usize = 768;
-/// Columns that are scanned between two looks at the clock and at how much is ruled out.
+/// Columns that are scanned before pairs are counted as done, and the share that was ruled out is looked at.
 const STRETCH_COLUMNS: usize = 128 * PANEL;
 /// Columns that are packed in bf16 or f32 at a time, where int8 rules out too little.
 pub(crate) const PACKED_COLUMNS: usize = 16 * PANEL;
 /// Rows that are fetched before they are scored.
 const FETCH_AHEAD: usize = 6;
-/// A precision gives way to a finer one where it leaves more than one pair in this many.
+/// A tile goes on in a finer precision where more than one pair in this many is reported.
 const LEAST_FILTERED: u64 = 16;
-/// The same where a kernel looks at more than one pair in this many by itself.
+/// The same where the kernel looks at more than one pair in this many one by one.
 const LEAST_RULED_OUT: u64 = 4;
 
 /// What a search works with.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Tiles<'a> {
-    /// The store.
     pub vectors: &'a Vectors,
-    /// Order and lists.
     pub ivf: &'a IvfIndex,
     /// Packed base, which int8 needs.
     pub packed: Option<&'a PackedBase>,
-    /// The rows behind the packed base, from which floors are guessed.
+    /// The sampled rows, which are packed behind the others.
     pub samples: &'a ThresholdSample,
     /// The numbers to begin with; int8 without a packed base is f32.
     pub precision: KernelPrecision,
-    /// The machine.
     pub simd: Simd,
-    /// Whether the metric ignores norms (cosine).
-    pub unit: bool,
+    /// How vectors are compared.
+    pub metric: Metric,
 }
-
-/// Told how many pairs were done; may stop the job.
-pub(crate) type Watch<'a> = dyn Fn(u64) -> Result<()> + Sync + 'a;
 
 impl Tiles<'_> {
     /// The exact best `ranks` of some rows of one task, by row.
@@ -68,7 +63,7 @@ impl Tiles<'_> {
         task: Range<RowId>,
         rows: &[RowId],
         ranks: usize,
-        watch: &Watch<'_>,
+        watch: Watch<'_>,
     ) -> Result<Vec<Vec<Candidate>>> {
         let tile_queries = match self.precision() {
             KernelPrecision::Int8 => TILE_QUERIES,
@@ -77,25 +72,34 @@ impl Tiles<'_> {
                 rows.len().div_ceil(rayon::current_num_threads()).clamp(TILE_QUERIES, LIST_TILE_QUERIES)
             }
         };
-        self.tiles(rows, tile_queries, |rows, _| {
-            let mut tile = QueryTile::new(self, rows, ranks);
-            let queries = tile.pack_all();
-            let guesses = tile.guess_floors(&task, &queries);
-            tile.all(task.clone(), queries, watch)?;
-            let mut lists = tile.finish();
-            let reached = |slot: usize| lists[slot].get(ranks - 1).is_some_and(|last| last.score >= guesses[slot]);
-            let missed: Vec<usize> =
-                (0..rows.len()).filter(|slot| guesses[*slot] > f32::NEG_INFINITY && !reached(*slot)).collect();
-            if !missed.is_empty() {
-                let rows: Vec<RowId> = missed.iter().map(|slot| rows[*slot]).collect();
-                let mut again = QueryTile::new(self, &rows, ranks);
-                // Pairs that were counted already.
-                let queries = again.pack_all();
-                again.all(task.clone(), queries, &|_| watch(0))?;
-                missed.into_iter().zip(again.finish()).for_each(|(slot, list)| lists[slot] = list);
-            }
-            Ok(lists)
-        })
+        self.by_tiles(rows, tile_queries, |rows, _| self.exact_tile(task.clone(), rows, ranks, watch))
+    }
+
+    /// The same of one tile. Queries whose initial threshold was too high are searched again without one.
+    fn exact_tile(
+        &self,
+        task: Range<RowId>,
+        rows: &[RowId],
+        ranks: usize,
+        watch: Watch<'_>,
+    ) -> Result<Vec<Vec<Candidate>>> {
+        let mut tile = QueryTile::new(self, rows, ranks);
+        let queries = tile.pack_all();
+        let guesses = tile.guess_thresholds(&task, &queries);
+        tile.scan_task(task.clone(), queries, watch)?;
+        let mut lists = tile.finish();
+        let reached = |slot: usize| lists[slot].get(ranks - 1).is_some_and(|last| last.score >= guesses[slot]);
+        let missed: Vec<usize> =
+            (0..rows.len()).filter(|slot| guesses[*slot] > f32::NEG_INFINITY && !reached(*slot)).collect();
+        if !missed.is_empty() {
+            let rows: Vec<RowId> = missed.iter().map(|slot| rows[*slot]).collect();
+            let mut again = QueryTile::new(self, &rows, ranks);
+            let queries = again.pack_all();
+            // These pairs are counted already.
+            again.scan_task(task, queries, Watch::new(&|_| watch.add(0)))?;
+            missed.into_iter().zip(again.finish()).for_each(|(slot, list)| lists[slot] = list);
+        }
+        Ok(lists)
     }
 
     /// The best `ranks` among the `probes` nearest lists of each row, by row.
@@ -108,12 +112,12 @@ impl Tiles<'_> {
         rows: &[RowId],
         ranks: usize,
         probes: usize,
-        watch: &Watch<'_>,
+        watch: Watch<'_>,
     ) -> Result<Vec<Vec<Candidate>>> {
         let probed = self.ivf.probe(self.simd, self.vectors, task, rows, probes);
-        self.tiles(rows, LIST_TILE_QUERIES, |rows, indices| {
+        self.by_tiles(rows, LIST_TILE_QUERIES, |rows, indices| {
             let mut tile = QueryTile::new(self, rows, ranks);
-            tile.some(indices.iter().map(|index| &probed[*index as usize][..]), watch)?;
+            tile.scan_lists(indices.iter().map(|index| &probed[*index as usize][..]), watch)?;
             Ok(tile.finish())
         })
     }
@@ -135,8 +139,9 @@ impl Tiles<'_> {
         }
     }
 
-    /// Divides queries into tiles of near ones, searches each, and returns the lists in the order of `rows`.
-    fn tiles(
+    /// Divides queries into tiles of near ones and searches each, given its rows and their indices in `rows`. Returns
+    /// the lists in the order of `rows`.
+    fn by_tiles(
         &self,
         rows: &[RowId],
         tile_queries: usize,
@@ -160,15 +165,17 @@ impl Tiles<'_> {
 
 /// Packed queries, and the packed base where there is one.
 enum PackedQueries<'a> {
-    Bytes(&'a PackedBase, int8::Int8Queries),
-    Halves(bf16::Bf16Queries),
-    Floats(float::FloatQueries),
+    Bytes(&'a PackedBase, Int8Queries),
+    Halves(Bf16Queries),
+    Floats(FloatQueries),
 }
 
-/// What a scan left to do, in pairs: for the lists, and for the kernel itself.
+/// What a scan cost.
 #[derive(Default)]
 struct Work {
+    /// Pairs that the kernel reported.
     reported: u64,
+    /// Pairs that the kernel looked at one by one.
     singled: u64,
 }
 
@@ -189,8 +196,8 @@ impl<'a> QueryTile<'a> {
         QueryTile { tiles, rows, ranks, best, keys, scorer }
     }
 
-    /// Gives each query the floor that a sample of its task suggests, and returns these floors.
-    fn guess_floors(&mut self, task: &Range<RowId>, queries: &PackedQueries<'_>) -> Vec<f32> {
+    /// Gives each query the initial threshold that a sample of its task suggests, and returns these thresholds.
+    fn guess_thresholds(&mut self, task: &Range<RowId>, queries: &PackedQueries<'_>) -> Vec<f32> {
         let sample = self.tiles.samples.of(self.tiles.vectors.tasks.of(task.start));
         let rank = initial_thresholds::rank(self.ranks, task.len(), sample.len());
         let (PackedQueries::Bytes(packed, queries), Some(rank)) = (queries, rank) else {
@@ -201,11 +208,11 @@ impl<'a> QueryTile<'a> {
         let columns = first + sample.start..first + sample.end;
         let mut guess =
             Guess { queries: self.rows, best: &mut best, rows: self.tiles.samples.rows(), first, keys: &self.keys };
-        scan(Int8(self.tiles.simd), queries, self.rows.len(), packed, columns, first, &mut guess);
-        let floor = |best: TopK| best.finish(|_| {}).get(rank - 1).map_or(f32::NEG_INFINITY, |last| last.score);
-        let floors: Vec<f32> = best.into_iter().map(floor).collect();
-        self.best.iter_mut().zip(&floors).for_each(|(best, floor)| best.begin_at(*floor));
-        floors
+        scan(Int8(self.tiles.simd), queries, packed, columns, first, &mut guess);
+        let last_score = |best: TopK| best.finish(|_| {}).get(rank - 1).map_or(f32::NEG_INFINITY, |last| last.score);
+        let thresholds: Vec<f32> = best.into_iter().map(last_score).collect();
+        self.best.iter_mut().zip(&thresholds).for_each(|(best, threshold)| best.begin_with(*threshold));
+        thresholds
     }
 
     fn ranking<'t>(&'t mut self, slots: &'t [u32]) -> Ranking<'t, 'a> {
@@ -220,10 +227,10 @@ impl<'a> QueryTile<'a> {
         }
     }
 
-    /// Gives the survivors true scores and returns each query's list. Pairs are scored by row: near queries
-    /// want the same rows.
+    /// Gives the candidates that are left true scores and returns each query's list. Pairs are scored base row by base
+    /// row, since near queries share many of them.
     fn finish(mut self) -> Vec<Vec<Candidate>> {
-        // A row, and the place of a candidate among all.
+        // A candidate's row in the upper half, its index among all candidates in the lower.
         let mut pairs: Vec<u64> = Vec::new();
         let mut slots: Vec<u32> = Vec::new();
         for (slot, best) in self.best.iter_mut().enumerate() {
@@ -236,15 +243,15 @@ impl<'a> QueryTile<'a> {
         let row_of = |pair: u64| (pair >> 32) as RowId;
         let groups: Vec<&[u64]> = pairs.chunk_by(|a, b| row_of(*a) == row_of(*b)).collect();
         let mut scorer = TileScorer::new(self.tiles.vectors, self.rows);
-        let place_of = |pair: u64| pair as u32 as usize;
+        let index_of = |pair: u64| pair as u32 as usize;
         let (mut wanted, mut scores): (Vec<u32>, Vec<f32>) = (Vec::new(), vec![0.0; slots.len()]);
         for (number, group) in groups.iter().enumerate() {
             if let Some(next) = groups.get(number + FETCH_AHEAD) {
                 scorer.fetch(row_of(next[0]));
             }
             wanted.clear();
-            wanted.extend(group.iter().map(|pair| slots[place_of(*pair)]));
-            scorer.score(row_of(group[0]), &wanted, |index, score| scores[place_of(group[index])] = score);
+            wanted.extend(group.iter().map(|pair| slots[index_of(*pair)]));
+            scorer.score(row_of(group[0]), &wanted, |index, score| scores[index_of(group[index])] = score);
         }
         let mut scores = scores.into_iter();
         let resolved = self.best.into_iter().map(|mut best| {
@@ -254,9 +261,9 @@ impl<'a> QueryTile<'a> {
         resolved.collect()
     }
 
-    /// Scans a task's columns, beginning with the queries' own. (Nearest lists first was tried: it left a fifth
-    /// fewer pairs to look at, and lost more to panels scanned in part.)
-    fn all(&mut self, task: Range<RowId>, mut queries: PackedQueries<'a>, watch: &Watch<'_>) -> Result<()> {
+    /// Scans a task's columns, beginning with the queries' own. (Nearest lists first was tried: it left a fifth fewer
+    /// pairs to look at, but panels that are scanned in part cost more than that saved.)
+    fn scan_task(&mut self, task: Range<RowId>, mut queries: PackedQueries<'a>, watch: Watch<'_>) -> Result<()> {
         let tiles = self.tiles;
         let columns = task.start as usize..task.end as usize;
         let slots: Vec<u32> = (0..self.rows.len() as u32).collect();
@@ -265,19 +272,19 @@ impl<'a> QueryTile<'a> {
         for (index, stretch) in stretches(columns, own).into_iter().enumerate() {
             let pairs = (stretch.len() * self.rows.len()) as u64;
             let work = self.scan(&queries, &slots, stretch, own);
-            // The first stretch fills the lists; later ones that leave too much are not filtered.
-            let idle = work.reported * LEAST_FILTERED > pairs || work.singled * LEAST_RULED_OUT > pairs;
-            if index > 0 && idle && precision != KernelPrecision::F32 {
+            // In the first stretch, which fills the lists, no filter can rule out much.
+            let filters_little = work.reported * LEAST_FILTERED > pairs || work.singled * LEAST_RULED_OUT > pairs;
+            if index > 0 && filters_little && precision != KernelPrecision::F32 {
                 precision = tiles.finer(precision);
                 queries = self.pack(precision, None, &slots);
             }
-            watch(pairs)?;
+            watch.add(pairs)?;
         }
         Ok(())
     }
 
     /// Scans, list by list, the queries that probe it.
-    fn some<'l>(&mut self, probed: impl Iterator<Item = &'l [u32]>, watch: &Watch<'_>) -> Result<()> {
+    fn scan_lists<'l>(&mut self, probed: impl Iterator<Item = &'l [u32]>, watch: Watch<'_>) -> Result<()> {
         let tiles = self.tiles;
         let mut pairs: Vec<(u32, u32)> = Vec::new();
         for (slot, lists) in probed.enumerate() {
@@ -293,7 +300,7 @@ impl<'a> QueryTile<'a> {
             let queries = self.pack(precision, quantised.as_ref(), &slots);
             let begin = columns.start;
             self.scan(&queries, &slots, columns, begin);
-            watch(done)?;
+            watch.add(done)?;
         }
         Ok(())
     }
@@ -304,27 +311,27 @@ impl<'a> QueryTile<'a> {
         self.pack(self.tiles.precision(), self.quantised().as_ref(), &slots)
     }
 
-    /// All queries in bytes, if the search begins with bytes.
+    /// All queries in bytes, if the search begins in int8.
     fn quantised(&self) -> Option<Quantised> {
         let tiles = self.tiles;
         let begins = tiles.precision() == KernelPrecision::Int8;
         tiles
             .packed
             .filter(|_| begins)
-            .map(|packed| Quantised::new(&tiles.vectors.queries, self.rows, packed.rotation(), tiles.unit))
+            .map(|packed| Quantised::new(&tiles.vectors.queries, self.rows, packed.rotation(), tiles.metric))
     }
 
-    /// Packs some of the queries.
+    /// Packs the queries of some slots.
     fn pack(&self, precision: KernelPrecision, quantised: Option<&Quantised>, slots: &[u32]) -> PackedQueries<'a> {
-        let (source, unit) = (&self.tiles.vectors.queries, self.tiles.unit);
+        let (source, metric) = (&self.tiles.vectors.queries, self.tiles.metric);
         if let (KernelPrecision::Int8, Some(packed), Some(quantised)) = (precision, self.tiles.packed, quantised) {
             return PackedQueries::Bytes(packed, quantised.gather(slots));
         }
         let rows: Vec<RowId> = slots.iter().map(|slot| self.rows[*slot as usize]).collect();
         match precision {
-            KernelPrecision::Bf16 => PackedQueries::Halves(bf16::Bf16Queries::pack(source, &rows, unit)),
+            KernelPrecision::Bf16 => PackedQueries::Halves(Bf16Queries::pack(source, &rows, metric)),
             KernelPrecision::Int8 | KernelPrecision::F32 => {
-                PackedQueries::Floats(float::FloatQueries::pack(source, &rows, unit))
+                PackedQueries::Floats(FloatQueries::pack(source, &rows, metric))
             }
         }
     }
@@ -335,34 +342,30 @@ impl<'a> QueryTile<'a> {
         match queries {
             PackedQueries::Bytes(packed, queries) => {
                 let mut ranking = self.ranking(slots);
-                let singled = scan(Int8(simd), queries, slots.len(), packed, columns, begin, &mut ranking);
+                let singled = scan(Int8(simd), queries, packed, columns, begin, &mut ranking);
                 Work { reported: ranking.reported, singled }
             }
-            PackedQueries::Halves(queries) => {
-                self.scan_packing(Bf16(simd), queries, slots, columns, bf16::Bf16Base::pack)
-            }
-            PackedQueries::Floats(queries) => {
-                self.scan_packing(Float(simd), queries, slots, columns, float::FloatBase::pack)
-            }
+            PackedQueries::Halves(queries) => self.scan_packing(Bf16(simd), queries, slots, columns, Bf16Base::pack),
+            PackedQueries::Floats(queries) => self.scan_packing(Float(simd), queries, slots, columns, FloatBase::pack),
         }
     }
 
-    /// The same, where base rows are packed as they come.
+    /// The same, where base rows are packed piece by piece.
     fn scan_packing<K: TileKernel>(
         &mut self,
         kernel: K,
         queries: &K::Queries,
         slots: &[u32],
         columns: Range<usize>,
-        pack: impl Fn(&VectorStore, &[RowId], bool) -> K::Base,
+        pack: impl Fn(&VectorStore, &[RowId], Metric) -> K::Base,
     ) -> Work {
         let tiles = self.tiles;
         let mut work = Work::default();
         for base_rows in tiles.ivf.order()[columns].chunks(PACKED_COLUMNS) {
-            let base = pack(&tiles.vectors.positives, base_rows, tiles.unit);
+            let base = pack(&tiles.vectors.positives, base_rows, tiles.metric);
             let mut ranking = self.ranking(slots);
             ranking.base_rows = base_rows;
-            work.singled += scan(kernel, queries, slots.len(), &base, 0..base_rows.len(), 0, &mut ranking);
+            work.singled += scan(kernel, queries, &base, 0..base_rows.len(), 0, &mut ranking);
             work.reported += ranking.reported;
         }
         work

@@ -1,18 +1,16 @@
 //! The best candidates of one query, from scores that may err within a bound.
 //!
-//! Candidates are kept by approximate score. With `error` the largest bound seen, the true score of the
-//! `ranks`-th best is at least the `ranks`-th approximate score − `error` (the *floor*); whoever cannot
-//! reach the floor is dropped, and only those left at the end are scored exactly. Where the bound is too
-//! wide to drop anybody, the query goes over to exact scores at once, which bounds the memory.
+//! Candidates are kept by approximate score. With `error` the largest bound seen, the true score of the `ranks`-th best
+//! is at least the `ranks`-th approximate score − `error`: the *threshold*. Candidates that cannot reach it are
+//! dropped, and only those left at the end are scored exactly. Where the bound is too wide to drop enough of them, the
+//! query goes over to exact scores at once, which bounds the memory.
 
-use crate::vectors::RowId;
+use crate::vectors::{RowId, Scorer};
 
 /// A candidate and its score, approximate or exact.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Candidate {
-    /// The score.
     pub score: f32,
-    /// The base row.
     pub row: RowId,
 }
 
@@ -32,7 +30,7 @@ pub(crate) fn by_rank(a: &Candidate, b: &Candidate) -> std::cmp::Ordering {
     a.rank_key().cmp(&b.rank_key())
 }
 
-/// Candidates that a [`TopK`] of `ranks` ranks holds at most.
+/// Most candidates that a [`TopK`] of `ranks` ranks holds.
 pub(crate) const fn capacity(ranks: usize) -> usize {
     6 * ranks + 64
 }
@@ -43,9 +41,9 @@ pub struct TopK {
     candidates: Vec<Candidate>,
     ranks: usize,
     error: f32,
-    floor: f32,
+    threshold: f32,
     exact: bool,
-    /// Candidates at which the hopeless are dropped next.
+    /// Number of candidates at which those below the threshold are dropped next.
     next: usize,
 }
 
@@ -56,21 +54,21 @@ impl TopK {
             candidates: Vec::with_capacity(capacity(ranks)),
             ranks,
             error: 0.0,
-            floor: f32::NEG_INFINITY,
+            threshold: f32::NEG_INFINITY,
             exact: false,
             next: ranks + ranks / 2 + 32,
         }
     }
 
-    /// Takes it for granted that the last of the best will reach `floor`.
-    pub fn begin_at(&mut self, floor: f32) {
-        self.floor = floor;
+    /// Assumes that the last of the best will reach `threshold`; the caller checks it in the end.
+    pub fn begin_with(&mut self, threshold: f32) {
+        self.threshold = threshold;
     }
 
     /// A candidate whose true score is below this cannot be among the best.
     #[inline]
-    pub fn floor(&self) -> f32 {
-        self.floor
+    pub fn threshold(&self) -> f32 {
+        self.threshold
     }
 
     /// Takes a candidate whose true score lies within `error` of `score`; `exact` puts true scores into
@@ -80,7 +78,7 @@ impl TopK {
         let mut candidate = Candidate { score, row };
         if self.exact {
             exact(std::slice::from_mut(&mut candidate));
-            if candidate.score < self.floor {
+            if candidate.score < self.threshold {
                 return;
             }
         } else {
@@ -94,15 +92,15 @@ impl TopK {
 
     /// Drops those that cannot be among the best.
     fn compact(&mut self, exact: impl FnMut(&mut [Candidate])) {
-        self.drop_hopeless();
+        self.drop_those_below();
         if self.candidates.len() > 5 * self.ranks + 48 {
             self.make_exact(exact);
         }
-        // Often, so that the floor is fresh; not so often that selecting costs more than it saves.
+        // Often, so that the threshold is fresh; not so often that selecting costs more than it saves.
         self.next = (self.candidates.len() + self.ranks / 2 + 32).min(capacity(self.ranks));
     }
 
-    fn drop_hopeless(&mut self) {
+    fn drop_those_below(&mut self) {
         if self.candidates.len() <= self.ranks {
             return;
         }
@@ -110,30 +108,30 @@ impl TopK {
         let last = last.score;
         if self.exact {
             self.candidates.truncate(self.ranks);
-            self.floor = self.floor.max(last);
+            self.threshold = self.threshold.max(last);
         } else {
             let keep = lower(last, 2.0 * self.error);
             self.candidates.retain(|candidate| candidate.score >= keep);
-            self.floor = self.floor.max(lower(last, self.error));
+            self.threshold = self.threshold.max(lower(last, self.error));
         }
     }
 
     fn make_exact(&mut self, mut exact: impl FnMut(&mut [Candidate])) {
         exact(&mut self.candidates);
         (self.exact, self.error) = (true, 0.0);
-        self.drop_hopeless();
+        self.drop_those_below();
     }
 
-    /// Those that may still be among the best and want true scores; empty where scores are true already.
+    /// Candidates that may be among the best and whose scores are approximate; none where scores are exact already.
     pub fn unsure(&mut self) -> &[Candidate] {
         if self.exact {
             return &[];
         }
-        self.drop_hopeless();
+        self.drop_those_below();
         &self.candidates
     }
 
-    /// Takes the true scores of all of [`TopK::unsure`], in that order.
+    /// Takes the true scores of all candidates of [`TopK::unsure`], in that order.
     pub fn resolve(&mut self, scores: &mut impl Iterator<Item = f32>) {
         if !self.exact {
             self.candidates.iter_mut().zip(scores).for_each(|(candidate, score)| candidate.score = score);
@@ -144,7 +142,7 @@ impl TopK {
     /// The best `ranks` (or all, where there are fewer) with exact scores, in rank order. O(ranks log ranks).
     pub fn finish(mut self, exact: impl FnMut(&mut [Candidate])) -> Vec<Candidate> {
         if !self.exact {
-            self.drop_hopeless();
+            self.drop_those_below();
             self.make_exact(exact);
         }
         if self.candidates.len() > self.ranks {
@@ -156,6 +154,11 @@ impl TopK {
         // in place would be too small for the next query's candidates.
         self.candidates.as_slice().to_vec()
     }
+}
+
+/// Puts true scores into candidates.
+pub(crate) fn score_exactly(scorer: &mut Scorer<'_>, query: RowId, list: &mut [Candidate]) {
+    scorer.pairs(query, list, |candidate| candidate.row, |candidate, score| candidate.score = score);
 }
 
 /// `score − error`, never rounded up.
@@ -192,7 +195,7 @@ mod tests {
             for (row, (_, noise)) in scores.iter().enumerate() {
                 let row = row as RowId;
                 let approximate = truth(row) + noise * error * 0.99;
-                if approximate + error >= topk.floor() {
+                if approximate + error >= topk.threshold() {
                     topk.push(row, approximate, error, &mut exact);
                 }
             }

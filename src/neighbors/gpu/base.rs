@@ -54,7 +54,7 @@ impl DeviceBaseWriter<'_> {
     ///
     /// # Errors
     /// The write fails, or the watch stops the job.
-    pub(crate) fn write(&self, part: &ScatteredPart, watch: &Watch<'_>) -> Result<()> {
+    pub(crate) fn write(&self, part: &ScatteredPart, watch: Watch<'_>) -> Result<()> {
         let Shape { rows, dim } = self.store.shape();
         let (rows, width) = (rows as usize, self.precision.bytes());
         let exponent = exponent(width, self.largest_norm());

@@ -82,7 +82,7 @@ impl DeviceHandle {
     }
 
     /// Searches, with a new worker where there is none; returns which worker searched. The outer error is the watch's.
-    pub(crate) fn search(&self, search: SearchRequest, watch: &Watch<'_>) -> Result<Result<u32, Fault>> {
+    pub(crate) fn search(&self, search: SearchRequest, watch: Watch<'_>) -> Result<Result<u32, Fault>> {
         let mut slot = self.worker();
         if !self.is_there() {
             return Ok(Err(Fault::Broken("the device was given up".into())));
@@ -121,7 +121,7 @@ impl DeviceHandle {
         }
     }
 
-    fn start(&self, slot: &mut WorkerSlot, watch: &Watch<'_>) -> Result<Result<Worker, Fault>> {
+    fn start(&self, slot: &mut WorkerSlot, watch: Watch<'_>) -> Result<Result<Worker, Fault>> {
         slot.started += 1;
         let mut worker = match Worker::start(&self.plugin) {
             Ok(worker) => worker,

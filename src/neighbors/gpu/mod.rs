@@ -71,7 +71,7 @@ pub(crate) fn find(
     room: GpuRoom,
     shape: Shape,
     task_rows: usize,
-    watch: &Watch<'_>,
+    watch: Watch<'_>,
 ) -> Result<Option<Gpus>> {
     let asked = config.backend == Backend::FaissGpu;
     let Some(plugin) = config.gpu.plugin.as_deref().filter(|_| asked || config.backend == Backend::Auto) else {
@@ -133,7 +133,7 @@ fn too_small(found: &str) -> Error {
 /// The plugin's library and its devices; or why there are none.
 type Found = Result<(String, Vec<Device>), String>;
 
-fn devices(plugin: &Path, patience: Duration, watch: &Watch<'_>) -> Result<Found> {
+fn devices(plugin: &Path, patience: Duration, watch: Watch<'_>) -> Result<Found> {
     let mut worker = match Worker::start(plugin) {
         Ok(worker) => worker,
         Err(fault) => return Ok(Err(fault.to_string())),
@@ -252,7 +252,7 @@ impl Gpus {
         let (store, scales) = (&vectors.positives, vectors.rows.positive_scales());
         let writer = DeviceBaseWriter { store, scales, metric, precision: self.precision };
         let part = stage.scattered(BASE, writer.file_bytes())?;
-        writer.write(&part, &Watch::new(&|_| run.check_interrupt()))?;
+        writer.write(&part, Watch::new(&|_| run.check_interrupt()))?;
         stage.publish(vec![part])?;
         DeviceBase::open(&path)
     }

@@ -88,7 +88,7 @@ impl Worker {
         &mut self,
         request: &Request,
         patience: Duration,
-        watch: &Watch<'_>,
+        watch: Watch<'_>,
     ) -> Result<Result<Reply, Fault>> {
         let mut line = match serde_json::to_string(request) {
             Ok(line) => line,

@@ -21,10 +21,9 @@ use super::protocol::{SearchRequest, SlotLayout};
 use super::rounding::{RoundedQuery, round_query};
 use crate::config::Metric;
 use crate::error::Result;
-use crate::neighbors::answers::{CertifiedTopK, SPARE, is_permitted};
-use crate::neighbors::cpu::score_exactly;
+use crate::neighbors::answers::{CertifiedTopK, SPARE, TileAnswers, is_permitted};
 use crate::neighbors::tiles::Tiles;
-use crate::neighbors::topk::Candidate;
+use crate::neighbors::topk::{Candidate, score_exactly};
 use crate::vectors::{RowId, Scorer};
 use crate::watch::Watch;
 
@@ -79,7 +78,7 @@ impl GpuSearch {
         task: Range<RowId>,
         queries: &[RowId],
         ranks: usize,
-        watch: &Watch<'_>,
+        watch: Watch<'_>,
     ) -> Result<Vec<Vec<Candidate>>> {
         let handles: Vec<&DeviceHandle> = self.handles.iter().filter(|handle| handle.is_there()).collect();
         if handles.is_empty() {
@@ -87,7 +86,7 @@ impl GpuSearch {
                 tracing::warn!("no GPU is left: the CPU searches the rest");
             }
             self.left_to_cpu.fetch_add(queries.len(), Ordering::Relaxed);
-            return tiles.exact(task, queries, ranks, &|pairs| watch.add(pairs));
+            return tiles.exact(task, queries, ranks, watch);
         }
         let rows = task.start as usize..task.end as usize;
         let pairs = self.layout.pairs(rows, queries.len(), self.base_rows.load(Ordering::Relaxed));
@@ -125,7 +124,7 @@ struct SegmentTile {
 struct Search<'a> {
     queries: &'a [RowId],
     ranks: usize,
-    watch: &'a Watch<'a>,
+    watch: Watch<'a>,
 }
 
 /// A segment while it is searched.
@@ -281,10 +280,10 @@ impl<'a> Segment<'a> {
         known.zip(rows).zip(answers).for_each_init(
             || Scorer::new(self.tiles.vectors),
             |scorer, (((best, left), row), Answers { list, error })| {
-                let whole = list.len() == pair.base.len();
+                let answers = TileAnswers { list: &list, is_whole: list.len() == pair.base.len(), error };
                 let permitted = |other| is_permitted(&keys, *row, other);
                 let exact = |list: &mut [Candidate]| score_exactly(scorer, *row, list);
-                *left |= !best.take(&list, whole, error, ranks, permitted, exact);
+                *left |= !best.take(answers, permitted, exact);
             },
         );
     }
@@ -328,7 +327,7 @@ impl<'a> Segment<'a> {
             self.engine.left_to_cpu.fetch_add(left.len(), Ordering::Relaxed);
             let rows: Vec<RowId> = left.iter().map(|query| queries[*query]).collect();
             // Pairs of finished tiles are counted already; where all devices are lost, too few are counted.
-            let found = self.tiles.exact(task, &rows, ranks, &|_| watch.add(0))?;
+            let found = self.tiles.exact(task, &rows, ranks, Watch::new(&|_| watch.add(0)))?;
             left.into_iter().zip(found).for_each(|(query, list)| lists[query] = list);
         }
         Ok(lists)

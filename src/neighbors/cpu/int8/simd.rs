@@ -1,68 +1,21 @@
-//! Byte kernels in SIMD; each does exactly what its reference in [`super::int8`] does.
+//! Byte kernels in SIMD; each does exactly what its reference in [`super::reference`] does.
 
-use super::int8::{GroupFacts, finish_scalar, score_scalar};
-use super::quantise::{PanelFacts, Quad, QueryLine, STEP, TailLine};
-use super::{GROUP, PANEL, Scores, Simd};
-
-/// The heads of a group of queries.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Heads<'a> {
-    /// Four values a step.
-    pub values: &'a [[[i8; STEP]; GROUP]],
-    /// What the sums begin at.
-    pub starts: &'a [i32; GROUP],
-    /// Length of the tail, in units of a head's score.
-    pub reaches: &'a [f32; GROUP],
-    /// Norms, scales, errors.
-    pub facts: &'a GroupFacts,
-    /// Of the rotation.
-    pub slack: f64,
-}
-
-/// A panel's rows.
-#[derive(Debug, Clone, Copy)]
-pub struct Int8Panel<'a> {
-    /// Heads, four values a step.
-    pub quads: &'a [Quad],
-    /// What sums of heads are multiplied with: scale · norm.
-    pub factors: &'a [f32; PANEL],
-    /// Tails, row by row.
-    pub tails: &'a [TailLine],
-    /// What sums of tails are multiplied with.
-    pub tail_factors: &'a [f32; PANEL],
-    /// Tails of the panel behind.
-    pub next_tails: &'a [TailLine],
-    /// Lengths of the tails · norm, rounded up.
-    pub bounds: &'a [f32; PANEL],
-    /// Norms and errors.
-    pub facts: &'a PanelFacts,
-}
-
-/// A query's tail and those of a panel's rows.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Tails<'a> {
-    /// The query's.
-    pub query: &'a [QueryLine],
-    /// What its sums begin at.
-    pub start: i32,
-    /// The rows', as many lines each.
-    pub rows: &'a [TailLine],
-    /// What the rows' sums are multiplied with.
-    pub factors: &'a [f32; PANEL],
-    /// What the query's heads and tails are multiplied with.
-    pub scales: [f32; 2],
-    /// What a score must reach.
-    pub threshold: f32,
-}
-
-/// Which pairs are not ruled out, and what their whole scores must reach.
-pub(crate) type HeadHits = ([u64; GROUP], [f32; 8]);
+use super::layout::{HeadHits, Heads, Int8Panel, Tails};
+use super::reference::{finish_scalar, score_scalar};
+use crate::neighbors::cpu::scan::{GROUP, PANEL, Scores};
+use crate::neighbors::cpu::simd::Simd;
 
 /// Scores heads. The result has one bit for each pair that, with the most that the tails can add, can reach the
-/// query's floor; row i of `out` is written only where there is one. `simd` must be one of [`Simd::all`], the reference
-/// stands in where it is not.
+/// query's threshold; row i of `out` is written only where there is one. `simd` must be one of [`Simd::all`], the
+/// reference stands in where it is not.
 #[inline]
-pub(crate) fn score(simd: Simd, q: Heads<'_>, p: Int8Panel<'_>, floors: &[f32; GROUP], out: &mut Scores) -> HeadHits {
+pub(crate) fn score(
+    simd: Simd,
+    q: Heads<'_>,
+    p: Int8Panel<'_>,
+    thresholds: &[f32; GROUP],
+    out: &mut Scores,
+) -> HeadHits {
     assert_eq!(q.values.len(), p.quads.len());
     #[cfg(target_arch = "x86_64")]
     {
@@ -70,19 +23,21 @@ pub(crate) fn score(simd: Simd, q: Heads<'_>, p: Int8Panel<'_>, floors: &[f32; G
         match simd {
             // SAFETY: the machine has AVX-512F and VNNI, as just checked: all that `avx512` needs.
             Simd::Avx512Bf16 | Simd::Avx512Vnni if has!("avx512f") && has!("avx512vnni") => {
-                return unsafe { x86::avx512(q, p, floors, out) };
+                return unsafe { x86::avx512(q, p, thresholds, out) };
             }
             // SAFETY: the machine has AVX2 and FMA, as just checked, and that is all that `avx2` needs.
-            Simd::Avx512 | Simd::Avx2 if has!("avx2") && has!("fma") => return unsafe { x86::avx2(q, p, floors, out) },
+            Simd::Avx512 | Simd::Avx2 if has!("avx2") && has!("fma") => {
+                return unsafe { x86::avx2(q, p, thresholds, out) };
+            }
             _ => {}
         }
     }
     let _ = simd;
-    score_scalar(q, p, floors, out)
+    score_scalar(q, p, thresholds, out)
 }
 
 /// Scores the tails of the rows in `mask` and adds them to the heads' scores; the result has one bit for each of
-/// them that reaches the threshold. Other scores stay as they are.
+/// them that reaches the cutoff. Other scores stay as they are.
 #[inline]
 pub(crate) fn finish(simd: Simd, tails: Tails<'_>, mask: u64, scores: &mut [f32; PANEL]) -> u64 {
     assert_eq!(tails.rows.len(), tails.query.len() * PANEL);
@@ -109,15 +64,15 @@ pub(crate) fn finish(simd: Simd, tails: Tails<'_>, mask: u64, scores: &mut [f32;
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::super::int8::{finish_each, thresholds};
+    use super::super::reference::{cutoffs, finish_each};
     use super::{GROUP, HeadHits, Heads, Int8Panel, PANEL, Scores, Tails};
 
     const WIDE: usize = PANEL / 16;
 
     /// 24 accumulators of 16 sums: 6 queries by 4 lines, four values a step.
     #[target_feature(enable = "avx512f,avx512vnni")]
-    pub(crate) fn avx512(q: Heads<'_>, p: Int8Panel<'_>, floors: &[f32; GROUP], out: &mut Scores) -> HeadHits {
-        let [t, whole] = thresholds(q.facts, p.facts, q.slack, floors);
+    pub(crate) fn avx512(q: Heads<'_>, p: Int8Panel<'_>, thresholds: &[f32; GROUP], out: &mut Scores) -> HeadHits {
+        let [t, whole] = cutoffs(q.facts, p.facts, q.slack, thresholds);
         // A loop, not `map`: an array this large would be moved through memory.
         let mut sums = [[_mm512_setzero_si512(); WIDE]; GROUP];
         for (sums, start) in sums.iter_mut().zip(q.starts) {
@@ -198,8 +153,8 @@ mod x86 {
 
     /// 12 accumulators of 8 sums, four times. Bytes are widened: the 8-bit product of AVX2 saturates.
     #[target_feature(enable = "avx2,fma")]
-    pub(crate) fn avx2(q: Heads<'_>, p: Int8Panel<'_>, floors: &[f32; GROUP], out: &mut Scores) -> HeadHits {
-        let [t, whole] = thresholds(q.facts, p.facts, q.slack, floors);
+    pub(crate) fn avx2(q: Heads<'_>, p: Int8Panel<'_>, thresholds: &[f32; GROUP], out: &mut Scores) -> HeadHits {
+        let [t, whole] = cutoffs(q.facts, p.facts, q.slack, thresholds);
         let mut all = [[0f32; PANEL]; GROUP];
         let mut hits = [0; GROUP];
         let even = _mm256_set1_epi16(0xFF);

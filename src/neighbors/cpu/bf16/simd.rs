@@ -1,17 +1,15 @@
-//! The bf16 kernel in SIMD; it does exactly what [`super::bf16::score_scalar`] does.
+//! The bf16 kernel in SIMD; it does exactly what [`super::reference::score_scalar`] does.
 
-use half::bf16;
-
-use super::bf16::{Pairs, STEP, score_scalar};
-use super::{GROUP, PANEL, Scores, Simd};
-
-type Group = [[bf16; STEP]; GROUP];
+use super::layout::{Bf16Step, Pairs};
+use super::reference::score_scalar;
+use crate::neighbors::cpu::scan::{GROUP, PANEL, Scores};
+use crate::neighbors::cpu::simd::Simd;
 
 /// Runs the kernel; `simd` must be one of [`Simd::all`], the reference stands in where there is no instruction.
 #[inline]
 pub(crate) fn score(
     simd: Simd,
-    q: &[Group],
+    q: &[Bf16Step],
     p: &[Pairs],
     norms: &[f32; PANEL],
     t: &[f32; GROUP],
@@ -34,14 +32,14 @@ pub(crate) fn score(
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{GROUP, Group, PANEL, Pairs, Scores};
+    use super::{Bf16Step, GROUP, PANEL, Pairs, Scores};
 
     const WIDE: usize = PANEL / 16;
 
     /// 24 accumulators of 16 lanes: 6 queries by 4 lines, two values a step.
     #[target_feature(enable = "avx512f,avx512bf16")]
     pub(crate) fn avx512(
-        q: &[Group],
+        q: &[Bf16Step],
         p: &[Pairs],
         norms: &[f32; PANEL],
         t: &[f32; GROUP],

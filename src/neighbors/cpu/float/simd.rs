@@ -1,19 +1,18 @@
-//! Float kernels in SIMD; each does exactly what [`super::float::score_scalar`] does.
+//! Float kernels in SIMD; each does exactly what [`super::reference::score_scalar`] does.
 
-use super::float::{Line, score_scalar};
-use super::{GROUP, LANES, PANEL, Scores, Simd};
-
-type Group = [f32; GROUP];
-type Row = [Line; PANEL / LANES];
+use super::layout::{FloatLines, FloatStep};
+use super::reference::score_scalar;
+use crate::neighbors::cpu::scan::{GROUP, PANEL, Scores};
+use crate::neighbors::cpu::simd::Simd;
 
 /// Runs the kernel; `simd` must be one of [`Simd::all`], the reference stands in where it is not.
 #[inline]
 pub(crate) fn score(
     simd: Simd,
-    q: &[Group],
-    p: &[Row],
+    q: &[FloatStep],
+    p: &[FloatLines],
     norms: &[f32; PANEL],
-    t: &Group,
+    t: &[f32; GROUP],
     out: &mut Scores,
 ) -> [u64; GROUP] {
     assert_eq!(q.len(), p.len());
@@ -38,13 +37,20 @@ pub(crate) fn score(
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{GROUP, Group, LANES, PANEL, Row, Scores};
+    use super::{FloatLines, FloatStep, GROUP, PANEL, Scores};
+    use crate::neighbors::cpu::scan::LANES;
 
     const WIDE: usize = PANEL / LANES;
 
     /// 24 accumulators of 16 lanes: 6 queries by 4 lines.
     #[target_feature(enable = "avx512f")]
-    pub(crate) fn avx512(q: &[Group], p: &[Row], norms: &[f32; PANEL], t: &Group, out: &mut Scores) -> [u64; GROUP] {
+    pub(crate) fn avx512(
+        q: &[FloatStep],
+        p: &[FloatLines],
+        norms: &[f32; PANEL],
+        t: &[f32; GROUP],
+        out: &mut Scores,
+    ) -> [u64; GROUP] {
         let mut sums = [[_mm512_setzero_ps(); WIDE]; GROUP];
         for (query, lines) in q.iter().zip(p) {
             // SAFETY: each line is 16 floats, aligned to 64 bytes by its type.
@@ -77,7 +83,13 @@ mod x86 {
 
     /// 12 accumulators of 8 lanes, four times: 6 queries by one line at a time.
     #[target_feature(enable = "avx2,fma")]
-    pub(crate) fn avx2(q: &[Group], p: &[Row], norms: &[f32; PANEL], t: &Group, out: &mut Scores) -> [u64; GROUP] {
+    pub(crate) fn avx2(
+        q: &[FloatStep],
+        p: &[FloatLines],
+        norms: &[f32; PANEL],
+        t: &[f32; GROUP],
+        out: &mut Scores,
+    ) -> [u64; GROUP] {
         let mut hits = [0; GROUP];
         let mut all = [[0f32; PANEL]; GROUP];
         for j in 0..WIDE {

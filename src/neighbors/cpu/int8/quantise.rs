@@ -1,29 +1,14 @@
-//! Unit vectors as bytes: rotated, cut into head and tail, each part with a scale of its own. See [`super::int8`].
+//! Unit vectors as bytes: rotated, cut into head and tail, each part with a scale of its own. See [`super`].
 //!
 //! Memory: 1 byte a value; while a panel is packed, its rows in f32.
 
-use super::{PANEL, UnitRows};
+use super::layout::{PanelFacts, Part, Quad, STEP, TailLine};
+use crate::config::Metric;
+use crate::neighbors::cpu::matrix::{UnitRows, norm_in};
+use crate::neighbors::cpu::scan::PANEL;
 use crate::neighbors::rotation::Rotation;
 use crate::vectors::RowId;
 use crate::vectors::dot::dot;
-
-/// Values of a step: bytes of a 32-bit lane.
-pub(crate) const STEP: usize = 4;
-
-/// Four values of each of a panel's rows: four cache lines.
-#[derive(Debug, Clone, Copy, bytemuck::Zeroable, bytemuck::Pod)]
-#[repr(C, align(64))]
-pub struct Quad(pub [[u8; STEP]; PANEL]);
-
-/// Sixty-four values of one base row's tail: a cache line.
-#[derive(Debug, Clone, Copy, bytemuck::Zeroable, bytemuck::Pod)]
-#[repr(C, align(64))]
-pub struct TailLine(pub [u8; 64]);
-
-/// The same of a query.
-#[derive(Debug, Clone, Copy, bytemuck::Zeroable, bytemuck::Pod)]
-#[repr(C, align(64))]
-pub(crate) struct QueryLine(pub [i8; 64]);
 
 /// How a vector is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,29 +34,6 @@ impl Cut {
     pub(crate) fn lines(self) -> usize {
         (self.dim - self.head).div_ceil(64)
     }
-}
-
-/// What is known of a part of a vector.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Part {
-    /// What whole numbers are multiplied with.
-    pub scale: f32,
-    /// Norm of the residual, rounded up.
-    pub residual: f64,
-    /// Norm of the part, rounded up.
-    pub length: f64,
-}
-
-/// What is known of a panel's rows: the largest of each.
-#[derive(Debug, Clone, Copy, Default, bytemuck::Zeroable, bytemuck::Pod)]
-#[repr(C)]
-pub struct PanelFacts {
-    /// Norm.
-    pub norm: f64,
-    /// (Length + residual, residual) of heads.
-    pub head: [f64; 2],
-    /// The same of tails.
-    pub tail: [f64; 2],
 }
 
 /// Unit rows, rotated if there is a rotation, and their norms.
@@ -129,7 +91,7 @@ pub(crate) fn pack_panel(
     source: &impl UnitRows,
     rows: &[RowId],
     rotation: Option<&Rotation>,
-    unit: bool,
+    metric: Metric,
     parts: PanelParts<'_>,
 ) -> PanelFacts {
     let cut = Cut::new(source.dim(), rotation);
@@ -139,7 +101,7 @@ pub(crate) fn pack_panel(
     let [factors, tail_factors, bounds] = parts.factors;
     let mut facts = PanelFacts::default();
     for (column, (values, norm)) in values.chunks_exact_mut(cut.dim).zip(norms).enumerate() {
-        let norm = if unit { 1.0 } else { norm };
+        let norm = norm_in(metric, norm);
         let (head_values, tail_values) = values.split_at_mut(cut.head);
         let head = quantise(head_values, &mut head_bytes[..cut.head]);
         let tail = quantise(tail_values, &mut tail_bytes[..cut.dim - cut.head]);

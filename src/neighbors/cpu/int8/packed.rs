@@ -1,4 +1,4 @@
-//! `base.pak`: all base rows quantised and packed once, in the order of the partition, mapped.
+//! `base.pak`: all base rows quantised and packed once, in list order, mapped.
 //!
 //! | offset | bytes | content |
 //! |---|---|---|
@@ -9,23 +9,27 @@
 //! | | 4096 · lines · panels | values of tails + 128, u8, `[panel][64][lines][64]` |
 //! | | 4 · dim² | the rotation's axes, f32; nothing where all is head |
 //!
-//! Header fields: rows, dimensions, dimensions of the head, sampled rows. Panels hold the rows in order, then,
-//! in panels of their own, the sampled rows once more. A step is four dimensions of the head, a line 64 of the
-//! tail; the last panels are padded with zeros. The file lives as long as the search. Memory: the axes twice,
-//! and some panels a thread while it is made.
+//! Header fields: rows, dimensions, dimensions of the head, sampled rows. Panels hold the rows in that order, then, in
+//! panels of their own, the sampled rows once more. A step is four dimensions of the head, a line 64 of the tail; the
+//! last panels are padded with zeros. The file is deleted when the search ends. Memory: the axes twice, and some panels
+//! a thread while it is made.
 
 use std::path::Path;
 
 use rayon::prelude::*;
 
-use super::quantise::{Cut, PanelFacts, PanelParts, Quad, TailLine, pack_panel};
-use super::simd_int8::Int8Panel;
-use super::{Matrix, PANEL, Simd, UnitRows};
-use crate::error::Result;
+use super::layout::{Int8Panel, PanelFacts, Quad, TailLine};
+use super::quantise::{Cut, PanelParts, pack_panel};
+use crate::config::Metric;
+use crate::error::{Error, Result};
+use crate::neighbors::cpu::matrix::{Matrix, UnitRows};
+use crate::neighbors::cpu::scan::PANEL;
+use crate::neighbors::cpu::simd::Simd;
 use crate::neighbors::rotation::Rotation;
 use crate::run::ScatteredPart;
 use crate::run::sealed::{FileFormat, HEADER_BYTES, Sealed};
 use crate::vectors::RowId;
+use crate::watch::Watch;
 
 /// Format of the packed base.
 pub(crate) const PACKED: FileFormat = FileFormat { magic: *b"BMPACKED", version: 2, name: "packed base" };
@@ -87,8 +91,8 @@ pub(crate) struct Packing<'a> {
     pub sampled: &'a [RowId],
     /// `None`: all is head.
     pub rotation: Option<&'a Rotation>,
-    /// The metric ignores norms (cosine).
-    pub unit: bool,
+    /// How vectors are compared.
+    pub metric: Metric,
 }
 
 impl Packing<'_> {
@@ -118,7 +122,7 @@ impl Packing<'_> {
                 tails: &mut packed.tails[panel * lines..][..lines],
                 factors: packed.factors[panel].each_mut(),
             };
-            packed.facts[panel] = pack_panel(source, rows, self.rotation, self.unit, parts);
+            packed.facts[panel] = pack_panel(source, rows, self.rotation, self.metric, parts);
         }
         packed
     }
@@ -127,12 +131,7 @@ impl Packing<'_> {
     ///
     /// # Errors
     /// The write fails, or the watch stops the job.
-    pub(crate) fn write(
-        &self,
-        part: &ScatteredPart,
-        source: &impl UnitRows,
-        watch: &(dyn Fn(u64) -> Result<()> + Sync),
-    ) -> Result<()> {
+    pub(crate) fn write(&self, part: &ScatteredPart, source: &impl UnitRows, watch: Watch<'_>) -> Result<()> {
         let layout = self.layout(source.dim());
         part.write_at(&PACKED.header(layout.fields()), 0)?;
         part.extend()?;
@@ -151,7 +150,7 @@ impl Packing<'_> {
                 part.write_at(bytemuck::cast_slice(&panels.quads), at(layout.quads(), quads))?;
                 let tails = layout.tail_lines() * size_of::<TailLine>();
                 part.write_at(bytemuck::cast_slice(&panels.tails), at(layout.tails(), tails))?;
-                watch(rows.len() as u64)
+                watch.add(rows.len() as u64)
             })?;
         }
         Ok(())
@@ -188,38 +187,60 @@ impl PackedBase {
     ///
     /// # Errors
     /// It is not complete, or has other rows.
-    pub fn open(path: &Path, simd: Simd, rows: u64, dim: usize, sampled: u64) -> Result<PackedBase> {
+    pub(crate) fn open(path: &Path, simd: Simd, rows: u64, dim: usize, sampled: u64) -> Result<PackedBase> {
         let sealed = Sealed::open(path, &PACKED)?;
-        let head = sealed.fields[2] as usize;
+        let head = usize::try_from(sealed.fields[2]).unwrap_or(0);
         let layout = PackedLayout { rows, sampled, cut: Cut { dim, head } };
-        let sound = (1..=dim).contains(&head) && sealed.fields == layout.fields();
-        sealed.expect_payload(sound.then(|| (layout.end() - HEADER_BYTES) as u64))?;
+        // Everything but the head is the caller's, so that no number of the file can make the layout too large.
+        let is_sound = (1..=dim).contains(&head) && sealed.fields == layout.fields();
+        sealed.expect_payload(is_sound.then(|| (layout.end() - HEADER_BYTES) as u64))?;
         let rotation = (head < dim).then(|| {
             let axes: &[f32] = bytemuck::cast_slice(section(&sealed, layout.axes(), 4 * dim * dim));
             Rotation::from_axes(simd, Matrix { values: axes.to_vec(), dim }, head)
         });
-        Ok(PackedBase { bytes: Bytes::Mapped(sealed), layout, rotation })
+        let base = PackedBase { bytes: Bytes::Mapped(sealed), layout, rotation };
+        if !base.has_bounds() {
+            return Err(Error::runtime("a packed base has impossible norms or axes")
+                .path(path)
+                .expected("finite numbers")
+                .found("others")
+                .remedy("the file is damaged: delete it and run `mine` again"));
+        }
+        Ok(base)
     }
 
-    /// Packs rows in memory. `unit`: the metric ignores norms (cosine). Memory: 1 byte a value.
-    pub fn in_memory(source: &impl UnitRows, rows: &[RowId], rotation: Option<&Rotation>, unit: bool) -> PackedBase {
-        let packing = Packing { order: rows, sampled: &[], rotation, unit };
+    /// Whether every bound that follows from the file is a number: one that is not would rule out all pairs.
+    fn has_bounds(&self) -> bool {
+        let are_finite = |PanelFacts { norm, head, tail }: &PanelFacts| {
+            [*norm, head[0], head[1], tail[0], tail[1]].iter().all(|value| value.is_finite() && *value >= 0.0)
+        };
+        let slack = self.rotation.as_ref().map_or(0.0, Rotation::slack);
+        slack.is_finite() && (0..self.layout.panels()).all(|panel| are_finite(self.facts(panel)))
+    }
+
+    /// Packs rows in memory. Memory: 1 byte a value.
+    pub fn in_memory(
+        source: &impl UnitRows,
+        rows: &[RowId],
+        rotation: Option<&Rotation>,
+        metric: Metric,
+    ) -> PackedBase {
+        let packing = Packing { order: rows, sampled: &[], rotation, metric };
         let bytes = Bytes::Owned(packing.pack(source, rows));
         PackedBase { bytes, layout: packing.layout(source.dim()), rotation: rotation.cloned() }
     }
 
     /// How rows were rotated before they were packed.
-    pub fn rotation(&self) -> Option<&Rotation> {
+    pub(crate) fn rotation(&self) -> Option<&Rotation> {
         self.rotation.as_ref()
     }
 
     /// Where the sampled rows begin.
-    pub fn sample_column(&self) -> usize {
+    pub(crate) fn sample_column(&self) -> usize {
         (self.layout.rows as usize).next_multiple_of(PANEL)
     }
 
-    /// A panel.
-    pub fn panel(&self, panel: usize) -> Int8Panel<'_> {
+    pub(crate) fn panel(&self, panel: usize) -> Int8Panel<'_> {
         let [factors, tail_factors, bounds] = self.factors(panel);
         let next_tails = if panel + 1 < self.layout.panels() { self.tails(panel + 1) } else { &[] };
         Int8Panel {
@@ -272,4 +293,84 @@ impl PackedBase {
 
 fn section(sealed: &Sealed, offset: usize, bytes: usize) -> &[u8] {
     &sealed.payload()[offset - HEADER_BYTES..][..bytes]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::neighbors::calibrate::random_rows;
+    use crate::neighbors::given_vectors::write_sealed;
+
+    const ROWS: u64 = 70;
+    const SAMPLED: u64 = 5;
+    const DIM: usize = 9;
+
+    fn open(fields: [u64; 6], payload: &[u8]) -> Result<PackedBase> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("base.pak");
+        write_sealed(&path, &PACKED, fields, payload);
+        PackedBase::open(&path, Simd::Scalar, ROWS, DIM, SAMPLED)
+    }
+
+    fn layout(head: usize) -> PackedLayout {
+        PackedLayout { rows: ROWS, sampled: SAMPLED, cut: Cut { dim: DIM, head } }
+    }
+
+    /// A payload of nothing but zeros and axes.
+    fn payload(layout: PackedLayout) -> Vec<u8> {
+        let mut payload = vec![0u8; layout.end() - HEADER_BYTES];
+        let axes = layout.axes() - HEADER_BYTES;
+        for (index, bytes) in payload[axes..].chunks_exact_mut(4).enumerate() {
+            let value = if index / DIM == index % DIM { 1f32 } else { 0.0 };
+            bytes.copy_from_slice(&value.to_le_bytes());
+        }
+        payload
+    }
+
+    #[test]
+    fn a_header_of_other_counts_is_refused() {
+        for head in [8, DIM] {
+            let (fields, payload) = (layout(head).fields(), payload(layout(head)));
+            assert!(open(fields, &payload).is_ok());
+            for field in 0..4 {
+                for value in [0, 1, DIM as u64 + 1, ROWS + 1, 1 << 31, 1 << 32, 1 << 62, u64::MAX] {
+                    let mut fields = fields;
+                    fields[field] = value;
+                    assert!(open(fields, &payload).is_err(), "field {field} is {value}");
+                }
+            }
+            assert!(open(fields, &payload[..payload.len() - 4]).is_err(), "a payload cut short");
+        }
+    }
+
+    #[test]
+    fn norms_and_axes_that_are_no_numbers_are_refused() {
+        let layout = layout(8);
+        for at in [0, 8, layout.axes() - HEADER_BYTES] {
+            let mut payload = payload(layout);
+            payload[at..at + 8].fill(0xFF); // NaN
+            assert!(open(layout.fields(), &payload).is_err(), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn panels_on_disk_are_those_in_memory() {
+        let source = random_rows(ROWS as usize, DIM);
+        let rows: Vec<RowId> = (0..ROWS as RowId).collect();
+        let packing = Packing { order: &rows, sampled: &rows[..SAMPLED as usize], rotation: None, metric: Metric::Dot };
+        let panels = [packing.pack(&source, packing.order), packing.pack(&source, packing.sampled)];
+        let mut payload = Vec::new();
+        panels.iter().for_each(|panels| payload.extend_from_slice(bytemuck::cast_slice(&panels.facts)));
+        payload.resize(layout(DIM).factors() - HEADER_BYTES, 0);
+        panels.iter().for_each(|panels| payload.extend_from_slice(bytemuck::cast_slice(&panels.factors)));
+        panels.iter().for_each(|panels| payload.extend_from_slice(bytemuck::cast_slice(&panels.quads)));
+        let mapped = open(layout(DIM).fields(), &payload).unwrap();
+        let owned = PackedBase::in_memory(&source, &rows, None, Metric::Dot);
+        for panel in 0..2 {
+            let (found, wanted) = (mapped.panel(panel), owned.panel(panel));
+            assert!(found.quads.iter().zip(wanted.quads).all(|(a, b)| a.0 == b.0));
+            assert_eq!((found.factors, found.bounds), (wanted.factors, wanted.bounds));
+        }
+        assert_eq!(mapped.sample_column(), 2 * PANEL);
+    }
 }

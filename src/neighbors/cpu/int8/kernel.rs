@@ -1,0 +1,189 @@
+//! The byte kernel: heads first, tails where heads do not rule out.
+
+use super::layout::Int8Panel;
+use super::packed::PackedBase;
+use super::queries::Int8Queries;
+use super::simd;
+use crate::neighbors::cpu::scan::{GROUP, PanelHits, Scores, TileKernel};
+use crate::neighbors::cpu::simd::Simd;
+use crate::vectors::dot::prefetch;
+
+/// The kernel: byte dot products.
+#[derive(Debug, Clone, Copy)]
+pub struct Int8(pub Simd);
+
+impl TileKernel for Int8 {
+    type Queries = Int8Queries;
+    type Base = PackedBase;
+    type Panel<'a> = Int8Panel<'a>;
+
+    fn count(queries: &Int8Queries) -> usize {
+        queries.count()
+    }
+
+    fn panel(base: &PackedBase, panel: usize) -> Int8Panel<'_> {
+        base.panel(panel)
+    }
+
+    fn unit(queries: &Int8Queries, query: usize) -> f64 {
+        queries.norm(query)
+    }
+
+    #[inline]
+    fn error(queries: &Int8Queries, query: usize, panel: Int8Panel<'_>) -> f64 {
+        queries.error(query, panel.facts)
+    }
+
+    #[inline]
+    fn score(
+        self,
+        queries: &Int8Queries,
+        group: usize,
+        panel: Int8Panel<'_>,
+        thresholds: &[f32; GROUP],
+        scores: &mut Scores,
+    ) -> PanelHits {
+        // Few lines of tails are wanted in order: the next panel's are asked for ahead of time. (Heads are read
+        // front to back, which the machine foresees.)
+        let share = panel.next_tails.len().div_ceil(queries.groups());
+        prefetch(bytemuck::cast_slice(panel.next_tails.chunks(share.max(1)).nth(group).unwrap_or(&[])));
+        let (mut hits, cutoffs) = simd::score(self.0, queries.heads(group), panel, thresholds, scores);
+        let mut singled = 0;
+        for (i, hits) in hits.iter_mut().enumerate() {
+            if *hits != 0 {
+                singled += hits.count_ones();
+                let tails = queries.tails(group * GROUP + i, panel, cutoffs[i]);
+                *hits = simd::finish(self.0, tails, *hits, &mut scores[i]);
+            }
+        }
+        PanelHits { hits, singled }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rand::{RngExt, SeedableRng};
+
+    use super::super::layout::{GroupFacts, Heads, PanelFacts, Quad, QueryLine, STEP, TailLine, Tails};
+    use super::super::queries::Quantised;
+    use super::super::reference::{finish_scalar, score_scalar};
+    use super::*;
+    use crate::config::Metric;
+    use crate::neighbors::cpu::matrix::Matrix;
+    use crate::neighbors::cpu::scan::PANEL;
+    use crate::neighbors::rotation::Rotation;
+    use crate::vectors::RowId;
+    use crate::vectors::dot::dot;
+
+    fn random(seed: u64) -> rand_chacha::ChaCha8Rng {
+        rand_chacha::ChaCha8Rng::seed_from_u64(seed)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn simd_kernels_equal_the_reference(steps in 1usize..120, lines in 0usize..5, seed in any::<u64>()) {
+            let mut random = random(seed);
+            let query_steps = (0..steps).map(|_| {
+                std::array::from_fn(|_| std::array::from_fn(|_| random.random_range(-127..=127)))
+            });
+            let values: Vec<[[i8; STEP]; GROUP]> = query_steps.collect();
+            let base_steps = (0..steps).map(|_| {
+                Quad(std::array::from_fn(|_| std::array::from_fn(|_| random.random_range(1..=255))))
+            });
+            let quads: Vec<Quad> = base_steps.collect();
+            let mut floats = || -> [f32; PANEL] { std::array::from_fn(|_| random.random_range(0f32..1.0)) };
+            let [factors, bounds, tail_factors] = [floats(), floats(), floats()];
+            let starts = std::array::from_fn(|_| random.random_range(-1_000_000..1_000_000));
+            let reaches = std::array::from_fn(|_| random.random_range(0.0..1e4f32));
+            let thresholds = std::array::from_fn(|_| random.random_range(-1e5f32..1e5));
+            let facts = GroupFacts {
+                norms: [1.0; 8],
+                inverses: [[1.0; 8]; 2],
+                residuals: [[0.01; 8]; 2],
+                lengths: [[0.9; 8]; 2],
+            };
+            let panel_facts = PanelFacts { norm: 1.0, head: [1.0, 0.01], tail: [0.1, 0.001] };
+            let q = Heads { values: &values, starts: &starts, reaches: &reaches, facts: &facts, slack: 1e-4 };
+            let p = Int8Panel {
+                quads: &quads,
+                factors: &factors,
+                bounds: &bounds,
+                facts: &panel_facts,
+                tails: &[],
+                tail_factors: &tail_factors,
+                next_tails: &[],
+            };
+            let mut query_line = || QueryLine(std::array::from_fn(|_| random.random_range(-127..=127)));
+            let query: Vec<QueryLine> = (0..lines).map(|_| query_line()).collect();
+            let mut row_line = || TailLine(std::array::from_fn(|_| random.random_range(1..=255)));
+            let rows: Vec<TailLine> = (0..lines * PANEL).map(|_| row_line()).collect();
+            let (factors, scales) = (&tail_factors, [0.7, 0.3]);
+            let tails = Tails { query: &query, start: 77, rows: &rows, factors, scales, cutoff: 1e4 };
+            let mask = random.random::<u64>();
+            let mut wanted = [[0f32; PANEL]; GROUP];
+            let hits = score_scalar(q, p, &thresholds, &mut wanted);
+            let mut whole = wanted[0];
+            let left = finish_scalar(tails, mask, &mut whole);
+            for simd in Simd::all() {
+                let mut found = [[0f32; PANEL]; GROUP];
+                prop_assert_eq!(simd::score(simd, q, p, &thresholds, &mut found), hits);
+                prop_assert_eq!(found, wanted);
+                prop_assert_eq!(simd::finish(simd, tails, mask, &mut found[0]), left);
+                prop_assert_eq!(found[0], whole);
+            }
+        }
+
+        #[test]
+        fn no_pair_that_reaches_the_threshold_is_ruled_out(
+            dim in 1usize..200, seed in any::<u64>(), spread in prop_oneof![Just(0f32), 0f32..90.0],
+            cut in prop_oneof![Just(None), (0f64..1.0).prop_map(Some)], (dominant, unit) in any::<(bool, bool)>(),
+        ) {
+            const ROWS: usize = 70;
+            let mut random = random(seed);
+            let mut values: Vec<f32> = (0..ROWS * dim)
+                .map(|_| (random.random::<f32>() - 0.5) * (random.random::<f32>() * spread - spread / 2.0).exp2())
+                .collect();
+            for row in values.chunks_exact_mut(dim) {
+                let largest = row.iter().fold(0f32, |most, value| most.max(value.abs()));
+                row[0] = if dominant { 1e4 * largest } else { row[0] } + 1e-30;
+            }
+            let source = Matrix { values, dim };
+            let rows: Vec<RowId> = (0..ROWS as RowId).collect();
+            let simd = Simd::detect();
+            let rotation = cut.map(|cut| Rotation::new(simd, &source, &rows, 1 + (cut * (dim - 1) as f64) as usize));
+            let metric = if unit { Metric::Cosine } else { Metric::Dot };
+            let queries = Quantised::new(&source, &rows, rotation.as_ref(), metric).gather(&rows);
+            let base = PackedBase::in_memory(&source, &rows, rotation.as_ref(), metric);
+            let scale = |row: usize| if unit { dot(source.row(row), source.row(row)).sqrt().recip() } else { 1.0 };
+            let truth: Vec<Vec<f64>> = (0..ROWS)
+                .map(|x| (0..ROWS).map(|y| dot(source.row(x), source.row(y)) * scale(x) * scale(y)).collect())
+                .collect();
+            let mut scores = [[0f32; PANEL]; GROUP];
+            for group in 0..ROWS.div_ceil(GROUP) {
+                for panel in 0..2 {
+                    let inside = GROUP.min(ROWS - group * GROUP);
+                    // A threshold that some reach and some do not: a pair's own similarity.
+                    let column = random.random_range(0..if panel == 0 { PANEL } else { ROWS - PANEL });
+                    let mut thresholds = [f32::INFINITY; GROUP];
+                    for (i, threshold) in thresholds[..inside].iter_mut().enumerate() {
+                        *threshold = (truth[group * GROUP + i][panel * PANEL + column] as f32).next_down();
+                    }
+                    let hits = Int8(simd).score(&queries, group, base.panel(panel), &thresholds, &mut scores).hits;
+                    for i in 0..inside {
+                        let query = group * GROUP + i;
+                        let error = Int8::error(&queries, query, base.panel(panel));
+                        for (column, truth) in truth[query][panel * PANEL..].iter().take(PANEL).enumerate() {
+                            let hit = hits[i] >> column & 1 == 1;
+                            let threshold = thresholds[i];
+                            prop_assert!(hit || *truth < f64::from(threshold), "{query} {column}: {truth} {threshold}");
+                            let score = f64::from(scores[i][column]) * Int8::unit(&queries, query);
+                            prop_assert!(!hit || (score - truth).abs() <= error, "{score} {truth} {error}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! Plain types of the byte kernels.
+
+use crate::neighbors::cpu::scan::{GROUP, PANEL};
+
+/// Values of a step: bytes of a 32-bit lane.
+pub(crate) const STEP: usize = 4;
+
+/// Four values of each of a panel's rows: four cache lines.
+#[derive(Debug, Clone, Copy, bytemuck::Zeroable, bytemuck::Pod)]
+#[repr(C, align(64))]
+pub struct Quad(pub [[u8; STEP]; PANEL]);
+
+/// Sixty-four values of one base row's tail: a cache line.
+#[derive(Debug, Clone, Copy, bytemuck::Zeroable, bytemuck::Pod)]
+#[repr(C, align(64))]
+pub struct TailLine(pub [u8; 64]);
+
+/// The same of a query.
+#[derive(Debug, Clone, Copy, bytemuck::Zeroable, bytemuck::Pod)]
+#[repr(C, align(64))]
+pub(crate) struct QueryLine(pub [i8; 64]);
+
+/// What is known of a part of a vector.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Part {
+    /// What whole numbers are multiplied with.
+    pub scale: f32,
+    /// Norm of the residual, rounded up.
+    pub residual: f64,
+    /// Norm of the part, rounded up.
+    pub length: f64,
+}
+
+/// What is known of a panel's rows: the largest of each.
+#[derive(Debug, Clone, Copy, Default, bytemuck::Zeroable, bytemuck::Pod)]
+#[repr(C)]
+pub struct PanelFacts {
+    /// Norm.
+    pub norm: f64,
+    /// (Length + residual, residual) of heads.
+    pub head: [f64; 2],
+    /// The same of tails.
+    pub tail: [f64; 2],
+}
+
+/// What is known of a group of queries, side by side for the kernels; two places are not used.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct GroupFacts {
+    /// Norm (1 for cosine).
+    pub norms: [f64; 8],
+    /// 1 / norm, and 1 / (norm · scale) of the heads.
+    pub inverses: [[f64; 8]; 2],
+    /// Of heads and of tails.
+    pub residuals: [[f64; 8]; 2],
+    pub lengths: [[f64; 8]; 2],
+}
+
+/// The heads of a group of queries.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Heads<'a> {
+    /// Four values a step.
+    pub values: &'a [[[i8; STEP]; GROUP]],
+    /// What the sums begin at.
+    pub starts: &'a [i32; GROUP],
+    /// Length of the tail, in units of a head's score.
+    pub reaches: &'a [f32; GROUP],
+    /// Norms, scales, errors.
+    pub facts: &'a GroupFacts,
+    /// Of the rotation.
+    pub slack: f64,
+}
+
+/// A panel's rows.
+#[derive(Debug, Clone, Copy)]
+pub struct Int8Panel<'a> {
+    /// Heads, four values a step.
+    pub quads: &'a [Quad],
+    /// What sums of heads are multiplied with: scale · norm.
+    pub factors: &'a [f32; PANEL],
+    /// Tails, row by row.
+    pub tails: &'a [TailLine],
+    /// What sums of tails are multiplied with.
+    pub tail_factors: &'a [f32; PANEL],
+    /// Tails of the panel behind.
+    pub next_tails: &'a [TailLine],
+    /// Lengths of the tails · norm, rounded up.
+    pub bounds: &'a [f32; PANEL],
+    /// Norms and errors.
+    pub facts: &'a PanelFacts,
+}
+
+/// A query's tail and those of a panel's rows.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Tails<'a> {
+    /// The query's.
+    pub query: &'a [QueryLine],
+    /// What its sums begin at.
+    pub start: i32,
+    /// The rows', as many lines each.
+    pub rows: &'a [TailLine],
+    /// What the rows' sums are multiplied with.
+    pub factors: &'a [f32; PANEL],
+    /// What the query's heads and tails are multiplied with.
+    pub scales: [f32; 2],
+    /// What a score must reach.
+    pub cutoff: f32,
+}
+
+/// Which pairs are not ruled out, and what their whole scores must reach.
+pub(crate) type HeadHits = ([u64; GROUP], [f32; 8]);

@@ -1,0 +1,162 @@
+//! Quantised queries, and groups of them as the byte kernels take them.
+
+use super::layout::{GroupFacts, Heads, Int8Panel, PanelFacts, Part, QueryLine, STEP, Tails};
+use super::quantise::{Cut, load, quantise, sum_of};
+use super::reference::whole_error;
+use crate::config::Metric;
+use crate::neighbors::cpu::matrix::{UnitRows, norm_in};
+use crate::neighbors::cpu::scan::GROUP;
+use crate::neighbors::rotation::Rotation;
+use crate::vectors::RowId;
+
+/// What is known of a query. Without a query all is zero: nothing reaches its threshold.
+#[derive(Debug, Clone, Copy, Default)]
+struct QueryFacts {
+    /// Norm (1 for cosine).
+    norm: f64,
+    head: Part,
+    tail: Part,
+}
+
+/// Quantised queries, one after the other.
+#[derive(Debug, Clone)]
+pub struct Quantised {
+    heads: Vec<[i8; STEP]>,
+    tails: Vec<QueryLine>,
+    /// −128 Σ q of each part.
+    starts: Vec<[i32; 2]>,
+    facts: Vec<QueryFacts>,
+    cut: Cut,
+    slack: f64,
+}
+
+impl Quantised {
+    /// Quantises rows, on this thread.
+    pub fn new(source: &impl UnitRows, rows: &[RowId], rotation: Option<&Rotation>, metric: Metric) -> Quantised {
+        let cut = Cut::new(source.dim(), rotation);
+        let (mut values, norms) = load(source, rows, rotation);
+        let mut heads = vec![[0i8; STEP]; rows.len() * cut.steps()];
+        let mut tails: Vec<QueryLine> = vec![bytemuck::Zeroable::zeroed(); rows.len() * cut.lines()];
+        let (mut starts, mut facts) = (Vec::with_capacity(rows.len()), Vec::with_capacity(rows.len()));
+        for (index, (values, norm)) in values.chunks_exact_mut(cut.dim).zip(norms).enumerate() {
+            let norm = norm_in(metric, norm);
+            let (head_values, tail_values) = values.split_at_mut(cut.head);
+            let bytes: &mut [i8] = bytemuck::cast_slice_mut(&mut heads[index * cut.steps()..][..cut.steps()]);
+            let head = quantise(head_values, &mut bytes[..cut.head]);
+            let lines: &mut [i8] = bytemuck::cast_slice_mut(&mut tails[index * cut.lines()..][..cut.lines()]);
+            let tail = quantise(tail_values, &mut lines[..cut.dim - cut.head]);
+            starts.push([-128 * sum_of(bytes), -128 * sum_of(lines)]);
+            facts.push(QueryFacts { norm, head, tail });
+        }
+        let slack = rotation.map_or(0.0, Rotation::slack);
+        Quantised { heads, tails, starts, facts, cut, slack }
+    }
+
+    /// Packs some of them in groups. O(count · dim) bytes are moved.
+    pub fn gather(&self, slots: &[u32]) -> Int8Queries {
+        let groups = slots.len().div_ceil(GROUP);
+        let (steps, lines) = (self.cut.steps(), self.cut.lines());
+        let mut queries = Int8Queries {
+            count: slots.len(),
+            heads: vec![[[0; STEP]; GROUP]; groups * steps],
+            tails: vec![bytemuck::Zeroable::zeroed(); groups * GROUP * lines],
+            starts: vec![[0; GROUP]; groups],
+            tail_starts: vec![0; groups * GROUP],
+            reaches: vec![[0.0; GROUP]; groups],
+            facts: vec![QueryFacts::default(); groups * GROUP],
+            group_facts: vec![GroupFacts::default(); groups],
+            cut: self.cut,
+            slack: self.slack,
+        };
+        for (index, slot) in slots.iter().map(|slot| *slot as usize).enumerate() {
+            let (group, place, facts) = (index / GROUP, index % GROUP, &self.facts[slot]);
+            [queries.starts[group][place], queries.tail_starts[index]] = self.starts[slot];
+            queries.reaches[group][place] = ((facts.tail.length / f64::from(facts.head.scale)) as f32).next_up();
+            queries.facts[index] = *facts;
+            let group_facts = &mut queries.group_facts[group];
+            group_facts.norms[place] = facts.norm;
+            group_facts.inverses[0][place] = facts.norm.recip();
+            group_facts.inverses[1][place] = (facts.norm * f64::from(facts.head.scale)).recip();
+            for (index, part) in [facts.head, facts.tail].iter().enumerate() {
+                (group_facts.residuals[index][place], group_facts.lengths[index][place]) = (part.residual, part.length);
+            }
+            let to = &mut queries.heads[group * steps..][..steps];
+            for (group, step) in to.iter_mut().zip(&self.heads[slot * steps..][..steps]) {
+                group[place] = *step;
+            }
+            queries.tails[index * lines..][..lines].copy_from_slice(&self.tails[slot * lines..][..lines]);
+        }
+        queries
+    }
+}
+
+/// Some queries, packed in groups: heads `[group][step][GROUP]` of four bytes each, tails row by row.
+#[derive(Debug, Clone)]
+pub struct Int8Queries {
+    count: usize,
+    heads: Vec<[[i8; STEP]; GROUP]>,
+    tails: Vec<QueryLine>,
+    starts: Vec<[i32; GROUP]>,
+    tail_starts: Vec<i32>,
+    /// The tail's length in units of the head's scale, rounded up.
+    reaches: Vec<[f32; GROUP]>,
+    facts: Vec<QueryFacts>,
+    group_facts: Vec<GroupFacts>,
+    cut: Cut,
+    slack: f64,
+}
+
+impl Int8Queries {
+    /// Number of queries.
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Number of groups.
+    #[inline]
+    pub(super) fn groups(&self) -> usize {
+        self.reaches.len()
+    }
+
+    /// Norm of a query (1 for cosine).
+    #[inline]
+    pub(super) fn norm(&self, query: usize) -> f64 {
+        self.facts[query].norm
+    }
+
+    /// Bound of |similarity − score| of heads and tails together.
+    #[inline]
+    pub(super) fn error(&self, query: usize, panel: &PanelFacts) -> f64 {
+        let x = &self.facts[query];
+        let head = x.head.residual * panel.head[0] + x.head.length * panel.head[1];
+        let both = head + x.tail.residual * panel.tail[0] + x.tail.length * panel.tail[1];
+        whole_error(both, self.slack, x.norm, panel.norm)
+    }
+
+    /// The heads of a group.
+    #[inline]
+    pub(super) fn heads(&self, group: usize) -> Heads<'_> {
+        let steps = self.cut.steps();
+        Heads {
+            values: &self.heads[group * steps..][..steps],
+            starts: &self.starts[group],
+            reaches: &self.reaches[group],
+            facts: &self.group_facts[group],
+            slack: self.slack,
+        }
+    }
+
+    /// A query's tail with those of a panel's rows.
+    #[inline]
+    pub(super) fn tails<'a>(&'a self, query: usize, panel: Int8Panel<'a>, cutoff: f32) -> Tails<'a> {
+        let (x, lines) = (&self.facts[query], self.cut.lines());
+        Tails {
+            query: &self.tails[query * lines..][..lines],
+            start: self.tail_starts[query],
+            rows: panel.tails,
+            factors: panel.tail_factors,
+            scales: [x.head.scale, x.tail.scale],
+            cutoff,
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! The byte kernels in portable code, their cutoffs, and what SIMD shares with them.
+
+use super::layout::{GroupFacts, HeadHits, Heads, Int8Panel, PanelFacts, QueryLine, TailLine, Tails};
+use crate::neighbors::cpu::bounds::underflow;
+use crate::neighbors::cpu::scan::{GROUP, PANEL, Scores};
+
+/// Relative error of what is rounded besides, in scores that are at most about 2 before they are scaled: the
+/// unit vectors, the sums as f32, the products, their sum, the result.
+const ROUNDINGS: f64 = 24.0 * f32::EPSILON as f64;
+
+/// What a relative bound is worth in similarities.
+#[inline(always)]
+pub(super) fn whole_error(relative: f64, slack: f64, query_norm: f64, base_norm: f64) -> f64 {
+    (relative * 1.000_001 + ROUNDINGS + slack) * query_norm * base_norm + underflow(query_norm, base_norm)
+}
+
+/// What heads' scores, with the most that the tails can add, must reach so that similarities can reach the
+/// thresholds; and what whole scores must reach. Pure; compiled into each kernel.
+#[inline(always)]
+pub(super) fn cutoffs(x: &GroupFacts, y: &PanelFacts, slack: f64, thresholds: &[f32; GROUP]) -> [[f32; 8]; 2] {
+    let mut cutoffs = [[f32::INFINITY; 8]; 2];
+    // A plain loop: closures would not be compiled for the kernel's registers.
+    for i in 0..GROUP {
+        let head = x.residuals[0][i] * y.head[0] + x.lengths[0][i] * y.head[1];
+        let both = head + x.residuals[1][i] * y.tail[0] + x.lengths[1][i] * y.tail[1];
+        let head_least = (f64::from(thresholds[i]) - whole_error(head, slack, x.norms[i], y.norm)) * x.inverses[1][i];
+        let least = (f64::from(thresholds[i]) - whole_error(both, slack, x.norms[i], y.norm)) * x.inverses[0][i];
+        // Below what the conversion to f32 can round up. Without a query this is NaN, which nothing reaches.
+        cutoffs[0][i] = (head_least - head_least.abs() * 1e-6 - f64::from(f32::MIN_POSITIVE)) as f32;
+        cutoffs[1][i] = (least - least.abs() * 1e-6 - f64::from(f32::MIN_POSITIVE)) as f32;
+    }
+    cutoffs
+}
+
+/// The reference.
+pub(super) fn score_scalar(q: Heads<'_>, p: Int8Panel<'_>, thresholds: &[f32; GROUP], scores: &mut Scores) -> HeadHits {
+    let [cutoffs, whole] = cutoffs(q.facts, p.facts, q.slack, thresholds);
+    let mut hits = [0u64; GROUP];
+    for i in 0..GROUP {
+        let mut sums = [q.starts[i]; PANEL];
+        for (query, quad) in q.values.iter().zip(p.quads) {
+            for (sum, bytes) in sums.iter_mut().zip(&quad.0) {
+                *sum += query[i].iter().zip(bytes).map(|(x, y)| i32::from(*x) * i32::from(*y)).sum::<i32>();
+            }
+        }
+        let row: [f32; PANEL] = std::array::from_fn(|column| sums[column] as f32 * p.factors[column]);
+        for (column, score) in row.iter().enumerate() {
+            let most = q.reaches[i].mul_add(p.bounds[column], *score);
+            hits[i] |= u64::from(most >= cutoffs[i]) << column;
+        }
+        if hits[i] != 0 {
+            scores[i] = row;
+        }
+    }
+    (hits, whole)
+}
+
+/// The reference.
+pub(super) fn finish_scalar(tails: Tails<'_>, mask: u64, scores: &mut [f32; PANEL]) -> u64 {
+    finish_each(tails, mask, scores, |x, y| {
+        let products = |(x, y): (&QueryLine, &TailLine)| -> i32 {
+            x.0.iter().zip(&y.0).map(|(x, y)| i32::from(*x) * i32::from(*y)).sum()
+        };
+        x.iter().zip(y).map(products).sum()
+    })
+}
+
+/// Puts heads and tails together, given how tails are multiplied; compiled into each kernel.
+#[inline(always)]
+pub(super) fn finish_each(
+    tails: Tails<'_>,
+    mask: u64,
+    scores: &mut [f32; PANEL],
+    multiply: impl Fn(&[QueryLine], &[TailLine]) -> i32,
+) -> u64 {
+    let (lines, mut left, mut rest) = (tails.query.len(), 0, mask);
+    while rest != 0 {
+        let column = rest.trailing_zeros() as usize;
+        rest &= rest - 1;
+        let sum = tails.start + multiply(tails.query, &tails.rows[column * lines..][..lines]);
+        let score = scores[column] * tails.scales[0] + sum as f32 * tails.factors[column] * tails.scales[1];
+        scores[column] = score;
+        left |= u64::from(score >= tails.cutoff) << column;
+    }
+    left
+}

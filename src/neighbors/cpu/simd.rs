@@ -1,0 +1,51 @@
+//! What the machine can do.
+
+/// The instructions that kernels are written for; chosen once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Simd {
+    /// 512-bit registers, with byte and bf16 dot products.
+    Avx512Bf16,
+    /// 512-bit registers, with byte dot products.
+    Avx512Vnni,
+    /// 512-bit registers.
+    Avx512,
+    /// 256-bit registers with fused multiply-add.
+    Avx2,
+    /// Portable reference.
+    Scalar,
+}
+
+impl Simd {
+    /// The fastest of this machine.
+    pub fn detect() -> Simd {
+        Simd::all()[0]
+    }
+
+    /// All that this machine can run, the fastest first.
+    pub fn all() -> Vec<Simd> {
+        let mut found = Vec::new();
+        #[cfg(target_arch = "x86_64")]
+        {
+            use std::arch::is_x86_feature_detected as has;
+            if has!("avx512f") && has!("avx512vnni") && has!("avx512bf16") {
+                found.push(Simd::Avx512Bf16);
+            }
+            if has!("avx512f") && has!("avx512vnni") {
+                found.push(Simd::Avx512Vnni);
+            }
+            if has!("avx512f") {
+                found.push(Simd::Avx512);
+            }
+            if has!("avx2") && has!("fma") {
+                found.push(Simd::Avx2);
+            }
+        }
+        found.push(Simd::Scalar);
+        found
+    }
+
+    /// Whether there is an instruction for bf16; without it, bf16 is slower than f32.
+    pub fn multiplies_bf16(self) -> bool {
+        self == Simd::Avx512Bf16
+    }
+}
