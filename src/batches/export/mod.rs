@@ -165,7 +165,7 @@ fn record(run: &RunReader, settings: &ExportSettings, sources: &Sources, table: 
     Ok(ExportRecord {
         batchmine: env!("CARGO_PKG_VERSION").into(),
         run: run.stage(Stage::Batches)?.fingerprint.clone(),
-        format: settings.format.name().into(),
+        format: settings.format.name(),
         epoch: settings.epochs,
         query_text: sources.query.clone(),
         positive_text: sources.positive.clone(),

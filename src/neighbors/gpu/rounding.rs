@@ -64,7 +64,7 @@ pub(super) fn round(row: &mut [f32], factor: f64, out: &mut [u8]) -> Bounds {
 
 /// The exponent of two that brings a norm into [2¹⁴, 2¹⁵), the largest that f16 holds; 0 for f32.
 pub(super) fn exponent(width: usize, norm: f64) -> i32 {
-    // A norm of zero or infinity has no such exponent: answers for such rows are not certain, and the CPU searches them.
+    // A norm of zero or infinity has no such exponent: answers for such rows are uncertain, and the CPU searches them.
     if width == 2 && norm.is_normal() { HALF_EXPONENT - norm.log2().floor() as i32 } else { 0 }
 }
 
