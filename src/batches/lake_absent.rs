@@ -1,4 +1,4 @@
-//! The published table in builds without the feature `lake`: there is none. `Config` refuses whoever asks for one.
+//! Stands in for `lake` in builds without that feature: nothing is published. `Config` refuses settings that want it.
 
 use super::budget::BatchesCounts;
 use crate::config::{Config, TableRules};
@@ -6,23 +6,20 @@ use crate::error::Result;
 use crate::run::Run;
 use crate::vectors::Vectors;
 
-/// No place where a table will be published.
+/// As in builds with the feature; every call does nothing.
 #[derive(Debug)]
-pub struct Lake;
+pub(crate) struct Lake;
 
 impl Lake {
-    /// Opens nothing.
-    pub fn open(_: Option<&TableRules>, _: &Run) -> Result<Lake> {
+    pub(crate) fn open(_: Option<&TableRules>, _: &Run) -> Result<Lake> {
         Ok(Lake)
     }
 
-    /// Checks nothing.
-    pub fn check_target(&self, _: &Run, _: &Vectors, _: &Config) -> Result<()> {
+    pub(crate) fn check_target(&self, _: &Run, _: &Vectors, _: &Config) -> Result<()> {
         Ok(())
     }
 
-    /// Publishes nothing.
-    pub fn publish(&self, _: &Run, _: &Vectors, _: &Config, _: &BatchesCounts, _: bool) -> Result<()> {
+    pub(crate) fn publish(&self, _: &Run, _: &Vectors, _: &Config, _: &BatchesCounts, _: bool) -> Result<()> {
         Ok(())
     }
 }

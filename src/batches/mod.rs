@@ -16,7 +16,7 @@ pub mod export;
 pub(crate) mod lake;
 #[cfg(not(feature = "lake"))]
 #[path = "lake_absent.rs"]
-pub mod lake;
+pub(crate) mod lake;
 pub(crate) mod negatives;
 pub(crate) mod pack;
 pub(crate) mod sharding;

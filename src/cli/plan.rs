@@ -10,9 +10,10 @@ use super::job_args::JobArgs;
 use super::log;
 use crate::error::Result;
 use crate::job::{Job, on_threads};
-use crate::neighbors::calibrate::operations_per_second;
+use crate::neighbors::{self, calibrate::operations_per_second};
 use crate::run::json;
 use crate::run::record::Roles;
+use crate::watch::Watch;
 
 /// Arguments of `plan`.
 #[derive(Debug, Args)]
@@ -55,7 +56,8 @@ impl PlanEstimate {
         let dim = shards.shape.dim;
         let rate = on_threads(config.threads, || operations_per_second(config.precision, dim, Duration::from_secs(1)))?;
         let largest = tasks.values().max().map_or(0, |rows| *rows as usize);
-        let gpus = crate::neighbors::gpu::find(config, &plan.neighbors, shards.shape, largest, &|| Ok(()))?;
+        let room = plan.neighbors.gpu_room();
+        let gpus = neighbors::gpu::find(config, room, shards.shape, largest, Watch::silent())?;
         Ok(PlanEstimate {
             search_seconds: cost.operations as f64 / rate,
             tasks: tasks.len(),

@@ -47,6 +47,13 @@ pub struct NeighborsCounts {
     pub gpu_shared_bytes: usize,
 }
 
+impl NeighborsCounts {
+    /// What a search on GPUs needs of them.
+    pub(crate) fn gpu_room(&self) -> gpu::GpuRoom {
+        gpu::GpuRoom { block_rows: self.block_rows, shared_bytes: self.gpu_shared_bytes }
+    }
+}
+
 /// The terms that several phases share.
 struct Terms {
     rows: u64,

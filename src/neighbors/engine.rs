@@ -90,7 +90,7 @@ impl SearchEngine {
     /// Queries that a search on GPUs left to the CPU in this job.
     pub(crate) fn left_to_cpu(&self) -> Option<usize> {
         match self {
-            SearchEngine::Gpus(gpus) => Some(gpus.left()),
+            SearchEngine::Gpus(gpus) => Some(gpus.left_to_cpu()),
             _ => None,
         }
     }

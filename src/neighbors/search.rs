@@ -43,7 +43,7 @@ pub fn search(run: &Run, vectors: &Vectors, config: &Config, counts: &NeighborsC
     let simd = Simd::detect();
     let ranks: Vec<usize> = windows.iter().map(|window| window.ranks() as usize).collect();
     let largest_task = vectors.tasks.ranges().map(|range| range.len()).max().unwrap_or(0);
-    let gpus = gpu::find(config, counts, vectors.shape(), largest_task, &|| run.check_interrupt())?;
+    let gpus = gpu::find(config, counts.gpu_room(), vectors.shape(), largest_task, watch)?;
     let prepared = prepare(run, &stage, vectors, config, simd)?;
     warn_of_slow_bf16(config, simd);
     let tiles = prepared.tiles(vectors, config, simd);

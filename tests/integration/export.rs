@@ -1,4 +1,4 @@
-//! What `export` writes, held against the source rows and the batch table, each read by itself.
+//! What `export` writes, compared with the source rows and the batch table, each read separately.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -27,7 +27,7 @@ use super::table::{self, Row};
 const FORMATS: [&str; 6] = ["sentence-transformers", "b3", "flagembedding", "tevatron", "swift", "arctic"];
 const MINE: &str = "--skip 3 --cluster-size 4 --batch-size 16";
 
-/// Texts with everything that a format might stumble over.
+/// Texts with characters that a format might get wrong.
 fn query(row: usize) -> String {
     match row % 5 {
         0 => format!("query {row}: \"quoted\" \\ and\ttabs\nand lines"),
@@ -84,7 +84,7 @@ fn every_format_holds_the_texts_of_the_source_rows_in_batch_order() {
 }
 
 #[test]
-fn tables_say_what_trainers_want_to_know() {
+fn tables_have_the_columns_that_trainers_read() {
     let data = pairs(200).with_text_ids();
     let (place, run) = mined(&data, "");
     let table = table::read(&run);
@@ -99,7 +99,7 @@ fn tables_say_what_trainers_want_to_know() {
     assert_eq!(numbers(&index, "batch_id"), batches.iter().map(|batch| batch[0].batch).collect::<Vec<_>>());
     let tasks: Vec<String> = batches.iter().map(|batch| batch[0].task.clone().unwrap()).collect();
     assert_eq!(strings(&index, "task"), tasks);
-    // Tasks whose names fall together as folders, and columns that are kept, nulls and all.
+    // Tasks whose names give the same folder, and kept columns with nulls.
     let b3 = out("b3");
     let found: Vec<String> =
         folders(&b3).iter().map(|f| f.file_name().unwrap().to_string_lossy().into_owned()).collect();
@@ -119,7 +119,7 @@ fn tables_say_what_trainers_want_to_know() {
 }
 
 #[test]
-fn trainers_that_cut_batches_themselves_get_whole_ones_only() {
+fn trainers_that_cut_batches_themselves_get_only_whole_ones() {
     let (place, run) = mined(&pairs(203), "--epochs 2");
     let short: usize = table::read(&run).chunk_by(|a, b| a.batch == b.batch).map(<[_]>::len).filter(|n| *n != 16).sum();
     assert!(short > 0);
@@ -188,7 +188,7 @@ fn exports_load_as_their_trainers_load_them() {
     }
 }
 
-/// Takes negatives away from a run's tables: each row keeps so many of its first.
+/// Removes negatives from a run's tables: each row keeps only its first ones.
 fn keep_negatives(run: &Path, keep: impl Fn(usize) -> usize) {
     for part in table::parts(run) {
         let (rows, footer) = table::load(&part);
@@ -208,7 +208,7 @@ fn keep_negatives(run: &Path, keep: impl Fn(usize) -> usize) {
 }
 
 #[test]
-fn rows_with_fewer_negatives_or_none() {
+fn rows_with_few_negatives_are_filled_up_and_rows_without_refused() {
     let (place, run) = mined(&pairs(200), "--window 30 --hard-negatives 3");
     keep_negatives(&run, |row| 1 + row % 3);
     let out = place.path("fewer");
@@ -336,7 +336,7 @@ fn small_budgets_take_more_scans_and_write_the_same_bytes() {
 }
 
 #[test]
-fn folders_are_respected_left_and_replaced() {
+fn folders_are_refused_kept_or_replaced() {
     let (place, run) = mined(&pairs(120), "--epochs 2");
     let out = place.path("out");
     fs::create_dir(&out).unwrap();
@@ -352,7 +352,7 @@ fn folders_are_respected_left_and_replaced() {
     assert!(files(&out) == made, "a refused export touches nothing");
     export(&run, "b3", &out, "--replace").ok();
     assert!(!out.join("train.jsonl").exists(), "what another format wrote is gone");
-    // An interrupted one is filled anew.
+    // An interrupted export is written anew.
     fs::remove_file(out.join("_SUCCESS")).unwrap();
     fs::write(out.join("data"), "left over").unwrap();
     export(&run, "swift", &out, "").ok();
@@ -376,7 +376,7 @@ fn export_on(storage: Arc<dyn Storage>, run: &Path, format: Format, out: &Path) 
 }
 
 #[test]
-fn an_export_that_the_disk_fails_is_not_taken_for_done() {
+fn an_export_on_a_failing_disk_is_not_finished() {
     let (place, run) = mined(&pairs(120), "");
     for (format, calls) in [(Format::FlagEmbedding, 40), (Format::SentenceTransformers, 10)] {
         let reference = place.path(&format!("{format:?}"));
@@ -413,7 +413,7 @@ fn an_unfinished_run_and_damaged_files_are_errors() {
     fs::write(part, bytes).unwrap();
     export(&run, "swift", &place.path("out"), "").fails(1, &["remedy:"]);
     fs::write(part, whole).unwrap();
-    // Pages of the source that are damaged under an unchanged footer and time.
+    // Damaged pages of the source, with footer and time unchanged.
     let source = place.input().join("part-0.parquet");
     let time = fs::metadata(&source).unwrap().modified().unwrap();
     let mut bytes = fs::read(&source).unwrap();

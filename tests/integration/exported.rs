@@ -1,5 +1,5 @@
-//! Reads exports of every format back into the same shape, and says from the sources and the batch table what they
-//! have to hold.
+//! Reads exports of every format back into one shape, and derives from the sources and the batch table what they must
+//! contain.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::table::Row;
 
-/// A column of strings of all files of a folder, in order, read with nothing but the parquet crate.
+/// A column of strings of all files of a folder, in order, read by the parquet crate alone.
 pub fn column(folder: &Path, name: &str) -> Vec<Option<String>> {
     let mut paths: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
@@ -49,7 +49,7 @@ pub fn numbers(rows: &RecordBatch, name: &str) -> Vec<i64> {
     column.as_primitive::<Int64Type>().values().to_vec()
 }
 
-/// A row as an export tells it: query, positive, negatives.
+/// A row of an export: query, positive, negatives.
 pub type Told = (String, String, Vec<String>);
 
 /// What an export of `format` holds, batch by batch (b3: cluster by cluster).
@@ -118,7 +118,7 @@ pub fn told(out: &Path, format: &str, size: usize) -> Vec<Vec<Told>> {
     }
 }
 
-/// A batch of arctic's, put together again from its relations.
+/// A batch of the arctic format, rebuilt from its relations.
 pub fn arctic(folder: &Path) -> Vec<Told> {
     let read = |name: &str| parquet(&folder.join(format!("{name}.parquet")));
     let (queries, documents, relations) = (read("queries"), read("documents"), read("relations"));
@@ -146,7 +146,7 @@ pub fn folders(folder: &Path) -> Vec<PathBuf> {
     all
 }
 
-/// What a format has to hold, from the batch table and the sources.
+/// What a format must contain, from the batch table and the sources.
 pub fn expected(format: &str, rows: &[Row], input: &Path, negatives: impl Fn(&Row) -> Vec<usize>) -> Vec<Vec<Told>> {
     let (queries, positives) = (column(input, "query"), column(input, "positive"));
     let text = |texts: &[Option<String>], row: usize| texts[row].clone().unwrap();

@@ -1,9 +1,9 @@
-//! The plugin over FAISS, without a GPU: built by its own script against a CUDA that has none (`fake_cuda/`), which
-//! does work on streams as late as it may and lets nobody touch a device's memory. All of the plugin and FAISS's
-//! streams and memory are the real ones; kernels and cuBLAS compute on the CPU. The files are those of the CPU's
-//! search.
+//! The plugin over FAISS, without a GPU: built by its own script against a CUDA runtime without devices (`fake_cuda/`),
+//! which runs work on streams as late as it may and protects device memory from the host. All of the plugin and
+//! FAISS's streams and memory are the real ones; kernels and cuBLAS compute on the CPU. The files must be those of the
+//! CPU's search.
 //!
-//! Where there is an nvcc, the kernels are FAISS's own, too: their PTX is interpreted.
+//! Where there is an nvcc, the kernels are FAISS's own too: their PTX is interpreted.
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -21,7 +21,7 @@ struct Plugins {
     linked: PathBuf,
 }
 
-/// Builds them, once for a target folder and state of the sources. `None`: there are no tools for it.
+/// Builds both, once for each target folder and state of the sources. `None`: tools are missing.
 fn plugins() -> Option<Plugins> {
     for tool in ["bash", "g++", "ar", "python3", "rustc"] {
         let found = Command::new(tool).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
@@ -49,7 +49,7 @@ fn plugins() -> Option<Plugins> {
     Some(plugins)
 }
 
-/// The plugin as the real nvcc builds it, whose kernels are interpreted. `None`: nobody says where nvcc is.
+/// The plugin as the real nvcc builds it, whose kernels are interpreted. `None`: no nvcc is named.
 fn plugin_of_nvcc() -> Option<PathBuf> {
     let Some(real) = std::env::var_os("BATCHMINE_CUDA").map(PathBuf::from) else {
         skipped("BATCHMINE_CUDA names no CUDA toolkit: FAISS's own kernels are not tried");
@@ -72,7 +72,7 @@ struct Toolkit {
 }
 
 impl Toolkit {
-    /// One for this state of the sources. Several tests may want it at a time.
+    /// The folder for this state of the sources. Several tests may need it at the same time.
     fn new(name: &str, real: Option<PathBuf>) -> Toolkit {
         let mut state = DefaultHasher::new();
         include_str!("fake_cuda.rs").hash(&mut state);
@@ -131,7 +131,7 @@ impl Toolkit {
         run(self.call("g++", &shared).args(&objects));
     }
 
-    /// By the script that people build it with.
+    /// Builds by the script that users build with.
     fn build(&self, out: &Path, words: &[&str]) {
         let mut command = self.call("bash", &[]);
         command.arg(own().join("build.sh")).arg("--out").arg(out);
@@ -157,7 +157,7 @@ fn keyed(plugin: PathBuf) -> Bench {
     Bench::with(plugin, "FAKE_CUDA", &data(), &format!("{FLAGS} --task-column task --key-column key0"))
 }
 
-/// What was called on the devices, line by line, in words.
+/// The calls on the devices: a line each, split into words.
 fn calls(path: &Path) -> Vec<Vec<String>> {
     let text = fs::read_to_string(path).unwrap();
     text.lines().map(|line| line.split(' ').map(str::to_owned).collect()).collect()
@@ -209,7 +209,7 @@ fn the_plugin_copies_once_takes_memory_once_and_asks_for_fast_products() {
     assert_eq!(bytes("up"), rows * (45 + 64) * 12, "109 places and scores a query");
     let products: Vec<_> = lines.iter().filter(|line| line[0] == "product").collect();
     assert!(products.iter().all(|line| line[1..3] == ["f16", "fast"]), "{products:?}");
-    // Memory is taken for the first tile, of two chunks, and not any more: that would wait for the device.
+    // Memory is allocated for the first tile, of two chunks, and not later: an allocation waits for the device.
     let searches: Vec<usize> = (0..lines.len()).filter(|at| lines[*at][0] == "search").collect();
     let late: Vec<_> = lines[searches[2]..*searches.last().unwrap()]
         .iter()
@@ -264,9 +264,9 @@ fn a_device_that_breaks_in_the_plugin_costs_a_worker() {
     let Some(plugins) = plugins() else { return };
     let bench = keyed(plugins.built);
     let faults = [
-        // The plugin's own call: it says what failed.
+        // The plugin's own call: the message says what failed.
         ("cudaMemcpyAsync:5", "an illegal memory access"),
-        // FAISS's: it ends the process.
+        // FAISS's own call: FAISS ends the process.
         ("cublasGemmEx:2", "SIGABRT"),
     ];
     for (fault, word) in faults {
@@ -292,13 +292,13 @@ fn each_device_has_a_plugin_of_its_own() {
 }
 
 #[test]
-fn a_plugin_that_is_linked_against_a_faiss_that_is_there_writes_the_same_files() {
+fn a_plugin_that_is_linked_against_an_existing_faiss_writes_the_same_files() {
     let Some(plugins) = plugins() else { return };
     let bench = keyed(plugins.linked);
     let log = bench.place.path("log");
     well(&bench.same("linked", "--backend faiss-gpu", &[("LOG", log.to_str().unwrap())]));
     let lines = calls(&log);
-    // Such a library's products are its own affair.
+    // A linked library asks for products in its own mode.
     assert!(lines.iter().any(|line| line[..3] == ["product", "f16", "pedantic"]), "{lines:?}");
 }
 
@@ -321,7 +321,7 @@ fn the_kernels_of_faiss_write_the_same_files() {
     }
 }
 
-/// The script that a machine with a GPU runs: all of it but torch, which wants a real one.
+/// The script that a machine with a GPU runs: all of it but torch, which needs a real one.
 #[test]
 fn the_script_that_checks_and_times_a_gpu_runs() {
     let Some(plugins) = plugins() else { return };

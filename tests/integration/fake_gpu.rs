@@ -1,4 +1,4 @@
-//! The search on GPUs without one: a plugin that computes on the CPU behind the same C face, and fails on demand.
+//! The search on GPUs without one: a plugin that computes on the CPU behind the same C interface, and fails on demand.
 //! Whatever happens, the files are those of the CPU's search.
 
 use std::path::{Path, PathBuf};
@@ -225,8 +225,8 @@ fn without_a_device_auto_takes_the_cpu_and_faiss_gpu_refuses() {
     };
     refused(&none).fails(1, &["no GPU answers", "there is no device", "remedy:"]);
     let other = [("VERSION", "2")];
-    refused(&other).fails(1, &["speaks version 2 of the face", "build the plugin anew"]);
-    says(&bench.same("other", "", &other), &["speaks version 2"]);
+    refused(&other).fails(1, &["has version 2 of the interface", "build the plugin anew"]);
+    says(&bench.same("other", "", &other), &["has version 2"]);
 
     let text = bench.place.path("text.so");
     std::fs::write(&text, "no shared object").unwrap();

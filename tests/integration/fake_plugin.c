@@ -1,10 +1,10 @@
-/* A GPU plugin without a GPU: the face of batchmine_gpu.h, computed on the CPU, with faults on demand.
+/* A GPU plugin without a GPU: the interface of batchmine_gpu.h, computed on the CPU, with faults on demand.
  *
  * FAKE_GPU_DEVICES  devices there are (1)
  * FAKE_GPU_FREE     free bytes of each (64 GiB)
  * FAKE_GPU_SILENT   a device that does not answer
  * FAKE_GPU_FULL     a device with a tenth of the others' free bytes
- * FAKE_GPU_VERSION  version of the face that it claims
+ * FAKE_GPU_VERSION  version of the interface that it reports
  * FAKE_GPU_FAULT    crash, exit, hang, error, oom, twice, place, score, nan: what happens instead of an answer
  * FAKE_GPU_FROM     number of the first search, in a process, that has the fault (0)
  * FAKE_GPU_ABOVE    only tiles of more base rows have it

@@ -13,7 +13,7 @@ use super::dataset::Dataset;
 use super::lake_server::{Server, lake_script, readers_are_missing};
 
 const FLAGS: &str = "--skip 3 --window 12 --cluster-size 4 --batch-size 16";
-/// Names that a folder cannot have, or that a path would be taken apart at.
+/// Names that a folder cannot have, or that contain separators of paths.
 const TASKS: [&str; 3] = ["a/b c=d%é", "plain", "%2F"];
 
 pub fn data(seed: u64) -> Dataset {
@@ -40,7 +40,7 @@ fn versions(table: &Path) -> Vec<BTreeSet<String>> {
     all
 }
 
-/// Every file under a folder, but those of the log: path and bytes.
+/// Every file under a folder except the log's: path and bytes.
 fn tree(folder: &Path) -> Vec<(String, Vec<u8>)> {
     let mut all = Vec::new();
     let mut folders = vec![folder.to_owned()];
@@ -111,7 +111,7 @@ fn a_run_is_published_once() {
     let elsewhere = format!("{publish} --table-out {}", table.display());
     mine(&place.input(), &place.path("twin"), &elsewhere).ok();
     assert_eq!(versions(&table).len(), 1);
-    // Other batches are a new version, which the first run's next call leaves in its place.
+    // Other batches are a new version, which the first run's next call does not replace.
     mine(&place.input(), &place.path("other"), &format!("{elsewhere} --seed 7")).ok();
     let event = mine(&place.input(), &place.path("run"), &format!("{publish} --json")).ok();
     let event = event.stdout.lines().find(|line| line.contains(r#""event":"table""#)).unwrap();
@@ -124,11 +124,11 @@ fn a_run_is_published_once() {
 }
 
 #[test]
-fn writers_at_once_lose_nothing() {
+fn concurrent_writers_lose_nothing() {
     let place = Place::with(&data(86));
     let table = place.path("table");
     let names: Vec<String> = (0..6).map(|seed| format!("run{seed}")).collect();
-    // The last is the first one's twin: whoever comes first publishes for both.
+    // The last has the same batches as the first: whichever comes first publishes for both.
     let flags = |index: usize| format!("{FLAGS} --epochs 3 --seed {} --threads 1", index % 5);
     for (index, name) in names.iter().enumerate() {
         mine(&place.input(), &place.path(name), &flags(index)).ok();
@@ -196,7 +196,7 @@ fn a_killed_publication_is_finished_by_the_next_call() {
 }
 
 #[test]
-fn a_torn_copy_is_made_whole() {
+fn a_damaged_copy_is_replaced() {
     let place = Place::with(&data(88));
     let run = place.path("run");
     for format in ["delta", "parquet"] {
@@ -204,7 +204,7 @@ fn a_torn_copy_is_made_whole() {
         let publish = |table: &Path| format!("{FLAGS} --table {format} --table-out {}", table.display());
         mine(&place.input(), &run, &publish(&whole)).ok();
         mine(&place.input(), &run, &publish(&torn)).ok();
-        // As a machine leaves it that lost power before the commit: a copy of the right length, full of zeros.
+        // What a power cut before the commit may leave: a copy of the right length, full of zeros.
         for (name, bytes) in tree(&torn).iter().filter(|(name, _)| name.starts_with("part-")) {
             fs::write(torn.join(name), vec![0; bytes.len()]).unwrap();
         }
@@ -282,7 +282,7 @@ fn a_folder_of_parquet_holds_one_run() {
     mine(&place.input(), &place.path("run"), &publish(&foreign)).refuses(&["is taken", "mine.txt"]);
 }
 
-/// A job that was killed halfway, whose place another one takes over.
+/// A job is killed halfway, and another one takes its place over.
 #[test]
 fn a_replacement_leaves_nothing_of_others_behind() {
     let place = Place::with(&data(92));
@@ -351,7 +351,7 @@ fn names_that_no_folder_can_have_are_refused_before_the_search() {
     mine(&place.input(), &place.path("whole"), &format!("{FLAGS} --task-column task --table delta")).ok();
 }
 
-/// Transactions are found in checkpoints, too.
+/// Transactions are found in checkpoints too.
 #[test]
 fn tables_with_checkpoints_are_known_again() {
     if readers_are_missing() {
@@ -374,7 +374,7 @@ fn tables_with_checkpoints_are_known_again() {
     lake_script(&["configure", &table.display().to_string(), "delta.appendOnly=true"], &[]);
     assert!(publish(2).contains("is in that table already"), "nothing is to be done in it");
     let closed = format!("{FLAGS} --seed 9 --table delta --table-out {}", table.display());
-    mine(&place.input(), &place.path("run9"), &closed).refuses(&["takes no batch tables", "--table-out"]);
+    mine(&place.input(), &place.path("run9"), &closed).refuses(&["does not allow a batch table", "--table-out"]);
 }
 
 #[test]
@@ -402,7 +402,7 @@ fn object_stores_hold_tables() {
     lake_script(&["parquet", "s3://lake/flat", &words], &variables);
     publish("--partition-by task --table-out s3://lake/tasks").ok();
     lake_script(&["parquet", "s3://lake/tasks", &words, "task"], &variables);
-    // Its file takes more than one part of an upload.
+    // Its file is uploaded in more than one chunk.
     let large = place.path("large");
     Dataset::planted(4000, 8, 93).write(&large);
     let run = place.path("drawn");
@@ -417,7 +417,7 @@ fn object_stores_hold_tables() {
 }
 
 #[test]
-fn writers_at_once_share_an_object_store() {
+fn concurrent_writers_share_an_object_store() {
     if readers_are_missing() {
         return;
     }
@@ -442,7 +442,7 @@ fn writers_at_once_share_an_object_store() {
     assert!(said.contains("ok versions 4"), "{said}");
 }
 
-/// A store that checks signatures, and that creates an object as often as it is asked to.
+/// A store that checks signatures, and in which an object can be created twice.
 #[test]
 fn a_store_without_conditional_writes_gets_no_delta_table() {
     let Some(server) = Server::rclone() else { return };
@@ -465,7 +465,7 @@ fn a_store_without_conditional_writes_gets_no_delta_table() {
 }
 
 #[test]
-fn plan_takes_the_table_into_its_account() {
+fn plan_counts_the_published_table() {
     let place = Place::with(&data(96));
     let least = |flags: &str| {
         let outcome = mine(&place.input(), &place.path("none"), &format!("{FLAGS} --memory 1MiB {flags}"));

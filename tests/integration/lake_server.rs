@@ -17,7 +17,7 @@ fn has(module: &str) -> bool {
     python().args(["-c", &format!("import {module}")]).output().is_ok_and(|output| output.status.success())
 }
 
-/// Whether what tests/lake.py imports is missing; says so.
+/// Whether packages that tests/lake.py imports are missing; prints that the test is skipped.
 pub fn readers_are_missing() -> bool {
     let modules = "deltalake duckdb duckdb_extension_avro duckdb_extension_delta duckdb_extension_httpfs \
                    duckdb_extension_iceberg polars pyarrow pyiceberg";
@@ -28,7 +28,7 @@ pub fn readers_are_missing() -> bool {
     missing.is_some()
 }
 
-/// Calls tests/lake.py, which must find nothing wrong; what it said.
+/// Runs tests/lake.py, which must find no error; returns its output.
 #[track_caller]
 pub fn lake_script(words: &[&str], variables: &[(String, String)]) -> String {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lake.py");
@@ -46,7 +46,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// One that refuses to create an object twice; `None`: it is not installed.
+    /// A server that refuses to create an object twice; `None`: it is not installed.
     pub fn moto() -> Option<Server> {
         if !has("moto.server") || !has("flask_cors") {
             skipped("no moto server for the Python in BATCHMINE_PYTHON (else python3): no table in an object store");
@@ -61,7 +61,8 @@ impl Server {
         Some(server)
     }
 
-    /// One that checks signatures, keeps objects as files, and does not; `None`: it is not installed.
+    /// A server that checks signatures, keeps objects as files, and lets an object be created twice; `None`: it is not
+    /// installed.
     pub fn rclone() -> Option<Server> {
         let output = python().args(["-c", "import sys; print(sys.prefix)"]).output().ok()?;
         let prefix = String::from_utf8(output.stdout).unwrap();
@@ -82,7 +83,7 @@ impl Server {
 
     fn start(command: impl Fn(u16, &Path) -> Command) -> Server {
         let folder = tempfile::tempdir().unwrap();
-        // The port may be taken by another process before the server has it: then the next one is tried.
+        // Another process may take the port before the server does: then the next port is tried.
         for _ in 0..5 {
             let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
             let mut child = command(port, folder.path()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
@@ -105,7 +106,7 @@ impl Server {
         self.folder.path().to_owned()
     }
 
-    /// What a client must know.
+    /// The environment variables that a client needs.
     pub fn variables(&self) -> Vec<(String, String)> {
         let pairs = [
             ("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{}", self.port)),

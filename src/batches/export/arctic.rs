@@ -1,9 +1,9 @@
-//! Snowflake's arctic-embed: a folder a batch, `data/batch_NNNNNNNN/` with `queries.parquet`,
+//! Snowflake's arctic-embed: a folder for each batch, `data/batch_NNNNNNNN/`, with `queries.parquet`,
 //! `documents.parquet` and `relations.parquet`.
 //!
 //! Queries are numbered within the batch, and so are documents: a row's positive, then those of its negatives
 //! that the batch did not have yet. A relation is 1 for a query's positive and -1 for its negatives. The trainer
-//! reads tokens, and only a tokenizer makes those: the script in `python/` adds them beside the texts.
+//! reads tokens, which need a tokenizer: the script in `python/` adds them to the files.
 //!
 //! Memory: the ids of a batch's documents.
 
@@ -13,14 +13,14 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Int32Builder, RecordBatch, StringBuilder};
 use arrow::datatypes::{DataType, Field, Schema};
 
-use super::Trainer;
 use super::folder::Folder;
 use super::join::{Id, Joined};
 use super::tables::{PIECE_ROWS, TableFile};
+use super::trainer::Trainer;
 use crate::error::Result;
 
 /// The export under way.
-pub struct Arctic {
+pub(crate) struct Arctic {
     group_rows: usize,
     open: Option<ArcticBatch>,
 }
@@ -44,7 +44,7 @@ struct Texts {
     texts: StringBuilder,
 }
 
-/// Which document a query has to do with, and how.
+/// Which document belongs to which query, and whether as positive or negative.
 struct Relations {
     file: TableFile,
     schema: Arc<Schema>,
@@ -118,7 +118,7 @@ impl ArcticBatch {
         })
     }
 
-    /// The number of a document, which is written the first time.
+    /// The number of a document, which is written when it comes for the first time.
     fn document(&mut self, id: Id<'_>, text: &str) -> Result<i32> {
         let next = self.numbers.len() as i32;
         let number = *self.numbers.entry(id.to_string()).or_insert(next);
@@ -136,8 +136,7 @@ impl ArcticBatch {
 }
 
 impl Arctic {
-    /// Starts.
-    pub fn new(group_rows: usize) -> Arctic {
+    pub(crate) fn new(group_rows: usize) -> Arctic {
         Arctic { group_rows, open: None }
     }
 }

@@ -2,11 +2,12 @@
 //! other, so that the number of rows is a multiple of K. The trainer shuffles chunks of K rows (`--chunk_size K`
 //! with `--odibn True`) and unites them into batches itself.
 //!
-//! Columns: `qry`, `qry_image_path`, `pos_text`, `pos_image_path`; with negatives `neg_text` and `neg_image_path`,
-//! lists; then the source's other columns of strings, booleans, and numbers of 32 or 64 bits. Paths of images are the source's own,
-//! or empty.
+//! Columns: `qry`, `qry_image_path`, `pos_text`, `pos_image_path`; with negatives the lists `neg_text` and
+//! `neg_image_path`; then the source's other columns of strings, booleans, and numbers of 32 or 64 bits. Image paths
+//! are the source's own, or empty.
 
 use std::collections::HashSet;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -16,19 +17,20 @@ use arrow::array::{
 use arrow::datatypes::{Field, Schema};
 use polars::prelude::{Column, DataType, PolarsResult, polars_bail};
 
+use super::engine;
 use super::folder::Folder;
-use super::join::{IMAGE, Joined, Row};
+use super::join::{IMAGE, Joined, JoinedRow};
 use super::sources::kept_name;
-use super::tables::TableFile;
-use super::{Trainer, engine};
+use super::tables::{PIECE_ROWS, TableFile};
+use super::trainer::Trainer;
 use crate::error::{Error, Result};
 
 const QUERY_IMAGE: &str = "qry_image_path";
-/// Names that the trainer gives a meaning of its own.
+/// Columns that the trainer itself reads: the source's columns of these names are not copied once more.
 const TAKEN: [&str; 6] = ["qry", QUERY_IMAGE, "pos_text", IMAGE, "neg_text", "neg_image_path"];
 
 /// The export under way.
-pub struct B3 {
+pub(crate) struct B3 {
     group_rows: usize,
     negatives: bool,
     kept: Vec<String>,
@@ -36,6 +38,7 @@ pub struct B3 {
     folders: HashSet<String>,
 }
 
+/// The file of the current task; `file` is there from its first rows on.
 struct TaskFile {
     name: Option<String>,
     folder: String,
@@ -43,8 +46,8 @@ struct TaskFile {
 }
 
 impl B3 {
-    /// Starts. `kept`: columns of the sources that come with the texts.
-    pub fn new(negatives: u32, kept: Vec<String>, group_rows: usize) -> B3 {
+    /// `kept`: columns of the sources that are copied beside the texts.
+    pub(crate) fn new(negatives: u32, kept: Vec<String>, group_rows: usize) -> B3 {
         B3 { group_rows, negatives: negatives > 0, kept, open: None, folders: HashSet::new() }
     }
 
@@ -53,15 +56,16 @@ impl B3 {
         file.map_or(Ok(()), |file| file.finish(folder))
     }
 
-    fn begin_task(&mut self, row: Row<'_>) {
+    fn begin_task(&mut self, row: JoinedRow<'_>) {
         let plain = |letter: char| letter.is_alphanumeric() || "._-".contains(letter);
         let name = row.task.unwrap_or("all");
         let safe: String = name.chars().map(|letter| if plain(letter) { letter } else { '_' }).collect();
-        // Names that begin with a dot or an underscore are not the trainers'.
+        // Loaders skip names that begin with a dot or an underscore.
         let safe = safe.trim_start_matches(['.', '_']).to_owned();
         let safe = if safe.is_empty() { "task".to_owned() } else { safe };
         let names = std::iter::once(safe.clone()).chain((2..).map(|number| format!("{safe}-{number}")));
-        let folder = names.into_iter().find(|name| !self.folders.contains(name)).expect("numbers do not end");
+        let folder =
+            names.into_iter().find(|name| !self.folders.contains(name)).expect("there are more numbers than folders");
         if folder != name {
             tracing::info!("task {name:?} is in the folder {folder}");
         }
@@ -70,7 +74,7 @@ impl B3 {
     }
 
     /// Rows of one task as the trainer's columns.
-    fn columns(&self, rows: &Joined, range: std::ops::Range<usize>) -> Result<RecordBatch> {
+    fn columns(&self, rows: &Joined, range: Range<usize>) -> Result<RecordBatch> {
         let piece = rows.table.slice(range.start as i64, range.len());
         let path = |name: &str| -> ArrayRef {
             match piece.column(&kept_name(name)).and_then(Column::str) {
@@ -78,7 +82,7 @@ impl B3 {
                 Err(_) => Arc::new(StringArray::from(vec![""; range.len()])),
             }
         };
-        let text = |of: fn(Row<'_>) -> &str| -> ArrayRef {
+        let text = |of: fn(JoinedRow<'_>) -> &str| -> ArrayRef {
             let all: Vec<&str> = range.clone().map(|at| of(rows.row(at))).collect();
             Arc::new(StringArray::from(all))
         };
@@ -89,18 +93,8 @@ impl B3 {
             (IMAGE, path(IMAGE)),
         ];
         if self.negatives {
-            let (mut texts, mut images) =
-                (ListBuilder::new(StringBuilder::new()), ListBuilder::new(StringBuilder::new()));
-            for at in range.clone() {
-                for negative in rows.negatives(at) {
-                    texts.values().append_value(negative.text);
-                    images.values().append_value(negative.image.unwrap_or_default());
-                }
-                texts.append(true);
-                images.append(true);
-            }
-            columns.push(("neg_text", Arc::new(texts.finish())));
-            columns.push(("neg_image_path", Arc::new(images.finish())));
+            let [texts, images] = negative_columns(rows, range);
+            columns.extend([("neg_text", texts), ("neg_image_path", images)]);
         }
         for name in self.kept.iter().filter(|name| !TAKEN.contains(&name.as_str())) {
             let column = piece.column(&kept_name(name)).and_then(to_arrow).map_err(engine::failed)?;
@@ -110,11 +104,25 @@ impl B3 {
             columns.iter().map(|(name, column)| Field::new(*name, column.data_type().clone(), true)).collect();
         let columns = columns.into_iter().map(|(_, column)| column).collect();
         RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
-            .map_err(|e| Error::runtime("rows cannot be written").found(e.to_string()))
+            .map_err(|e| Error::runtime("rows cannot be put into the columns of an export").found(e.to_string()))
     }
 }
 
-/// A column of a frame as an array.
+/// Texts and image paths of the negatives of some rows: a list for each row.
+fn negative_columns(rows: &Joined, range: Range<usize>) -> [ArrayRef; 2] {
+    let (mut texts, mut images) = (ListBuilder::new(StringBuilder::new()), ListBuilder::new(StringBuilder::new()));
+    for at in range {
+        for negative in rows.negatives(at) {
+            texts.values().append_value(negative.text);
+            images.values().append_value(negative.image.unwrap_or_default());
+        }
+        texts.append(true);
+        images.append(true);
+    }
+    [Arc::new(texts.finish()), Arc::new(images.finish())]
+}
+
+/// A polars column as an Arrow array.
 fn to_arrow(column: &Column) -> PolarsResult<ArrayRef> {
     Ok(match column.dtype() {
         DataType::Boolean => Arc::new(BooleanArray::from_iter(column.bool()?.iter())),
@@ -140,7 +148,7 @@ impl Trainer for B3 {
             }
             let same = (at..rows.len()).take_while(|other| rows.row(*other).task == row.task).count();
             let file = self.open.as_ref().and_then(|open| open.file.as_ref());
-            let range = at..at + file.map_or(same.min(super::tables::PIECE_ROWS), |file| file.room(same));
+            let range = at..at + file.map_or(same.min(PIECE_ROWS), |file| file.room(same));
             at = range.end;
             let columns = self.columns(rows, range)?;
             let open = self.open.as_mut().expect("begun above");

@@ -1,4 +1,4 @@
-//! polars' streaming engine, called in two ways, and its failures in this project's words.
+//! Two ways to run polars' streaming engine, and its failures as errors of this project.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
@@ -7,12 +7,12 @@ use polars::prelude::*;
 
 use crate::error::{Error, Result};
 
-/// Runs a frame and hands its pieces over as they come, in the frame's order where that is asked for. What
-/// `step` makes of them is returned; the pieces themselves are gone. Memory: the pieces in flight.
+/// Runs a frame and folds `step` over its pieces as they come, in the frame's order if `in_order`. Returns the state.
+/// Memory: the state and the pieces in flight.
 ///
 /// # Errors
 /// `step` fails, or a file cannot be read.
-pub fn fold<S: Send + 'static>(
+pub(crate) fn fold<S: Send + 'static>(
     frame: LazyFrame,
     in_order: bool,
     state: S,
@@ -36,28 +36,32 @@ pub fn fold<S: Send + 'static>(
     Ok(held.0.take().expect("the state is taken once"))
 }
 
-/// Runs a small frame and keeps its rows, in order.
+/// Runs a small frame and returns its rows, in order.
 ///
 /// # Errors
 /// A file cannot be read.
-pub fn collect(frame: LazyFrame) -> Result<DataFrame> {
+pub(crate) fn collect(frame: LazyFrame) -> Result<DataFrame> {
     Ok(guarded(|| frame.collect_with_engine(Engine::Streaming))?.unwrap_single())
 }
 
-/// The engine panics on some damaged files; to us that is an error like any other.
+/// The engine panics on some damaged files; that becomes an error.
 fn guarded<T>(run: impl FnOnce() -> PolarsResult<T>) -> Result<T> {
     match catch_unwind(AssertUnwindSafe(run)) {
         Ok(done) => done.map_err(failed),
         Err(panic) => {
             let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
-            Err(unreadable(text.unwrap_or("a fault inside polars").to_owned()))
+            Err(unreadable(text.unwrap_or("polars panicked").to_owned()))
         }
     }
 }
 
-/// A failure of the engine.
-pub fn failed(e: PolarsError) -> Error {
+pub(crate) fn failed(e: PolarsError) -> Error {
     unreadable(e.to_string())
+}
+
+/// The error of a file whose contents are impossible.
+pub(crate) fn damaged(found: &str) -> Error {
+    unreadable(found.to_owned())
 }
 
 fn unreadable(found: String) -> Error {
@@ -65,4 +69,12 @@ fn unreadable(found: String) -> Error {
         .expected("readable batch tables and sources")
         .found(found)
         .remedy("`batchmine verify RUN` checks the batch tables; read the sources with another program to check those")
+}
+
+/// The elements of all lists, and how many each has.
+pub(crate) fn flattened(lists: &ListChunked) -> PolarsResult<(Vec<i64>, Vec<usize>)> {
+    // Empty and null lists have no elements.
+    let options = ExplodeOptions { empty_as_null: false, keep_nulls: false };
+    let flat = lists.explode(options)?.i64()?.iter().map(|row| row.unwrap_or(-1)).collect();
+    Ok((flat, lists.lst_lengths().iter().map(|count| count.unwrap_or(0) as usize).collect()))
 }

@@ -1,4 +1,4 @@
-//! FlagEmbedding: one JSONL file a batch, `data/batch-NNNNNNNN.jsonl`, with `query`, `pos`, `neg`.
+//! FlagEmbedding: one JSONL file for each batch, `data/batch-NNNNNNNN.jsonl`, with `query`, `pos`, `neg`.
 //!
 //! With `--same_dataset_within_batch` the trainer draws each of its batches from one file. A file of exactly one
 //! batch is therefore one of its batches.
@@ -6,14 +6,14 @@
 use serde::Serialize;
 
 use super::folder::Folder;
-use super::join::{Joined, Row};
+use super::join::{Joined, JoinedRow};
 use super::lines::LinesFile;
-use super::{Trainer, needs_negatives};
+use super::trainer::{Trainer, needs_negatives};
 use crate::error::Result;
 
 /// The export under way.
 #[derive(Default)]
-pub struct FlagEmbedding {
+pub(crate) struct FlagEmbedding {
     open: Option<(i64, LinesFile)>,
     negatives: u32,
 }
@@ -30,13 +30,12 @@ struct FlagEmbeddingLine<'a> {
 }
 
 impl FlagEmbedding {
-    /// Starts.
-    pub fn new(negatives: u32) -> FlagEmbedding {
+    pub(crate) fn new(negatives: u32) -> FlagEmbedding {
         FlagEmbedding { open: None, negatives }
     }
 
     /// The file of a row's batch.
-    fn file(&mut self, row: Row<'_>, folder: &mut Folder) -> Result<&mut LinesFile> {
+    fn file(&mut self, row: JoinedRow<'_>, folder: &mut Folder) -> Result<&mut LinesFile> {
         if self.open.as_ref().is_none_or(|(batch, _)| *batch != row.batch) {
             self.end_batch(folder)?;
             let file = LinesFile::create(folder, &format!("data/batch-{:08}.jsonl", row.batch))?;

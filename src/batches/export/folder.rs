@@ -1,12 +1,12 @@
-//! The folder that an export fills: files that appear whole, a description first, `_SUCCESS` last.
+//! The folder that an export fills: files that appear whole, a record of the export first, `_SUCCESS` last.
 //!
 //! ```text
 //! DIR/  lock  _export.json  (the trainer's files)  _SUCCESS
 //! ```
 //!
 //! A file is written beside its place, made durable and renamed. Folders are synced at the end, before
-//! `_SUCCESS`. A folder with `_export.json` and without `_SUCCESS` is of an export that was interrupted: it is
-//! emptied and filled anew. The names begin so that loaders which read whole folders pass them by.
+//! `_SUCCESS`. A folder with `_export.json` and without `_SUCCESS` holds an export that was interrupted: it is
+//! emptied and filled anew. Both names begin with an underscore, so that loaders of whole folders skip them.
 
 use std::collections::BTreeSet;
 use std::io::{self, BufWriter, Write};
@@ -15,21 +15,21 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use serde::{Deserialize, Serialize};
 
-use super::Epochs;
+use super::settings::Epochs;
 use crate::error::{Error, Result};
 use crate::run::json::differences;
 use crate::run::lock::Lock;
 use crate::run::storage::{Storage, StorageFile, list};
 
-const DESCRIPTION: &str = "_export.json";
+const RECORD: &str = "_export.json";
 const SUCCESS: &str = "_SUCCESS";
 const LOCK: &str = "lock";
-/// All that an export leaves which was stopped before its description was there.
+/// All that is left of an export that was stopped before its record was there.
 const BEGUN: &str = "._export.json.tmp";
 
 /// An open, locked export folder.
 #[derive(Debug)]
-pub struct Folder {
+pub(crate) struct Folder {
     path: PathBuf,
     storage: Arc<dyn Storage>,
     touched: BTreeSet<PathBuf>,
@@ -38,10 +38,10 @@ pub struct Folder {
     _lock: Lock,
 }
 
-/// What an export is made of: all that decides its bytes. It is the folder's `_export.json`.
+/// All that determines an export's bytes. It is the folder's `_export.json`; its keys are in alphabetical order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Description {
+pub(crate) struct ExportRecord {
     /// The batchmine that made the export.
     pub batchmine: String,
     pub epoch: Epochs,
@@ -57,7 +57,7 @@ pub struct Description {
 
 /// What a finished folder holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Filled {
+pub(crate) struct Filled {
     /// Files of the trainer.
     pub files: u64,
     /// Their bytes.
@@ -65,32 +65,32 @@ pub struct Filled {
 }
 
 impl Folder {
-    /// Opens a folder for an export that `description` tells all about; `None`: that very export is there already.
+    /// Opens a folder for the export of this record; `None`: the folder holds that export already, finished.
     ///
     /// # Errors
-    /// The folder holds something else, or a finished export of another kind without `replace`.
-    pub fn open(
+    /// The folder holds something else, or another finished export and `replace` is not set.
+    pub(crate) fn open(
         path: &Path,
         storage: Arc<dyn Storage>,
-        description: &Description,
+        record: &ExportRecord,
         replace: bool,
     ) -> Result<Option<Folder>> {
-        let found = read_description(path)?;
+        let found = read_record(path)?;
         if found.is_none()
             && let Some(other) = list(path)?.into_iter().find(|entry| !entry.ends_with(LOCK) && !entry.ends_with(BEGUN))
         {
             return Err(Error::input("the output folder is not an export")
                 .path(path)
                 .expected("a folder that is new, empty, or made by `batchmine export`")
-                .found(format!("{}, and no {DESCRIPTION}", other.display()))
+                .found(format!("{}, and no {RECORD}", other.display()))
                 .remedy("give another folder to --out"));
         }
         let finished = path.join(SUCCESS).exists();
         if let (Some(found), true, false) = (&found, finished, replace) {
-            if found == description {
+            if found == record {
                 return Ok(None);
             }
-            let differing = differences(found, description);
+            let differing = differences(found, record);
             return Err(Error::input("the output folder holds another export")
                 .path(path)
                 .expected("an export of this run with these settings, or none")
@@ -102,18 +102,18 @@ impl Folder {
         let lock = Lock::acquire(&path)?;
         empty(&path, storage.as_ref())?;
         let mut folder = Folder { path, storage, touched: BTreeSet::new(), files: 0, bytes: 0, _lock: lock };
-        let mut text = serde_json::to_vec_pretty(description).expect("a description is plain data");
+        let mut text = serde_json::to_vec_pretty(record).expect("a record is plain data");
         text.push(b'\n');
-        folder.put(DESCRIPTION, &text)?;
+        folder.put(RECORD, &text)?;
         folder.sync()?;
         Ok(Some(folder))
     }
 
-    /// Starts a file; its name may begin with folders.
+    /// Starts a file; `name` is a path within the folder.
     ///
     /// # Errors
     /// It cannot be created.
-    pub fn create(&mut self, name: &str) -> Result<OutFile> {
+    pub(crate) fn create(&mut self, name: &str) -> Result<OutFile> {
         let path = self.path.join(name);
         let parent = path.parent().unwrap_or(&self.path).to_owned();
         if self.touched.insert(parent.clone()) {
@@ -123,14 +123,14 @@ impl Folder {
         let file = parent.join(format!(".{}.tmp", path.file_name().unwrap_or_default().to_string_lossy()));
         let writer = self.storage.create(&file).map_err(|e| Error::io("a file cannot be created", &file, e))?;
         let writer = BufWriter::with_capacity(256 << 10, writer);
-        Ok(OutFile { state: Arc::new(Mutex::new(State { writer, bytes: 0 })), temp: file, path })
+        Ok(OutFile { state: Arc::new(Mutex::new(FileState { writer, bytes: 0 })), temp: file, path })
     }
 
-    /// Puts a finished file into its place.
+    /// Makes a finished file durable and gives it its name.
     ///
     /// # Errors
     /// The disk fails.
-    pub fn commit(&mut self, file: OutFile) -> Result<()> {
+    pub(crate) fn commit(&mut self, file: OutFile) -> Result<()> {
         let mut state = file.state();
         let done = state.writer.flush().and_then(|()| state.writer.get_ref().sync());
         done.and_then(|()| self.storage.rename(&file.temp, &file.path)).map_err(|e| file.failed(e))?;
@@ -143,7 +143,7 @@ impl Folder {
     ///
     /// # Errors
     /// The disk fails.
-    pub fn succeed(mut self) -> Result<Filled> {
+    pub(crate) fn succeed(mut self) -> Result<Filled> {
         let filled = Filled { files: self.files - 1, bytes: self.bytes };
         self.sync()?;
         self.put(SUCCESS, b"")?;
@@ -168,24 +168,24 @@ impl Folder {
 
 /// A file being written. Clones write to the same file: a Parquet writer keeps one.
 #[derive(Clone)]
-pub struct OutFile {
-    state: Arc<Mutex<State>>,
+pub(crate) struct OutFile {
+    state: Arc<Mutex<FileState>>,
     temp: PathBuf,
     path: PathBuf,
 }
 
-struct State {
+struct FileState {
     writer: BufWriter<Box<dyn StorageFile>>,
     bytes: u64,
 }
 
 impl OutFile {
     /// The error of a write that failed.
-    pub fn failed(&self, e: io::Error) -> Error {
+    pub(crate) fn failed(&self, e: io::Error) -> Error {
         Error::io("a file of the export cannot be written", &self.path, e)
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, FileState> {
         self.state.lock().expect("no thread panics while it holds the file")
     }
 }
@@ -203,8 +203,8 @@ impl Write for OutFile {
     }
 }
 
-fn read_description(folder: &Path) -> Result<Option<Description>> {
-    let path = folder.join(DESCRIPTION);
+fn read_record(folder: &Path) -> Result<Option<ExportRecord>> {
+    let path = folder.join(RECORD);
     match std::fs::read(&path) {
         Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
         Err(e) if e.kind() == io::ErrorKind::NotFound || e.kind() == io::ErrorKind::NotADirectory => Ok(None),
@@ -212,14 +212,14 @@ fn read_description(folder: &Path) -> Result<Option<Description>> {
     }
 }
 
-/// Removes everything but the lock. Before all it is no finished export any more; the description goes last, so that
-/// what is left is known as ours.
+/// Removes everything but the lock. `_SUCCESS` goes first, so that a half-emptied folder is no finished export; the
+/// record goes last, so that what is left is known to be an export's.
 fn empty(folder: &Path, storage: &dyn Storage) -> Result<()> {
     let remove = |path: &Path| {
         let removed = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
         removed.map_err(|e| Error::io("a file of an earlier export cannot be removed", path, e))
     };
-    let (marks, rest): (Vec<_>, Vec<_>) = list(folder)?.into_iter().partition(|path| path.ends_with(DESCRIPTION));
+    let (marks, rest): (Vec<_>, Vec<_>) = list(folder)?.into_iter().partition(|path| path.ends_with(RECORD));
     let success = folder.join(SUCCESS);
     if rest.contains(&success) {
         remove(&success)?;

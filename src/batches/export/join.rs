@@ -1,31 +1,27 @@
 //! One chunk of the batch table joined to the texts of its rows and of their negatives.
 //!
-//! The chunk's rows are the join's build side; the sources stream by as its probe side and are read once a
-//! chunk, twice where there are negatives. The engine hands matches over in any order; each carries its place
-//! in the chunk, by which they are sorted. What a match shares with the page it was read from is copied, so that
-//! the page can go.
+//! The chunk's rows are the join's build side; the sources are its probe side and are read once a chunk, twice where
+//! there are negatives. The engine yields matches in any order; each carries its place in the chunk, by which they are
+//! sorted. Texts are copied out of the pages that they were read from, so that the pages are freed.
 //!
-//! Memory: the chunk's texts once, and for sorting 16 bytes a text.
+//! Memory: the chunk's texts once, and 16 bytes a text for sorting.
 
 use polars::prelude::*;
 
-use super::engine;
-use super::order::Pick;
-use super::order::flattened;
+use super::chunks::Pick;
+use super::engine::{self, flattened};
 use super::sources::{POSITIVE, QUERY, ROW, Sources, kept_name};
 use super::table::BatchTable;
 use crate::error::{Error, Result};
 
-/// Rows in order with everything that a trainer may want of them.
+/// Rows in order, with everything that a trainer's format may contain.
 #[derive(Debug)]
-pub struct Joined {
+pub(crate) struct Joined {
     /// Columns of the batch table, [`QUERY`], [`POSITIVE`], and those that are kept, by their [`kept_name`].
     pub table: DataFrame,
-    /// Each row's negatives, one row's after the other's.
     negatives: Option<JoinedNegatives>,
     batches: Int64Chunked,
     epochs: Int32Chunked,
-    clusters: Int64Chunked,
     tasks: StringChunked,
     ids: Column,
     scores: Float32Chunked,
@@ -33,9 +29,10 @@ pub struct Joined {
     positives: StringChunked,
 }
 
+/// The negatives of all rows, one row's after the other's.
 #[derive(Debug)]
 struct JoinedNegatives {
-    /// Where each row's begin; then how many there are.
+    /// Where each row's negatives begin; the last element is the number of all.
     starts: Vec<usize>,
     ids: Column,
     scores: Float32Chunked,
@@ -45,10 +42,8 @@ struct JoinedNegatives {
 
 /// A row's id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Id<'a> {
-    /// int64.
+pub(crate) enum Id<'a> {
     Int(i64),
-    /// string.
     Text(&'a str),
 }
 
@@ -61,18 +56,13 @@ impl std::fmt::Display for Id<'_> {
     }
 }
 
-/// One row.
+/// One row, joined.
 #[derive(Debug, Clone, Copy)]
-pub struct Row<'a> {
-    /// Epoch.
+pub(crate) struct JoinedRow<'a> {
     pub epoch: i32,
-    /// Batch.
     pub batch: i64,
-    /// Cluster, if it is in one.
-    pub cluster: Option<i64>,
-    /// Task, in a run with tasks.
+    /// The task, in a run with tasks.
     pub task: Option<&'a str>,
-    /// Id.
     pub id: Id<'a>,
     /// Score of the query and its positive.
     pub score: f32,
@@ -84,34 +74,25 @@ pub struct Row<'a> {
 
 /// One negative of a row.
 #[derive(Debug, Clone, Copy)]
-pub struct Negative<'a> {
+pub(crate) struct Negative<'a> {
     /// Id of the row whose positive it is.
     pub id: Id<'a>,
-    /// Text.
     pub text: &'a str,
     /// Score of the query and the negative.
     pub score: f32,
-    /// Path of its image, where the sources have `pos_image_path`.
+    /// Path of the positive's image, where the sources have `pos_image_path`.
     pub image: Option<&'a str>,
 }
 
 impl Joined {
-    /// Number of rows.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.table.height()
     }
 
-    /// Whether there are no rows.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// A row.
-    pub fn row(&self, at: usize) -> Row<'_> {
-        Row {
+    pub(crate) fn row(&self, at: usize) -> JoinedRow<'_> {
+        JoinedRow {
             epoch: self.epochs.get(at).unwrap_or(0),
             batch: self.batches.get(at).unwrap_or(0),
-            cluster: self.clusters.get(at),
             task: self.tasks.get(at),
             id: id_at(&self.ids, at),
             score: self.scores.get(at).unwrap_or(0.0),
@@ -121,7 +102,7 @@ impl Joined {
     }
 
     /// A row's negatives, in the table's order.
-    pub fn negatives(&self, at: usize) -> impl ExactSizeIterator<Item = Negative<'_>> {
+    pub(crate) fn negatives(&self, at: usize) -> impl ExactSizeIterator<Item = Negative<'_>> {
         let range = self.negatives.as_ref().map_or(0..0, |negatives| negatives.starts[at]..negatives.starts[at + 1]);
         let of = |at: usize| {
             let negatives = self.negatives.as_ref().expect("a range of negatives has negatives");
@@ -144,13 +125,13 @@ fn id_at(ids: &Column, at: usize) -> Id<'_> {
 }
 
 /// The column that image paths are read from.
-pub const IMAGE: &str = "pos_image_path";
+pub(crate) const IMAGE: &str = "pos_image_path";
 
 /// Reads a chunk and joins it. `kept`: columns of the sources to keep beside the texts.
 ///
 /// # Errors
-/// A file cannot be read, or the sources lack a row or the id of a negative.
-pub fn join(table: &BatchTable, sources: &Sources, pick: &Pick, kept: &[String]) -> Result<Joined> {
+/// A file cannot be read, the sources lack a row, or lists of negatives have different lengths.
+pub(crate) fn join(table: &BatchTable, sources: &Sources, pick: &Pick, kept: &[String]) -> Result<Joined> {
     let chunk = table.chunk(pick)?;
     let negatives = match table.negatives {
         0 => None,
@@ -165,7 +146,6 @@ pub fn join(table: &BatchTable, sources: &Sources, pick: &Pick, kept: &[String])
         Ok(Joined {
             batches: table.column("batch_id")?.i64()?.rechunk().into_owned(),
             epochs: table.column("epoch")?.i32()?.rechunk().into_owned(),
-            clusters: table.column("cluster_id")?.i64()?.rechunk().into_owned(),
             tasks: text("task")?,
             ids: table.column("id")?.rechunk(),
             scores: table.column("score")?.f32()?.rechunk().into_owned(),
@@ -207,13 +187,17 @@ fn negatives(chunk: &DataFrame, sources: &Sources, images: bool) -> Result<Joine
     let lists = || -> PolarsResult<_> {
         let (rows, counts) = flattened(chunk.column("negative_rows")?.list()?)?;
         let rows = Column::new(ROW.into(), rows).cast(&IDX_DTYPE)?;
-        // All three lists of a row have one length.
         let options = ExplodeOptions { empty_as_null: false, keep_nulls: false };
         let flat = |name: &str| chunk.column(name)?.list()?.explode(options);
         let scores = flat("negative_scores")?.f32()?.rechunk().into_owned();
         Ok((rows, counts, flat("negatives")?.rechunk().into_column(), scores))
     };
     let (rows, counts, ids, scores) = lists().map_err(engine::failed)?;
+    let lengths = [rows.len(), ids.len(), scores.len()];
+    let listed: usize = counts.iter().sum();
+    if lengths != [listed; 3] {
+        return Err(engine::damaged("lists of negatives of different lengths in one row"));
+    }
     let unique = || -> PolarsResult<LazyFrame> {
         let unique = rows.unique()?;
         let keys = DataFrame::new(unique.len(), vec![unique])?.lazy();
@@ -228,6 +212,9 @@ fn negatives(chunk: &DataFrame, sources: &Sources, images: bool) -> Result<Joine
         wanted.join(&documents, [ROW], [ROW], arguments, None)
     };
     let placed = placed().map_err(engine::failed)?;
+    if placed.height() != rows.len() {
+        return Err(engine::damaged(&format!("{} texts of {} negatives", placed.height(), rows.len())));
+    }
     let column = |name: &str| -> Result<StringChunked> {
         let texts = placed.column(name).and_then(|column| Ok(column.str()?.rechunk().into_owned()));
         texts.map_err(engine::failed)
@@ -241,13 +228,13 @@ fn negatives(chunk: &DataFrame, sources: &Sources, images: bool) -> Result<Joine
     Ok(JoinedNegatives { starts, ids, scores, texts, images })
 }
 
-/// A small frame of keys joined to a large one that streams by.
+/// Joins a small frame of keys to a large one, which is streamed.
 fn probe(keys: LazyFrame, large: LazyFrame, key: &str) -> LazyFrame {
     let joined = keys.join_builder().with(large).how(JoinType::Inner).on([col(key)]);
     joined.build_side(Some(JoinBuildSide::ForceLeft)).finish()
 }
 
-/// Collects matches in any order. Texts still point into the pages that they were read from: they are copied.
+/// Collects matches in any order, with texts copied: as they come they point into the pages that they were read from.
 fn gather(frame: LazyFrame) -> Result<DataFrame> {
     let found = engine::fold(frame.clone(), false, None::<DataFrame>, |all, piece| {
         let piece = copied(piece).map_err(engine::failed)?;

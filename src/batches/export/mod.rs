@@ -7,33 +7,34 @@
 //!  sources ───────────────────────────────────┘ (two with negatives)
 //! ```
 //!
-//! The sources hold texts in any order and may be larger than memory, so they are read again for each chunk: as
-//! often as the texts (with those of the negatives) divided by half of the budget, and once more to measure
-//! them. The join is polars' streaming engine's. A chunk's bounds change nothing in what is written.
+//! The sources hold texts in any order and may be larger than memory. They are therefore read once to measure the
+//! texts, then once for each chunk: about as often as the texts, with those of the negatives, fill half of the budget.
+//! polars' streaming engine joins. Where chunks end does not change what is written.
 //!
-//! Memory: [`budget`]; a chunk's texts and, for each thread, decoded row groups of the sources.
+//! Memory (`budget`): a chunk's texts and, for each thread, decoded row groups of the sources.
 
-pub mod arctic;
-pub mod b3;
-pub mod budget;
-pub mod engine;
-pub mod flagembedding;
-pub mod folder;
-pub mod join;
-pub mod lines;
-pub mod order;
-pub mod sentence_transformers;
-pub mod sources;
-pub mod swift;
-pub mod table;
-pub mod tables;
-pub mod tevatron;
+mod arctic;
+mod b3;
+mod budget;
+mod chunks;
+mod engine;
+mod flagembedding;
+mod folder;
+mod join;
+mod lengths;
+mod lines;
+mod order;
+mod sentence_transformers;
+mod settings;
+mod sources;
+mod swift;
+mod table;
+mod tables;
+mod tevatron;
+mod trainer;
 
 use std::path::Path;
 use std::sync::Arc;
-
-use clap::ValueEnum;
-use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::run::memory::MemoryWatch;
@@ -42,145 +43,35 @@ use crate::run::record::ClustersSettings;
 use crate::run::storage::Storage;
 use crate::run::{RunReader, Stage};
 use budget::{Needs, chunk_bytes};
-use folder::{Description, Folder};
-use join::{Id, Joined};
-use order::{Arrangement, Lengths};
+use folder::{ExportRecord, Folder};
+use lengths::Lengths;
+use order::Arrangement;
 use sources::Sources;
 use table::BatchTable;
+use trainer::Trainer;
 
-/// Whose files are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// Pairs and a batch index in Parquet; a sampler in python/ plays them
-    SentenceTransformers,
-    /// The B3 paper's trainer: Parquet, a file for each task, in cluster order
-    B3,
-    /// FlagEmbedding: JSONL, a file for each batch
-    #[value(name = "flagembedding")]
-    FlagEmbedding,
-    /// Tevatron: JSONL in batch order
-    Tevatron,
-    /// ms-swift: JSONL in batch order, for embedding training with InfoNCE
-    Swift,
-    /// Snowflake arctic-embed: Parquet, a folder for each batch
-    Arctic,
-}
+pub use settings::{Epochs, ExportSettings, Format};
 
-impl Format {
-    fn name(self) -> String {
-        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
-    }
-}
-
-/// Which epochs are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(into = "EpochsRecord", from = "EpochsRecord")]
-pub enum Epochs {
-    /// One.
-    One(u32),
-    /// All, one after the other.
-    All,
-}
-
-/// As `_export.json` has it: a number, or `all`.
-#[derive(Serialize, Deserialize)]
-#[serde(untagged)]
-enum EpochsRecord {
-    One(u32),
-    Word(AllEpochs),
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum AllEpochs {
-    All,
-}
-
-impl From<Epochs> for EpochsRecord {
-    fn from(epochs: Epochs) -> EpochsRecord {
-        match epochs {
-            Epochs::One(epoch) => EpochsRecord::One(epoch),
-            Epochs::All => EpochsRecord::Word(AllEpochs::All),
-        }
-    }
-}
-
-impl From<EpochsRecord> for Epochs {
-    fn from(record: EpochsRecord) -> Epochs {
-        match record {
-            EpochsRecord::One(epoch) => Epochs::One(epoch),
-            EpochsRecord::Word(AllEpochs::All) => Epochs::All,
-        }
-    }
-}
-
-impl std::str::FromStr for Epochs {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Epochs, String> {
-        match text {
-            "all" => Ok(Epochs::All),
-            _ => text.parse().map(Epochs::One).map_err(|_| format!("{text}: expected a number from 0, or all")),
-        }
-    }
-}
-
-/// What the user wants.
-#[derive(Debug, Clone)]
-pub struct ExportSettings {
-    /// Whose files.
-    pub format: Format,
-    /// Which epochs.
-    pub epochs: Epochs,
-    /// Column of the queries' texts; `None`: found by its usual names.
-    pub query_text: Option<String>,
-    /// Column of the positives' texts; `None`: found by its usual names.
-    pub positive_text: Option<String>,
-    /// Files, folders and globs to read in place of those that were mined; may be empty.
-    pub source: Vec<String>,
-    /// Negatives of each row at most; `None`: all that there are.
-    pub negatives: Option<u32>,
-    /// Budget.
-    pub memory_bytes: u64,
-    /// Put this export in the place of a finished one.
-    pub replace: bool,
-}
-
-/// What an export made.
+/// What an export wrote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ExportSummary {
     /// Rows written.
     pub rows: u64,
-    /// Batches written; clusters, where the trainer unites them itself.
+    /// Batches written; clusters, where the trainer unites them into batches itself.
     pub units: u64,
-    /// Rows of the table that the trainer could not play, and that were left out.
+    /// Rows of the table that were left out, because the trainer needs batches or clusters of one size.
     pub left_out: u64,
-    /// Chunks: each read the sources once, or twice with negatives.
+    /// Chunks: for each the sources were read once, or twice with negatives.
     pub chunks: usize,
     /// Files written.
     pub files: u64,
-    /// Their bytes.
+    /// Bytes of these files.
     pub bytes: u64,
     /// Highest resident anonymous memory seen, in bytes.
     pub peak_bytes: u64,
 }
 
-/// What turns rows into a trainer's files.
-pub trait Trainer {
-    /// Takes the next rows of the order.
-    ///
-    /// # Errors
-    /// The disk fails, or the trainer cannot use a row.
-    fn write(&mut self, rows: &Joined, folder: &mut Folder) -> Result<()>;
-
-    /// Ends what is open.
-    ///
-    /// # Errors
-    /// The disk fails.
-    fn finish(self: Box<Self>, folder: &mut Folder) -> Result<()>;
-}
-
-/// Writes an export. `None`: it was there already, finished.
+/// Writes an export. `None`: the folder holds it already, finished.
 ///
 /// # Errors
 /// The run is not finished, the sources changed or have no texts, the budget is too small, the folder holds
@@ -198,10 +89,11 @@ pub fn export(
     let arrangement = arrangement(run, settings)?;
     let needs = Needs { rows: sources.rows, group_bytes: sources.group_bytes, threads: engine_threads() };
     let limit = chunk_bytes(settings.memory_bytes, needs)?;
-    let description = describe(run, settings, &sources, &table)?;
-    let Some(mut folder) = Folder::open(path, storage, &description, settings.replace)? else { return Ok(None) };
+    let record = record(run, settings, &sources, &table)?;
+    let Some(mut folder) = Folder::open(path, storage, &record, settings.replace)? else { return Ok(None) };
     let lengths = Arc::new(Lengths::measure(&sources)?);
-    let group_rows = tables::group_rows(lengths.mean() + lengths.mean() / 2 * u64::from(table.negatives));
+    let negatives_bytes = (lengths.mean() / 2).saturating_mul(table.negatives.into());
+    let group_rows = tables::group_rows(lengths.mean().saturating_add(negatives_bytes));
     let order = order::read(&table, &sources, lengths, arrangement, limit)?;
     if order.rows == 0 {
         return Err(Error::input("there is nothing to export")
@@ -252,7 +144,7 @@ fn trainer(
     })
 }
 
-/// Trainers that cut rows into batches of one size get none of another size: it would shift all that follow.
+/// Trainers that cut rows into batches of one size get no batch of another size: it would shift all that follow.
 fn arrangement(run: &RunReader, settings: &ExportSettings) -> Result<Arrangement> {
     let sizes = run.settings::<ClustersSettings>()?.sizes.job;
     Ok(match settings.format {
@@ -268,12 +160,12 @@ fn arrangement(run: &RunReader, settings: &ExportSettings) -> Result<Arrangement
     })
 }
 
-/// What the export is made of: all that decides its bytes.
-fn describe(run: &RunReader, settings: &ExportSettings, sources: &Sources, table: &BatchTable) -> Result<Description> {
-    Ok(Description {
+/// All that determines the export's bytes.
+fn record(run: &RunReader, settings: &ExportSettings, sources: &Sources, table: &BatchTable) -> Result<ExportRecord> {
+    Ok(ExportRecord {
         batchmine: env!("CARGO_PKG_VERSION").into(),
         run: run.stage(Stage::Batches)?.fingerprint.clone(),
-        format: settings.format.name().into(),
+        format: settings.format.name(),
         epoch: settings.epochs,
         query_text: sources.query.clone(),
         positive_text: sources.positive.clone(),
@@ -282,15 +174,7 @@ fn describe(run: &RunReader, settings: &ExportSettings, sources: &Sources, table
     })
 }
 
-/// A row that the trainer cannot use.
-fn needs_negatives(id: Id<'_>) -> Error {
-    Error::input("a row has no hard negative")
-        .expected("at least one for each row: the trainer cannot read a row without")
-        .found(format!("none for the row with id {id}"))
-        .remedy("export without negatives (--negatives 0), or mine with a wider --window")
-}
-
-/// Threads of polars, which chooses them by itself.
+/// The number of threads that polars starts.
 fn engine_threads() -> u64 {
     let asked = std::env::var("POLARS_MAX_THREADS").ok().and_then(|text| text.parse().ok());
     asked.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get() as u64))

@@ -2,8 +2,8 @@
 //! `batches.parquet`, which says where each batch lies in it.
 //!
 //! The trainer takes every column of the pairs for a text, in this order, so there are no others. The sampler in
-//! `python/` plays the batches. Every row needs every column: a row with fewer negatives than others has its own
-//! again from the first on.
+//! `python/` serves the batches to it. Every row needs every column: a row with fewer negatives than others repeats its
+//! own, from the first on.
 
 use std::sync::Arc;
 
@@ -12,25 +12,27 @@ use arrow::datatypes::{DataType, Field, Schema};
 
 use super::folder::Folder;
 use super::join::Joined;
-use super::tables::TableFile;
-use super::{Trainer, needs_negatives};
+use super::tables::{self, TableFile};
+use super::trainer::{Trainer, needs_negatives};
 use crate::error::Result;
 
 /// The export under way.
-pub struct SentenceTransformers {
+pub(crate) struct SentenceTransformers {
     pairs: TableFile,
     batches: TableFile,
     schema: Arc<Schema>,
     index: Arc<Schema>,
     negatives: usize,
-    /// Rows so far.
+    /// Rows written so far.
     rows: i64,
-    open: Option<Batch>,
+    open: Option<OpenBatch>,
 }
 
-struct Batch {
+/// The batch whose rows are being written.
+struct OpenBatch {
     epoch: i32,
     batch: i64,
+    /// Its first row in `pairs.parquet`.
     start: i64,
     task: Option<String>,
 }
@@ -40,7 +42,7 @@ impl SentenceTransformers {
     ///
     /// # Errors
     /// They cannot be created.
-    pub fn create(folder: &mut Folder, negatives: u32, group_rows: usize) -> Result<SentenceTransformers> {
+    pub(crate) fn create(folder: &mut Folder, negatives: u32, group_rows: usize) -> Result<SentenceTransformers> {
         let names = ["anchor".to_owned(), "positive".to_owned()].into_iter();
         let names = names.chain((1..=negatives).map(|number| format!("negative_{number}")));
         let schema =
@@ -54,7 +56,7 @@ impl SentenceTransformers {
         ]));
         Ok(SentenceTransformers {
             pairs: TableFile::create(folder, "pairs.parquet", schema.clone(), group_rows)?,
-            batches: TableFile::create(folder, "batches.parquet", index.clone(), super::tables::group_rows(0))?,
+            batches: TableFile::create(folder, "batches.parquet", index.clone(), tables::group_rows(0))?,
             schema,
             index,
             negatives: negatives as usize,
@@ -100,7 +102,7 @@ impl Trainer for SentenceTransformers {
                 if self.open.as_ref().is_none_or(|open| (open.epoch, open.batch) != (row.epoch, row.batch)) {
                     self.end_batch()?;
                     let task = row.task.map(str::to_owned);
-                    self.open = Some(Batch { epoch: row.epoch, batch: row.batch, start: self.rows, task });
+                    self.open = Some(OpenBatch { epoch: row.epoch, batch: row.batch, start: self.rows, task });
                 }
                 self.rows += 1;
             }

@@ -1,4 +1,4 @@
-//! The files that a run was mined from, as the export reads them: unchanged, with their text columns found.
+//! The files that a run was mined from, as the export reads them: checked to be unchanged, with their text columns.
 //!
 //! Only footers are read here. [`Sources::scan`] is the lazy frame that joins are made with.
 
@@ -6,15 +6,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Schema};
-use parquet::file::metadata::RowGroupMetaData;
+use parquet::file::metadata::{ColumnChunkMetaData, RowGroupMetaData};
 use polars::prelude::*;
 
-use super::ExportSettings;
+use super::settings::ExportSettings;
 use crate::error::{Error, Result};
 use crate::run::RunReader;
 use crate::run::json::differences;
 use crate::run::record::{FileIdentity, Roles, VectorsFacts, VectorsSettings};
-use crate::vectors::{Shard, Source, find, is_npy, open_parquet};
+use crate::vectors::{ROWS_MAX, Shard, Source, find, is_npy, open_parquet};
 
 const QUERY_NAMES: &[&str] =
     &["query", "anchor", "question", "query_text", "qry", "sentence1", "sentence_0", "instruction"];
@@ -34,18 +34,18 @@ const POSITIVE_NAMES: &[&str] = &[
     "response",
 ];
 const SHARED_NAMES: &[&str] = &["text", "sentence", "content"];
-/// Names of columns that a scan makes; no source is likely to have them.
-pub const ROW: &str = "__batchmine_row";
-/// The query's text.
-pub const QUERY: &str = "__batchmine_query";
-/// The positive's text.
-pub const POSITIVE: &str = "__batchmine_positive";
-/// Bytes that a decoded text takes beside its characters.
+/// Column of a scan: the row's number in the input. No source is likely to have this name, or the next two.
+pub(crate) const ROW: &str = "__batchmine_row";
+/// Column of a scan: the query's text.
+pub(crate) const QUERY: &str = "__batchmine_query";
+/// Column of a scan: the positive's text.
+pub(crate) const POSITIVE: &str = "__batchmine_positive";
+/// Bytes of a decoded text beside its characters: a view.
 const VIEW_BYTES: u64 = 16;
 
-/// The source files and the columns of them that count.
+/// The source files and the columns that an export reads.
 #[derive(Debug)]
-pub struct Sources {
+pub(crate) struct Sources {
     /// Files in the input's order.
     pub paths: Vec<PathBuf>,
     /// Rows of all files.
@@ -56,7 +56,7 @@ pub struct Sources {
     pub positive: String,
     /// Other columns that tables can keep: strings, booleans, numbers of 32 or 64 bits.
     pub kept: Vec<String>,
-    /// The columns that may be asked for, and what they are read as.
+    /// The columns that a scan may select, and the types that they are read as.
     schema: SchemaRef,
     /// Decoded bytes of both texts in the largest row group.
     pub group_bytes: u64,
@@ -67,16 +67,16 @@ impl Sources {
     ///
     /// # Errors
     /// A file is gone or has changed, has no texts, or has another number of rows.
-    pub fn open(run: &RunReader, settings: &ExportSettings) -> Result<Sources> {
+    pub(crate) fn open(run: &RunReader, settings: &ExportSettings) -> Result<Sources> {
         let recorded: VectorsSettings = run.settings()?;
         let roles = &recorded.columns;
         let shards = match settings.source.is_empty() {
             true => open_recorded(&recorded.inputs)?,
             false => given(&settings.source)?,
         };
-        let rows: u64 = shards.iter().map(|shard| shard.rows).sum();
+        let rows = shards.iter().fold(0, |rows: u64, shard| rows.saturating_add(shard.rows));
         let expected = run.facts::<VectorsFacts>()?.rows;
-        if rows != expected {
+        if rows != expected || rows > ROWS_MAX {
             return Err(Error::input("the sources do not have the run's rows")
                 .path(&shards[0].path)
                 .expected(format!("{expected} rows, one for each row that was mined, in the same order"))
@@ -102,14 +102,14 @@ impl Sources {
     ///
     /// # Errors
     /// None in practice: files are read when the frame is.
-    pub fn scan(&self, columns: Vec<Expr>) -> PolarsResult<LazyFrame> {
+    pub(crate) fn scan(&self, columns: Vec<Expr>) -> PolarsResult<LazyFrame> {
         let paths = self.paths.iter().map(|path| PlRefPath::new(path.to_string_lossy())).collect();
         let hive = polars::io::HiveOptions { enabled: Some(false), ..Default::default() };
         let arguments = UnifiedScanArgs {
             glob: false,
             hive_options: hive,
             row_index: Some(polars::io::RowIndex { name: ROW.into(), offset: 0 }),
-            // Files may differ in columns that nobody asked for, and in how they store what is asked for.
+            // Files may differ in columns that are not selected, and in how they store those that are.
             extra_columns_policy: ExtraColumnsPolicy::Ignore,
             cast_columns_policy: CastColumnsPolicy {
                 categorical_to_string: true,
@@ -124,17 +124,17 @@ impl Sources {
     }
 
     /// The two texts, under the names [`QUERY`] and [`POSITIVE`].
-    pub fn texts(&self) -> Vec<Expr> {
+    pub(crate) fn texts(&self) -> Vec<Expr> {
         vec![col(self.query.as_str()).alias(QUERY), col(self.positive.as_str()).alias(POSITIVE)]
     }
 }
 
-/// What a kept column is called in a frame, whose other columns may have its name.
-pub fn kept_name(name: &str) -> String {
+/// The name of a kept column in a frame, where other columns may have its own name.
+pub(crate) fn kept_name(name: &str) -> String {
     format!("__batchmine_kept_{name}")
 }
 
-/// What a column of this type is read as. Strings may be stored otherwise in other files.
+/// The type that a column is read as. Strings may be stored in another way in other files.
 fn engine_type(kind: &DataType) -> polars::prelude::DataType {
     use polars::prelude::DataType as Engine;
     match kind {
@@ -189,7 +189,7 @@ fn open_recorded(inputs: &[FileIdentity]) -> Result<Vec<Shard>> {
 fn given(source: &[String]) -> Result<Vec<Shard>> {
     let paths = find(source)?;
     if let Some(path) = paths.iter().find(|path| is_npy(path)) {
-        return Err(Error::input("a source without texts")
+        return Err(Error::input("a source file holds no texts")
             .path(path)
             .expected("Parquet files")
             .found("a .npy file, which holds no texts")
@@ -295,12 +295,11 @@ fn kept_columns(shards: &[Shard], roles: &Roles, texts: [&String; 2]) -> Vec<Str
 /// Bytes of two columns of a row group, decoded.
 fn text_bytes(group: &RowGroupMetaData, texts: [&String; 2]) -> u64 {
     let rows = u64::try_from(group.num_rows()).unwrap_or(0);
-    let named = |column: &&parquet::file::metadata::ColumnChunkMetaData| {
-        column.column_path().parts().first().is_some_and(|name| texts.contains(&name))
-    };
-    let bytes = |column: &parquet::file::metadata::ColumnChunkMetaData| {
+    let named =
+        |column: &&ColumnChunkMetaData| column.column_path().parts().first().is_some_and(|name| texts.contains(&name));
+    let bytes = |column: &ColumnChunkMetaData| {
         // With a dictionary, decoded texts share its bytes.
-        u64::try_from(column.uncompressed_size()).unwrap_or(0) + VIEW_BYTES * rows
+        u64::try_from(column.uncompressed_size()).unwrap_or(0).saturating_add(VIEW_BYTES.saturating_mul(rows))
     };
-    group.columns().iter().filter(named).map(bytes).sum()
+    group.columns().iter().filter(named).map(bytes).fold(0, u64::saturating_add)
 }

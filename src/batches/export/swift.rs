@@ -3,14 +3,14 @@
 
 use serde::Serialize;
 
-use super::Trainer;
 use super::folder::Folder;
 use super::join::Joined;
 use super::lines::LinesFile;
+use super::trainer::Trainer;
 use crate::error::Result;
 
 /// The export under way.
-pub struct Swift {
+pub(crate) struct Swift {
     file: LinesFile,
 }
 
@@ -33,11 +33,11 @@ fn user(content: &str) -> [Message<'_>; 1] {
 }
 
 impl Swift {
-    /// Starts the file.
+    /// Starts `train.jsonl`.
     ///
     /// # Errors
     /// It cannot be created.
-    pub fn create(folder: &mut Folder) -> Result<Swift> {
+    pub(crate) fn create(folder: &mut Folder) -> Result<Swift> {
         Ok(Swift { file: LinesFile::create(folder, "train.jsonl")? })
     }
 }

@@ -4,16 +4,18 @@ use std::path::PathBuf;
 
 use polars::prelude::*;
 
-use super::order::Pick;
-use super::{Epochs, engine};
+use super::chunks::Pick;
+use super::engine;
+use super::settings::Epochs;
 use crate::error::{Error, Result};
+use crate::run::record::BatchesSettings;
 use crate::run::{RunReader, Stage};
 
-/// The files, in order, and what they have of hard negatives.
+/// The files, in order, and how many hard negatives of them are exported.
 #[derive(Debug)]
-pub struct BatchTable {
+pub(crate) struct BatchTable {
     paths: Vec<PathBuf>,
-    /// Negatives that are exported of each row at most; 0: none.
+    /// Most negatives of a row that are exported; 0: none.
     pub negatives: u32,
 }
 
@@ -21,8 +23,8 @@ impl BatchTable {
     /// Finds the files of some epochs. `negatives`: how many to export of each row; `None`: all.
     ///
     /// # Errors
-    /// The run is not finished, has no such epoch, or no negatives where some are asked for.
-    pub fn open(run: &RunReader, epochs: Epochs, negatives: Option<u32>) -> Result<BatchTable> {
+    /// The run is not finished, has no such epoch, or has no negatives although some are requested.
+    pub(crate) fn open(run: &RunReader, epochs: Epochs, negatives: Option<u32>) -> Result<BatchTable> {
         let record = run.stage(Stage::Batches)?;
         let folder = run.stage_folder(Stage::Batches);
         let wanted = |name: &&String| match epochs {
@@ -31,12 +33,12 @@ impl BatchTable {
         };
         let paths: Vec<PathBuf> = record.parts.keys().filter(wanted).map(|name| folder.join(name)).collect();
         if paths.is_empty() {
-            let count = record.settings["epochs"].as_u64().unwrap_or(0);
+            let count = run.settings::<BatchesSettings>()?.epochs;
             return Err(Error::input("the run has no such batches")
                 .path(&folder)
                 .expected(format!("--epoch from 0 to {}, or all", count.saturating_sub(1)))
                 .found(match epochs {
-                    Epochs::One(epoch) if u64::from(epoch) >= count => format!("--epoch {epoch}"),
+                    Epochs::One(epoch) if epoch >= count => format!("--epoch {epoch}"),
                     _ => "an epoch without a batch".into(),
                 })
                 .remedy("choose another epoch, or mine with more --epochs"));
@@ -64,17 +66,17 @@ impl BatchTable {
     ///
     /// # Errors
     /// None in practice: files are read when the frame is.
-    pub fn rows(&self, unit: &str) -> Result<LazyFrame> {
+    pub(crate) fn rows(&self, unit: &str) -> Result<LazyFrame> {
         let mut columns = vec![col(unit), col("row")];
         columns.extend((self.negatives > 0).then(|| self.cut("negative_rows")));
         Ok(self.scan()?.select(columns))
     }
 
-    /// The rows of a chunk in their order, with `place` counting them.
+    /// The rows of a chunk in their order; the column `place` numbers them.
     ///
     /// # Errors
-    /// The table cannot be read.
-    pub fn chunk(&self, pick: &Pick) -> Result<DataFrame> {
+    /// The table cannot be read, or the chunk has more rows than a frame can have.
+    pub(crate) fn chunk(&self, pick: &Pick) -> Result<DataFrame> {
         let names = ["epoch", "batch_id", "position", "cluster_id", "task", "id", "row", "score"];
         let mut columns: Vec<Expr> = names.into_iter().map(col).collect();
         if self.negatives > 0 {
@@ -83,7 +85,9 @@ impl BatchTable {
         let frame = self.scan()?.select(columns);
         let rows = match pick {
             Pick::Rows(range) => {
-                engine::collect(frame.slice(range.start as i64, (range.end - range.start) as IdxSize))?
+                let rows = IdxSize::try_from(range.end - range.start);
+                let rows = rows.map_err(|_| engine::damaged("more rows in a chunk than a frame can have"))?;
+                engine::collect(frame.slice(range.start as i64, rows))?
             }
             Pick::Clusters(range, size) => {
                 let number = || col("cluster_id");

@@ -1,6 +1,6 @@
 //! A Parquet file whose bytes depend on its rows alone, not on the chunks in which they came.
 //!
-//! Rows are handed to the writer in pieces of [`PIECE_ROWS`], counted from the file's first row, so that pages
+//! Rows go to the Parquet writer in pieces of [`PIECE_ROWS`], counted from the file's first row, so that pages
 //! and row groups end at the same rows under any budget.
 //!
 //! Memory: a piece, and one encoded row group.
@@ -20,17 +20,17 @@ use super::folder::{Folder, OutFile};
 use crate::error::Result;
 
 /// Rows that are encoded at a time.
-pub const PIECE_ROWS: usize = 256;
+pub(crate) const PIECE_ROWS: usize = 256;
 /// Pieces of a row group at most.
 const GROUP_PIECES: u64 = 64;
 
-/// Rows of a row group, from the mean bytes of a row: a function of the sources alone.
-pub fn group_rows(mean_bytes: u64) -> usize {
+/// Rows of a row group, from the mean bytes of a row. Depends on the sources alone.
+pub(crate) fn group_rows(mean_bytes: u64) -> usize {
     (GROUP_TEXT_BYTES / mean_bytes.max(1) / PIECE_ROWS as u64).clamp(1, GROUP_PIECES) as usize * PIECE_ROWS
 }
 
-/// A Parquet file being written.
-pub struct TableFile {
+/// A Parquet file while it is written.
+pub(crate) struct TableFile {
     writer: ArrowWriter<OutFile>,
     file: OutFile,
     schema: Arc<Schema>,
@@ -39,11 +39,9 @@ pub struct TableFile {
 }
 
 impl TableFile {
-    /// Starts a file.
-    ///
     /// # Errors
     /// It cannot be created.
-    pub fn create(folder: &mut Folder, name: &str, schema: Arc<Schema>, group_rows: usize) -> Result<TableFile> {
+    pub(crate) fn create(folder: &mut Folder, name: &str, schema: Arc<Schema>, group_rows: usize) -> Result<TableFile> {
         let file = folder.create(name)?;
         let start = || -> Result<_, ParquetError> {
             let properties = WriterProperties::builder()
@@ -57,16 +55,16 @@ impl TableFile {
         Ok(TableFile { writer, file, schema, waiting: Vec::new(), waiting_rows: 0 })
     }
 
-    /// How many of the next `rows` rows belong into one piece: give them to [`Self::write`] together.
-    pub fn room(&self, rows: usize) -> usize {
+    /// How many of the next `rows` rows go into the current piece: give them to [`Self::write`] together.
+    pub(crate) fn room(&self, rows: usize) -> usize {
         rows.min(PIECE_ROWS - self.waiting_rows)
     }
 
-    /// Takes the next rows, no more than there is room for.
+    /// Takes the next rows, at most as many as there is room for.
     ///
     /// # Errors
     /// The disk fails.
-    pub fn write(&mut self, rows: RecordBatch) -> Result<()> {
+    pub(crate) fn write(&mut self, rows: RecordBatch) -> Result<()> {
         if rows.num_rows() == 0 {
             return Ok(());
         }
@@ -82,11 +80,9 @@ impl TableFile {
         piece.and_then(|piece| self.writer.write(&piece)).map_err(|e| self.file.failed(e.into()))
     }
 
-    /// Ends the file and puts it into its place.
-    ///
     /// # Errors
     /// The disk fails.
-    pub fn finish(mut self, folder: &mut Folder) -> Result<()> {
+    pub(crate) fn finish(mut self, folder: &mut Folder) -> Result<()> {
         if self.waiting_rows > 0 {
             self.encode()?;
         }

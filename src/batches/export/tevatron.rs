@@ -1,17 +1,17 @@
 //! Tevatron: `train.jsonl` in batch order with `query_id`, `query`, `positive_passages`, `negative_passages`.
 //!
-//! Passages have no `title`: the trainer would put it and a blank before every text.
+//! Passages have no `title`: the trainer would put it and a space before every text.
 
 use serde::Serialize;
 
 use super::folder::Folder;
 use super::join::{Id, Joined};
 use super::lines::LinesFile;
-use super::{Trainer, needs_negatives};
+use super::trainer::{Trainer, needs_negatives};
 use crate::error::Result;
 
 /// The export under way.
-pub struct Tevatron {
+pub(crate) struct Tevatron {
     file: LinesFile,
     negatives: u32,
 }
@@ -35,11 +35,11 @@ fn passage<'a>(id: Id<'a>, text: &'a str) -> Passage<'a> {
 }
 
 impl Tevatron {
-    /// Starts the file.
+    /// Starts `train.jsonl`.
     ///
     /// # Errors
     /// It cannot be created.
-    pub fn create(folder: &mut Folder, negatives: u32) -> Result<Tevatron> {
+    pub(crate) fn create(folder: &mut Folder, negatives: u32) -> Result<Tevatron> {
         Ok(Tevatron { file: LinesFile::create(folder, "train.jsonl")?, negatives })
     }
 }

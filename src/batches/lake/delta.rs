@@ -1,10 +1,10 @@
 //! A publication as a version of a Delta Lake table.
 //!
 //! The table holds one run's batches at a time: a commit adds the new files and removes the others, which stay for
-//! time travel until the table is vacuumed. With the files goes a transaction identifier (Delta protocol,
-//! "Transaction Identifiers") made of their content; who finds it in the log has nothing to do. Writers that commit
-//! at the same time race for the next version by creating its log entry: the loser reads the table anew and tries
-//! again, and the later one's batches are what the table shows.
+//! time travel until the table is vacuumed. The commit also holds a transaction identifier (Delta protocol,
+//! "Transaction Identifiers"), a hash of the files' content: a job that finds its own in the log has nothing to do.
+//! Writers that commit at the same time compete for the next version by creating its log entry: the loser reads the
+//! table again and retries, and the table shows the batches of the later one.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, SystemTime};
@@ -15,21 +15,20 @@ use deltalake::kernel::{Action, Add, Protocol, StructType, Transaction, new_meta
 use deltalake::logstore::{LogStoreRef, StorageConfig, default_logstore};
 use deltalake::protocol::{DeltaOperation, SaveMode};
 use deltalake::table::state::DeltaTableState;
-use serde_json::json;
 
 use super::location::{Location, causes};
-use super::{Placed, folder};
+use super::{PlacedFile, folder};
 use crate::error::{Error, Result};
 
-/// Tries to get the next version before giving up. Each lost one is another writer's success.
+/// Most attempts to commit. Each failed one is another writer's success.
 const ATTEMPTS_MAX: u32 = 64;
 /// Column that divided tables are partitioned by.
 const PARTITION: &str = "task";
 
-/// Whether a table can be made or added to here.
+/// Checks that a table can be created here, or that the one that is here can be replaced.
 ///
 /// # Errors
-/// The table cannot be read, is another kind of table, or takes no commits of ours; or plain Parquet lies here.
+/// The table cannot be read, has other columns, or does not allow our commits; or plain Parquet lies here.
 pub(crate) async fn check_target(location: &Location, schema: &StructType, by_task: bool) -> Result<()> {
     folder::refuse_plain(location).await?;
     let table = DeltaTable::open(location);
@@ -39,11 +38,11 @@ pub(crate) async fn check_target(location: &Location, schema: &StructType, by_ta
     }
 }
 
-/// The table's version, if it has taken up this publication before. O(log entries).
+/// The table's version, if the table contains this publication. O(log entries).
 ///
 /// # Errors
 /// The table cannot be read, or plain Parquet lies here.
-pub(crate) async fn hold(location: &Location, id: &str) -> Result<Option<u64>> {
+pub(crate) async fn version_with(location: &Location, id: &str) -> Result<Option<u64>> {
     folder::refuse_plain(location).await?;
     let table = DeltaTable::open(location);
     let Some(state) = table.state().await? else { return Ok(None) };
@@ -53,13 +52,13 @@ pub(crate) async fn hold(location: &Location, id: &str) -> Result<Option<u64>> {
 /// Makes the files the table's newest version, and returns its number.
 ///
 /// # Errors
-/// The table cannot be read or written, is another kind of table, or other writers are always faster.
+/// The table cannot be read or written, has other columns, or other writers are always faster.
 pub(crate) async fn commit(
     location: &Location,
     id: &str,
     schema: &StructType,
     by_task: bool,
-    files: &[Placed],
+    files: &[PlacedFile],
 ) -> Result<u64> {
     let table = DeltaTable::open(location);
     for attempt in 0..ATTEMPTS_MAX {
@@ -77,8 +76,8 @@ pub(crate) async fn commit(
                 tracing::debug!("another writer has committed to {location}: trying again");
                 tokio::time::sleep(Duration::from_millis(u64::from(attempt.min(20)) * 10)).await;
             }
-            // What failed may have come after the commit: an answer that was lost, a checkpoint.
-            Err(e) => match hold(location, id).await {
+            // The commit itself may have succeeded: its answer was lost, or a checkpoint after it failed.
+            Err(e) => match version_with(location, id).await {
                 Ok(Some(version)) => return Ok(version),
                 _ => return Err(table.failed(&e)),
             },
@@ -104,19 +103,19 @@ fn overtaken(error: &DeltaTableError) -> bool {
     )
 }
 
-/// What a commit says: files that come, files that go, and for a new table what it is. Pure. Files that stay are in
-/// neither list: the protocol forbids one path in both.
+/// The actions of a commit: files added, files removed, and for a new table its protocol and schema. Pure. Files that
+/// stay are neither added nor removed: the protocol forbids a path in both.
 fn actions(
     state: Option<&DeltaTableState>,
     schema: &StructType,
     by_task: bool,
-    files: &[Placed],
+    files: &[PlacedFile],
 ) -> std::result::Result<Vec<Action>, DeltaTableError> {
     let mut actions = Vec::new();
-    let mut new: BTreeMap<&str, &Placed> = files.iter().map(|file| (file.path.as_str(), file)).collect();
+    let mut new: BTreeMap<&str, &PlacedFile> = files.iter().map(|file| (file.path.as_str(), file)).collect();
     match state {
         None => {
-            let protocol: Protocol = serde_json::from_value(json!({"minReaderVersion": 1, "minWriterVersion": 2}))?;
+            let protocol: Protocol = serde_json::from_str(r#"{"minReaderVersion": 1, "minWriterVersion": 2}"#)?;
             actions.push(Action::Protocol(protocol));
             let partitions: &[&str] = if by_task { &[PARTITION] } else { &[] };
             actions.push(Action::Metadata(new_metadata(schema, partitions, [] as [(&str, &str); 0])?));
@@ -134,7 +133,7 @@ fn actions(
     Ok(actions)
 }
 
-fn add(file: &Placed, now_ms: i64) -> Add {
+fn add(file: &PlacedFile, now_ms: i64) -> Add {
     let task = |task: &String| (PARTITION.to_owned(), Some(task.clone()));
     Add {
         path: file.path.clone(),
@@ -147,7 +146,7 @@ fn add(file: &Placed, now_ms: i64) -> Add {
     }
 }
 
-/// A Delta table, which may not be there yet.
+/// A Delta table, which may not exist yet.
 struct DeltaTable<'a> {
     location: &'a Location,
     log: LogStoreRef,
@@ -167,29 +166,30 @@ impl<'a> DeltaTable<'a> {
         DeltaTableState::try_new(self.log.as_ref(), None).await.map(Some).map_err(|e| self.failed(&e))
     }
 
-    /// Whether the table has taken up a publication.
+    /// Whether the table contains a publication.
     async fn has(&self, state: &DeltaTableState, id: &str) -> Result<bool> {
         let found = state.transaction_version(self.log.as_ref(), app_id(id)).await.map_err(|e| self.failed(&e))?;
         Ok(found.is_some())
     }
 
-    /// Refuses a table of other columns, which may be anybody's, and one that our commits would not be valid in.
+    /// Refuses a table of other columns, which holds other data, and one in which our commits would not be valid.
     fn refuse_other(&self, state: &DeltaTableState, schema: &StructType, by_task: bool) -> Result<()> {
-        let words = |schema: &StructType, partitions: &[String]| {
+        let description = |schema: &StructType, partitions: &[String]| {
             let columns: Vec<String> =
                 schema.fields().map(|field| format!("{} {}", field.name(), field.data_type())).collect();
             let by = if partitions.is_empty() { String::new() } else { format!(", by {}", partitions.join(", ")) };
             columns.join(", ") + &by
         };
         let ours: Vec<String> = by_task.then(|| PARTITION.to_owned()).into_iter().collect();
-        let (expected, found) = (words(schema, &ours), words(&state.schema(), state.metadata().partition_columns()));
+        let (expected, found) =
+            (description(schema, &ours), description(&state.schema(), state.metadata().partition_columns()));
         if expected == found {
             let snapshot = state.snapshot();
             let open = PROTOCOL.can_write_to(snapshot).and_then(|()| PROTOCOL.check_append_only(snapshot));
             return open.map_err(|e| {
-                Error::input("the Delta table takes no batch tables")
+                Error::input("the Delta table does not allow a batch table")
                     .path(self.location.to_string())
-                    .expected("a table whose files may be removed, without features that we do not know")
+                    .expected("a table whose files may be removed, without features unknown to this batchmine")
                     .found(e.to_string())
                     .remedy("give another place to --table-out")
             });
@@ -213,12 +213,12 @@ impl<'a> DeltaTable<'a> {
             partition_by: by_task.then(|| vec![PARTITION.to_owned()]),
             predicate: None,
         };
-        let about = [("engine".to_owned(), json!(concat!("batchmine ", env!("CARGO_PKG_VERSION"))))];
+        let about = [("engine".to_owned(), concat!("batchmine ", env!("CARGO_PKG_VERSION")).into())];
         let properties = CommitProperties::default()
             .with_metadata(about)
-            // What is removed depends on what is there: after any other commit the actions are made anew.
+            // The removed files depend on the current ones: after any other commit the actions are computed again.
             .with_max_retries(0)
-            // Versions can be travelled to until their owner cleans up.
+            // Old versions stay readable until the table's owner cleans up.
             .with_cleanup_expired_logs(Some(false))
             .with_application_transaction(Transaction::new(app_id(id), 1));
         let state = state.map(|state| state as &dyn TableReference);

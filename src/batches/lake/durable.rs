@@ -1,8 +1,8 @@
-//! Files of a folder that are durable before anyone sees them.
+//! Files of a folder that are durable before any reader sees them.
 //!
-//! A local store of `object_store` writes a file beside its place and renames it, but never waits for the disk: after
-//! a power cut a commit could be there and be empty. [`FolderStore`] is the same store with writes that wait. Each goes
-//! by way of a hidden file, which readers of the folder pass by if a killed job leaves it.
+//! The local store of `object_store` writes a file beside its place and renames it, but never waits for the disk: after
+//! a power cut a commit could exist and be empty. [`FolderStore`] is the same store with writes that wait. Each file is
+//! written under a hidden name first, which readers of the folder ignore if a killed job leaves the file.
 
 use std::fmt;
 use std::fs;
@@ -23,7 +23,7 @@ use object_store::{
 
 use crate::run::storage::{Disk, Storage};
 
-/// The file system from its root on, with durable writes.
+/// The whole file system as a store, with durable writes.
 #[derive(Debug)]
 pub(crate) struct FolderStore {
     files: LocalFileSystem,
@@ -31,19 +31,20 @@ pub(crate) struct FolderStore {
 }
 
 impl FolderStore {
-    /// A store of a folder: what lies above it is durable already.
+    /// `folder`: the place of the table, which is durable itself with all folders above it.
     pub(crate) fn new(folder: &FilePath) -> FolderStore {
         FolderStore { files: LocalFileSystem::new(), folder: folder.to_owned() }
     }
 }
 
-/// A name beside a file, of a file that becomes it. No two writers share it, be they of several machines.
+/// A hidden name beside `path`, for a file that is renamed to it later. No two writers use the same name, on no two
+/// machines either.
 pub(crate) fn hidden(path: &FilePath) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!(".{name}.{}.tmp", unique()))
 }
 
-/// A word that no other process has at any time.
+/// Process id and time: no other process has both.
 pub(crate) fn unique() -> String {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_nanos());
     format!("{}-{now:x}", std::process::id())
@@ -58,8 +59,8 @@ pub(crate) fn sync_folders(folder: &FilePath, path: &FilePath) -> io::Result<()>
     folders.into_iter().try_for_each(|parent| Disk.sync_folder(parent))
 }
 
-/// Writes a small file, durable before it is seen. With `create` one that is there already is left alone, and the
-/// error is of kind `AlreadyExists`.
+/// Writes a small file, durable before readers see it. With `create` an existing file is left as it is, and the error
+/// is of kind `AlreadyExists`.
 fn write(folder: &FilePath, path: &FilePath, bytes: &PutPayload, create: bool) -> io::Result<()> {
     let temp = hidden(path);
     Disk.create_folder(path.parent().unwrap_or(folder))?;
@@ -67,7 +68,7 @@ fn write(folder: &FilePath, path: &FilePath, bytes: &PutPayload, create: bool) -
         let mut file = Disk.create(&temp)?;
         bytes.iter().try_for_each(|piece| file.write_all(piece))?;
         file.sync()?;
-        // A link refuses what is there; a rename replaces it.
+        // A link fails where a file exists; a rename replaces it.
         if create { fs::hard_link(&temp, path) } else { Disk.rename(&temp, path) }
     };
     let filled = fill();
@@ -144,12 +145,12 @@ mod tests {
     fn a_creation_leaves_what_is_there() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a/b/c.json");
-        let words = |text: &'static str| PutPayload::from_static(text.as_bytes());
-        write(folder.path(), &path, &words("one"), true).unwrap();
-        let refused = write(folder.path(), &path, &words("two"), true).unwrap_err();
+        let payload = |text: &'static str| PutPayload::from_static(text.as_bytes());
+        write(folder.path(), &path, &payload("one"), true).unwrap();
+        let refused = write(folder.path(), &path, &payload("two"), true).unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(fs::read(&path).unwrap(), b"one");
-        write(folder.path(), &path, &words("three"), false).unwrap();
+        write(folder.path(), &path, &payload("three"), false).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"three");
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "nothing hidden is left");
     }

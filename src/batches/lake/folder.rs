@@ -1,31 +1,33 @@
-//! A publication as plain Parquet files, described by one more and ended by `_SUCCESS`.
+//! A publication as plain Parquet files, with a record of whose they are, and `_SUCCESS` at the end.
 //!
 //! ```text
 //! PLACE/  _batchmine.json  part-*.parquet or task=NAME/part-*.parquet  _SUCCESS
 //! ```
 //!
-//! The description says whose files lie here: a place that another job filled, or fills, is refused. With `replace` it
-//! is taken over. Before `_SUCCESS` is written, files of those patterns that are not this publication's are deleted,
-//! whoever left them, so that killed jobs leave nothing to read. Readers that list the folder see files come and go:
-//! they wait for `_SUCCESS`.
+//! The record names the publication: a place that another job filled, or fills, is refused; with `replace` it is taken
+//! over. Before `_SUCCESS` is written, all files of these patterns that are not this publication's are deleted, so that
+//! killed jobs leave nothing to read. Readers that list the folder before must wait for `_SUCCESS`.
 
 use object_store::path::Path;
 use object_store::{Error as StoreError, ListResult, ObjectStoreExt, PutMode, PutPayload};
 use serde::{Deserialize, Serialize};
 
-use super::Placed;
+use super::PlacedFile;
 use super::location::{Location, PROBE};
 use crate::error::{Error, Result};
 
-const DESCRIPTION: &str = "_batchmine.json";
+const RECORD: &str = "_batchmine.json";
 const SUCCESS: &str = "_SUCCESS";
 const LOG: &str = "_delta_log";
 const ELSEWHERE: &str = "give another place to --table-out";
 
-/// Whose files lie in a place.
+/// `_batchmine.json`: whose files lie in a place.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Description {
+#[serde(deny_unknown_fields)]
+struct PublicationRecord {
+    /// The batchmine that published.
     batchmine: String,
+    /// The publication's identity.
     id: String,
 }
 
@@ -43,19 +45,19 @@ pub(crate) async fn check_target(location: &Location) -> Result<()> {
     }
     let objects = listed.objects.iter().map(|object| object.location.to_string());
     let folders = listed.common_prefixes.iter().map(|folder| format!("{folder}/"));
-    match objects.chain(folders).find(|name| !passes(name)) {
-        Some(other) => Err(refused(location, &format!("{other}, and no {DESCRIPTION}"), ELSEWHERE)),
+    match objects.chain(folders).find(|name| !is_ignored(name)) {
+        Some(other) => Err(refused(location, &format!("{other}, and no {RECORD}"), ELSEWHERE)),
         None => Ok(()),
     }
 }
 
-/// Whether an empty place may hold it: what a killed job leaves, and the empty name of a folder that a store's console
-/// has made.
-fn passes(name: &str) -> bool {
+/// Whether a place that holds this counts as empty: what a killed job leaves, and the object without a name that a
+/// store's console creates as a folder.
+fn is_ignored(name: &str) -> bool {
     name.is_empty() || name.starts_with(PROBE) || (name.starts_with('.') && name.ends_with(".tmp"))
 }
 
-/// Whether it is a file of a batch table that we have published: `part-…-HASH.parquet`, of 16 hex digits.
+/// Whether a name is that of a published file: `part-…-HASH.parquet`, with 16 hex digits.
 fn is_part(name: &str) -> bool {
     let stem = name.strip_prefix("part-").and_then(|rest| rest.strip_suffix(".parquet"));
     let hash = stem.and_then(|stem| stem.rsplit_once('-')).map_or("", |(_, hash)| hash);
@@ -73,13 +75,13 @@ pub(crate) async fn refuse_plain(location: &Location) -> Result<()> {
     }
 }
 
-/// Takes a place for a publication; true: it is there already, finished.
+/// Takes a place for a publication; true: the publication is there already, finished.
 ///
 /// # Errors
 /// The place holds other files, or the store fails.
 pub(crate) async fn claim(location: &Location, id: &str, replace: bool) -> Result<bool> {
     check_target(location).await?;
-    let own = Description { batchmine: env!("CARGO_PKG_VERSION").into(), id: id.into() };
+    let own = PublicationRecord { batchmine: env!("CARGO_PKG_VERSION").into(), id: id.into() };
     match read(location).await? {
         Some(found) if found.id == id => return finished(location).await,
         Some(found) if !replace => {
@@ -88,21 +90,22 @@ pub(crate) async fn claim(location: &Location, id: &str, replace: bool) -> Resul
         }
         Some(_) => {
             remove(location, &Path::from(SUCCESS)).await?;
-            write(location, &own, PutMode::Overwrite).await.map_err(|e| unwritten(location, DESCRIPTION, &e))?;
+            write(location, &own, PutMode::Overwrite).await.map_err(|e| unwritten(location, RECORD, &e))?;
         }
         None => match write(location, &own, PutMode::Create).await {
             Ok(()) => {}
             Err(StoreError::AlreadyExists { .. } | StoreError::Precondition { .. }) => {
-                // It may be our own: a twin's, or that of a first try whose answer was lost.
+                // It may be the same publication's: of a job on the same batches, or of an attempt whose answer was
+                // lost.
                 if read(location).await?.is_none_or(|found| found.id != id) {
                     let remedy = "wait for the other job, or give another place to --table-out";
-                    return Err(refused(location, "another job's description, written just now", remedy));
+                    return Err(refused(location, "another job's record, written just now", remedy));
                 }
             }
             // Not every store and file system can create without overwriting.
             Err(_) => {
                 let written = write(location, &own, PutMode::Overwrite).await;
-                written.map_err(|e| unwritten(location, DESCRIPTION, &e))?;
+                written.map_err(|e| unwritten(location, RECORD, &e))?;
             }
         },
     }
@@ -113,9 +116,9 @@ pub(crate) async fn claim(location: &Location, id: &str, replace: bool) -> Resul
 ///
 /// # Errors
 /// The store fails, or another job has taken the place.
-pub(crate) async fn finish(location: &Location, id: &str, placed: &[Placed]) -> Result<()> {
+pub(crate) async fn finish(location: &Location, id: &str, placed: &[PlacedFile]) -> Result<()> {
     if read(location).await?.is_none_or(|found| found.id != id) {
-        let found = "the description of another job, which took the place meanwhile";
+        let found = "the record of another job, which took the place meanwhile";
         return Err(refused(
             location,
             found,
@@ -123,7 +126,7 @@ pub(crate) async fn finish(location: &Location, id: &str, placed: &[Placed]) -> 
         ));
     }
     for path in parts(location).await? {
-        // Where names differ by case alone, one file may go by two of them.
+        // In a file system that ignores case, one file may have two such names.
         if !placed.iter().any(|file| file.path.eq_ignore_ascii_case(path.as_ref())) {
             remove(location, &path).await?;
         }
@@ -160,21 +163,21 @@ async fn finished(location: &Location) -> Result<bool> {
     }
 }
 
-async fn read(location: &Location) -> Result<Option<Description>> {
-    let failed = |e| location.failed("a file of the table cannot be read", DESCRIPTION, &e);
-    let bytes = match location.store().get(&Path::from(DESCRIPTION)).await {
+async fn read(location: &Location) -> Result<Option<PublicationRecord>> {
+    let failed = |e| location.failed("a file of the table cannot be read", RECORD, &e);
+    let bytes = match location.store().get(&Path::from(RECORD)).await {
         Ok(found) => found.bytes().await.map_err(failed)?,
         Err(StoreError::NotFound { .. }) => return Ok(None),
         Err(e) => return Err(failed(e)),
     };
-    let foreign = |e: serde_json::Error| refused(location, &format!("a {DESCRIPTION} of another kind: {e}"), ELSEWHERE);
+    let foreign = |e: serde_json::Error| refused(location, &format!("a {RECORD} of another kind: {e}"), ELSEWHERE);
     serde_json::from_slice(&bytes).map(Some).map_err(foreign)
 }
 
-async fn write(location: &Location, description: &Description, mode: PutMode) -> object_store::Result<()> {
-    let mut bytes = serde_json::to_vec_pretty(description).expect("a description is plain data");
+async fn write(location: &Location, record: &PublicationRecord, mode: PutMode) -> object_store::Result<()> {
+    let mut bytes = serde_json::to_vec_pretty(record).expect("a record is plain data");
     bytes.push(b'\n');
-    let object = Path::from(DESCRIPTION);
+    let object = Path::from(RECORD);
     location.store().put_opts(&object, PutPayload::from(bytes), mode.into()).await.map(drop)
 }
 
@@ -211,10 +214,10 @@ mod tests {
     }
 
     #[test]
-    fn what_killed_jobs_leave_is_nobodys() {
+    fn what_killed_jobs_leave_is_ignored() {
         for name in ["", "_batchmine_probe-7-1f", "._batchmine.json.7-1f.tmp", "._batchmine_probe-7-1f.7-20.tmp"] {
-            assert!(passes(name), "{name}");
+            assert!(is_ignored(name), "{name}");
         }
-        assert!(!passes("mine.txt") && !passes(".git"));
+        assert!(!is_ignored("mine.txt") && !is_ignored(".git"));
     }
 }

@@ -15,12 +15,11 @@ use crate::error::{Error, Result};
 
 /// Folder of the table where the user names none.
 const DEFAULT_FOLDER: &str = "table";
-/// What the name of an object begins with that is written to see whether the store keeps its word. Readers pass names
-/// with `_` by.
+/// Prefix of the name of an object that is written to test the store. Readers ignore names that begin with `_`.
 pub(crate) const PROBE: &str = "_batchmine_probe";
 /// URL schemes that name an object store.
 const SCHEMES: [&str; 8] = ["s3", "s3a", "gs", "az", "azure", "abfs", "abfss", "adl"];
-/// What the variables begin with that say how a store is reached.
+/// Prefixes of the environment variables that say how a store is reached.
 const VARIABLES: [&str; 3] = ["AWS_", "GOOGLE_", "AZURE_"];
 
 /// A folder, or a prefix of an object store.
@@ -42,12 +41,12 @@ impl fmt::Display for Location {
 }
 
 impl Location {
-    /// Parses a folder or URL; `None`: a folder in the run folder. Folders are created. `work` is where the run's
-    /// other files lie, which may be in the run folder, too.
+    /// Parses a folder or URL; `None`: a folder in the run folder. Folders are created. `work`: the folder of the run's
+    /// other files, which may be the run folder or another one.
     ///
     /// # Errors
-    /// The URL names no known kind of store, what is needed to reach it is not in the environment, or the folder
-    /// lies among the run's files or around them.
+    /// The URL names no known kind of store, the environment lacks what is needed to reach it, or the folder contains
+    /// the run's files or lies among them.
     pub(crate) fn open(place: Option<&str>, run: &FilePath, work: &FilePath) -> Result<Location> {
         match place {
             Some(place) if place.contains("://") && !place.starts_with("file://") => Location::of_store(place),
@@ -64,7 +63,7 @@ impl Location {
 
     fn of_folder(path: &FilePath, run: &FilePath, work: &FilePath) -> Result<Location> {
         let made = |e| Error::io("the table's folder cannot be created", path, e);
-        // Before anything is created: a folder among a stage's parts would be in the way of the run's next call.
+        // Checked before anything is created: a folder among a stage's parts would disturb the next call on this run.
         refuse_among(&resolved(path).map_err(made)?, run, work)?;
         std::fs::create_dir_all(path).map_err(made)?;
         let folder = path.canonicalize().map_err(made)?;
@@ -95,7 +94,7 @@ impl Location {
         Ok(Location { url, root: root.into(), prefix, folder: None })
     }
 
-    /// Refuses a place that Delta's readers would take for another one: they decode its path twice.
+    /// Refuses a place that Delta's readers would not find: they decode its path twice.
     ///
     /// # Errors
     /// The path has a percent sign or a backslash.
@@ -115,7 +114,7 @@ impl Location {
         &self.url
     }
 
-    /// The store that the place is in.
+    /// The store that contains the place.
     pub(crate) fn root(&self) -> Arc<dyn ObjectStore> {
         self.root.clone()
     }
@@ -125,15 +124,15 @@ impl Location {
         Arc::new(PrefixStore::new(self.root.clone(), self.prefix.clone()))
     }
 
-    /// The folder, if it is one of this machine.
+    /// The folder, if the place is one.
     pub(crate) fn folder(&self) -> Option<&FilePath> {
         self.folder.as_deref()
     }
 
-    /// Writes an object and removes it. With `exclusive` it is created twice, and the second time must be refused.
+    /// Writes an object and removes it. With `exclusive` it is created twice, and the second creation must fail.
     ///
     /// # Errors
-    /// The store cannot be written, or does not refuse the second creation.
+    /// The store cannot be written, or the second creation succeeds.
     pub(crate) async fn probe(&self, exclusive: bool) -> Result<()> {
         let store = self.store();
         let name = format!("{PROBE}-{}", unique());
@@ -164,7 +163,7 @@ impl Location {
             .remedy("use a store that has conditional writes, publish into a folder, or publish plain Parquet")
     }
 
-    /// The error of a store.
+    /// The error of a store. `what`: what failed; `path`: of the object, within the place.
     pub(crate) fn failed(&self, what: &str, path: &str, error: &StoreError) -> Error {
         let remedy = match error {
             StoreError::NotFound { .. } if self.folder.is_some() => "check the folder that --table-out names",
@@ -180,7 +179,7 @@ impl Location {
     }
 }
 
-/// An error and all that lies under it: a store's own words come last.
+/// An error with all its causes: the store's own message comes last.
 pub(crate) fn causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut under = error.source();
@@ -194,7 +193,7 @@ pub(crate) fn causes(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// A path as it will be once it is there: its deepest folder that is there already, without links, and the rest.
+/// The path that a folder will have once it is created: its deepest existing ancestor, without links, and the rest.
 fn resolved(path: &FilePath) -> std::io::Result<PathBuf> {
     let path = std::path::absolute(path)?;
     for folder in path.ancestors() {
@@ -205,7 +204,7 @@ fn resolved(path: &FilePath) -> std::io::Result<PathBuf> {
     Ok(path)
 }
 
-/// Refuses a folder that the run sweeps, and one whose cleaning (a vacuum) would sweep the run.
+/// Refuses a folder that the run cleans up, and one whose cleaning (a vacuum) would delete the run.
 fn refuse_among(folder: &FilePath, run: &FilePath, work: &FilePath) -> Result<()> {
     let inside = [run, work].into_iter().any(|own| folder.starts_with(own)) && folder != run.join(DEFAULT_FOLDER);
     let around = [run, work].into_iter().any(|own| own.starts_with(folder));
@@ -262,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_keeps_its_word() {
+    fn a_folder_refuses_a_second_creation() {
         let folder = tempfile::tempdir().unwrap();
         let run = tempfile::tempdir().unwrap();
         let location = Location::open(Some(&folder.path().display().to_string()), run.path(), run.path()).unwrap();

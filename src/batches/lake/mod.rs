@@ -6,12 +6,12 @@
 //! ```
 //!
 //! Files are named by their content, so that a second attempt puts the same bytes in the same places. A Delta reader
-//! sees nothing of them before the commit, which is one atomic step; one of plain Parquet waits for `_SUCCESS`. The
-//! commit names the publication by what is in it: the same batches are never published twice in one table, however
-//! often the job is run.
+//! sees none of them before the commit, which is one atomic step; a reader of plain Parquet waits for `_SUCCESS`. A
+//! publication is identified by its content, so the same batches are never published twice in one table, however often
+//! the job is run.
 //!
-//! Memory: what [`super::budget`] says, and what the open row groups of divided files hold. Time: O(bytes), and where files are
-//! divided one reading of the batch table for each group of tasks.
+//! Memory: what [`super::budget`] says, and what the open row groups of divided files hold. Time: O(bytes), and where
+//! files are divided by task one scan of the batch table for each group of tasks.
 
 mod delta;
 mod durable;
@@ -22,6 +22,7 @@ mod schema;
 mod stats;
 mod upload;
 
+use deltalake::kernel::StructType;
 use serde::Serialize;
 use xxhash_rust::xxh3::Xxh3;
 
@@ -33,26 +34,26 @@ use crate::run::progress::Meter;
 use crate::run::{Run, RunReader, Stage};
 use crate::vectors::Vectors;
 use location::Location;
-use upload::{Local, upload};
+use upload::{LocalFile, upload};
 
-/// Layout of what is published; counts up whenever the same batches would be published as other files.
+/// Version of the published layout; goes up whenever the same batches would be published as other files.
 const PUBLICATION_VERSION: u32 = 1;
-/// Threads that speak to the store.
+/// Threads for requests to the store.
 const STORE_THREADS: usize = 2;
 
-/// Where the batch table will be published, if a table is asked for.
+/// Where the batch table will be published, if the settings want that.
 #[derive(Debug)]
-pub(crate) struct Lake(Option<Target>);
+pub(crate) struct Lake(Option<TableTarget>);
 
 /// A place where a batch table will be published.
 #[derive(Debug)]
-struct Target {
+struct TableTarget {
     rules: TableRules,
     location: Location,
     runtime: tokio::runtime::Runtime,
 }
 
-/// The event that tells what was published.
+/// The progress event of a publication.
 #[derive(Serialize)]
 struct TableEvent<'a> {
     event: &'static str,
@@ -62,29 +63,28 @@ struct TableEvent<'a> {
 
 /// What was published.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct Published {
+struct Published {
     /// Folder or URL.
-    pub place: String,
-    /// The table's version, of a Delta table.
-    pub version: Option<u64>,
-    /// Files of the table; 0 where it was there before.
-    pub files: usize,
-    /// Their bytes.
-    pub bytes: u64,
-    /// Whether these batches were published by an earlier job.
-    pub was_there: bool,
+    place: String,
+    /// The version of a Delta table.
+    version: Option<u64>,
+    /// Files of the table; 0 where an earlier job published it.
+    files: usize,
+    /// Bytes of these files.
+    bytes: u64,
+    /// Whether an earlier job published these batches.
+    was_there: bool,
 }
 
-/// A file of the table, in its place.
+/// A file of the table, uploaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Placed {
+pub(crate) struct PlacedFile {
     /// Path in the table.
     pub path: String,
-    /// Length.
     pub bytes: u64,
-    /// Its rows' task, of divided files.
+    /// The task of its rows, where files are divided by task.
     pub task: Option<String>,
-    /// Rows, smallest and largest values, and nulls, as Delta writes them.
+    /// Statistics in Delta's JSON: number of rows; smallest and largest values and nulls of each column.
     pub stats: String,
 }
 
@@ -93,29 +93,29 @@ struct Publication<'a> {
     run: &'a Run,
     location: &'a Location,
     meter: Meter,
-    placed: Vec<Placed>,
+    placed: Vec<PlacedFile>,
 }
 
 impl Lake {
-    /// Opens the place, and proves that a table can be committed there: a job must not find out after hours that
-    /// it cannot. [`Lake::check_target`] is the rest of that. Without rules it is no place, and nothing is published.
+    /// Opens the place, and proves that files can be written and committed there: a job must not find out after hours
+    /// that they cannot. [`Lake::check_target`] checks the rest. Without rules nothing is published.
     ///
     /// # Errors
-    /// The place cannot be reached or written, is inside the run folder, or is to hold a Delta table and is an object
-    /// store that lets an object be created twice: commits of concurrent jobs would overwrite each other there.
+    /// The place cannot be reached or written, or is inside the run folder; or the table is a Delta table and the place
+    /// is an object store that lets an object be created twice: concurrent jobs would overwrite each other's commits.
     pub(crate) fn open(rules: Option<&TableRules>, run: &Run) -> Result<Lake> {
-        rules.map(|rules| Target::open(rules, run)).transpose().map(Lake)
+        rules.map(|rules| TableTarget::open(rules, run)).transpose().map(Lake)
     }
 
-    /// Looks whether the place has room for a table of these rows, or has it already.
+    /// Checks that a table of these rows can be published in the place, or is there already.
     ///
     /// # Errors
-    /// It holds another table, or a task's name cannot be a folder's.
+    /// The place holds another table, or a task's name cannot be a folder's.
     pub(crate) fn check_target(&self, run: &Run, vectors: &Vectors, config: &Config) -> Result<()> {
         self.0.as_ref().map_or(Ok(()), |target| target.check(run, vectors, config))
     }
 
-    /// Publishes a run's finished batch table. `replace`: put it in the place of another run's plain Parquet files.
+    /// Publishes a run's finished batch table. `replace`: overwrite another run's plain Parquet files.
     ///
     /// # Errors
     /// The place holds another table, the store or the disk fails, a part is damaged, or the user interrupts.
@@ -127,13 +127,13 @@ impl Lake {
         counts: &BatchesCounts,
         replace: bool,
     ) -> Result<()> {
-        let publish = |target: &Target| target.publish(run, vectors, config, counts, replace).map(drop);
+        let publish = |target: &TableTarget| target.publish(run, vectors, config, counts, replace);
         self.0.as_ref().map_or(Ok(()), publish)
     }
 }
 
-impl Target {
-    fn open(rules: &TableRules, run: &Run) -> Result<Target> {
+impl TableTarget {
+    fn open(rules: &TableRules, run: &Run) -> Result<TableTarget> {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(STORE_THREADS).enable_all().build().map_err(
                 |e| {
@@ -150,7 +150,7 @@ impl Target {
             location.refuse_escapes()?;
         }
         runtime.block_on(location.probe(rules.format == TableFormat::Delta))?;
-        Ok(Target { rules: rules.clone(), location, runtime })
+        Ok(TableTarget { rules: rules.clone(), location, runtime })
     }
 
     fn check(&self, run: &Run, vectors: &Vectors, config: &Config) -> Result<()> {
@@ -160,7 +160,9 @@ impl Target {
         match self.rules.format {
             TableFormat::Delta => {
                 let finished = run.is_complete(Stage::Batches);
-                if finished && self.runtime.block_on(delta::hold(&self.location, &self.identity(run)))?.is_some() {
+                if finished
+                    && self.runtime.block_on(delta::version_with(&self.location, &self.identity(run)))?.is_some()
+                {
                     return Ok(());
                 }
                 let schema = schema::of(&table::schema(&vectors.ids, config.batches.hard_negatives > 0));
@@ -177,7 +179,7 @@ impl Target {
         config: &Config,
         counts: &BatchesCounts,
         replace: bool,
-    ) -> Result<Published> {
+    ) -> Result<()> {
         if run.parts(Stage::Batches, "").is_empty() {
             return Err(Error::input("there is nothing to publish")
                 .path(run.stage_folder(Stage::Batches))
@@ -186,47 +188,58 @@ impl Target {
                 .remedy("mine with a smaller --batch-size or another --remainder"));
         }
         let id = self.identity(run);
-        let schema = schema::of(&table::schema(&vectors.ids, config.batches.hard_negatives > 0));
-        let place = self.location.to_string();
-        let there = match self.rules.format {
-            TableFormat::Delta => {
-                let held = self.runtime.block_on(delta::hold(&self.location, &id))?;
-                held.map(|version| (Some(version), "is in that table already, which is now at version"))
-            }
-            TableFormat::Parquet => {
-                let held = self.runtime.block_on(folder::claim(&self.location, &id, replace))?;
-                held.then_some((None, "is there already"))
-            }
-        };
-        let published = match there {
-            Some((version, words)) => {
-                let version_text = version.map(|version| format!(" {version}")).unwrap_or_default();
-                tracing::info!("{place}: this batch table {words}{version_text}");
-                Published { place, version, files: 0, bytes: 0, was_there: true }
-            }
+        let published = match self.published_before(&id, replace)? {
+            Some(published) => published,
             None => {
-                let placed = self.place(run, counts)?;
-                let version = match self.rules.format {
-                    TableFormat::Delta => {
-                        let commit = delta::commit(&self.location, &id, &schema, self.rules.by_task, &placed);
-                        Some(self.runtime.block_on(commit)?)
-                    }
-                    TableFormat::Parquet => {
-                        self.runtime.block_on(folder::finish(&self.location, &id, &placed))?;
-                        None
-                    }
-                };
-                let bytes = placed.iter().map(|file| file.bytes).sum();
-                let what = version.map_or("plain Parquet".into(), |version| format!("version {version}"));
-                tracing::info!("{place}: the batch table as {what}, {} files", placed.len());
-                Published { place, version, files: placed.len(), bytes, was_there: false }
+                let schema = schema::of(&table::schema(&vectors.ids, config.batches.hard_negatives > 0));
+                self.commit(&id, &schema, &self.place(run, counts)?)?
             }
         };
         run.progress().event(&TableEvent { event: "table", published: &published });
-        Ok(published)
+        Ok(())
     }
 
-    /// What is published, by content: its parts and how they are laid out.
+    /// The publication of this identity, if it is there already; else a place for plain Parquet is taken. `replace`:
+    /// also one that holds another run's.
+    fn published_before(&self, id: &str, replace: bool) -> Result<Option<Published>> {
+        let place = self.location.to_string();
+        let version = match self.rules.format {
+            TableFormat::Delta => match self.runtime.block_on(delta::version_with(&self.location, id))? {
+                Some(version) => Some(version),
+                None => return Ok(None),
+            },
+            TableFormat::Parquet if self.runtime.block_on(folder::claim(&self.location, id, replace))? => None,
+            TableFormat::Parquet => return Ok(None),
+        };
+        match version {
+            Some(version) => {
+                tracing::info!("{place}: this batch table is in that table already, which is now at version {version}");
+            }
+            None => tracing::info!("{place}: this batch table is there already"),
+        }
+        Ok(Some(Published { place, version, files: 0, bytes: 0, was_there: true }))
+    }
+
+    /// Makes the uploaded files the table.
+    fn commit(&self, id: &str, schema: &StructType, placed: &[PlacedFile]) -> Result<Published> {
+        let place = self.location.to_string();
+        let version = match self.rules.format {
+            TableFormat::Delta => {
+                let commit = delta::commit(&self.location, id, schema, self.rules.by_task, placed);
+                Some(self.runtime.block_on(commit)?)
+            }
+            TableFormat::Parquet => {
+                self.runtime.block_on(folder::finish(&self.location, id, placed))?;
+                None
+            }
+        };
+        let bytes = placed.iter().map(|file| file.bytes).sum();
+        let what = version.map_or("plain Parquet".into(), |version| format!("version {version}"));
+        tracing::info!("{place}: the batch table as {what}, {} files", placed.len());
+        Ok(Published { place, version, files: placed.len(), bytes, was_there: false })
+    }
+
+    /// A hash of what is published: the batch table's parts and how they are laid out.
     fn identity(&self, run: &Run) -> String {
         let mut hash = Xxh3::new();
         hash.update(&PUBLICATION_VERSION.to_le_bytes());
@@ -237,14 +250,14 @@ impl Target {
         format!("{:032x}", hash.digest128())
     }
 
-    /// Puts every file into its place, where no commit names it yet.
-    fn place(&self, run: &Run, counts: &BatchesCounts) -> Result<Vec<Placed>> {
+    /// Uploads every file to its place, where no commit refers to it yet.
+    fn place(&self, run: &Run, counts: &BatchesCounts) -> Result<Vec<PlacedFile>> {
         let parts = run.record(Stage::Batches).parts;
-        let total = parts.values().map(|part| part.bytes).sum();
+        let total = parts.values().map(|part| part.bytes).fold(0, u64::saturating_add);
         let meter = run.progress().meter("table", total, "bytes");
         let mut publication = Publication { run, location: &self.location, meter, placed: Vec::new() };
         if self.rules.by_task {
-            // What is copied is checked on its way; what is written anew must be checked before.
+            // Files that are only copied are checked meanwhile; those that are written anew must be checked before.
             let finished = RunReader::open(run.folder())?;
             parts.keys().try_for_each(|name| finished.check_part(Stage::Batches, name))?;
             partition::divide(run, counts, &mut |stem, task, local| {
@@ -254,7 +267,7 @@ impl Target {
         } else {
             for (name, part) in &parts {
                 let path = run.part_path(Stage::Batches, name);
-                let local = Local { path, bytes: part.bytes, xxh3: part.xxh3.clone() };
+                let local = LocalFile { path, bytes: part.bytes, xxh3: part.xxh3.clone() };
                 let stem = name.trim_end_matches(".parquet");
                 self.runtime.block_on(publication.put(stem, None, &local))?;
             }
@@ -265,13 +278,13 @@ impl Target {
 
 impl Publication<'_> {
     /// Uploads a file, named by its content.
-    async fn put(&mut self, stem: &str, task: Option<&str>, local: &Local) -> Result<()> {
+    async fn put(&mut self, stem: &str, task: Option<&str>, local: &LocalFile) -> Result<()> {
         self.run.check_interrupt()?;
         let folder = task.map(|task| format!("task={}/", partition::hive(task))).unwrap_or_default();
         let path = format!("{folder}{stem}-{}.parquet", local.xxh3);
         let stats = stats::of_file(&local.path)?;
         upload(self.location, &path, local, &self.meter).await?;
-        self.placed.push(Placed { path, bytes: local.bytes, task: task.map(str::to_owned), stats });
+        self.placed.push(PlacedFile { path, bytes: local.bytes, task: task.map(str::to_owned), stats });
         Ok(())
     }
 }

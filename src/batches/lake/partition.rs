@@ -1,8 +1,7 @@
-//! A batch table divided by task, as Hive does: a folder for each task, whose name says it, and files without that
-//! column.
+//! A batch table divided by task, as Hive does: a folder `task=NAME` for each task, and files without that column.
 //!
-//! The table is read front to back once for each group of tasks whose open files fit the budget: see
-//! [`BatchesCounts::open_bytes`]. Rows keep their order.
+//! The table is read from front to back once for each group of tasks whose open files fit the budget
+//! ([`BatchesCounts::open_bytes`]). Rows keep their order.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
@@ -18,7 +17,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::arrow::{ArrowWriter, ProjectionMask};
 use parquet::errors::ParquetError;
 
-use super::upload::Local;
+use super::upload::LocalFile;
 use crate::batches::budget::BatchesCounts;
 use crate::batches::table;
 use crate::error::{Error, Result};
@@ -35,15 +34,15 @@ const NAME_BYTES_MAX: usize = 255;
 /// What Hive calls a partition whose value is null or empty.
 const NO_VALUE: &str = "__HIVE_DEFAULT_PARTITION__";
 
-/// Divides a run's batch table. `put` takes each file: its name without suffix, its task, and where it lies; it
-/// removes it when it is done.
+/// Divides a run's batch table. `put` gets each file: its name without suffix, its task, and the file itself, which it
+/// removes at the end.
 ///
 /// # Errors
 /// The table cannot be read, the disk fails, or `put` does.
 pub(crate) fn divide(
     run: &Run,
     counts: &BatchesCounts,
-    put: &mut dyn FnMut(&str, &str, Local) -> Result<()>,
+    put: &mut dyn FnMut(&str, &str, LocalFile) -> Result<()>,
 ) -> Result<()> {
     let paths: Vec<PathBuf> =
         run.parts(Stage::Batches, "").iter().map(|name| run.part_path(Stage::Batches, name)).collect();
@@ -68,7 +67,7 @@ pub(crate) fn divide(
 /// Refuses a task whose name cannot be a folder's.
 ///
 /// # Errors
-/// It is empty, what Hive calls an empty one, or too long.
+/// The name is empty, Hive's name for a missing value, or too long.
 pub(crate) fn refuse_name(task: &str) -> Result<()> {
     let bytes = "task=".len() + hive(task).len();
     if !task.is_empty() && task != NO_VALUE && bytes <= NAME_BYTES_MAX {
@@ -112,7 +111,7 @@ fn groups(open: &[u64], most: u64) -> Vec<Range<usize>> {
     groups
 }
 
-/// Which rows are which file's. Pure; O(rows).
+/// The rows of each file. Pure; O(rows).
 fn split<'a>(tasks: impl Iterator<Item = &'a str>, files: &HashMap<String, usize>) -> Vec<Vec<u32>> {
     let mut rows = vec![Vec::new(); files.len()];
     for (row, task) in tasks.enumerate() {
@@ -125,9 +124,12 @@ fn split<'a>(tasks: impl Iterator<Item = &'a str>, files: &HashMap<String, usize
 
 /// The files of a group of tasks, while the table is read.
 struct OpenFiles {
+    /// Of the files: all columns of the table but the task.
     schema: SchemaRef,
     columns: Vec<usize>,
+    /// The task's column.
     task: usize,
+    /// Each task's file.
     numbers: HashMap<String, usize>,
     writers: Vec<(PathBuf, ArrowWriter<PartWriter>)>,
 }
@@ -168,17 +170,17 @@ impl OpenFiles {
         Ok(())
     }
 
-    fn close(self) -> Result<Vec<Local>> {
+    fn close(self) -> Result<Vec<LocalFile>> {
         let close = |(path, writer): (PathBuf, ArrowWriter<PartWriter>)| {
             let out = writer.into_inner().map_err(|e| unwritable(&path, &e))?;
             let (bytes, hash) = out.finish().map_err(|e| Error::io("a file cannot be written", &path, e))?;
-            Ok(Local { path, bytes, xxh3: format!("{hash:016x}") })
+            Ok(LocalFile { path, bytes, xxh3: format!("{hash:016x}") })
         };
         self.writers.into_iter().map(close).collect()
     }
 }
 
-/// Rows of each task.
+/// The number of rows of each task.
 fn count(paths: &[PathBuf]) -> Result<BTreeMap<String, u64>> {
     let mut rows = BTreeMap::new();
     for path in paths {
@@ -232,7 +234,7 @@ mod tests {
         assert_eq!(hive("nq-2.0_dev"), "nq-2.0_dev");
         assert_eq!(hive("a/b=c %é"), "a%2Fb%3Dc%20%25%C3%A9");
         assert_eq!(hive(""), NO_VALUE);
-        assert_eq!(hive(".."), "..", "never a whole segment: it stands behind task=");
+        assert_eq!(hive(".."), "..", "the folder is task=.., which is no parent folder");
     }
 
     #[test]
@@ -253,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_go_to_their_tasks() {
+    fn rows_go_to_the_files_of_their_tasks() {
         let files = HashMap::from([("a".to_owned(), 0), ("b".to_owned(), 1)]);
         assert_eq!(split(["b", "a", "c", "b"].into_iter(), &files), [vec![1], vec![0, 3]]);
     }

@@ -3,7 +3,7 @@
 use arrow::datatypes::{DataType as Arrow, Schema};
 use deltalake::kernel::{ArrayType, DataType, StructField, StructType};
 
-/// Pure; O(columns).
+/// The Delta schema of an Arrow schema. Pure; O(columns).
 pub(crate) fn of(schema: &Schema) -> StructType {
     let field = |field: &arrow::datatypes::FieldRef| {
         let kind = kind(field.data_type()).expect("the table has columns of these types only");

@@ -1,92 +1,123 @@
-//! What a Parquet file's footer says of its rows, as Delta's log wants it (Delta protocol, "Per-file Statistics"):
-//! readers pass by the files that a filter rules out.
+//! Statistics of a Parquet file from its footer, as Delta's log has them (Delta protocol, "Per-file Statistics"):
+//! readers skip the files that a filter rules out.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
 
 use parquet::file::metadata::ParquetMetaData;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::file::statistics::Statistics;
-use serde_json::{Map, Value, json};
+use serde::Serialize;
 
 use crate::error::{Error, Result};
 
-/// The statistics of a file.
-///
-/// # Errors
-/// Its footer cannot be read.
-pub(crate) fn of_file(path: &Path) -> Result<String> {
-    let file = File::open(path).map_err(|e| Error::io("a file cannot be opened", path, e))?;
-    let reader = SerializedFileReader::new(file).map_err(|e| {
-        Error::runtime("the footer of a batch table cannot be read")
-            .path(path)
-            .found(e.to_string())
-            .remedy("the file is damaged: delete it and run the same `mine` command again")
-    })?;
-    Ok(of(reader.metadata()).to_string())
+/// The statistics of one file; keys in alphabetical order.
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct FileStats {
+    max_values: BTreeMap<String, StatValue>,
+    min_values: BTreeMap<String, StatValue>,
+    null_count: BTreeMap<String, u64>,
+    num_records: u64,
 }
 
-/// Pure; O(row groups × columns). Lists have no statistics.
-fn of(metadata: &ParquetMetaData) -> Value {
-    let (mut least, mut most, mut nulls) = (Map::new(), Map::new(), Map::new());
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+enum StatValue {
+    Int(i64),
+    /// An f32, written with the digits of the f64 that equals it.
+    Float(f64),
+    Text(String),
+}
+
+impl StatValue {
+    /// False between values of different types.
+    fn is_less(&self, other: &StatValue) -> bool {
+        match (self, other) {
+            (StatValue::Int(a), StatValue::Int(b)) => a < b,
+            (StatValue::Float(a), StatValue::Float(b)) => a < b,
+            (StatValue::Text(a), StatValue::Text(b)) => a < b,
+            _ => false,
+        }
+    }
+}
+
+/// The statistics of a file, as JSON.
+///
+/// # Errors
+/// Its footer cannot be read, or has impossible counts.
+pub(crate) fn of_file(path: &Path) -> Result<String> {
+    let unreadable = |found: String| {
+        Error::runtime("the footer of a batch table cannot be read")
+            .path(path)
+            .found(found)
+            .remedy("the file is damaged: delete it and run the same `mine` command again")
+    };
+    let file = File::open(path).map_err(|e| Error::io("a file cannot be opened", path, e))?;
+    let reader = SerializedFileReader::new(file).map_err(|e| unreadable(e.to_string()))?;
+    let stats = of(reader.metadata()).ok_or_else(|| unreadable("row counts that are negative or overflow".into()))?;
+    Ok(serde_json::to_string(&stats).expect("statistics are plain data"))
+}
+
+/// `None`: the footer's counts are impossible. Pure; O(row groups × columns). Lists have no statistics.
+fn of(metadata: &ParquetMetaData) -> Option<FileStats> {
+    let mut stats = FileStats::default();
+    for group in metadata.row_groups() {
+        stats.num_records = stats.num_records.checked_add(u64::try_from(group.num_rows()).ok()?)?;
+    }
     let columns = metadata.file_metadata().schema_descr();
     for (index, column) in columns.columns().iter().enumerate() {
         if column.max_rep_level() > 0 {
             continue;
         }
-        let all: Option<Vec<&Statistics>> =
+        let groups: Option<Vec<&Statistics>> =
             metadata.row_groups().iter().map(|group| group.column(index).statistics()).collect();
-        let Some(all) = all.filter(|all| !all.is_empty()) else { continue };
-        let bounds: Vec<[Value; 2]> = all.iter().filter_map(|group| bounds(group)).collect();
-        let (low, high) = bounds
-            .iter()
-            .fold((None, None), |(low, high), [least, most]| (smaller(low, least, true), smaller(high, most, false)));
-        // A group of nulls alone has no bounds, and takes none away; one whose bounds are not known does.
-        let known = all.iter().all(|group| bounds_known(group));
-        if let (true, Some(low), Some(high)) = (known, low, high) {
-            least.insert(column.name().into(), low);
-            most.insert(column.name().into(), high);
+        let Some(groups) = groups.filter(|groups| !groups.is_empty()) else { continue };
+        if let Some([least, most]) = bounds_of_all(&groups) {
+            stats.min_values.insert(column.name().into(), least);
+            stats.max_values.insert(column.name().into(), most);
         }
-        if let Some(count) = all.iter().map(|group| group.null_count_opt()).sum::<Option<u64>>() {
-            nulls.insert(column.name().into(), json!(count));
+        if let Some(counts) = groups.iter().map(|group| group.null_count_opt()).collect::<Option<Vec<u64>>>() {
+            let nulls = counts.into_iter().try_fold(0u64, u64::checked_add)?;
+            stats.null_count.insert(column.name().into(), nulls);
         }
     }
-    let rows: i64 = metadata.row_groups().iter().map(|group| group.num_rows()).sum();
-    json!({"numRecords": rows, "minValues": least, "maxValues": most, "nullCount": nulls})
+    Some(stats)
 }
 
-/// Smallest and largest value of a row group. Text may be cut: then it is a bound still.
-fn bounds(group: &Statistics) -> Option<[Value; 2]> {
+/// Smallest and largest value of all row groups. `None`: no group has values, or the bounds of one are not known. A
+/// group that holds only nulls has no bounds and changes nothing.
+fn bounds_of_all(groups: &[&Statistics]) -> Option<[StatValue; 2]> {
+    let mut all: Option<[StatValue; 2]> = None;
+    for group in groups.iter().filter(|group| group.min_bytes_opt().is_some()) {
+        let [low, high] = bounds(group)?;
+        all = Some(match all {
+            None => [low, high],
+            Some([least, most]) => {
+                [if low.is_less(&least) { low } else { least }, if high.is_less(&most) { most } else { high }]
+            }
+        });
+    }
+    all
+}
+
+/// Smallest and largest value of a row group. Text may be truncated and is still a bound.
+fn bounds(group: &Statistics) -> Option<[StatValue; 2]> {
     Some(match group {
-        Statistics::Int32(values) => [json!(values.min_opt()?), json!(values.max_opt()?)],
-        Statistics::Int64(values) => [json!(values.min_opt()?), json!(values.max_opt()?)],
-        // JSON has no infinity.
+        Statistics::Int32(values) => {
+            [values.min_opt()?, values.max_opt()?].map(|value| StatValue::Int((*value).into()))
+        }
+        Statistics::Int64(values) => [values.min_opt()?, values.max_opt()?].map(|value| StatValue::Int(*value)),
         Statistics::Float(values) => {
-            let finite = |value: &f32| value.is_finite().then(|| json!(value));
-            [finite(values.min_opt()?)?, finite(values.max_opt()?)?]
+            let [low, high] = [*values.min_opt()?, *values.max_opt()?];
+            // JSON has no infinity.
+            (low.is_finite() && high.is_finite()).then(|| [low, high].map(|value| StatValue::Float(value.into())))?
         }
-        Statistics::ByteArray(values) => {
-            [json!(values.min_opt()?.as_utf8().ok()?), json!(values.max_opt()?.as_utf8().ok()?)]
-        }
+        Statistics::ByteArray(values) => [values.min_opt()?.as_utf8().ok()?, values.max_opt()?.as_utf8().ok()?]
+            .map(|text| StatValue::Text(text.into())),
         _ => return None,
     })
-}
-
-fn bounds_known(group: &Statistics) -> bool {
-    group.min_bytes_opt().is_none() || bounds(group).is_some()
-}
-
-/// The smaller (or larger) of two values of one type.
-fn smaller(best: Option<Value>, value: &Value, smaller: bool) -> Option<Value> {
-    let Some(best) = best else { return Some(value.clone()) };
-    let less = match (value, &best) {
-        (Value::Number(a), Value::Number(b)) => match (a.as_i64(), b.as_i64()) {
-            (Some(a), Some(b)) => a < b,
-            _ => a.as_f64() < b.as_f64(),
-        },
-        _ => value.as_str() < best.as_str(),
-    };
-    Some(if less == smaller { value.clone() } else { best })
 }
 
 #[cfg(test)]
@@ -98,39 +129,41 @@ mod tests {
     use parquet::arrow::ArrowWriter;
     use parquet::file::properties::WriterProperties;
 
-    fn stats(columns: Vec<(&str, ArrayRef)>, group_rows: usize) -> Value {
+    fn stats(columns: Vec<(&str, ArrayRef)>, group_rows: usize) -> String {
         let batch = RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(n, c)| (n, c, true))).unwrap();
         let file = tempfile::NamedTempFile::new().unwrap();
         let properties = WriterProperties::builder().set_max_row_group_row_count(Some(group_rows)).build();
         let mut writer = ArrowWriter::try_new(file.reopen().unwrap(), batch.schema(), Some(properties)).unwrap();
         writer.write(&batch).unwrap();
         writer.close().unwrap();
-        serde_json::from_str(&of_file(file.path()).unwrap()).unwrap()
+        of_file(file.path()).unwrap()
     }
 
     #[test]
     fn bounds_are_those_of_all_row_groups() {
         let numbers: ArrayRef = Arc::new(Int64Array::from(vec![Some(3), Some(-7), None, None, Some(1 << 60), Some(2)]));
-        let scores: ArrayRef = Arc::new(Float32Array::from(vec![0.25, -0.5, 0.125, 0.75, 0.5, 0.0]));
+        let scores: ArrayRef = Arc::new(Float32Array::from(vec![0.25, -0.5, 0.125, 0.1, 0.5, 1.0]));
         let words: ArrayRef = Arc::new(StringArray::from(vec!["b", "é", "a", "z", "m", "n"]));
-        let found = stats(vec![("n", numbers), ("s", scores), ("w", words)], 2);
         assert_eq!(
-            found,
-            json!({
-                "numRecords": 6,
-                "minValues": {"n": -7, "s": -0.5, "w": "a"},
-                "maxValues": {"n": 1i64 << 60, "s": 0.75, "w": "é"},
-                "nullCount": {"n": 2, "s": 0, "w": 0},
-            })
+            stats(vec![("w", words), ("n", numbers), ("s", scores)], 2),
+            concat!(
+                r#"{"maxValues":{"n":1152921504606846976,"s":1.0,"w":"é"},"minValues":{"n":-7,"s":-0.5,"w":"a"},"#,
+                r#""nullCount":{"n":2,"s":0,"w":0},"numRecords":6}"#
+            )
         );
+        let tenth: ArrayRef = Arc::new(Float32Array::from(vec![0.1]));
+        let found = stats(vec![("s", tenth)], 2);
+        assert!(found.contains(r#""s":0.10000000149011612"#), "{found}");
     }
 
     #[test]
     fn bounds_beyond_numbers_are_not_known() {
         let scores: ArrayRef = Arc::new(Float32Array::from(vec![0.5, f32::INFINITY, 0.25, 0.75]));
-        let found = stats(vec![("s", scores)], 2);
-        assert_eq!(found["maxValues"], json!({}), "the second group's are no bound of the first");
-        assert_eq!(found["nullCount"], json!({"s": 0}));
+        // The second group's bounds do not hold for the first.
+        assert_eq!(
+            stats(vec![("s", scores)], 2),
+            r#"{"maxValues":{},"minValues":{},"nullCount":{"s":0},"numRecords":4}"#
+        );
     }
 
     #[test]
@@ -138,7 +171,10 @@ mod tests {
         let (low, high) = ("a".repeat(5000), "y".repeat(5000));
         let words: ArrayRef = Arc::new(StringArray::from(vec![low.clone(), high.clone()]));
         let found = stats(vec![("w", words)], 10);
-        assert!(found["minValues"]["w"].as_str().unwrap() <= low.as_str());
-        assert!(found["maxValues"]["w"].as_str().unwrap() >= high.as_str());
+        let bound = |key: &str| {
+            let rest = found.split_once(&format!(r#""{key}":{{"w":""#)).unwrap().1;
+            rest.split_once('"').unwrap().0.to_owned()
+        };
+        assert!(bound("minValues") <= low && bound("maxValues") >= high);
     }
 }

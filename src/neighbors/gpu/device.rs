@@ -1,5 +1,4 @@
-//! A device's seat in a search: its worker, the slots that it shares with it, and what becomes of a worker that
-//! breaks.
+//! One device of a search: its worker, the slots that job and worker share, and how a broken worker is replaced.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -12,8 +11,9 @@ use memmap2::MmapMut;
 use super::layout::SLOTS;
 use super::process::{Fault, Worker};
 use super::protocol::{Device, Reply, Request, SearchRequest};
-use super::shared::Shared;
+use super::shared::SharedMemory;
 use crate::error::Result;
+use crate::watch::Watch;
 
 /// Workers that a device may use up beyond its first.
 const REPLACEMENTS: u32 = 3;
@@ -21,14 +21,13 @@ const REPLACEMENTS: u32 = 3;
 /// A device, its worker and its slots.
 #[derive(Debug)]
 pub(crate) struct DeviceHandle {
-    /// The device.
     pub device: Device,
     worker: Mutex<WorkerSlot>,
-    /// Where queries and answers lie; each is used by one thread at a time.
+    /// Where queries and answers lie; each slot is used by one thread at a time.
     pub slots: [Mutex<TileSlot>; SLOTS],
-    /// The rows, of the side that stays, which the device holds; the empty range at first.
+    /// The rows that the device holds of the side that stays; an empty range at first.
     pub held: Mutex<Range<usize>>,
-    memory: Shared,
+    memory: SharedMemory,
     plugin: PathBuf,
     base: PathBuf,
     patience: Duration,
@@ -38,13 +37,12 @@ pub(crate) struct DeviceHandle {
 /// A mapped slot.
 #[derive(Debug)]
 pub(crate) struct TileSlot {
-    /// Its bytes.
     pub bytes: MmapMut,
-    /// Where it begins in the shared memory.
+    /// Where the slot begins in the shared memory.
     pub offset: usize,
 }
 
-/// The worker's post: who holds it, and how many have.
+/// A device's worker, if one runs, and how many were started so far.
 #[derive(Debug, Default)]
 struct WorkerSlot {
     worker: Option<Worker>,
@@ -55,7 +53,7 @@ impl DeviceHandle {
     /// Reserves the slots; the worker starts when it is first needed.
     ///
     /// # Errors
-    /// There is no memory to share.
+    /// The memory cannot be reserved.
     pub(crate) fn new(
         device: Device,
         plugin: &Path,
@@ -63,7 +61,7 @@ impl DeviceHandle {
         slot_bytes: usize,
         patience: Duration,
     ) -> Result<DeviceHandle> {
-        let memory = Shared::new(SLOTS * slot_bytes)?;
+        let memory = SharedMemory::new(SLOTS * slot_bytes)?;
         let slot = |number: usize| -> Result<Mutex<TileSlot>> {
             let offset = number * slot_bytes;
             Ok(Mutex::new(TileSlot { bytes: memory.map(offset, slot_bytes)?, offset }))
@@ -74,71 +72,71 @@ impl DeviceHandle {
         Ok(DeviceHandle { device, worker: Mutex::default(), slots, held, memory, plugin, base, patience, gone })
     }
 
-    /// Whether the device is still of use.
+    /// Whether the device is still used: not after it lost its last worker.
     pub(crate) fn is_there(&self) -> bool {
         !self.gone.load(Ordering::Relaxed)
     }
 
-    fn post(&self) -> MutexGuard<'_, WorkerSlot> {
+    fn worker(&self) -> MutexGuard<'_, WorkerSlot> {
         self.worker.lock().expect("no thread panics while it holds a worker")
     }
 
-    /// Searches, with a new worker where there is none; tells which worker it was. The outer error is `look`'s.
-    pub(crate) fn search(&self, search: SearchRequest, look: &dyn Fn() -> Result<()>) -> Result<Result<u32, Fault>> {
-        let mut post = self.post();
+    /// Searches, with a new worker where there is none; returns which worker searched. The outer error is the watch's.
+    pub(crate) fn search(&self, search: SearchRequest, watch: Watch<'_>) -> Result<Result<u32, Fault>> {
+        let mut slot = self.worker();
         if !self.is_there() {
             return Ok(Err(Fault::Broken("the device was given up".into())));
         }
-        if post.worker.is_none() {
-            match self.start(&mut post, look)? {
-                Ok(worker) => post.worker = Some(worker),
+        if slot.worker.is_none() {
+            match self.start(&mut slot, watch)? {
+                Ok(worker) => slot.worker = Some(worker),
                 Err(fault) => {
-                    self.count(&post, &fault);
+                    self.count_loss(&slot, &fault);
                     return Ok(Err(fault));
                 }
             }
         }
-        let number = post.started;
-        let Some(worker) = &mut post.worker else { return Ok(Ok(number)) };
-        let done = match worker.call(&Request::Search(search), self.patience, look) {
+        let number = slot.started;
+        let Some(worker) = &mut slot.worker else { return Ok(Ok(number)) };
+        let done = match worker.call(&Request::Search(search), self.patience, watch) {
             Ok(done) => done.and_then(expect_done),
             Err(stop) => {
-                // Its answer would be taken for the next search's.
-                post.worker = None;
+                // The worker still searches: its reply would be taken for the next search's.
+                slot.worker = None;
                 return Err(stop);
             }
         };
         if let Err(fault @ Fault::Broken(_)) = &done {
-            post.worker = None;
-            self.count(&post, fault);
+            slot.worker = None;
+            self.count_loss(&slot, fault);
         }
         Ok(done.map(|()| number))
     }
 
-    /// Ends a worker whose answers cannot be, unless it is gone already.
+    /// Ends a worker that gave impossible answers, unless another one has replaced it.
     pub(crate) fn dismiss(&self, worker: u32, fault: &Fault) {
-        let mut post = self.post();
-        if post.started == worker && post.worker.take().is_some() {
-            self.count(&post, fault);
+        let mut slot = self.worker();
+        if slot.started == worker && slot.worker.take().is_some() {
+            self.count_loss(&slot, fault);
         }
     }
 
-    fn start(&self, post: &mut WorkerSlot, look: &dyn Fn() -> Result<()>) -> Result<Result<Worker, Fault>> {
-        post.started += 1;
+    fn start(&self, slot: &mut WorkerSlot, watch: Watch<'_>) -> Result<Result<Worker, Fault>> {
+        slot.started += 1;
         let mut worker = match Worker::start(&self.plugin) {
             Ok(worker) => worker,
             Err(fault) => return Ok(Err(fault)),
         };
         let open = Request::Open { device: self.device.number, base: self.base.clone(), memory: self.memory.path() };
-        let opened = worker.call(&open, self.patience, look)?.and_then(expect_done);
-        // Smaller tiles are no help with that.
+        let opened = worker.call(&open, self.patience, watch)?.and_then(expect_done);
+        // Any fault counts as broken here, out of memory too: smaller tiles do not avoid it.
         Ok(opened.map(|()| worker).map_err(|fault| Fault::Broken(format!("at its start: {fault}"))))
     }
 
-    /// Gives the device up where it has used up its workers.
-    fn count(&self, post: &WorkerSlot, fault: &Fault) {
+    /// Logs the loss of a worker; gives the device up where that was the last one.
+    fn count_loss(&self, slot: &WorkerSlot, fault: &Fault) {
         let (number, name) = (self.device.number, &self.device.name);
-        if post.started > REPLACEMENTS {
+        if slot.started > REPLACEMENTS {
             self.gone.store(true, Ordering::Relaxed);
             tracing::warn!("GPU {number} ({name}): {fault}; it is given up for this run");
         } else {
@@ -150,6 +148,6 @@ impl DeviceHandle {
 fn expect_done(reply: Reply) -> Result<(), Fault> {
     match reply {
         Reply::Done => Ok(()),
-        other => Err(Fault::Broken(format!("the GPU worker answered {other:?} to a search"))),
+        other => Err(Fault::Broken(format!("the GPU worker replied {other:?} to a search"))),
     }
 }

@@ -6,47 +6,46 @@ use super::protocol::SlotLayout;
 use super::shared::PAGE_BYTES;
 
 const GIB: u64 = 1 << 30;
-/// What FAISS takes beside our tiles: two matrices of scores of 1 GiB, which in a linked FAISS lie beside its 1.5 GiB of
-/// temporary memory; cuBLAS and the CUDA context. At most half of a small device.
+/// What FAISS takes beside our tiles: two matrices of scores of 1 GiB, in a linked FAISS beside its 1.5 GiB of
+/// temporary memory; cuBLAS and the CUDA context. Of a small device it is at most half.
 const RESERVE_BYTES: u64 = 9 * GIB / 2;
-/// Queries of a tile, at most and at least.
+/// Queries of a tile, at least and at most.
 const QUERIES: [usize; 2] = [32, 2048];
-/// Slots of a device: while one tile is searched, another one's answers are looked at and the next is filled.
+/// Slots of a device: while the tile of one is searched, the answers of the other are read and its next tile is filled.
 pub(crate) const SLOTS: usize = 2;
 /// Fewest base rows of a tile.
 pub(crate) const BASE_ROWS_MIN: usize = 4096;
 
-/// The least and the most shared memory that all devices' slots take together.
+/// The least and the most shared memory that the slots of all devices take together.
 pub(crate) fn shared_bytes(dim: u64, answers: u64) -> [u64; 2] {
     let of = |queries: usize| SLOTS as u64 * queries as u64 * (4 * dim + 8 * answers) + 4 * PAGE_BYTES as u64;
     [of(QUERIES[0]), 4 * of(QUERIES[1])]
 }
 
-/// What a layout follows from.
+/// What determines a layout.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LayoutInput<'a> {
     /// Rows of the largest task.
     pub task_rows: usize,
-    /// All rows.
+    /// Rows of all tasks.
     pub rows: usize,
-    /// Bytes of a row.
     pub row_bytes: usize,
-    /// Answers a query.
+    /// Answers for each query.
     pub k: usize,
     /// Queries of a block.
     pub block_rows: usize,
     /// Free memory of each device.
     pub free_bytes: &'a [u64],
-    /// Memory for the slots of all devices.
+    /// Memory for the slots of all devices together.
     pub shared_bytes: usize,
 }
 
-/// What stays on a device while the other side streams.
+/// Which side stays on a device while tiles of the other side are copied to it in turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Resident {
-    /// A tile of base rows; queries stream.
+    /// A tile of base rows stays; queries stream.
     Base,
-    /// A tile of queries; base rows stream.
+    /// A tile of queries stays; base rows stream.
     Queries,
 }
 
@@ -59,16 +58,15 @@ pub(crate) struct TileLayout {
     pub query_rows: usize,
     /// Base tiles of the largest task.
     pub base_tiles: usize,
-    /// What stays.
     pub resident: Resident,
     /// Bytes copied to devices over the whole search.
     pub moved_bytes: u128,
-    /// The same the other way round.
+    /// Bytes that would be copied if the other side stayed.
     pub other_bytes: u128,
 }
 
 impl TileLayout {
-    /// Cuts a search. `None`: a device, or the shared memory, is too small for the smallest tiles.
+    /// Cuts a search into tiles. `None`: a device, or the shared memory, is too small for the smallest tiles.
     pub(crate) fn new(job: LayoutInput<'_>) -> Option<TileLayout> {
         let devices = job.free_bytes.len();
         let per_query = job.row_bytes + 8 * job.k;
@@ -76,7 +74,7 @@ impl TileLayout {
         let slot_bytes = (job.shared_bytes / slots.max(1)).checked_sub(PAGE_BYTES + 128)?;
         let query_rows = (slot_bytes / per_query).min(QUERIES[1]).min(job.block_rows);
         let least_free = *job.free_bytes.iter().min()?;
-        // Queries and answers are on the device too: a place of 64 bits and a score each.
+        // Queries and answers lie on the device too: each answer is a place of 64 bits and a score.
         let beside = RESERVE_BYTES.min(least_free / 2) + (query_rows * (job.row_bytes + 16 * job.k)) as u64;
         let most = (least_free.checked_sub(beside)? / 16 * 15 / job.row_bytes as u64) as usize;
         if query_rows < QUERIES[0].min(job.block_rows) || most < BASE_ROWS_MIN.min(job.task_rows) {
@@ -98,7 +96,8 @@ impl TileLayout {
         let (blocks, tiles) = (job.rows.div_ceil(job.block_rows), self.base_tiles);
         let query_tiles = job.block_rows.div_ceil(self.query_rows);
         match resident {
-            // One tile stays on every device for good, as do as many tiles as there are devices on theirs.
+            // A single tile stays on every device all the time; where there are no more tiles than devices, each tile
+            // stays on one device.
             _ if tiles == 1 => of(job.rows, devices) + of(job.rows, 1),
             Resident::Base if tiles <= devices => of(job.rows, 1) + of(job.rows, tiles),
             Resident::Base => of(job.rows, blocks) + of(job.rows, tiles),
@@ -106,12 +105,12 @@ impl TileLayout {
         }
     }
 
-    /// Bytes of a slot for rows of `row_bytes`, k answers a query: whole pages.
-    pub(crate) fn slot_bytes(&self, row_bytes: usize, k: usize) -> usize {
-        SlotLayout::new(self.query_rows, row_bytes, k).end.next_multiple_of(PAGE_BYTES)
+    /// Bytes of a slot for rows of `row_bytes` and k answers for each query: whole pages. `None`: they overflow.
+    pub(crate) fn slot_bytes(&self, row_bytes: usize, k: usize) -> Option<usize> {
+        SlotLayout::new(self.query_rows, row_bytes, k)?.end.checked_next_multiple_of(PAGE_BYTES)
     }
 
-    /// The pairs of tiles of a segment, in an order that moves the fewest bytes.
+    /// The pairs of tiles of a segment, in the order that copies the fewest bytes.
     pub(crate) fn pairs(&self, task: Range<usize>, queries: usize, base_rows: usize) -> Vec<TilePair> {
         let base: Vec<_> = cut(task, base_rows);
         let queries = cut(0..queries, self.query_rows);
@@ -132,16 +131,15 @@ fn cut(range: Range<usize>, step: usize) -> Vec<Range<usize>> {
 /// A tile of queries and a tile of base rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TilePair {
-    /// Base rows.
     pub base: Range<usize>,
-    /// Queries of the segment.
+    /// Queries, counted within the segment.
     pub queries: Range<usize>,
-    /// Which tile of queries they are of.
+    /// Number of the tile of queries that they belong to.
     pub tile: usize,
 }
 
 impl TilePair {
-    /// Four smaller ones, or two, or none where it cannot be made smaller. Base tiles keep at least `k` rows.
+    /// Cuts both sides in half: four pairs; two, where one side is too short; or none. Base tiles keep at least k rows.
     pub(crate) fn quarters(&self, k: usize) -> Vec<TilePair> {
         let halve = |range: &Range<usize>, least: usize| {
             let middle = range.start.midpoint(range.end);
@@ -203,8 +201,8 @@ mod tests {
     }
 
     #[test]
-    fn tiles_that_are_one_block_may_stay_instead_of_the_base() {
-        // All queries of a block are one tile: only their own copies count.
+    fn a_block_of_one_tile_may_stay_instead_of_the_base() {
+        // All queries of a block are one tile, so they are copied once.
         let small = LayoutInput { block_rows: 1024, task_rows: 40_000_000, rows: 40_000_000, ..job(&[24 * GIB]) };
         let layout = TileLayout::new(small).unwrap();
         assert_eq!(layout.resident, Resident::Queries);

@@ -1,43 +1,57 @@
-//! The search on GPUs: tiles go to worker processes, each with a device, and their answers are made exact here.
+//! The search on GPUs: worker processes, one for each device, search tiles; their answers are made exact here.
 //!
-//! A worker is this executable once more, with a plugin that knows the device ([`plugin`]). The base lies in a
-//! file that the workers map ([`base`]); tiles of queries and their answers lie in shared memory ([`shared`]);
-//! commands go over pipes ([`protocol`]). So a crash, a device that is lost or hangs, or too little memory costs
-//! a tile: it is searched in quarters, then by the CPU ([`segment`]), and the job goes on.
+//! A worker is this executable started once more; it loads a plugin that uses the device ([`plugin`]). The base lies
+//! in a file that the workers map ([`base`]), tiles of queries and their answers lie in shared memory ([`shared`]),
+//! requests and replies go over pipes ([`protocol`]). A crash, a device that is lost or hangs, or too little device
+//! memory therefore costs one tile: it is searched in quarters, then by the CPU ([`segment`]), and the job goes on.
 //!
 //! Memory: the slots of the devices ([`layout`]), and the candidates of every query of a segment. What CUDA takes
 //! in the workers is not counted.
 
-pub(crate) mod base;
-pub(crate) mod device;
+mod base;
+mod device;
+mod judge;
 pub(crate) mod layout;
-pub(crate) mod plugin;
+mod plugin;
 pub(crate) mod process;
-pub(crate) mod protocol;
-pub(crate) mod segment;
-pub(crate) mod shared;
+mod protocol;
+mod rounding;
+mod segment;
+mod shared;
 pub(crate) mod worker;
 
+pub(crate) use segment::GpuSearch;
+
+use std::path::Path;
 use std::time::Duration;
 
 use indicatif::{HumanBytes, HumanCount};
 
-use self::base::{DeviceBase, DeviceBaseWriter};
-use self::device::DeviceHandle;
-use self::layout::{LayoutInput, Resident, TileLayout};
-use self::process::Worker;
-use self::protocol::{Device, Reply, Request};
 use super::answers::SPARE;
-use crate::config::{Backend, Config, KernelPrecision, Method};
+use crate::config::{Backend, Config, KernelPrecision, Method, Metric};
 use crate::error::{Error, Result};
-use crate::neighbors::budget::NeighborsCounts;
 use crate::run::{Run, Stage, StageRun};
 use crate::vectors::{Shape, StoreType, Vectors};
+use crate::watch::Watch;
+use base::{DeviceBase, DeviceBaseWriter};
+use device::DeviceHandle;
+use layout::{LayoutInput, Resident, TileLayout};
+use process::Worker;
+use protocol::{Device, Reply, Request};
 
-/// Name of the base in the run folder.
+/// File name of the base in the run folder.
 pub(crate) const BASE: &str = "base.gpu";
 
-/// Devices that answered, and what is done with them.
+/// What the budget gives a search on GPUs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct GpuRoom {
+    /// Queries of a block.
+    pub block_rows: usize,
+    /// Memory for the slots of all devices together.
+    pub shared_bytes: usize,
+}
+
+/// Devices that answered, and how they will search.
 #[derive(Debug)]
 pub(crate) struct Gpus {
     devices: Vec<Device>,
@@ -46,17 +60,17 @@ pub(crate) struct Gpus {
     k: usize,
 }
 
-/// Seeks devices, where the settings ask for them or allow them; the log says what was found. `None`: the CPU
-/// searches.
+/// Looks for devices, where the settings ask for them or allow them; the log says what was found. `task_rows`: rows of
+/// the largest task. `None`: the CPU searches.
 ///
 /// # Errors
-/// `--backend faiss-gpu` was asked for, and no device answers; or `look` stops the job.
+/// `--backend faiss-gpu` was asked for, and no device answers; or the watch stops the job.
 pub(crate) fn find(
     config: &Config,
-    counts: &NeighborsCounts,
+    room: GpuRoom,
     shape: Shape,
     task_rows: usize,
-    look: &dyn Fn() -> Result<()>,
+    watch: Watch<'_>,
 ) -> Result<Option<Gpus>> {
     let asked = config.backend == Backend::FaissGpu;
     let Some(plugin) = config.gpu.plugin.as_deref().filter(|_| asked || config.backend == Backend::Auto) else {
@@ -66,46 +80,44 @@ pub(crate) fn find(
         return Ok(None);
     };
     let k = config.most_ranks() as usize + SPARE;
-    let stays = |why: String| {
+    let on_cpu = |why: String| {
         tracing::info!("the CPU searches, though there is a GPU plugin: {why}");
         Ok(None)
     };
     if config.method != Method::Exact {
-        return stays("approximate search is the CPU's".into());
+        return on_cpu("approximate search is the CPU's".into());
     }
     if k > plugin::RANKS_MAX {
         let most = plugin::RANKS_MAX - SPARE;
-        return stays(format!("--skip + --window is {}, and GPUs search up to {most}", k - SPARE));
+        return on_cpu(format!("--skip + --window is {}, and GPUs search up to {most}", k - SPARE));
     }
-    let devices = match devices(plugin, config.gpu.patience(), look)? {
+    let devices = match devices(plugin, config.gpu.patience(), watch)? {
         Ok((about, devices)) if !devices.is_empty() => {
-            let names: Vec<String> = devices.iter().map(described).collect();
-            tracing::info!("{} with {about}", names.join(", "));
+            tracing::info!("{} with {about}", described(&devices));
             devices
         }
         other => {
             let why = other.err().unwrap_or_else(|| "there is no device".into());
-            return if asked { Err(no_device(plugin, &why)) } else { stays(why) };
+            return if asked { Err(no_device(plugin, &why)) } else { on_cpu(why) };
         }
     };
     let precision = if config.precision == KernelPrecision::F32 { StoreType::F32 } else { StoreType::F16 };
     let free: Vec<u64> = devices.iter().map(|device| device.free_bytes).collect();
-    let job = LayoutInput {
+    let input = LayoutInput {
         task_rows,
         rows: shape.rows as usize,
         row_bytes: shape.dim * precision.bytes(),
         k: k.min(task_rows),
-        block_rows: counts.block_rows,
+        block_rows: room.block_rows,
         free_bytes: &free,
-        shared_bytes: counts.gpu_shared_bytes,
+        shared_bytes: room.shared_bytes,
     };
-    match TileLayout::new(job) {
+    match TileLayout::new(input) {
         Some(layout) => Ok(Some(Gpus { devices, layout, precision, k })),
         None => {
-            let names: Vec<String> = devices.iter().map(described).collect();
-            let tiles = HumanBytes(counts.gpu_shared_bytes as u64);
-            let found = format!("{}; {tiles} of --memory for tiles of queries", names.join(", "));
-            if asked { Err(too_small(&found)) } else { stays(format!("its tiles are too small: {found}")) }
+            let tiles = HumanBytes(room.shared_bytes as u64);
+            let found = format!("{}; {tiles} of --memory for tiles of queries", described(&devices));
+            if asked { Err(too_small(&found)) } else { on_cpu(format!("its tiles are too small: {found}")) }
         }
     }
 }
@@ -117,15 +129,15 @@ fn too_small(found: &str) -> Error {
         .remedy("free the device, leave it out by CUDA_VISIBLE_DEVICES, raise --memory, or mine with --backend cpu")
 }
 
-/// What the plugin says of itself, and its devices; or why there are none.
+/// The plugin's library and its devices; or why there are none.
 type Found = Result<(String, Vec<Device>), String>;
 
-fn devices(plugin: &std::path::Path, patience: Duration, look: &dyn Fn() -> Result<()>) -> Result<Found> {
+fn devices(plugin: &Path, patience: Duration, watch: Watch<'_>) -> Result<Found> {
     let mut worker = match Worker::start(plugin) {
         Ok(worker) => worker,
         Err(fault) => return Ok(Err(fault.to_string())),
     };
-    Ok(match worker.call(&Request::Devices, patience, look)? {
+    Ok(match worker.call(&Request::Devices, patience, watch)? {
         Ok(Reply::Devices { devices, silent, .. }) if devices.is_empty() && !silent.is_empty() => {
             Err(silent.join("; "))
         }
@@ -133,28 +145,28 @@ fn devices(plugin: &std::path::Path, patience: Duration, look: &dyn Fn() -> Resu
             for text in silent {
                 tracing::warn!("a device is left out, for it does not answer (see nvidia-smi): {text}");
             }
-            let (roomy, small) = part_by_room(devices);
+            let (kept, small) = split_by_free_memory(devices);
             for device in small {
                 tracing::warn!(
-                    "a device is left out, for another has more than four times its room (free it, or choose by \
-                     CUDA_VISIBLE_DEVICES): {}",
-                    described(&device)
+                    "a device is left out, for another has more than four times its free memory (free some, or choose \
+                     by CUDA_VISIBLE_DEVICES): {}",
+                    described(&[device])
                 );
             }
-            Ok((about, roomy))
+            Ok((about, kept))
         }
-        Ok(_) => Err("the GPU worker gave another answer than was asked for".into()),
+        Ok(_) => Err("the GPU worker's reply does not list devices".into()),
         Err(fault) => Err(fault.to_string()),
     })
 }
 
-/// Devices that are worth a seat, and those with so little free memory that they would make all tiles small.
-fn part_by_room(devices: Vec<Device>) -> (Vec<Device>, Vec<Device>) {
+/// Devices that are used, and those with so little free memory that they would make all tiles small.
+fn split_by_free_memory(devices: Vec<Device>) -> (Vec<Device>, Vec<Device>) {
     let most = devices.iter().map(|device| device.free_bytes).max().unwrap_or(0);
     devices.into_iter().partition(|device| device.free_bytes >= most / 4)
 }
 
-fn no_device(plugin: &std::path::Path, why: &str) -> Error {
+fn no_device(plugin: &Path, why: &str) -> Error {
     Error::runtime("no GPU answers")
         .path(plugin)
         .expected("a plugin that loads here, and a device (nvidia-smi lists them)")
@@ -162,16 +174,19 @@ fn no_device(plugin: &std::path::Path, why: &str) -> Error {
         .remedy("see docs/gpu.md, or mine with --backend cpu")
 }
 
-fn described(device: &Device) -> String {
+/// Names and memory of devices, for a person.
+fn described(devices: &[Device]) -> String {
     let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
-    format!("{} ({:.1} of {:.1} GiB free)", device.name, gib(device.free_bytes), gib(device.total_bytes))
+    let one = |device: &Device| {
+        format!("{} ({:.1} of {:.1} GiB free)", device.name, gib(device.free_bytes), gib(device.total_bytes))
+    };
+    devices.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
 impl Gpus {
-    /// How tiles are cut and what is copied, for a person.
+    /// How the search is cut into tiles and what is copied, for a person.
     pub(crate) fn describe(&self) -> String {
         let TileLayout { base_rows, query_rows, base_tiles, resident, moved_bytes, other_bytes } = self.layout;
-        let names: Vec<String> = self.devices.iter().map(described).collect();
         let width = if self.precision == StoreType::F16 { "f16" } else { "f32" };
         let stays = match resident {
             Resident::Base if base_tiles <= self.devices.len() => "base tiles stay on the device, queries stream",
@@ -186,17 +201,17 @@ impl Gpus {
         };
         format!(
             "{}: base of {base_tiles} x {} rows in {width}, {} queries at a time; {stays}: {} copied to devices{other}",
-            names.join(", "),
+            described(&self.devices),
             HumanCount(base_rows as u64),
             HumanCount(query_rows as u64),
             bytes(moved_bytes),
         )
     }
 
-    /// Makes the base, or takes the one that is there, and seats a worker at each device.
+    /// Writes the base, or opens the one that an earlier session wrote, and prepares the devices.
     ///
     /// # Errors
-    /// The disk fails, memory is missing, or the user interrupts.
+    /// The disk fails, memory is missing, the threads cannot be started, or the user interrupts.
     pub(crate) fn begin(
         self,
         run: &Run,
@@ -204,29 +219,40 @@ impl Gpus {
         vectors: &Vectors,
         config: &Config,
     ) -> Result<GpuSearch> {
-        let unit = config.metric == crate::config::Metric::Cosine;
-        let (store, scales) = (&vectors.positives, vectors.rows.positive_scales());
-        let path = run.part_path(Stage::Neighbors, BASE);
-        // One of an earlier session may be of another width.
-        let fits = |base: &DeviceBase| base.width() == self.precision.bytes();
-        let old = run.has(Stage::Neighbors, BASE).then(|| DeviceBase::open(&path)).transpose()?.filter(fits);
-        let base = if let Some(base) = old {
-            base
-        } else {
-            let packing = DeviceBaseWriter { store, scales, unit, precision: self.precision };
-            let part = stage.scattered(BASE, packing.file_bytes())?;
-            packing.write(&part, &|_| run.check_interrupt())?;
-            stage.publish(vec![part])?;
-            DeviceBase::open(&path)?
-        };
+        let base = self.base(run, stage, vectors, config.metric)?;
         tracing::info!("GPU search: {}", self.describe());
-        let slot_bytes = self.layout.slot_bytes(base.width() * base.dim(), self.k);
+        let slot_bytes = self
+            .layout
+            .slot_bytes(base.width() * base.dim(), self.k)
+            .ok_or_else(|| too_small(&format!("tiles of {} queries, whose bytes overflow", self.layout.query_rows)))?;
         let plugin = config.gpu.plugin.clone().unwrap_or_default();
+        let path = run.part_path(Stage::Neighbors, BASE);
         let handle =
             |device: &Device| DeviceHandle::new(device.clone(), &plugin, &path, slot_bytes, config.gpu.patience());
-        let devices_held = self.devices.iter().map(handle).collect::<Result<Vec<DeviceHandle>>>()?;
-        Ok(GpuSearch::new(base, self.layout, devices_held, unit))
+        let handles = self.devices.iter().map(handle).collect::<Result<Vec<DeviceHandle>>>()?;
+        // The threads that wait for devices are not those of the job's pool; what they compute needs a pool as large.
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(config.threads).build().map_err(|e| {
+            Error::runtime("the threads of the GPU search cannot be started")
+                .expected(format!("{} threads", config.threads))
+                .found(e.to_string())
+                .remedy("lower --threads, or raise the limit of processes and threads")
+        })?;
+        Ok(GpuSearch::new(base, self.layout, handles, config.metric, pool))
+    }
+
+    fn base(&self, run: &Run, stage: &StageRun<'_>, vectors: &Vectors, metric: Metric) -> Result<DeviceBase> {
+        let path = run.part_path(Stage::Neighbors, BASE);
+        // The base of an earlier session may hold other numbers.
+        let fits = |base: &DeviceBase| base.width() == self.precision.bytes();
+        let old = run.has(Stage::Neighbors, BASE).then(|| DeviceBase::open(&path)).transpose()?.filter(fits);
+        if let Some(base) = old {
+            return Ok(base);
+        }
+        let (store, scales) = (&vectors.positives, vectors.rows.positive_scales());
+        let writer = DeviceBaseWriter { store, scales, metric, precision: self.precision };
+        let part = stage.scattered(BASE, writer.file_bytes())?;
+        writer.write(&part, Watch::new(&|_| run.check_interrupt()))?;
+        stage.publish(vec![part])?;
+        DeviceBase::open(&path)
     }
 }
-
-pub(crate) use segment::GpuSearch;

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -11,22 +11,23 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
 
 use super::protocol::{Failure, Reply, Request};
 use crate::error::Result;
+use crate::watch::Watch;
 
-/// The hidden verb of the executable that makes it a worker.
+/// The hidden subcommand that makes this executable a worker.
 pub(crate) const VERB: &str = "gpu-worker";
-/// Between two looks at whether the user wants to stop.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// Looks that an idle worker has to end by itself, and a killed one to be gone.
-const LAST_LOOKS: u32 = 100;
-/// Characters of what a worker said last that are told.
-const STDERR_CHARACTERS: usize = 400;
+/// How often a waiting call asks whether the job is to stop.
+const POLL: Duration = Duration::from_millis(100);
+/// Polls of half that time until an idle worker has to have ended, or a killed one to be gone: 5 s.
+const EXIT_POLLS: u32 = 100;
+/// Characters of a worker's line that a message shows.
+const LINE_CHARACTERS: usize = 400;
 
 /// What went wrong with a worker.
 #[derive(Debug, Clone)]
 pub(crate) enum Fault {
-    /// The device has too little memory; the worker is well.
+    /// The device has too little memory; the worker can go on.
     OutOfMemory(String),
-    /// The worker said no, died, was silent for too long, or gave answers that cannot be. It has to be replaced.
+    /// The worker failed, died, did not answer in time, or gave impossible answers. It has to be replaced.
     Broken(String),
 }
 
@@ -43,8 +44,8 @@ impl std::fmt::Display for Fault {
 #[derive(Debug)]
 pub(crate) struct Worker {
     child: Child,
-    /// `None` at the end.
-    commands: Option<ChildStdin>,
+    /// `None` once the worker is told to end.
+    requests: Option<ChildStdin>,
     replies: Receiver<String>,
     last_stderr: Arc<Mutex<String>>,
 }
@@ -53,21 +54,21 @@ impl Worker {
     /// Starts this executable once more, as a worker.
     ///
     /// # Errors
-    /// It cannot be started.
+    /// The process cannot be started.
     pub(crate) fn start(plugin: &Path) -> Result<Worker, Fault> {
         let failed = |e: std::io::Error| Fault::Broken(format!("a GPU worker cannot be started: {e}"));
         let name = std::env::current_exe().map_err(failed)?;
-        // Where its file was replaced by a newer one since, it is still this one.
+        // This path names the running executable even when its file was replaced.
         let program = if cfg!(target_os = "linux") { Path::new("/proc/self/exe") } else { &name };
         let mut child = Command::new(program)
             .arg0(&name)
             .arg(VERB)
             .arg(plugin)
-            // Singles are to be multiplied as singles.
+            // Products of f32 must not be rounded to TF32 or emulated.
             .env("NVIDIA_TF32_OVERRIDE", "0")
             .env_remove("CUBLAS_EMULATE_SINGLE_PRECISION")
             .env_remove("CUBLAS_EMULATION_STRATEGY")
-            // A group of its own: Ctrl-C is for the job, which lets the tile in hand finish.
+            // A process group of its own: Ctrl-C reaches the job only, which lets the current tile finish.
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -75,112 +76,123 @@ impl Worker {
             .spawn()
             .map_err(failed)?;
         let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-        let (Some(commands), Some(output), Some(errors)) = pipes else {
+        let (Some(requests), Some(output), Some(errors)) = pipes else {
             return Err(Fault::Broken("a GPU worker has no pipes".into()));
         };
-        let (send, replies) = bounded(1);
-        std::thread::spawn(move || {
-            let lines = BufReader::new(output).lines().map_while(|line| line.ok());
-            // What else is said there is the plugin's, or a tool's that it runs under.
-            let replies = lines.filter(|line| {
-                let is_reply = line.starts_with(['{', '"']);
-                if !is_reply {
-                    tracing::debug!("GPU worker: {line}");
-                }
-                is_reply
-            });
-            replies.map(|line| send.send(line)).take_while(|sent| sent.is_ok()).for_each(drop);
-        });
-        let last_stderr = Arc::new(Mutex::new(String::new()));
-        let words = last_stderr.clone();
-        std::thread::spawn(move || {
-            for line in BufReader::new(errors).lines().map_while(|line| line.ok()).filter(|line| !line.is_empty()) {
-                tracing::debug!("GPU worker: {line}");
-                *words.lock().expect("no thread panics while it holds the words") =
-                    line.chars().take(STDERR_CHARACTERS).collect();
-            }
-        });
-        Ok(Worker { child, commands: Some(commands), replies, last_stderr })
+        let (replies, last_stderr) = (read_replies(output), read_stderr(errors));
+        Ok(Worker { child, requests: Some(requests), replies, last_stderr })
     }
 
-    /// Sends a command and waits for what comes of it. The outer error is `look`'s, which is asked now and then.
+    /// Sends a request and waits for the reply. The outer error is the watch's, which is asked while the call waits.
     pub(crate) fn call(
         &mut self,
         request: &Request,
         patience: Duration,
-        look: &dyn Fn() -> Result<()>,
+        watch: Watch<'_>,
     ) -> Result<Result<Reply, Fault>> {
         let mut line = match serde_json::to_string(request) {
             Ok(line) => line,
-            Err(e) => return Ok(Err(Fault::Broken(format!("a command has no form: {e}")))),
+            Err(e) => return Ok(Err(Fault::Broken(format!("a request to a GPU worker cannot be written: {e}")))),
         };
         line.push('\n');
-        let sent = self.commands.as_mut().map(|to| to.write_all(line.as_bytes()).and_then(|()| to.flush()));
+        let sent = self.requests.as_mut().map(|to| to.write_all(line.as_bytes()).and_then(|()| to.flush()));
         if sent.is_none_or(|sent| sent.is_err()) {
             return Ok(Err(self.exit_fault()));
         }
         let start = Instant::now();
         loop {
-            match self.replies.recv_timeout(LOOK_EVERY) {
-                Ok(line) => return Ok(understood(&line)),
+            match self.replies.recv_timeout(POLL) {
+                Ok(line) => return Ok(parsed(&line)),
                 Err(RecvTimeoutError::Disconnected) => return Ok(Err(self.exit_fault())),
                 Err(RecvTimeoutError::Timeout) if start.elapsed() > patience => {
                     let text = format!("the GPU worker did not answer for {} s (--gpu-timeout)", patience.as_secs());
                     return Ok(Err(Fault::Broken(text)));
                 }
-                Err(RecvTimeoutError::Timeout) => look()?,
+                Err(RecvTimeoutError::Timeout) => watch.add(0)?,
             }
         }
     }
 
-    /// Waits a while for its end.
-    fn end(&mut self) -> Option<ExitStatus> {
-        for _ in 0..LAST_LOOKS {
+    /// Waits up to 5 s until the process has ended.
+    fn wait_for_exit(&mut self) -> Option<ExitStatus> {
+        for _ in 0..EXIT_POLLS {
             if let Ok(Some(status)) = self.child.try_wait() {
                 return Some(status);
             }
-            std::thread::sleep(LOOK_EVERY / 2);
+            std::thread::sleep(POLL / 2);
         }
         None
     }
 
-    /// Kills it. `None`: it hangs in the driver, where no signal reaches it; it is left there. It will do nothing of its
-    /// own any more: when the driver lets it go, the signal comes first.
+    /// Kills the process. `None`: it hangs in the driver, where no signal reaches it, and is left there. It runs no
+    /// more code of its own: when the driver returns, the signal is delivered first.
     fn kill(&mut self) -> Option<ExitStatus> {
         let _ = self.child.kill();
-        self.end()
+        self.wait_for_exit()
     }
 
-    /// How it ended.
+    /// How the process ended, and the last line that it wrote to stderr.
     fn exit_fault(&mut self) -> Fault {
-        // Its output is closed: it is dead, or as good as dead.
+        // Its output is closed, so it has ended or is of no use any more.
         let status = self.kill().map_or_else(|| "it cannot be killed".into(), |status| status.to_string());
-        // What it said last may still be on its way.
-        std::thread::sleep(LOOK_EVERY / 2);
-        let words = self.last_stderr.lock().expect("no thread panics while it holds the words");
-        let said = if words.is_empty() { String::new() } else { format!("; its last words: {words}") };
-        Fault::Broken(format!("the GPU worker ended ({status}){said}"))
+        // The last line may still be in the pipe.
+        std::thread::sleep(POLL / 2);
+        let line = self.last_stderr.lock().expect("no thread panics while it holds the line");
+        let last = if line.is_empty() { String::new() } else { format!("; its last line on stderr: {line}") };
+        Fault::Broken(format!("the GPU worker ended ({status}){last}"))
     }
 }
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        // It ends when there are no commands any more, also while its device hangs.
-        self.commands = None;
-        if self.end().is_none() {
+        // A worker ends when its standard input ends, also while its device hangs.
+        self.requests = None;
+        if self.wait_for_exit().is_none() {
             self.kill();
         }
     }
 }
 
-fn understood(line: &str) -> Result<Reply, Fault> {
+/// Reads a worker's standard output on a thread of its own and passes replies on.
+fn read_replies(output: ChildStdout) -> Receiver<String> {
+    let (send, replies) = bounded(1);
+    std::thread::spawn(move || {
+        let lines = BufReader::new(output).lines().map_while(|line| line.ok());
+        // Other lines come from the plugin, or from a tool that the worker runs under.
+        let replies = lines.filter(|line| {
+            let is_reply = line.starts_with(['{', '"']);
+            if !is_reply {
+                tracing::debug!("GPU worker: {line}");
+            }
+            is_reply
+        });
+        replies.map(|line| send.send(line)).take_while(|sent| sent.is_ok()).for_each(drop);
+    });
+    replies
+}
+
+/// Logs a worker's standard error on a thread of its own and keeps the last line.
+fn read_stderr(errors: ChildStderr) -> Arc<Mutex<String>> {
+    let last = Arc::new(Mutex::new(String::new()));
+    let kept = last.clone();
+    std::thread::spawn(move || {
+        for line in BufReader::new(errors).lines().map_while(|line| line.ok()).filter(|line| !line.is_empty()) {
+            tracing::debug!("GPU worker: {line}");
+            *kept.lock().expect("no thread panics while it holds the line") =
+                line.chars().take(LINE_CHARACTERS).collect();
+        }
+    });
+    last
+}
+
+fn parsed(line: &str) -> Result<Reply, Fault> {
     match serde_json::from_str(line) {
         Ok(Reply::Failed(Failure { out_of_memory: true, text })) => Err(Fault::OutOfMemory(text)),
         Ok(Reply::Failed(Failure { text, .. })) => Err(Fault::Broken(text)),
         Ok(reply) => Ok(reply),
-        Err(_) => Err(Fault::Broken(format!(
-            "the GPU worker said {:?}",
-            line.chars().take(STDERR_CHARACTERS).collect::<String>()
-        ))),
+        Err(_) => {
+            let line: String = line.chars().take(LINE_CHARACTERS).collect();
+            Err(Fault::Broken(format!("the GPU worker wrote a line that is no reply: {line:?}")))
+        }
     }
 }

@@ -1,26 +1,25 @@
-//! What a job and its worker processes say to each other: one JSON object a line, over the worker's standard
-//! input and output. Tiles and answers do not go this way: they lie in shared memory ([`super::shared`]).
+//! The messages between a job and its worker processes: one JSON object a line, over the worker's standard input and
+//! output. Queries and answers themselves lie in shared memory ([`super::shared`]).
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-/// A command.
+/// What the job asks of a worker.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Request {
-    /// Name the devices.
+    /// List the devices.
     Devices,
     /// Begin to work on a device.
     Open {
-        /// Its number.
+        /// The device's number.
         device: u32,
-        /// The packed base.
+        /// The file of the base.
         base: PathBuf,
         /// The shared memory, as a file.
         memory: PathBuf,
     },
-    /// Search.
     Search(SearchRequest),
 }
 
@@ -29,56 +28,51 @@ pub(crate) enum Request {
 pub(crate) struct SearchRequest {
     /// First base row of the tile.
     pub base_start: usize,
-    /// Base rows.
+    /// Number of base rows.
     pub base_rows: usize,
-    /// Where the queries lie in the shared memory; the answers lie behind.
+    /// Where the queries begin in the shared memory, in bytes; the answers follow them as [`SlotLayout`] says.
     pub offset: usize,
-    /// Queries.
+    /// Number of queries.
     pub queries: usize,
-    /// Queries of the same tag are the same.
+    /// Names the queries: the same tag means the same values.
     pub tag: u64,
-    /// Answers a query.
+    /// Number of answers for each query.
     pub k: usize,
 }
 
-/// What came of it.
+/// What a worker answers.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Reply {
     /// To [`Request::Devices`].
     Devices {
-        /// What searches.
+        /// Name and version of the library that searches.
         about: String,
-        /// Those that answer.
+        /// The devices that answer.
         devices: Vec<Device>,
-        /// What the others say.
+        /// Why each other device does not answer.
         silent: Vec<String>,
     },
-    /// Done.
+    /// The request is done.
     Done,
-    /// It cannot be done; the worker is still there.
+    /// The request failed; the worker still runs.
     Failed(Failure),
 }
 
-/// A device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Device {
-    /// Its number.
     pub number: u32,
-    /// Its name.
     pub name: String,
-    /// Memory that is free, in bytes.
     pub free_bytes: u64,
-    /// All its memory, in bytes.
     pub total_bytes: u64,
 }
 
-/// Why something cannot be done.
+/// Why a request failed.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Failure {
-    /// The device has too little memory for it.
+    /// The device has too little memory for the tile: a smaller tile may succeed.
     pub out_of_memory: bool,
-    /// In the plugin's words.
+    /// The plugin's message.
     pub text: String,
 }
 
@@ -89,22 +83,38 @@ impl Failure {
     }
 }
 
-/// Where the answers lie in shared memory, in bytes behind the queries' beginning.
+/// Where the answers lie in shared memory, in bytes from the beginning of the queries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SlotLayout {
-    /// Scores, f32.
+    /// Where the scores begin, f32.
     pub scores: usize,
-    /// Places, u32.
+    /// Where the places begin, u32.
     pub places: usize,
-    /// All.
+    /// Where the answers end.
     pub end: usize,
 }
 
 impl SlotLayout {
-    /// For so many queries of `row_bytes` bytes, with k answers each.
-    pub(crate) fn new(queries: usize, row_bytes: usize, k: usize) -> SlotLayout {
-        let scores = (queries * row_bytes).next_multiple_of(64);
-        let places = scores + (queries * k * 4).next_multiple_of(64);
-        SlotLayout { scores, places, end: places + queries * k * 4 }
+    /// Queries of `row_bytes` bytes each, with k answers each. `None`: the sizes overflow.
+    pub(crate) fn new(queries: usize, row_bytes: usize, k: usize) -> Option<SlotLayout> {
+        let list_bytes = queries.checked_mul(k)?.checked_mul(4)?;
+        let scores = queries.checked_mul(row_bytes)?.checked_next_multiple_of(64)?;
+        let places = scores.checked_add(list_bytes.checked_next_multiple_of(64)?)?;
+        Some(SlotLayout { scores, places, end: places.checked_add(list_bytes)? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_that_overflow_have_no_layout() {
+        assert_eq!(SlotLayout::new(3, 10, 2), Some(SlotLayout { scores: 64, places: 128, end: 152 }));
+        for (queries, row_bytes, k) in
+            [(usize::MAX, 2, 1), (2, usize::MAX, 1), (1 << 40, 4, 1 << 40), (1, usize::MAX, 1)]
+        {
+            assert_eq!(SlotLayout::new(queries, row_bytes, k), None);
+        }
     }
 }

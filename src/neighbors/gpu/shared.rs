@@ -1,7 +1,7 @@
 //! Memory that a job shares with a worker process: a file without a name, mapped by both.
 //!
 //! It is a memfd, which counts as memory of the job's control group and not against the size of /dev/shm (64 MiB
-//! in a container by default). A worker inherits it and opens it anew.
+//! in a container by default). A worker inherits the open file and opens it anew by its path in /proc.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -13,34 +13,33 @@ use crate::error::{Error, Result};
 /// Offsets of maps are multiples of this, on any machine.
 pub(crate) const PAGE_BYTES: usize = 64 << 10;
 
-/// Shared memory.
 #[derive(Debug)]
-pub(crate) struct Shared {
+pub(crate) struct SharedMemory {
     file: File,
 }
 
-impl Shared {
+impl SharedMemory {
     /// Reserves memory.
     ///
     /// # Errors
-    /// There is not as much.
+    /// The system does not have that much memory.
     #[cfg(target_os = "linux")]
-    pub(crate) fn new(bytes: usize) -> Result<Shared> {
+    pub(crate) fn new(bytes: usize) -> Result<SharedMemory> {
         use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, ftruncate, memfd_create};
         use rustix::io::Errno;
         let make = || {
             // Without CLOEXEC: workers inherit it.
             let file = memfd_create("batchmine-tiles", MemfdFlags::empty())?;
-            // Reserved at once: a page that is missing later would be a signal, not an error.
+            // All pages are reserved now: a page that is missing later raises a signal, not an error.
             match fallocate(&file, FallocateFlags::empty(), 0, bytes as u64) {
                 // Some sandboxes cannot reserve.
                 Err(Errno::OPNOTSUPP | Errno::NOSYS) => ftruncate(&file, bytes as u64)?,
                 reserved => reserved?,
             }
-            Ok(Shared { file: File::from(file) })
+            Ok(SharedMemory { file: File::from(file) })
         };
         make().map_err(|e: Errno| {
-            Error::runtime("there is no memory to share with a GPU worker")
+            Error::runtime("memory to share with a GPU worker cannot be reserved")
                 .expected(format!("{bytes} bytes"))
                 .found(e.to_string())
                 .remedy("free some memory, or mine with --backend cpu")
@@ -52,7 +51,7 @@ impl Shared {
     /// # Errors
     /// Always.
     #[cfg(not(target_os = "linux"))]
-    pub fn new(_: usize) -> Result<Shared> {
+    pub(crate) fn new(_: usize) -> Result<SharedMemory> {
         Err(Error::runtime("GPU workers need Linux").remedy("mine with --backend cpu"))
     }
 
@@ -63,25 +62,25 @@ impl Shared {
         format!("/proc/self/fd/{}", self.file.as_raw_fd()).into()
     }
 
-    /// No path: there is no such memory.
+    /// An empty path: [`SharedMemory::new`] has failed.
     #[cfg(not(target_os = "linux"))]
-    pub fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         PathBuf::new()
     }
 
-    /// Maps a part; `offset` is a multiple of [`PAGE_BYTES`]. Parts that are mapped at a time must not overlap.
+    /// Maps a part; `offset` is a multiple of [`PAGE_BYTES`]. Parts that are mapped at the same time must not overlap.
     ///
     /// # Errors
-    /// It cannot be mapped.
+    /// The system refuses the map.
     pub(crate) fn map(&self, offset: usize, bytes: usize) -> Result<MmapMut> {
         map(&self.file, Path::new("shared memory"), offset as u64, Some(bytes))
     }
 }
 
-/// Maps a parent's shared memory as a whole.
+/// Maps all of the parent's shared memory.
 ///
 /// # Errors
-/// It cannot be opened or mapped.
+/// The file cannot be opened or mapped.
 pub(crate) fn open(path: &Path) -> Result<MmapMut> {
     let opened = File::options().read(true).write(true).open(path);
     let file = opened.map_err(|e| Error::io("shared memory cannot be opened", path, e))?;
@@ -92,9 +91,9 @@ fn map(file: &File, path: &Path, offset: u64, bytes: Option<usize>) -> Result<Mm
     let mut options = MmapOptions::new();
     options.offset(offset);
     bytes.map(|bytes| options.len(bytes));
-    // SAFETY: the file has no name and is never cut, so no page of it goes away. Only a job and its worker have
-    // it, and they take turns: the job writes queries, sends a command, and touches that part of the memory
-    // again when the worker has answered, or was killed; the worker touches it only between command and answer. All
-    // bytes are valid as what they are read as: numbers.
+    // SAFETY: the file has no name and is never truncated, so no page of it goes away. Only a job and its worker have
+    // the file, and they take turns: the job writes queries, sends a request, and touches that part of the memory
+    // again when the worker has answered or was killed; the worker touches it only between request and reply. The
+    // memory is read as numbers, for which all bytes are valid.
     unsafe { options.map_mut(file) }.map_err(|e| Error::io("shared memory cannot be mapped", path, e))
 }

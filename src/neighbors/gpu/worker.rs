@@ -1,4 +1,4 @@
-//! The worker process: loads the plugin, does what it is told, ends when its parent does.
+//! The worker process: loads the plugin, answers requests, ends when its parent does.
 //!
 //! Memory: what CUDA takes, and the plugin's buffers; base and tiles are mapped.
 
@@ -15,10 +15,10 @@ use super::protocol::{Failure, Reply, Request, SearchRequest, SlotLayout};
 use super::shared;
 use crate::error::{Error, Result};
 
-/// What a call that is under way at the end has left.
+/// Time that a running call has after the parent has ended.
 const LAST_CALL: Duration = Duration::from_secs(3);
 
-/// Obeys until standard input ends.
+/// Answers requests until standard input ends.
 ///
 /// # Errors
 /// Standard output cannot be written: the parent is gone.
@@ -27,7 +27,7 @@ pub(crate) fn run(plugin: &Path) -> Result<()> {
     let plugin = match Plugin::load(plugin) {
         Ok(plugin) => plugin,
         Err(failure) => {
-            // Every command has this answer.
+            // Every request has this answer.
             return requests.iter().try_for_each(|_| answer(&Reply::Failed(failure.clone())));
         }
     };
@@ -43,7 +43,7 @@ pub(crate) fn run(plugin: &Path) -> Result<()> {
             }),
             Request::Search(search) => match &mut state {
                 Some(state) => state.search(&search).map(|()| Reply::Done),
-                None => Err(Failure::other("no device is open".into())),
+                None => Err(Failure::other("a search was requested before a device was opened".into())),
             },
         };
         answer(&done.unwrap_or_else(Reply::Failed))?;
@@ -51,8 +51,8 @@ pub(crate) fn run(plugin: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Reads commands on a thread of its own: when the parent is gone, the process ends even while a device hangs. It ends
-/// by itself where it can. Where it cannot, it is killed: what CUDA does at an orderly end must not begin while a call
+/// Reads requests on a thread of its own: when the parent is gone, the process ends even while a device hangs. It has
+/// [`LAST_CALL`] to return from `main`; after that it is killed, because CUDA's exit handlers must not run while a call
 /// is under way.
 fn requests() -> Receiver<Request> {
     let (send, requests) = bounded(1);
@@ -80,15 +80,15 @@ fn end() {
 }
 
 fn answer(reply: &Reply) -> Result<()> {
-    let mut line =
-        serde_json::to_string(reply).map_err(|e| Error::runtime("a reply has no form").found(e.to_string()))?;
+    let line = serde_json::to_string(reply);
+    let mut line = line.map_err(|e| Error::runtime("a reply cannot be written as JSON").found(e.to_string()))?;
     line.push('\n');
     let mut out = std::io::stdout().lock();
     let written = out.write_all(line.as_bytes()).and_then(|()| out.flush());
-    written.map_err(|e| Error::runtime("the job that this worker works for is gone").found(e.to_string()))
+    written.map_err(|e| Error::runtime("the job of this worker is gone").found(e.to_string()))
 }
 
-/// A device, the base, and the shared memory.
+/// An open device, the base, and the shared memory.
 struct WorkerState<'p> {
     session: Session<'p>,
     base: DeviceBase,
@@ -103,12 +103,14 @@ impl<'p> WorkerState<'p> {
     }
 
     fn search(&mut self, search: &SearchRequest) -> Result<(), Failure> {
+        let outside = || Failure::other("a requested tile lies outside the shared memory or the base".into());
         let row_bytes = self.base.width() * self.base.dim();
-        let slot = SlotLayout::new(search.queries, row_bytes, search.k);
+        let slot = SlotLayout::new(search.queries, row_bytes, search.k).ok_or_else(outside)?;
         let rows = search.base_start..search.base_start.saturating_add(search.base_rows);
         let memory = self.memory.get_mut(search.offset..).and_then(|memory| memory.get_mut(..slot.end));
-        let (Some(memory), Some(values)) = (memory, self.base.rows(rows)) else {
-            return Err(Failure::other("a tile lies outside the shared memory or the base".into()));
+        let aligned = search.offset.is_multiple_of(size_of::<f32>());
+        let (Some(memory), Some(values), true) = (memory, self.base.rows(rows), aligned) else {
+            return Err(outside());
         };
         // The same rows have the same tag, and no tag is zero.
         let base = DeviceTile { values, tag: ((search.base_start as u64) << 32 | search.base_rows as u64) + 1 };

@@ -1,9 +1,9 @@
-/* The face between batchmine and a GPU plugin: plain C, no exception crosses it.
+/* The interface between batchmine and a GPU plugin: plain C, no exception crosses it.
  *
- * A plugin is a shared object that exports these functions. batchmine loads it in a worker process, never in
- * its own. All calls come from one thread. A function that can fail returns a BATCHMINE_GPU_* code and, unless
- * that is BATCHMINE_GPU_OK, puts a text of less than `error_bytes` bytes, with its zero, into `error`. After
- * BATCHMINE_GPU_FAILED the process is thrown away.
+ * A plugin is a shared object that exports these functions. batchmine loads it in worker processes only, never in
+ * the job's own process. All calls come from one thread. A function that can fail returns a BATCHMINE_GPU_* code and,
+ * unless that is BATCHMINE_GPU_OK, writes a message of at most `error_bytes` bytes, final zero included, to `error`.
+ * After BATCHMINE_GPU_FAILED batchmine ends the process.
  */
 #ifndef BATCHMINE_GPU_H
 #define BATCHMINE_GPU_H
@@ -15,7 +15,7 @@
 extern "C" {
 #endif
 
-/* Changes with every change of this file that a caller or a plugin could notice. */
+/* Goes up with every change of this file that affects a caller or a plugin. */
 #define BATCHMINE_GPU_VERSION 1
 
 /* Largest k of a search. */
@@ -30,7 +30,8 @@ enum { BATCHMINE_GPU_F16 = 2, BATCHMINE_GPU_F32 = 4 };
 typedef struct {
     const void *values;
     uint64_t rows;
-    /* Tiles of the same tag have the same values: what is on the device already is not copied again. 0: no tag. */
+    /* Tiles with the same tag have the same values: one that is on the device already need not be copied again.
+     * 0: no tag. */
     uint64_t tag;
 } batchmine_gpu_tile;
 
@@ -39,13 +40,13 @@ typedef struct batchmine_gpu_session batchmine_gpu_session;
 /* BATCHMINE_GPU_VERSION of the plugin. */
 uint32_t batchmine_gpu_version(void);
 
-/* What searches: name and version of the library, for the log. */
+/* Name and version of the library that searches, for the log. */
 const char *batchmine_gpu_about(void);
 
-/* How many devices there are. Comes before any other call that touches a device. */
+/* The number of devices. Called before any other function that uses a device. */
 int32_t batchmine_gpu_count(uint32_t *count, char *error, size_t error_bytes);
 
-/* Name (with its zero, cut to `name_bytes`) and memory of a device, in bytes. */
+/* Name of a device (truncated to `name_bytes` bytes, its final zero included) and its memory in bytes. */
 int32_t batchmine_gpu_describe(uint32_t device, char *name, size_t name_bytes, uint64_t *free_bytes,
                                uint64_t *total_bytes, char *error, size_t error_bytes);
 

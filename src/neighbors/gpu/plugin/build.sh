@@ -6,9 +6,9 @@
 #
 # nvcc is --cuda's, the one on PATH, or that of /usr/local/cuda; without one, NVIDIA's PyPI packages are installed into
 # target/cuda (0.9 GB). FAISS's sources are those that the faiss-sys crate of Cargo.lock vendors, or --faiss-source's.
-# Needs g++, python3 with venv, and cargo (but for --faiss-source). With --faiss nothing of FAISS is compiled, and nvcc is
-# not needed: the plugin is linked against LIBRARY, a libfaiss.so with GPUs, by the headers of --faiss-source, which must
-# be of its version; --cuda may then be the folder nvidia that PyPI's packages fill, too.
+# Needs g++, python3 with venv, and cargo (except with --faiss-source). With --faiss nothing of FAISS is compiled, and
+# nvcc is not needed: the plugin is linked against LIBRARY, a libfaiss.so with GPU support, with the headers of
+# --faiss-source, which must be of its version; --cuda may then also be the folder nvidia that PyPI's packages fill.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../../../.." && pwd)
@@ -48,7 +48,7 @@ cuda_from_pypi() { # prints the toolkit's folder
     local venv=$root/target/cuda stamp=$root/target/cuda/packages
     if [ "$(cat "$stamp" 2>/dev/null)" != "${CUDA_PACKAGES[*]}" ]; then
         rm -rf "$venv"
-        python3 -m venv "$venv" || die "python3 makes no virtual environment: install python3-venv"
+        python3 -m venv "$venv" || die "python3 cannot create a virtual environment: install python3-venv"
         "$venv/bin/pip" install --quiet --disable-pip-version-check --no-deps --only-binary :all: \
             "${CUDA_PACKAGES[@]}" >&2 || die "NVIDIA's packages cannot be installed from PyPI"
         local cuda
@@ -86,7 +86,7 @@ fi
 
 if [ -z "$faiss_source" ]; then
     command -v cargo >/dev/null || die "there is no cargo to fetch FAISS's sources with: --faiss-source DIR"
-    # It fetches what is not there; the other platforms' packages are of no use.
+    # Fetches missing packages, of this platform only.
     platform=$(rustc -vV | sed -n 's/^host: //p')
     packages=(cargo metadata --locked --format-version 1 --features faiss --filter-platform "$platform")
     manifest=$(cd "$root" && { "${packages[@]}" --offline 2>/dev/null || "${packages[@]}"; } | python3 -c '
@@ -95,7 +95,7 @@ print(next(p["manifest_path"] for p in json.load(sys.stdin)["packages"] if p["na
     faiss_source=$(dirname "$manifest")/faiss
 fi
 [ -f "$faiss_source/faiss/gpu/GpuDistance.h" ] || die "no faiss/gpu/GpuDistance.h in $faiss_source"
-# The plugin tells its version of FAISS from these.
+# The plugin reports these as its version of FAISS.
 grep -hE '#define FAISS_VERSION_(MAJOR|MINOR|PATCH)' "$faiss_source/faiss/Index.h"
 
 # --- objects ------------------------------------------------------------------------------------
@@ -104,7 +104,7 @@ own=(plugin products)
 host_flags=(-O3 -std=c++17 -fPIC -fopenmp -DFINTEGER=int "-I$faiss_source" "${includes[@]/#/-I}" "-I$here")
 device_flags=(-O3 -std=c++17 -DFINTEGER=int "-I$faiss_source" --expt-extended-lambda --expt-relaxed-constexpr
     -Xcompiler -fPIC,-fopenmp -Xfatbin=-compress-all)
-# Such a library calls cuBLAS itself, and its classes may be other ones than its headers say.
+# A linked library calls cuBLAS itself, and its classes may differ from its headers.
 [ -z "$faiss" ] || { own=(plugin) && host_flags+=(-DBATCHMINE_FAISS_LINKED); }
 IFS=, read -r -a archs <<<"$arch"
 for one in "${archs[@]}"; do
@@ -116,7 +116,7 @@ device_flags+=(-gencode "arch=compute_${one#sm_},code=compute_${one#sm_}")
 key=$(printf '%s\n' "$cuda" ${faiss:+"$faiss"} "${device_flags[@]}" | cksum | cut -d' ' -f1)
 objects=${objects:-$root/target/gpu-plugin/$key}
 mkdir -p "$objects"
-compile() { # SOURCE OBJECT: FAISS's files once; ours are few, and headers of theirs may be newer
+compile() { # SOURCE OBJECT: FAISS's files only if they are newer; ours always, since their headers may have changed
     [[ $1 != "$here"/* && $2 -nt $1 ]] && return
     local start=$SECONDS
     case $1 in
@@ -161,9 +161,9 @@ echo '{ global: batchmine_gpu_*; local: *; };' >"$exports"
 link=(-shared -fopenmp -o "$out.part" "${made[@]}" -Wl,--no-undefined "-Wl,--version-script=$exports"
     "${libraries[@]/#/-L}" "-Wl,-rpath,\$ORIGIN" "${libraries[@]/#/-Wl,-rpath,}")
 if [ -n "$faiss" ]; then
-    # The CUDA runtime must be the one that FAISS has: two in a process do not know of each other's streams.
+    # The CUDA runtime must be FAISS's own: two runtimes in a process do not share streams.
     runtime=$(readelf -d "$faiss" | sed -n 's/.*NEEDED.*\[\(libcudart\.so[^]]*\)\]/\1/p')
-    # A wheel's libfaiss does not know where its own libraries are: they are looked for by RPATH, not by RUNPATH.
+    # A wheel's libfaiss has no path to its own libraries: they are found through an RPATH, but not through a RUNPATH.
     link+=("$faiss" "-Wl,-rpath,$(dirname "$faiss")" "-Wl,--allow-shlib-undefined" "-Wl,--disable-new-dtags")
     if [ -n "$runtime" ]; then link+=("-l:$runtime"); else link+=(-lcudart_static); fi
 else

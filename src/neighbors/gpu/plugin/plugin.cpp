@@ -1,9 +1,9 @@
-// The plugin over FAISS: faiss::gpu::bfKnn behind the C face of batchmine_gpu.h.
+// The plugin over FAISS: faiss::gpu::bfKnn behind the C interface of batchmine_gpu.h.
 //
-// A base tile is copied when no search is under way, and stays on the device until one of another tag comes. Queries
-// go through in chunks: while FAISS searches one chunk on its own streams, the next chunk's queries and the last
-// chunk's answers are copied on another one, through pinned memory. FAISS aborts the process on most CUDA errors;
-// batchmine counts on that and runs plugins in a process of their own.
+// A base tile is copied when no search is under way, and stays on the device until one with another tag comes. Queries
+// are searched in chunks: while FAISS searches one chunk on its own streams, the next chunk's queries and the last
+// chunk's answers are copied on another stream, through pinned memory. FAISS aborts the process on most CUDA errors;
+// batchmine therefore runs plugins in processes of their own.
 
 #include "batchmine_gpu.h"
 #include "resources.h"
@@ -28,9 +28,9 @@ namespace {
 
 // Queries that FAISS is given at once: two of its own tiles, so that its two streams have work.
 constexpr uint64_t CHUNK_QUERIES = 1024;
-// Pinned memory of one of two buffers on the way to the device.
+// Bytes of each of the two pinned buffers through which data is copied to the device.
 constexpr size_t STAGE_BYTES = 8u << 20;
-// An answer as FAISS gives it: a place and a score. All places of a chunk come first.
+// An answer as FAISS writes it: a place and a score. All places of a chunk come first.
 constexpr size_t ANSWER_BYTES = sizeof(int64_t) + sizeof(float);
 
 struct OutOfMemory : std::runtime_error {
@@ -41,7 +41,7 @@ void check(cudaError_t code, const char *what) {
     if (code == cudaSuccess) {
         return;
     }
-    cudaGetLastError(); // a failed allocation would be reported once more
+    cudaGetLastError(); // clears the error, which would be reported by the next call too
     std::string text = std::string(what) + ": " + cudaGetErrorString(code);
     if (code == cudaErrorMemoryAllocation) {
         throw OutOfMemory(text);
@@ -68,7 +68,7 @@ public:
     }
 
     void release() {
-        // Nobody is left to hear of an error here.
+        // An error here cannot be reported.
         if (pointer_) {
             pinned_ ? cudaFreeHost(pointer_) : cudaFree(pointer_);
         }
@@ -116,8 +116,8 @@ struct batchmine_gpu_session {
         try {
             search_chunks(base, queries, k, scores, places);
         } catch (...) {
-            // The next tile may be smaller: it must find nothing under way, and no memory taken by this one. What
-            // went wrong is known already.
+            // The next tile may be smaller and succeed: this one must leave no work under way and no memory taken. The
+            // error is known already.
             cudaDeviceSynchronize();
             cudaGetLastError();
             for (auto *buffer : {&base_, &queries_, &answers_[0], &answers_[1]}) {
@@ -161,7 +161,7 @@ private:
         send(0);
         for (uint64_t chunk = 0; chunk < chunks; ++chunk) {
             uint64_t rows = rows_of(chunk), count = rows * k;
-            // The answers of the chunk before last lay here; they are on the host by now.
+            // This buffer held the answers of the chunk before last, which are on the host by now.
             auto *answers = static_cast<char *>(answers_[chunk % 2].at_least(CHUNK_QUERIES * k * ANSWER_BYTES));
             sent_[chunk % 2].hold(faiss_stream_);
             knn(base, device_queries + chunk * CHUNK_QUERIES * row_bytes(), rows, k, answers + count * sizeof(int64_t),
@@ -184,7 +184,7 @@ private:
         query_rows_ = queries.rows;
     }
 
-    // First of all: streams and events are of the device that is chosen when they are made.
+    // Runs first: streams and events belong to the device that is current when they are created.
     static int chosen(uint32_t device) {
         check(cudaSetDevice(static_cast<int>(device)), "choosing the device");
         return static_cast<int>(device);
@@ -203,7 +203,7 @@ private:
         base_rows_ = base.rows;
     }
 
-    // Copies to the device on the stream of copies; the source is free when it returns.
+    // Copies to the device on the stream of copies; the source may be reused when it returns.
     void upload(void *to, const void *from, size_t bytes) {
         for (size_t done = 0; done < bytes;) {
             size_t some = std::min(STAGE_BYTES, bytes - done);
@@ -232,7 +232,7 @@ private:
         params.queryType = type;
         params.numQueries = static_cast<faiss::idx_t>(rows);
         params.outDistances = static_cast<float *>(scores);
-        // Narrower ones FAISS makes of these, and waits for the device to have done it.
+        // For narrower indices FAISS converts these, and waits for the device.
         params.outIndicesType = faiss::gpu::IndicesDataType::I64;
         params.outIndices = places;
         params.device = device_;
@@ -255,35 +255,35 @@ private:
 
 namespace {
 
-void say(char *error, size_t error_bytes, const char *text) {
+void write_text(char *error, size_t error_bytes, const char *text) {
     if (error && error_bytes > 0) {
         std::strncpy(error, text, error_bytes - 1);
         error[error_bytes - 1] = 0;
     }
 }
 
-// FAISS reports a failed allocation as an exception whose text alone tells what it was.
+// FAISS reports a failed allocation as an exception that only its text distinguishes.
 bool is_memory(const std::string &text) {
     return text.find("alloc fail") != std::string::npos || text.find("out of memory") != std::string::npos ||
            text.find("memory allocation") != std::string::npos;
 }
 
-// Runs `work`, and makes a code and a text of whatever it throws.
+// Runs `work`, and turns whatever it throws into a code and a message.
 template <typename Work> int32_t guarded(char *error, size_t error_bytes, Work work) noexcept {
     try {
         work();
         return BATCHMINE_GPU_OK;
     } catch (const OutOfMemory &e) {
-        say(error, error_bytes, e.what());
+        write_text(error, error_bytes, e.what());
         return BATCHMINE_GPU_OUT_OF_MEMORY;
     } catch (const std::bad_alloc &) {
-        say(error, error_bytes, "out of host memory");
+        write_text(error, error_bytes, "out of host memory");
         return BATCHMINE_GPU_OUT_OF_MEMORY;
     } catch (const std::exception &e) {
-        say(error, error_bytes, e.what());
+        write_text(error, error_bytes, e.what());
         return is_memory(e.what()) ? BATCHMINE_GPU_OUT_OF_MEMORY : BATCHMINE_GPU_FAILED;
     } catch (...) {
-        say(error, error_bytes, "an exception without a text");
+        write_text(error, error_bytes, "an exception without a text");
         return BATCHMINE_GPU_FAILED;
     }
 }
@@ -293,8 +293,8 @@ template <typename Work> int32_t guarded(char *error, size_t error_bytes, Work w
 uint32_t batchmine_gpu_version(void) { return BATCHMINE_GPU_VERSION; }
 
 #ifdef BATCHMINE_FAISS_LINKED
-// Which one it is cannot be told: its version is a std::string, and those differ between compilers.
-#define FAISS_IS "a FAISS that was there, taken to be "
+// Its version cannot be read: it is a std::string, whose layout differs between compilers.
+#define FAISS_IS "a linked FAISS, taken to be "
 #else
 #define FAISS_IS "FAISS "
 #endif
@@ -317,7 +317,7 @@ int32_t batchmine_gpu_describe(uint32_t device, char *name, size_t name_bytes, u
     return guarded(error, error_bytes, [&] {
         cudaDeviceProp properties;
         check(cudaGetDeviceProperties(&properties, static_cast<int>(device)), "asking for a device's properties");
-        say(name, name_bytes, properties.name);
+        write_text(name, name_bytes, properties.name);
         check(cudaSetDevice(static_cast<int>(device)), "choosing a device");
         size_t free = 0, total = 0;
         check(cudaMemGetInfo(&free, &total), "asking for a device's memory");

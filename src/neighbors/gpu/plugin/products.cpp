@@ -1,6 +1,6 @@
-// FAISS asks cuBLAS for products of halves in "pedantic" mode, since the fast one refused some small shapes on old
-// devices. Pedantic products may not use tensor cores. The linker sends FAISS's calls here (--wrap): the fast mode
-// is asked for, which has single-precision sums too, and the pedantic one where that refuses.
+// FAISS requests products of halves from cuBLAS in "pedantic" mode, because the fast mode refused some small shapes on
+// old devices. Pedantic products may not use tensor cores. The linker redirects FAISS's calls to this file (--wrap),
+// which requests the fast mode, whose sums are in single precision too, and the pedantic mode where that is refused.
 
 #include <cublas_v2.h>
 
