@@ -1,6 +1,5 @@
 //! What the graph needs: in-degrees of all rows, and sorted edges while they are spilled or merged.
 
-use super::build::{MERGE_RANGE_EDGES, PART_MERGE_RANGES};
 use crate::budget::{MIB, Phase, StageNeed, Term};
 use crate::config::Config;
 use crate::run::Stage;
@@ -11,6 +10,10 @@ const RUNS_MAX: u64 = 256;
 const SPILL_EDGES_MAX: u64 = 64 * MIB;
 /// Bytes of a spilled edge: in the buffer, and while its run is encoded.
 const SPILL_EDGE_BYTES: u64 = 8;
+/// Reversed and own edges of a merge range: fixed, so that the same graph gives the same files.
+pub(super) const MERGE_RANGE_EDGES: usize = 1 << 20;
+/// Merge ranges of one part.
+pub(super) const PART_MERGE_RANGES: usize = 16;
 /// Bytes of an edge of a merge range: reversed, joined, encoded.
 const MERGED_EDGE_BYTES: u64 = 20;
 /// Bytes of an encoded edge.

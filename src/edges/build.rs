@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use indicatif::HumanCount;
 use rayon::prelude::*;
 
-use super::budget::EdgesCounts;
+use super::budget::{EdgesCounts, MERGE_RANGE_EDGES, PART_MERGE_RANGES};
 use super::file::{EdgeFile, EdgePart, EncodedRange};
 use super::merge::{Merge, cut_merge_ranges};
 use super::spill::{Reversed, in_degrees};
@@ -22,10 +22,6 @@ use crate::vectors::{PlaceRange, Vectors};
 const MANY_SHARE: u64 = 20;
 const RUN_PREFIX: &str = "run-";
 const RANGE_PREFIX: &str = "range-";
-/// Merge ranges of one part.
-pub(crate) const PART_MERGE_RANGES: usize = 16;
-/// Reversed and own edges of a merge range: fixed, so that the same graph gives the same files.
-pub(crate) const MERGE_RANGE_EDGES: usize = 1 << 20;
 
 /// Builds the graph from the neighbor lists, or opens the one that is there.
 ///

@@ -6,9 +6,7 @@ use std::path::Path;
 use crate::config::Metric;
 use crate::run::sealed::FileFormat;
 use crate::vectors::dot::dot;
-use crate::vectors::{
-    Ids, ROWS, RowLayout, RowTable, Shape, StoreType, TASKS, Tasks, VECTORS, VectorStore, Vectors,
-};
+use crate::vectors::{Ids, ROWS, RowLayout, RowTable, Shape, StoreType, TASKS, Tasks, VECTORS, VectorStore, Vectors};
 
 /// Rows of one task.
 pub(crate) struct GivenVectors {

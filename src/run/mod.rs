@@ -17,7 +17,7 @@ mod folder;
 mod interrupt;
 pub(crate) mod json;
 mod layout;
-mod lock;
+pub(crate) mod lock;
 pub(crate) mod manifest;
 pub(crate) mod mapped;
 pub(crate) mod memory;

@@ -31,7 +31,7 @@ const END_MAGIC: [u8; 8] = *b"BMSEALED";
 
 /// A format: its magic, its version and its name in messages.
 #[derive(Debug, Clone, Copy)]
-pub struct FileFormat {
+pub(crate) struct FileFormat {
     /// First eight bytes of the file.
     pub magic: [u8; 8],
     /// Version that this build writes and reads.
@@ -42,7 +42,7 @@ pub struct FileFormat {
 
 impl FileFormat {
     /// The header of a file of this format.
-    pub fn header(&self, fields: [u64; 6]) -> [u8; HEADER_BYTES] {
+    pub(crate) fn header(&self, fields: [u64; 6]) -> [u8; HEADER_BYTES] {
         let mut header = [0; HEADER_BYTES];
         header[..8].copy_from_slice(&self.magic);
         header[8..12].copy_from_slice(&self.version.to_le_bytes());
@@ -62,7 +62,7 @@ fn footer(total_bytes: u64, checksum: u64) -> [u8; FOOTER_BYTES] {
 }
 
 /// Writes a file front to back and keeps its length and checksum. Holds one 256 KiB buffer.
-pub struct PartWriter {
+pub(crate) struct PartWriter {
     file: std::io::BufWriter<Box<dyn StorageFile>>,
     hash: Box<Xxh3>,
     bytes: u64,
@@ -74,14 +74,9 @@ impl PartWriter {
     }
 
     /// Appends the footer; what was written so far must begin with [`FileFormat::header`].
-    pub fn seal(&mut self) -> std::io::Result<()> {
+    pub(crate) fn seal(&mut self) -> std::io::Result<()> {
         let footer = footer(self.bytes + FOOTER_BYTES as u64, self.hash.digest());
         self.write_all(&footer)
-    }
-
-    /// Bytes written so far.
-    pub fn position(&self) -> u64 {
-        self.bytes
     }
 
     /// Makes the file durable; its length and checksum.
@@ -133,7 +128,7 @@ pub(super) fn seal_scattered(path: &Path, file: &dyn StorageFile, payload_end: u
 
 /// A mapped artefact whose header, version and length are right.
 #[derive(Debug, Clone)]
-pub struct Sealed {
+pub(crate) struct Sealed {
     mapped: Mapped,
     /// The six fields of the header.
     pub fields: [u64; 6],
@@ -144,7 +139,7 @@ impl Sealed {
     ///
     /// # Errors
     /// Another format, another version, or a file that was cut or grew.
-    pub fn open(path: &Path, format: &FileFormat) -> Result<Sealed> {
+    pub(crate) fn open(path: &Path, format: &FileFormat) -> Result<Sealed> {
         let mapped = Mapped::open(path)?;
         let bytes = mapped.bytes();
         let remedy = "the file is damaged or not batchmine's: delete it and run `mine` again";
@@ -187,26 +182,21 @@ impl Sealed {
     }
 
     /// The payload.
-    pub fn payload(&self) -> &[u8] {
+    pub(crate) fn payload(&self) -> &[u8] {
         let bytes = self.mapped.bytes();
         &bytes[HEADER_BYTES..bytes.len() - FOOTER_BYTES]
     }
 
     /// The file's path.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.mapped.path()
-    }
-
-    /// Advises the kernel of a front-to-back read.
-    pub fn advise_sequential(&self) {
-        self.mapped.advise_sequential();
     }
 
     /// Re-reads the file and compares its checksum.
     ///
     /// # Errors
     /// The content is not what was written.
-    pub fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         let bytes = self.mapped.bytes();
         let end = bytes.len() - FOOTER_BYTES;
         let (expected, found) = (u64_at(bytes, end + 8), xxh3_64(&bytes[..end]));
@@ -224,7 +214,7 @@ impl Sealed {
     ///
     /// # Errors
     /// The header's counts and the payload's length disagree.
-    pub fn expect_payload(&self, expected: Option<u64>) -> Result<()> {
+    pub(crate) fn expect_payload(&self, expected: Option<u64>) -> Result<()> {
         let found = self.payload().len() as u64;
         if expected == Some(found) {
             return Ok(());

@@ -87,7 +87,7 @@ impl StageRun<'_> {
     ///
     /// # Errors
     /// `write` fails, or the disk does. An [`Error`] inside the error of `write` comes back as it is.
-    pub fn commit(&self, name: &str, write: impl FnOnce(&mut PartWriter) -> std::io::Result<()>) -> Result<()> {
+    pub(crate) fn commit(&self, name: &str, write: impl FnOnce(&mut PartWriter) -> std::io::Result<()>) -> Result<()> {
         self.supersede(None, name, write)
     }
 
@@ -95,7 +95,7 @@ impl StageRun<'_> {
     ///
     /// # Errors
     /// `write` fails, or the disk does.
-    pub fn supersede(
+    pub(crate) fn supersede(
         &self,
         old: Option<&str>,
         name: &str,

@@ -112,7 +112,7 @@ impl<'a> TileScorer<'a> {
         TileScorer { vectors, queries: values, scales, narrow: vec![0.0; dim], row: vec![0.0; dim] }
     }
 
-    /// Scores one row with some of the queries; the same bits as [`Scorer::score`]. `chosen` are indices of the queries;
+    /// Scores one row with some of the queries; the same bits as [`Scorer::score`]. `chosen` are indices of queries;
     /// `put` is told an index of `chosen` and the score of that query. O(chosen · dim).
     pub(crate) fn score(&mut self, row: RowId, chosen: &[u32], mut put: impl FnMut(usize, f32)) {
         self.vectors.positives.load(row, &mut self.narrow);

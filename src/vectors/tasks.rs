@@ -12,7 +12,7 @@ pub(crate) const TASKS: FileFormat = FileFormat { magic: *b"BMTASKS\0", version:
 
 /// Tasks: names and ranges of rows, in order.
 #[derive(Debug, Clone)]
-pub struct Tasks {
+pub(crate) struct Tasks {
     sealed: Sealed,
     count: usize,
 }
@@ -70,10 +70,6 @@ impl Tasks {
 
     pub(crate) fn len(&self) -> usize {
         self.count
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.count == 0
     }
 
     pub(crate) fn range(&self, task: usize) -> std::ops::Range<RowId> {

@@ -26,6 +26,10 @@ pub struct Oracle<'a> {
 }
 
 impl<'a> Oracle<'a> {
+    pub fn data(&self) -> &'a Dataset {
+        self.data
+    }
+
     pub fn new(data: &'a Dataset, cosine: bool) -> Oracle<'a> {
         let stored = |side: &[Vec<f64>]| -> Vec<Vec<f64>> {
             side.iter().map(|vector| vector.iter().map(|value| f64::from(data.stored(*value))).collect()).collect()

@@ -122,7 +122,7 @@ pub fn measure(
             let task = tasks.entry(data.task(*query).map(str::to_owned)).or_default();
             for worth in [&mut overall, task] {
                 worth.batches.insert(number);
-                one(worth, &oracle, data, lines, list, (batch, *query), terms);
+                one(worth, &oracle, lines, list, (batch, *query), terms);
             }
         }
     }
@@ -132,12 +132,12 @@ pub fn measure(
 fn one(
     worth: &mut Worth,
     oracle: &Oracle<'_>,
-    data: &Dataset,
     lines: &[Line],
     list: &List<'_>,
     (batch, query): (&[usize], usize),
     terms: Terms,
 ) {
+    let data = oracle.data();
     let ranked: Vec<usize> = lines[query].neighbors.iter().map(|neighbor| neighbor.0).collect();
     let labels = data.labels(query);
     let mut hits = 0;

@@ -8,8 +8,8 @@ use half::slice::HalfFloatSliceExt;
 
 use crate::config::Metric;
 use crate::vectors::RowId;
-use crate::vectors::dot::dot;
 use crate::vectors::VectorStore;
+use crate::vectors::dot::dot;
 
 /// Largest exponent of a norm in f16, whose values go up to 65,504.
 const HALF_EXPONENT: i32 = 14;
