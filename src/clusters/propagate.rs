@@ -45,7 +45,7 @@ impl Communities {
     }
 
     /// From each row's label, by place. `None` where a label is not of the row's task, has more than K rows, or is not
-    /// [`EXCLUDED`] for exactly the excluded rows.
+    /// `EXCLUDED` for exactly the excluded rows.
     pub fn from_labels(tasks: &[TaskPlaces], excluded: &[bool], labels: Vec<u32>) -> Option<Self> {
         let rows = labels.len();
         let all = PlaceRange::new(0, rows as u32);

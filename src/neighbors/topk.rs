@@ -35,7 +35,7 @@ pub(crate) const fn capacity(ranks: usize) -> usize {
     6 * ranks + 64
 }
 
-/// The best candidates so far of one query. At most [`capacity`] of them are held.
+/// The best candidates so far of one query. At most `capacity` of them are held.
 #[derive(Debug, Clone)]
 pub struct TopK {
     candidates: Vec<Candidate>,
