@@ -166,7 +166,7 @@ fn spill(
         // A wrong place would give some other row an edge.
         spilled.par_iter().try_for_each(|block| block.sealed().check())?;
         let reversed = Reversed::new(windows, span(spilled));
-        let encoded = reversed.encode().map_err(not_compressed)?;
+        let encoded = reversed.encode()?;
         reversed.add_degrees(&mut degrees);
         drop(reversed);
         meter.add(rows(spilled))?;
@@ -190,10 +190,6 @@ fn span(blocks: &[Block]) -> PlaceRange {
 /// Edges that the lists of a block give.
 fn block_edges(windows: &Windows<'_>, places: PlaceRange) -> usize {
     places.iter().map(|place| windows.of(place).ranks.end).sum()
-}
-
-pub(super) fn not_compressed(e: std::io::Error) -> Error {
-    Error::runtime("edges cannot be compressed").found(e.to_string()).remedy("run the same command again")
 }
 
 /// Merges the runs with the lists, `PART_MERGE_RANGES` merge ranges a part.

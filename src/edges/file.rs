@@ -163,13 +163,16 @@ fn cut_blocks(ends: &[u32]) -> Vec<Range<usize>> {
 ///
 /// # Errors
 /// zstd fails.
-pub(crate) fn encode_rows(first_place: Place, ends: &[u32], edges: &[Edge]) -> std::io::Result<EncodedRange> {
+pub(crate) fn encode_rows(first_place: Place, ends: &[u32], edges: &[Edge]) -> Result<EncodedRange> {
     let mut range = EncodedRange::default();
     for block in cut_blocks(ends) {
         let start = if block.start == 0 { 0 } else { ends[block.start - 1] };
         let local: Vec<u32> = ends[block.clone()].iter().map(|end| end - start).collect();
         let edges = &edges[start as usize..ends[block.end - 1] as usize];
-        range.push(Place::new(first_place.number() + block.start as u32), &local, edges)?;
+        let place = Place::new(first_place.number() + block.start as u32);
+        range.push(place, &local, edges).map_err(|e| {
+            Error::runtime("edges cannot be compressed").found(e.to_string()).remedy("run the same command again")
+        })?;
     }
     Ok(range.trimmed())
 }

@@ -130,7 +130,7 @@ impl Merge<'_> {
             ends.push(edges.len() as u32);
             start = end;
         }
-        encode_rows(places.start, &ends, &edges).map_err(super::build::not_compressed)
+        encode_rows(places.start, &ends, &edges)
     }
 }
 

@@ -12,6 +12,7 @@ use rayon::prelude::*;
 
 use super::file::{BLOCK_EDGES, EncodedRange, encode_rows};
 use super::rows::{Edge, Relation};
+use crate::error::Result;
 use crate::neighbors::Windows;
 use crate::vectors::{Place, PlaceRange};
 
@@ -102,7 +103,7 @@ impl Reversed {
     ///
     /// # Errors
     /// zstd fails.
-    pub(crate) fn encode(&self) -> std::io::Result<EncodedRange> {
+    pub(crate) fn encode(&self) -> Result<EncodedRange> {
         let pieces: Vec<EncodedRange> =
             self.pieces().into_par_iter().map(|rows| self.encode_piece(rows)).collect::<Result<_, _>>()?;
         let mut run = EncodedRange::default();
@@ -123,7 +124,7 @@ impl Reversed {
         pieces
     }
 
-    fn encode_piece(&self, rows: Range<usize>) -> std::io::Result<EncodedRange> {
+    fn encode_piece(&self, rows: Range<usize>) -> Result<EncodedRange> {
         let start = self.start(rows.start);
         let ends: Vec<u32> = self.ends[rows.clone()].iter().map(|end| end - start).collect();
         let sources = &self.sources[start as usize..self.ends[rows.end - 1] as usize];
