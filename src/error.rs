@@ -82,19 +82,16 @@ impl Error {
         Self::runtime(what).path(path).found(source.to_string()).remedy(remedy)
     }
 
-    /// The file concerned.
     pub fn path(mut self, path: impl AsRef<Path>) -> Self {
         self.0.path = Some(path.as_ref().to_owned());
         self
     }
 
-    /// The column concerned.
     pub fn column(mut self, column: impl Into<String>) -> Self {
         self.0.column = Some(column.into());
         self
     }
 
-    /// The task concerned.
     pub fn task(mut self, task: impl Into<String>) -> Self {
         self.0.task = Some(task.into());
         self

@@ -21,7 +21,6 @@ use crate::{clusters, edges, neighbors};
 #[derive(Debug)]
 pub struct Job {
     pub config: Config,
-    /// The input files.
     pub shards: Shards,
     /// What the memory budget allows.
     pub plan: Plan,

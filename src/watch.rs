@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 
-/// Told how much work is done: a meter's count, the user's wish to stop, or both.
+/// Told how much work is done: a meter's count, the user's signal to stop, or both.
 ///
 /// It is handed down to whatever takes long. Pure code counts through it without knowing who listens.
 #[derive(Clone, Copy)]

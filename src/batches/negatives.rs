@@ -101,13 +101,11 @@ impl Pool {
 pub(crate) struct NegativeSampler<'a> {
     /// Keys, tasks, and what scores.
     pub vectors: &'a Vectors,
-    /// The lists.
     pub neighbors: &'a Neighbors,
     /// Which of a list are suspects, and which preferred negatives.
     pub windows: &'a Windows<'a>,
     /// h: negatives of an example.
     pub count: usize,
-    /// The job's seed.
     pub seed: u64,
 }
 

@@ -61,7 +61,6 @@ impl BatchOrder {
         }
     }
 
-    /// Appends other batches.
     pub(crate) fn append(&mut self, other: BatchOrder) {
         let base = self.rows.len();
         self.rows.extend(other.rows);

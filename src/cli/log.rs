@@ -49,7 +49,6 @@ struct ErrorEvent {
 /// Where a verb's output goes.
 #[derive(Debug)]
 pub struct Output {
-    /// Progress and events.
     pub progress: Progress,
     /// Whether data go out as JSON.
     pub json: bool,

@@ -32,7 +32,6 @@ pub struct Slots {
     tasks: Vec<TaskSlots>,
 }
 
-/// A task's slots.
 #[derive(Debug, Clone)]
 struct TaskSlots {
     places: PlaceRange,
@@ -98,7 +97,6 @@ impl Slots {
         &self.slot_of
     }
 
-    /// Number of rows.
     pub(super) fn rows(&self) -> usize {
         self.slot_of.len()
     }
@@ -118,12 +116,10 @@ impl Slots {
         self.tasks[task].size
     }
 
-    /// Clusters in all.
     pub(crate) fn clusters(&self) -> u32 {
         self.tasks.last().map_or(0, |task| task.clusters().end)
     }
 
-    /// Number of tasks.
     pub(super) fn tasks(&self) -> usize {
         self.tasks.len()
     }

@@ -25,7 +25,6 @@ pub(crate) fn write_labels(out: &mut PartWriter, labels: &[u32], clusters: u32, 
     out.seal()
 }
 
-/// The mapped labels.
 #[derive(Debug, Clone)]
 pub(crate) struct Clusters {
     sealed: Sealed,
@@ -58,12 +57,10 @@ impl Clusters {
         bytemuck::cast_slice(self.sealed.payload())
     }
 
-    /// Number of clusters.
     pub(crate) fn count(&self) -> u32 {
         self.clusters
     }
 
-    /// The mapped file.
     pub(crate) fn sealed(&self) -> &Sealed {
         &self.sealed
     }

@@ -9,8 +9,8 @@
 //! All passes know a row by its place, so that rows with common neighbors lie close in every table; the labels on disk
 //! are by row ([`labels`]). The state after each pass is a part ([`passes`]).
 //!
-//! Memory: at most 20 bytes a row, 8 bytes a cluster, the decoded blocks of a chunk, and for each thread tables of 9
-//! bytes a cluster.
+//! Memory ([`budget`]): 20 bytes a row, the decoded blocks of a chunk, and tables of 9 bytes a cluster for each thread
+//! and once more.
 
 pub(crate) mod budget;
 mod chunks;

@@ -108,7 +108,6 @@ fn swaps(slots: Slots, own: Vec<i32>, best_other: Vec<u32>, best_other_sum: Vec<
     sound.then(|| Swaps::from_arrays(slots, own, best_other, best_other_sum))
 }
 
-/// The largest K.
 fn largest(tasks: &[TaskPlaces]) -> u64 {
     tasks.iter().map(|task| u64::from(task.size)).max().unwrap_or(0)
 }

@@ -29,7 +29,6 @@ pub(crate) const UNKNOWN: i32 = i32::MAX / 4;
 #[derive(Debug)]
 pub struct Swaps {
     slots: Slots,
-    /// Own connection.
     own: Vec<i32>,
     /// Best other cluster, or [`NO_CLUSTER`].
     best_other: Vec<u32>,

@@ -41,7 +41,6 @@ impl LabelSums {
         }
     }
 
-    /// A label's sum.
     #[inline]
     pub(crate) fn get(&self, label: u32) -> i32 {
         match self.entries[find(&self.entries, self.mask, label)] {
@@ -110,7 +109,6 @@ impl ClusterSums {
         self.count = count;
     }
 
-    /// A cluster's sum.
     #[inline]
     pub(crate) fn get(&self, cluster: u32) -> i32 {
         let (round, sum) = self.sums[cluster as usize];

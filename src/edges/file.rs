@@ -177,7 +177,6 @@ pub(crate) fn encode_rows(first_place: Place, ends: &[u32], edges: &[Edge]) -> R
     Ok(range.trimmed())
 }
 
-/// One mapped file.
 #[derive(Debug, Clone)]
 pub(crate) struct EdgePart {
     sealed: Sealed,
@@ -245,7 +244,6 @@ impl EdgePart {
         }
     }
 
-    /// The mapped file.
     pub(crate) fn sealed(&self) -> &Sealed {
         &self.sealed
     }

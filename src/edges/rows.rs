@@ -109,7 +109,6 @@ impl Adjacency {
 
 /// A graph that is read block by block, from many threads.
 pub trait EdgeRows: Sync {
-    /// Number of rows.
     fn rows(&self) -> u32;
     /// Number of blocks; together they cover all places in order.
     fn blocks(&self) -> usize;

@@ -31,7 +31,6 @@ pub(crate) struct TileAnswers<'a> {
 /// The best rows of one query, from answers tile by tile.
 #[derive(Debug, Clone)]
 pub(crate) struct CertifiedTopK {
-    /// Candidates.
     pub kept: TopK,
     /// `ranks` rows are known whose true scores are at least this.
     pub threshold: f32,

@@ -34,7 +34,6 @@ const STEP_ROWS: u32 = 1024;
 /// A search by FAISS.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct FaissSearch<'a> {
-    /// The store.
     pub vectors: &'a Vectors,
     /// How vectors are compared.
     pub metric: Metric,

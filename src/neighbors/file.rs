@@ -57,7 +57,6 @@ pub(crate) fn write_block(
     out.seal()
 }
 
-/// One mapped block.
 #[derive(Debug, Clone)]
 pub(crate) struct Block {
     sealed: Sealed,
@@ -131,7 +130,6 @@ impl Block {
             .remedy(DAMAGED))
     }
 
-    /// The mapped file.
     pub(crate) fn sealed(&self) -> &Sealed {
         &self.sealed
     }

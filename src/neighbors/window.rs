@@ -128,7 +128,6 @@ impl<'a> Windows<'a> {
         self.windows.iter().any(|window| window.limits.any())
     }
 
-    /// All places.
     pub(crate) fn places(&self) -> PlaceRange {
         PlaceRange {
             start: Place::new(0),

@@ -12,14 +12,11 @@ use crate::run::record::{BatchesSettings, ClustersFacts, ClustersSettings, Edges
 /// Version of `report.json`.
 pub const FORMAT: u32 = 1;
 
-/// A report.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
-    /// [`FORMAT`].
     pub format: u32,
     /// The batchmine that made it.
     pub version: String,
-    /// Run folder.
     pub run: PathBuf,
     /// Fingerprint of the batches stage: of all settings and inputs.
     pub settings_fingerprint: String,
@@ -82,7 +79,6 @@ pub struct Compared {
     pub against: Option<Measures>,
 }
 
-/// A task's measures.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TaskMeasures {
     /// Name; null in a run without tasks.
@@ -204,7 +200,6 @@ pub struct Histogram<T> {
     pub bounds: Vec<f64>,
     /// The run's own batches.
     pub mined: Vec<T>,
-    /// Random ones.
     pub random: Vec<T>,
     /// The given list's.
     pub against: Option<Vec<T>>,

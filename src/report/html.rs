@@ -12,7 +12,6 @@ const BARS: usize = 12;
 /// Tasks in the table.
 const TASKS: usize = 500;
 
-/// The page.
 pub(crate) fn page(report: &Report) -> String {
     let title = report.run.file_name().map_or_else(|| "run".into(), |name| name.to_string_lossy());
     let title = name(&title, 80);

@@ -38,7 +38,6 @@ impl BatchList {
         Membership { batch: &self.batch, cluster: self.cluster.as_deref() }
     }
 
-    /// Number of batches.
     pub(crate) fn count(&self) -> u32 {
         self.count
     }

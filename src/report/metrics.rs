@@ -32,7 +32,6 @@ pub struct PairCounts {
 }
 
 impl PairCounts {
-    /// Adds another's counts.
     pub fn add(&mut self, other: &PairCounts) {
         self.queries += other.queries;
         self.pairs += other.pairs;

@@ -48,7 +48,6 @@ pub(crate) fn estimate(estimate: &Estimate) -> String {
     }
 }
 
-/// An optional figure.
 pub(crate) fn or_none(text: Option<String>) -> String {
     text.unwrap_or_else(|| NONE.into())
 }

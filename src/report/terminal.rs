@@ -66,7 +66,6 @@ fn trimmed(table: &Table) -> String {
     table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
 }
 
-/// The largest tasks.
 fn tasks(report: &Report) -> String {
     let names = list_names(report);
     let head = |measure: &str| -> Vec<String> { names.iter().map(|list| format!("{measure}\n{list}")).collect() };

@@ -31,7 +31,6 @@ impl Tone {
     }
 }
 
-/// One finding.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Verdict {
     /// How to take it.
@@ -171,7 +170,6 @@ fn gap(report: &Report) -> Option<Verdict> {
 /// A measure: its name, its sentence, and its figure for each list.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct MeasureRow {
-    /// Name.
     pub name: String,
     /// What it is, in a sentence.
     pub why: String,

@@ -67,7 +67,6 @@ impl StageRecord {
 /// The state of a run folder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// `FORMAT`.
     pub format: u32,
     /// The batchmine that made the folder.
     pub version: String,

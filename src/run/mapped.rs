@@ -32,12 +32,10 @@ impl Mapped {
         Ok(Mapped { path: path.into(), map: Arc::new(map) })
     }
 
-    /// The file's bytes.
     pub fn bytes(&self) -> &[u8] {
         &self.map
     }
 
-    /// The file's path.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -48,7 +46,6 @@ impl Mapped {
         let _ = self.map.advise(memmap2::Advice::Sequential);
     }
 
-    /// The path, owned.
     pub fn path_buf(&self) -> PathBuf {
         self.path.to_path_buf()
     }

@@ -48,7 +48,6 @@ impl Progress {
         }
     }
 
-    /// Prints nothing.
     pub fn silent() -> Progress {
         Progress { bars: None, plain: false, json: false }
     }

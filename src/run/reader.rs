@@ -35,12 +35,10 @@ impl RunReader {
         Ok(RunReader { folder: folder.to_owned(), manifest })
     }
 
-    /// The manifest.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
     }
 
-    /// The run folder.
     pub fn folder(&self) -> &Path {
         &self.folder
     }

@@ -50,7 +50,6 @@ impl JobSettings {
 /// Tells whether an input file is the one that an earlier call read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileIdentity {
-    /// Absolute path.
     pub path: String,
     pub bytes: u64,
     /// Modification time, nanoseconds since 1970.
@@ -62,9 +61,7 @@ pub struct FileIdentity {
 /// Column names by role; `None` as query and positive in `.npy` input, which has no columns.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Roles {
-    /// Query embeddings.
     pub query: Option<String>,
-    /// Positive embeddings.
     pub positive: Option<String>,
     /// One side serves as both.
     pub shared: bool,
@@ -163,7 +160,6 @@ pub(crate) enum IdKind {
 pub(crate) struct VectorsFacts {
     pub rows: u64,
     pub dim: usize,
-    /// Number of tasks.
     pub tasks: usize,
     pub ids: IdKind,
     /// One column serves both sides.
@@ -194,7 +190,6 @@ pub struct NeighborsFacts {
     pub recall_queries: u64,
     /// Lists that each query looked into, of approximate search.
     pub probes: Option<usize>,
-    /// IVF lists.
     pub lists: usize,
     /// Queries that a search on GPUs left to the CPU.
     pub left_to_cpu: Option<usize>,
@@ -229,7 +224,6 @@ pub(crate) struct EdgesFacts {
     /// Edges, each counted from both ends.
     pub arcs: u64,
     pub bytes: u64,
-    /// Spilled runs.
     pub runs: usize,
     pub windows: WindowCounts,
 }

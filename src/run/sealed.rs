@@ -181,13 +181,11 @@ impl Sealed {
         Ok(Sealed { mapped, fields })
     }
 
-    /// The payload.
     pub(crate) fn payload(&self) -> &[u8] {
         let bytes = self.mapped.bytes();
         &bytes[HEADER_BYTES..bytes.len() - FOOTER_BYTES]
     }
 
-    /// The file's path.
     pub(crate) fn path(&self) -> &Path {
         self.mapped.path()
     }

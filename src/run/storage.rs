@@ -18,7 +18,6 @@ pub trait Storage: Send + Sync + std::fmt::Debug {
     fn create(&self, path: &Path) -> io::Result<Box<dyn StorageFile>>;
     /// Moves a file, replacing the target atomically.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
-    /// Deletes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Makes a folder's entries durable.
     fn sync_folder(&self, path: &Path) -> io::Result<()>;

@@ -31,7 +31,6 @@ pub(crate) struct Shard {
 #[derive(Debug, Clone)]
 pub(crate) enum Source {
     Parquet {
-        /// The mapped file.
         bytes: Bytes,
         /// Its footer. The row groups' numbers of rows add up to the shard's.
         metadata: ArrowReaderMetadata,

@@ -40,7 +40,6 @@ struct JoinedNegatives {
     images: Option<StringChunked>,
 }
 
-/// A row's id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Id<'a> {
     Int(i64),

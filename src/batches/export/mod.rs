@@ -55,7 +55,6 @@ pub use settings::{Epochs, ExportSettings, Format};
 /// What an export wrote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ExportSummary {
-    /// Rows written.
     pub rows: u64,
     /// Batches written; clusters, where the trainer unites them into batches itself.
     pub units: u64,
@@ -63,7 +62,6 @@ pub struct ExportSummary {
     pub left_out: u64,
     /// Chunks: for each the sources were read once, or twice with negatives.
     pub chunks: usize,
-    /// Files written.
     pub files: u64,
     /// Bytes of these files.
     pub bytes: u64,

@@ -27,7 +27,6 @@ const ELSEWHERE: &str = "give another place to --table-out";
 struct PublicationRecord {
     /// The batchmine that published.
     batchmine: String,
-    /// The publication's identity.
     id: String,
 }
 

@@ -127,7 +127,6 @@ struct OpenFiles {
     /// Of the files: all columns of the table but the task.
     schema: SchemaRef,
     columns: Vec<usize>,
-    /// The task's column.
     task: usize,
     /// Each task's file.
     numbers: HashMap<String, usize>,

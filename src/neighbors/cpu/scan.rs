@@ -32,7 +32,6 @@ pub struct PanelHits {
 pub trait TileKernel: Copy + Send + Sync {
     /// Some packed queries.
     type Queries: Send + Sync;
-    /// Packed base rows.
     type Base: Sync;
     /// One panel of them.
     type Panel<'a>: Copy;
@@ -135,7 +134,6 @@ pub(crate) struct Ranking<'a, 'v> {
     pub base_rows: &'a [RowId],
     /// Who may not be a negative of whom.
     pub keys: &'a Keys<'v>,
-    /// True scores.
     pub scorer: &'a mut Scorer<'v>,
     /// Pairs that were reported.
     pub reported: u64,

@@ -31,7 +31,6 @@ const FORMAT: FileFormat = FileFormat { magic: *b"BMGPUBAS", version: 1, name: "
 const CHUNK_ROWS: usize = 1024;
 const BOUNDS_BYTES: usize = 8;
 
-/// Writes a base.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct DeviceBaseWriter<'a> {
     pub store: &'a VectorStore,
@@ -102,7 +101,6 @@ fn bounds_at(rows: usize, row_bytes: usize) -> usize {
     HEADER_BYTES + (rows * row_bytes).next_multiple_of(64)
 }
 
-/// The mapped base.
 #[derive(Debug, Clone)]
 pub(crate) struct DeviceBase {
     sealed: Sealed,

@@ -34,7 +34,6 @@ pub(crate) struct DeviceHandle {
     gone: AtomicBool,
 }
 
-/// A mapped slot.
 #[derive(Debug)]
 pub(crate) struct TileSlot {
     pub bytes: MmapMut,

@@ -175,7 +175,6 @@ pub(crate) struct DeviceTile<'a> {
     pub tag: u64,
 }
 
-/// An open device.
 #[derive(Debug)]
 pub(crate) struct Session<'a> {
     plugin: &'a Plugin,

@@ -13,7 +13,6 @@ pub(crate) enum Request {
     Devices,
     /// Begin to work on a device.
     Open {
-        /// The device's number.
         device: u32,
         /// The file of the base.
         base: PathBuf,
@@ -32,7 +31,6 @@ pub(crate) struct SearchRequest {
     pub base_rows: usize,
     /// Where the queries begin in the shared memory, in bytes; the answers follow them as [`SlotLayout`] says.
     pub offset: usize,
-    /// Number of queries.
     pub queries: usize,
     /// Names the queries: the same tag means the same values.
     pub tag: u64,
@@ -72,7 +70,6 @@ pub(crate) struct Device {
 pub(crate) struct Failure {
     /// The device has too little memory for the tile: a smaller tile may succeed.
     pub out_of_memory: bool,
-    /// The plugin's message.
     pub text: String,
 }
 

@@ -4,8 +4,8 @@
 //! pass over the embeddings: decode a batch, check and measure every row, write runs of consecutive
 //! rows where they belong. Nothing is normalised: reciprocal norms stand beside the input's values.
 //!
-//! Memory: at most 24 bytes a row for labels with one key column, and for each thread one batch of both
-//! sides, decoded and encoded.
+//! Memory ([`super::budget`]): 20 bytes a row for labels, 28 with key columns; for each thread one batch of both sides,
+//! decoded and encoded, and decompressed pages.
 
 mod context;
 mod embeddings;

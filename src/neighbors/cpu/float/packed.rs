@@ -25,7 +25,6 @@ pub struct FloatBase {
 }
 
 impl FloatQueries {
-    /// Packs rows.
     pub fn pack(source: &impl UnitRows, rows: &[RowId], metric: Metric) -> FloatQueries {
         let dim = source.dim();
         let mut queries =

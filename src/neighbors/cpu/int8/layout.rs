@@ -35,7 +35,6 @@ pub(crate) struct Part {
 #[derive(Debug, Clone, Copy, Default, bytemuck::Zeroable, bytemuck::Pod)]
 #[repr(C)]
 pub struct PanelFacts {
-    /// Norm.
     pub norm: f64,
     /// (Length + residual, residual) of heads.
     pub head: [f64; 2],

@@ -166,7 +166,6 @@ struct Panels {
     tails: Vec<TailLine>,
 }
 
-/// The packed base.
 #[derive(Debug, Clone)]
 pub struct PackedBase {
     bytes: Bytes,

@@ -107,12 +107,10 @@ pub struct Int8Queries {
 }
 
 impl Int8Queries {
-    /// Number of queries.
     pub(super) fn count(&self) -> usize {
         self.count
     }
 
-    /// Number of groups.
     #[inline]
     pub(super) fn groups(&self) -> usize {
         self.reaches.len()
