@@ -28,7 +28,7 @@ mod plan;
 mod random;
 mod watch;
 
-// The stages. A later one imports earlier ones only; `tests/integration/imports.rs` holds which module may import
+// The stages. Of the stages, a later one imports earlier ones only; `tests/integration/imports.rs` holds which module may import
 // which.
 mod batches;
 mod clusters;
