@@ -113,7 +113,7 @@ tests() {
     if command -v cargo-nextest >/dev/null; then
         # Nextest runs no doc tests. They go first: the summary that counts then stands last.
         cargo test --locked --all-features --doc
-        cargo nextest run --locked --all-features
+        cargo nextest run --locked --all-features --no-fail-fast
     else
         cargo test --locked --all-features
     fi

@@ -41,12 +41,13 @@ impl MineArgs {
     /// # Errors
     /// See [`crate::mine`].
     pub fn run(self, output: &log::Output) -> Result<()> {
+        let interrupted = interrupt()?;
         let job = Job::open(self.job.config()?)?;
         if self.dry_run {
             log::print(&describe(&job, &PlanEstimate::new(&job)?));
             return Ok(());
         }
-        let run = Run::open(&self.out, self.work.as_deref(), Arc::new(Disk), output.progress.clone(), interrupt()?)?;
+        let run = Run::open(&self.out, self.work.as_deref(), Arc::new(Disk), output.progress.clone(), interrupted)?;
         let Job { config, shards, .. } = &job;
         tracing::info!(
             "{} rows x {} dimensions in {} files ({}), budget {}, {} threads",

@@ -169,8 +169,8 @@ fn spill(
         let encoded = reversed.encode()?;
         reversed.add_degrees(&mut degrees);
         drop(reversed);
-        meter.add(rows(spilled))?;
         stage.commit(&run_name(&(done..end)), |out| encoded.write(out, places, places.len()))?;
+        meter.add(rows(spilled))?;
         done = end;
     }
     let (names, _) = finished_runs(run);
@@ -209,9 +209,9 @@ fn merge(run: &Run, stage: &StageRun<'_>, merge: &Merge<'_>, most_ranks: usize) 
         let merged: Vec<EncodedRange> = ranges
             .par_iter()
             .map(|range| {
-                let merged = merge.range(*range);
+                let merged = merge.range(*range)?;
                 meter.add(range.len() as u64)?;
-                merged
+                Ok(merged)
             })
             .collect::<Result<_>>()?;
         let mut whole = EncodedRange::default();

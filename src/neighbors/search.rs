@@ -164,10 +164,10 @@ fn search_blocks(
             let found = engine.segment(tiles, task, queries, ranks, watch)?;
             lists.extend(found.into_iter().map(|list| by_place(list, ivf.places())));
         }
-        if !is_exact {
-            meter.add(pairs_of(vectors, block.clone()))?;
-        }
         stage.commit(&block_name(index), |out| write_block(out, Place::new(block.start), most, &lists))?;
+        if !is_exact {
+            meter.add(pairs_of(vectors, block))?;
+        }
     }
     Ok(())
 }

@@ -12,7 +12,7 @@ use super::manifest::{Manifest, StageRecord, fingerprint};
 use super::memory::MemoryWatch;
 use super::progress::{Meter, Progress};
 use super::reader;
-use super::record::{JobSettings, StageFacts};
+use super::record::{JobSettings, StageFacts, facts_fault};
 #[cfg(feature = "lake")]
 use super::sealed;
 use super::stage::Stage;
@@ -107,6 +107,11 @@ impl Run {
             if record.fingerprint != before {
                 let names = differences(&record.settings, settings);
                 changed.get_or_insert((*stage, Vec::new())).1.extend(names);
+            } else if replace
+                && record.complete
+                && let Some(fault) = facts_fault(*stage, &record.facts)
+            {
+                changed.get_or_insert((*stage, Vec::new())).1.push(fault);
             }
         }
         if let Some((first, names)) = changed {

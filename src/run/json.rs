@@ -1,7 +1,7 @@
 //! JSON as batchmine writes it: the keys of every object in alphabetical order, so that the same data are the same
 //! bytes.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
@@ -32,6 +32,16 @@ fn no_json(e: serde_json::Error) -> Error {
         .expected("paths in UTF-8")
         .found(e.to_string())
         .remedy("rename the files or folders")
+}
+
+/// A record as it was found, which another version may have written with other keys.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct FoundRecord(serde_json::Map<String, Value>);
+
+impl FoundRecord {
+    pub(crate) fn text(&self, key: &str) -> Option<&str> {
+        self.0.get(key)?.as_str()
+    }
 }
 
 /// The settings that differ, as `name: old → new`, nested names joined by dots.

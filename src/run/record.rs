@@ -281,6 +281,17 @@ impl StageFacts for BatchesFacts {
     const STAGE: Stage = Stage::Batches;
 }
 
+/// What is wrong with the facts of a stage.
+pub(super) fn facts_fault(stage: Stage, facts: &Value) -> Option<String> {
+    match stage {
+        Stage::Vectors => from_value::<VectorsFacts>(facts).err(),
+        Stage::Neighbors => from_value::<NeighborsFacts>(facts).err(),
+        Stage::Edges => from_value::<EdgesFacts>(facts).err(),
+        Stage::Clusters => from_value::<ClustersFacts>(facts).err(),
+        Stage::Batches => from_value::<BatchesFacts>(facts).err(),
+    }
+}
+
 /// Reads a record that has each key of its type and no other; else what is wrong with it.
 pub(super) fn from_value<T: Serialize + DeserializeOwned>(value: &Value) -> Result<T, String> {
     let record: T = T::deserialize(value).map_err(|e| e.to_string())?;

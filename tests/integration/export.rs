@@ -357,6 +357,13 @@ fn folders_are_refused_kept_or_replaced() {
     fs::write(out.join("data"), "left over").unwrap();
     export(&run, "swift", &out, "").ok();
     assert!(files(&out) == made);
+    // So is one of another version, whose record has other keys.
+    let record = out.join("_export.json");
+    let text = fs::read_to_string(&record).unwrap().replacen('{', "{\"later\": 1,", 1);
+    fs::write(&record, text).unwrap();
+    export(&run, "swift", &out, "").refuses(&["another export", "later: 1 → null", "--replace"]);
+    export(&run, "swift", &out, "--replace").ok();
+    assert!(files(&out) == made);
 }
 
 /// An export through a storage of the test's own.

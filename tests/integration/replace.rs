@@ -4,6 +4,8 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use batchmine::run::{Manifest, Stage};
+
 use super::command::{MADE, Place, assert_same, files, mine, verify};
 use super::dataset::Dataset;
 
@@ -139,4 +141,24 @@ fn strangers_among_the_batches_are_swept_away() {
     mine(&place.input(), &run, &flags()).ok();
     assert!(!run.join("batches/part-99999.parquet").exists());
     assert!(!run.join("tmp/part-00000.parquet").exists());
+}
+
+#[test]
+fn facts_of_another_version_are_refused_and_then_made_again() {
+    let (place, all) = (Place::with(&data()), [Stage::Vectors, Stage::Neighbors, Stage::Edges, Stage::Batches]);
+    let run = place.path("run");
+    mine(&place.input(), &run, &flags()).ok();
+    let made = files(&run, &MADE);
+    for stage in all {
+        let path = run.join("manifest.json");
+        let mut manifest = Manifest::read(&path).unwrap().unwrap();
+        manifest.stages.get_mut(&stage).unwrap().facts["later"] = 1.into();
+        fs::write(&path, manifest.to_bytes()).unwrap();
+        if [Stage::Vectors, Stage::Batches].contains(&stage) {
+            mine(&place.input(), &run, &flags()).fails(1, &[stage.name(), "later", "--replace"]);
+        }
+        mine(&place.input(), &run, &format!("{} --replace", flags())).ok();
+        verify(&run).ok();
+        assert!(made == files(&run, &MADE));
+    }
 }

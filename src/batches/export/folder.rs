@@ -13,11 +13,11 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::settings::Epochs;
 use crate::error::{Error, Result};
-use crate::run::json::differences;
+use crate::run::json::{FoundRecord, differences};
 use crate::run::lock::Lock;
 use crate::run::storage::{Storage, StorageFile, list};
 
@@ -39,8 +39,8 @@ pub(crate) struct Folder {
 }
 
 /// All that determines an export's bytes. It is the folder's `_export.json`; its keys are in alphabetical order.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) struct ExportRecord {
     /// The batchmine that made the export.
     pub batchmine: String,
@@ -87,10 +87,10 @@ impl Folder {
         }
         let finished = path.join(SUCCESS).exists();
         if let (Some(found), true, false) = (&found, finished, replace) {
-            if found == record {
+            let differing = differences(found, record);
+            if differing.is_empty() {
                 return Ok(None);
             }
-            let differing = differences(found, record);
             return Err(Error::input("the output folder holds another export")
                 .path(path)
                 .expected("an export of this run with these settings, or none")
@@ -203,10 +203,14 @@ impl Write for OutFile {
     }
 }
 
-fn read_record(folder: &Path) -> Result<Option<ExportRecord>> {
+/// The record of an export, whichever batchmine made it.
+fn read_record(folder: &Path) -> Result<Option<FoundRecord>> {
     let path = folder.join(RECORD);
     match std::fs::read(&path) {
-        Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
+        Ok(bytes) => {
+            let found: Option<FoundRecord> = serde_json::from_slice(&bytes).ok();
+            Ok(found.filter(|record| record.text("batchmine").is_some()))
+        }
         Err(e) if e.kind() == io::ErrorKind::NotFound || e.kind() == io::ErrorKind::NotADirectory => Ok(None),
         Err(e) => Err(Error::io("a file cannot be read", &path, e)),
     }

@@ -247,7 +247,7 @@ impl<'a> Segment<'a> {
         });
         Ok(match judged {
             Ok(answers) => {
-                self.engine.pool.install(|| self.take(pair, rows, answers));
+                self.take(pair, rows, answers);
                 Ok(())
             }
             Err(text) => {
@@ -266,7 +266,8 @@ impl<'a> Segment<'a> {
         pieces.map(|(out, row)| round_query(store, scales, self.engine.metric, *row, out)).collect()
     }
 
-    /// Adds the answers of a pair to the best of its queries.
+    /// Adds the answers of a pair to the best of its queries. The driver holds the tile's lock, and only the work on
+    /// queries goes to the pool: a thread of the pool that waits takes up other work, which may want the same lock.
     fn take(&self, pair: &TilePair, rows: &[RowId], answers: Vec<Answers>) {
         let ranks = self.search.ranks;
         let mut tile = self.tile(pair.tile);
@@ -277,15 +278,17 @@ impl<'a> Segment<'a> {
         let keys = self.tiles.vectors.rows.keys();
         let first = pair.queries.start - self.tile_start(pair);
         let known = best[first..][..rows.len()].par_iter_mut().zip(&mut left[first..][..rows.len()]);
-        known.zip(rows).zip(answers).for_each_init(
-            || Scorer::new(self.tiles.vectors),
-            |scorer, (((best, left), row), Answers { list, error })| {
-                let answers = TileAnswers { list: &list, is_whole: list.len() == pair.base.len(), error };
-                let permitted = |other| is_permitted(&keys, *row, other);
-                let exact = |list: &mut [Candidate]| score_exactly(scorer, *row, list);
-                *left |= !best.take(answers, permitted, exact);
-            },
-        );
+        self.engine.pool.install(|| {
+            known.zip(rows).zip(answers).for_each_init(
+                || Scorer::new(self.tiles.vectors),
+                |scorer, (((best, left), row), Answers { list, error })| {
+                    let answers = TileAnswers { list: &list, is_whole: list.len() == pair.base.len(), error };
+                    let permitted = |other| is_permitted(&keys, *row, other);
+                    let exact = |list: &mut [Candidate]| score_exactly(scorer, *row, list);
+                    *left |= !best.take(answers, permitted, exact);
+                },
+            );
+        });
     }
 
     /// Counts a pair as searched; finishes the tile's lists after its last pair.
