@@ -1,7 +1,7 @@
 //! JSON as batchmine writes it: the keys of every object in alphabetical order, so that the same data are the same
 //! bytes.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
@@ -35,9 +35,11 @@ fn no_json(e: serde_json::Error) -> Error {
 }
 
 /// A record as it was found, which another version may have written with other keys.
-#[derive(Debug, Serialize, Deserialize)]
+#[cfg(feature = "export")]
+#[derive(Debug, Serialize, serde::Deserialize)]
 pub(crate) struct FoundRecord(serde_json::Map<String, Value>);
 
+#[cfg(feature = "export")]
 impl FoundRecord {
     pub(crate) fn text(&self, key: &str) -> Option<&str> {
         self.0.get(key)?.as_str()
