@@ -6,7 +6,9 @@ use std::path::Path;
 use crate::config::Metric;
 use crate::run::sealed::FileFormat;
 use crate::vectors::dot::dot;
-use crate::vectors::{Ids, ROWS, RowLayout, RowTable, Shape, StoreType, TASKS, Tasks, VECTORS, VectorStore, Vectors};
+use crate::vectors::{
+    Ids, ROWS, RowLayout, RowTable, Shape, StoreType, TASKS, Tasks, UNIQUE, VECTORS, VectorStore, Vectors,
+};
 
 /// Rows of one task.
 pub(crate) struct GivenVectors {
@@ -37,7 +39,10 @@ impl GivenVectors {
         put(layout.query_scale(), bytemuck::cast_slice(&scales(&self.queries)));
         put(layout.positive_scale(), bytemuck::cast_slice(&scales(&self.positives)));
         for (column, codes) in self.keys.iter().enumerate() {
-            put(layout.key(column as u64), bytemuck::cast_slice(codes));
+            // As import gives them: below the number of rows.
+            let first = |code: &u32| codes.iter().position(|other| other == code).expect("it is there") as u32;
+            let codes: Vec<u32> = codes.iter().map(|code| if *code == UNIQUE { UNIQUE } else { first(code) }).collect();
+            put(layout.key(column as u64), bytemuck::cast_slice(&codes));
         }
         let fields = [layout.rows, layout.keys, 0, 0, 0, 0];
         write_sealed(&path("rows"), &ROWS, fields, &table[layout.input_row() as usize..]);

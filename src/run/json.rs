@@ -54,7 +54,11 @@ pub(crate) fn differences(old: &impl Serialize, new: &impl Serialize) -> Vec<Str
                 let keys: std::collections::BTreeSet<_> = a.keys().chain(b.keys()).collect();
                 for key in keys {
                     let path = if name.is_empty() { key.clone() } else { format!("{name}.{key}") };
-                    walk(&path, a.get(key).unwrap_or(&Value::Null), b.get(key).unwrap_or(&Value::Null), out);
+                    match (a.get(key), b.get(key)) {
+                        (Some(Value::Null), None) => out.push(format!("{path}: null → no such key")),
+                        (None, Some(Value::Null)) => out.push(format!("{path}: no such key → null")),
+                        (old, new) => walk(&path, old.unwrap_or(&Value::Null), new.unwrap_or(&Value::Null), out),
+                    }
                 }
             }
             _ if old != new => out.push(format!("{name}: {old} → {new}")),

@@ -116,7 +116,9 @@ impl Clone {
                 }
             }
         }
-        let output = self.command(&self.python).args(["-c", &block.text]).output().unwrap();
+        // Readers' threads may still be at work, and abort a process that takes itself apart.
+        let text = format!("{}\nimport os, sys\nsys.stdout.flush()\nos._exit(0)\n", block.text);
+        let output = self.command(&self.python).args(["-c", &text]).output().unwrap();
         let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
         Some((output.status.success(), said.lines().map(str::to_owned).collect()))
     }
