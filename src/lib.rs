@@ -28,8 +28,8 @@ mod plan;
 mod random;
 mod watch;
 
-// The stages. Of the stages, a later one imports earlier ones only; `tests/integration/imports.rs` holds which module may import
-// which.
+// The stages. Of the stages, a later one imports earlier ones only; `tests/integration/imports.rs` holds which module
+// may import which.
 mod batches;
 mod clusters;
 mod edges;

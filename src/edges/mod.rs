@@ -6,8 +6,8 @@
 //! those of the next, so the k-way merge copies each row's edges run after run and joins them with the row's own list
 //! ([`merge`]). O(edges).
 //!
-//! Memory ([`budget`]): 8 bytes a row for in-degrees, those of all lists and of a run; the edges of a run while they are
-//! spilled, or one merge range of edges for each thread; one row's edges are held whole.
+//! Memory ([`budget`]): 8 bytes a row for in-degrees, those of all lists and of a run; the edges of a run while they
+//! are spilled, or one merge range of edges for each thread; one row's edges are held whole.
 
 pub(crate) mod budget;
 pub(crate) mod build;

@@ -7,9 +7,9 @@
 use rayon::prelude::*;
 
 use super::cpu::matrix::UnitRows;
+use super::cpu::rotation::{Rotation, principal_axes};
 use super::cpu::simd::Simd;
 use super::ivf::spread;
-use super::rotation::{Rotation, principal_axes};
 use crate::vectors::dot::dot;
 use crate::vectors::{RowId, Vectors};
 

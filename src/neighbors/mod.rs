@@ -28,7 +28,6 @@ pub(crate) mod initial_thresholds;
 pub(crate) mod ivf;
 pub(crate) mod probes;
 pub(crate) mod recall;
-pub(crate) mod rotation;
 pub(crate) mod search;
 pub(crate) mod tiles;
 pub(crate) mod topk;

@@ -240,7 +240,7 @@ mod tests {
     use super::*;
     use crate::config::{Metric, Settings};
     use crate::job::Job;
-    use crate::neighbors::rotation::Rotation;
+    use crate::neighbors::cpu::rotation::Rotation;
     use crate::neighbors::topk::Candidate;
     use crate::run::progress::Progress;
     use crate::run::storage::Disk;

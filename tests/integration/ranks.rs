@@ -114,7 +114,7 @@ fn verify_finds_rows_on_another_rank() {
     mine(&place.input(), &run, &format!("{FLAGS} --remainder drop --world-size 4 --rank-layout strided")).ok();
     let (a, b) = places(&run, |a, b| a.batch == b.batch && a.cluster != b.cluster);
     forge(&run, |columns| put(columns, &[(a, b), (b, a)]));
-    verify(&run).fails(3, &["rank", "cluster"]);
+    verify(&run).fails(3, &["process", "cluster"]);
 }
 
 #[test]
@@ -131,5 +131,5 @@ fn verify_finds_a_table_for_other_ranks() {
             *column = rows.column_by_name(name).unwrap().clone();
         }
     });
-    verify(&run).fails(3, &["rank", "cluster"]);
+    verify(&run).fails(3, &["process", "cluster"]);
 }

@@ -16,8 +16,9 @@ use deltalake::logstore::{LogStoreRef, StorageConfig, default_logstore};
 use deltalake::protocol::{DeltaOperation, SaveMode};
 use deltalake::table::state::DeltaTableState;
 
+use super::folder;
 use super::location::{Location, causes};
-use super::{PlacedFile, folder};
+use super::placed::PlacedFile;
 use crate::error::{Error, Result};
 
 /// Most attempts to commit. Each failed one is another writer's success.

@@ -12,8 +12,8 @@ use object_store::path::Path;
 use object_store::{Error as StoreError, ListResult, ObjectStoreExt, PutMode, PutPayload};
 use serde::{Deserialize, Serialize};
 
-use super::PlacedFile;
 use super::location::{Location, PROBE};
+use super::placed::PlacedFile;
 use crate::error::{Error, Result};
 
 const RECORD: &str = "_batchmine.json";

@@ -18,6 +18,7 @@ mod durable;
 mod folder;
 mod location;
 mod partition;
+mod placed;
 mod schema;
 mod stats;
 mod upload;
@@ -34,6 +35,7 @@ use crate::run::progress::Meter;
 use crate::run::{Run, RunReader, Stage};
 use crate::vectors::Vectors;
 use location::Location;
+use placed::PlacedFile;
 use upload::{LocalFile, upload};
 
 /// Version of the published layout; goes up whenever the same batches would be published as other files.
@@ -74,18 +76,6 @@ struct Published {
     bytes: u64,
     /// Whether an earlier job published these batches.
     was_there: bool,
-}
-
-/// A file of the table, uploaded.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct PlacedFile {
-    /// Path in the table.
-    pub path: String,
-    pub bytes: u64,
-    /// The task of its rows, where files are divided by task.
-    pub task: Option<String>,
-    /// Statistics in Delta's JSON: number of rows; smallest and largest values and nulls of each column.
-    pub stats: String,
 }
 
 /// Files that are being published.

@@ -16,5 +16,6 @@ pub(crate) mod bounds;
 pub(crate) mod float;
 pub(crate) mod int8;
 pub(crate) mod matrix;
+pub(crate) mod rotation;
 pub(crate) mod scan;
 pub(crate) mod simd;

@@ -71,8 +71,8 @@ mod tests {
     use super::*;
     use crate::config::Metric;
     use crate::neighbors::cpu::matrix::Matrix;
+    use crate::neighbors::cpu::rotation::Rotation;
     use crate::neighbors::cpu::scan::PANEL;
-    use crate::neighbors::rotation::Rotation;
     use crate::vectors::RowId;
     use crate::vectors::dot::dot;
 

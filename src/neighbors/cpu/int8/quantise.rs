@@ -5,8 +5,8 @@
 use super::layout::{PanelFacts, Part, Quad, STEP, TailLine};
 use crate::config::Metric;
 use crate::neighbors::cpu::matrix::{UnitRows, norm_in};
+use crate::neighbors::cpu::rotation::Rotation;
 use crate::neighbors::cpu::scan::PANEL;
-use crate::neighbors::rotation::Rotation;
 use crate::vectors::RowId;
 use crate::vectors::dot::dot;
 

@@ -5,8 +5,8 @@ use super::quantise::{Cut, load, quantise, sum_of};
 use super::reference::whole_error;
 use crate::config::Metric;
 use crate::neighbors::cpu::matrix::{UnitRows, norm_in};
+use crate::neighbors::cpu::rotation::Rotation;
 use crate::neighbors::cpu::scan::GROUP;
-use crate::neighbors::rotation::Rotation;
 use crate::vectors::RowId;
 
 /// What is known of a query. Without a query all is zero: nothing reaches its threshold.

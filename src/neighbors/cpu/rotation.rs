@@ -2,7 +2,7 @@
 //!
 //! Embeddings fill their space unevenly: of 384 dimensions of a sentence model, half of the principal axes
 //! hold 93 % of the squared length. A search that knows only those first coordinates (the *head*) and the
-//! length of the rest (the *tail*) can rule out nearly every pair ([`super::cpu::int8`]). Inside head and
+//! length of the rest (the *tail*) can rule out nearly every pair ([`super::int8`]). Inside head and
 //! tail the axes are mixed, so that no single coordinate makes a byte's scale coarse for all others.
 //!
 //! A rotation changes inner products by at most a *slack*, which every bound includes: the axes are not quite
@@ -17,10 +17,10 @@ use std::f64::consts::PI;
 use rand::RngExt;
 use rayon::prelude::*;
 
-use super::cpu::float::{Float, FloatBase, FloatQueries};
-use super::cpu::matrix::{Matrix, UnitRows};
-use super::cpu::scan::{GROUP, PANEL, TileKernel};
-use super::cpu::simd::Simd;
+use super::float::{Float, FloatBase, FloatQueries};
+use super::matrix::{Matrix, UnitRows};
+use super::scan::{GROUP, PANEL, TileKernel};
+use super::simd::Simd;
 use crate::config::Metric;
 use crate::random::{Purpose, stream};
 use crate::vectors::RowId;
