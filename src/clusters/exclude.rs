@@ -15,26 +15,24 @@ fn most_of_one_key(rows: u32, batch_size: u32) -> u32 {
 }
 
 /// Marks the excluded rows, by row: of each key, those after the first that the batches of a task can place. Takes each
-/// task's rows and batch size. O(rows · key columns); 4 bytes a row while it runs.
+/// task's rows and batch size. O(rows · key columns); 4 bytes for each code of a column while it runs.
 pub(crate) fn exclude(keys: &Keys<'_>, tasks: impl Iterator<Item = (Range<RowId>, u32)>) -> Vec<bool> {
     let tasks: Vec<(Range<RowId>, u32)> = tasks.collect();
     let rows = tasks.last().map_or(0, |(task, _)| task.end) as usize;
     let mut excluded = vec![false; rows];
-    for codes in keys.columns() {
-        // Codes are row numbers: a table of counts by code.
-        let mut counts = vec![0u32; rows];
+    for column in keys.columns() {
+        let mut counts = vec![0u32; column.code_limit()];
         for (task, batch_size) in &tasks {
             let most = most_of_one_key(task.len() as u32, *batch_size);
-            let shared = || task.clone().filter(|row| (codes[*row as usize] as usize) < rows);
-            for row in shared() {
-                let count = &mut counts[codes[row as usize] as usize];
-                if !excluded[row as usize] && *count == most {
+            for row in task.clone() {
+                let codes = if excluded[row as usize] { &[][..] } else { column.of(row) };
+                if codes.iter().any(|code| counts[*code as usize] == most) {
                     excluded[row as usize] = true;
-                } else if !excluded[row as usize] {
-                    *count += 1;
+                } else {
+                    codes.iter().for_each(|code| counts[*code as usize] += 1);
                 }
             }
-            shared().for_each(|row| counts[codes[row as usize] as usize] = 0);
+            task.clone().flat_map(|row| column.of(row)).for_each(|code| counts[*code as usize] = 0);
         }
     }
     excluded

@@ -1,7 +1,7 @@
 //! The measures of one query or one batch. Pure.
 
 use crate::clusters::NO_CLUSTER;
-use crate::vectors::{Place, RowId, UNIQUE};
+use crate::vectors::{Keys, Place, RowId};
 
 /// Batch of a row that is in none.
 pub(crate) const NO_BATCH: u32 = u32::MAX;
@@ -84,31 +84,31 @@ pub(crate) fn sharers(codes: &[u32], none: u32) -> Vec<u32> {
     shared
 }
 
-/// For each row of a batch, how many others share at least one key with it; `columns` give codes by row.
-/// O(n log n) a column, and the square of those of a group that have keys in earlier columns too.
-pub(crate) fn key_sharers(rows: &[RowId], columns: &[&[u32]]) -> Vec<u32> {
-    let mut shared = vec![0; rows.len()];
-    let code = |column: &[u32], member: u32| column[rows[member as usize] as usize];
-    for (index, column) in columns.iter().enumerate() {
-        let earlier = &columns[..index];
-        let codes: Vec<u32> = rows.iter().map(|row| column[*row as usize]).collect();
-        for group in groups(&codes, UNIQUE) {
-            group.iter().for_each(|member| shared[*member as usize] += group.len() as u32 - 1);
-            // Pairs that an earlier column has counted already.
-            let keyed = |member: &u32| earlier.iter().any(|column| code(column, *member) != UNIQUE);
-            let keyed: Vec<u32> = group.into_iter().filter(keyed).collect();
-            for (at, a) in keyed.iter().enumerate() {
-                for b in &keyed[at + 1..] {
-                    let same = |column: &&[u32]| code(column, *a) != UNIQUE && code(column, *a) == code(column, *b);
-                    if earlier.iter().any(same) {
-                        shared[*a as usize] -= 1;
-                        shared[*b as usize] -= 1;
-                    }
-                }
-            }
-        }
+/// For each row of a batch, how many others share at least one key with it. O(n log n), and for each row of several
+/// keys the rows that share any of them.
+pub(crate) fn key_sharers(rows: &[RowId], keys: &Keys<'_>) -> Vec<u32> {
+    let of_member = |member: u32| keys.shared(rows[member as usize]).map(move |key| (key, member));
+    let mut entries: Vec<((u32, u32), u32)> = (0..rows.len() as u32).flat_map(of_member).collect();
+    entries.sort_unstable();
+    let groups: Vec<&[((u32, u32), u32)]> = entries.chunk_by(|a, b| a.0 == b.0).collect();
+    let mut groups_of: Vec<Vec<u32>> = vec![Vec::new(); rows.len()];
+    for (index, group) in groups.iter().enumerate() {
+        group.iter().for_each(|(_, member)| groups_of[*member as usize].push(index as u32));
     }
-    shared
+    let mut others: Vec<u32> = Vec::new();
+    let count = |groups_of: &Vec<u32>| match &groups_of[..] {
+        [] => 0,
+        [group] => groups[*group as usize].len() as u32 - 1,
+        several => {
+            // Two rows may share several keys: they are one pair.
+            others.clear();
+            several.iter().for_each(|group| others.extend(groups[*group as usize].iter().map(|(_, member)| *member)));
+            others.sort_unstable();
+            others.dedup();
+            others.len() as u32 - 1
+        }
+    };
+    groups_of.iter().map(count).collect()
 }
 
 /// Members of each code that two or more have.
@@ -157,6 +157,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::vectors::UNIQUE;
 
     proptest! {
         #[test]
@@ -180,7 +181,7 @@ mod tests {
                 .iter()
                 .map(|a| batch.iter().filter(|b| a != *b && same(*a, **b)).count() as u32)
                 .collect();
-            prop_assert_eq!(key_sharers(&batch, &columns), wanted);
+            prop_assert_eq!(key_sharers(&batch, &Keys::new(columns)), wanted);
         }
 
         #[test]

@@ -2,15 +2,90 @@
 
 use super::row::{Place, RowId, UNIQUE};
 
+/// One key column: the codes of each row. Rows that have a code in common share a key.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum KeyColumn<'a> {
+    /// One code a row; [`UNIQUE`] where the row shares its key with no other row, or has none.
+    One(&'a [u32]),
+    /// Any number of codes a row.
+    Lists(KeyLists<'a>),
+}
+
+/// Any number of codes a row: of row r `codes[offsets[r]..offsets[r + 1]]`, ascending, each shared by two rows at least.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct KeyLists<'a> {
+    /// One more than rows.
+    pub(crate) offsets: &'a [u64],
+    pub(crate) codes: &'a [u32],
+}
+
+impl<'a> KeyLists<'a> {
+    #[inline]
+    fn of(self, row: RowId) -> &'a [u32] {
+        let row = row as usize;
+        &self.codes[self.offsets[row] as usize..self.offsets[row + 1] as usize]
+    }
+}
+
+impl<'a> KeyColumn<'a> {
+    /// The codes of a row.
+    #[inline]
+    pub(crate) fn of(self, row: RowId) -> &'a [u32] {
+        match self {
+            KeyColumn::One(codes) => match &codes[row as usize..=row as usize] {
+                [UNIQUE] => &[],
+                code => code,
+            },
+            KeyColumn::Lists(lists) => lists.of(row),
+        }
+    }
+
+    /// Whether two rows have a code in common. O(codes of both).
+    #[inline]
+    fn conflict(self, a: RowId, b: RowId) -> bool {
+        match self {
+            KeyColumn::One(codes) => codes[a as usize] != UNIQUE && codes[a as usize] == codes[b as usize],
+            KeyColumn::Lists(lists) => meet(lists.of(a), lists.of(b)),
+        }
+    }
+
+    /// One more than the largest code: the length of a table by code. O(codes).
+    pub(crate) fn code_limit(self) -> usize {
+        // The next number after a code: 0 for UNIQUE.
+        let next = |codes: &[u32]| codes.iter().fold(0, |most, code| most.max(code.wrapping_add(1)));
+        match self {
+            KeyColumn::One(codes) => next(codes) as usize,
+            KeyColumn::Lists(lists) => next(lists.codes) as usize,
+        }
+    }
+}
+
+/// Whether two ascending lists have a number in common. O(numbers).
+fn meet(mut a: &[u32], mut b: &[u32]) -> bool {
+    while let ([first, rest_a @ ..], [second, rest_b @ ..]) = (a, b) {
+        match first.cmp(second) {
+            std::cmp::Ordering::Less => a = rest_a,
+            std::cmp::Ordering::Greater => b = rest_b,
+            std::cmp::Ordering::Equal => return true,
+        }
+    }
+    false
+}
+
 /// The key columns of all rows.
 #[derive(Debug, Clone)]
 pub struct Keys<'a> {
-    columns: Vec<&'a [u32]>,
+    columns: Vec<KeyColumn<'a>>,
 }
 
 impl<'a> Keys<'a> {
     /// From columns of codes, all of one length.
     pub fn new(columns: Vec<&'a [u32]>) -> Self {
+        Keys::of_columns(columns.into_iter().map(KeyColumn::One).collect())
+    }
+
+    /// From columns, all of the same rows.
+    pub(crate) fn of_columns(columns: Vec<KeyColumn<'a>>) -> Self {
         Keys { columns }
     }
 
@@ -22,24 +97,23 @@ impl<'a> Keys<'a> {
     /// Whether two rows share a key, and so may never be negatives of each other. O(columns).
     #[inline]
     pub(crate) fn conflict(&self, a: RowId, b: RowId) -> bool {
-        let (a, b) = (a as usize, b as usize);
-        self.columns.iter().any(|codes| codes[a] != UNIQUE && codes[a] == codes[b])
+        self.columns.iter().any(|column| column.conflict(a, b))
     }
 
     /// Whether a row shares any key with any other row.
     #[inline]
     pub(crate) fn is_shared(&self, row: RowId) -> bool {
-        self.columns.iter().any(|codes| codes[row as usize] != UNIQUE)
+        self.columns.iter().any(|column| !column.of(row).is_empty())
     }
 
     /// (column, code) of each key that the row shares with others.
     pub(crate) fn shared(&self, row: RowId) -> impl Iterator<Item = (u32, u32)> + '_ {
-        let codes = self.columns.iter().enumerate().map(move |(column, codes)| (column as u32, codes[row as usize]));
-        codes.filter(|(_, code)| *code != UNIQUE)
+        let columns = self.columns.iter().enumerate();
+        columns.flat_map(move |(index, column)| column.of(row).iter().map(move |code| (index as u32, *code)))
     }
 
     /// The columns, by row.
-    pub(crate) fn columns(&self) -> &[&'a [u32]] {
+    pub(crate) fn columns(&self) -> &[KeyColumn<'a>] {
         &self.columns
     }
 }
@@ -63,5 +137,24 @@ impl KeysByPlace<'_> {
     #[inline]
     pub(crate) fn is_shared(&self, place: Place) -> bool {
         !self.keys.columns.is_empty() && self.keys.is_shared(self.order[place.index()])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_that_have_any_code_in_common_conflict() {
+        let lists = KeyLists { offsets: &[0, 2, 2, 4, 5], codes: &[1, 4, 2, 4, 2] };
+        let one = [7, 7, UNIQUE, UNIQUE];
+        let keys = Keys::of_columns(vec![KeyColumn::One(&one), KeyColumn::Lists(lists)]);
+        let pairs: Vec<(u32, u32)> = (0..4).flat_map(|a| (a + 1..4).map(move |b| (a, b))).collect();
+        let conflicts: Vec<_> = pairs.into_iter().filter(|(a, b)| keys.conflict(*a, *b)).collect();
+        assert_eq!(conflicts, [(0, 1), (0, 2), (2, 3)]);
+        assert_eq!(keys.shared(0).collect::<Vec<_>>(), [(0, 7), (1, 1), (1, 4)]);
+        assert_eq!(keys.shared(3).collect::<Vec<_>>(), [(1, 2)]);
+        assert_eq!([0, 1, 2, 3].map(|row| keys.is_shared(row)), [true; 4]);
+        assert_eq!(keys.columns().iter().map(|column| column.code_limit()).collect::<Vec<_>>(), [8, 5]);
     }
 }

@@ -11,6 +11,7 @@ mod dimensions;
 pub(crate) mod dot;
 mod ids;
 mod import;
+mod key_lists;
 mod keys;
 mod npy;
 mod open;
@@ -39,8 +40,10 @@ pub(crate) use open::open;
 pub(crate) use parquet::open_parquet;
 #[cfg(feature = "export")]
 pub(crate) use paths::{find, is_npy};
+#[cfg(test)]
+pub(crate) use row::UNIQUE;
 pub use row::{Place, PlaceRange};
-pub(crate) use row::{ROWS_MAX, RowId, UNIQUE};
+pub(crate) use row::{ROWS_MAX, RowId};
 pub(crate) use row_table::ROWS;
 #[cfg(test)]
 pub(crate) use row_table::{RowLayout, RowTable};

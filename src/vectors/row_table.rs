@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use super::keys::Keys;
+use super::key_lists::{KeyListFile, key_lists_name};
+use super::keys::{KeyColumn, Keys};
 use super::row::{ROWS_MAX, UNIQUE};
 use crate::error::{Error, Result};
 use crate::run::sealed::{FileFormat, HEADER_BYTES, Sealed};
@@ -17,17 +18,28 @@ const KEYS_MAX: u64 = 1024;
 pub(crate) struct RowTable {
     sealed: Sealed,
     layout: RowLayout,
+    /// Key columns of any number of codes a row, each in a file beside the table.
+    lists: Vec<KeyListFile>,
 }
 
 /// Where the columns of `rows.col` lie: a pure function of rows and key columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RowLayout {
     pub(crate) rows: u64,
-    /// Key columns, the first being the positive vector itself.
+    /// Key columns of one code a row, the first being the positive vector itself.
     pub(crate) keys: u64,
+    /// Key columns of any number of codes a row.
+    pub(crate) lists: u64,
+    /// Whether the first of these are the vectors of both sides: it takes the place of the first column of `keys`.
+    pub(crate) both_sides: bool,
 }
 
 impl RowLayout {
+    /// The header of the file.
+    pub(crate) fn header(self) -> [u8; HEADER_BYTES] {
+        ROWS.header([self.rows, self.keys, self.lists, u64::from(self.both_sides), 0, 0])
+    }
+
     fn section(width: u64, rows: u64) -> u64 {
         (width * rows).next_multiple_of(64)
     }
@@ -64,16 +76,22 @@ impl RowLayout {
 }
 
 impl RowTable {
-    /// Maps a file and checks every value. O(rows · columns).
+    /// Maps a file, and the key lists beside it, and checks every value. O(rows · columns + codes of lists).
     ///
     /// # Errors
-    /// The file is not a complete table, or a value is out of range.
+    /// The file is not a complete table, or a value is out of range; the same of a file of key lists.
     pub(crate) fn open(path: &Path) -> Result<RowTable> {
         let sealed = Sealed::open(path, &ROWS)?;
-        let layout = RowLayout { rows: sealed.fields[0], keys: sealed.fields[1] };
-        let sound = (1..=ROWS_MAX).contains(&layout.rows) && (1..=KEYS_MAX).contains(&layout.keys);
+        let [rows, keys, lists, both_sides, ..] = sealed.fields;
+        let layout = RowLayout { rows, keys, lists, both_sides: both_sides == 1 };
+        let sound = (1..=ROWS_MAX).contains(&rows)
+            && (1..=KEYS_MAX).contains(&keys)
+            && lists <= KEYS_MAX
+            && both_sides <= lists.min(1);
         sealed.expect_payload(sound.then(|| layout.file_bytes() - HEADER_BYTES as u64))?;
-        let table = RowTable { sealed, layout };
+        let open = |index| KeyListFile::open(&path.with_file_name(key_lists_name(index)), rows);
+        let lists = (0..lists).map(open).collect::<Result<Vec<_>>>()?;
+        let table = RowTable { sealed, layout, lists };
         match table.unsound_column() {
             None => Ok(table),
             Some((expected, found)) => Err(Error::runtime("a row table has a value out of range")
@@ -101,9 +119,7 @@ impl RowTable {
         if !self.scores().iter().fold(true, |sound, score| sound & score.is_finite()) {
             return Some(("finite scores".into(), "a score that is not finite"));
         }
-        // The next number after a code: 0 for UNIQUE.
-        let next = |codes: &[u32]| codes.iter().fold(0, |most, code| most.max(code.wrapping_add(1)));
-        if self.keys().columns().iter().any(|codes| u64::from(next(codes)) > rows) {
+        if (0..self.layout.keys).any(|column| KeyColumn::One(self.codes(column)).code_limit() as u64 > rows) {
             let expected = format!("key codes below {rows}, or {UNIQUE} for no shared key");
             return Some((expected, "a code beyond the last row"));
         }
@@ -136,18 +152,31 @@ impl RowTable {
         self.column(self.layout.score())
     }
 
-    /// Codes of each key column; rows with the same code, other than [`UNIQUE`], share the key.
+    /// Codes of a key column of one code a row.
+    fn codes(&self, column: u64) -> &[u32] {
+        self.column(self.layout.key(column))
+    }
+
+    /// The key columns. First come the vectors: the positives, or both sides where a row's query is another row's query
+    /// or positive.
     pub(crate) fn keys(&self) -> Keys<'_> {
-        Keys::new((0..self.layout.keys).map(|column| self.column(self.layout.key(column))).collect())
+        let lists = self.lists.iter().map(|lists| KeyColumn::Lists(lists.lists()));
+        let replaced = u64::from(self.layout.both_sides);
+        let ones = (replaced..self.layout.keys).map(|column| KeyColumn::One(self.codes(column)));
+        match self.layout.both_sides {
+            true => Keys::of_columns(lists.chain(ones).collect()),
+            false => Keys::of_columns(ones.chain(lists).collect()),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vectors::key_lists::KEY_LISTS;
     use crate::vectors::testing::{refused, write_sealed};
 
-    const LAYOUT: RowLayout = RowLayout { rows: 3, keys: 2 };
+    const LAYOUT: RowLayout = RowLayout { rows: 3, keys: 2, lists: 0, both_sides: false };
 
     /// A sound table of three rows with `bytes` put at `offset`.
     fn table(offset: u64, bytes: &[u8]) -> Vec<u8> {
@@ -158,7 +187,9 @@ mod tests {
         put(LAYOUT.positive_scale(), bytemuck::cast_slice(&[1f64; 3]));
         put(LAYOUT.key(0), bytemuck::cast_slice(&[UNIQUE, 1, 1]));
         put(LAYOUT.key(1), bytemuck::cast_slice(&[UNIQUE; 3]));
-        put(offset, bytes);
+        if !bytes.is_empty() {
+            put(offset, bytes);
+        }
         table.split_off(HEADER_BYTES)
     }
 
@@ -166,7 +197,7 @@ mod tests {
     fn values_out_of_range_are_refused_with_the_path() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("rows.col");
-        let fields = [LAYOUT.rows, LAYOUT.keys, 0, 0, 0, 0];
+        let fields = [LAYOUT.rows, LAYOUT.keys, LAYOUT.lists, 0, 0, 0];
         let open = |offset: u64, bytes: &[u8]| {
             write_sealed(&path, &ROWS, fields, &table(offset, bytes));
             RowTable::open(&path)
@@ -192,6 +223,27 @@ mod tests {
         for (rows, keys) in [(0, 2), (3, 0), (3, u64::MAX), (4, 2), (u64::MAX, 2), (1 << 62, 2), (u64::MAX / 8, 2)] {
             write_sealed(&path, &ROWS, [rows, keys, 0, 0, 0, 0], &table(0, &[]));
             refused(&path, RowTable::open(&path));
+        }
+    }
+
+    #[test]
+    fn key_lists_take_the_place_of_equal_positives() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rows.col");
+        let open = |fields| {
+            write_sealed(&path, &ROWS, fields, &table(0, &[]));
+            RowTable::open(&path)
+        };
+        assert!(open([3, 2, 1, 1, 0, 0]).unwrap_err().to_string().contains(&key_lists_name(0)));
+        let lists = bytemuck::cast_slice::<u64, u8>(&[0, 1, 2, 2]).iter().chain(bytemuck::cast_slice(&[0u32, 0]));
+        let lists: Vec<u8> = lists.copied().collect();
+        write_sealed(&folder.path().join(key_lists_name(0)), &KEY_LISTS, [3, 2, 0, 0, 0, 0], &lists);
+        let conflicts = |table: &RowTable| [(0, 1), (1, 2)].map(|(a, b)| table.keys().conflict(a, b));
+        assert_eq!(conflicts(&open([3, 2, 1, 1, 0, 0]).unwrap()), [true, false]);
+        assert_eq!(conflicts(&open([3, 2, 1, 0, 0, 0]).unwrap()), [true, true]);
+        assert_eq!(conflicts(&open([3, 2, 0, 0, 0, 0]).unwrap()), [false, true]);
+        for fields in [[3, 2, 0, 1, 0, 0], [3, 2, 1, 2, 0, 0], [3, 2, u64::MAX, 0, 0, 0]] {
+            refused(&path, open(fields));
         }
     }
 }

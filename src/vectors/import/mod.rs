@@ -22,7 +22,7 @@ use super::budget::VectorsCounts;
 use super::decode::Unit;
 use super::ids::INT_IDS;
 use super::open::{ID_TABLE, ROW_TABLE, TASK_TABLE, Vectors, open_folder};
-use super::row_table::{ROWS, RowLayout};
+use super::row_table::RowLayout;
 use super::shards::Shards;
 use super::tasks::Tasks;
 use crate::config::Config;
@@ -65,9 +65,9 @@ fn write_all(import: &Import<'_>) -> Result<()> {
     parts.extend(write_ids(import)?);
     let row_ids = write_tasks(import)?;
     let keys = &import.shards.roles.keys;
-    let layout = RowLayout { rows: import.rows() as u64, keys: 1 + keys.len() as u64 };
+    let layout = RowLayout { rows: import.rows() as u64, keys: 1 + keys.len() as u64, lists: 0, both_sides: false };
     let table = import.stage.scattered(ROW_TABLE, layout.file_bytes())?;
-    table.write_at(&ROWS.header([layout.rows, layout.keys, 0, 0, 0, 0]), 0)?;
+    table.write_at(&layout.header(), 0)?;
     table.extend()?;
     for (column, name) in keys.iter().enumerate() {
         let codes = key_column(import, name, &row_ids)?;
