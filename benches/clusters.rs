@@ -45,7 +45,7 @@ fn in_memory(graph: &EdgeFile) -> MemoryEdges {
 
 /// No row shares a key; a suspect weighs − ½.
 fn rules(size: u32) -> PassRules<'static> {
-    let tasks = vec![TaskPlaces { places: PlaceRange::new(0, ROWS as u32), size }];
+    let tasks = vec![TaskPlaces { places: PlaceRange::new(0, ROWS as u32), size, per_key: 1 }];
     PassRules { keys: Keys::new(Vec::new()).by_place(&[]), tasks, weights: weights(0.5) }
 }
 

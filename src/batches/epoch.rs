@@ -1,13 +1,29 @@
 //! One epoch: the clusters of all tasks packed into batches, in random order.
 
-use super::pack::{self, BatchOrder, pack_task};
+use super::order::BatchOrder;
+use super::pack::{self, PackRules, Packed, pack_task};
 use super::sharding::{self, Sharding};
+use super::units::Units;
 use crate::clusters::labels::members;
 use crate::clusters::{Clusters, NO_CLUSTER};
 use crate::config::{Config, Remainder, Sizes};
 use crate::error::{Error, Result};
 use crate::random::{Purpose, stream};
-use crate::vectors::{RowId, Vectors};
+use crate::vectors::{Keys, RowId, Vectors};
+
+/// One epoch's batches.
+pub(super) struct PackedEpoch {
+    /// Full batches first.
+    pub order: BatchOrder,
+    /// Batches of exactly |B|.
+    pub full: usize,
+    /// The most full batches that keys allow.
+    pub possible: u64,
+    /// Clusters whose rows are not all in one batch; of `fill`'s batches none is counted.
+    pub divided: u32,
+    /// Rows left out because no other row could join them.
+    pub alone: u64,
+}
 
 /// Packs epochs of one run.
 pub(super) struct EpochPacker<'a> {
@@ -28,56 +44,59 @@ impl<'a> EpochPacker<'a> {
         EpochPacker { vectors, clusters, config, starts, members, sizes }
     }
 
-    /// The batches of an epoch: full ones of all tasks in random order, then the short ones in task order; and how many
-    /// are full. Expected O(rows).
+    /// The batches of an epoch: full ones of all tasks in random order, then the short ones in task order. Expected
+    /// O(rows log rows).
     ///
     /// # Errors
     /// The clusters are not numbered in task order: the labels are damaged.
-    pub(super) fn pack(&self, epoch: u32) -> Result<(BatchOrder, usize)> {
-        let [full, short] = self.pack_tasks(epoch)?;
-        let seed = self.config.seed;
-        let mut order = full.shuffled(&mut stream(Purpose::BatchOrder { seed, epoch }));
-        let (short_rows, mut whole) = (short.rows.len(), full.count());
-        match self.config.batches.remainder {
-            Remainder::Short => order.append(short),
-            Remainder::Drop => tracing::debug!("epoch {epoch}: {short_rows} rows dropped"),
+    pub(super) fn pack(&self, epoch: u32) -> Result<PackedEpoch> {
+        let packed = self.pack_tasks(epoch)?;
+        let (seed, keys) = (self.config.seed, self.vectors.rows.keys());
+        let mut order = packed.full.shuffled(&mut stream(Purpose::BatchOrder { seed, epoch }));
+        let mut full = packed.full.count();
+        let mut possible = packed.possible;
+        drop(packed.full);
+        let short = match self.config.batches.remainder {
+            Remainder::Short => packed.short,
+            Remainder::Drop => BatchOrder::default(),
             Remainder::Fill => {
                 // Rows of any task: the job's own size, whatever the tasks' are.
-                let size = self.config.batches.size as usize;
-                let filled = pack::fill(short.rows, size, &self.vectors.rows.keys());
-                whole += filled.batches().filter(|batch| batch.len() == size).count();
-                order.append(filled);
+                let rules = self.rules(self.config.sizes().job, &keys);
+                let filled = pack::fill(&packed.short.rows, &rules);
+                full += filled.full.count();
+                possible += filled.possible;
+                order.append(filled.full);
+                filled.short
             }
-        }
+        };
+        let (short, alone) = short.without_single_rows();
+        order.append(short);
         self.shard(&mut order);
-        Ok((order, whole))
+        Ok(PackedEpoch { order, full, possible, divided: packed.divided, alone })
     }
 
     /// Full and short batches of all tasks, in task order.
-    fn pack_tasks(&self, epoch: u32) -> Result<[BatchOrder; 2]> {
+    fn pack_tasks(&self, epoch: u32) -> Result<Packed> {
         let (seed, count) = (self.config.seed, self.clusters.count());
         let keys = self.vectors.rows.keys();
-        let (mut full, mut short) = (BatchOrder::default(), BatchOrder::default());
+        let (mut all, mut table) = (Packed::default(), Vec::new());
         // Clusters are numbered in task order, each task's together; loose rows come last, in row order.
         let loose = &self.members[self.starts[count as usize] as usize..];
         let (mut cluster, mut loose_at) = (0u32, 0);
         for (task, (range, sizes)) in self.vectors.tasks.ranges().zip(&self.sizes).enumerate() {
-            let first = cluster;
+            let (first, loose_first) = (cluster, loose_at);
             while cluster < count && self.rows_of(cluster).first().is_some_and(|row| range.contains(row)) {
                 cluster += 1;
             }
-            let mut units: Vec<&[RowId]> = (first..cluster).map(|cluster| self.rows_of(cluster)).collect();
             while loose_at < loose.len() && range.contains(&loose[loose_at]) {
-                units.push(&loose[loose_at..=loose_at]);
                 loose_at += 1;
             }
+            let starts = &self.starts[first as usize..=cluster as usize];
+            let clustered = &self.members[starts[0] as usize..self.starts[cluster as usize] as usize];
+            let units = Units::new(clustered, starts, &loose[loose_first..loose_at]);
+            let rules = self.rules(*sizes, &keys);
             let mut random = stream(Purpose::Packing { seed, epoch, task });
-            for batch in pack_task(&units, *sizes, &keys, &mut random) {
-                let rows: usize = batch.iter().map(|unit| units[*unit].len()).sum();
-                let order = if rows == sizes.batch_size as usize { &mut full } else { &mut short };
-                batch.iter().for_each(|unit| order.rows.extend(units[*unit]));
-                order.end_batch();
-            }
+            all.append(pack_task(units, &rules, &mut table, &mut random));
         }
         if cluster != count || loose_at != loose.len() {
             return Err(Error::runtime("the labels do not follow the tasks")
@@ -86,7 +105,11 @@ impl<'a> EpochPacker<'a> {
                 .found(format!("cluster {cluster} out of order"))
                 .remedy("run `mine` again with --replace"));
         }
-        Ok([full, short])
+        Ok(all)
+    }
+
+    fn rules<'k>(&self, sizes: Sizes, keys: &'k Keys<'k>) -> PackRules<'k> {
+        PackRules { sizes, per_key: self.config.batches.rows_per_key, keys }
     }
 
     fn rows_of(&self, cluster: u32) -> &[RowId] {

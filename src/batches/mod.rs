@@ -8,7 +8,9 @@
 //! group of the table; the rank windows of the batches whose hard negatives are being drawn. Then, while a table is
 //! published, 20 bytes a row, a store's clients and the open files of a divided table.
 
+pub(crate) mod bound;
 pub(crate) mod budget;
+mod divide;
 mod epoch;
 #[cfg(feature = "export")]
 pub mod export;
@@ -18,9 +20,11 @@ pub(crate) mod lake;
 #[path = "lake_absent.rs"]
 pub(crate) mod lake;
 pub(crate) mod negatives;
+pub(crate) mod order;
 pub(crate) mod pack;
 pub(crate) mod sharding;
 pub(crate) mod table;
+mod units;
 mod write;
 
 pub use write::Summary;

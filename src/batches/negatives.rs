@@ -21,7 +21,7 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
-use super::pack::BatchOrder;
+use super::order::BatchOrder;
 use crate::neighbors::topk::Candidate;
 use crate::neighbors::{Neighbors, Windows};
 use crate::random::{Purpose, stream};

@@ -1,15 +1,20 @@
-//! Uniting clusters into batches, at random, never two rows of one key in one. Pure.
+//! Uniting clusters into batches, at random, never more than R rows of one key in one. Pure.
 //!
 //! Clusters are shuffled and fill one batch after the other; one that shares a key with the batch waits
-//! for the next. A cluster that still waits at the end is exchanged for one of an earlier batch. Where keys
-//! make even that impossible (more rows of a key than batches), more batches are short.
+//! for the next. A cluster that still waits at the end is exchanged for one of an earlier batch. Where that does not
+//! make as many full batches as keys allow ([`bound`](super::bound)), the task is packed again, and clusters are divided
+//! ([`divide`](super::divide)).
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 
 use rand::RngExt;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
+use super::bound::{KeyGroups, most_full};
+use super::divide::divide;
+use super::order::BatchOrder;
+use super::units::Units;
 use crate::config::Sizes;
 use crate::vectors::{Keys, RowId};
 
@@ -20,131 +25,174 @@ const EXCHANGE_TRIES: usize = 256;
 /// Short batches that are looked at to place a unit.
 const SHORT_TRIES: usize = 64;
 
-/// Batches in order: all rows, and where each batch ends.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct BatchOrder {
-    /// Rows, batch after batch.
-    pub rows: Vec<RowId>,
-    ends: Vec<usize>,
+/// What packing goes by.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PackRules<'a> {
+    pub sizes: Sizes,
+    /// R: most rows of a key in a batch.
+    pub per_key: u32,
+    pub keys: &'a Keys<'a>,
 }
 
-impl BatchOrder {
-    /// Makes the rows since the last end a batch.
-    pub(crate) fn end_batch(&mut self) {
-        self.ends.push(self.rows.len());
-    }
+/// The batches of one task.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Packed {
+    /// Batches of exactly |B| rows.
+    pub full: BatchOrder,
+    /// Smaller ones.
+    pub short: BatchOrder,
+    /// Clusters whose rows are not all in one batch.
+    pub divided: u32,
+    /// The most full batches that keys allow.
+    pub possible: u64,
+}
 
-    pub(crate) fn count(&self) -> usize {
-        self.ends.len()
-    }
-
-    pub(crate) fn batch(&self, index: usize) -> &[RowId] {
-        let start = if index == 0 { 0 } else { self.ends[index - 1] };
-        &self.rows[start..self.ends[index]]
-    }
-
-    pub(crate) fn batches(&self) -> impl Iterator<Item = &[RowId]> {
-        (0..self.count()).map(|index| self.batch(index))
-    }
-
-    /// Rows of some batches.
-    pub(crate) fn rows_of(&self, batches: &std::ops::Range<usize>) -> u64 {
-        batches.clone().map(|index| self.batch(index).len() as u64).sum()
-    }
-
-    /// Brings the rows of each batch into another order.
-    pub(crate) fn arrange(&mut self, mut arrange: impl FnMut(&mut [RowId])) {
-        let mut start = 0;
-        for end in &self.ends {
-            arrange(&mut self.rows[start..*end]);
-            start = *end;
+impl Packed {
+    fn add(&mut self, rows: impl IntoIterator<Item = RowId>, size: usize) {
+        let batch: Vec<RowId> = rows.into_iter().collect();
+        if batch.is_empty() {
+            return;
         }
+        let order = if batch.len() == size { &mut self.full } else { &mut self.short };
+        order.rows.extend(batch);
+        order.end_batch();
     }
 
-    pub(crate) fn append(&mut self, other: BatchOrder) {
-        let base = self.rows.len();
-        self.rows.extend(other.rows);
-        self.ends.extend(other.ends.into_iter().map(|end| base + end));
+    /// Adds other batches behind these.
+    pub(crate) fn append(&mut self, other: Packed) {
+        self.full.append(other.full);
+        self.short.append(other.short);
+        self.divided += other.divided;
+        self.possible += other.possible;
     }
 
-    /// The same batches in random order.
-    pub(crate) fn shuffled(&self, random: &mut ChaCha8Rng) -> BatchOrder {
-        let mut indices: Vec<usize> = (0..self.count()).collect();
-        indices.shuffle(random);
-        let mut order = BatchOrder { rows: Vec::with_capacity(self.rows.len()), ends: Vec::new() };
-        for index in indices {
-            order.rows.extend(self.batch(index));
-            order.end_batch();
-        }
-        order
+    fn append_all(&mut self, short: ShortBatches<'_>, size: usize) {
+        let (first, others) = short.finish();
+        self.add(first, size);
+        self.append(others);
     }
 }
 
-/// The keys of a batch's rows.
+/// The keys of a batch's rows, and how many rows have each.
 #[derive(Debug, Default)]
-struct Held(HashSet<(u32, u32)>);
+struct Held(HashMap<(u32, u32), u32>);
 
 impl Held {
-    fn takes(&self, unit: &[RowId], keys: &Keys<'_>) -> bool {
-        unit.iter().all(|row| keys.shared(*row).all(|key| !self.0.contains(&key)))
+    /// Whether a unit's rows fit into the batch; no key has more than R rows in the unit alone.
+    fn takes(&self, unit: &[RowId], rules: &PackRules<'_>) -> bool {
+        let held = |key: &(u32, u32)| self.0.get(key).copied().unwrap_or(0);
+        if rules.per_key == 1 {
+            return unit.iter().all(|row| rules.keys.shared(*row).all(|key| held(&key) == 0));
+        }
+        let mut own = HashMap::<(u32, u32), u32>::new();
+        unit.iter().flat_map(|row| rules.keys.shared(*row)).all(|key| {
+            let rows = own.entry(key).or_insert_with(|| held(&key));
+            *rows += 1;
+            *rows <= rules.per_key
+        })
     }
 
-    fn add(&mut self, unit: &[RowId], keys: &Keys<'_>) {
-        unit.iter().for_each(|row| self.0.extend(keys.shared(*row)));
+    fn add(&mut self, unit: &[RowId], rules: &PackRules<'_>) {
+        unit.iter().flat_map(|row| rules.keys.shared(*row)).for_each(|key| *self.0.entry(key).or_default() += 1);
     }
 
-    fn of<'a>(units: impl Iterator<Item = &'a [RowId]>, keys: &Keys<'_>) -> Held {
+    fn of<'a>(units: impl Iterator<Item = &'a [RowId]>, rules: &PackRules<'_>) -> Held {
         let mut held = Held::default();
-        units.for_each(|unit| held.add(unit, keys));
+        units.for_each(|unit| held.add(unit, rules));
         held
     }
 }
 
-/// Packs one task's units (clusters, and rows without one) into batches of exactly |B|, and as few short
-/// ones as keys allow, which come last. Returns each batch's units. Expected O(rows).
-pub(crate) fn pack_task(units: &[&[RowId]], sizes: Sizes, keys: &Keys<'_>, random: &mut ChaCha8Rng) -> Vec<Vec<usize>> {
-    let [batch_size, cluster_size] = [sizes.batch_size, sizes.cluster_size].map(|size| size as usize);
+/// Packs one task's units into as many batches of exactly |B| rows as keys allow, and as few short ones. Clusters are
+/// divided only where whole ones make fewer full batches. `table` is a [`KeyGroups::new`]'s. Expected O(rows log rows).
+pub(crate) fn pack_task(
+    units: Units<'_>,
+    rules: &PackRules<'_>,
+    table: &mut Vec<u32>,
+    random: &mut ChaCha8Rng,
+) -> Packed {
+    let rows = (0..units.rows()).map(|position| units.row(position));
+    let groups = KeyGroups::new(rows, rules.keys, table);
+    let possible = most_full(&groups.sizes, groups.single(), rules.sizes.batch_size, rules.per_key);
+    if let Some(packed) = pack_whole(units, rules, possible, random)
+        && packed.full.count() as u64 >= possible
+    {
+        return Packed { possible, ..packed };
+    }
+    let mut clusters: Vec<u32> = (0..units.clusters() as u32).collect();
+    clusters.shuffle(random);
+    Packed { possible, ..pack_divided(units, clusters.into(), rules, groups) }
+}
+
+/// Packs clusters whole; none, where a batch cannot be filled.
+fn pack_whole(units: Units<'_>, rules: &PackRules<'_>, possible: u64, random: &mut ChaCha8Rng) -> Option<Packed> {
+    let [batch_size, cluster_size] = [rules.sizes.batch_size, rules.sizes.cluster_size].map(|size| size as usize);
     let width = batch_size / cluster_size;
-    let (mut whole, odd): (Vec<usize>, Vec<usize>) =
-        (0..units.len()).partition(|unit| units[*unit].len() == cluster_size);
+    let (mut whole, odd): (Vec<u32>, Vec<u32>) =
+        (0..units.count() as u32).partition(|unit| units.get(*unit as usize).len() == cluster_size);
     whole.shuffle(random);
     let mut waiting = VecDeque::from(whole);
     let spare = waiting.len() % width;
     // Clusters beyond the last full batch join the first short batch, in which room is left for them.
-    let mut short = pack_short(units, odd, batch_size - spare * cluster_size, batch_size, keys);
-    if spare > 0 {
-        let first = if short.is_empty() { Vec::new() } else { short.remove(0) };
-        let wanted = first.len() + spare;
-        let batch = take(units, &mut waiting, first, wanted, keys);
-        short.insert(0, batch);
-    }
-    let mut full: Vec<Vec<usize>> = Vec::with_capacity(waiting.len() / width);
-    for _ in 0..waiting.len() / width {
-        let mut batch = take(units, &mut waiting, Vec::new(), width, keys);
-        while batch.len() < width && exchange(units, &mut waiting, &mut batch, &mut full, keys, random) {}
+    let mut short = ShortBatches::new(rules, batch_size - spare * cluster_size);
+    odd.iter().for_each(|unit| short.add(units.get(*unit as usize)));
+    let (mut first, short) = short.finish();
+    let joining = take(units, &mut waiting, spare, Held::of([&first[..]].into_iter(), rules), rules);
+    first.extend(joining.iter().flat_map(|unit| units.get(*unit as usize)));
+    let mut full: Vec<Vec<u32>> = Vec::with_capacity(waiting.len() / width);
+    for _ in 0..(waiting.len() / width).min(possible as usize) {
+        let mut batch = take(units, &mut waiting, width, Held::default(), rules);
+        while batch.len() < width && exchange(units, &mut waiting, &mut batch, &mut full, rules, random) {}
+        if batch.len() < width {
+            return None;
+        }
         full.push(batch);
     }
-    // Batches that keys kept from being filled, and what still waits, make more short ones.
-    let (full, mut partial): (Vec<_>, Vec<_>) = full.into_iter().partition(|batch| batch.len() == width);
-    let rest: Vec<usize> = waiting.into_iter().collect();
-    partial.extend(pack_short(units, rest, batch_size, batch_size, keys));
-    full.into_iter().chain(short).chain(partial).filter(|batch| !batch.is_empty()).collect()
+    let mut packed = Packed::default();
+    for batch in full {
+        packed.add(batch.into_iter().flat_map(|unit| units.get(unit as usize)).copied(), batch_size);
+    }
+    packed.add(first, batch_size);
+    packed.append(short);
+    // What still waits makes more short ones.
+    let mut rest = ShortBatches::new(rules, batch_size);
+    waiting.into_iter().for_each(|unit| rest.add(units.get(unit as usize)));
+    packed.append_all(rest, batch_size);
+    Some(packed)
 }
 
-/// Fills a batch up to `wanted` units from the front of those waiting; those that conflict go on waiting.
+/// Packs with clusters divided.
+fn pack_divided(units: Units<'_>, clusters: VecDeque<u32>, rules: &PackRules<'_>, groups: KeyGroups) -> Packed {
+    let size = rules.sizes.batch_size as usize;
+    let divided = divide(units, clusters, groups, rules.keys, [rules.sizes.batch_size, rules.per_key]);
+    let mut packed = Packed { divided: divided.divided, ..Packed::default() };
+    for mut batch in divided.full.into_iter().chain(divided.stuck) {
+        // Rows of one cluster side by side.
+        batch.sort_unstable();
+        packed.add(batch.into_iter().map(|position| units.row(position as usize)), size);
+    }
+    let mut rest = ShortBatches::new(rules, size);
+    divided.clusters.into_iter().for_each(|unit| rest.add(units.get(unit as usize)));
+    divided.rows.into_iter().for_each(|position| rest.add(&[units.row(position as usize)]));
+    packed.append_all(rest, size);
+    packed
+}
+
+/// The first so many units that fit into a batch together with what it holds, from the front of those waiting; those
+/// that conflict go on waiting.
 fn take(
-    units: &[&[RowId]],
-    waiting: &mut VecDeque<usize>,
-    mut batch: Vec<usize>,
+    units: Units<'_>,
+    waiting: &mut VecDeque<u32>,
     wanted: usize,
-    keys: &Keys<'_>,
-) -> Vec<usize> {
-    let mut held = Held::of(batch.iter().map(|unit| units[*unit]), keys);
-    let mut passed = Vec::new();
+    mut held: Held,
+    rules: &PackRules<'_>,
+) -> Vec<u32> {
+    let (mut batch, mut passed) = (Vec::new(), Vec::new());
     while batch.len() < wanted && passed.len() < WAITING_MAX {
         let Some(unit) = waiting.pop_front() else { break };
-        if held.takes(units[unit], keys) {
-            held.add(units[unit], keys);
+        let rows = units.get(unit as usize);
+        if held.takes(rows, rules) {
+            held.add(rows, rules);
             batch.push(unit);
         } else {
             passed.push(unit);
@@ -156,22 +204,23 @@ fn take(
 
 /// Puts the first waiting unit into an earlier batch, whose unit comes here instead.
 fn exchange(
-    units: &[&[RowId]],
-    waiting: &mut VecDeque<usize>,
-    batch: &mut Vec<usize>,
-    earlier: &mut [Vec<usize>],
-    keys: &Keys<'_>,
+    units: Units<'_>,
+    waiting: &mut VecDeque<u32>,
+    batch: &mut Vec<u32>,
+    earlier: &mut [Vec<u32>],
+    rules: &PackRules<'_>,
     random: &mut ChaCha8Rng,
 ) -> bool {
     let (Some(unit), false) = (waiting.front().copied(), earlier.is_empty()) else { return false };
-    let here = Held::of(batch.iter().map(|unit| units[*unit]), keys);
+    let rows = |unit: u32| units.get(unit as usize);
+    let here = Held::of(batch.iter().map(|unit| rows(*unit)), rules);
     let start = random.random_range(0..earlier.len());
     for step in 0..earlier.len().min(EXCHANGE_TRIES) {
         let other = (start + step) % earlier.len();
         for index in 0..earlier[other].len() {
             let leaving = earlier[other][index];
-            let rest = earlier[other].iter().filter(|unit| **unit != leaving).map(|unit| units[*unit]);
-            if here.takes(units[leaving], keys) && Held::of(rest, keys).takes(units[unit], keys) {
+            let rest = earlier[other].iter().filter(|unit| **unit != leaving).map(|unit| rows(*unit));
+            if here.takes(rows(leaving), rules) && Held::of(rest, rules).takes(rows(unit), rules) {
                 earlier[other][index] = unit;
                 batch.push(leaving);
                 waiting.pop_front();
@@ -182,109 +231,277 @@ fn exchange(
     false
 }
 
-/// First fit into batches of at most `first_size` rows (the first) and `size` rows (the others).
-fn pack_short(
-    units: &[&[RowId]],
-    list: Vec<usize>,
+/// Units packed by first fit into batches of at most |B| rows. Only the last of them are looked at, so that a unit
+/// takes bounded time and memory.
+struct ShortBatches<'a> {
+    rules: &'a PackRules<'a>,
+    /// Most rows of the first batch, into which others may come.
     first_size: usize,
-    size: usize,
-    keys: &Keys<'_>,
-) -> Vec<Vec<usize>> {
-    let mut batches: Vec<(Vec<usize>, usize, Held)> = Vec::new();
-    for unit in list {
-        let rows = units[unit].len();
-        let from = batches.len().saturating_sub(SHORT_TRIES);
-        let fitting = batches[from..].iter_mut().enumerate().find(|(index, (_, filled, held))| {
-            let most = if from + index == 0 { first_size } else { size };
-            filled + rows <= most && held.takes(units[unit], keys)
-        });
-        match fitting {
-            Some((_, (batch, filled, held))) => {
-                held.add(units[unit], keys);
-                batch.push(unit);
-                *filled += rows;
-            }
-            None => batches.push((vec![unit], rows, Held::of([units[unit]].into_iter(), keys))),
-        }
-    }
-    batches.into_iter().map(|(batch, ..)| batch).collect()
+    /// The first batch, once it is not looked at any more.
+    first: Option<Vec<RowId>>,
+    open: VecDeque<(Vec<RowId>, Held)>,
+    closed: Packed,
 }
 
-/// Unites left-over rows of all tasks into batches of exactly `size`; the last may be smaller, and keys
-/// may force a few more that are. Expected O(rows).
-pub(crate) fn fill(rows: Vec<RowId>, size: usize, keys: &Keys<'_>) -> BatchOrder {
-    let units: Vec<&[RowId]> = rows.chunks(1).collect();
-    let mut waiting: VecDeque<usize> = (0..units.len()).collect();
-    let mut order = BatchOrder::default();
-    while !waiting.is_empty() {
-        let batch = take(&units, &mut waiting, Vec::new(), size, keys);
-        batch.iter().for_each(|unit| order.rows.extend(units[*unit]));
-        order.end_batch();
+impl<'a> ShortBatches<'a> {
+    fn new(rules: &'a PackRules<'a>, first_size: usize) -> ShortBatches<'a> {
+        ShortBatches { rules, first_size, first: None, open: VecDeque::new(), closed: Packed::default() }
     }
-    order
+
+    fn size(&self) -> usize {
+        self.rules.sizes.batch_size as usize
+    }
+
+    fn add(&mut self, unit: &[RowId]) {
+        let (rules, size, first_size, is_first) = (self.rules, self.size(), self.first_size, self.first.is_none());
+        let fitting = self.open.iter_mut().enumerate().find(|(index, (rows, held))| {
+            let most = if *index == 0 && is_first { first_size } else { size };
+            rows.len() + unit.len() <= most && held.takes(unit, rules)
+        });
+        if let Some((_, (rows, held))) = fitting {
+            held.add(unit, rules);
+            rows.extend_from_slice(unit);
+            return;
+        }
+        if self.open.len() == SHORT_TRIES {
+            self.close_oldest();
+        }
+        self.open.push_back((unit.to_vec(), Held::of([unit].into_iter(), rules)));
+    }
+
+    fn close_oldest(&mut self) {
+        let Some((rows, _)) = self.open.pop_front() else { return };
+        match self.first {
+            None => self.first = Some(rows),
+            Some(_) => self.closed.add(rows, self.rules.sizes.batch_size as usize),
+        }
+    }
+
+    /// The first batch, which may hold no row, and the others.
+    fn finish(mut self) -> (Vec<RowId>, Packed) {
+        while !self.open.is_empty() {
+            self.close_oldest();
+        }
+        (self.first.unwrap_or_default(), self.closed)
+    }
+}
+
+/// Unites left-over rows of all tasks into batches of exactly |B|; the last may be smaller, and keys may force a few
+/// more that are. Expected O(rows log rows).
+pub(crate) fn fill(rows: &[RowId], rules: &PackRules<'_>) -> Packed {
+    let units = Units::loose(rows);
+    let size = rules.sizes.batch_size as usize;
+    let groups = KeyGroups::new(rows.iter().copied(), rules.keys, &mut Vec::new());
+    let possible = most_full(&groups.sizes, groups.single(), rules.sizes.batch_size, rules.per_key);
+    let mut waiting: VecDeque<u32> = (0..units.count() as u32).collect();
+    let mut packed = Packed { possible, ..Packed::default() };
+    for _ in 0..possible {
+        let batch = take(units, &mut waiting, size, Held::default(), rules);
+        if batch.len() < size {
+            return Packed { possible, ..pack_divided(units, VecDeque::new(), rules, groups) };
+        }
+        packed.add(batch.into_iter().map(|unit| rows[unit as usize]), size);
+    }
+    let mut rest = ShortBatches::new(rules, size);
+    waiting.into_iter().for_each(|unit| rest.add(units.get(unit as usize)));
+    packed.append_all(rest, size);
+    packed
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
     use super::*;
     use crate::random::{Purpose, stream};
-    use proptest::prelude::*;
+    use crate::vectors::UNIQUE;
 
     fn packing(seed: u64) -> ChaCha8Rng {
         stream(Purpose::Packing { seed, epoch: 0, task: 0 })
     }
 
-    proptest! {
-        #[test]
-        fn batches_hold_each_unit_once_and_no_key_twice(
-            sizes in (1usize..6, 1usize..5), whole in 0usize..60, odd in 0usize..4,
-            codes in proptest::collection::vec(0u32..60, 400), seed in any::<u64>(),
-        ) {
-            let (cluster_size, batch_size) = (sizes.0 + 1, (sizes.0 + 1) * sizes.1);
-            let sizes = Sizes { cluster_size: cluster_size as u32, batch_size: batch_size as u32 };
-            let codes: Vec<u32> = codes.into_iter().map(|code| if code < 40 { u32::MAX } else { code }).collect();
-            let keys = Keys::new(vec![&codes]);
-            let rows: Vec<RowId> = (0..400).collect();
-            let mut next = 0;
-            let mut units: Vec<&[RowId]> = Vec::new();
-            for index in 0..whole + odd {
-                let size = if index < whole { cluster_size } else { 1 };
-                let unit = &rows[next..next + size];
-                next += size;
-                let conflict = unit.iter().enumerate().any(|(i, a)| unit[..i].iter().any(|b| keys.conflict(*a, *b)));
-                if !conflict {
-                    units.push(unit);
-                }
+    /// Clusters of `size` rows without a conflict inside, out of rows in order; the rows that fit into none are loose.
+    fn clusters(rows: u32, size: usize, keys: &Keys<'_>) -> (Vec<RowId>, Vec<u32>, Vec<RowId>) {
+        let mut open: VecDeque<Vec<RowId>> = VecDeque::new();
+        let mut done: Vec<Vec<RowId>> = Vec::new();
+        for row in 0..rows {
+            let fits = |cluster: &&mut Vec<RowId>| cluster.iter().all(|other| !keys.conflict(row, *other));
+            match open.iter_mut().find(fits) {
+                Some(cluster) => cluster.push(row),
+                None => open.push_back(vec![row]),
             }
-            let packed = pack_task(&units, sizes, &keys, &mut packing(seed));
-            let mut seen: Vec<usize> = packed.concat();
-            seen.sort_unstable();
-            prop_assert_eq!(seen, (0..units.len()).collect::<Vec<_>>());
-            for batch in &packed {
-                let rows: Vec<RowId> = batch.iter().flat_map(|unit| units[*unit]).copied().collect();
-                prop_assert!(rows.len() <= batch_size);
-                for (i, a) in rows.iter().enumerate() {
-                    prop_assert!(rows[..i].iter().all(|b| !keys.conflict(*a, *b)));
+            let full = open.iter().position(|cluster| cluster.len() == size);
+            done.extend(full.and_then(|index| open.remove(index)));
+        }
+        let starts = (0..=done.len()).map(|cluster| (cluster * size) as u32).collect();
+        (done.concat(), starts, open.into_iter().flatten().collect())
+    }
+
+    /// Packs, and holds the batches against the rules: each row once, no key more than R times.
+    #[track_caller]
+    fn pack(units: Units<'_>, [size, cluster_size, per_key]: [u32; 3], keys: &Keys<'_>, seed: u64) -> Packed {
+        let sizes = Sizes { cluster_size, batch_size: size };
+        let packed = pack_task(units, &PackRules { sizes, per_key, keys }, &mut Vec::new(), &mut packing(seed));
+        let mut seen: Vec<RowId> = [&packed.full.rows[..], &packed.short.rows].concat();
+        seen.sort_unstable();
+        let mut wanted: Vec<RowId> = (0..units.rows()).map(|position| units.row(position)).collect();
+        wanted.sort_unstable();
+        assert_eq!(seen, wanted);
+        for batch in packed.full.batches().chain(packed.short.batches()) {
+            let mut held = HashMap::<(u32, u32), u32>::new();
+            batch.iter().flat_map(|row| keys.shared(*row)).for_each(|key| *held.entry(key).or_default() += 1);
+            assert!(held.values().all(|rows| *rows <= per_key));
+        }
+        assert!(packed.full.batches().all(|batch| batch.len() == size as usize));
+        assert!(packed.short.batches().all(|batch| (1..size as usize).contains(&batch.len())));
+        assert!(packed.full.count() as u64 <= packed.possible);
+        // Divided clusters are those that no batch holds whole.
+        let batches: Vec<&[RowId]> = packed.full.batches().chain(packed.short.batches()).collect();
+        let batch_of: HashMap<RowId, usize> =
+            batches.iter().enumerate().flat_map(|(index, batch)| batch.iter().map(move |row| (*row, index))).collect();
+        let is_whole = |unit: &usize| {
+            let rows = units.get(*unit);
+            rows.iter().all(|row| batch_of.contains_key(row) && batch_of.get(row) == batch_of.get(&rows[0]))
+        };
+        let whole = (0..units.clusters()).filter(is_whole).count();
+        assert_eq!(packed.divided as usize, units.clusters() - whole);
+        packed
+    }
+
+    /// Full batches, possible ones, and the share of the clusters that are whole.
+    fn packed_keys(codes: &[u32], sizes: [u32; 3], seed: u64) -> (u64, u64, f64) {
+        let keys = Keys::new(vec![codes]);
+        let (clustered, starts, loose) = clusters(codes.len() as u32, sizes[1] as usize, &keys);
+        let units = Units::new(&clustered, &starts, &loose);
+        let packed = pack(units, sizes, &keys, seed);
+        let whole = 1.0 - f64::from(packed.divided) / units.clusters().max(1) as f64;
+        (packed.full.count() as u64, packed.possible, whole)
+    }
+
+    /// `rows` rows of each of `keys` keys, in random order.
+    fn even(keys: u32, rows: u32, seed: u64) -> Vec<u32> {
+        let mut codes: Vec<u32> = (0..keys * rows).map(|row| row % keys).collect();
+        codes.shuffle(&mut packing(seed));
+        codes
+    }
+
+    #[test]
+    fn few_keys_make_all_full_batches_that_are_possible() {
+        let cases = [
+            ([77, 26, 64], 31),
+            ([400, 5, 256], 7),
+            ([150, 14, 128], 16),
+            ([40, 30, 32], 37),
+            ([100, 20, 64], 31),
+            ([2000, 5, 1024], 9),
+            ([1500, 7, 1024], 10),
+            ([64, 25, 64], 25),
+            ([65, 25, 64], 25),
+        ];
+        for ([keys, rows, size], full) in cases {
+            for seed in 0..3 {
+                let found = packed_keys(&even(keys, rows, seed), [size, 8, 1], seed);
+                println!("{keys} keys x {rows}, |B| {size}: {} of {}, {:.3} whole", found.0, found.1, found.2);
+                assert_eq!((found.0, found.1), (full, full));
+            }
+        }
+    }
+
+    #[test]
+    fn class_labels_make_all_full_batches_that_are_possible() {
+        for seed in 0..3 {
+            let mut random = packing(seed);
+            // Zipf's law over 300 classes: of class c every (c + 1)th.
+            let total: f64 = (1..=300).map(|class| 1.0 / f64::from(class)).sum();
+            let zipf: Vec<u32> = (0..6000)
+                .map(|_| {
+                    let mut left = random.random::<f64>() * total;
+                    (0..299)
+                        .find(|class| {
+                            left -= 1.0 / f64::from(class + 1);
+                            left < 0.0
+                        })
+                        .unwrap_or(299)
+                })
+                .collect();
+            let one_class: Vec<u32> =
+                (0..4000).map(|row| if random.random::<f64>() < 0.4 { 0 } else { row + 1 }).collect();
+            for (name, codes) in [("zipf", zipf), ("40 %", one_class)] {
+                for size in [32, 64, 128] {
+                    let (full, possible, whole) = packed_keys(&codes, [size, 8, 1], seed);
+                    println!("{name} |B| {size}: {full} of {possible}, {whole:.3} whole");
+                    assert_eq!(full, possible);
+                    assert!(possible > 0);
                 }
             }
         }
+    }
+
+    #[test]
+    fn several_rows_of_a_class_share_a_batch_where_they_may() {
+        for (classes, rows, sizes, full) in
+            [(16, 40, [64, 8, 4], 10), (4, 160, [64, 8, 16], 10), (8, 9, [64, 8, 8], 1), (100, 7, [64, 4, 2], 10)]
+        {
+            let (found, possible, _) = packed_keys(&even(classes, rows, 5), sizes, 5);
+            assert_eq!((found, possible), (full, full), "{classes} classes of {rows}, {sizes:?}");
+        }
+    }
+
+    #[test]
+    fn no_cluster_is_divided_where_whole_ones_do() {
+        let (found, possible, whole) = packed_keys(&even(3000, 3, 1), [64, 8, 1], 1);
+        assert_eq!((found, whole), (possible, 1.0));
+    }
+
+    proptest! {
+        #[test]
+        fn one_key_a_row_makes_all_full_batches_that_are_possible(
+            codes in proptest::collection::vec(0u32..40, 0..400), spread in 1u32..40, per_key in 1u32..4,
+            sizes in prop_oneof![Just([4u32, 2]), Just([8, 4]), Just([9, 3]), Just([16, 8]), Just([6, 6])],
+            seed in any::<u64>(),
+        ) {
+            // Few keys, many, and rows without one.
+            let code = |code: u32| if code > 36 { UNIQUE } else { code % spread };
+            let codes: Vec<u32> = codes.into_iter().map(code).collect();
+            let (full, possible, _) = packed_keys(&codes, [sizes[0], sizes[1], per_key], seed);
+            prop_assert_eq!(full, possible);
+        }
 
         #[test]
-        fn without_keys_at_most_one_batch_is_short(width in 1usize..6, whole in 0usize..60, seed in any::<u64>()) {
-            let rows: Vec<RowId> = (0..400).collect();
-            let units: Vec<&[RowId]> = rows.chunks(4).take(whole).chain([&rows[396..399]]).collect();
-            let none = vec![u32::MAX; 400];
-            let sizes = Sizes { cluster_size: 4, batch_size: 4 * width as u32 };
-            let packed = pack_task(&units, sizes, &Keys::new(vec![&none]), &mut packing(seed));
-            let short = packed.iter().filter(|batch| batch.len() < width || batch.contains(&whole)).count();
-            prop_assert_eq!((short, packed.len()), (1, whole / width + 1));
+        fn rows_of_several_keys_break_no_rule(
+            codes in proptest::collection::vec((0u32..40, 0u32..60), 0..300), per_key in 1u32..3, seed in any::<u64>(),
+        ) {
+            let shared = |code: u32, limit: u32| if code < limit { code } else { UNIQUE };
+            let first: Vec<u32> = codes.iter().map(|codes| shared(codes.0, 30)).collect();
+            let second: Vec<u32> = codes.iter().map(|codes| shared(codes.1, 30)).collect();
+            let keys = Keys::new(vec![&first, &second]);
+            let (clustered, starts, loose) = clusters(codes.len() as u32, 4, &keys);
+            pack(Units::new(&clustered, &starts, &loose), [8, 4, per_key], &keys, seed);
+        }
+
+        #[test]
+        fn without_keys_at_most_one_batch_is_short(width in 1u32..6, whole in 0usize..60, seed in any::<u64>()) {
+            let rows: Vec<RowId> = (0..4 * whole as u32 + 3).collect();
+            let mut starts: Vec<u32> = (0..=whole as u32).map(|cluster| 4 * cluster).collect();
+            starts.push(rows.len() as u32);
+            let none = vec![UNIQUE; rows.len()];
+            let keys = Keys::new(vec![&none]);
+            let packed = pack(Units::new(&rows, &starts, &[]), [4 * width, 4, 1], &keys, seed);
+            let counts = (packed.full.count(), packed.short.count(), packed.divided);
+            prop_assert_eq!(counts, (whole / width as usize, 1, 0));
         }
     }
 
     #[test]
     fn left_over_rows_fill_whole_batches() {
-        let codes = [0, 0, 0, u32::MAX, u32::MAX, u32::MAX, u32::MAX, 0];
-        let order = fill((0..8).collect(), 2, &Keys::new(vec![&codes]));
-        assert_eq!(order.batches().map(<[u32]>::to_vec).collect::<Vec<_>>(), [[0, 3], [1, 4], [2, 5], [6, 7]]);
+        let codes = [0, 0, 0, UNIQUE, UNIQUE, UNIQUE, UNIQUE, 0];
+        let keys = Keys::new(vec![&codes]);
+        let sizes = Sizes { cluster_size: 2, batch_size: 2 };
+        let rules = PackRules { sizes, per_key: 1, keys: &keys };
+        let rows: Vec<RowId> = (0..8).collect();
+        let packed = fill(&rows, &rules);
+        assert_eq!(packed.full.batches().map(<[u32]>::to_vec).collect::<Vec<_>>(), [[0, 3], [1, 4], [2, 5], [6, 7]]);
     }
 }

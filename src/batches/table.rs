@@ -20,7 +20,7 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 
 use super::negatives::NegativeSampler;
-use super::pack::BatchOrder;
+use super::order::BatchOrder;
 use crate::clusters::NO_CLUSTER;
 use crate::config::Config;
 use crate::neighbors::topk::Candidate;

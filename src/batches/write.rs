@@ -5,11 +5,11 @@ use std::ops::Range;
 use parquet::errors::ParquetError;
 
 use super::budget::BatchesCounts;
-use super::epoch::EpochPacker;
+use super::epoch::{EpochPacker, PackedEpoch};
 use super::negatives::NegativeSampler;
 use super::table::{self, EpochLayout, TableSource};
 use crate::clusters::Clusters;
-use crate::config::Config;
+use crate::config::{Config, Remainder};
 use crate::error::{Error, Result};
 use crate::neighbors::{Neighbors, Windows};
 use crate::run::progress::Meter;
@@ -29,8 +29,10 @@ pub struct Summary {
     pub full_batches: u64,
     /// Smaller batches, over all epochs.
     pub short_batches: u64,
-    /// Rows that `--remainder drop` left out, over all epochs.
+    /// Rows that are in no batch, over all epochs.
     pub dropped_rows: u64,
+    /// Clusters whose rows are not all in one batch, over all epochs.
+    pub divided_clusters: u64,
 }
 
 /// Rows of one file, in row groups.
@@ -59,6 +61,7 @@ pub(crate) fn write(
         full_batches: facts.full_batches,
         short_batches: facts.short_batches,
         dropped_rows: facts.dropped_rows,
+        divided_clusters: facts.divided_clusters,
     })
 }
 
@@ -83,29 +86,49 @@ fn write_all(
     let all_rows = u64::from(vectors.row_count()) * u64::from(config.batches.epochs);
     let meter = run.meter(Stage::Batches, all_rows, "rows");
     let writer = EpochWriter { run, stage: &stage, config, counts, meter: &meter };
-    let (mut first_batch, mut dropped, mut full, mut short) = (0u64, 0u64, 0u64, 0u64);
+    let mut facts = BatchesFacts::default();
     for epoch in 0..config.batches.epochs {
         meter.add(0)?;
-        let (order, whole) = packer.pack(epoch)?;
-        full += whole as u64;
-        short += (order.count() - whole) as u64;
-        dropped += u64::from(vectors.row_count()) - order.rows.len() as u64;
-        writer.write(&source, &EpochLayout { epoch, first_batch, order: &order })?;
-        first_batch += order.count() as u64;
+        let packed = packer.pack(epoch)?;
+        let first_batch = facts.batches;
+        add_epoch(&mut facts, &packed, u64::from(vectors.row_count()));
+        writer.write(&source, &EpochLayout { epoch, first_batch, order: &packed.order })?;
     }
     drop(meter);
-    if dropped > 0 {
-        tracing::info!("{dropped} rows left out by --remainder drop");
-    }
-    let short_rows = if count > 0 { Some(rows_short_of_negatives(run, count)?) } else { None };
-    let facts = BatchesFacts {
-        batches: full + short,
-        full_batches: full,
-        short_batches: short,
-        dropped_rows: dropped,
-        rows_short_of_negatives: short_rows,
-    };
+    tell(&facts, config);
+    facts.rows_short_of_negatives = if count > 0 { Some(rows_short_of_negatives(run, count)?) } else { None };
     stage.finish(&facts, |_| true)
+}
+
+/// Counts an epoch of a job of so many rows.
+fn add_epoch(facts: &mut BatchesFacts, packed: &PackedEpoch, rows: u64) {
+    let batches = packed.order.count() as u64;
+    facts.batches += batches;
+    facts.full_batches += packed.full as u64;
+    facts.short_batches += batches - packed.full as u64;
+    facts.possible_batches += packed.possible;
+    facts.divided_clusters += u64::from(packed.divided);
+    facts.dropped_rows += rows - packed.order.rows.len() as u64;
+    facts.rows_alone += packed.alone;
+}
+
+/// Says what is not as one would like it.
+fn tell(facts: &BatchesFacts, config: &Config) {
+    let BatchesFacts { divided_clusters, dropped_rows, rows_alone, .. } = facts;
+    if *divided_clusters > 0 {
+        tracing::info!(
+            "{divided_clusters} clusters are divided: their rows are in several batches, as keys allow no other full \
+             batches"
+        );
+    }
+    if config.batches.remainder == Remainder::Drop && *dropped_rows > 0 {
+        tracing::info!("{dropped_rows} rows left out by --remainder drop");
+    }
+    if *rows_alone > 0 {
+        tracing::warn!(
+            "{rows_alone} rows left out: they would be alone in a batch, and a batch of one row has no negative"
+        );
+    }
 }
 
 /// Writes the files of an epoch.

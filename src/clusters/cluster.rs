@@ -1,7 +1,9 @@
 //! The stage: pass after pass, a part for the state after each, and the labels at the end.
 
 use super::exact::{self, Slots};
-use super::exclude::exclude;
+use std::ops::Range;
+
+use super::exclude::{exclude, most_of_one_key};
 use super::labels::{Clusters, NO_CLUSTER, write_labels};
 use super::metrics::measure;
 use super::passes::{self, PassState, pass_name};
@@ -14,7 +16,7 @@ use crate::error::Result;
 use crate::neighbors::{Neighbors, Windows};
 use crate::run::record::{ClusterMetrics, ClustersFacts};
 use crate::run::{Run, RunReader, Stage, StageRun};
-use crate::vectors::Vectors;
+use crate::vectors::{RowId, Vectors};
 use crate::watch::Watch;
 
 const LABELS: &str = "labels.lbl";
@@ -41,7 +43,7 @@ pub(crate) fn cluster(
         if unplaced > 0 {
             tracing::warn!(
                 "{unplaced} rows fit into no cluster: their tasks have more rows of one key (or one positive) than \
-                 batches, and a batch takes one of each; --remainder decides what becomes of them"
+                 batches take; --remainder decides what becomes of them"
             );
         }
         let largest = sizes(config, vectors).iter().map(|sizes| sizes.cluster_size).max().unwrap_or(0);
@@ -84,15 +86,16 @@ fn all_passes(
     let meter = run.meter(Stage::Clusters, rows * (u64::from(propagate::PASSES) + 1 + u64::from(most_swaps)), "rows");
     let listen = |rows: u64| meter.add(rows);
     let sizes = sizes(config, vectors);
-    let task_places =
-        |(task, sizes): (usize, &Sizes)| TaskPlaces { places: vectors.tasks.places(task), size: sizes.cluster_size };
+    let task_places = |(task, sizes): (usize, &Sizes)| {
+        TaskPlaces::new(vectors.tasks.places(task), *sizes, config.batches.rows_per_key)
+    };
     let rules = PassRules {
         keys: vectors.rows.keys().by_place(neighbors.order()),
         tasks: sizes.iter().enumerate().map(task_places).collect(),
         weights: weights(config.clusters.suspect_weight),
     };
     let windows = Windows::new(vectors, neighbors, config);
-    let mut excluded = excluded(vectors, neighbors, &sizes);
+    let mut excluded = excluded(vectors, neighbors, &sizes, config.batches.rows_per_key);
 
     let mut last = run.parts(Stage::Clusters, passes::PREFIX).pop();
     let (mut done, mut state) = match &last {
@@ -119,9 +122,12 @@ fn all_passes(
 }
 
 /// Which rows are excluded, by place.
-fn excluded(vectors: &Vectors, neighbors: &Neighbors, sizes: &[Sizes]) -> Vec<bool> {
-    let tasks = vectors.tasks.ranges().zip(sizes).map(|(rows, sizes)| (rows, sizes.batch_size));
-    let by_row = exclude(&vectors.rows.keys(), tasks);
+fn excluded(vectors: &Vectors, neighbors: &Neighbors, sizes: &[Sizes], rows_per_key: u32) -> Vec<bool> {
+    let most = |(rows, sizes): (Range<RowId>, &Sizes)| {
+        let most = most_of_one_key(rows.len() as u32, sizes.batch_size).saturating_mul(rows_per_key);
+        (rows, most)
+    };
+    let by_row = exclude(&vectors.rows.keys(), vectors.tasks.ranges().zip(sizes).map(most));
     neighbors.order().iter().map(|row| by_row[*row as usize]).collect()
 }
 

@@ -39,6 +39,7 @@ struct TaskSlots {
     end: u32,
     first_cluster: u32,
     size: u32,
+    per_key: u32,
     /// ⌈2⁶⁴ / size⌉; a size is 2 at least.
     inverse: u64,
 }
@@ -48,7 +49,7 @@ impl TaskSlots {
     fn new(task: &TaskPlaces, slots: u32, first_cluster: u32) -> TaskSlots {
         let inverse = (u64::MAX / u64::from(task.size)).wrapping_add(1);
         let end = task.places.start.number() + slots;
-        TaskSlots { places: task.places, end, first_cluster, size: task.size, inverse }
+        TaskSlots { places: task.places, end, first_cluster, size: task.size, per_key: task.per_key, inverse }
     }
 
     fn slots(&self) -> Range<u32> {
@@ -153,14 +154,19 @@ impl Slots {
         start..task.end.min(start + task.size)
     }
 
-    /// Whether the row at `place` shares no key with the rows on `slots`, but for the one on the slot `except`.
+    /// Whether the row at `place` may join the rows on `slots`, without the one on the slot `except`: whether it shares a
+    /// key with less of them than a cluster may have of one key.
     #[inline]
     pub(super) fn fits(&self, place: Place, slots: Range<u32>, except: u32, keys: &KeysByPlace<'_>) -> bool {
-        let differs = |(slot, other): (u32, &Place)| {
-            slot == except || *other == Place::NONE || *other == place || !keys.conflict(place, *other)
+        if !keys.is_shared(place) {
+            return true;
+        }
+        let conflicts = |(slot, other): &(u32, &Place)| {
+            *slot != except && **other != Place::NONE && **other != place && keys.conflict(place, **other)
         };
-        !keys.is_shared(place)
-            || slots.clone().zip(&self.place_at[slots.start as usize..slots.end as usize]).all(differs)
+        let per_key = self.tasks[self.task_of(place)].per_key as usize;
+        let others = &self.place_at[slots.start as usize..slots.end as usize];
+        slots.zip(others).filter(conflicts).nth(per_key - 1).is_none()
     }
 
     /// Gives a row a slot.
@@ -338,7 +344,7 @@ mod tests {
         #[test]
         fn clusters_are_ranges_of_slots(size in 2u32..100_000, start in 0u32..1 << 30, number in 0u32..1 << 30) {
             let mut slots = Slots::empty(&[], &[]);
-            let task = TaskPlaces { places: PlaceRange::new(start, start + number + 1), size };
+            let task = TaskPlaces { places: PlaceRange::new(start, start + number + 1), size, per_key: 1 };
             slots.tasks.push(TaskSlots::new(&task, number + 1, 0));
             prop_assert_eq!(slots.cluster_of(0, start + number), number / size);
         }

@@ -46,8 +46,8 @@ mod tests {
 
     const ROWS: u32 = 5000;
     const TASKS: [TaskPlaces; 2] = [
-        TaskPlaces { places: PlaceRange::new(0, 3001), size: 8 },
-        TaskPlaces { places: PlaceRange::new(3001, ROWS), size: 12 },
+        TaskPlaces { places: PlaceRange::new(0, 3001), size: 8, per_key: 1 },
+        TaskPlaces { places: PlaceRange::new(3001, ROWS), size: 12, per_key: 1 },
     ];
 
     /// Two tasks of rows that mostly have edges to rows near them, in more blocks than a chunk has.
@@ -118,7 +118,7 @@ mod tests {
         let (starts, rows) = labels::members(&wanted, first + second);
         let sizes: Vec<u32> = starts.windows(2).map(|bounds| bounds[1] - bounds[0]).collect();
         // The last ones are the rows without a cluster.
-        let wanted_sizes = |TaskPlaces { places, size }| {
+        let wanted_sizes = |TaskPlaces { places, size, .. }| {
             let rows = places.len() as u32;
             (0..rows.div_ceil(size)).map(move |cluster| size.min(rows - cluster * size))
         };

@@ -123,7 +123,7 @@ mod tests {
     fn damaged_states_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(pass_name(1));
-        let tasks = [TaskPlaces { places: PlaceRange::new(0, 3), size: 2 }];
+        let tasks = [TaskPlaces { places: PlaceRange::new(0, 3), size: 2, per_key: 1 }];
         let read = |fields, words: &[u32]| {
             write_sealed(&path, &PASS, fields, bytemuck::cast_slice(words));
             PassState::read(&path, &tasks, &[false; 3])
@@ -161,7 +161,11 @@ mod tests {
 
     #[test]
     fn slots_that_two_rows_claim_are_refused() {
-        let tasks = [(0, 4), (4, 7)].map(|(start, end)| TaskPlaces { places: PlaceRange::new(start, end), size: 2 });
+        let tasks = [(0, 4), (4, 7)].map(|(start, end)| TaskPlaces {
+            places: PlaceRange::new(start, end),
+            size: 2,
+            per_key: 1,
+        });
         let excluded = [false, false, false, false, false, false, true];
         let slots = |slots: [u32; 7]| Slots::from_slots(&tasks, &excluded, slots.to_vec());
         assert_eq!(slots([1, 0, 2, 3, 5, 4, NO_SLOT]).unwrap().labels(), [0, 0, 1, 1, 2, 2, NO_CLUSTER]);

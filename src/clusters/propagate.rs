@@ -87,8 +87,13 @@ impl Communities {
         })
     }
 
-    fn fits(&self, place: Place, label: u32, keys: &KeysByPlace<'_>) -> bool {
-        !keys.is_shared(place) || self.members(label).all(|other| !keys.conflict(place, other))
+    /// Whether a label has less than `per_key` rows that share a key with the row at `place`.
+    fn fits(&self, place: Place, label: u32, per_key: u32, keys: &KeysByPlace<'_>) -> bool {
+        if !keys.is_shared(place) {
+            return true;
+        }
+        let mut conflicts = self.members(label).filter(|other| keys.conflict(place, *other));
+        conflicts.nth(per_key as usize - 1).is_none()
     }
 
     fn move_to(&mut self, place: Place, label: u32) {
@@ -136,7 +141,8 @@ pub fn propagate(
         |state, moves| {
             for (place, label) in moves {
                 let there = state.size[label as usize];
-                if there > 0 && there < rules.size_of(place) && state.fits(place, label, &rules.keys) {
+                let task = rules.task_of(place);
+                if there > 0 && there < task.size && state.fits(place, label, task.per_key, &rules.keys) {
                     state.move_to(place, label);
                 }
             }
@@ -156,7 +162,7 @@ fn best_label(
     if own == EXCLUDED {
         return None;
     }
-    let size = rules.size_of(place);
+    let task = rules.task_of(place);
     // Its own label too.
     sums.reset(edges.len() + 1);
     sums.add_all(edges.iter().map(|edge| {
@@ -166,12 +172,12 @@ fn best_label(
     let mut best = (score(sums.get(own), state.size[own as usize] - 1), own);
     for (label, sum) in sums.iter() {
         let there = state.size[label as usize];
-        if label == own || there >= size || sum <= 0 {
+        if label == own || there >= task.size || sum <= 0 {
             continue;
         }
         let score = score(sum, there);
         let better = score > best.0 || (score == best.0 && best.1 != own && label < best.1);
-        if better && state.fits(place, label, &rules.keys) {
+        if better && state.fits(place, label, task.per_key, &rules.keys) {
             best = (score, label);
         }
     }

@@ -1,5 +1,6 @@
 //! What every pass goes by: keys, sizes and weights.
 
+use crate::config::Sizes;
 use crate::edges::{Edge, Relation};
 use crate::vectors::{KeysByPlace, Place, PlaceRange};
 
@@ -34,7 +35,7 @@ pub fn weights(suspect_weight: f32) -> Weights {
 /// What every pass goes by.
 #[derive(Debug, Clone)]
 pub struct PassRules<'a> {
-    /// Rows that share a key never share a cluster.
+    /// How many rows that share a key may share a cluster depends on the task.
     pub keys: KeysByPlace<'a>,
     /// Each task's places and K, in order; together they are all places.
     pub tasks: Vec<TaskPlaces>,
@@ -43,12 +44,12 @@ pub struct PassRules<'a> {
 }
 
 impl PassRules<'_> {
-    /// K of the task of the row at a place. O(log tasks).
+    /// The task of the row at a place. O(log tasks).
     #[inline]
-    pub fn size_of(&self, place: Place) -> u32 {
+    pub(crate) fn task_of(&self, place: Place) -> &TaskPlaces {
         match &self.tasks[..] {
-            [task] => task.size,
-            tasks => tasks[tasks.partition_point(|task| task.places.end <= place)].size,
+            [task] => task,
+            tasks => &tasks[tasks.partition_point(|task| task.places.end <= place)],
         }
     }
 }
@@ -59,4 +60,15 @@ pub struct TaskPlaces {
     pub places: PlaceRange,
     /// K.
     pub size: u32,
+    /// Most rows of a key in a cluster.
+    pub per_key: u32,
+}
+
+impl TaskPlaces {
+    /// A task whose clusters have `sizes`, where a batch may have `rows_per_key` rows of a key. A cluster may have as
+    /// many that any clusters make a batch, and one at least.
+    pub(crate) fn new(places: PlaceRange, sizes: Sizes, rows_per_key: u32) -> TaskPlaces {
+        let share = u64::from(rows_per_key) * u64::from(sizes.cluster_size) / u64::from(sizes.batch_size.max(1));
+        TaskPlaces { places, size: sizes.cluster_size, per_key: share.clamp(1, u64::from(u32::MAX)) as u32 }
+    }
 }

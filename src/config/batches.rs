@@ -44,6 +44,8 @@ pub struct BatchRules {
     pub epochs: u32,
     /// h: hard negatives of each example.
     pub hard_negatives: u32,
+    /// R: most rows of a key in a batch.
+    pub rows_per_key: u32,
     /// W: ranks that share a batch; |B|/W is a multiple of K.
     pub world_size: u32,
     /// Which positions are which rank's.
@@ -57,6 +59,7 @@ impl BatchRules {
             remainder: settings.remainder.unwrap_or(Remainder::Short),
             epochs: settings.epochs.unwrap_or(1),
             hard_negatives: settings.hard_negatives.unwrap_or(0),
+            rows_per_key: settings.rows_per_key.unwrap_or(1),
             world_size: settings.world_size.unwrap_or(1),
             rank_layout: settings.rank_layout.unwrap_or(RankLayout::Contiguous),
         };
@@ -65,6 +68,12 @@ impl BatchRules {
                 .expected(format!("--hard-negatives from 0 to {HARD_NEGATIVES_MAX}"))
                 .found(rules.hard_negatives.to_string())
                 .remedy("the paper draws 5; 0 draws none"));
+        }
+        if !(1..=BATCH_SIZE_MAX).contains(&rules.rows_per_key) {
+            return Err(Error::input("the number of rows of a key is out of range")
+                .expected(format!("--rows-per-key from 1 to {BATCH_SIZE_MAX}"))
+                .found(rules.rows_per_key.to_string())
+                .remedy("1 keeps rows of one key apart; losses with several positives of a class take more"));
         }
         if rules.epochs == 0 || rules.epochs > EPOCHS_MAX {
             return Err(Error::input("the number of epochs is out of range")

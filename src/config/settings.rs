@@ -104,6 +104,9 @@ pub struct Settings {
     /// h: hard negatives to draw for each example out of its batch's rank windows [default: 0]
     #[arg(long, value_name = "H", env = "BATCHMINE_HARD_NEGATIVES", hide_env = true, help_heading = "Batches")]
     pub hard_negatives: Option<u32>,
+    /// R: most rows of a key in a batch; losses with several positives of a class take more than one [default: 1]
+    #[arg(long, value_name = "R", env = "BATCHMINE_ROWS_PER_KEY", hide_env = true, help_heading = "Batches")]
+    pub rows_per_key: Option<u32>,
     /// W: ranks that share each batch; no cluster is divided between two [default: 1]
     #[arg(long, value_name = "W", env = "BATCHMINE_WORLD_SIZE", hide_env = true, help_heading = "Batches")]
     pub world_size: Option<u32>,
@@ -181,6 +184,7 @@ impl Settings {
             batch_size: self.batch_size.or(weaker.batch_size),
             remainder: self.remainder.or(weaker.remainder),
             hard_negatives: self.hard_negatives.or(weaker.hard_negatives),
+            rows_per_key: self.rows_per_key.or(weaker.rows_per_key),
             world_size: self.world_size.or(weaker.world_size),
             rank_layout: self.rank_layout.or(weaker.rank_layout),
             epochs: self.epochs.or(weaker.epochs),

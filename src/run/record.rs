@@ -123,6 +123,17 @@ pub struct ClustersSettings {
     pub cluster_passes: u32,
     /// λ.
     pub suspect_weight: f32,
+    /// R.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub rows_per_key: u32,
+}
+
+fn one() -> u32 {
+    1
+}
+
+fn is_one(number: &u32) -> bool {
+    *number == 1
 }
 
 impl StageSettings for ClustersSettings {
@@ -137,6 +148,9 @@ pub struct BatchesSettings {
     pub epochs: u32,
     pub seed: u64,
     pub hard_negatives: u32,
+    /// R.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub rows_per_key: u32,
     pub world_size: u32,
     pub rank_layout: RankLayout,
 }
@@ -265,14 +279,20 @@ impl StageFacts for ClustersFacts {
 }
 
 /// Facts of the batches stage, over all epochs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct BatchesFacts {
     pub batches: u64,
     /// Batches of exactly |B|.
     pub full_batches: u64,
     pub short_batches: u64,
-    /// Rows that `--remainder drop` left out.
+    /// The most full batches that keys allow.
+    pub possible_batches: u64,
+    /// Clusters whose rows are not all in one batch; of batches that `fill` unites none is counted.
+    pub divided_clusters: u64,
+    /// Rows that `--remainder drop` left out, and rows that would have been alone in a batch.
     pub dropped_rows: u64,
+    /// Rows that would have been alone in a batch.
+    pub rows_alone: u64,
     /// Rows with fewer hard negatives than asked for; null where none are drawn.
     pub rows_short_of_negatives: Option<u64>,
 }
@@ -311,7 +331,8 @@ mod tests {
     #[test]
     fn a_record_with_a_missing_or_unknown_key_is_refused() {
         let facts = json!({
-            "batches": 3, "full_batches": 2, "short_batches": 1, "dropped_rows": 0, "rows_short_of_negatives": null,
+            "batches": 3, "full_batches": 2, "short_batches": 1, "possible_batches": 2, "divided_clusters": 0,
+            "dropped_rows": 0, "rows_alone": 0, "rows_short_of_negatives": null,
         });
         assert_eq!(from_value::<BatchesFacts>(&facts).unwrap().full_batches, 2);
         for name in ["batches", "dropped_rows", "rows_short_of_negatives"] {
@@ -342,7 +363,7 @@ mod tests {
         assert_eq!(to_value(&settings), json!({"skip + window": 7, "search": "ivf, recall 0.9"}));
         assert_eq!(from_value::<NeighborsSettings>(&to_value(&settings)).unwrap(), settings);
         let sizes = ByTask { job: Sizes { cluster_size: 8, batch_size: 64 }, tasks: BTreeMap::new() };
-        let settings = ClustersSettings { sizes, cluster_passes: 5, suspect_weight: 0.3 };
+        let settings = ClustersSettings { sizes, cluster_passes: 5, suspect_weight: 0.3, rows_per_key: 1 };
         assert_eq!(from_value::<ClustersSettings>(&to_value(&settings)).unwrap(), settings);
     }
 }
