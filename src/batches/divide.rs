@@ -195,7 +195,10 @@ impl<'a> Packer<'a> {
             exhausted: false,
         };
         let loose = units.rows() - units.loose_rows()..units.rows();
-        loose.for_each(|position| packer.loosen(position as u32));
+        for position in loose {
+            packer.loosen_in_group(position as u32);
+            packer.release(position as u32);
+        }
         packer
     }
 
@@ -452,12 +455,13 @@ impl<'a> Packer<'a> {
     fn divide(&mut self, cluster: usize, first: Option<u32>) -> bool {
         let positions = self.units.positions(cluster);
         self.is_waiting[cluster] = false;
-        positions.clone().for_each(|position| self.loosen(position as u32));
+        positions.clone().for_each(|position| self.loosen_in_group(position as u32));
         let before = self.batch.len();
-        for position in first.into_iter().chain(positions.clone().map(|position| position as u32)) {
-            let taken = Some(position) == first && self.batch.len() > before;
-            if !taken && self.enter(position) {
-                self.pack(position);
+        let others = positions.clone().map(|position| position as u32).filter(|position| Some(*position) != first);
+        for position in first.into_iter().chain(others) {
+            match self.enter(position) {
+                true => self.pack(position),
+                false => self.release(position),
             }
         }
         let taken = self.batch.len() - before;
@@ -465,13 +469,12 @@ impl<'a> Packer<'a> {
         taken > 0
     }
 
-    /// Makes a row of a whole cluster a loose one.
-    fn loosen(&mut self, position: u32) {
+    /// Lets batches take a loose row.
+    fn release(&mut self, position: u32) {
         self.exhausted = false;
         match self.group_of[position as usize] {
             NO_GROUP => self.single.push(position),
             group => {
-                self.loosen_in_group(position);
                 if !std::mem::replace(&mut self.is_active[group as usize], true) {
                     self.active.push_back(group);
                 }
@@ -479,6 +482,7 @@ impl<'a> Packer<'a> {
         }
     }
 
+    /// Makes a row of a whole cluster a loose one.
     fn loosen_in_group(&mut self, position: u32) {
         let group = self.group_of[position as usize] as usize;
         if group == NO_GROUP as usize {
