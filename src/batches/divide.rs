@@ -23,6 +23,10 @@ use crate::vectors::Keys;
 const LOOKED_AT: usize = 16;
 /// The same, at least.
 const LOOKED_AT_LEAST: usize = 256;
+/// The same, at most.
+const LOOKED_AT_MOST: usize = 8192;
+/// Clusters among these from which on whole ones are tried.
+const STARTS: usize = 8;
 /// Clusters that are looked at to find the one to divide.
 const DIVIDED_LOOKED_AT: usize = 128;
 /// The same, where none of these has a row that fits.
@@ -294,7 +298,7 @@ impl<'a> Packer<'a> {
         false
     }
 
-    /// Adds all rows of a cluster, or none.
+    /// Adds all rows of a cluster, or none: counts only.
     fn enter_cluster(&mut self, cluster: u32) -> bool {
         let positions = self.units.positions(cluster as usize);
         let before = self.batch.len();
@@ -308,26 +312,55 @@ impl<'a> Packer<'a> {
             self.count(position as u32, true);
             self.batch.push(position as u32);
         }
-        if self.batch.len() == before + positions.len() && self.needs_fit() {
-            self.is_waiting[cluster as usize] = false;
-            positions.for_each(|position| {
-                self.loosen_in_group(position as u32);
-                self.pack(position as u32);
-            });
-            return true;
+        let enters = self.batch.len() == before + positions.len() && self.needs_fit();
+        if !enters {
+            self.leave(before);
         }
-        while self.batch.len() > before {
-            let position = self.batch.pop().expect("it is longer than before");
-            self.count(position, false);
-        }
-        false
+        enters
     }
 
-    /// Fills the batch with whole clusters; of those that are looked at first, the ones of the most frequent keys.
+    /// Takes the last rows out of the batch again: counts only.
+    fn leave(&mut self, rows: usize) {
+        for position in self.batch.split_off(rows) {
+            self.count(position, false);
+        }
+    }
+
+    /// Fills the batch with whole clusters: with as many as fit from any of the starts that are tried.
     fn add_whole_clusters(&mut self) {
-        let least = self.waiting.iter().find(|cluster| self.is_waiting[**cluster as usize]);
-        let Some(rows) = least.map(|cluster| self.units.positions(*cluster as usize).len()) else { return };
-        let looked_at = (LOOKED_AT * self.size / rows).max(LOOKED_AT_LEAST);
+        let looked = self.next_waiting();
+        let mut best: Vec<u32> = Vec::new();
+        for start in 0..STARTS.min(looked.len()) {
+            let (before, after) = looked.split_at(start * looked.len() / STARTS);
+            let in_turn = after.iter().chain(before).copied();
+            let chosen: Vec<u32> = in_turn.filter(|cluster| self.enter_cluster(*cluster)).collect();
+            let is_full = self.room() == 0;
+            self.leave(0);
+            if chosen.len() > best.len() {
+                best = chosen;
+            }
+            if is_full {
+                break;
+            }
+        }
+        for cluster in best {
+            self.enter_cluster(cluster);
+            self.is_waiting[cluster as usize] = false;
+            for position in self.units.positions(cluster as usize) {
+                self.loosen_in_group(position as u32);
+                self.pack(position as u32);
+            }
+        }
+        looked.into_iter().rev().filter(|cluster| self.is_waiting[*cluster as usize]).for_each(|cluster| {
+            self.waiting.push_front(cluster);
+        });
+    }
+
+    /// Takes the clusters that are looked at from the front of those that wait.
+    fn next_waiting(&mut self) -> Vec<u32> {
+        let first = self.waiting.iter().find(|cluster| self.is_waiting[**cluster as usize]);
+        let Some(rows) = first.map(|cluster| self.units.positions(*cluster as usize).len()) else { return Vec::new() };
+        let looked_at = (LOOKED_AT * self.size / rows.max(1)).clamp(LOOKED_AT_LEAST, LOOKED_AT_MOST);
         let mut looked = Vec::new();
         while looked.len() < looked_at {
             let Some(cluster) = self.waiting.pop_front() else { break };
@@ -335,21 +368,7 @@ impl<'a> Packer<'a> {
                 looked.push(cluster);
             }
         }
-        let weight = |cluster: u32| {
-            let groups = self.group_of[self.units.positions(cluster as usize)].iter();
-            groups
-                .filter(|group| **group != NO_GROUP)
-                .map(|group| u64::from(self.remaining[*group as usize]))
-                .sum::<u64>()
-        };
-        let mut order: Vec<(u64, u32)> = looked.iter().map(|cluster| (weight(*cluster), *cluster)).collect();
-        order.sort_by_key(|(weight, _)| std::cmp::Reverse(*weight));
-        for (_, cluster) in order {
-            self.enter_cluster(cluster);
-        }
-        looked.into_iter().rev().filter(|cluster| self.is_waiting[*cluster as usize]).for_each(|cluster| {
-            self.waiting.push_front(cluster);
-        });
+        looked
     }
 
     /// Takes rows of the keys that need to be in this batch.

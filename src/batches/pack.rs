@@ -315,6 +315,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::clusters::exclude::{exclude, most_of_one_key};
     use crate::random::{Purpose, stream};
     use crate::vectors::UNIQUE;
 
@@ -322,11 +323,13 @@ mod tests {
         stream(Purpose::Packing { seed, epoch: 0, task: 0 })
     }
 
-    /// Clusters of `size` rows without a conflict inside, out of rows in order; the rows that fit into none are loose.
-    fn clusters(rows: u32, size: usize, keys: &Keys<'_>) -> (Vec<RowId>, Vec<u32>, Vec<RowId>) {
+    /// Clusters of `size` rows without a conflict inside, out of rows in order, but for those that `out` keeps out; the
+    /// rows that fit into none are loose.
+    fn clusters(out: &[bool], size: usize, keys: &Keys<'_>) -> (Vec<RowId>, Vec<u32>, Vec<RowId>) {
         let mut open: VecDeque<Vec<RowId>> = VecDeque::new();
         let mut done: Vec<Vec<RowId>> = Vec::new();
-        for row in 0..rows {
+        let rows = || (0..out.len() as RowId).filter(|row| !out[*row as usize]);
+        for row in rows() {
             let fits = |cluster: &&mut Vec<RowId>| cluster.iter().all(|other| !keys.conflict(row, *other));
             match open.iter_mut().find(fits) {
                 Some(cluster) => cluster.push(row),
@@ -336,7 +339,8 @@ mod tests {
             done.extend(full.and_then(|index| open.remove(index)));
         }
         let starts = (0..=done.len()).map(|cluster| (cluster * size) as u32).collect();
-        (done.concat(), starts, open.into_iter().flatten().collect())
+        let kept_out = (0..out.len() as RowId).filter(|row| out[*row as usize]);
+        (done.concat(), starts, open.into_iter().flatten().chain(kept_out).collect())
     }
 
     /// Packs, and holds the batches against the rules: each row once, no key more than R times.
@@ -373,7 +377,10 @@ mod tests {
     /// Full batches, possible ones, and the share of the clusters that are whole.
     fn packed_keys(codes: &[u32], sizes: [u32; 3], seed: u64) -> (u64, u64, f64) {
         let keys = Keys::new(vec![codes]);
-        let (clustered, starts, loose) = clusters(codes.len() as u32, sizes[1] as usize, &keys);
+        let rows = codes.len() as u32;
+        let most = most_of_one_key(rows, sizes[0]).saturating_mul(sizes[2]);
+        let (clustered, starts, loose) =
+            clusters(&exclude(&keys, [(0..rows, most)].into_iter()), sizes[1] as usize, &keys);
         let units = Units::new(&clustered, &starts, &loose);
         let packed = pack(units, sizes, &keys, seed);
         let whole = 1.0 - f64::from(packed.divided) / units.clusters().max(1) as f64;
@@ -477,7 +484,7 @@ mod tests {
             let first: Vec<u32> = codes.iter().map(|codes| shared(codes.0, 30)).collect();
             let second: Vec<u32> = codes.iter().map(|codes| shared(codes.1, 30)).collect();
             let keys = Keys::new(vec![&first, &second]);
-            let (clustered, starts, loose) = clusters(codes.len() as u32, 4, &keys);
+            let (clustered, starts, loose) = clusters(&vec![false; codes.len()], 4, &keys);
             pack(Units::new(&clustered, &starts, &loose), [8, 4, per_key], &keys, seed);
         }
 

@@ -16,7 +16,7 @@ pub(crate) mod budget;
 mod chunks;
 mod cluster;
 pub(crate) mod exact;
-mod exclude;
+pub(crate) mod exclude;
 pub(crate) mod labels;
 mod metrics;
 pub(crate) mod passes;
