@@ -130,6 +130,7 @@ pub fn mine(run: &Run, job: &Job, replace: bool) -> Result<Summary> {
     run.apply_settings(&job.settings(), replace)?;
     let vectors = vectors::import(run, shards, config, &plan.vectors)?;
     lake.check_target(run, &vectors, config)?;
+    batches::foresee(&vectors, config)?;
     let neighbors = neighbors::search(run, &vectors, config, &plan.neighbors)?;
     let edges = edges::build(run, &vectors, &neighbors, config, &plan.edges)?;
     let clusters = clusters::cluster(run, &vectors, &neighbors, &edges, config)?;

@@ -10,6 +10,10 @@ use crate::vectors::{Keys, RowId};
 
 /// Group of a row that shares no key with another row of its task.
 pub(crate) const NO_GROUP: u32 = u32::MAX;
+/// From so many rows on, only keys of [`LEAST_OF_MANY`] rows at least make a group: keys of fewer rows bind the last
+/// batches only.
+const MANY_ROWS: usize = 1 << 20;
+const LEAST_OF_MANY: u32 = 8;
 /// Marks an entry of the table of counts that has become a group's number.
 const NUMBERED: u32 = 1 << 31;
 
@@ -20,26 +24,27 @@ pub(crate) struct KeyGroups {
     pub of: Vec<u32>,
     /// Rows of each group.
     pub sizes: Vec<u32>,
-    /// Whether a row has more than one key that it shares.
+    /// Whether rows have keys beside that of their group.
     pub several: bool,
 }
 
 impl KeyGroups {
-    /// Groups rows. `table` is kept between calls: zeros, as long as the largest code needs. O(rows · keys).
-    pub(crate) fn new(rows: impl Iterator<Item = RowId> + Clone, keys: &Keys<'_>, table: &mut Vec<u32>) -> KeyGroups {
+    /// Groups rows. O(rows · keys); 4 bytes for each code of a column while it runs.
+    pub(crate) fn new(rows: impl Iterator<Item = RowId> + Clone, keys: &Keys<'_>) -> KeyGroups {
         let mut groups = KeyGroups { of: rows.clone().map(|_| NO_GROUP).collect(), ..KeyGroups::default() };
+        let least = if groups.of.len() < MANY_ROWS { 2 } else { LEAST_OF_MANY };
         for column in keys.columns() {
+            // Zeros that are never touched take no memory.
+            let mut table = vec![0u32; column.table_length()];
             let codes = || rows.clone().flat_map(|row| column.of(row)).map(|code| *code as usize);
             for code in codes() {
-                if code >= table.len() {
-                    table.resize(column.code_limit(), 0);
-                }
                 table[code] += 1;
             }
             for (group, row) in groups.of.iter_mut().zip(rows.clone()) {
                 for code in column.of(row) {
                     let entry = &mut table[*code as usize];
-                    if *entry == 1 {
+                    if *entry < least {
+                        groups.several |= *entry > 1;
                         continue;
                     }
                     groups.several |= *group != NO_GROUP;
@@ -52,7 +57,6 @@ impl KeyGroups {
                     *group = if frequent { found } else { *group };
                 }
             }
-            codes().for_each(|code| table[code] = 0);
         }
         // Until now sizes counted every row of a key, to compare keys by.
         groups.sizes.fill(0);
@@ -110,14 +114,12 @@ mod tests {
     fn a_row_is_grouped_by_its_most_frequent_key() {
         let (first, second) = ([0, 0, UNIQUE, 3, 3, UNIQUE], [0, 1, 1, 1, UNIQUE, 5]);
         let keys = Keys::new(vec![&first, &second]);
-        let mut table = Vec::new();
-        let groups = KeyGroups::new(0..6, &keys, &mut table);
+        let groups = KeyGroups::new(0..6, &keys);
         let same = |a: usize, b: usize| groups.of[a] == groups.of[b];
         assert!(same(1, 2) && same(2, 3) && !same(0, 1) && !same(4, 1) && groups.of[5] == NO_GROUP);
         assert_eq!((groups.several, groups.single()), (true, 1));
-        assert!(table.iter().all(|count| *count == 0));
         // Of rows 4 and 5 alone none shares a key.
-        assert_eq!(KeyGroups::new(4..6, &keys, &mut table).of, [NO_GROUP; 2]);
+        assert_eq!(KeyGroups::new(4..6, &keys).of, [NO_GROUP; 2]);
     }
 
     proptest! {

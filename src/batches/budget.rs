@@ -15,8 +15,16 @@ const TABLE_ROW_BYTES: u64 = 160;
 const NEGATIVE_BYTES: u64 = 40;
 /// What is known of a row while its hard negatives are drawn, apart from its window and the negatives themselves.
 const DRAWN_ROW_BYTES: u64 = 96;
-/// Members by cluster, and the epoch's order.
-const ORDER_BYTES: u64 = 16;
+/// Members by cluster; the batches; and while clusters are divided each row's key, rows by key, and places there.
+const ORDER_BYTES: u64 = 26;
+/// A batch's end, in each of the orders; and what is known of a cluster while it is packed.
+const BATCH_BYTES: u64 = 16;
+/// What is known of a key, by the rows of a small task; keys of a large one have eight rows at least.
+const KEY_BYTES: u64 = 17;
+const KEYED_ROWS: u64 = 1 << 20;
+/// A row of the short batches that are still being packed, with its keys.
+const SHORT_ROW_BYTES: u64 = 44;
+const SHORT_ROWS: u64 = 1 << 18;
 /// Left-over rows of all tasks, which `--remainder fill` unites.
 const FILL_BYTES: u64 = 8;
 /// What an open Parquet file holds besides rows: a compressor for each column.
@@ -53,6 +61,7 @@ pub(crate) fn divide(config: &Config, shape: Shape, room: u64) -> (BatchesCounts
     let preferred = u64::from(config.windows().each().map(|window| window.width).max().unwrap_or(1));
     let group_rows = if negatives == 0 { ROW_GROUP_ROWS } else { (POOL_ENTRIES as u64 / preferred).max(1) };
 
+    let least_size = u64::from(config.sizes().each().map(|sizes| sizes.cluster_size).min().unwrap_or(2));
     let fill = if config.batches.remainder == Remainder::Fill { FILL_BYTES } else { 0 };
     let mut writing = vec![
         Term::fixed(
@@ -61,9 +70,14 @@ pub(crate) fn divide(config: &Config, shape: Shape, room: u64) -> (BatchesCounts
             row_group_rows.min(rows) * row_bytes,
         ),
         Term::fixed(
-            format!("{ORDER_BYTES}n, and {FILL_BYTES}n more with --remainder fill"),
-            "members by cluster, the epoch's order",
-            rows * (ORDER_BYTES + fill),
+            format!("{ORDER_BYTES}n + {BATCH_BYTES}n/K, and {FILL_BYTES}n more with --remainder fill"),
+            "members by cluster, the epoch's order, rows by key",
+            rows * (ORDER_BYTES + fill) + rows / least_size * BATCH_BYTES,
+        ),
+        Term::fixed(
+            format!("min(n, 2²⁰) · {KEY_BYTES} + min(n, 2¹⁸) · {SHORT_ROW_BYTES}"),
+            "keys of rows, and short batches, while they are packed",
+            rows.min(KEYED_ROWS) * KEY_BYTES + rows.min(SHORT_ROWS) * SHORT_ROW_BYTES,
         ),
     ];
     let drawn = if negatives == 0 { 0 } else { (group_rows + size).min(rows) };

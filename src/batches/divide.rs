@@ -11,7 +11,7 @@
 //! always fit into it, and all b batches become full. Rows of several keys are counted by their most frequent key; then
 //! a batch may be left that nothing fits into, and its rows make a short batch.
 //!
-//! Memory: 12 bytes a row: group, row by group, and where it stands there; 28 for each key.
+//! Memory: 16 bytes a row: group, row by group, where it stands there, and the batches; 33 for each key.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -39,8 +39,8 @@ const KEYS_LOOKED_AT: usize = 256;
 /// What came of a task's units.
 #[derive(Debug, Default)]
 pub(super) struct Divided {
-    /// The positions of each full batch's rows.
-    pub full: Vec<Vec<u32>>,
+    /// The positions of the full batches' rows, batch after batch.
+    pub full: Vec<u32>,
     /// Batches that nothing more fitted into.
     pub stuck: Vec<Vec<u32>>,
     /// Whole clusters that are left.
@@ -68,10 +68,10 @@ pub(super) fn divide(
         packer.add_whole_clusters();
         packer.meet_needs();
         packer.add_rows();
-        let rows = std::mem::take(&mut packer.batch);
+        let mut rows = std::mem::take(&mut packer.batch);
         let is_full = rows.len() == size as usize;
         if is_full {
-            result.full.push(rows);
+            result.full.append(&mut rows);
             packer.slack -= i64::from(packer.unmet);
             packer.left -= 1;
         } else if !rows.is_empty() {
@@ -116,8 +116,8 @@ struct Packer<'a> {
     single: Vec<u32>,
     /// Rows in no group that are in no batch.
     single_remaining: u64,
-    /// Groups, the one with most rows at the start first; and the rows that each had.
-    frequent: Vec<(u32, u32)>,
+    /// Groups, the one with most rows at the start first.
+    frequent: Vec<u32>,
     /// Groups with loose rows, each once, and maybe some without.
     active: VecDeque<u32>,
     is_active: Vec<bool>,
@@ -164,9 +164,8 @@ impl<'a> Packer<'a> {
             by_group[stands[position] as usize] = position as u32;
             in_clusters[group] += 1;
         }
-        let mut frequent: Vec<(u32, u32)> =
-            sizes.iter().enumerate().map(|(group, rows)| (group as u32, *rows)).collect();
-        frequent.sort_unstable_by_key(|(group, rows)| (std::cmp::Reverse(*rows), *group));
+        let mut frequent: Vec<u32> = (0..sizes.len() as u32).collect();
+        frequent.sort_unstable_by_key(|group| (std::cmp::Reverse(sizes[*group as usize]), *group));
         let mut packer = Packer {
             units,
             keys,
@@ -226,7 +225,8 @@ impl<'a> Packer<'a> {
     /// The groups that may need rows in this batch, the most frequent first.
     fn needing(&self) -> impl Iterator<Item = u32> + use<'_, 'a> {
         let later = u64::from(self.per_key) * (self.left - 1);
-        self.frequent.iter().take_while(move |(_, rows)| u64::from(*rows) > later).map(|(group, _)| *group)
+        let rows = |group: &u32| self.starts[*group as usize + 1] - self.starts[*group as usize];
+        self.frequent.iter().copied().take_while(move |group| u64::from(rows(group)) > later)
     }
 
     /// Rows of a group in this batch.

@@ -79,7 +79,7 @@ impl<'a> EpochPacker<'a> {
     fn pack_tasks(&self, epoch: u32) -> Result<Packed> {
         let (seed, count) = (self.config.seed, self.clusters.count());
         let keys = self.vectors.rows.keys();
-        let (mut all, mut table) = (Packed::default(), Vec::new());
+        let mut all = Packed::default();
         // Clusters are numbered in task order, each task's together; loose rows come last, in row order.
         let loose = &self.members[self.starts[count as usize] as usize..];
         let (mut cluster, mut loose_at) = (0u32, 0);
@@ -96,7 +96,7 @@ impl<'a> EpochPacker<'a> {
             let units = Units::new(clustered, starts, &loose[loose_first..loose_at]);
             let rules = self.rules(*sizes, &keys);
             let mut random = stream(Purpose::Packing { seed, epoch, task });
-            all.append(pack_task(units, &rules, &mut table, &mut random));
+            all.append(pack_task(units, &rules, &mut random));
         }
         if cluster != count || loose_at != loose.len() {
             return Err(Error::runtime("the labels do not follow the tasks")

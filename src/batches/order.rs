@@ -5,18 +5,18 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::vectors::RowId;
 
-/// Batches in order: all rows, and where each batch ends. 4 bytes a row, 8 a batch.
+/// Batches in order: all rows, and where each batch ends. 4 bytes a row and a batch.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct BatchOrder {
     /// Rows, batch after batch.
     pub rows: Vec<RowId>,
-    ends: Vec<usize>,
+    ends: Vec<u32>,
 }
 
 impl BatchOrder {
     /// Makes the rows since the last end a batch.
     pub(crate) fn end_batch(&mut self) {
-        self.ends.push(self.rows.len());
+        self.ends.push(self.rows.len() as u32);
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -24,8 +24,8 @@ impl BatchOrder {
     }
 
     pub(crate) fn batch(&self, index: usize) -> &[RowId] {
-        let start = if index == 0 { 0 } else { self.ends[index - 1] };
-        &self.rows[start..self.ends[index]]
+        let start = if index == 0 { 0 } else { self.ends[index - 1] as usize };
+        &self.rows[start..self.ends[index] as usize]
     }
 
     pub(crate) fn batches(&self) -> impl Iterator<Item = &[RowId]> {
@@ -41,13 +41,13 @@ impl BatchOrder {
     pub(crate) fn arrange(&mut self, mut arrange: impl FnMut(&mut [RowId])) {
         let mut start = 0;
         for end in &self.ends {
-            arrange(&mut self.rows[start..*end]);
-            start = *end;
+            arrange(&mut self.rows[start..*end as usize]);
+            start = *end as usize;
         }
     }
 
     pub(crate) fn append(&mut self, other: BatchOrder) {
-        let base = self.rows.len();
+        let base = self.rows.len() as u32;
         self.rows.extend(other.rows);
         self.ends.extend(other.ends.into_iter().map(|end| base + end));
     }

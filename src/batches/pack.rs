@@ -22,8 +22,9 @@ use crate::vectors::{Keys, RowId};
 const WAITING_MAX: usize = 4096;
 /// Earlier batches that are looked at to find an exchange.
 const EXCHANGE_TRIES: usize = 256;
-/// Short batches that are looked at to place a unit.
+/// Short batches that are looked at to place a unit, and their rows.
 const SHORT_TRIES: usize = 64;
+const SHORT_ROWS: usize = 1 << 18;
 
 /// What packing goes by.
 #[derive(Debug, Clone, Copy)]
@@ -104,15 +105,10 @@ impl Held {
 }
 
 /// Packs one task's units into as many batches of exactly |B| rows as keys allow, and as few short ones. Clusters are
-/// divided only where whole ones make fewer full batches. `table` is a [`KeyGroups::new`]'s. Expected O(rows log rows).
-pub(crate) fn pack_task(
-    units: Units<'_>,
-    rules: &PackRules<'_>,
-    table: &mut Vec<u32>,
-    random: &mut ChaCha8Rng,
-) -> Packed {
+/// divided only where whole ones make fewer full batches. Expected O(rows log rows).
+pub(crate) fn pack_task(units: Units<'_>, rules: &PackRules<'_>, random: &mut ChaCha8Rng) -> Packed {
     let rows = (0..units.rows()).map(|position| units.row(position));
-    let groups = KeyGroups::new(rows, rules.keys, table);
+    let groups = KeyGroups::new(rows, rules.keys);
     let possible = most_full(&groups.sizes, groups.single(), rules.sizes.batch_size, rules.per_key);
     if let Some(packed) = pack_whole(units, rules, possible, random)
         && packed.full.count() as u64 >= possible
@@ -139,18 +135,18 @@ fn pack_whole(units: Units<'_>, rules: &PackRules<'_>, possible: u64, random: &m
     let (mut first, short) = short.finish();
     let joining = take(units, &mut waiting, spare, Held::of([&first[..]].into_iter(), rules), rules);
     first.extend(joining.iter().flat_map(|unit| units.get(*unit as usize)));
-    let mut full: Vec<Vec<u32>> = Vec::with_capacity(waiting.len() / width);
+    let mut full: Vec<u32> = Vec::with_capacity(waiting.len());
     for _ in 0..(waiting.len() / width).min(possible as usize) {
         let mut batch = take(units, &mut waiting, width, Held::default(), rules);
-        while batch.len() < width && exchange(units, &mut waiting, &mut batch, &mut full, rules, random) {}
+        while batch.len() < width && exchange(units, &mut waiting, &mut batch, (&mut full, width), rules, random) {}
         if batch.len() < width {
             return None;
         }
-        full.push(batch);
+        full.append(&mut batch);
     }
     let mut packed = Packed::default();
-    for batch in full {
-        packed.add(batch.into_iter().flat_map(|unit| units.get(unit as usize)).copied(), batch_size);
+    for batch in full.chunks_exact(width) {
+        packed.add(batch.iter().flat_map(|unit| units.get(*unit as usize)).copied(), batch_size);
     }
     packed.add(first, batch_size);
     packed.append(short);
@@ -164,12 +160,12 @@ fn pack_whole(units: Units<'_>, rules: &PackRules<'_>, possible: u64, random: &m
 /// Packs with clusters divided.
 fn pack_divided(units: Units<'_>, clusters: VecDeque<u32>, rules: &PackRules<'_>, groups: KeyGroups) -> Packed {
     let size = rules.sizes.batch_size as usize;
-    let divided = divide(units, clusters, groups, rules.keys, [rules.sizes.batch_size, rules.per_key]);
+    let mut divided = divide(units, clusters, groups, rules.keys, [rules.sizes.batch_size, rules.per_key]);
     let mut packed = Packed { divided: divided.divided, ..Packed::default() };
-    for mut batch in divided.full.into_iter().chain(divided.stuck) {
+    for batch in divided.full.chunks_exact_mut(size).chain(divided.stuck.iter_mut().map(Vec::as_mut_slice)) {
         // Rows of one cluster side by side.
         batch.sort_unstable();
-        packed.add(batch.into_iter().map(|position| units.row(position as usize)), size);
+        packed.add(batch.iter().map(|position| units.row(*position as usize)), size);
     }
     let mut rest = ShortBatches::new(rules, size);
     divided.clusters.into_iter().for_each(|unit| rest.add(units.get(unit as usize)));
@@ -207,21 +203,22 @@ fn exchange(
     units: Units<'_>,
     waiting: &mut VecDeque<u32>,
     batch: &mut Vec<u32>,
-    earlier: &mut [Vec<u32>],
+    (earlier, width): (&mut [u32], usize),
     rules: &PackRules<'_>,
     random: &mut ChaCha8Rng,
 ) -> bool {
-    let (Some(unit), false) = (waiting.front().copied(), earlier.is_empty()) else { return false };
+    let batches = earlier.len() / width;
+    let (Some(unit), false) = (waiting.front().copied(), batches == 0) else { return false };
     let rows = |unit: u32| units.get(unit as usize);
     let here = Held::of(batch.iter().map(|unit| rows(*unit)), rules);
-    let start = random.random_range(0..earlier.len());
-    for step in 0..earlier.len().min(EXCHANGE_TRIES) {
-        let other = (start + step) % earlier.len();
-        for index in 0..earlier[other].len() {
-            let leaving = earlier[other][index];
-            let rest = earlier[other].iter().filter(|unit| **unit != leaving).map(|unit| rows(*unit));
+    let start = random.random_range(0..batches);
+    for step in 0..batches.min(EXCHANGE_TRIES) {
+        let first = (start + step) % batches * width;
+        for index in first..first + width {
+            let leaving = earlier[index];
+            let rest = earlier[first..first + width].iter().filter(|unit| **unit != leaving).map(|unit| rows(*unit));
             if here.takes(rows(leaving), rules) && Held::of(rest, rules).takes(rows(unit), rules) {
-                earlier[other][index] = unit;
+                earlier[index] = unit;
                 batch.push(leaving);
                 waiting.pop_front();
                 return true;
@@ -263,7 +260,7 @@ impl<'a> ShortBatches<'a> {
             rows.extend_from_slice(unit);
             return;
         }
-        if self.open.len() == SHORT_TRIES {
+        if self.open.len() >= SHORT_TRIES.min(SHORT_ROWS / size).max(1) {
             self.close_oldest();
         }
         self.open.push_back((unit.to_vec(), Held::of([unit].into_iter(), rules)));
@@ -291,7 +288,7 @@ impl<'a> ShortBatches<'a> {
 pub(crate) fn fill(rows: &[RowId], rules: &PackRules<'_>) -> Packed {
     let units = Units::loose(rows);
     let size = rules.sizes.batch_size as usize;
-    let groups = KeyGroups::new(rows.iter().copied(), rules.keys, &mut Vec::new());
+    let groups = KeyGroups::new(rows.iter().copied(), rules.keys);
     let possible = most_full(&groups.sizes, groups.single(), rules.sizes.batch_size, rules.per_key);
     let mut waiting: VecDeque<u32> = (0..units.count() as u32).collect();
     let mut packed = Packed { possible, ..Packed::default() };
@@ -347,7 +344,7 @@ mod tests {
     #[track_caller]
     fn pack(units: Units<'_>, [size, cluster_size, per_key]: [u32; 3], keys: &Keys<'_>, seed: u64) -> Packed {
         let sizes = Sizes { cluster_size, batch_size: size };
-        let packed = pack_task(units, &PackRules { sizes, per_key, keys }, &mut Vec::new(), &mut packing(seed));
+        let packed = pack_task(units, &PackRules { sizes, per_key, keys }, &mut packing(seed));
         let mut seen: Vec<RowId> = [&packed.full.rows[..], &packed.short.rows].concat();
         seen.sort_unstable();
         let mut wanted: Vec<RowId> = (0..units.rows()).map(|position| units.row(position)).collect();
@@ -374,9 +371,20 @@ mod tests {
         packed
     }
 
+    /// Codes as import gives them: the first row of each key.
+    fn coded(codes: &[u32]) -> Vec<u32> {
+        let mut first = HashMap::new();
+        let code = |(row, code): (usize, &u32)| match *code {
+            UNIQUE => UNIQUE,
+            code => *first.entry(code).or_insert(row as u32),
+        };
+        codes.iter().enumerate().map(code).collect()
+    }
+
     /// Full batches, possible ones, and the share of the clusters that are whole.
     fn packed_keys(codes: &[u32], sizes: [u32; 3], seed: u64) -> (u64, u64, f64) {
-        let keys = Keys::new(vec![codes]);
+        let codes = coded(codes);
+        let keys = Keys::new(vec![&codes]);
         let rows = codes.len() as u32;
         let most = most_of_one_key(rows, sizes[0]).saturating_mul(sizes[2]);
         let (clustered, starts, loose) =
@@ -447,6 +455,22 @@ mod tests {
     }
 
     #[test]
+    fn rows_of_several_keys_make_nearly_all_full_batches_that_are_possible() {
+        for ([first, second], rows, size) in
+            [([100, 90], 2000, 64), ([300, 70], 2000, 64), ([77, 2000], 2000, 64), ([400, 300], 2000, 256)]
+        {
+            let columns = [first, second].map(|keys| coded(&even(keys, rows / keys, 3)));
+            let rows = columns.iter().map(Vec::len).min().unwrap();
+            let keys = Keys::new(vec![&columns[0][..rows], &columns[1][..rows]]);
+            let (clustered, starts, loose) = clusters(&vec![false; rows], 8, &keys);
+            let packed = pack(Units::new(&clustered, &starts, &loose), [size, 8, 1], &keys, 3);
+            println!("{first} and {second} keys, |B| {size}: {} of {}", packed.full.count(), packed.possible);
+            // The bound is not always reached where rows have several keys.
+            assert!(packed.full.count() as u64 * 100 >= packed.possible * 85);
+        }
+    }
+
+    #[test]
     fn several_rows_of_a_class_share_a_batch_where_they_may() {
         for (classes, rows, sizes, full) in
             [(16, 40, [64, 8, 4], 10), (4, 160, [64, 8, 16], 10), (8, 9, [64, 8, 8], 1), (100, 7, [64, 4, 2], 10)]
@@ -483,6 +507,7 @@ mod tests {
             let shared = |code: u32, limit: u32| if code < limit { code } else { UNIQUE };
             let first: Vec<u32> = codes.iter().map(|codes| shared(codes.0, 30)).collect();
             let second: Vec<u32> = codes.iter().map(|codes| shared(codes.1, 30)).collect();
+            let (first, second) = (coded(&first), coded(&second));
             let keys = Keys::new(vec![&first, &second]);
             let (clustered, starts, loose) = clusters(&vec![false; codes.len()], 4, &keys);
             pack(Units::new(&clustered, &starts, &loose), [8, 4, per_key], &keys, seed);

@@ -21,7 +21,7 @@ pub(crate) fn exclude(keys: &Keys<'_>, tasks: impl Iterator<Item = (Range<RowId>
     let rows = tasks.last().map_or(0, |(task, _)| task.end) as usize;
     let mut excluded = vec![false; rows];
     for column in keys.columns() {
-        let mut counts = vec![0u32; column.code_limit()];
+        let mut counts = vec![0u32; column.table_length()];
         for (task, most) in &tasks {
             for row in task.clone() {
                 let codes = if excluded[row as usize] { &[][..] } else { column.of(row) };

@@ -7,7 +7,9 @@ use serde::Serialize;
 use super::estimate::Estimate;
 use super::metrics::PairCounts;
 use crate::config::Metric;
-use crate::run::record::{BatchesSettings, ClustersFacts, ClustersSettings, EdgesSettings, NeighborsFacts};
+use crate::run::record::{
+    BatchesFacts, BatchesSettings, ClustersFacts, ClustersSettings, EdgesSettings, NeighborsFacts,
+};
 
 /// Version of `report.json`.
 pub const FORMAT: u32 = 1;
@@ -35,6 +37,8 @@ pub struct Report {
     pub search: NeighborsFacts,
     /// Facts of the clusters stage.
     pub clusters: ClustersFacts,
+    /// Facts of the batches stage, over all epochs.
+    pub batches: BatchesFacts,
     /// Time, memory and files of each stage.
     pub stages: Vec<StageCost>,
 }

@@ -176,6 +176,7 @@ fn compose(
         similarity: similarities(mined, random, against),
         search: run.facts()?,
         clusters: run.facts()?,
+        batches: run.facts()?,
         stages: costs(run),
     })
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use super::figures::{Compared, Measures, Report};
 use super::numbers::{amount, count, estimate, or_none, percent};
 use crate::config::name_of;
+use crate::run::record::BatchesFacts;
 
 /// How a finding is to be taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +52,7 @@ pub(crate) fn verdicts(report: &Report) -> Vec<Verdict> {
         false_negatives(mined, random),
         left_out(mined, random),
         duplicates(mined, random),
+        packing(report),
         similarity(report),
         gap(report),
     ];
@@ -133,6 +135,28 @@ fn duplicates(mined: &Measures, random: &Measures) -> Option<Verdict> {
                 format!("{} pairs that share a key or a positive are", amount(own))
             },
             amount(other)
+        ),
+    })
+}
+
+/// Said only where keys had clusters divided, or took full batches.
+fn packing(report: &Report) -> Option<Verdict> {
+    let BatchesFacts { full_batches, possible_batches, divided_clusters, .. } = report.batches;
+    let clusters = u64::from(report.clusters.clusters) * u64::from(report.parameters.batches.epochs);
+    if full_batches >= possible_batches && divided_clusters == 0 {
+        return None;
+    }
+    let share = divided_clusters as f64 / clusters.max(1) as f64;
+    Some(Verdict {
+        tone: Tone::rising(full_batches as f64, 0.5 * possible_batches as f64, 0.95 * possible_batches as f64),
+        about: "Full batches",
+        figure: format!("{} of {}", count(full_batches), count(possible_batches)),
+        text: format!(
+            "Keys allow {} full batches. For them {} clusters of {} ({}) are divided between batches.",
+            count(possible_batches),
+            count(divided_clusters),
+            count(clusters),
+            percent(share)
         ),
     })
 }

@@ -280,7 +280,7 @@ impl StageFacts for ClustersFacts {
 
 /// Facts of the batches stage, over all epochs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct BatchesFacts {
+pub struct BatchesFacts {
     pub batches: u64,
     /// Batches of exactly |B|.
     pub full_batches: u64,

@@ -49,7 +49,15 @@ impl<'a> KeyColumn<'a> {
         }
     }
 
-    /// One more than the largest code: the length of a table by code. O(codes).
+    /// The length of a table by code, at least: codes are below the number of rows, or of codes in lists. O(1).
+    pub(crate) fn table_length(self) -> usize {
+        match self {
+            KeyColumn::One(codes) => codes.len(),
+            KeyColumn::Lists(lists) => lists.codes.len(),
+        }
+    }
+
+    /// One more than the largest code. O(codes).
     pub(crate) fn code_limit(self) -> usize {
         // The next number after a code: 0 for UNIQUE.
         let next = |codes: &[u32]| codes.iter().fold(0, |most, code| most.max(code.wrapping_add(1)));

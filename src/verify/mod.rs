@@ -8,14 +8,14 @@
 mod negatives;
 mod table;
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use rand::RngExt;
 use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::clusters::labels::members;
-use crate::clusters::{self, Clusters};
+use crate::clusters::{self, Clusters, TaskPlaces};
 use crate::config::{EdgeRule, Method, Sizes};
 use crate::edges::merge::{join, own_edges};
 use crate::edges::{self, Adjacency, Edge, EdgeRows};
@@ -111,12 +111,14 @@ struct Opened<'r> {
     /// By task.
     sizes: Vec<Sizes>,
     job_sizes: Sizes,
+    /// R.
+    rows_per_key: u32,
 }
 
 fn open(run: &RunReader) -> Result<Opened<'_>> {
     let vectors = vectors::open(run)?;
     let rows = vectors.row_count();
-    let sizes = run.settings::<ClustersSettings>()?.sizes;
+    let ClustersSettings { sizes, rows_per_key, .. } = run.settings()?;
     Ok(Opened {
         run,
         neighbors: neighbors::open(run, &vectors)?,
@@ -125,6 +127,7 @@ fn open(run: &RunReader) -> Result<Opened<'_>> {
         rule: run.settings::<EdgesSettings>()?.edges,
         sizes: sizes.all(vectors.tasks.names()),
         job_sizes: sizes.job,
+        rows_per_key,
         vectors,
     })
 }
@@ -161,7 +164,15 @@ impl Opened<'_> {
         }
     }
 
-    /// Each cluster exactly K but one smaller for each task; one task; no key twice.
+    /// The rule for keys in a batch, in words.
+    fn key_rule(&self) -> String {
+        match self.rows_per_key {
+            1 => "no key twice".into(),
+            most => format!("no key more than {most} times in a batch"),
+        }
+    }
+
+    /// Each cluster exactly K but one smaller for each task; one task; keys no more often than they may be.
     fn check_clusters(&self, outcome: &mut Outcome) -> Result<String> {
         let labels = self.clusters.labels();
         let keys = self.vectors.rows.keys();
@@ -186,8 +197,9 @@ impl Opened<'_> {
                 outcome.fault(format!("cluster {cluster} holds {} rows, more than {size}", rows.len()));
             }
             smaller[task] += usize::from(rows.len() < size);
-            if let Some((a, b)) = conflict(rows, &keys) {
-                outcome.fault(format!("cluster {cluster} holds rows {a} and {b}, which share a key"));
+            let of_task = TaskPlaces::new(self.vectors.tasks.places(task), self.sizes[task], self.rows_per_key);
+            if let Some(fault) = crowded(rows, &keys, of_task.per_key) {
+                outcome.fault(format!("cluster {cluster} {fault}"));
             }
         }
         for (task, count) in smaller.iter().enumerate() {
@@ -200,9 +212,10 @@ impl Opened<'_> {
         }
         let unplaced: usize = unplaced.iter().sum();
         Ok(format!(
-            "{} clusters of {} (one smaller a task at most), no key twice; {unplaced} rows kept out by keys",
+            "{} clusters of {} (one smaller a task at most), {}; {unplaced} rows kept out by keys",
             self.clusters.count(),
             shown(self.sizes.iter().map(|sizes| sizes.cluster_size)),
+            self.key_rule(),
         ))
     }
 
@@ -297,10 +310,18 @@ impl Opened<'_> {
     }
 }
 
-/// Two rows that share a key, if there are any.
-fn conflict(rows: &[RowId], keys: &vectors::Keys<'_>) -> Option<(RowId, RowId)> {
-    let mut held = HashSet::new();
-    let row = rows.iter().find(|row| keys.shared(**row).any(|key| !held.insert(key)))?;
+/// What is wrong where more than `most` of some rows share a key.
+fn crowded(rows: &[RowId], keys: &vectors::Keys<'_>, most: u32) -> Option<String> {
+    let mut held = HashMap::<(u32, u32), u32>::new();
+    let mut enter = |key| {
+        let rows = held.entry(key).or_default();
+        *rows += 1;
+        *rows > most
+    };
+    let row = rows.iter().find(|row| keys.shared(**row).any(&mut enter))?;
     let other = rows.iter().find(|other| other != &row && keys.conflict(**other, *row))?;
-    Some((*other, *row))
+    Some(match most {
+        1 => format!("holds rows {other} and {row}, which share a key"),
+        _ => format!("holds more than {most} rows of a key, of rows {other} and {row}"),
+    })
 }

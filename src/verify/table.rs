@@ -1,12 +1,14 @@
-//! The batch table: order, sizes, tasks, keys, sharding, values, hard negatives, and each row once an epoch.
+//! The batch table: order, sizes, tasks, keys, packing, sharding, values, hard negatives, and each row once an epoch.
 
+use std::collections::HashSet;
 use std::fs::File;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{Float32Type, Int32Type, Int64Type, Schema};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
-use super::{Opened, Outcome, conflict, negatives, shown};
+use super::{Opened, Outcome, crowded, negatives, shown};
+use crate::batches::bound::{KeyGroups, most_full};
 use crate::batches::sharding::Sharding;
 use crate::batches::table::schema;
 use crate::clusters::NO_CLUSTER;
@@ -49,18 +51,24 @@ impl Opened<'_> {
             negatives: settings.hard_negatives as usize,
             drawn: Vec::new(),
             short_of_negatives: 0,
+            divided: vec![false; self.clusters.count() as usize],
+            divided_clusters: 0,
         };
         let folder = self.run.stage_folder(Stage::Batches);
         for name in record.parts.keys() {
             table.file(&folder.join(name))?;
         }
         table.end_batch();
+        table.end_epoch();
+        let divided = table.divided_clusters;
         let (full, short, negatives, without) = (table.full, table.short, table.negatives, table.short_of_negatives);
         let missing = (epochs * table.seen.len() as u64).saturating_sub(table.rows);
-        let dropped = facts.dropped_rows;
-        if missing != dropped || (settings.remainder != Remainder::Drop && missing > 0) {
-            outcome.fault(format!("{missing} rows are in no batch, {dropped} are counted as dropped"));
+        let [dropped, alone] = [facts.dropped_rows, facts.rows_alone];
+        if missing != dropped || (settings.remainder != Remainder::Drop && missing != alone) {
+            outcome
+                .fault(format!("{missing} rows are in no batch, {dropped} are counted as dropped, {alone} as alone"));
         }
+        self.check_packing(&settings, &facts, [full, divided], outcome);
         let counted = [facts.full_batches, facts.short_batches];
         if settings.remainder == Remainder::Short && counted != [full, short] {
             outcome.fault(format!("{full} full and {short} smaller batches, where the manifest counts {counted:?}"));
@@ -77,10 +85,43 @@ impl Opened<'_> {
             ),
         };
         Ok(format!(
-            "{full} batches of {} and {short} smaller ones: sorted, one task each, no key twice, \
-             each row once in each of {epochs} epochs ({dropped} dropped){drawn}",
+            "{full} batches of {} (keys allow {}) and {short} smaller ones: sorted, one task each, {}, \
+             each row once in each of {epochs} epochs ({dropped} left out), {divided} clusters divided{drawn}",
             shown(self.sizes.iter().map(|sizes| sizes.batch_size)),
+            facts.possible_batches,
+            self.key_rule(),
         ))
+    }
+
+    /// Counts of full batches and divided clusters: as recorded, and no more batches than keys allow.
+    fn check_packing(
+        &self,
+        settings: &BatchesSettings,
+        facts: &BatchesFacts,
+        [full, divided]: [u64; 2],
+        outcome: &mut Outcome,
+    ) {
+        if settings.remainder == Remainder::Fill {
+            // Batches of several tasks divide clusters as they come.
+            return;
+        }
+        let keys = self.vectors.rows.keys();
+        let mut possible = 0;
+        for (range, sizes) in self.vectors.tasks.ranges().zip(&self.sizes) {
+            let groups = KeyGroups::new(range, &keys);
+            possible += most_full(&groups.sizes, groups.single(), sizes.batch_size, self.rows_per_key);
+        }
+        possible *= u64::from(settings.epochs);
+        if full > possible || possible != facts.possible_batches {
+            outcome.fault(format!(
+                "{full} full batches, and {} are said to be possible, where keys allow {possible}",
+                facts.possible_batches
+            ));
+        }
+        if divided != facts.divided_clusters {
+            outcome
+                .fault(format!("{divided} clusters are divided, where the manifest counts {}", facts.divided_clusters));
+        }
     }
 }
 
@@ -116,6 +157,10 @@ struct TableCheck<'a, 'r> {
     /// The hard negatives of the batch's rows.
     drawn: Vec<Vec<Candidate>>,
     short_of_negatives: u64,
+    /// Clusters that some batch of this epoch holds a part of.
+    divided: Vec<bool>,
+    /// Over all epochs.
+    divided_clusters: u64,
 }
 
 impl TableCheck<'_, '_> {
@@ -163,7 +208,7 @@ impl TableCheck<'_, '_> {
                 self.outcome.fault(format!("batch {}: position {} follows {}", place.1, place.2, self.batch.len()));
             }
             if self.last.is_some_and(|(epoch, ..)| epoch != place.0) {
-                self.seen.fill(false);
+                self.end_epoch();
             }
             self.last = Some(place);
             let input = inputs.value(index);
@@ -248,6 +293,12 @@ impl TableCheck<'_, '_> {
         }
     }
 
+    fn end_epoch(&mut self) {
+        self.seen.fill(false);
+        self.divided_clusters += self.divided.iter().filter(|divided| **divided).count() as u64;
+        self.divided.fill(false);
+    }
+
     fn end_batch(&mut self) {
         let number = self.last.map_or(0, |(_, batch, _)| batch);
         let size = self.size_of_batch();
@@ -259,8 +310,11 @@ impl TableCheck<'_, '_> {
         } else {
             self.short += 1;
         }
-        if let Some((a, b)) = conflict(&self.batch, &self.opened.vectors.rows.keys()) {
-            self.outcome.fault(format!("batch {number} holds rows {a} and {b}, which share a key"));
+        if let Some(fault) = crowded(&self.batch, &self.opened.vectors.rows.keys(), self.opened.rows_per_key) {
+            self.outcome.fault(format!("batch {number} {fault}"));
+        }
+        if self.batch.len() == 1 {
+            self.outcome.fault(format!("batch {number} holds one row: it has no negative"));
         }
         self.check_clusters(number, size);
         if self.negatives > 0 {
@@ -273,35 +327,41 @@ impl TableCheck<'_, '_> {
         self.task = None;
     }
 
-    /// Checks that clusters are whole: of a full batch in whole clusters within each process's rows, in its order; of
-    /// others within the batch.
+    /// Counts the clusters of which the batch holds a part, and checks that no process of a trainer reads a part of a
+    /// cluster where that was promised: in full batches that hold clusters of K rows and nothing else.
     fn check_clusters(&mut self, number: i64, size: usize) {
         if self.mixed || self.batch.is_empty() {
             return;
         }
         let own = self.opened.sizes[self.opened.vectors.tasks.of(self.batch[0])];
         let clusters = &self.opened.clusters;
-        let mut labels: Vec<u32> = self.batch.iter().map(|row| clusters.labels()[*row as usize]).collect();
-        let whole = |label: &u32| *label != NO_CLUSTER && self.cluster_sizes[*label as usize] == own.cluster_size;
-        let promised = labels.len() == size && labels.iter().all(whole);
-        let shares: Vec<Vec<u32>> = if self.sharding.world == 1 || promised {
-            let rows = labels.len();
-            let share = |process| self.sharding.positions(process, rows).map(|position| labels[position]).collect();
-            (0..self.sharding.world).map(share).collect()
-        } else {
-            // Other batches may have clusters divided between processes, but not between batches.
-            labels.sort_unstable();
-            vec![labels]
-        };
-        for (process, share) in shares.iter().enumerate() {
-            for group in share.chunk_by(|a, b| a == b).filter(|group| group[0] != NO_CLUSTER) {
-                let (label, found) = (group[0], group.len());
-                let size = self.cluster_sizes[label as usize];
-                if found as u32 != size {
-                    let text =
-                        format!("batch {number}, process {process}: {found} rows of cluster {label}, which has {size}");
-                    self.outcome.fault(text);
-                }
+        let labels: Vec<u32> = self.batch.iter().map(|row| clusters.labels()[*row as usize]).collect();
+        let mut sorted = labels.clone();
+        sorted.sort_unstable();
+        let mut promised = labels.len() == size;
+        for group in sorted.chunk_by(|a, b| a == b) {
+            let whole = group[0] != NO_CLUSTER && group.len() as u32 == self.cluster_sizes[group[0] as usize];
+            promised &= whole && group.len() == own.cluster_size as usize;
+            if !whole && group[0] != NO_CLUSTER {
+                self.divided[group[0] as usize] = true;
+            }
+        }
+        if !promised && self.sharding.world > 1 {
+            return;
+        }
+        for process in 0..self.sharding.world {
+            let share: Vec<u32> =
+                self.sharding.positions(process, labels.len()).map(|position| labels[position]).collect();
+            let mut met = HashSet::new();
+            let mut runs = share.chunk_by(|a, b| a == b).map(|group| &group[0]).filter(|label| **label != NO_CLUSTER);
+            let parted = runs.find(|label| !met.insert(**label));
+            let torn = share
+                .chunk_by(|a, b| a == b)
+                .find(|group| promised && group.len() as u32 != self.cluster_sizes[group[0] as usize]);
+            if let Some(label) = parted.or(torn.map(|group| &group[0])) {
+                self.outcome.fault(format!(
+                    "batch {number}, process {process}: the rows of cluster {label} are not side by side"
+                ));
             }
         }
     }
