@@ -32,6 +32,7 @@ mod lake_server;
 mod limits;
 mod mine;
 mod negatives;
+mod packing;
 mod properties;
 mod ranks;
 mod readers;
