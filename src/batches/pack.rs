@@ -526,6 +526,51 @@ mod tests {
         }
     }
 
+    /// Peak of the process's resident memory in bytes, since it was last reset.
+    fn peak_bytes() -> u64 {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib: Option<u64> = line.and_then(|line| line.trim().trim_end_matches(" kB").trim().parse().ok());
+        kib.unwrap_or(0) << 10
+    }
+
+    /// `cargo test --lib ten_million -- --ignored --nocapture` prints what packing takes of time and memory.
+    #[test]
+    #[ignore = "ten million rows take a minute, and memory is that of the whole process: run it alone"]
+    fn ten_million_rows_take_less_than_twenty_bytes_each() {
+        const ROWS: usize = 10_000_000;
+        for (keys, size) in [(1_200u32, 1024), (3_000, 1024), (3_000_000, 1024), (77, 64)] {
+            let mut random = packing(1);
+            let mut codes: Vec<u32> = Vec::with_capacity(ROWS);
+            while codes.len() < ROWS {
+                let cluster = codes.len() / 8 * 8;
+                let code = random.random_range(0..keys);
+                if !codes[cluster..].contains(&code) {
+                    codes.push(code);
+                }
+            }
+            let rows: Vec<RowId> = (0..ROWS as RowId).collect();
+            let starts: Vec<u32> = (0..=ROWS as u32 / 8).map(|cluster| 8 * cluster).collect();
+            let column = Keys::new(vec![&codes]);
+            let sizes = Sizes { cluster_size: 8, batch_size: size };
+            let rules = PackRules { sizes, per_key: 1, keys: &column };
+            std::fs::write("/proc/self/clear_refs", "5").expect("the peak can be reset");
+            let (before, start) = (peak_bytes(), std::time::Instant::now());
+            let packed = pack_task(Units::new(&rows, &starts, &[]), &rules, &mut packing(0));
+            let bytes = (peak_bytes() - before) as f64 / ROWS as f64;
+            println!(
+                "{keys} keys, |B| {size}: {} of {} batches, {} of {} clusters divided, {:.1} s, {bytes:.1} bytes a row",
+                packed.full.count(),
+                packed.possible,
+                packed.divided,
+                ROWS / 8,
+                start.elapsed().as_secs_f64()
+            );
+            assert_eq!(packed.full.count() as u64, packed.possible);
+            assert!(bytes <= 20.0);
+        }
+    }
+
     #[test]
     fn left_over_rows_fill_whole_batches() {
         let codes = [0, 0, 0, UNIQUE, UNIQUE, UNIQUE, UNIQUE, 0];
