@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::estimate::Estimate;
 use super::metrics::PairCounts;
-use crate::config::Metric;
+use crate::config::{Metric, SameQuery};
 use crate::run::record::{BatchesSettings, ClustersFacts, ClustersSettings, EdgesSettings, NeighborsFacts};
 
 /// Version of `report.json`.
@@ -46,6 +46,8 @@ pub struct Parameters {
     pub rows: u64,
     pub dim: usize,
     pub metric: Metric,
+    /// Whether rows with one query may share a batch.
+    pub same_query: SameQuery,
     /// Settings of the edges stage: p, m, the rule.
     pub edges: EdgesSettings,
     /// Settings of the clusters stage: K, |B| and more.
@@ -120,7 +122,7 @@ pub struct Measures {
     pub suspects_per_query: Option<f64>,
     /// Suspect pairs of a batch, on average.
     pub suspects_per_batch: Option<f64>,
-    /// Pairs that share a key, or the positive itself.
+    /// Pairs that share a key, or a vector.
     pub key_pairs: u64,
     /// Duplicates of a batch, on average: two rows of one key are one.
     pub duplicates_per_batch: Option<f64>,
