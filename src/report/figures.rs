@@ -124,7 +124,7 @@ pub struct Measures {
     pub suspects_per_batch: Option<f64>,
     /// Pairs that share a key, or a vector.
     pub key_pairs: u64,
-    /// Duplicates of a batch, on average: two rows of one key are one.
+    /// Duplicates of a batch, on average: two rows of one key or vector are one.
     pub duplicates_per_batch: Option<f64>,
     /// Counts of the pairs that are in one cluster; null for a list without clusters.
     pub in_cluster: Option<InCluster>,

@@ -187,7 +187,7 @@ impl Opened<'_> {
             }
             smaller[task] += usize::from(rows.len() < size);
             if let Some((a, b)) = conflict(rows, &keys) {
-                outcome.fault(format!("cluster {cluster} holds rows {a} and {b}, which share a key"));
+                outcome.fault(format!("cluster {cluster} holds rows {a} and {b}, which share a key or a vector"));
             }
         }
         for (task, count) in smaller.iter().enumerate() {
@@ -297,7 +297,7 @@ impl Opened<'_> {
     }
 }
 
-/// Two rows that share a key, if there are any.
+/// Two rows that conflict, if there are any.
 fn conflict(rows: &[RowId], keys: &vectors::Keys<'_>) -> Option<(RowId, RowId)> {
     let mut held = HashSet::new();
     let row = rows.iter().find(|row| keys.shared(**row).any(|key| !held.insert(key)))?;

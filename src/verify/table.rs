@@ -260,7 +260,7 @@ impl TableCheck<'_, '_> {
             self.short += 1;
         }
         if let Some((a, b)) = conflict(&self.batch, &self.opened.vectors.rows.keys()) {
-            self.outcome.fault(format!("batch {number} holds rows {a} and {b}, which share a key"));
+            self.outcome.fault(format!("batch {number} holds rows {a} and {b}, which share a key or a vector"));
         }
         self.check_clusters(number, size);
         if self.negatives > 0 {

@@ -39,6 +39,7 @@ mod real;
 mod replace;
 mod report;
 mod resume;
+mod same_query;
 mod tasks;
 mod tidy;
 mod verify;
