@@ -11,7 +11,7 @@ use super::oracle::{Exactness, Oracle};
 use super::promises::{self, Terms};
 use super::table::{self, Row};
 
-/// 40 queries of 30 passages each, query by query: in a random batch of 32 rows 12 pairs have one query.
+/// 40 queries of 30 passages each, query by query: in a random batch of 16 rows 3 pairs have one query.
 fn questions() -> Dataset {
     let mut data = Dataset::planted(1200, 24, 91);
     for row in 0..1200 {
@@ -20,7 +20,7 @@ fn questions() -> Dataset {
     data
 }
 
-const FLAGS: &str = "--skip 4 --window 16 --cluster-size 8 --batch-size 32";
+const FLAGS: &str = "--skip 4 --window 16 --cluster-size 8 --batch-size 16";
 
 fn facts(run: &Path) -> Value {
     let manifest: Value = serde_json::from_slice(&fs::read(run.join("manifest.json")).unwrap()).unwrap();
@@ -52,7 +52,7 @@ fn check(data: &Dataset, run: &Path, remainder: &str) -> (Vec<Line>, Vec<Row>) {
     verify(run).ok();
     let (lines, table) = (inspect(run, 0..data.rows()), table::read(run));
     Oracle::new(data, true).check(&lines, 20, Exactness::NearTies);
-    promises::check(data, &lines, &table, Terms { cluster_size: 8, batch_size: 32, epochs: 1, remainder });
+    promises::check(data, &lines, &table, Terms { cluster_size: 8, batch_size: 16, epochs: 1, remainder });
     (lines, table)
 }
 
@@ -231,5 +231,5 @@ fn a_damaged_list_is_found() {
     bytes[code] ^= 1;
     fs::write(&path, bytes).unwrap();
     verify(&run).fails(3, &["keys-000.lst"]);
-    call(["report".as_ref(), run.as_os_str()]).fails(3, &["keys-000.lst"]);
+    call(["report".as_ref(), run.as_os_str()]).fails(1, &["keys-000.lst"]);
 }
