@@ -227,8 +227,8 @@ pub(crate) fn rows(report: &Report) -> Vec<MeasureRow> {
         }),
         row(
             "Duplicates a batch",
-            "Pairs of two rows in one batch that share a key, or that have the very same positive, the very same query, \
-             or one's query as the other's positive: each is a wrong negative of the other.",
+            "Pairs of two rows in one batch that share a key, or that have the very same positive, the very same \
+             query, or one's query as the other's positive: each is a wrong negative of the other.",
             &|m| m.duplicates_per_batch.map(amount),
         ),
         row(

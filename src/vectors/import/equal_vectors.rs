@@ -1,7 +1,7 @@
 //! Which rows have bit-identical vectors: equal positives, and vectors that a row's query shares with another row.
 //!
-//! Algorithm: each vector is an entry of a hash's upper bits and the vector's number. Sorted, equal vectors stand in one
-//! group; within a group the vectors themselves settle which are equal. All this happens in one array.
+//! Algorithm: each vector is an entry of a hash's upper bits and the vector's number. Sorted, equal vectors stand in
+//! one group; within a group the vectors themselves settle which are equal. All this happens in one array.
 //!
 //! Memory: 8 bytes a vector, one or two vectors a row; 4 bytes a row for the codes of equal positives.
 
@@ -236,10 +236,11 @@ mod tests {
             prop_assert_eq!(&equal(&rows, 1, bits).positive_codes(), &codes);
 
             let more = found.part_more_than_positives();
-            let of_one_vector = |row: usize, other: usize| {
-                rows[row].iter().any(|value| rows[other].contains(value) && [rows[row][1], rows[other][1]] != [*value; 2])
+            let is_new = |row: usize, other: usize| {
+                let positives = [rows[row][1], rows[other][1]];
+                rows[row].iter().any(|value| rows[other].contains(value) && positives != [*value; 2])
             };
-            prop_assert_eq!(more, (0..rows.len()).any(|row| others(row).any(|other| of_one_vector(row, other))));
+            prop_assert_eq!(more, (0..rows.len()).any(|row| others(row).any(|other| is_new(row, other))));
 
             let lists = lists(rows.len(), &found.into_row_codes());
             for (row, list) in lists.iter().enumerate() {

@@ -2,7 +2,8 @@
 //!
 //! Algorithm: label columns first (ids are checked, tasks give rows their order, keys are coded), then one
 //! pass over the embeddings: decode a batch, check and measure every row, write runs of consecutive
-//! rows where they belong. At last equal vectors are coded. Nothing is normalised: reciprocal norms stand beside the input's values.
+//! rows where they belong. Then equal vectors are coded. Nothing is normalised: reciprocal norms stand beside
+//! the input's values.
 //!
 //! Memory ([`super::budget`]): 20 bytes a row for labels, 28 with key columns; for each thread one batch of both sides,
 //! decoded and encoded, and decompressed pages.

@@ -107,8 +107,8 @@ impl RowWriter<'_> {
         Ok(measured)
     }
 
-    /// Hashes of the vectors that were encoded last: equal ones have equal hashes, on whichever side. A side that is not
-    /// looked at has none.
+    /// Hashes of the vectors that were encoded last: equal ones have equal hashes, on whichever side. Queries that are
+    /// not looked at have none.
     fn hashes_of(&self, vectors: &[Vec<f32>; 2], encoded: &[Vec<u8>; 2]) -> [u64; 2] {
         let of_side = |side: usize| {
             if self.precision[0] != self.precision[1] {
