@@ -82,6 +82,7 @@ impl Job {
                 columns: shards.roles.clone(),
                 dtype: config.columns.dtype,
                 metric: config.metric,
+                same_query: config.same_query,
             },
             neighbors: NeighborsSettings {
                 ranks: config.window.ranks(),

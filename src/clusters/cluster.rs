@@ -42,7 +42,7 @@ pub(crate) fn cluster(
         let unplaced = labels.iter().filter(|label| **label == NO_CLUSTER).count();
         if unplaced > 0 {
             tracing::warn!(
-                "{unplaced} rows fit into no cluster: their tasks have more rows of one key (or one positive) than \
+                "{unplaced} rows fit into no cluster: their tasks have more rows of one key (or one vector) than \
                  batches take; --remainder decides what becomes of them"
             );
         }

@@ -23,6 +23,24 @@ impl Metric {
     }
 }
 
+/// What becomes of rows whose queries are bit-identical, or whose query is the other's positive.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum SameQuery {
+    /// They conflict, as rows with one key or one positive do.
+    #[default]
+    Exclude,
+    /// They may share a batch, and be negatives of each other.
+    Allow,
+}
+
+impl SameQuery {
+    /// Whether it need not be recorded.
+    pub(crate) fn is_default(&self) -> bool {
+        *self == SameQuery::default()
+    }
+}
+
 /// Which pairs become edges of the graph.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]

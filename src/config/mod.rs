@@ -19,7 +19,8 @@ use std::collections::BTreeMap;
 
 pub use batches::{BatchRules, ClusterRules, HARD_NEGATIVES_MAX};
 pub use choices::{
-    Backend, BinaryType, EdgeRule, KernelPrecision, Method, Metric, PartitionBy, RankLayout, Remainder, TableFormat,
+    Backend, BinaryType, EdgeRule, KernelPrecision, Method, Metric, PartitionBy, RankLayout, Remainder, SameQuery,
+    TableFormat,
 };
 pub use columns::{Columns, EmbeddingColumns};
 pub use gpu::GpuRules;
@@ -38,6 +39,8 @@ pub struct Config {
     /// Files, folders and globs, as given.
     pub inputs: Vec<String>,
     pub columns: Columns,
+    /// What becomes of rows with one query.
+    pub same_query: SameQuery,
     pub metric: Metric,
     /// Rank window, with its score limits, of tasks that have none of their own.
     pub window: RankWindow,
@@ -79,6 +82,7 @@ impl Config {
         let tasks = task_rules(&settings, TaskRules { window, sizes }, metric, &batches)?;
         Ok(Config {
             inputs,
+            same_query: settings.same_query.unwrap_or_default(),
             metric,
             window,
             tasks,

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::{
     Backend, BinaryType, EdgeRule, KernelPrecision, Limit, Method, Metric, PartitionBy, RankLayout, Remainder,
-    TableFormat, TaskSettings,
+    SameQuery, TableFormat, TaskSettings,
 };
 use crate::error::{Error, Result};
 
@@ -48,6 +48,9 @@ pub struct Settings {
         help_heading = "Input"
     )]
     pub key_column: Vec<String>,
+    /// Rows with bit-identical queries, or whose query is the other's positive [default: exclude]
+    #[arg(long, value_enum, env = "BATCHMINE_SAME_QUERY", hide_env = true, help_heading = "Input")]
+    pub same_query: Option<SameQuery>,
     /// Number type inside fixed_size_binary embeddings
     #[arg(long, value_enum, env = "BATCHMINE_DTYPE", hide_env = true, help_heading = "Input")]
     pub dtype: Option<BinaryType>,
@@ -170,6 +173,7 @@ impl Settings {
             id_column: self.id_column.or(weaker.id_column),
             task_column: self.task_column.or(weaker.task_column),
             key_column: if self.key_column.is_empty() { weaker.key_column } else { self.key_column },
+            same_query: self.same_query.or(weaker.same_query),
             dtype: self.dtype.or(weaker.dtype),
             metric: self.metric.or(weaker.metric),
             skip: self.skip.or(weaker.skip),

@@ -94,7 +94,7 @@ impl Counter<'_> {
     /// Pairs, and those of one cluster or key, by the tasks of a batch's rows.
     fn of_batch(&self, list: &BatchList, places: &[Place]) -> Vec<TaskCounts> {
         let rows: Vec<RowId> = places.iter().map(|place| self.neighbors.row_at(*place)).collect();
-        let keys = key_sharers(&rows, &self.vectors.rows.keys());
+        let keys = key_sharers(&rows, &self.vectors.rows.keys_and_queries());
         let clusters = list.membership().cluster.map(|cluster| {
             let labels: Vec<u32> = places.iter().map(|place| cluster[place.index()]).collect();
             sharers(&labels, NO_CLUSTER)

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::estimate::Estimate;
 use super::metrics::PairCounts;
-use crate::config::Metric;
+use crate::config::{Metric, SameQuery};
 use crate::run::record::{
     BatchesFacts, BatchesSettings, ClustersFacts, ClustersSettings, EdgesSettings, NeighborsFacts,
 };
@@ -50,6 +50,8 @@ pub struct Parameters {
     pub rows: u64,
     pub dim: usize,
     pub metric: Metric,
+    /// Whether rows with one query may share a batch.
+    pub same_query: SameQuery,
     /// Settings of the edges stage: p, m, the rule.
     pub edges: EdgesSettings,
     /// Settings of the clusters stage: K, |B| and more.
@@ -124,9 +126,9 @@ pub struct Measures {
     pub suspects_per_query: Option<f64>,
     /// Suspect pairs of a batch, on average.
     pub suspects_per_batch: Option<f64>,
-    /// Pairs that share a key, or the positive itself.
+    /// Pairs that share a key, or a vector.
     pub key_pairs: u64,
-    /// Duplicates of a batch, on average: two rows of one key are one.
+    /// Duplicates of a batch, on average: two rows of one key or vector are one.
     pub duplicates_per_batch: Option<f64>,
     /// Counts of the pairs that are in one cluster; null for a list without clusters.
     pub in_cluster: Option<InCluster>,

@@ -336,7 +336,7 @@ fn words(report: &Report) -> Markup {
             dt { "Query, positive" }
             dd {
                 "The two sides of a row: a question and its answer, say. A query's candidates are the positives of the \
-                 other rows of its task, but for those that share its key or its very positive."
+                 other rows of its task, but for those that conflict with it: they share its key or a vector."
             }
             dt { "Rank" }
             dd {

@@ -236,11 +236,11 @@ fn own_files(run: &RunReader, epoch: u32) -> Result<Vec<PathBuf>> {
 
 /// Compares the checksums of all files that a report reads whole. Vectors are only sampled: `verify` reads all of them.
 fn check_files(run: &RunReader) -> Result<()> {
-    let names = |stage: Stage, ending: &'static str| -> Result<Vec<(Stage, &String)>> {
-        let names = run.stage(stage)?.parts.keys().filter(|name| name.ends_with(ending));
+    let names = |stage: Stage, without: &'static str| -> Result<Vec<(Stage, &String)>> {
+        let names = run.stage(stage)?.parts.keys().filter(|name| !name.ends_with(without));
         Ok(names.map(|name| (stage, name)).collect())
     };
-    let parts = [names(Stage::Vectors, ".col")?, names(Stage::Neighbors, "")?].concat();
+    let parts = [names(Stage::Vectors, ".vec")?, names(Stage::Neighbors, ".vec")?].concat();
     let checked: Vec<Result<()>> = parts.par_iter().map(|(stage, name)| run.check_part(*stage, name)).collect();
     checked.into_iter().collect()
 }
@@ -257,12 +257,14 @@ fn read_given(path: &Path, epoch: u32, directory: &mut Directory<'_>) -> Result<
 
 fn parameters(run: &RunReader, options: &Options, vectors: &Vectors, windows: &Windows<'_>) -> Result<Parameters> {
     let clusters: ClustersSettings = run.settings()?;
+    let imported: VectorsSettings = run.settings()?;
     let wanted = options.top.unwrap_or(clusters.sizes.job.cluster_size);
     let ranks = (0..vectors.tasks.len()).map(|task| windows.of_task(task).ranks()).max().unwrap_or(wanted);
     Ok(Parameters {
         rows: vectors.shape().rows,
         dim: vectors.shape().dim,
-        metric: run.settings::<VectorsSettings>()?.metric,
+        metric: imported.metric,
+        same_query: imported.same_query,
         edges: run.settings()?,
         clusters,
         batches: run.settings()?,

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use super::figures::{Compared, Measures, Report};
 use super::numbers::{amount, count, estimate, or_none, percent};
-use crate::config::name_of;
+use crate::config::{SameQuery, name_of};
 use crate::run::record::BatchesFacts;
 
 /// How a finding is to be taken.
@@ -51,7 +51,7 @@ pub(crate) fn verdicts(report: &Report) -> Vec<Verdict> {
         hardness(mined, random),
         false_negatives(mined, random),
         left_out(mined, random),
-        duplicates(mined, random),
+        duplicates(report),
         packing(report),
         similarity(report),
         gap(report),
@@ -121,18 +121,26 @@ fn left_out(mined: &Measures, random: &Measures) -> Option<Verdict> {
     })
 }
 
-fn duplicates(mined: &Measures, random: &Measures) -> Option<Verdict> {
+fn duplicates(report: &Report) -> Option<Verdict> {
+    let Compared { mined, random, .. } = &report.overall;
     let (own, other) = (mined.duplicates_per_batch?, random.duplicates_per_batch?);
+    let asked_for = report.parameters.batches.rows_per_key > 1;
+    let (tone, why) = match (mined.key_pairs, report.parameters.same_query) {
+        (0, _) => (Tone::Good, ""),
+        _ if asked_for => (Tone::Fair, " With --rows-per-key, several rows of a key may share a batch."),
+        (_, SameQuery::Exclude) => (Tone::Bad, ""),
+        (_, SameQuery::Allow) => (Tone::Fair, " With --same-query allow, rows of one query may share a batch."),
+    };
     Some(Verdict {
-        tone: if mined.key_pairs == 0 { Tone::Good } else { Tone::Bad },
+        tone,
         about: "Duplicates",
         figure: if mined.key_pairs == 0 { "none".into() } else { format!("{} a batch", amount(own)) },
         text: format!(
-            "{} in one batch; random batches hold {} such pairs each.",
+            "{} in one batch; random batches hold {} such pairs each.{why}",
             if mined.key_pairs == 0 {
-                "No two rows that share a key or a positive are".to_owned()
+                "No two rows that share a key or a vector are".to_owned()
             } else {
-                format!("{} pairs that share a key or a positive are", amount(own))
+                format!("{} pairs that share a key or a vector are", amount(own))
             },
             amount(other)
         ),
@@ -245,8 +253,8 @@ pub(crate) fn rows(report: &Report) -> Vec<MeasureRow> {
         }),
         row(
             "Duplicates a batch",
-            "Pairs of two rows in one batch that share a key or have the very same positive: each is a wrong \
-             negative of the other.",
+            "Pairs of two rows in one batch that share a key, or that have the very same positive, the very same \
+             query, or one's query as the other's positive: each is a wrong negative of the other.",
             &|m| m.duplicates_per_batch.map(amount),
         ),
         row(
@@ -319,6 +327,9 @@ pub(crate) fn parameter_lines(report: &Report) -> Vec<String> {
         ),
         format!("epoch {} of {}", parameters.epoch, batches.epochs),
     ];
+    if parameters.same_query == SameQuery::Allow {
+        lines.push("rows of one query may share a batch (--same-query allow)".into());
+    }
     let own: BTreeSet<&String> =
         parameters.edges.windows.tasks.keys().chain(parameters.clusters.sizes.tasks.keys()).collect();
     if !own.is_empty() {

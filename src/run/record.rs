@@ -12,7 +12,9 @@ use serde_json::Value;
 
 use super::json::{differences, to_value};
 use super::stage::Stage;
-use crate::config::{BinaryType, ByTask, EdgeRule, Method, Metric, RankLayout, RankWindow, Remainder, Sizes};
+use crate::config::{
+    BinaryType, ByTask, EdgeRule, Method, Metric, RankLayout, RankWindow, Remainder, SameQuery, Sizes,
+};
 
 /// The settings of one stage.
 pub trait StageSettings: Serialize + DeserializeOwned {
@@ -79,6 +81,8 @@ pub struct VectorsSettings {
     pub columns: Roles,
     pub dtype: Option<BinaryType>,
     pub metric: Metric,
+    #[serde(default, rename = "same-query", skip_serializing_if = "SameQuery::is_default")]
+    pub same_query: SameQuery,
 }
 
 impl StageSettings for VectorsSettings {
@@ -181,6 +185,12 @@ pub(crate) struct VectorsFacts {
     /// There is a task column.
     pub named_tasks: bool,
     pub input_bytes: u64,
+    /// Rows whose positive is another row's positive.
+    pub rows_of_same_positive: u64,
+    /// Rows whose query is another row's query; null where one column serves both sides.
+    pub rows_of_same_query: Option<u64>,
+    /// Rows whose query is another row's positive; null where one column serves both sides.
+    pub rows_of_query_as_positive: Option<u64>,
 }
 
 impl StageFacts for VectorsFacts {

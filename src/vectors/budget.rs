@@ -1,7 +1,7 @@
 //! What import needs: labels of all rows, and on each thread a batch and the pages that it is decoded from.
 
 use crate::budget::{MIB, Phase, StageNeed, Term, written};
-use crate::config::Config;
+use crate::config::{Config, EmbeddingColumns};
 use crate::run::Stage;
 use crate::vectors::Shape;
 
@@ -11,7 +11,8 @@ const BATCH_BYTES: u64 = 2 * MIB;
 const PAGE_BYTES: u64 = 6 * MIB;
 /// Bytes of a value of a batch: both sides as f64 at most, as f32, and encoded.
 const VALUE_BYTES: u64 = 24;
-/// Hashes and sort order while ids and positives are compared, and each row's number in task-grouped order.
+/// Hashes while ids and vectors are compared, 8 bytes for each vector; and each row's number in task-grouped order, or
+/// the codes of equal positives.
 const LABEL_BYTES: u64 = 20;
 /// The same with the codes of a key column.
 const KEYED_LABEL_BYTES: u64 = 28;
@@ -47,5 +48,7 @@ pub(crate) fn divide(config: &Config, shape: Shape) -> (VectorsCounts, StageNeed
 /// Bytes of the stage's files; `row_bytes`: a stored row, both sides.
 pub(crate) fn disk_bytes(config: &Config, rows: u64, row_bytes: u64) -> u64 {
     let keys = 1 + config.columns.keys.len() as u64;
-    rows * (row_bytes + 32 + 4 * keys)
+    // A key list of both sides' vectors: an offset and two codes a row.
+    let list = if matches!(config.columns.embeddings, EmbeddingColumns::Shared(_)) { 0 } else { 16 };
+    rows * (row_bytes + 32 + 4 * keys + list)
 }

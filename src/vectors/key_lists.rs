@@ -10,6 +10,9 @@ use crate::run::sealed::{FileFormat, HEADER_BYTES, PartWriter, Sealed};
 /// Format of a file of key lists.
 pub(crate) const KEY_LISTS: FileFormat = FileFormat { magic: *b"BMKEYLST", version: 1, name: "key list" };
 
+/// Numbers that are written at a time.
+const CHUNK: usize = 1 << 12;
+
 /// The name of a file of key lists, from 0 on.
 pub(crate) fn key_lists_name(index: u64) -> String {
     format!("keys-{index:03}.lst")
@@ -66,6 +69,7 @@ fn payload_bytes(rows: u64, codes: u64) -> Option<u64> {
 ///
 /// # Errors
 /// The disk fails.
+#[allow(dead_code, reason = "key columns of several values a row are to come")]
 pub(crate) fn write_key_lists(out: &mut PartWriter, lists: KeyLists<'_>) -> std::io::Result<()> {
     let KeyLists { offsets, codes } = lists;
     debug_assert_eq!(HEADER_BYTES % 8, 0, "offsets are aligned");
@@ -73,6 +77,41 @@ pub(crate) fn write_key_lists(out: &mut PartWriter, lists: KeyLists<'_>) -> std:
     out.write_all(bytemuck::cast_slice(offsets))?;
     out.write_all(bytemuck::cast_slice(codes))?;
     out.seal()
+}
+
+/// Writes a whole file of entries (row · 2³² + code), ascending.
+///
+/// # Errors
+/// The disk fails.
+pub(crate) fn write_row_codes(out: &mut PartWriter, rows: u64, entries: &[u64]) -> std::io::Result<()> {
+    out.write_all(&KEY_LISTS.header([rows, entries.len() as u64, 0, 0, 0, 0]))?;
+    write_in_chunks(out, offsets(rows, entries))?;
+    write_in_chunks(out, entries.iter().map(|entry| *entry as u32))?;
+    out.seal()
+}
+
+/// Where the entries of each row begin; then how many there are.
+fn offsets(rows: u64, entries: &[u64]) -> impl Iterator<Item = u64> {
+    let mut end = 0;
+    (0..=rows).map(move |row| {
+        end += entries[end..].iter().take_while(|entry| **entry >> 32 < row).count();
+        end as u64
+    })
+}
+
+fn write_in_chunks<T: bytemuck::NoUninit>(
+    out: &mut PartWriter,
+    mut values: impl Iterator<Item = T>,
+) -> std::io::Result<()> {
+    let mut chunk = Vec::with_capacity(CHUNK);
+    loop {
+        chunk.clear();
+        chunk.extend(values.by_ref().take(CHUNK));
+        if chunk.is_empty() {
+            return Ok(());
+        }
+        out.write_all(bytemuck::cast_slice(&chunk))?;
+    }
 }
 
 #[cfg(test)]
@@ -100,5 +139,13 @@ mod tests {
         for codes in [[0, 0, 0, 1], [1, 0, 0, 1], [0, 4, 0, 1], [0, 1, 0, u32::MAX]] {
             refused(&path, open([3, 4], &[0, 2, 2, 4], &codes, 3));
         }
+    }
+
+    #[test]
+    fn offsets_lead_to_the_codes_of_each_row() {
+        let entries = [(0u64, 1u64), (0, 4), (2, 0), (2, 1), (5, 0)].map(|(row, code)| row << 32 | code);
+        let offsets: Vec<u64> = offsets(7, &entries).collect();
+        assert_eq!(offsets, [0, 2, 2, 4, 4, 4, 5, 5]);
+        assert_eq!(super::offsets(1, &[]).collect::<Vec<_>>(), [0, 0]);
     }
 }

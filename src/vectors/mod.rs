@@ -33,6 +33,7 @@ pub(crate) use decode::Unit;
 pub(crate) use ids::{INT_IDS, Ids, TEXT_IDS};
 pub use import::import;
 pub(crate) use import::{refuse_unknown_tasks, task_sizes};
+pub(crate) use key_lists::KEY_LISTS;
 pub use keys::{Keys, KeysByPlace};
 pub use open::Vectors;
 pub(crate) use open::open;
@@ -46,7 +47,7 @@ pub use row::{Place, PlaceRange};
 pub(crate) use row::{ROWS_MAX, RowId};
 pub(crate) use row_table::ROWS;
 #[cfg(test)]
-pub(crate) use row_table::{RowLayout, RowTable};
+pub(crate) use row_table::{BothSides, RowLayout, RowTable};
 pub(crate) use scorer::{Scorer, TileScorer};
 pub(crate) use shape::{DIM_MAX, Shape, StoreType};
 #[cfg(feature = "export")]

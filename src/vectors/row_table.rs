@@ -30,14 +30,38 @@ pub(crate) struct RowLayout {
     pub(crate) keys: u64,
     /// Key columns of any number of codes a row.
     pub(crate) lists: u64,
-    /// Whether the first of these are the vectors of both sides: it takes the place of the first column of `keys`.
-    pub(crate) both_sides: bool,
+    /// Whether the last of these is the vectors of both sides.
+    pub(crate) both_sides: BothSides,
+}
+
+/// What is known of rows that have a vector in common which is not the positive of both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BothSides {
+    /// There are none, or it was not asked for.
+    Unknown,
+    /// They conflict: the last key list takes the place of the first key column.
+    Part,
+    /// They do not conflict: the last key list only tells which they are.
+    Tell,
+}
+
+impl BothSides {
+    const ALL: [BothSides; 3] = [BothSides::Unknown, BothSides::Part, BothSides::Tell];
+
+    /// Its number in the header.
+    fn field(self) -> u64 {
+        self as u64
+    }
+
+    fn of_field(field: u64) -> Option<BothSides> {
+        BothSides::ALL.into_iter().find(|known| known.field() == field)
+    }
 }
 
 impl RowLayout {
     /// The header of the file.
     pub(crate) fn header(self) -> [u8; HEADER_BYTES] {
-        ROWS.header([self.rows, self.keys, self.lists, u64::from(self.both_sides), 0, 0])
+        ROWS.header([self.rows, self.keys, self.lists, self.both_sides.field(), 0, 0])
     }
 
     fn section(width: u64, rows: u64) -> u64 {
@@ -83,11 +107,10 @@ impl RowTable {
     pub(crate) fn open(path: &Path) -> Result<RowTable> {
         let sealed = Sealed::open(path, &ROWS)?;
         let [rows, keys, lists, both_sides, ..] = sealed.fields;
-        let layout = RowLayout { rows, keys, lists, both_sides: both_sides == 1 };
-        let sound = (1..=ROWS_MAX).contains(&rows)
-            && (1..=KEYS_MAX).contains(&keys)
-            && lists <= KEYS_MAX
-            && both_sides <= lists.min(1);
+        let known = BothSides::of_field(both_sides).filter(|known| *known == BothSides::Unknown || lists > 0);
+        let layout = RowLayout { rows, keys, lists, both_sides: known.unwrap_or(BothSides::Unknown) };
+        let sound =
+            (1..=ROWS_MAX).contains(&rows) && (1..=KEYS_MAX).contains(&keys) && lists <= KEYS_MAX && known.is_some();
         sealed.expect_payload(sound.then(|| layout.file_bytes() - HEADER_BYTES as u64))?;
         let open = |index| KeyListFile::open(&path.with_file_name(key_lists_name(index)), rows);
         let lists = (0..lists).map(open).collect::<Result<Vec<_>>>()?;
@@ -157,17 +180,28 @@ impl RowTable {
         self.column(self.layout.key(column))
     }
 
-    /// The key columns. First come the vectors: the positives, or both sides where a row's query is another row's query
-    /// or positive.
+    /// The key columns of rows that conflict. First come the vectors: the positives, or both sides where a row's query
+    /// is another row's query or positive.
     pub(crate) fn keys(&self) -> Keys<'_> {
-        let lists = self.lists.iter().map(|lists| KeyColumn::Lists(lists.lists()));
-        let replaced = u64::from(self.layout.both_sides);
-        let ones = (replaced..self.layout.keys).map(|column| KeyColumn::One(self.codes(column)));
-        match self.layout.both_sides {
-            true => Keys::of_columns(lists.chain(ones).collect()),
-            false => Keys::of_columns(ones.chain(lists).collect()),
-        }
+        self.keys_with_vectors(self.layout.both_sides == BothSides::Part)
     }
+
+    /// The same with both sides' vectors in any case.
+    pub(crate) fn keys_and_queries(&self) -> Keys<'_> {
+        self.keys_with_vectors(self.layout.both_sides != BothSides::Unknown)
+    }
+
+    fn keys_with_vectors(&self, both_sides: bool) -> Keys<'_> {
+        let known = usize::from(self.layout.both_sides != BothSides::Unknown);
+        let (own, vectors) = self.lists.split_at(self.lists.len() - known);
+        let one = |column| KeyColumn::One(self.codes(column));
+        let vectors = if both_sides { columns_of(vectors) } else { vec![one(0)] };
+        Keys::of_columns([vectors, (1..self.layout.keys).map(one).collect(), columns_of(own)].concat())
+    }
+}
+
+fn columns_of(files: &[KeyListFile]) -> Vec<KeyColumn<'_>> {
+    files.iter().map(|file| KeyColumn::Lists(file.lists())).collect()
 }
 
 #[cfg(test)]
@@ -176,7 +210,7 @@ mod tests {
     use crate::vectors::key_lists::KEY_LISTS;
     use crate::vectors::testing::{refused, write_sealed};
 
-    const LAYOUT: RowLayout = RowLayout { rows: 3, keys: 2, lists: 0, both_sides: false };
+    const LAYOUT: RowLayout = RowLayout { rows: 3, keys: 2, lists: 0, both_sides: BothSides::Unknown };
 
     /// A sound table of three rows with `bytes` put at `offset`.
     fn table(offset: u64, bytes: &[u8]) -> Vec<u8> {
@@ -242,7 +276,10 @@ mod tests {
         assert_eq!(conflicts(&open([3, 2, 1, 1, 0, 0]).unwrap()), [true, false]);
         assert_eq!(conflicts(&open([3, 2, 1, 0, 0, 0]).unwrap()), [true, true]);
         assert_eq!(conflicts(&open([3, 2, 0, 0, 0, 0]).unwrap()), [false, true]);
-        for fields in [[3, 2, 0, 1, 0, 0], [3, 2, 1, 2, 0, 0], [3, 2, u64::MAX, 0, 0, 0]] {
+        let told = open([3, 2, 1, 2, 0, 0]).unwrap();
+        assert_eq!(conflicts(&told), [false, true]);
+        assert!(told.keys_and_queries().conflict(0, 1) && !told.keys_and_queries().conflict(1, 2));
+        for fields in [[3, 2, 0, 1, 0, 0], [3, 2, 0, 2, 0, 0], [3, 2, 1, 3, 0, 0], [3, 2, u64::MAX, 0, 0, 0]] {
             refused(&path, open(fields));
         }
     }

@@ -321,7 +321,7 @@ fn crowded(rows: &[RowId], keys: &vectors::Keys<'_>, most: u32) -> Option<String
     let row = rows.iter().find(|row| keys.shared(**row).any(&mut enter))?;
     let other = rows.iter().find(|other| other != &row && keys.conflict(**other, *row))?;
     Some(match most {
-        1 => format!("holds rows {other} and {row}, which share a key"),
-        _ => format!("holds more than {most} rows of a key, of rows {other} and {row}"),
+        1 => format!("holds rows {other} and {row}, which share a key or a vector"),
+        _ => format!("holds more than {most} rows of a key or a vector, {other} and {row} among them"),
     })
 }

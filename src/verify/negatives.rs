@@ -65,7 +65,7 @@ impl<'a> BatchNegatives<'a> {
         for (negative, other) in drawn.iter().zip(&others) {
             let wrong = match () {
                 () if self.members.binary_search(other).is_ok() => "is in the batch itself",
-                () if self.keys.conflict(own, *other) => "shares its key",
+                () if self.keys.conflict(own, *other) => "shares its key or a vector",
                 () if suspects.contains(other) => "is its suspect",
                 () if self.windows.is_too_close(own, || negative.score) => "is its suspect by score",
                 () if !task.contains(*other) => "is of another task",

@@ -1,5 +1,6 @@
 //! Writes inputs of every shape that a job takes, and of some that it must refuse.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::ops::Range;
 use std::path::Path;
@@ -77,6 +78,8 @@ pub struct Dataset {
     pub row_group_rows: usize,
     pub compression: Compression,
     pub fault: Option<(Fault, usize)>,
+    /// The job lets rows of one query share batches.
+    pub same_query: bool,
 }
 
 impl Dataset {
@@ -132,6 +135,7 @@ impl Dataset {
             row_group_rows: 1 << 20,
             compression: Compression::UNCOMPRESSED,
             fault: None,
+            same_query: false,
         }
     }
 
@@ -244,11 +248,21 @@ impl Dataset {
         }
     }
 
-    /// What two rows must not have in common, column by column: their keys and the positive's bits.
-    pub fn labels(&self, row: usize) -> Vec<Option<Vec<u8>>> {
-        let positive = self.candidates()[row].iter().flat_map(|value| self.stored(*value).to_bits().to_le_bytes());
-        let keys = self.keys.iter().map(|key| key[row].as_ref().map(|text| text.as_bytes().to_vec()));
-        std::iter::once(Some(positive.collect())).chain(keys).collect()
+    /// What two rows must not have in common, column by column: the bits of query and positive, and their keys.
+    pub fn labels(&self, row: usize) -> Vec<BTreeSet<Vec<u8>>> {
+        let bits =
+            |vector: &[f64]| vector.iter().flat_map(|value| self.stored(*value).to_bits().to_le_bytes()).collect();
+        let mut vectors = BTreeSet::from([bits(&self.candidates()[row])]);
+        if !self.same_query {
+            vectors.insert(bits(&self.queries[row]));
+        }
+        let keys = self.keys.iter().map(|key| key[row].iter().map(|text| text.as_bytes().to_vec()).collect());
+        std::iter::once(vectors).chain(keys).collect()
+    }
+
+    /// Whether two rows must not be negatives of each other.
+    pub fn conflict(a: &[BTreeSet<Vec<u8>>], b: &[BTreeSet<Vec<u8>>]) -> bool {
+        a.iter().zip(b).any(|(a, b)| !a.is_disjoint(b))
     }
 
     /// The flags that name the task and key columns.

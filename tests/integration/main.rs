@@ -40,6 +40,7 @@ mod real;
 mod replace;
 mod report;
 mod resume;
+mod same_query;
 mod tasks;
 mod tidy;
 mod verify;

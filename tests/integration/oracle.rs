@@ -1,6 +1,6 @@
 //! What the search and the graph must be, by brute force.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::command::Line;
 use super::dataset::Dataset;
@@ -21,7 +21,7 @@ pub struct Oracle<'a> {
     positives: Vec<Vec<f64>>,
     query_norms: Vec<f64>,
     positive_norms: Vec<f64>,
-    labels: Vec<Vec<Option<Vec<u8>>>>,
+    labels: Vec<Vec<BTreeSet<Vec<u8>>>>,
     cosine: bool,
 }
 
@@ -54,7 +54,7 @@ impl<'a> Oracle<'a> {
 
     /// Whether `row` may be a negative of `query`.
     pub fn is_candidate(&self, query: usize, row: usize) -> bool {
-        let shared = self.labels[query].iter().zip(&self.labels[row]).any(|(a, b)| a.is_some() && a == b);
+        let shared = Dataset::conflict(&self.labels[query], &self.labels[row]);
         query != row && self.data.task(query) == self.data.task(row) && !shared
     }
 

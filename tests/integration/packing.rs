@@ -30,8 +30,8 @@ fn batches(table: &[Row]) -> Vec<&[Row]> {
 fn most_of_one(data: &Dataset, batch: &[Row]) -> usize {
     let mut counts = BTreeMap::<(usize, Vec<u8>), usize>::new();
     for row in batch {
-        for (column, label) in data.labels(row.row).into_iter().enumerate() {
-            *label.map_or(&mut 0, |label| counts.entry((column, label)).or_default()) += 1;
+        for (column, labels) in data.labels(row.row).into_iter().enumerate() {
+            labels.into_iter().for_each(|label| *counts.entry((column, label)).or_default() += 1);
         }
     }
     counts.into_values().max().unwrap_or(0)

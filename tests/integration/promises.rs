@@ -42,7 +42,7 @@ pub fn check(data: &Dataset, lines: &[Line], table: &[Row], terms: Terms<'_>) {
     }
 }
 
-type Labels = [Vec<Option<Vec<u8>>>];
+type Labels = [Vec<BTreeSet<Vec<u8>>>];
 
 fn tasks<'d>(data: &'d Dataset, labels: &Labels, terms: Terms<'_>) -> BTreeMap<Option<&'d str>, Task> {
     let mut groups: HashMap<(Option<&str>, usize, &[u8]), usize> = HashMap::new();
@@ -52,7 +52,7 @@ fn tasks<'d>(data: &'d Dataset, labels: &Labels, terms: Terms<'_>) -> BTreeMap<O
     for (row, labels) in labels.iter().enumerate() {
         *sizes.entry(data.task(row)).or_default() += 1;
         for (column, label) in labels.iter().enumerate() {
-            if let Some(label) = label {
+            for label in label {
                 *groups.entry((scope(row), column, label.as_slice())).or_default() += 1;
             }
         }
@@ -64,8 +64,10 @@ fn tasks<'d>(data: &'d Dataset, labels: &Labels, terms: Terms<'_>) -> BTreeMap<O
     }
     let describe = |(task, rows): (Option<&'d str>, usize)| {
         let within = |key: &(Option<&str>, usize)| terms.remainder == "fill" || key.0 == task;
-        // At most so many rows are in conflict with any one row of the task.
-        let conflicts: usize = most.iter().filter(|(key, _)| within(key)).map(|(_, size)| size - 1).sum();
+        // At most so many rows are in conflict with any one row of the task, which may have two vectors.
+        let labels = |column: usize| if column == 0 { 2 } else { 1 };
+        let of_column = |(key, size): (&(Option<&str>, usize), &usize)| labels(key.1) * (size - 1);
+        let conflicts: usize = most.iter().filter(|(key, _)| within(key)).map(of_column).sum();
         // Of a key with more rows than the task has batches to spare, the rest sit out.
         let batches = rows / terms.batch_size;
         let room = if batches < 2 { 1 } else { batches - batches.div_ceil(8) };
@@ -189,15 +191,15 @@ fn check_whole_clusters(batches: &[&[&Row]]) {
     }
 }
 
-/// No two of the rows share a key or a positive vector.
+/// No two of the rows share a key or a vector.
 fn assert_no_conflict(labels: &Labels, rows: impl Iterator<Item = usize>, place: &str) {
     let mut seen = HashMap::new();
     for row in rows {
-        for (column, label) in labels[row].iter().enumerate() {
-            if let Some(label) = label
-                && let Some(other) = seen.insert((column, label), row)
-            {
-                panic!("{place}: rows {other} and {row} share label {column} (0: the positive vector)");
+        for (column, label) in
+            labels[row].iter().enumerate().flat_map(|(column, own)| own.iter().map(move |own| (column, own)))
+        {
+            if let Some(other) = seen.insert((column, label), row) {
+                panic!("{place}: rows {other} and {row} share label {column} (0: a vector)");
             }
         }
     }

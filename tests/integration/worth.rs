@@ -146,7 +146,7 @@ fn one(
         let rank = ranked.iter().position(|row| *row == other);
         let part = rank.map(|rank| terms.cut.part(&lines[query], rank));
         let (suspect, preferred) = (part == Some(Part::Suspect), part == Some(Part::Preferred));
-        let shared = labels.iter().zip(data.labels(other)).any(|(a, b)| a.is_some() && *a == b);
+        let shared = Dataset::conflict(&labels, &data.labels(other));
         hits += u64::from(preferred);
         worth.count("pairs", 1);
         worth.count("window_pairs", u64::from(preferred));

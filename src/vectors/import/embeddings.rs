@@ -1,17 +1,15 @@
 //! The one pass over the embeddings: decoded, checked, measured and written where they belong.
 //!
-//! Memory: for each thread one batch of both sides, decoded and encoded; 8 bytes a row, a hash of the positive.
+//! Memory: for each thread one batch of both sides, decoded and encoded; 8 bytes a row and side, hashes of the vectors.
 
 use std::sync::Mutex;
 
 use super::context::Import;
-use super::keys::key_codes;
+use super::equal_vectors::VectorHashes;
 use super::labels::for_each_unit;
 use super::row_writer::{RowWriter, Side};
-use super::scatter::Scatter;
 use crate::config::Metric;
 use crate::error::{Error, Result};
-use crate::run::sealed::HEADER_BYTES;
 use crate::run::{ScatteredPart, Stage};
 use crate::vectors::decode::Unit;
 use crate::vectors::open::{POSITIVES, QUERIES};
@@ -23,7 +21,7 @@ use crate::vectors::store::{VECTORS, VectorStore};
 use crate::vectors::values::embedding_values;
 use crate::watch::Watch;
 
-/// Writes the vectors, what is measured of them, and the first key column: equal positives.
+/// Writes the vectors and what is measured of them; returns the stores, and the hashes of the vectors.
 ///
 /// `row_ids`: each input row's number in task-grouped order.
 ///
@@ -35,9 +33,10 @@ pub(super) fn write_embeddings(
     row_ids: &[RowId],
     table: &ScatteredPart,
     layout: RowLayout,
-) -> Result<Vec<ScatteredPart>> {
+) -> Result<(Vec<ScatteredPart>, VectorHashes)> {
     let shape = import.shards.shape;
     let stores = new_stores(import)?;
+    let hashes = VectorHashes::new(import.rows(), stores.len());
     let writer = RowWriter {
         shape,
         precision: import.shards.store_types,
@@ -46,7 +45,7 @@ pub(super) fn write_embeddings(
         stores: &stores,
         table,
         layout,
-        hashes: Scatter::new(vec![0u64; import.rows()]),
+        hashes: &hashes,
         largest: Mutex::new([0.0; 2]),
     };
     let meter = import.run.meter(Stage::Vectors, shape.rows, "rows");
@@ -60,14 +59,7 @@ pub(super) fn write_embeddings(
     })?;
     let largest = writer.largest.into_inner().expect("no thread panics while it holds the norms");
     refuse_long(import.config.metric, largest)?;
-    let hashes = writer.hashes.into_inner();
-    let (positives, precision) = stores.iter().zip(import.shards.store_types).next_back().expect("at least one store");
-    let positives = positives.map()?;
-    let row_bytes = shape.dim * precision.bytes();
-    let row = |row: RowId| &positives.bytes()[HEADER_BYTES + row as usize * row_bytes..][..row_bytes];
-    let codes = key_codes(&hashes, |a, b| row(a) == row(b));
-    table.write_at(bytemuck::cast_slice(&codes), layout.key(0))?;
-    Ok(stores)
+    Ok((stores, hashes))
 }
 
 /// One store, or one for each side, with its header.

@@ -2,17 +2,20 @@
 //!
 //! Algorithm: label columns first (ids are checked, tasks give rows their order, keys are coded), then one
 //! pass over the embeddings: decode a batch, check and measure every row, write runs of consecutive
-//! rows where they belong. Nothing is normalised: reciprocal norms stand beside the input's values.
+//! rows where they belong. Then equal vectors are coded. Nothing is normalised: reciprocal norms stand beside
+//! the input's values.
 //!
 //! Memory ([`super::budget`]): 20 bytes a row for labels, 28 with key columns; for each thread one batch of both sides,
 //! decoded and encoded, and decompressed pages.
 
 mod context;
 mod embeddings;
+mod equal_vectors;
 mod ids;
 mod keys;
 mod labels;
 mod row_writer;
+mod same_vectors;
 mod scatter;
 mod tasks;
 
@@ -22,7 +25,7 @@ use super::budget::VectorsCounts;
 use super::decode::Unit;
 use super::ids::INT_IDS;
 use super::open::{ID_TABLE, ROW_TABLE, TASK_TABLE, Vectors, open_folder};
-use super::row_table::RowLayout;
+use super::row_table::{BothSides, RowLayout};
 use super::shards::Shards;
 use super::tasks::Tasks;
 use crate::config::Config;
@@ -32,8 +35,10 @@ use crate::run::sealed::Sealed;
 use crate::run::{Run, Stage};
 use context::Import;
 use embeddings::write_embeddings;
+use equal_vectors::EqualCounts;
 use ids::write_ids;
 use keys::key_column;
+use same_vectors::write_same_vectors;
 use tasks::write_tasks;
 
 /// Decodes the shards into the store, or opens the store that is there.
@@ -43,7 +48,7 @@ use tasks::write_tasks;
 pub fn import(run: &Run, shards: &Shards, config: &Config, counts: &VectorsCounts) -> Result<Vectors> {
     if !run.is_complete(Stage::Vectors) {
         let stage = run.begin(Stage::Vectors);
-        write_all(&Import { run, stage: &stage, shards, config, counts, units: Unit::all(&shards.list) })?;
+        let same = write_all(&Import { run, stage: &stage, shards, config, counts, units: Unit::all(&shards.list) })?;
         shards.list.iter().try_for_each(|shard| shard.refuse_changed())?;
         let facts = VectorsFacts {
             rows: shards.shape.rows,
@@ -53,30 +58,38 @@ pub fn import(run: &Run, shards: &Shards, config: &Config, counts: &VectorsCount
             shared: shards.roles.shared,
             named_tasks: shards.roles.task.is_some(),
             input_bytes: shards.input_bytes(),
+            rows_of_same_positive: same.positives,
+            rows_of_same_query: (!shards.roles.shared).then_some(same.queries),
+            rows_of_query_as_positive: (!shards.roles.shared).then_some(same.crossed),
         };
+        same.log(config.same_query);
         stage.finish(&facts, |_| true)?;
     }
     open_folder(&run.stage_folder(Stage::Vectors), &run.facts()?)
 }
 
-/// The order of the passes; each frees what the next does not need.
-fn write_all(import: &Import<'_>) -> Result<()> {
+/// The order of the passes; each frees what the next does not need. Returns how many rows have equal vectors.
+fn write_all(import: &Import<'_>) -> Result<EqualCounts> {
     let mut parts = Vec::new();
     parts.extend(write_ids(import)?);
     let row_ids = write_tasks(import)?;
     let keys = &import.shards.roles.keys;
-    let layout = RowLayout { rows: import.rows() as u64, keys: 1 + keys.len() as u64, lists: 0, both_sides: false };
+    let layout =
+        RowLayout { rows: import.rows() as u64, keys: 1 + keys.len() as u64, lists: 0, both_sides: BothSides::Unknown };
     let table = import.stage.scattered(ROW_TABLE, layout.file_bytes())?;
-    table.write_at(&layout.header(), 0)?;
     table.extend()?;
     for (column, name) in keys.iter().enumerate() {
         let codes = key_column(import, name, &row_ids)?;
         table.write_at(bytemuck::cast_slice(&codes), layout.key(1 + column as u64))?;
     }
-    let stores = write_embeddings(import, &row_ids, &table, layout)?;
+    let (stores, hashes) = write_embeddings(import, &row_ids, &table, layout)?;
+    drop(row_ids);
+    let (layout, counts) = write_same_vectors(import, hashes, &stores, &table, layout)?;
+    table.write_at(&layout.header(), 0)?;
     parts.push(table);
     parts.extend(stores);
-    import.stage.publish(parts)
+    import.stage.publish(parts)?;
+    Ok(counts)
 }
 
 fn id_kind(run: &Run) -> IdKind {

@@ -8,7 +8,7 @@ use half::f16;
 use half::vec::HalfFloatVecExt;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::scatter::Scatter;
+use super::equal_vectors::VectorHashes;
 use crate::config::Metric;
 use crate::error::{Error, Result};
 use crate::run::ScatteredPart;
@@ -39,8 +39,7 @@ pub(super) struct RowWriter<'a> {
     pub(super) stores: &'a [ScatteredPart],
     pub(super) table: &'a ScatteredPart,
     pub(super) layout: RowLayout,
-    /// Hash of each row's positive, never 0.
-    pub(super) hashes: Scatter<u64>,
+    pub(super) hashes: &'a VectorHashes,
     /// Largest norm of each side so far.
     pub(super) largest: Mutex<[f64; 2]>,
 }
@@ -101,13 +100,24 @@ impl RowWriter<'_> {
             };
             (0..2).for_each(|side| measured.scales[side].push(scales[side]));
             measured.scores.push((dot(&vectors[0], &vectors[1]) * (scales[0] * scales[1])) as f32);
-            let row_bytes = dim * self.precision[1].bytes();
-            let end = measured.bytes[1].len();
-            measured.hashes.push(xxh3_64(&measured.bytes[1][end - row_bytes..]).max(1));
+            measured.hashes.push(self.hashes_of(&vectors, &measured.bytes));
         }
         let mut all = self.largest.lock().expect("no thread panics while it holds the norms");
         *all = [all[0].max(largest[0]), all[1].max(largest[1])];
         Ok(measured)
+    }
+
+    /// Hashes of the vectors that were encoded last: equal ones have equal hashes, on whichever side. Queries that are
+    /// not looked at have none.
+    fn hashes_of(&self, vectors: &[Vec<f32>; 2], encoded: &[Vec<u8>; 2]) -> [u64; 2] {
+        let of_side = |side: usize| {
+            if self.precision[0] != self.precision[1] {
+                return xxh3_64(bytemuck::cast_slice(&vectors[side]));
+            }
+            let row_bytes = self.shape.dim * self.precision[side].bytes();
+            xxh3_64(&encoded[side][encoded[side].len() - row_bytes..])
+        };
+        [if self.hashes.has_queries() { of_side(0) } else { 0 }, of_side(1)]
     }
 
     /// Writes consecutive rows, from `row` on, out of a range of a measured batch.
@@ -118,6 +128,7 @@ impl RowWriter<'_> {
         inputs: &[u32],
         range: std::ops::Range<usize>,
     ) -> Result<()> {
+        (row..).zip(&measured.hashes[range.clone()]).for_each(|(row, hashes)| self.hashes.put(row, *hashes));
         let row = u64::from(row);
         for (side, store) in self.stores.iter().enumerate() {
             let width = self.shape.dim * self.precision[side].bytes();
@@ -128,8 +139,7 @@ impl RowWriter<'_> {
         put(bytemuck::cast_slice(&inputs[range.clone()]), self.layout.input_row() + 4 * row)?;
         put(bytemuck::cast_slice(&measured.scales[0][range.clone()]), self.layout.query_scale() + 8 * row)?;
         put(bytemuck::cast_slice(&measured.scales[1][range.clone()]), self.layout.positive_scale() + 8 * row)?;
-        put(bytemuck::cast_slice(&measured.scores[range.clone()]), self.layout.score() + 4 * row)?;
-        self.hashes.write(row as usize, measured.hashes[range].iter().copied());
+        put(bytemuck::cast_slice(&measured.scores[range]), self.layout.score() + 4 * row)?;
         Ok(())
     }
 }
@@ -140,7 +150,7 @@ pub(super) struct MeasuredRows {
     bytes: [Vec<u8>; 2],
     scales: [Vec<f64>; 2],
     scores: Vec<f32>,
-    pub(super) hashes: Vec<u64>,
+    hashes: Vec<[u64; 2]>,
 }
 
 fn unusable(vector: &[f32]) -> Error {
