@@ -7,8 +7,8 @@ use clap::Args;
 use serde::Deserialize;
 
 use super::{
-    Backend, BinaryType, EdgeRule, KernelPrecision, Limit, Method, Metric, PartitionBy, RankLayout, Remainder,
-    TableFormat, TaskSettings,
+    Backend, BinaryType, EdgeRule, EmptyKeys, KernelPrecision, Limit, Method, Metric, PartitionBy, RankLayout,
+    Remainder, TableFormat, TaskSettings,
 };
 use crate::error::{Error, Result};
 
@@ -48,6 +48,9 @@ pub struct Settings {
         help_heading = "Input"
     )]
     pub key_column: Vec<String>,
+    /// Whether an empty text in a key column is no key, or a key that its rows share [default: missing]
+    #[arg(long, value_enum, env = "BATCHMINE_EMPTY_KEYS", hide_env = true, help_heading = "Input")]
+    pub empty_keys: Option<EmptyKeys>,
     /// Number type inside fixed_size_binary embeddings
     #[arg(long, value_enum, env = "BATCHMINE_DTYPE", hide_env = true, help_heading = "Input")]
     pub dtype: Option<BinaryType>,
@@ -167,6 +170,7 @@ impl Settings {
             id_column: self.id_column.or(weaker.id_column),
             task_column: self.task_column.or(weaker.task_column),
             key_column: if self.key_column.is_empty() { weaker.key_column } else { self.key_column },
+            empty_keys: self.empty_keys.or(weaker.empty_keys),
             dtype: self.dtype.or(weaker.dtype),
             metric: self.metric.or(weaker.metric),
             skip: self.skip.or(weaker.skip),

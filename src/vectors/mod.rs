@@ -1,7 +1,7 @@
 //! vectors: Parquet and `.npy` shards become one mapped, row-major store, grouped by task.
 //!
 //! From the ground up: plain numbers and types (`row`, `shape`, `shard`); input files (`paths`, `npy`, `parquet`,
-//! `columns`, `values`, `decode`, `dimensions`, `shards`); what the stage made (`store`, `row_table`, `keys`, `tasks`,
+//! `columns`, `values`, `decode`, `dimensions`, `labels`, `shards`); what the stage made (`store`, `row_table`, `keys`, `tasks`,
 //! `ids`, `open`); making it (`import`); scores (`dot`, `scorer`).
 
 pub(crate) mod budget;
@@ -13,6 +13,7 @@ mod ids;
 mod import;
 mod key_lists;
 mod keys;
+mod labels;
 mod npy;
 mod open;
 mod parquet;
@@ -34,6 +35,7 @@ pub(crate) use ids::{INT_IDS, Ids, TEXT_IDS};
 pub use import::import;
 pub(crate) use import::{refuse_unknown_tasks, task_sizes};
 pub use keys::{Keys, KeysByPlace};
+pub(crate) use labels::ListElements;
 pub use open::Vectors;
 pub(crate) use open::open;
 #[cfg(feature = "export")]
