@@ -14,7 +14,7 @@ use crate::neighbors::file::NEIGHBORS;
 use crate::run::sealed::Sealed;
 use crate::run::{RunReader, Stage};
 use crate::vectors::dot::dot;
-use crate::vectors::{INT_IDS, ROWS, Shards, TASKS, TEXT_IDS, Unit, VECTORS, embedding_values};
+use crate::vectors::{INT_IDS, KEY_LISTS, ROWS, Shards, TASKS, TEXT_IDS, Unit, VECTORS, embedding_values};
 
 /// Rows whose norms are sampled.
 const SAMPLE_ROWS: usize = 1000;
@@ -167,9 +167,10 @@ fn describe_run(run: &RunReader) -> Result<()> {
 
 /// Prints what one of a run's files holds; false where it is none.
 fn describe_artefact(path: &Path) -> Result<bool> {
-    let formats: [(_, &[&str]); 8] = [
+    let formats: [(_, &[&str]); 9] = [
         (VECTORS, &["rows", "dimensions", "bytes a value"]),
-        (ROWS, &["rows", "key columns"]),
+        (ROWS, &["rows", "key columns", "key lists"]),
+        (KEY_LISTS, &["rows", "codes"]),
         (INT_IDS, &["rows"]),
         (TEXT_IDS, &["rows", "bytes of text"]),
         (TASKS, &["tasks", "bytes of text"]),

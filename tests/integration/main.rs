@@ -25,6 +25,7 @@ mod formats;
 mod garbage;
 mod gpu;
 mod imports;
+mod labels;
 #[cfg(feature = "lake")]
 mod lake;
 #[cfg(feature = "lake")]

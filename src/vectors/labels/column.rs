@@ -184,13 +184,13 @@ impl LabelColumn {
     }
 }
 
-/// A column's type in each shard that has columns.
+/// A column's type in each shard that has rows: the type of no values is nobody's.
 fn typed<'s>(shards: &'s [Shard], name: &str) -> Vec<(&'s DataType, &'s Path)> {
     let field = |shard: &'s Shard| {
         let field = shard.schema()?.field_with_name(name).ok()?;
         Some((field.data_type(), shard.path.as_path()))
     };
-    shards.iter().filter_map(field).collect()
+    shards.iter().filter(|shard| shard.rows > 0).filter_map(field).collect()
 }
 
 /// Most labels of a column in all shards, by their footers.

@@ -15,7 +15,7 @@ pub(crate) enum LabelForm {
 
 /// What can be compared with what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum LabelKind {
     Text,
     Integer,
     Boolean,
@@ -31,17 +31,19 @@ enum Kind {
 }
 
 /// The kind of a type; none where it holds no labels.
-fn kind(data_type: &DataType) -> Option<Kind> {
+fn kind(data_type: &DataType) -> Option<LabelKind> {
     Some(match data_type {
-        integer if integer.is_integer() => Kind::Integer,
-        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => Kind::Text,
-        DataType::Boolean => Kind::Boolean,
-        DataType::Float16 | DataType::Float32 | DataType::Float64 => Kind::Float,
-        decimal if decimal.is_decimal() => Kind::Decimal,
-        DataType::Date32 | DataType::Date64 | DataType::Timestamp(_, None) => Kind::Local,
-        DataType::Timestamp(_, Some(_)) => Kind::Zoned,
-        DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => Kind::Bytes,
-        DataType::Time32(_) | DataType::Time64(_) | DataType::Duration(_) | DataType::Interval(_) => Kind::Alone,
+        integer if integer.is_integer() => LabelKind::Integer,
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => LabelKind::Text,
+        DataType::Boolean => LabelKind::Boolean,
+        DataType::Float16 | DataType::Float32 | DataType::Float64 => LabelKind::Float,
+        decimal if decimal.is_decimal() => LabelKind::Decimal,
+        DataType::Date32 | DataType::Date64 | DataType::Timestamp(_, None) => LabelKind::Local,
+        DataType::Timestamp(_, Some(_)) => LabelKind::Zoned,
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
+            LabelKind::Bytes
+        }
+        DataType::Time32(_) | DataType::Time64(_) | DataType::Duration(_) | DataType::Interval(_) => LabelKind::Alone,
         _ => return None,
     })
 }
@@ -82,7 +84,7 @@ pub(super) fn leaf_type(data_type: &DataType) -> (&DataType, bool) {
 
 /// Whether values of two types can be compared without loss. No two types need a third one to know.
 pub(super) fn compare(a: &DataType, b: &DataType) -> bool {
-    use Kind::{Alone, Boolean, Decimal, Float, Integer, Text};
+    use LabelKind::{Alone, Boolean, Decimal, Float, Integer, Text};
     let (Some(first), Some(second)) = (kind(a), kind(b)) else {
         return *a == DataType::Null || *b == DataType::Null;
     };
@@ -101,16 +103,18 @@ pub(super) fn form(leaves: &[&DataType]) -> LabelForm {
     let all = |like: fn(&DataType, &DataType) -> bool| leaves.iter().all(|leaf| like(first, leaf));
     match kind(first) {
         // Digits of integers are digits in text, too.
-        Some(Kind::Text | Kind::Bytes | Kind::Alone) | None => LabelForm::Plain,
-        Some(Kind::Integer) if leaves.iter().all(|leaf| matches!(kind(leaf), Some(Kind::Integer | Kind::Text))) => {
+        Some(LabelKind::Text | LabelKind::Bytes | LabelKind::Alone) | None => LabelForm::Plain,
+        Some(LabelKind::Integer)
+            if leaves.iter().all(|leaf| matches!(kind(leaf), Some(LabelKind::Integer | LabelKind::Text))) =>
+        {
             LabelForm::Plain
         }
-        Some(Kind::Decimal) if all(|a, b| scale(a) == scale(b)) => LabelForm::Plain,
-        Some(Kind::Boolean | Kind::Float) if all(|a, b| a == b) => LabelForm::Plain,
-        Some(Kind::Boolean | Kind::Float | Kind::Decimal | Kind::Integer) => LabelForm::Number,
+        Some(LabelKind::Decimal) if all(|a, b| scale(a) == scale(b)) => LabelForm::Plain,
+        Some(LabelKind::Boolean | LabelKind::Float) if all(|a, b| a == b) => LabelForm::Plain,
+        Some(LabelKind::Boolean | LabelKind::Float | LabelKind::Decimal | LabelKind::Integer) => LabelForm::Number,
         // Arrow, as it is built here, cannot write a zone that has a name.
-        Some(Kind::Local | Kind::Zoned) if all(|a, b| a == b) && !has_named_zone(first) => LabelForm::Plain,
-        Some(Kind::Local | Kind::Zoned) => LabelForm::Instant,
+        Some(LabelKind::Local | LabelKind::Zoned) if all(|a, b| a == b) && !has_named_zone(first) => LabelForm::Plain,
+        Some(LabelKind::Local | LabelKind::Zoned) => LabelForm::Instant,
     }
 }
 
@@ -139,11 +143,11 @@ pub(crate) enum IdForm {
 /// Whether values of a type are ids in some form: floats are only beside integers, as pandas writes integers with holes.
 pub(super) fn id_form(leaves: &[&DataType]) -> Option<IdForm> {
     let has = |wanted| leaves.iter().any(|leaf| kind(leaf) == Some(wanted));
-    let only = |wanted: &[Kind]| leaves.iter().all(|leaf| kind(leaf).is_none_or(|kind| wanted.contains(&kind)));
-    if only(&[Kind::Integer, Kind::Float]) && (has(Kind::Integer) || !has(Kind::Float)) {
+    let only = |wanted: &[LabelKind]| leaves.iter().all(|leaf| kind(leaf).is_none_or(|kind| wanted.contains(&kind)));
+    if only(&[LabelKind::Integer, LabelKind::Float]) && (has(LabelKind::Integer) || !has(LabelKind::Float)) {
         return Some(IdForm::Integer);
     }
-    only(&[Kind::Text, Kind::Integer]).then_some(IdForm::Text)
+    only(&[LabelKind::Text, LabelKind::Integer]).then_some(IdForm::Text)
 }
 
 #[cfg(test)]

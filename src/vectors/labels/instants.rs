@@ -40,7 +40,13 @@ fn text_of_day(days: i64) -> String {
     let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
     let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
     let year = era * 400 + year_of_era + i128::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02}")
+    // A sign before years of another form, as ISO 8601 has it.
+    let sign = match year {
+        ..0 => "-",
+        0..=9999 => "",
+        _ => "+",
+    };
+    format!("{sign}{:04}-{month:02}-{day:02}", year.unsigned_abs())
 }
 
 #[cfg(test)]
@@ -62,7 +68,7 @@ mod tests {
 
     #[test]
     fn dates_are_those_of_the_calendar() {
-        for days in (-800_000..800_000).step_by(97) {
+        for days in (-800_000..4_000_000).step_by(97) {
             let expected = arrow::temporal_conversions::date32_to_datetime(days).unwrap().date().to_string();
             assert_eq!(text_of_day(i64::from(days)), expected);
         }

@@ -144,10 +144,10 @@ fn cast_all(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, Unlabelled> {
     })
 }
 
-type Bytes = (LargeBinaryArray, Option<Vec<bool>>);
+type LabelBytes = (LargeBinaryArray, Option<Vec<bool>>);
 
 /// As arrow writes the type; bytes as they are.
-fn plain(array: &ArrayRef) -> Result<Bytes, Unlabelled> {
+fn plain(array: &ArrayRef) -> Result<LabelBytes, Unlabelled> {
     let (array, nan) = match array.data_type() {
         // 0 and -0 are equal: a sum with 0 is never -0.
         DataType::Float16 => {
@@ -183,7 +183,7 @@ fn without_nan<T: arrow::datatypes::ArrowPrimitiveType>(
 }
 
 /// By value, as an integer or a decimal number.
-fn number(array: &ArrayRef) -> Result<Bytes, Unlabelled> {
+fn number(array: &ArrayRef) -> Result<LabelBytes, Unlabelled> {
     if array.data_type().is_floating() {
         return whole_floats(array);
     }
@@ -199,7 +199,7 @@ fn number(array: &ArrayRef) -> Result<Bytes, Unlabelled> {
 }
 
 /// Floats that are integers.
-fn whole_floats(array: &ArrayRef) -> Result<Bytes, Unlabelled> {
+fn whole_floats(array: &ArrayRef) -> Result<LabelBytes, Unlabelled> {
     let bits = match array.data_type() {
         DataType::Float16 => 11,
         DataType::Float32 => 24,
