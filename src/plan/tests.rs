@@ -84,8 +84,8 @@ const END: &str = "<!-- terms: end -->";
 /// Variable with which the test rewrites docs/memory.md.
 const REWRITE: &str = "BATCHMINE_REWRITE_DOCS";
 
-/// Plans that together have all terms: import with key columns, also of lists, hard negatives, and a table divided by task; FAISS;
-/// GPUs.
+/// Plans that together have all terms: import with key columns, also of lists, hard negatives, and a table divided
+/// by task; FAISS; GPUs.
 fn all_plans() -> [Plan; 3] {
     let plain = config(4 << 30, 2);
     let columns = Columns { keys: vec!["key".into()], ..plain.columns.clone() };

@@ -1,5 +1,5 @@
-//! What import needs: labels of all rows, elements of lists of keys, and on each thread a batch and the pages that it is
-//! decoded from.
+//! What import needs: labels of all rows, elements of lists of keys, and on each thread a batch and the pages that it
+//! is decoded from.
 
 use crate::budget::{MIB, Phase, StageNeed, Term, written};
 use crate::config::Config;

@@ -11,7 +11,8 @@ pub(crate) enum KeyColumn<'a> {
     Lists(KeyLists<'a>),
 }
 
-/// Any number of codes a row: of row r `codes[offsets[r]..offsets[r + 1]]`, ascending, each shared by two rows at least.
+/// Any number of codes a row: of row r `codes[offsets[r]..offsets[r + 1]]`, ascending, each shared by two rows at
+/// least.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct KeyLists<'a> {
     /// One more than rows.

@@ -208,5 +208,7 @@ fn refuse_ids_of_some(shards: &[Shard]) -> Result<()> {
         .column(ID)
         .expected(format!("a column {ID}, as in {}", other.path.display()))
         .found("no such column")
-        .remedy(format!("give all files the column, or name another with --id-column NAME; row numbers are the ids where no file has a column {ID}")))
+        .remedy(
+            "give all files the column, or name another with --id-column NAME; without any, row numbers are the ids",
+        ))
 }

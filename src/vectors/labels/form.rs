@@ -140,7 +140,8 @@ pub(crate) enum IdForm {
     Text,
 }
 
-/// Whether values of a type are ids in some form: floats are only beside integers, as pandas writes integers with holes.
+/// What ids of these types are; none where they hold none. Floats are ids beside integers only: pandas writes integers
+/// with holes so.
 pub(super) fn id_form(leaves: &[&DataType]) -> Option<IdForm> {
     let has = |wanted| leaves.iter().any(|leaf| kind(leaf) == Some(wanted));
     let only = |wanted: &[LabelKind]| leaves.iter().all(|leaf| kind(leaf).is_none_or(|kind| wanted.contains(&kind)));
