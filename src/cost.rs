@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::config::Config;
 use crate::run::Stage;
-use crate::vectors::Shape;
+use crate::vectors::{ListElements, Shape};
 use crate::{batches, clusters, edges, neighbors, vectors};
 
 /// What a job costs, apart from memory.
@@ -19,8 +19,15 @@ pub struct Cost {
 }
 
 impl Cost {
-    /// From the shape, the bytes of a stored row (both sides), and each task's name and rows.
-    pub fn new(config: &Config, shape: Shape, row_bytes: u64, tasks: &BTreeMap<String, u64>) -> Cost {
+    /// From the shape, what key columns of lists hold, the bytes of a stored row (both sides), and each task's name and
+    /// rows.
+    pub fn new(
+        config: &Config,
+        shape: Shape,
+        lists: ListElements,
+        row_bytes: u64,
+        tasks: &BTreeMap<String, u64>,
+    ) -> Cost {
         let windows = config.windows();
         let pairs: u128 = tasks.values().map(|rows| u128::from(*rows) * u128::from(*rows)).sum();
         let ranks = |name: &str, rows: u64| u64::from(windows.of(name).ranks()).min(rows.saturating_sub(1));
@@ -34,7 +41,7 @@ impl Cost {
         Cost {
             operations: pairs * shape.dim as u128 * 2,
             disk_bytes: [
-                (Stage::Vectors, vectors::budget::disk_bytes(config, rows, row_bytes)),
+                (Stage::Vectors, vectors::budget::disk_bytes(config, rows, lists, row_bytes)),
                 (Stage::Neighbors, neighbors::budget::disk_bytes(config, shape)),
                 (Stage::Edges, edges::budget::disk_bytes(entries)),
                 (Stage::Clusters, clusters::budget::disk_bytes(rows)),

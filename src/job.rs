@@ -39,7 +39,7 @@ impl Job {
         let shards = Shards::open(&config.inputs, &config.columns)?;
         let rows = shards.shape.rows as usize;
         refuse_empty_windows(config.windows().each().map(|window| (window, rows)))?;
-        let plan = Plan::new(&config, shards.shape)?;
+        let plan = Plan::new(&config, shards.shape, shards.labels.list_elements())?;
         let job = Job { config, shards, plan, tasks: OnceLock::new() };
         if !job.config.tasks.is_empty() {
             vectors::refuse_unknown_tasks(&job.config, &job.shards, job.tasks()?)?;
@@ -67,7 +67,13 @@ impl Job {
         let sides = if self.shards.roles.shared { 1 } else { 2 };
         let widths = self.shards.store_types.iter().take(sides).map(|store_type| store_type.bytes());
         let row_bytes = widths.sum::<usize>() * self.shards.shape.dim;
-        Ok(Cost::new(&self.config, self.shards.shape, row_bytes as u64, self.tasks()?))
+        Ok(Cost::new(
+            &self.config,
+            self.shards.shape,
+            self.shards.labels.list_elements(),
+            row_bytes as u64,
+            self.tasks()?,
+        ))
     }
 
     /// The settings that decide each stage's output: resources are not among them.
@@ -80,6 +86,7 @@ impl Job {
             vectors: VectorsSettings {
                 inputs: shards.list.iter().map(|shard| shard.identity.clone()).collect(),
                 columns: shards.roles.clone(),
+                empty_keys: config.columns.empty_keys,
                 dtype: config.columns.dtype,
                 metric: config.metric,
                 same_query: config.same_query,

@@ -12,8 +12,8 @@ use crate::edges::budget::{self as edges, EdgesCounts};
 use crate::error::{Error, Kind, Result};
 use crate::neighbors::budget::{self as neighbors, NeighborsCounts};
 use crate::run::Stage;
-use crate::vectors::Shape;
 use crate::vectors::budget::{self as vectors, VectorsCounts};
+use crate::vectors::{ListElements, Shape};
 
 /// What the process needs before it holds any data: code, thread stacks, allocator slack.
 pub(crate) const BASE_BYTES: u64 = 24 * MIB;
@@ -33,13 +33,13 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Divides the budget.
+    /// Divides the budget; `lists`: what key columns of lists hold.
     ///
     /// # Errors
     /// The rank window is wider than the input, or the budget is too small; the message names what would do.
-    pub fn new(config: &Config, shape: Shape) -> Result<Plan> {
+    pub fn new(config: &Config, shape: Shape, lists: ListElements) -> Result<Plan> {
         refuse_wide_windows(config, shape)?;
-        let plan = Plan::divide(config, shape);
+        let plan = Plan::divide(config, shape, lists);
         let (stage, least) = plan.least();
         let least = least.div_ceil(MIB);
         if config.memory_bytes >= least * MIB {
@@ -51,10 +51,10 @@ impl Plan {
             .remedy(format!("raise --memory to {least}MiB, or lower --threads or --window")))
     }
 
-    fn divide(config: &Config, shape: Shape) -> Plan {
+    fn divide(config: &Config, shape: Shape, lists: ListElements) -> Plan {
         let base_bytes = BASE_BYTES + config.threads as u64 * THREAD_BYTES;
         let room = config.memory_bytes.saturating_sub(base_bytes);
-        let (vectors, of_vectors) = vectors::divide(config, shape);
+        let (vectors, of_vectors) = vectors::divide(config, shape, lists);
         let (neighbors, of_neighbors) = neighbors::divide(config, shape, room);
         let (edges, of_edges) = edges::divide(config, shape, neighbors.block_rows, room);
         let of_clusters = clusters::divide(config, shape);

@@ -7,7 +7,7 @@ use indicatif::{HumanBytes, HumanCount};
 
 use super::{log, rows};
 use crate::clusters::labels::LABELS;
-use crate::config::{Columns, EmbeddingColumns};
+use crate::config::{Columns, EmbeddingColumns, EmptyKeys};
 use crate::edges::file::EDGES;
 use crate::error::{Error, Result};
 use crate::neighbors::file::NEIGHBORS;
@@ -66,8 +66,15 @@ impl InspectArgs {
             Some(name) => EmbeddingColumns::Shared(name.clone()),
             None => EmbeddingColumns::Pair { query: None, positive: None },
         };
-        let columns = Columns { embeddings, id: None, task: None, keys: Vec::new(), dtype: None };
-        let shards = Shards::open(&[self.path.display().to_string()], &columns)?;
+        let columns = Columns {
+            embeddings,
+            id: None,
+            task: None,
+            keys: Vec::new(),
+            empty_keys: EmptyKeys::default(),
+            dtype: None,
+        };
+        let shards = Shards::open_unlabelled(&[self.path.display().to_string()], &columns)?;
         log::print(&format!(
             "{} rows x {} dimensions in {} files, {}",
             HumanCount(shards.shape.rows),

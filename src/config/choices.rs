@@ -41,6 +41,24 @@ impl SameQuery {
     }
 }
 
+/// What an empty text is in a key column.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum EmptyKeys {
+    /// No key, as a null.
+    #[default]
+    Missing,
+    /// A key that all rows with an empty text share.
+    Value,
+}
+
+impl EmptyKeys {
+    /// Whether an empty text is no key.
+    pub(crate) fn are_missing(&self) -> bool {
+        *self == EmptyKeys::Missing
+    }
+}
+
 /// Which pairs become edges of the graph.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{BinaryType, Settings};
+use super::{BinaryType, EmptyKeys, Settings};
 
 /// Which columns of the shards hold what.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -15,6 +15,8 @@ pub struct Columns {
     pub task: Option<String>,
     /// Keys that forbid two rows to be negatives of each other.
     pub keys: Vec<String>,
+    /// What an empty text is as a key.
+    pub empty_keys: EmptyKeys,
     /// Number type of `fixed_size_binary` columns.
     pub dtype: Option<BinaryType>,
 }
@@ -39,6 +41,7 @@ impl Columns {
             id: settings.id_column,
             task: settings.task_column,
             keys: settings.key_column,
+            empty_keys: settings.empty_keys.unwrap_or_default(),
             dtype: settings.dtype,
         }
     }

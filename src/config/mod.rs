@@ -19,8 +19,8 @@ use std::collections::BTreeMap;
 
 pub use batches::{BatchRules, ClusterRules, HARD_NEGATIVES_MAX};
 pub use choices::{
-    Backend, BinaryType, EdgeRule, KernelPrecision, Method, Metric, PartitionBy, RankLayout, Remainder, SameQuery,
-    TableFormat,
+    Backend, BinaryType, EdgeRule, EmptyKeys, KernelPrecision, Method, Metric, PartitionBy, RankLayout, Remainder,
+    SameQuery, TableFormat,
 };
 pub use columns::{Columns, EmbeddingColumns};
 pub use gpu::GpuRules;

@@ -7,8 +7,8 @@ use clap::Args;
 use serde::Deserialize;
 
 use super::{
-    Backend, BinaryType, EdgeRule, KernelPrecision, Limit, Method, Metric, PartitionBy, RankLayout, Remainder,
-    SameQuery, TableFormat, TaskSettings,
+    Backend, BinaryType, EdgeRule, EmptyKeys, KernelPrecision, Limit, Method, Metric, PartitionBy, RankLayout,
+    Remainder, SameQuery, TableFormat, TaskSettings,
 };
 use crate::error::{Error, Result};
 
@@ -48,6 +48,9 @@ pub struct Settings {
         help_heading = "Input"
     )]
     pub key_column: Vec<String>,
+    /// Whether an empty text in a key column is no key, or a key that its rows share [default: missing]
+    #[arg(long, value_enum, env = "BATCHMINE_EMPTY_KEYS", hide_env = true, help_heading = "Input")]
+    pub empty_keys: Option<EmptyKeys>,
     /// Rows with bit-identical queries, or whose query is the other's positive [default: exclude]
     #[arg(long, value_enum, env = "BATCHMINE_SAME_QUERY", hide_env = true, help_heading = "Input")]
     pub same_query: Option<SameQuery>,
@@ -173,6 +176,7 @@ impl Settings {
             id_column: self.id_column.or(weaker.id_column),
             task_column: self.task_column.or(weaker.task_column),
             key_column: if self.key_column.is_empty() { weaker.key_column } else { self.key_column },
+            empty_keys: self.empty_keys.or(weaker.empty_keys),
             same_query: self.same_query.or(weaker.same_query),
             dtype: self.dtype.or(weaker.dtype),
             metric: self.metric.or(weaker.metric),

@@ -34,5 +34,5 @@ pub use manifest::{Manifest, PartRecord, StageRecord};
 pub use progress::Progress;
 pub use reader::RunReader;
 pub use stage::Stage;
-pub(crate) use stage_run::{ScatteredPart, StageRun};
+pub(crate) use stage_run::{ScatteredPart, StageRun, WrittenPart};
 pub use storage::{Disk, Storage, StorageFile};

@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::json::{differences, to_value};
 use super::stage::Stage;
 use crate::config::{
-    BinaryType, ByTask, EdgeRule, Method, Metric, RankLayout, RankWindow, Remainder, SameQuery, Sizes,
+    BinaryType, ByTask, EdgeRule, EmptyKeys, Method, Metric, RankLayout, RankWindow, Remainder, SameQuery, Sizes,
 };
 
 /// The settings of one stage.
@@ -79,6 +79,9 @@ pub struct VectorsSettings {
     /// Input files, in order.
     pub inputs: Vec<FileIdentity>,
     pub columns: Roles,
+    /// What an empty text is as a key; recorded where it is not the default.
+    #[serde(default, skip_serializing_if = "EmptyKeys::are_missing")]
+    pub empty_keys: EmptyKeys,
     pub dtype: Option<BinaryType>,
     pub metric: Metric,
     #[serde(default, rename = "same-query", skip_serializing_if = "SameQuery::is_default")]
@@ -191,6 +194,25 @@ pub(crate) struct VectorsFacts {
     pub rows_of_same_query: Option<u64>,
     /// Rows whose query is another row's positive; null where one column serves both sides.
     pub rows_of_query_as_positive: Option<u64>,
+    /// What was taken for no key, in each key column.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<KeyFacts>,
+}
+
+/// What was taken for no key in one key column.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct KeyFacts {
+    pub column: String,
+    /// Rows without a key in this column.
+    pub rows_without: u64,
+    /// Nulls: rows, or elements of lists.
+    pub null: u64,
+    /// Floats that are no number.
+    pub nan: u64,
+    /// Empty texts.
+    pub empty: u64,
+    /// Lists without an element; null where the column has no lists.
+    pub empty_lists: Option<u64>,
 }
 
 impl StageFacts for VectorsFacts {

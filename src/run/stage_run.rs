@@ -26,7 +26,7 @@ pub struct StageRun<'r> {
 }
 
 /// A part that is durable in its temporary file.
-struct WrittenPart {
+pub(crate) struct WrittenPart {
     name: String,
     temp: PathBuf,
     bytes: u64,
@@ -101,6 +101,23 @@ impl StageRun<'_> {
         name: &str,
         write: impl FnOnce(&mut PartWriter) -> std::io::Result<()>,
     ) -> Result<()> {
+        let part = self.prepare(name, write)?;
+        self.record(vec![part], old)?;
+        match old {
+            Some(old) => self.run.remove_if_there(&self.run.part_path(self.stage, old)),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes a part front to back and makes it durable, but does not record it: give it to [`StageRun::publish_with`].
+    ///
+    /// # Errors
+    /// `write` fails, or the disk does. An [`Error`] inside the error of `write` comes back as it is.
+    pub(crate) fn prepare(
+        &self,
+        name: &str,
+        write: impl FnOnce(&mut PartWriter) -> std::io::Result<()>,
+    ) -> Result<WrittenPart> {
         let temp = self.temp_path(name);
         let go = || {
             let mut writer = PartWriter::new(self.run.storage.create(&temp)?);
@@ -111,11 +128,7 @@ impl StageRun<'_> {
             Ok(own) => own,
             Err(e) => Error::io("a part cannot be written", &temp, e),
         })?;
-        self.record(vec![WrittenPart { name: name.to_owned(), temp, bytes, hash }], old)?;
-        match old {
-            Some(old) => self.run.remove_if_there(&self.run.part_path(self.stage, old)),
-            None => Ok(()),
-        }
+        Ok(WrittenPart { name: name.to_owned(), temp, bytes, hash })
     }
 
     /// Starts a part of `bytes` bytes (header and payload) that is written in any order.
@@ -133,7 +146,14 @@ impl StageRun<'_> {
     /// # Errors
     /// A part lacks bytes, or the disk fails.
     pub fn publish(&self, parts: Vec<ScatteredPart>) -> Result<()> {
-        let mut done = Vec::new();
+        self.publish_with(parts, Vec::new())
+    }
+
+    /// Does the same, with parts that are `done` but not recorded.
+    ///
+    /// # Errors
+    /// A part lacks bytes, or the disk fails.
+    pub(crate) fn publish_with(&self, parts: Vec<ScatteredPart>, mut done: Vec<WrittenPart>) -> Result<()> {
         for part in parts {
             let (bytes, hash) = seal_scattered(&part.temp, part.file.as_ref(), part.bytes)?;
             done.push(WrittenPart { name: part.name, temp: part.temp, bytes, hash });

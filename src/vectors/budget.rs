@@ -1,9 +1,10 @@
-//! What import needs: labels of all rows, and on each thread a batch and the pages that it is decoded from.
+//! What import needs: labels of all rows, elements of lists of keys, and on each thread a batch and the pages that it
+//! is decoded from.
 
 use crate::budget::{MIB, Phase, StageNeed, Term, written};
 use crate::config::{Config, EmbeddingColumns};
 use crate::run::Stage;
-use crate::vectors::Shape;
+use crate::vectors::{ListElements, Shape};
 
 /// Rows of both sides that a thread holds at a time: decoded, measured, encoded.
 const BATCH_BYTES: u64 = 2 * MIB;
@@ -16,6 +17,8 @@ const VALUE_BYTES: u64 = 24;
 const LABEL_BYTES: u64 = 20;
 /// The same with the codes of a key column.
 const KEYED_LABEL_BYTES: u64 = 28;
+/// A label of a key column of lists: its hash and row, sorted, then its code; and of those that rows share the order.
+const ELEMENT_BYTES: u64 = 24;
 
 /// Counts of the vectors stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,11 +27,11 @@ pub struct VectorsCounts {
     pub batch_rows: usize,
 }
 
-pub(crate) fn divide(config: &Config, shape: Shape) -> (VectorsCounts, StageNeed) {
+pub(crate) fn divide(config: &Config, shape: Shape, lists: ListElements) -> (VectorsCounts, StageNeed) {
     let (rows, dim, threads) = (shape.rows, shape.dim as u64, config.threads as u64);
     let batch_rows = (BATCH_BYTES / (dim * VALUE_BYTES)).clamp(16, 4096);
     let label_bytes = if config.columns.keys.is_empty() { LABEL_BYTES } else { KEYED_LABEL_BYTES };
-    let terms = vec![
+    let mut terms = vec![
         Term::fixed(
             format!("{LABEL_BYTES}n, or {KEYED_LABEL_BYTES}n with key columns"),
             "hashes, sort order, codes and places while labels are coded",
@@ -41,14 +44,21 @@ pub(crate) fn divide(config: &Config, shape: Shape) -> (VectorsCounts, StageNeed
         ),
         Term::fixed(format!("t · {}", written(PAGE_BYTES)), "decompressed Parquet pages", threads * PAGE_BYTES),
     ];
+    if lists.columns > 0 {
+        terms.push(Term::fixed(
+            format!("{ELEMENT_BYTES} · elements of the largest key column of lists"),
+            "hashes, rows and codes while lists of keys are coded",
+            lists.most * ELEMENT_BYTES,
+        ));
+    }
     let need = StageNeed { stage: Stage::Vectors, phases: vec![Phase { name: "import", terms }] };
     (VectorsCounts { batch_rows: batch_rows as usize }, need)
 }
 
 /// Bytes of the stage's files; `row_bytes`: a stored row, both sides.
-pub(crate) fn disk_bytes(config: &Config, rows: u64, row_bytes: u64) -> u64 {
-    let keys = 1 + config.columns.keys.len() as u64;
+pub(crate) fn disk_bytes(config: &Config, rows: u64, lists: ListElements, row_bytes: u64) -> u64 {
+    let keys = 1 + config.columns.keys.len() as u64 - lists.columns;
     // A key list of both sides' vectors: an offset and two codes a row.
-    let list = if matches!(config.columns.embeddings, EmbeddingColumns::Shared(_)) { 0 } else { 16 };
-    rows * (row_bytes + 32 + 4 * keys + list)
+    let vectors = if matches!(config.columns.embeddings, EmbeddingColumns::Shared(_)) { 0 } else { 16 };
+    rows * (row_bytes + 32 + 4 * keys + 8 * lists.columns + vectors) + 4 * lists.total
 }

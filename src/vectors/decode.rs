@@ -51,6 +51,16 @@ impl<'a> Unit<'a> {
         units
     }
 
+    /// Values of a column by the footer: rows, or elements of lists, where a list without one counts as one.
+    pub(crate) fn values_of(&self, column: &str) -> u64 {
+        let (Source::Parquet { metadata, .. }, Some(row_group)) = (&self.shard.source, self.row_group) else {
+            return self.rows;
+        };
+        let leaves = metadata.metadata().row_group(row_group).columns().iter();
+        let own = leaves.filter(|leaf| leaf.column_path().parts().first().is_some_and(|root| root == column));
+        own.fold(0u64, |sum, leaf| sum.saturating_add(u64::try_from(leaf.num_values()).unwrap_or(0)))
+    }
+
     /// Ordinal of the unit's first row in the whole input.
     pub(crate) fn first_input_row(&self) -> u64 {
         self.shard.first_row + self.start

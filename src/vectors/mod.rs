@@ -1,8 +1,8 @@
 //! vectors: Parquet and `.npy` shards become one mapped, row-major store, grouped by task.
 //!
 //! From the ground up: plain numbers and types (`row`, `shape`, `shard`); input files (`paths`, `npy`, `parquet`,
-//! `columns`, `values`, `decode`, `dimensions`, `shards`); what the stage made (`store`, `row_table`, `keys`, `tasks`,
-//! `ids`, `open`); making it (`import`); scores (`dot`, `scorer`).
+//! `columns`, `values`, `decode`, `dimensions`, `labels`, `shards`); what the stage made (`store`, `row_table`, `keys`,
+//! `key_lists`, `tasks`, `ids`, `open`); making it (`import`); scores (`dot`, `scorer`).
 
 pub(crate) mod budget;
 mod columns;
@@ -13,6 +13,7 @@ mod ids;
 mod import;
 mod key_lists;
 mod keys;
+mod labels;
 mod npy;
 mod open;
 mod parquet;
@@ -35,6 +36,7 @@ pub use import::import;
 pub(crate) use import::{refuse_unknown_tasks, task_sizes};
 pub(crate) use key_lists::KEY_LISTS;
 pub use keys::{Keys, KeysByPlace};
+pub(crate) use labels::ListElements;
 pub use open::Vectors;
 pub(crate) use open::open;
 #[cfg(feature = "export")]

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::columns::resolve;
 use super::dimensions::dimensions;
+use super::labels::Labels;
 use super::npy::open_npy;
 use super::parquet::open_parquet;
 use super::paths::{find, is_npy};
@@ -22,6 +23,8 @@ pub struct Shards {
     /// Rows and dimensions of the whole input.
     pub(crate) shape: Shape,
     pub(crate) roles: Roles,
+    /// Ids, tasks and keys.
+    pub(crate) labels: Labels,
     /// Number type of each side's store.
     pub(crate) store_types: [StoreType; 2],
 }
@@ -32,8 +35,18 @@ impl Shards {
     ///
     /// # Errors
     /// A path or column that is not there, a file that is no Parquet or npy, types or dimensions that
-    /// do not fit.
+    /// do not fit; labels that cannot be compared.
     pub(crate) fn open(inputs: &[String], columns: &Columns) -> Result<Shards> {
+        let shards = Shards::open_unlabelled(inputs, columns)?;
+        let labels = Labels::resolve(&shards.list, &shards.roles)?;
+        Ok(Shards { labels, ..shards })
+    }
+
+    /// Does the same without a look at the labels' types: for those who look at the input, and do not mine it.
+    ///
+    /// # Errors
+    /// See [`Shards::open`].
+    pub(crate) fn open_unlabelled(inputs: &[String], columns: &Columns) -> Result<Shards> {
         let mut list = open_files(&find(inputs)?)?;
         let mut rows = 0u64;
         for shard in &mut list {
@@ -46,7 +59,7 @@ impl Shards {
         }
         let roles = resolve(first, columns)?;
         let (dim, store_types) = dimensions(&list, &roles, columns.dtype)?;
-        Ok(Shards { list, shape: Shape { rows, dim }, roles, store_types })
+        Ok(Shards { list, shape: Shape { rows, dim }, roles, labels: Labels::default(), store_types })
     }
 
     /// Bytes of all input files.

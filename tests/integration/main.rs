@@ -25,6 +25,8 @@ mod formats;
 mod garbage;
 mod gpu;
 mod imports;
+mod label_faults;
+mod labels;
 #[cfg(feature = "lake")]
 mod lake;
 #[cfg(feature = "lake")]

@@ -4,55 +4,48 @@
 
 use std::collections::HashMap;
 
-use arrow::array::{Array, AsArray};
-use arrow::compute::cast;
-use arrow::datatypes::{DataType, Int64Type};
 use rayon::prelude::*;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::context::Import;
-use super::labels::{BATCH_ROWS, for_each_text, for_each_unit, not_text};
+use super::labels::{for_each_label_batch, for_each_text, for_each_unit, missing_label};
 use super::scatter::Scatter;
 use crate::error::{Error, Result};
 use crate::run::ScatteredPart;
 use crate::run::sealed::HEADER_BYTES;
 use crate::vectors::decode::Unit;
 use crate::vectors::ids::{INT_IDS, TEXT_IDS};
+use crate::vectors::labels::{LabelColumn, LabelValues, Missing};
 use crate::vectors::open::ID_TABLE;
 
 /// Writes the ids and refuses duplicates; row numbers need no file.
 ///
 /// # Errors
-/// The column holds no ids, an id is null or occurs twice, or the disk fails.
+/// An id is null, is beyond int64 or occurs twice, or the disk fails.
 pub(super) fn write_ids(import: &Import<'_>) -> Result<Option<ScatteredPart>> {
-    let (Some(column), Some(first)) = (import.shards.roles.id.as_deref(), import.units.first()) else {
-        return Ok(None);
-    };
-    let Some(field) = first.shard.schema().and_then(|schema| schema.field_with_name(column).ok()) else {
-        return Ok(None);
-    };
-    let integers = ids_are_integers(first, column, field.data_type())?;
-    let part = if integers { int_ids(import, column) } else { text_ids(import, column) };
+    let Some(column) = &import.shards.labels.id else { return Ok(None) };
+    let part = if column.has_integer_ids() { int_ids(import, column) } else { text_ids(import, column) };
     part.map(Some)
 }
 
-fn int_ids(import: &Import<'_>, column: &str) -> Result<ScatteredPart> {
+fn int_ids(import: &Import<'_>, column: &LabelColumn) -> Result<ScatteredPart> {
     let part = import.stage.scattered(ID_TABLE, HEADER_BYTES as u64 + 8 * import.rows() as u64)?;
     part.write_at(&INT_IDS.header([import.rows() as u64, 0, 0, 0, 0, 0]), 0)?;
     let hashes = Scatter::new(vec![0u64; import.rows()]);
     for_each_unit(&import.units, |unit| {
-        for_each_int_ids(unit, column, |row, ids| {
+        for_each_label_batch(unit, column, |row, labels| {
+            let ids = integers(import, unit, column, row, labels)?;
             let first = unit.first_input_row() + row;
             let hash = ids.iter().map(|id| id_hash(&id.to_string()));
             hashes.write(first as usize, hash);
-            part.write_at(bytemuck::cast_slice(ids), HEADER_BYTES as u64 + 8 * first)
+            part.write_at(bytemuck::cast_slice(&ids), HEADER_BYTES as u64 + 8 * first)
         })
     })?;
     refuse_duplicate_ids(&import.units, column, hashes.into_inner())?;
     Ok(part)
 }
 
-fn text_ids(import: &Import<'_>, column: &str) -> Result<ScatteredPart> {
+fn text_ids(import: &Import<'_>, column: &LabelColumn) -> Result<ScatteredPart> {
     let text_start = HEADER_BYTES as u64 + 8 * (import.rows() as u64 + 1);
     let mut part = import.stage.scattered(ID_TABLE, text_start)?;
     let mut hashes = Vec::with_capacity(import.rows());
@@ -62,7 +55,7 @@ fn text_ids(import: &Import<'_>, column: &str) -> Result<ScatteredPart> {
         let (mut text, mut offsets) = (Vec::new(), Vec::new());
         let (first, text_from) = (unit.first_input_row(), end);
         for_each_text(unit, column, |row, id| {
-            let Some(id) = id else { return Err(unit.place(null_id(), column, Some(row))) };
+            let id = id.map_err(|missing| null_id(import, unit, column, row, missing))?;
             hashes.push(id_hash(id));
             offsets.extend(end.to_le_bytes());
             text.extend(id.as_bytes());
@@ -79,64 +72,44 @@ fn text_ids(import: &Import<'_>, column: &str) -> Result<ScatteredPart> {
     Ok(part)
 }
 
-/// Whether an id column holds int64 (else strings).
-///
-/// # Errors
-/// The column is neither integer nor string.
-fn ids_are_integers(unit: &Unit<'_>, column: &str, data_type: &DataType) -> Result<bool> {
-    let value = match data_type {
-        DataType::Dictionary(_, value) => value.as_ref(),
-        other => other,
+/// The ids of a batch whose first row is `first` within the unit.
+fn integers(
+    import: &Import<'_>,
+    unit: &Unit<'_>,
+    column: &LabelColumn,
+    first: u64,
+    labels: &LabelValues,
+) -> Result<Vec<i64>> {
+    let id = |row: usize| {
+        let place = first + row as u64;
+        let digits = labels.get(row).map_err(|missing| null_id(import, unit, column, place, missing))?;
+        let digits = String::from_utf8_lossy(digits);
+        digits.parse().map_err(|_| unit.place(large_id(&digits), &column.name, Some(place)))
     };
-    match value {
-        integer if integer.is_integer() => Ok(true),
-        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => Ok(false),
-        other => Err(unit.place(
-            Error::input("the id column has a type that holds no ids")
-                .expected("integers or strings")
-                .found(other.to_string())
-                .remedy("name another column with --id-column, or cast this one"),
-            column,
-            None,
-        )),
-    }
+    (0..labels.len()).map(id).collect()
 }
 
-/// Calls `each(first row within the unit, ids)` for every batch of an int64 id column.
-///
-/// # Errors
-/// A null id, an integer beyond int64, or data that cannot be decoded.
-fn for_each_int_ids(unit: &Unit<'_>, column: &str, mut each: impl FnMut(u64, &[i64]) -> Result<()>) -> Result<()> {
-    unit.for_each_batch(&[column], BATCH_ROWS, |first, arrays| {
-        let ids = cast(&arrays[0], &DataType::Int64).map_err(|e| unit.place(not_text(e.to_string()), column, None))?;
-        if let Some(row) = (0..ids.len()).find(|row| ids.is_null(*row)) {
-            let error = if arrays[0].is_null(row) {
-                null_id()
-            } else {
-                Error::input("an id does not fit into int64")
-                    .expected("at most 9223372036854775807")
-                    .found("a larger number")
-                    .remedy("cast the ids to strings")
-            };
-            return Err(unit.place(error, column, Some(first + row as u64)));
-        }
-        each(first, ids.as_primitive::<Int64Type>().values())
-    })
+/// The error for an integer that is no int64.
+fn large_id(digits: &str) -> Error {
+    Error::input("an id does not fit into int64")
+        .expected("at most 9223372036854775807")
+        .found(format!("the larger number {digits}"))
+        .remedy("cast the ids to strings, or name another column with --id-column NAME")
 }
 
 /// The error for a null id.
-fn null_id() -> Error {
-    Error::input("an id is null")
+fn null_id(import: &Import<'_>, unit: &Unit<'_>, column: &LabelColumn, row: u64, missing: Missing) -> Error {
+    let error = Error::input("an id is null")
         .expected("an id in every row")
-        .found("a null")
-        .remedy("fill the ids, or use row numbers by renaming the column")
+        .remedy("fill the ids, or use row numbers by renaming the column");
+    unit.place(missing_label(error, &import.units, column, missing), &column.name, Some(row))
 }
 
 /// Fails if two rows have one id.
 ///
 /// # Errors
 /// The first id (by row) that occurs again, with both rows.
-fn refuse_duplicate_ids(units: &[Unit<'_>], column: &str, mut hashes: Vec<u64>) -> Result<()> {
+fn refuse_duplicate_ids(units: &[Unit<'_>], column: &LabelColumn, mut hashes: Vec<u64>) -> Result<()> {
     hashes.par_sort_unstable();
     let mut twice: Vec<u64> = hashes.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| pair[0]).collect();
     drop(hashes);
@@ -148,7 +121,7 @@ fn refuse_duplicate_ids(units: &[Unit<'_>], column: &str, mut hashes: Vec<u64>) 
     let mut seen = HashMap::<String, (u64, String)>::new();
     for unit in units {
         for_each_text(unit, column, |row, id| {
-            let Some(id) = id else { return Ok(()) };
+            let Ok(id) = id else { return Ok(()) };
             if twice.binary_search(&id_hash(id)).is_err() {
                 return Ok(());
             }
@@ -160,7 +133,7 @@ fn refuse_duplicate_ids(units: &[Unit<'_>], column: &str, mut hashes: Vec<u64>) 
                         .expected("each id once")
                         .found(format!("id {id}, also in {first_path}, row {first_row}"))
                         .remedy("drop the repeated rows, or name another column with --id-column"),
-                    column,
+                    &column.name,
                     Some(row),
                 )),
             }

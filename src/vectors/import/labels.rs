@@ -1,17 +1,16 @@
-//! Reading label columns as text: ids, tasks and keys.
+//! Reading label columns: ids, tasks and keys.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use arrow::array::{Array, ArrayRef, AsArray};
-use arrow::compute::cast;
-use arrow::datatypes::DataType;
+use arrow::array::{Array, ArrayRef};
 use rayon::prelude::*;
 
 use crate::error::{Error, Result};
 use crate::vectors::decode::Unit;
+use crate::vectors::labels::{LabelColumn, LabelValues, Missing, Unlabelled, elements};
 
-/// Rows decoded at a time.
-pub(super) const BATCH_ROWS: usize = 8192;
+/// Rows decoded at a time; of lists about so many elements.
+const BATCH_ROWS: usize = 8192;
 
 /// Runs `work` on every unit in parallel; of several errors the one that comes first in the input
 /// is returned, whatever the threads did.
@@ -36,33 +35,129 @@ pub(super) fn for_each_unit(units: &[Unit<'_>], work: impl Fn(&Unit<'_>) -> Resu
     }
 }
 
-/// A label column's values as text; null where the input is null.
-fn as_text(array: &ArrayRef) -> Result<ArrayRef, String> {
-    cast(array, &DataType::LargeUtf8).map_err(|e| e.to_string())
-}
-
-pub(super) fn not_text(found: String) -> Error {
-    Error::input("the column cannot be read as labels")
-        .expected("strings, numbers or booleans")
-        .found(found)
-        .remedy("name another column, or cast this one")
-}
-
-/// Calls `each(row within the unit, value)` for every row of a label column.
+/// Calls `each(first row within the unit, labels)` for every batch of a column that has one label a row.
 ///
 /// # Errors
-/// The column cannot be decoded or has no textual form, or the closure fails.
+/// The column cannot be decoded, a value has no label in the column's form, or the closure fails.
+pub(super) fn for_each_label_batch(
+    unit: &Unit<'_>,
+    column: &LabelColumn,
+    mut each: impl FnMut(u64, &LabelValues) -> Result<()>,
+) -> Result<()> {
+    unit.for_each_batch(&[&column.name], BATCH_ROWS, |first, arrays| {
+        let labels = LabelValues::new(&arrays[0], column.form)
+            .map_err(|wrong| unlabelled(unit, column, &arrays[0], first + wrong.row as u64, &wrong))?;
+        each(first, &labels)
+    })
+}
+
+/// Calls `each(row within the unit, label)` for every row of a column that has one label a row.
+///
+/// # Errors
+/// See [`for_each_label_batch`].
+pub(super) fn for_each_label(
+    unit: &Unit<'_>,
+    column: &LabelColumn,
+    mut each: impl FnMut(u64, Result<&[u8], Missing>) -> Result<()>,
+) -> Result<()> {
+    for_each_label_batch(unit, column, |first, labels| {
+        (0..labels.len()).try_for_each(|row| each(first + row as u64, labels.get(row)))
+    })
+}
+
+/// Calls `each(row within the unit, label)` for every row of a column whose labels have to be text.
+///
+/// # Errors
+/// See [`for_each_label_batch`]; or bytes are no text.
 pub(super) fn for_each_text(
     unit: &Unit<'_>,
-    column: &str,
-    mut each: impl FnMut(u64, Option<&str>) -> Result<()>,
+    column: &LabelColumn,
+    mut each: impl FnMut(u64, Result<&str, Missing>) -> Result<()>,
 ) -> Result<()> {
-    unit.for_each_batch(&[column], BATCH_ROWS, |first, arrays| {
-        let text = as_text(&arrays[0]).map_err(|found| unit.place(not_text(found), column, None))?;
-        let text = text.as_string::<i64>();
-        for row in 0..text.len() {
-            each(first + row as u64, text.is_valid(row).then(|| text.value(row)))?;
+    for_each_label(unit, column, |row, label| {
+        let text = label.map(std::str::from_utf8);
+        match text {
+            Ok(Ok(text)) => each(row, Ok(text)),
+            Ok(Err(_)) => Err(unit.place(no_utf8(label.unwrap_or_default()), &column.name, Some(row))),
+            Err(missing) => each(row, Err(missing)),
         }
-        Ok(())
     })
+}
+
+/// Calls `each(row within the unit, labels, those of the row)` for every row of a column of lists; none where the row
+/// has no list.
+///
+/// # Errors
+/// See [`for_each_label_batch`].
+pub(super) fn for_each_list(
+    unit: &Unit<'_>,
+    column: &LabelColumn,
+    mut each: impl FnMut(u64, &LabelValues, Option<std::ops::Range<usize>>) -> Result<()>,
+) -> Result<()> {
+    // The elements of a row group are known, and about how many of them a row has.
+    let rows = BATCH_ROWS as u64 * unit.rows / unit.values_of(&column.name).max(1);
+    unit.for_each_batch(&[&column.name], (rows as usize).clamp(1, BATCH_ROWS), |first, arrays| {
+        let array = &arrays[0];
+        let place = |row: usize, wrong: &Unlabelled| unlabelled(unit, column, array, first + row as u64, wrong);
+        let (values, lists) = elements(array).map_err(|wrong| place(wrong.row, &wrong))?;
+        let labels = LabelValues::new(&values, column.form).map_err(|wrong| {
+            let has =
+                |list: &Option<std::ops::Range<usize>>| list.as_ref().is_some_and(|list| list.contains(&wrong.row));
+            place(lists.iter().position(has).unwrap_or(0), &wrong)
+        })?;
+        (first..).zip(lists).try_for_each(|(row, list)| each(row, &labels, list))
+    })
+}
+
+/// The error for a value without a label, with the number of such values in its file.
+fn unlabelled(unit: &Unit<'_>, column: &LabelColumn, array: &ArrayRef, row: u64, wrong: &Unlabelled) -> Error {
+    let count = unlabelled_in_file(unit, column);
+    let error = column.unlabelled(&unit.shard.path, array.data_type(), &wrong.found, count);
+    unit.place(error, &column.name, Some(row))
+}
+
+/// Values of a unit's file that have no label. The file cannot be used, so that what it takes to count is well spent.
+fn unlabelled_in_file(unit: &Unit<'_>, column: &LabelColumn) -> u64 {
+    let mut count = 0;
+    for unit in Unit::all(std::slice::from_ref(unit.shard)) {
+        let counted = unit.for_each_batch(&[&column.name], BATCH_ROWS, |_, arrays| {
+            let Ok((values, _)) = elements(&arrays[0]) else { return Ok(()) };
+            if LabelValues::new(&values, column.form).is_err() {
+                let wrong = |row: &usize| LabelValues::new(&values.slice(*row, 1), column.form).is_err();
+                count += (0..values.len()).filter(wrong).count() as u64;
+            }
+            Ok(())
+        });
+        // What cannot be decoded is another error, and not the first.
+        if counted.is_err() {
+            break;
+        }
+    }
+    count
+}
+
+fn no_utf8(bytes: &[u8]) -> Error {
+    let shown: String = bytes.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    Error::input("a label is no text")
+        .expected("bytes that are UTF-8")
+        .found(format!("the bytes {shown}{}", if bytes.len() > 16 { " and more" } else { "" }))
+        .remedy("write the bytes as text, such as hex, into a column of strings")
+}
+
+/// The error for a row without a label where each row must have one, with the number of such rows in the input.
+pub(super) fn missing_label(error: Error, units: &[Unit<'_>], column: &LabelColumn, missing: Missing) -> Error {
+    let (mut null, mut nan, mut rows) = (0u64, 0u64, 0u64);
+    for unit in units {
+        let counted = for_each_label(unit, column, |_, label| {
+            rows += 1;
+            null += u64::from(label == Err(Missing::Null));
+            nan += u64::from(label == Err(Missing::NaN));
+            Ok(())
+        });
+        if counted.is_err() {
+            break;
+        }
+    }
+    let found = if missing == Missing::NaN { "a NaN" } else { "a null" };
+    error.found(format!("{found}; of {rows} rows {null} are null and {nan} are NaN"))
 }

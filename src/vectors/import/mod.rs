@@ -5,13 +5,14 @@
 //! rows where they belong. Then equal vectors are coded. Nothing is normalised: reciprocal norms stand beside
 //! the input's values.
 //!
-//! Memory ([`super::budget`]): 20 bytes a row for labels, 28 with key columns; for each thread one batch of both sides,
-//! decoded and encoded, and decompressed pages.
+//! Memory ([`super::budget`]): 20 bytes a row for labels, 28 with key columns; 24 bytes an element of the largest key
+//! column of lists; for each thread one batch of both sides, decoded and encoded, and decompressed pages.
 
 mod context;
 mod embeddings;
 mod equal_vectors;
 mod ids;
+mod key_lists;
 mod keys;
 mod labels;
 mod row_writer;
@@ -24,20 +25,23 @@ pub(crate) use tasks::{refuse_unknown_tasks, task_sizes};
 use super::budget::VectorsCounts;
 use super::decode::Unit;
 use super::ids::INT_IDS;
+use super::key_lists::{key_lists_name, write_key_lists};
 use super::open::{ID_TABLE, ROW_TABLE, TASK_TABLE, Vectors, open_folder};
+use super::row::RowId;
 use super::row_table::{BothSides, RowLayout};
 use super::shards::Shards;
 use super::tasks::Tasks;
 use crate::config::Config;
 use crate::error::Result;
-use crate::run::record::{IdKind, VectorsFacts};
+use crate::run::record::{IdKind, KeyFacts, VectorsFacts};
 use crate::run::sealed::Sealed;
-use crate::run::{Run, Stage};
+use crate::run::{Run, ScatteredPart, Stage, WrittenPart};
 use context::Import;
 use embeddings::write_embeddings;
 use equal_vectors::EqualCounts;
 use ids::write_ids;
-use keys::key_column;
+use key_lists::key_lists;
+use keys::{key_column, words_on_keys};
 use same_vectors::write_same_vectors;
 use tasks::write_tasks;
 
@@ -48,7 +52,8 @@ use tasks::write_tasks;
 pub fn import(run: &Run, shards: &Shards, config: &Config, counts: &VectorsCounts) -> Result<Vectors> {
     if !run.is_complete(Stage::Vectors) {
         let stage = run.begin(Stage::Vectors);
-        let same = write_all(&Import { run, stage: &stage, shards, config, counts, units: Unit::all(&shards.list) })?;
+        let (keys, same) =
+            write_all(&Import { run, stage: &stage, shards, config, counts, units: Unit::all(&shards.list) })?;
         shards.list.iter().try_for_each(|shard| shard.refuse_changed())?;
         let facts = VectorsFacts {
             rows: shards.shape.rows,
@@ -61,6 +66,7 @@ pub fn import(run: &Run, shards: &Shards, config: &Config, counts: &VectorsCount
             rows_of_same_positive: same.positives,
             rows_of_same_query: (!shards.roles.shared).then_some(same.queries),
             rows_of_query_as_positive: (!shards.roles.shared).then_some(same.crossed),
+            keys,
         };
         same.log(config.same_query);
         stage.finish(&facts, |_| true)?;
@@ -68,28 +74,55 @@ pub fn import(run: &Run, shards: &Shards, config: &Config, counts: &VectorsCount
     open_folder(&run.stage_folder(Stage::Vectors), &run.facts()?)
 }
 
-/// The order of the passes; each frees what the next does not need. Returns how many rows have equal vectors.
-fn write_all(import: &Import<'_>) -> Result<EqualCounts> {
+/// The order of the passes; each frees what the next does not need. Returns what was taken for no key, and how many rows
+/// have equal vectors.
+fn write_all(import: &Import<'_>) -> Result<(Vec<KeyFacts>, EqualCounts)> {
     let mut parts = Vec::new();
     parts.extend(write_ids(import)?);
     let row_ids = write_tasks(import)?;
-    let keys = &import.shards.roles.keys;
-    let layout =
-        RowLayout { rows: import.rows() as u64, keys: 1 + keys.len() as u64, lists: 0, both_sides: BothSides::Unknown };
+    let keys = &import.shards.labels.keys;
+    let lists = keys.iter().filter(|column| column.list).count() as u64;
+    let (rows, keys) = (import.rows() as u64, 1 + keys.len() as u64 - lists);
+    let layout = RowLayout { rows, keys, lists, both_sides: BothSides::Unknown };
     let table = import.stage.scattered(ROW_TABLE, layout.file_bytes())?;
     table.extend()?;
-    for (column, name) in keys.iter().enumerate() {
-        let codes = key_column(import, name, &row_ids)?;
-        table.write_at(bytemuck::cast_slice(&codes), layout.key(1 + column as u64))?;
-    }
+    let (lists, facts) = write_keys(import, &row_ids, &table, layout)?;
     let (stores, hashes) = write_embeddings(import, &row_ids, &table, layout)?;
     drop(row_ids);
     let (layout, counts) = write_same_vectors(import, hashes, &stores, &table, layout)?;
     table.write_at(&layout.header(), 0)?;
     parts.push(table);
     parts.extend(stores);
-    import.stage.publish(parts)?;
-    Ok(counts)
+    import.stage.publish_with(parts, lists)?;
+    Ok((facts, counts))
+}
+
+/// Codes the key columns: into the table, or, those of lists, each into a file of its own.
+fn write_keys(
+    import: &Import<'_>,
+    row_ids: &[RowId],
+    table: &ScatteredPart,
+    layout: RowLayout,
+) -> Result<(Vec<WrittenPart>, Vec<KeyFacts>)> {
+    let (mut lists, mut all_facts, mut section) = (Vec::new(), Vec::new(), 0);
+    for column in &import.shards.labels.keys {
+        let facts = if column.list {
+            let (coded, facts) = key_lists(import, column, row_ids)?;
+            let name = key_lists_name(lists.len() as u64);
+            lists.push(import.stage.prepare(&name, |out| write_key_lists(out, coded.lists()))?);
+            facts
+        } else {
+            let (codes, facts) = key_column(import, column, row_ids)?;
+            section += 1;
+            table.write_at(bytemuck::cast_slice(&codes), layout.key(section))?;
+            facts
+        };
+        if let Some(words) = words_on_keys(&facts, import.rows() as u64) {
+            tracing::info!("{words}");
+        }
+        all_facts.push(facts);
+    }
+    Ok((lists, all_facts))
 }
 
 fn id_kind(run: &Run) -> IdKind {

@@ -7,11 +7,12 @@ use std::io::Write;
 use std::sync::Mutex;
 
 use super::context::Import;
-use super::labels::{for_each_text, for_each_unit};
+use super::labels::{for_each_text, for_each_unit, missing_label};
 use super::scatter::Scatter;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::vectors::decode::Unit;
+use crate::vectors::labels::{LabelColumn, Missing};
 use crate::vectors::open::TASK_TABLE;
 use crate::vectors::row::RowId;
 use crate::vectors::shards::Shards;
@@ -44,7 +45,7 @@ impl Names {
 /// # Errors
 /// The column cannot be read, a task is null, or the disk fails.
 pub(super) fn write_tasks(import: &Import<'_>) -> Result<Vec<RowId>> {
-    let (names, starts, row_ids) = match &import.shards.roles.task {
+    let (names, starts, row_ids) = match &import.shards.labels.task {
         None => {
             let rows = import.rows() as u64;
             (vec![String::new()], vec![0, rows], (0..import.rows() as RowId).collect())
@@ -52,7 +53,7 @@ pub(super) fn write_tasks(import: &Import<'_>) -> Result<Vec<RowId>> {
         Some(column) => {
             let codes = Scatter::new(vec![0u32; import.rows()]);
             let known = Mutex::new(Names::default());
-            for_each_unit(&import.units, |unit| task_codes(unit, column, &known, &codes))?;
+            for_each_unit(&import.units, |unit| task_codes(import, unit, column, &known, &codes))?;
             let mut codes = codes.into_inner();
             let names = known.into_inner().expect("no thread panics while it holds the names").list;
             let (names, starts) = group_by_task(names, &mut codes);
@@ -69,17 +70,17 @@ pub(super) fn write_tasks(import: &Import<'_>) -> Result<Vec<RowId>> {
 }
 
 /// Writes the code of each row's task.
-fn task_codes(unit: &Unit<'_>, column: &str, known: &Mutex<Names>, codes: &Scatter<u32>) -> Result<()> {
+fn task_codes(
+    import: &Import<'_>,
+    unit: &Unit<'_>,
+    column: &LabelColumn,
+    known: &Mutex<Names>,
+    codes: &Scatter<u32>,
+) -> Result<()> {
     // Names repeat: each unit keeps the codes it has seen, and asks the shared list for new ones.
     let mut seen = HashMap::<String, u32>::new();
     for_each_text(unit, column, |row, name| {
-        let Some(name) = name else {
-            let error = Error::input("a task is null")
-                .expected("a task name in every row")
-                .found("a null")
-                .remedy("fill the column, or mine without --task-column");
-            return Err(unit.place(error, column, Some(row)));
-        };
+        let name = name.map_err(|missing| null_task(&import.units, unit, column, row, missing))?;
         let code = match seen.get(name) {
             Some(code) => *code,
             None => {
@@ -91,6 +92,14 @@ fn task_codes(unit: &Unit<'_>, column: &str, known: &Mutex<Names>, codes: &Scatt
         codes.write((unit.first_input_row() + row) as usize, [code]);
         Ok(())
     })
+}
+
+/// The error for a row without a task.
+fn null_task(units: &[Unit<'_>], unit: &Unit<'_>, column: &LabelColumn, row: u64, missing: Missing) -> Error {
+    let error = Error::input("a task is null")
+        .expected("a task name in every row")
+        .remedy("fill the column, or mine without --task-column");
+    unit.place(missing_label(error, units, column, missing), &column.name, Some(row))
 }
 
 /// Groups rows by task: sorts the task names, and replaces each row's task code by the row's number in task-grouped
@@ -119,19 +128,24 @@ fn group_by_task(names: Vec<String>, codes: &mut [u32]) -> (Vec<String>, Vec<u64
     (names, starts)
 }
 
-/// Rows of each task, in task order; rows without a task count as the task without a name. Reads the task column only.
+/// Rows of each task, in task order. Reads the task column only.
 ///
 /// # Errors
-/// The column cannot be read.
+/// The column cannot be read, or a task is null.
 pub(crate) fn task_sizes(shards: &Shards) -> Result<BTreeMap<String, u64>> {
     let mut sizes = BTreeMap::<String, u64>::new();
-    let Some(column) = &shards.roles.task else {
+    let Some(column) = &shards.labels.task else {
         sizes.insert(String::new(), shards.shape.rows);
         return Ok(sizes);
     };
-    for unit in Unit::all(&shards.list) {
-        for_each_text(&unit, column, |_, name| {
-            *sizes.entry(name.unwrap_or_default().to_owned()).or_default() += 1;
+    let units = Unit::all(&shards.list);
+    for unit in &units {
+        for_each_text(unit, column, |row, name| {
+            let name = name.map_err(|missing| null_task(&units, unit, column, row, missing))?;
+            match sizes.get_mut(name) {
+                Some(rows) => *rows += 1,
+                None => drop(sizes.insert(name.to_owned(), 1)),
+            }
             Ok(())
         })?;
     }

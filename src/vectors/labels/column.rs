@@ -1,0 +1,214 @@
+//! The label columns of the input: what the schemas of all shards make of them.
+
+use std::path::{Path, PathBuf};
+
+use arrow::datatypes::DataType;
+
+use super::form::{IdForm, LabelForm, compare, form, holds_labels, id_form, leaf_type};
+use crate::error::{Error, Result};
+use crate::run::record::Roles;
+use crate::vectors::decode::Unit;
+use crate::vectors::shard::Shard;
+
+/// The name under which ids are found without being named.
+const ID: &str = "id";
+/// More elements than any machine holds: sums of bytes stay within a u64, whatever a footer says.
+const ELEMENTS_MAX: u64 = 1 << 48;
+
+/// The label columns of the input.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Labels {
+    pub(crate) id: Option<LabelColumn>,
+    pub(crate) task: Option<LabelColumn>,
+    pub(crate) keys: Vec<LabelColumn>,
+}
+
+/// One column in all shards.
+#[derive(Debug, Clone)]
+pub(crate) struct LabelColumn {
+    pub(crate) name: String,
+    pub(crate) form: LabelForm,
+    /// Rows have any number of labels: the column has lists in some shard.
+    pub(crate) list: bool,
+    /// What ids are; none where the column has none.
+    id: Option<IdForm>,
+    /// Each type that a label has, with the first file that has it.
+    types: Vec<(DataType, PathBuf)>,
+    /// Most labels that all rows have together, by the footers.
+    pub(crate) elements: u64,
+}
+
+/// How many labels the key columns of lists have, at most.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ListElements {
+    /// Columns of lists.
+    pub(crate) columns: u64,
+    /// Of the largest column.
+    pub(crate) most: u64,
+    /// Of all columns.
+    pub(crate) total: u64,
+}
+
+impl Labels {
+    /// Gives each label column its form.
+    ///
+    /// # Errors
+    /// A column is of a type that holds no labels, or of types that cannot be compared; a task or an id is a list; an
+    /// id column is in some files only.
+    pub(crate) fn resolve(shards: &[Shard], roles: &Roles) -> Result<Labels> {
+        let column = |name: &String| LabelColumn::new(name, &typed(shards, name), elements_of(shards, name));
+        if roles.id.is_none() {
+            refuse_ids_of_some(shards)?;
+        }
+        let id = roles.id.as_ref().map(|name| column(name)?.of_ids()).transpose()?;
+        let task =
+            roles.task.as_ref().map(|name| column(name)?.single("task", "mine without --task-column")).transpose()?;
+        let keys = roles.keys.iter().map(column).collect::<Result<Vec<_>>>()?;
+        for key in keys.iter().filter(|key| key.list) {
+            key.refuse_embeddings(roles)?;
+        }
+        Ok(Labels { id, task, keys })
+    }
+
+    /// The labels of key columns of lists.
+    pub(crate) fn list_elements(&self) -> ListElements {
+        self.keys.iter().filter(|key| key.list).fold(ListElements::default(), |sum, key| ListElements {
+            columns: sum.columns + 1,
+            most: sum.most.max(key.elements),
+            total: sum.total.saturating_add(key.elements),
+        })
+    }
+}
+
+impl LabelColumn {
+    fn new(name: &str, typed: &[(&DataType, &Path)], elements: u64) -> Result<LabelColumn> {
+        let mut types: Vec<(DataType, PathBuf)> = Vec::new();
+        let mut list = false;
+        for (data_type, path) in typed {
+            let (leaf, is_list) = leaf_type(data_type);
+            list |= is_list;
+            if !holds_labels(leaf) {
+                return Err(Error::input("the column has a type that holds no labels")
+                    .path(path)
+                    .column(name)
+                    .expected("strings, numbers, booleans, dates, times or bytes; as keys also lists of these")
+                    .found(data_type.to_string())
+                    .remedy("name another column, or cast this one to strings"));
+            }
+            if let Some((other, first)) = types.iter().find(|(other, _)| !compare(other, leaf)) {
+                return Err(Error::input("a label column has types whose values cannot be compared")
+                    .path(path)
+                    .column(name)
+                    .expected(format!("values that compare with {other}, as in {}", first.display()))
+                    .found(leaf.to_string())
+                    .remedy("cast the column to one type in all files, such as string"));
+            }
+            if types.iter().all(|(other, _)| other != leaf) {
+                types.push((leaf.clone(), path.to_path_buf()));
+            }
+        }
+        let leaves: Vec<&DataType> = types.iter().map(|(leaf, _)| leaf).collect();
+        let (form, id) = (form(&leaves), id_form(&leaves));
+        Ok(LabelColumn { name: name.to_owned(), form, list, id, types, elements })
+    }
+
+    /// The column, if rows have one label each.
+    fn single(self, role: &str, other: &str) -> Result<LabelColumn> {
+        if !self.list {
+            return Ok(self);
+        }
+        Err(Error::input(format!("the {role} column has lists"))
+            .path(self.first_path())
+            .column(&self.name)
+            .expected(format!("one {role} in a row"))
+            .found(format!("lists of {}", self.first_type()))
+            .remedy(format!("write one value a row into a column of its own and name it, or {other}")))
+    }
+
+    /// The column, if it can have ids.
+    fn of_ids(self) -> Result<LabelColumn> {
+        let column = self.single("id", "name another column with --id-column")?;
+        if column.id.is_some() {
+            return Ok(column);
+        }
+        let kinds: Vec<String> =
+            column.types.iter().map(|(leaf, path)| format!("{leaf} in {}", path.display())).collect();
+        Err(Error::input("the id column has a type that holds no ids")
+            .path(column.first_path())
+            .column(&column.name)
+            .expected("integers or strings, in all files")
+            .found(kinds.join(", "))
+            .remedy("name another column with --id-column NAME, or cast this one to integers or strings"))
+    }
+
+    /// Whether the column has int64 ids, else strings.
+    pub(crate) fn has_integer_ids(&self) -> bool {
+        self.id == Some(IdForm::Integer)
+    }
+
+    /// Lists of numbers that are embeddings have nearly every element of their own: they say nothing as keys.
+    fn refuse_embeddings(&self, roles: &Roles) -> Result<()> {
+        if ![&roles.query, &roles.positive].contains(&&Some(self.name.clone())) {
+            return Ok(());
+        }
+        Err(Error::input("the key column is the column of embeddings")
+            .path(self.first_path())
+            .column(&self.name)
+            .expected("a column of labels")
+            .found(format!("lists of {}", self.first_type()))
+            .remedy("leave --key-column out for it: rows with bit-identical positives are treated so without it"))
+    }
+
+    /// The error for a value that has no label in the column's form; `path`: its file.
+    pub(crate) fn unlabelled(&self, path: &Path, data_type: &DataType, found: &str, count: u64) -> Error {
+        let leaf = leaf_type(data_type).0;
+        let more = if count > 1 { format!("; {count} values of the column are so") } else { String::new() };
+        match self.types.iter().find(|(other, first)| other != leaf && first != path && *other != DataType::Null) {
+            Some((other, first)) => Error::input("a label cannot be compared with those of another type")
+                .expected(format!("a value of {leaf} that is also one of {other}, as in {}", first.display()))
+                .found(format!("{found}{more}"))
+                .remedy("cast the column to one type in all files"),
+            None => Error::input("a label cannot be read")
+                .expected(format!("a value of {leaf} that has a text"))
+                .found(format!("{found}{more}"))
+                .remedy("name another column, or cast this one to strings"),
+        }
+    }
+
+    fn first_path(&self) -> &Path {
+        self.types.first().map_or(Path::new(""), |(_, path)| path)
+    }
+
+    fn first_type(&self) -> String {
+        self.types.first().map_or_else(String::new, |(leaf, _)| leaf.to_string())
+    }
+}
+
+/// A column's type in each shard that has rows: the type of no values is nobody's.
+fn typed<'s>(shards: &'s [Shard], name: &str) -> Vec<(&'s DataType, &'s Path)> {
+    let field = |shard: &'s Shard| {
+        let field = shard.schema()?.field_with_name(name).ok()?;
+        Some((field.data_type(), shard.path.as_path()))
+    };
+    shards.iter().filter(|shard| shard.rows > 0).filter_map(field).collect()
+}
+
+/// Most labels of a column in all shards, by their footers.
+fn elements_of(shards: &[Shard], name: &str) -> u64 {
+    let sum = Unit::all(shards).iter().fold(0u64, |sum, unit| sum.saturating_add(unit.values_of(name)));
+    sum.min(ELEMENTS_MAX)
+}
+
+/// Fails where a later file has ids that the first one has not: row numbers would silently take their place.
+fn refuse_ids_of_some(shards: &[Shard]) -> Result<()> {
+    let has = |shard: &&Shard| shard.schema().is_some_and(|schema| schema.field_with_name(ID).is_ok());
+    let (Some(first), Some(other)) = (shards.first(), shards.iter().find(has)) else { return Ok(()) };
+    Err(Error::input("some files have ids and others have none")
+        .path(&first.path)
+        .column(ID)
+        .expected(format!("a column {ID}, as in {}", other.path.display()))
+        .found("no such column")
+        .remedy(
+            "give all files the column, or name another with --id-column NAME; without any, row numbers are the ids",
+        ))
+}
