@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use crate::batches::lake::Lake;
-use crate::batches::{self, Summary};
+use crate::batches::{self, Forecast, Summary};
 use crate::config::Config;
 use crate::cost::Cost;
 use crate::error::{Error, Result};
@@ -57,6 +57,15 @@ impl Job {
         }
         let tasks = vectors::task_sizes(&self.shards)?;
         Ok(self.tasks.get_or_init(|| tasks))
+    }
+
+    /// What labels allow: full batches, and a warning where keys take some. Reads the task column and the key columns;
+    /// equal vectors are not known yet.
+    ///
+    /// # Errors
+    /// A column cannot be read; or no batch can come out.
+    pub(crate) fn forecast(&self) -> Result<(Forecast, Option<String>)> {
+        batches::foresee_labels(&self.shards, &self.config)
     }
 
     /// What the job costs, apart from memory.
@@ -138,7 +147,7 @@ pub fn mine(run: &Run, job: &Job, replace: bool) -> Result<Summary> {
     run.apply_settings(&job.settings(), replace)?;
     let vectors = vectors::import(run, shards, config, &plan.vectors)?;
     lake.check_target(run, &vectors, config)?;
-    batches::foresee(&vectors, config)?;
+    batches::foresee(&vectors, shards, config)?;
     let neighbors = neighbors::search(run, &vectors, config, &plan.neighbors)?;
     let edges = edges::build(run, &vectors, &neighbors, config, &plan.edges)?;
     let clusters = clusters::cluster(run, &vectors, &neighbors, &edges, config)?;

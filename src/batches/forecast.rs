@@ -7,7 +7,7 @@ use std::ops::Range;
 use super::bound::{KeyGroups, NO_GROUP, most_full};
 use crate::config::{Config, Remainder, Sizes};
 use crate::error::{Error, Result};
-use crate::vectors::{Keys, RowId, Vectors};
+use crate::vectors::{Keys, RowId, Shards, Vectors, label_keys, words_on_key};
 
 /// What keys allow all tasks of a job in one epoch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -166,26 +166,50 @@ impl Forecast {
 ///
 /// # Errors
 /// Keys, or too few rows, allow no batch.
-pub(crate) fn foresee(vectors: &Vectors, config: &Config) -> Result<()> {
-    let sizes = config.sizes().all(vectors.tasks.names());
-    let tasks: Vec<_> = vectors.tasks.ranges().zip(sizes).collect();
-    let forecast = forecast(&vectors.rows.keys(), &tasks, config);
-    let name = |task: usize| match vectors.named_tasks {
-        true => format!("task {:?}", vectors.tasks.name(task)),
-        false => "the input".into(),
-    };
+pub(crate) fn foresee(vectors: &Vectors, shards: &Shards, config: &Config) -> Result<()> {
+    let names = vectors.tasks.names();
+    let ranges: Vec<Range<RowId>> = vectors.tasks.ranges().collect();
     let value = |key: FrequentKey| {
         let row = vectors.rows.input_rows()[key.row as usize];
-        match key.column {
-            0 => format!("have the positive of input row {row}"),
-            _ => format!("have the key of input row {row}"),
+        match key.column.checked_sub(1) {
+            None => format!("have a vector of input row {row}"),
+            Some(column) => words_on_key(shards, column as usize, row),
         }
     };
-    forecast.refuse_nothing(config, name, value)?;
-    if let Some(warning) = forecast.warning(name, value) {
+    let named: Vec<(&str, Range<RowId>)> = names.into_iter().zip(ranges).collect();
+    let forecast = checked(&vectors.rows.keys(), &named, vectors.named_tasks, config, value)?;
+    if let Some(warning) = forecast.1 {
         tracing::warn!("{warning}");
     }
     Ok(())
+}
+
+/// What labels allow a job, before its vectors are read, and a warning where they take full batches.
+///
+/// # Errors
+/// A label column cannot be read; or labels, or too few rows, allow no batch.
+pub(crate) fn foresee_labels(shards: &Shards, config: &Config) -> Result<(Forecast, Option<String>)> {
+    let labels = label_keys(shards, config)?;
+    let value = |key: FrequentKey| words_on_key(shards, key.column as usize, labels.input_row(key.row));
+    let named: Vec<(&str, Range<RowId>)> =
+        labels.tasks.iter().map(|(name, range)| (name.as_str(), range.clone())).collect();
+    checked(&labels.keys(), &named, shards.labels.task.is_some(), config, value)
+}
+
+fn checked(
+    keys: &Keys<'_>,
+    tasks: &[(&str, Range<RowId>)],
+    named: bool,
+    config: &Config,
+    value: impl Fn(FrequentKey) -> String,
+) -> Result<(Forecast, Option<String>)> {
+    let sizes = config.sizes().all(tasks.iter().map(|(name, _)| *name));
+    let ranges: Vec<(Range<RowId>, Sizes)> = tasks.iter().map(|(_, range)| range.clone()).zip(sizes).collect();
+    let forecast = forecast(keys, &ranges, config);
+    let name = |task: usize| if named { format!("task {:?}", tasks[task].0) } else { "the input".into() };
+    forecast.refuse_nothing(config, name, &value)?;
+    let warning = forecast.warning(name, &value);
+    Ok((forecast, warning))
 }
 
 impl Shortage {

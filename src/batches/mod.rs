@@ -29,6 +29,6 @@ pub(crate) mod table;
 mod units;
 mod write;
 
-pub(crate) use forecast::foresee;
+pub(crate) use forecast::{Forecast, foresee, foresee_labels};
 pub use write::Summary;
 pub(crate) use write::write;

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::job_args::JobArgs;
 use super::log;
+use crate::batches::Forecast;
 use crate::error::Result;
 use crate::job::{Job, on_threads};
 use crate::neighbors::{self, calibrate::operations_per_second};
@@ -41,6 +42,8 @@ pub struct PlanEstimate {
     tasks: usize,
     /// Seconds of an exact search here, from a second of the kernel.
     search_seconds: f64,
+    /// What labels allow, and a warning where keys take full batches.
+    batches: (Forecast, Option<String>),
     /// What GPUs would do, where there is a plugin and they answer.
     gpu: Option<String>,
 }
@@ -52,7 +55,7 @@ impl PlanEstimate {
     /// The task column cannot be read, or devices were asked for and none answers.
     pub fn new(job: &Job) -> Result<PlanEstimate> {
         let Job { config, shards, plan, .. } = job;
-        let (cost, tasks) = (job.cost()?, job.tasks()?);
+        let (cost, tasks, batches) = (job.cost()?, job.tasks()?, job.forecast()?);
         let dim = shards.shape.dim;
         let rate = on_threads(config.threads, || operations_per_second(config.precision, dim, Duration::from_secs(1)))?;
         let largest = tasks.values().max().map_or(0, |rows| *rows as usize);
@@ -61,6 +64,7 @@ impl PlanEstimate {
         Ok(PlanEstimate {
             search_seconds: cost.operations as f64 / rate,
             tasks: tasks.len(),
+            batches,
             gpu: gpus.map(|gpus| gpus.describe()),
             cost,
         })
@@ -75,6 +79,7 @@ struct PlanRecord<'a> {
     dim: usize,
     disk_bytes: StageBytes,
     files: usize,
+    full_batches: FullBatches,
     gpu: &'a Option<String>,
     input_bytes: u64,
     memory_budget_bytes: u64,
@@ -84,6 +89,15 @@ struct PlanRecord<'a> {
     search_seconds: f64,
     spill_bytes: u64,
     tasks: usize,
+}
+
+/// Full batches of an epoch.
+#[derive(Serialize)]
+struct FullBatches {
+    /// The most that labels allow.
+    possible: u64,
+    /// As many as rows make.
+    without_keys: u64,
 }
 
 #[derive(Serialize)]
@@ -110,6 +124,10 @@ fn as_json(job: &Job, estimate: &PlanEstimate) -> Result<String> {
         dim: shards.shape.dim,
         disk_bytes: estimate.cost.disk_bytes.iter().map(|(stage, bytes)| (stage.name(), *bytes)).collect(),
         files: shards.list.len(),
+        full_batches: FullBatches {
+            possible: estimate.batches.0.possible,
+            without_keys: estimate.batches.0.without_keys,
+        },
         gpu: &estimate.gpu,
         input_bytes: shards.input_bytes(),
         memory_budget_bytes: config.memory_bytes,
@@ -163,5 +181,13 @@ pub fn describe(job: &Job, estimate: &PlanEstimate) -> String {
         HumanBytes(most),
         HumanBytes(plan.least().1),
     );
+    let (forecast, warning) = &estimate.batches;
+    text += &format!(
+        "\nbatches  {} full ones at most, an epoch; equal vectors may allow fewer",
+        HumanCount(forecast.possible)
+    );
+    if let Some(warning) = warning {
+        text += &format!("\nwarning  {warning}");
+    }
     text
 }

@@ -33,7 +33,7 @@ mod values;
 pub(crate) use decode::Unit;
 pub(crate) use ids::{INT_IDS, Ids, TEXT_IDS};
 pub use import::import;
-pub(crate) use import::{refuse_unknown_tasks, task_sizes};
+pub(crate) use import::{label_keys, refuse_unknown_tasks, task_sizes, words_on_key};
 pub(crate) use key_lists::KEY_LISTS;
 pub use keys::{Keys, KeysByPlace};
 pub(crate) use labels::ListElements;

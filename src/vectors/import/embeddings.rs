@@ -34,13 +34,13 @@ pub(super) fn write_embeddings(
     table: &ScatteredPart,
     layout: RowLayout,
 ) -> Result<(Vec<ScatteredPart>, VectorHashes)> {
-    let shape = import.shards.shape;
+    let shape = import.input.shards.shape;
     let stores = new_stores(import)?;
-    let hashes = VectorHashes::new(import.rows(), stores.len());
+    let hashes = VectorHashes::new(import.input.rows(), stores.len());
     let writer = RowWriter {
         shape,
-        precision: import.shards.store_types,
-        metric: import.config.metric,
+        precision: import.input.shards.store_types,
+        metric: import.input.config.metric,
         row_ids,
         stores: &stores,
         table,
@@ -51,23 +51,23 @@ pub(super) fn write_embeddings(
     let meter = import.run.meter(Stage::Vectors, shape.rows, "rows");
     let listen = |rows| meter.add(rows);
     let watch = Watch::new(&listen);
-    for_each_unit(&import.units, |unit| {
+    for_each_unit(&import.input.units, |unit| {
         for_each_pair_batch(import, unit, |row, sides, rows| {
-            writer.batch(unit, row, sides, rows, side_names(import.shards))?;
+            writer.batch(unit, row, sides, rows, side_names(import.input.shards))?;
             watch.add(rows as u64)
         })
     })?;
     let largest = writer.largest.into_inner().expect("no thread panics while it holds the norms");
-    refuse_long(import.config.metric, largest)?;
+    refuse_long(import.input.config.metric, largest)?;
     Ok((stores, hashes))
 }
 
 /// One store, or one for each side, with its header.
 fn new_stores(import: &Import<'_>) -> Result<Vec<ScatteredPart>> {
-    let shape = import.shards.shape;
-    let sides = if import.shards.roles.shared { 1 } else { 2 };
+    let shape = import.input.shards.shape;
+    let sides = if import.input.shards.roles.shared { 1 } else { 2 };
     let mut stores = Vec::new();
-    for (name, precision) in [QUERIES, POSITIVES].into_iter().zip(import.shards.store_types).take(sides) {
+    for (name, precision) in [QUERIES, POSITIVES].into_iter().zip(import.input.shards.store_types).take(sides) {
         let store = import.stage.scattered(name, VectorStore::file_bytes(shape, precision))?;
         store.write_at(&VECTORS.header(VectorStore::header(shape, precision)), 0)?;
         stores.push(store);
@@ -99,7 +99,7 @@ fn for_each_pair_batch(
     mut each: impl FnMut(u64, [Side<'_>; 2], usize) -> Result<()>,
 ) -> Result<()> {
     let batch_rows = import.counts.batch_rows;
-    let dim = import.shards.shape.dim;
+    let dim = import.input.shards.shape.dim;
     if let Source::Npy(array) = &unit.shard.source {
         let mut row = 0;
         while row < unit.rows {
@@ -113,9 +113,9 @@ fn for_each_pair_batch(
         }
         return Ok(());
     }
-    let names = side_names(import.shards);
-    let columns = if import.shards.roles.shared { &names[..1] } else { &names[..] };
-    let dtype = import.config.columns.dtype;
+    let names = side_names(import.input.shards);
+    let columns = if import.input.shards.roles.shared { &names[..1] } else { &names[..] };
+    let dtype = import.input.config.columns.dtype;
     unit.for_each_batch(columns, batch_rows, |row, arrays| {
         let view = |side: usize| {
             let array = &arrays[side.min(arrays.len() - 1)];

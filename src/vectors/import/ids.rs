@@ -23,16 +23,16 @@ use crate::vectors::open::ID_TABLE;
 /// # Errors
 /// An id is null, is beyond int64 or occurs twice, or the disk fails.
 pub(super) fn write_ids(import: &Import<'_>) -> Result<Option<ScatteredPart>> {
-    let Some(column) = &import.shards.labels.id else { return Ok(None) };
+    let Some(column) = &import.input.shards.labels.id else { return Ok(None) };
     let part = if column.has_integer_ids() { int_ids(import, column) } else { text_ids(import, column) };
     part.map(Some)
 }
 
 fn int_ids(import: &Import<'_>, column: &LabelColumn) -> Result<ScatteredPart> {
-    let part = import.stage.scattered(ID_TABLE, HEADER_BYTES as u64 + 8 * import.rows() as u64)?;
-    part.write_at(&INT_IDS.header([import.rows() as u64, 0, 0, 0, 0, 0]), 0)?;
-    let hashes = Scatter::new(vec![0u64; import.rows()]);
-    for_each_unit(&import.units, |unit| {
+    let part = import.stage.scattered(ID_TABLE, HEADER_BYTES as u64 + 8 * import.input.rows() as u64)?;
+    part.write_at(&INT_IDS.header([import.input.rows() as u64, 0, 0, 0, 0, 0]), 0)?;
+    let hashes = Scatter::new(vec![0u64; import.input.rows()]);
+    for_each_unit(&import.input.units, |unit| {
         for_each_label_batch(unit, column, |row, labels| {
             let ids = integers(import, unit, column, row, labels)?;
             let first = unit.first_input_row() + row;
@@ -41,16 +41,16 @@ fn int_ids(import: &Import<'_>, column: &LabelColumn) -> Result<ScatteredPart> {
             part.write_at(bytemuck::cast_slice(&ids), HEADER_BYTES as u64 + 8 * first)
         })
     })?;
-    refuse_duplicate_ids(&import.units, column, hashes.into_inner())?;
+    refuse_duplicate_ids(&import.input.units, column, hashes.into_inner())?;
     Ok(part)
 }
 
 fn text_ids(import: &Import<'_>, column: &LabelColumn) -> Result<ScatteredPart> {
-    let text_start = HEADER_BYTES as u64 + 8 * (import.rows() as u64 + 1);
+    let text_start = HEADER_BYTES as u64 + 8 * (import.input.rows() as u64 + 1);
     let mut part = import.stage.scattered(ID_TABLE, text_start)?;
-    let mut hashes = Vec::with_capacity(import.rows());
+    let mut hashes = Vec::with_capacity(import.input.rows());
     let mut end = 0u64;
-    for unit in &import.units {
+    for unit in &import.input.units {
         import.run.check_interrupt()?;
         let (mut text, mut offsets) = (Vec::new(), Vec::new());
         let (first, text_from) = (unit.first_input_row(), end);
@@ -66,9 +66,9 @@ fn text_ids(import: &Import<'_>, column: &LabelColumn) -> Result<ScatteredPart> 
         part.write_at(&text, text_start + text_from)?;
     }
     part.write_at(&end.to_le_bytes(), text_start - 8)?;
-    part.write_at(&TEXT_IDS.header([import.rows() as u64, end, 0, 0, 0, 0]), 0)?;
+    part.write_at(&TEXT_IDS.header([import.input.rows() as u64, end, 0, 0, 0, 0]), 0)?;
     part.set_payload_end(text_start + end);
-    refuse_duplicate_ids(&import.units, column, hashes)?;
+    refuse_duplicate_ids(&import.input.units, column, hashes)?;
     Ok(part)
 }
 
@@ -102,7 +102,7 @@ fn null_id(import: &Import<'_>, unit: &Unit<'_>, column: &LabelColumn, row: u64,
     let error = Error::input("an id is null")
         .expected("an id in every row")
         .remedy("fill the ids, or use row numbers by renaming the column");
-    unit.place(missing_label(error, &import.units, column, missing), &column.name, Some(row))
+    unit.place(missing_label(error, &import.input.units, column, missing), &column.name, Some(row))
 }
 
 /// Fails if two rows have one id.

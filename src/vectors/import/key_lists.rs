@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use rayon::prelude::*;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::context::Import;
+use super::context::Input;
 use super::keys::KeyCounts;
 use super::labels::{for_each_list, for_each_unit};
 use crate::error::{Error, Result};
@@ -33,15 +33,11 @@ impl CodedLists {
 ///
 /// # Errors
 /// The column cannot be read, or has more elements than its footers say.
-pub(super) fn key_lists(
-    import: &Import<'_>,
-    column: &LabelColumn,
-    row_ids: &[RowId],
-) -> Result<(CodedLists, KeyFacts)> {
+pub(super) fn key_lists(input: &Input<'_>, column: &LabelColumn, row_ids: &[RowId]) -> Result<(CodedLists, KeyFacts)> {
     // As many as the plan has counted with.
     let most = usize::try_from(column.elements).unwrap_or(usize::MAX);
     let all = Mutex::new((Vec::with_capacity(most), KeyCounts::default()));
-    for_each_unit(&import.units, |unit| {
+    for_each_unit(&input.units, |unit| {
         let (mut found, mut counts) = (Vec::new(), KeyCounts::default());
         let give = |found: &mut Vec<(u64, RowId)>, counts: KeyCounts| {
             let mut all = all.lock().expect("no thread panics while it holds the elements");
@@ -58,7 +54,7 @@ pub(super) fn key_lists(
             counts.null += u64::from(list.is_none());
             counts.empty_lists += u64::from(list.as_ref().is_some_and(|list| list.is_empty()));
             for element in list.unwrap_or_default() {
-                let key = counts.key(labels.get(element), import.config.columns.empty_keys);
+                let key = counts.key(labels.get(element), input.config.columns.empty_keys);
                 found.extend(key.map(|key| (xxh3_64(key), row_id)));
             }
             counts.rows_without += u64::from(found.len() == before);
@@ -67,7 +63,7 @@ pub(super) fn key_lists(
         give(&mut found, counts)
     })?;
     let (elements, counts) = all.into_inner().expect("no thread panics while it holds the elements");
-    let Some(coded) = code_lists(elements, import.rows()) else {
+    let Some(coded) = code_lists(elements, input.rows()) else {
         return Err(Error::input("a key column has more shared elements than can be numbered")
             .column(&column.name)
             .expected(format!("at most {} elements that rows share", u32::MAX))

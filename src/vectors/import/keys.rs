@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use rayon::prelude::*;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::context::Import;
+use super::context::Input;
 use super::labels::{for_each_label, for_each_unit};
 use super::scatter::Scatter;
 use crate::config::EmptyKeys;
@@ -20,15 +20,15 @@ use crate::vectors::row::{RowId, UNIQUE};
 ///
 /// # Errors
 /// The column cannot be read.
-pub(super) fn key_column(import: &Import<'_>, column: &LabelColumn, row_ids: &[RowId]) -> Result<(Vec<u32>, KeyFacts)> {
-    let hashes = Scatter::new(vec![0u64; import.rows()]);
+pub(super) fn key_column(input: &Input<'_>, column: &LabelColumn, row_ids: &[RowId]) -> Result<(Vec<u32>, KeyFacts)> {
+    let hashes = Scatter::new(vec![0u64; input.rows()]);
     let all = Mutex::new(KeyCounts::default());
-    for_each_unit(&import.units, |unit| {
+    for_each_unit(&input.units, |unit| {
         let mut counts = KeyCounts::default();
         for_each_label(unit, column, |row, label| {
             let row_id = row_ids[(unit.first_input_row() + row) as usize];
             // 0 means "no key"; a key that hashes to 0 takes 1.
-            let hash = counts.key(label, import.config.columns.empty_keys).map_or(0, |key| xxh3_64(key).max(1));
+            let hash = counts.key(label, input.config.columns.empty_keys).map_or(0, |key| xxh3_64(key).max(1));
             counts.rows_without += u64::from(hash == 0);
             hashes.write(row_id as usize, [hash]);
             Ok(())

@@ -14,16 +14,17 @@ mod equal_vectors;
 mod ids;
 mod key_lists;
 mod keys;
+mod label_keys;
 mod labels;
 mod row_writer;
 mod same_vectors;
 mod scatter;
 mod tasks;
 
+pub(crate) use label_keys::{label_keys, words_on_key};
 pub(crate) use tasks::{refuse_unknown_tasks, task_sizes};
 
 use super::budget::VectorsCounts;
-use super::decode::Unit;
 use super::ids::INT_IDS;
 use super::key_lists::{key_lists_name, write_key_lists};
 use super::open::{ID_TABLE, ROW_TABLE, TASK_TABLE, Vectors, open_folder};
@@ -36,7 +37,7 @@ use crate::error::Result;
 use crate::run::record::{IdKind, KeyFacts, VectorsFacts};
 use crate::run::sealed::Sealed;
 use crate::run::{Run, ScatteredPart, Stage, WrittenPart};
-use context::Import;
+use context::{Import, Input};
 use embeddings::write_embeddings;
 use equal_vectors::EqualCounts;
 use ids::write_ids;
@@ -52,8 +53,7 @@ use tasks::write_tasks;
 pub fn import(run: &Run, shards: &Shards, config: &Config, counts: &VectorsCounts) -> Result<Vectors> {
     if !run.is_complete(Stage::Vectors) {
         let stage = run.begin(Stage::Vectors);
-        let (keys, same) =
-            write_all(&Import { run, stage: &stage, shards, config, counts, units: Unit::all(&shards.list) })?;
+        let (keys, same) = write_all(&Import { input: Input::new(shards, config), run, stage: &stage, counts })?;
         shards.list.iter().try_for_each(|shard| shard.refuse_changed())?;
         let facts = VectorsFacts {
             rows: shards.shape.rows,
@@ -80,9 +80,9 @@ fn write_all(import: &Import<'_>) -> Result<(Vec<KeyFacts>, EqualCounts)> {
     let mut parts = Vec::new();
     parts.extend(write_ids(import)?);
     let row_ids = write_tasks(import)?;
-    let keys = &import.shards.labels.keys;
+    let keys = &import.input.shards.labels.keys;
     let lists = keys.iter().filter(|column| column.list).count() as u64;
-    let (rows, keys) = (import.rows() as u64, 1 + keys.len() as u64 - lists);
+    let (rows, keys) = (import.input.rows() as u64, 1 + keys.len() as u64 - lists);
     let layout = RowLayout { rows, keys, lists, both_sides: BothSides::Unknown };
     let table = import.stage.scattered(ROW_TABLE, layout.file_bytes())?;
     table.extend()?;
@@ -105,19 +105,19 @@ fn write_keys(
     layout: RowLayout,
 ) -> Result<(Vec<WrittenPart>, Vec<KeyFacts>)> {
     let (mut lists, mut all_facts, mut section) = (Vec::new(), Vec::new(), 0);
-    for column in &import.shards.labels.keys {
+    for column in &import.input.shards.labels.keys {
         let facts = if column.list {
-            let (coded, facts) = key_lists(import, column, row_ids)?;
+            let (coded, facts) = key_lists(&import.input, column, row_ids)?;
             let name = key_lists_name(lists.len() as u64);
             lists.push(import.stage.prepare(&name, |out| write_key_lists(out, coded.lists()))?);
             facts
         } else {
-            let (codes, facts) = key_column(import, column, row_ids)?;
+            let (codes, facts) = key_column(&import.input, column, row_ids)?;
             section += 1;
             table.write_at(bytemuck::cast_slice(&codes), layout.key(section))?;
             facts
         };
-        if let Some(words) = words_on_keys(&facts, import.rows() as u64) {
+        if let Some(words) = words_on_keys(&facts, import.input.rows() as u64) {
             tracing::info!("{words}");
         }
         all_facts.push(facts);

@@ -25,8 +25,8 @@ pub(super) fn write_same_vectors(
     table: &ScatteredPart,
     layout: RowLayout,
 ) -> Result<(RowLayout, EqualCounts)> {
-    let types = import.shards.store_types;
-    let side = |(part, store_type)| StoredSide::map(part, store_type, import.shards.shape.dim);
+    let types = import.input.shards.store_types;
+    let side = |(part, store_type)| StoredSide::map(part, store_type, import.input.shards.shape.dim);
     let sides = stores.iter().zip(types).map(side).collect::<Result<Vec<_>>>()?;
     let equal = hashes.equal(|a, b| same(&sides, a, b));
     table.write_at(bytemuck::cast_slice(&equal.positive_codes()), layout.key(0))?;
@@ -36,7 +36,7 @@ pub(super) fn write_same_vectors(
     }
     let codes = equal.into_row_codes();
     import.stage.commit(&key_lists_name(layout.lists), |out| write_row_codes(out, layout.rows, &codes))?;
-    let both_sides = match import.config.same_query {
+    let both_sides = match import.input.config.same_query {
         SameQuery::Exclude => BothSides::Part,
         SameQuery::Allow => BothSides::Tell,
     };

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 use std::sync::Mutex;
 
-use super::context::Import;
+use super::context::{Import, Input};
 use super::labels::{for_each_text, for_each_unit, missing_label};
 use super::scatter::Scatter;
 use crate::config::Config;
@@ -45,21 +45,7 @@ impl Names {
 /// # Errors
 /// The column cannot be read, a task is null, or the disk fails.
 pub(super) fn write_tasks(import: &Import<'_>) -> Result<Vec<RowId>> {
-    let (names, starts, row_ids) = match &import.shards.labels.task {
-        None => {
-            let rows = import.rows() as u64;
-            (vec![String::new()], vec![0, rows], (0..import.rows() as RowId).collect())
-        }
-        Some(column) => {
-            let codes = Scatter::new(vec![0u32; import.rows()]);
-            let known = Mutex::new(Names::default());
-            for_each_unit(&import.units, |unit| task_codes(import, unit, column, &known, &codes))?;
-            let mut codes = codes.into_inner();
-            let names = known.into_inner().expect("no thread panics while it holds the names").list;
-            let (names, starts) = group_by_task(names, &mut codes);
-            (names, starts, codes)
-        }
-    };
+    let (names, starts, row_ids) = tasks_of_rows(&import.input)?;
     let (fields, payload) = Tasks::encode(&names, &starts);
     import.stage.commit(TASK_TABLE, |out| {
         out.write_all(&TASKS.header(fields))?;
@@ -69,9 +55,27 @@ pub(super) fn write_tasks(import: &Import<'_>) -> Result<Vec<RowId>> {
     Ok(row_ids)
 }
 
+/// Task names in order, where each task's rows start, with the total at the end, and each input row's number in
+/// task-grouped order.
+///
+/// # Errors
+/// The column cannot be read, or a task is null.
+pub(super) fn tasks_of_rows(input: &Input<'_>) -> Result<(Vec<String>, Vec<u64>, Vec<RowId>)> {
+    let Some(column) = &input.shards.labels.task else {
+        return Ok((vec![String::new()], vec![0, input.rows() as u64], (0..input.rows() as RowId).collect()));
+    };
+    let codes = Scatter::new(vec![0u32; input.rows()]);
+    let known = Mutex::new(Names::default());
+    for_each_unit(&input.units, |unit| task_codes(input, unit, column, &known, &codes))?;
+    let mut codes = codes.into_inner();
+    let names = known.into_inner().expect("no thread panics while it holds the names").list;
+    let (names, starts) = group_by_task(names, &mut codes);
+    Ok((names, starts, codes))
+}
+
 /// Writes the code of each row's task.
 fn task_codes(
-    import: &Import<'_>,
+    input: &Input<'_>,
     unit: &Unit<'_>,
     column: &LabelColumn,
     known: &Mutex<Names>,
@@ -80,7 +84,7 @@ fn task_codes(
     // Names repeat: each unit keeps the codes it has seen, and asks the shared list for new ones.
     let mut seen = HashMap::<String, u32>::new();
     for_each_text(unit, column, |row, name| {
-        let name = name.map_err(|missing| null_task(&import.units, unit, column, row, missing))?;
+        let name = name.map_err(|missing| null_task(&input.units, unit, column, row, missing))?;
         let code = match seen.get(name) {
             Some(code) => *code,
             None => {
