@@ -73,7 +73,13 @@ fn check_keys(place: &Place, flags: &str, keys: &KeySets) -> Outcome {
     }
     let batches: Vec<(i64, usize)> = table::read(&run).iter().map(|row| (row.batch, row.row)).collect();
     let clusters = lines.iter().filter_map(|line| Some((line.cluster?, line.row)));
-    assert_eq!(batches.len(), keys.len(), "each row once");
+    let in_batches: BTreeSet<usize> = batches.iter().map(|(_, row)| *row).collect();
+    assert_eq!(in_batches.len(), batches.len(), "each row once");
+    // Rows that would be alone in a batch are in none.
+    let alone: Vec<usize> = (0..keys.len()).filter(|row| !in_batches.contains(row)).collect();
+    for (at, a) in alone.iter().enumerate() {
+        alone[at + 1..].iter().for_each(|b| assert!(share(*a, *b), "rows {a} and {b} could share a batch"));
+    }
     for groups in [batches, clusters.collect()] {
         for (index, (group, a)) in groups.iter().enumerate() {
             let same = groups[index + 1..].iter().filter(|(other, _)| other == group);

@@ -137,7 +137,7 @@ fn check_epoch(data: &Dataset, labels: &Labels, rows: &[&Row], tasks: &BTreeMap<
     };
     match terms.remainder {
         "short" => {
-            assert_eq!(rows.len(), data.rows(), "each row once in an epoch");
+            check_missing(data, labels, &distinct, |row| data.task(row));
             for (task, about) in tasks.iter().filter(|(_, about)| about.loose_batches) {
                 let (full, sizes) = full(*task);
                 let place = format!("task {task:?}: {} rows in batches of {sizes:?}", about.rows);
@@ -152,6 +152,7 @@ fn check_epoch(data: &Dataset, labels: &Labels, rows: &[&Row], tasks: &BTreeMap<
             }
         }
         "fill" => {
+            check_missing(data, labels, &distinct, |_| None);
             let whole = batches.iter().filter(|batch| batch.len() == terms.batch_size).count();
             if tasks.values().all(|about| about.loose_batches) {
                 assert!(batches.len() - whole <= 1, "at most one batch is smaller");
@@ -165,6 +166,22 @@ fn check_epoch(data: &Dataset, labels: &Labels, rows: &[&Row], tasks: &BTreeMap<
     }
     if terms.remainder != "fill" && tasks.values().all(|about| about.loose_batches) {
         check_whole_clusters(&batches);
+    }
+}
+
+/// Only rows that would be alone in a batch are in none: no two of them, of one task, could share one.
+fn check_missing<'d>(
+    data: &'d Dataset,
+    labels: &Labels,
+    found: &BTreeSet<usize>,
+    task: impl Fn(usize) -> Option<&'d str>,
+) {
+    let missing: Vec<usize> = (0..data.rows()).filter(|row| !found.contains(row)).collect();
+    for (at, a) in missing.iter().enumerate() {
+        for b in missing[at + 1..].iter().filter(|b| task(**b) == task(*a)) {
+            let conflict = labels[*a].iter().zip(&labels[*b]).any(|(a, b)| a.intersection(b).next().is_some());
+            assert!(conflict, "rows {a} and {b} are in no batch, and could share one");
+        }
     }
 }
 
