@@ -16,6 +16,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::bound::{KeyGroups, NO_GROUP, most_full, slack};
+use super::rows_by_key::RowsByKey;
 use super::units::Units;
 use crate::vectors::Keys;
 
@@ -86,7 +87,7 @@ pub(super) fn divide(
     packer.finish(result)
 }
 
-/// A task's rows while they are packed.
+/// A task while it is packed.
 struct Packer<'a> {
     units: Units<'a>,
     keys: &'a Keys<'a>,
@@ -94,33 +95,15 @@ struct Packer<'a> {
     size: usize,
     /// R.
     per_key: u32,
-    /// Group of each row, by position.
-    group_of: Vec<u32>,
     /// Whether rows have more keys than that of their group.
     several: bool,
-    /// Positions by group: those in whole clusters, then the loose, then those that are packed.
-    by_group: Vec<u32>,
-    /// Where each row stands in `by_group`, by position.
-    stands: Vec<u32>,
-    /// Where each group starts in `by_group`.
-    starts: Vec<u32>,
-    /// Rows of each group in whole clusters.
-    in_clusters: Vec<u32>,
-    /// Rows of each group that are loose.
-    loose: Vec<u32>,
+    rows: RowsByKey,
     /// Rows of each group that are in no batch.
     remaining: Vec<u32>,
-    /// Rows of each group in the batch of this number.
-    held: Vec<(u32, u32)>,
-    /// Loose rows in no group.
-    single: Vec<u32>,
     /// Rows in no group that are in no batch.
     single_remaining: u64,
     /// Groups, the one with most rows at the start first.
     frequent: Vec<u32>,
-    /// Groups with loose rows, each once, and maybe some without.
-    active: VecDeque<u32>,
-    is_active: Vec<bool>,
     /// Clusters in order; those that are not whole any more are passed over.
     waiting: VecDeque<u32>,
     is_waiting: Vec<bool>,
@@ -128,10 +111,13 @@ struct Packer<'a> {
     /// b: batches to be made, with this one.
     left: u64,
     slack: i64,
-    /// This batch: its number, its rows, and the keys of these where rows have several.
+    /// This batch: its number and its rows.
     number: u32,
     batch: Vec<u32>,
-    other_keys: HashMap<(u32, u32), u32>,
+    /// Rows of each group in the batch of a number.
+    held: Vec<(u32, u32)>,
+    /// The keys of this batch's rows, where rows have several.
+    held_keys: HashMap<(u32, u32), u32>,
     /// Rows that keys need in this batch and do not have yet.
     unmet: u32,
     /// Whether room is kept for these.
@@ -149,42 +135,25 @@ impl<'a> Packer<'a> {
         [size, per_key]: [u32; 2],
     ) -> Packer<'a> {
         let single_remaining = groups.single();
-        let KeyGroups { of: group_of, sizes, several } = groups;
-        let mut starts = vec![0u32];
-        starts.extend(sizes.iter().scan(0, |end, rows| {
-            *end += rows;
-            Some(*end)
-        }));
-        let mut by_group = vec![0u32; starts[sizes.len()] as usize];
-        let mut stands = vec![0u32; group_of.len()];
-        let mut in_clusters = vec![0u32; sizes.len()];
-        for (position, group) in group_of.iter().enumerate().filter(|(_, group)| **group != NO_GROUP) {
-            let group = *group as usize;
-            stands[position] = starts[group] + in_clusters[group];
-            by_group[stands[position] as usize] = position as u32;
-            in_clusters[group] += 1;
+        let KeyGroups { of, sizes, several } = groups;
+        let mut rows = RowsByKey::new(of, &sizes);
+        for position in units.rows() - units.loose_rows()..units.rows() {
+            rows.loosen(position as u32);
+            rows.offer(position as u32);
         }
         let mut frequent: Vec<u32> = (0..sizes.len() as u32).collect();
         frequent.sort_unstable_by_key(|group| (std::cmp::Reverse(sizes[*group as usize]), *group));
-        let mut packer = Packer {
+        Packer {
             units,
             keys,
             size: size as usize,
             per_key,
-            group_of,
             several,
-            by_group,
-            stands,
-            starts,
-            in_clusters,
-            loose: vec![0; sizes.len()],
+            rows,
             held: vec![(0, 0); sizes.len()],
-            is_active: vec![false; sizes.len()],
             remaining: sizes,
-            single: Vec::new(),
             single_remaining,
             frequent,
-            active: VecDeque::new(),
             is_waiting: vec![true; units.clusters()],
             waiting,
             divided: 0,
@@ -192,17 +161,11 @@ impl<'a> Packer<'a> {
             slack: 0,
             number: 0,
             batch: Vec::new(),
-            other_keys: HashMap::new(),
+            held_keys: HashMap::new(),
             unmet: 0,
             keeps_room: true,
             exhausted: false,
-        };
-        let loose = units.rows() - units.loose_rows()..units.rows();
-        for position in loose {
-            packer.loosen_in_group(position as u32);
-            packer.release(position as u32);
         }
-        packer
     }
 
     /// Counts how many full batches the rows that are left allow.
@@ -216,7 +179,7 @@ impl<'a> Packer<'a> {
     /// Begins a batch.
     fn begin(&mut self) {
         self.number += 1;
-        self.other_keys.clear();
+        self.held_keys.clear();
         self.batch = Vec::with_capacity(self.size);
         (self.keeps_room, self.exhausted) = (true, false);
         self.unmet = self.needing().map(|group| self.need(group)).sum();
@@ -225,8 +188,7 @@ impl<'a> Packer<'a> {
     /// The groups that may need rows in this batch, the most frequent first.
     fn needing(&self) -> impl Iterator<Item = u32> + use<'_, 'a> {
         let later = u64::from(self.per_key) * (self.left - 1);
-        let rows = |group: &u32| self.starts[*group as usize + 1] - self.starts[*group as usize];
-        self.frequent.iter().copied().take_while(move |group| u64::from(rows(group)) > later)
+        self.frequent.iter().copied().take_while(move |group| u64::from(self.rows.size(*group)) > later)
     }
 
     /// Rows of a group in this batch.
@@ -254,21 +216,21 @@ impl<'a> Packer<'a> {
 
     /// Whether no key of a row has too many rows in this batch.
     fn fits(&self, position: u32) -> bool {
-        let group = self.group_of[position as usize];
+        let group = self.rows.group_of(position);
         if !self.several {
             return group == NO_GROUP || self.held(group) < self.per_key;
         }
         let mut keys = self.keys.shared(self.units.row(position as usize));
-        keys.all(|key| self.other_keys.get(&key).is_none_or(|rows| *rows < self.per_key))
+        keys.all(|key| self.held_keys.get(&key).is_none_or(|rows| *rows < self.per_key))
     }
 
     /// Adds a row to the batch, or takes it out again: counts only.
     fn count(&mut self, position: u32, enters: bool) {
         let change = |count: u32| if enters { count + 1 } else { count - 1 };
-        let group = self.group_of[position as usize];
+        let group = self.rows.group_of(position);
         if self.several {
             for key in self.keys.shared(self.units.row(position as usize)) {
-                let rows = self.other_keys.entry(key).or_default();
+                let rows = self.held_keys.entry(key).or_default();
                 *rows = change(*rows);
             }
         }
@@ -347,8 +309,8 @@ impl<'a> Packer<'a> {
             self.enter_cluster(cluster);
             self.is_waiting[cluster as usize] = false;
             for position in self.units.positions(cluster as usize) {
-                self.loosen_in_group(position as u32);
-                self.pack(position as u32);
+                self.rows.loosen(position as u32);
+                self.rows.pack(position as u32);
             }
         }
         looked.into_iter().rev().filter(|cluster| self.is_waiting[*cluster as usize]).for_each(|cluster| {
@@ -396,12 +358,10 @@ impl<'a> Packer<'a> {
 
     /// Takes one loose row of a group.
     fn take_loose(&mut self, group: u32) -> bool {
-        let from = (self.starts[group as usize] + self.in_clusters[group as usize]) as usize;
-        let rows = (self.loose[group as usize] as usize).min(ROWS_LOOKED_AT);
-        for index in from..from + rows {
-            let position = self.by_group[index];
+        for index in 0..self.rows.loose(group).len().min(ROWS_LOOKED_AT) {
+            let position = self.rows.loose(group)[index];
             if self.enter(position) {
-                self.pack(position);
+                self.rows.pack(position);
                 return true;
             }
         }
@@ -410,31 +370,24 @@ impl<'a> Packer<'a> {
 
     /// Takes one loose row: of the groups in turn, then one in no group.
     fn take_any_loose(&mut self) -> bool {
-        for _ in 0..if self.exhausted { 0 } else { self.active.len().min(self.size + KEYS_LOOKED_AT) } {
-            let Some(group) = self.active.pop_front() else { break };
-            if self.loose[group as usize] == 0 {
-                self.is_active[group as usize] = false;
-                continue;
-            }
-            self.active.push_back(group);
+        for _ in 0..if self.exhausted { 0 } else { self.rows.active().min(self.size + KEYS_LOOKED_AT) } {
+            let Some(group) = self.rows.next_active() else { break };
             if self.take_loose(group) {
                 return true;
             }
         }
         self.exhausted = true;
-        let Some(position) = self.single.pop() else { return false };
+        let Some(position) = self.rows.pop_single() else { return false };
         let entered = self.enter(position);
         if !entered {
-            self.single.push(position);
+            self.rows.offer(position);
         }
         entered
     }
 
     /// Divides a cluster that has a row of a group.
     fn divide_for(&mut self, group: u32) -> bool {
-        let from = self.starts[group as usize] as usize;
-        let rows = (self.in_clusters[group as usize] as usize).min(ROWS_LOOKED_AT);
-        let rows = self.by_group[from..from + rows].iter().filter(|position| self.fits(**position));
+        let rows = self.rows.clustered(group).iter().take(ROWS_LOOKED_AT).filter(|position| self.fits(**position));
         let usable = rows.filter_map(|position| {
             let cluster = self.units.cluster_of(*position as usize)?;
             Some((self.usable(cluster), std::cmp::Reverse(*position), cluster))
@@ -474,13 +427,15 @@ impl<'a> Packer<'a> {
     fn divide(&mut self, cluster: usize, first: Option<u32>) -> bool {
         let positions = self.units.positions(cluster);
         self.is_waiting[cluster] = false;
-        positions.clone().for_each(|position| self.loosen_in_group(position as u32));
+        positions.clone().for_each(|position| self.rows.loosen(position as u32));
+        // What was loosened is offered.
+        self.exhausted = false;
         let before = self.batch.len();
         let others = positions.clone().map(|position| position as u32).filter(|position| Some(*position) != first);
         for position in first.into_iter().chain(others) {
             match self.enter(position) {
-                true => self.pack(position),
-                false => self.release(position),
+                true => self.rows.pack(position),
+                false => self.rows.offer(position),
             }
         }
         let taken = self.batch.len() - before;
@@ -488,60 +443,11 @@ impl<'a> Packer<'a> {
         taken > 0
     }
 
-    /// Lets batches take a loose row.
-    fn release(&mut self, position: u32) {
-        self.exhausted = false;
-        match self.group_of[position as usize] {
-            NO_GROUP => self.single.push(position),
-            group => {
-                if !std::mem::replace(&mut self.is_active[group as usize], true) {
-                    self.active.push_back(group);
-                }
-            }
-        }
-    }
-
-    /// Makes a row of a whole cluster a loose one.
-    fn loosen_in_group(&mut self, position: u32) {
-        let group = self.group_of[position as usize] as usize;
-        if group == NO_GROUP as usize {
-            return;
-        }
-        self.in_clusters[group] -= 1;
-        self.loose[group] += 1;
-        self.swap(position, self.starts[group] + self.in_clusters[group]);
-    }
-
-    /// Marks a loose row as packed.
-    fn pack(&mut self, position: u32) {
-        let group = self.group_of[position as usize] as usize;
-        if group == NO_GROUP as usize {
-            return;
-        }
-        self.loose[group] -= 1;
-        self.swap(position, self.starts[group] + self.in_clusters[group] + self.loose[group]);
-    }
-
-    /// Moves a row to another place of its group.
-    fn swap(&mut self, position: u32, to: u32) {
-        let from = self.stands[position as usize];
-        let other = self.by_group[to as usize];
-        self.by_group.swap(from as usize, to as usize);
-        self.stands[position as usize] = to;
-        self.stands[other as usize] = from;
-    }
-
     /// Adds what is left.
     fn finish(self, mut result: Divided) -> Divided {
-        let is_waiting = |cluster: &u32| self.is_waiting[*cluster as usize];
-        result.clusters = self.waiting.iter().copied().filter(is_waiting).collect();
-        let loose = (0..self.loose.len()).flat_map(|group| {
-            let from = (self.starts[group] + self.in_clusters[group]) as usize;
-            &self.by_group[from..from + self.loose[group] as usize]
-        });
-        result.rows = loose.chain(&self.single).copied().collect();
-        result.rows.sort_unstable();
+        result.clusters = self.waiting.iter().copied().filter(|cluster| self.is_waiting[*cluster as usize]).collect();
         result.divided = self.divided;
+        result.rows = self.rows.into_loose();
         result
     }
 }

@@ -24,6 +24,7 @@ pub(crate) mod lake;
 pub(crate) mod negatives;
 pub(crate) mod order;
 pub(crate) mod pack;
+mod rows_by_key;
 pub(crate) mod sharding;
 pub(crate) mod table;
 mod units;
