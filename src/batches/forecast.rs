@@ -143,6 +143,7 @@ impl Forecast {
     /// What keys take, for the log.
     pub(crate) fn warning(
         &self,
+        config: &Config,
         name: impl Fn(usize) -> String,
         value: impl Fn(FrequentKey) -> String,
     ) -> Option<String> {
@@ -152,9 +153,16 @@ impl Forecast {
             1 => "; one more task is short of batches".into(),
             more => format!("; {more} more tasks are short of batches"),
         };
-        let help = worst.better_size.map(|size| format!(", or --batch-size {size}")).unwrap_or_default();
+        let smaller = worst.better_size.map(|size| format!("--batch-size {size}"));
+        let other = match config.batches.remainder {
+            Remainder::Drop => Some("--remainder short, which keeps the other rows".to_owned()),
+            Remainder::Short => Some("--remainder fill, which unites what tasks leave over".to_owned()),
+            Remainder::Fill => None,
+        };
+        let help: Vec<String> = smaller.into_iter().chain(other).collect();
+        let help = if help.is_empty() { String::new() } else { format!(". What helps: {}", help.join(", or ")) };
         Some(format!(
-            "keys allow {} of {} full batches. {}{others}. What would help: another --remainder{help}",
+            "keys allow {} of {} full batches. {}{others}{help}",
             self.possible,
             self.without_keys,
             worst.describe(name(worst.task), value),
@@ -208,7 +216,7 @@ fn checked(
     let forecast = forecast(keys, &ranges, config);
     let name = |task: usize| if named { format!("task {:?}", tasks[task].0) } else { "the input".into() };
     forecast.refuse_nothing(config, name, &value)?;
-    let warning = forecast.warning(name, &value);
+    let warning = forecast.warning(config, name, &value);
     Ok((forecast, warning))
 }
 
@@ -244,7 +252,9 @@ mod tests {
         assert_eq!((worst.task, worst.possible, worst.without_keys), (0, 1, 4));
         assert_eq!(worst.most_frequent, Some(FrequentKey { column: 0, row: 12, rows: 20 }));
         assert_eq!(worst.better_size, Some(6));
-        let text = found.warning(|task| format!("task {task}"), |key| format!("like row {}", key.row)).unwrap();
+        let text = found
+            .warning(&config(Remainder::Drop), |task| format!("task {task}"), |key| format!("like row {}", key.row))
+            .unwrap();
         assert!(text.contains("keys allow 3 of 6") && text.contains("20 of them like row 12"), "{text}");
     }
 

@@ -121,6 +121,14 @@ fn tell(facts: &BatchesFacts, config: &Config) {
              batches"
         );
     }
+    if facts.full_batches < facts.possible_batches {
+        tracing::warn!(
+            "{} full batches came out, of {} that keys allow: rows have several keys, and not all of them could be \
+             met; a smaller --batch-size or fewer --key-column help",
+            facts.full_batches,
+            facts.possible_batches
+        );
+    }
     if config.batches.remainder == Remainder::Drop && *dropped_rows > 0 {
         tracing::info!("{dropped_rows} rows left out by --remainder drop");
     }
