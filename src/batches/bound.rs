@@ -125,7 +125,8 @@ mod tests {
     proptest! {
         #[test]
         fn so_many_batches_can_be_dealt_and_not_one_more(
-            sizes in proptest::collection::vec(1u32..30, 0..20), single in 0u64..40, size in 2u32..9, per_key in 1u32..4,
+            sizes in proptest::collection::vec(1u32..30, 0..20), single in 0u64..40,
+            size in 2u32..9, per_key in 1u32..4,
         ) {
             let full = most_full(&sizes, single, size, per_key);
             prop_assert!(slack(&sizes, single, size, per_key, full) >= 0);

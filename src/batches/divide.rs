@@ -6,10 +6,10 @@
 //! What keeps the later batches possible is a count. With b batches to make, at most min(n, R · b) of the n rows of a
 //! key can play; the *slack* is by how many rows the sum of these exceeds b · |B| ([`super::bound`]). A key *needs*
 //! n − R · (b − 1) rows in this batch, if that is above zero: each row that it does not get there, no later batch can
-//! take, and the slack falls by one. So a cluster or row may enter the batch as long as the needs that are left fit into
-//! the room that is left and this batch's share of the slack. Where each row has one key at most, the needs of a batch
-//! always fit into it, and all b batches become full. Rows of several keys are counted by their most frequent key; then
-//! a batch may be left that nothing fits into, and its rows make a short batch.
+//! take, and the slack falls by one. So a cluster or row may enter the batch as long as the needs that are left fit
+//! into the room that is left and this batch's share of the slack. Where each row has one key at most, the needs of a
+//! batch always fit into it, and all b batches become full. Rows of several keys are counted by their most frequent
+//! key; then a batch may be left that nothing fits into, and its rows make a short batch.
 //!
 //! Memory: 16 bytes a row: group, row by group, where it stands there, and the batches; 33 for each key.
 
@@ -29,7 +29,7 @@ const LOOKED_AT_MOST: usize = 8192;
 /// Clusters among these from which on whole ones are tried.
 const STARTS: usize = 8;
 /// Clusters that are looked at to find the one to divide.
-const DIVIDED_LOOKED_AT: usize = 128;
+const DIVIDED_LOOKED_AT: usize = 48;
 /// The same, where none of these has a row that fits.
 const DIVIDED_LOOKED_AT_MOST: usize = 65_536;
 /// Rows of a key that are looked at to find one to take.
@@ -122,7 +122,7 @@ struct Packer<'a> {
     unmet: u32,
     /// Whether room is kept for these.
     keeps_room: bool,
-    /// Whether no loose row fits into this batch.
+    /// Whether no loose row fits into this batch. It stays so: rows that are loosened later were tried then.
     exhausted: bool,
 }
 
@@ -264,7 +264,8 @@ impl<'a> Packer<'a> {
     fn enter_cluster(&mut self, cluster: u32) -> bool {
         let positions = self.units.positions(cluster as usize);
         let before = self.batch.len();
-        if positions.len() > self.room() {
+        // Most clusters conflict: that is found before anything is counted.
+        if positions.len() > self.room() || !positions.clone().all(|position| self.fits(position as u32)) {
             return false;
         }
         for position in positions.clone() {
@@ -358,6 +359,9 @@ impl<'a> Packer<'a> {
 
     /// Takes one loose row of a group.
     fn take_loose(&mut self, group: u32) -> bool {
+        if !self.several && self.held(group) >= self.per_key {
+            return false;
+        }
         for index in 0..self.rows.loose(group).len().min(ROWS_LOOKED_AT) {
             let position = self.rows.loose(group)[index];
             if self.enter(position) {
@@ -428,8 +432,6 @@ impl<'a> Packer<'a> {
         let positions = self.units.positions(cluster);
         self.is_waiting[cluster] = false;
         positions.clone().for_each(|position| self.rows.loosen(position as u32));
-        // What was loosened is offered.
-        self.exhausted = false;
         let before = self.batch.len();
         let others = positions.clone().map(|position| position as u32).filter(|position| Some(*position) != first);
         for position in first.into_iter().chain(others) {

@@ -9,6 +9,9 @@ use crate::config::{Config, Remainder, Sizes};
 use crate::error::{Error, Result};
 use crate::vectors::{Keys, RowId, Shards, Vectors, label_keys, words_on_key};
 
+/// Batch sizes that are tried to find a better one.
+const SIZES_TRIED: usize = 64;
+
 /// What keys allow all tasks of a job in one epoch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Forecast {
@@ -36,7 +39,8 @@ pub(crate) struct Shortage {
     /// Full batches, if no two rows shared a key.
     pub without_keys: u64,
     pub most_frequent: Option<FrequentKey>,
-    /// The largest batch size below |B| that makes as many full batches as rows allow, or any where none does that.
+    /// The largest batch size below |B| whose full batches hold nearly as many rows as any smaller size's, and more than
+    /// |B|'s.
     pub better_size: Option<u32>,
 }
 
@@ -55,6 +59,7 @@ pub(crate) struct FrequentKey {
 pub(crate) fn forecast(keys: &Keys<'_>, tasks: &[(Range<RowId>, Sizes)], config: &Config) -> Forecast {
     let rules = config.batches;
     let mut result = Forecast { possible: 0, without_keys: 0, has_batch: false, worst: None, tasks_short: 0 };
+    let (mut worst, mut most_lost) = (None, 0);
     for (task, (range, sizes)) in tasks.iter().enumerate() {
         let groups = KeyGroups::new(range.clone(), keys);
         let possible_of = |size| most_full(&groups.sizes, groups.single(), size, rules.rows_per_key);
@@ -66,25 +71,10 @@ pub(crate) fn forecast(keys: &Keys<'_>, tasks: &[(Range<RowId>, Sizes)], config:
             Remainder::Drop => possible > 0,
             Remainder::Short | Remainder::Fill => possible_of(2) > 0,
         };
-        if possible == without_keys {
-            continue;
-        }
-        result.tasks_short += 1;
         let lost = without_keys - possible;
-        if result.worst.as_ref().is_none_or(|worst| worst.without_keys - worst.possible < lost) {
-            let step = sizes.cluster_size * rules.world_size;
-            let rows = range.len() as u64;
-            let smaller = || (1..sizes.batch_size / step).rev().map(|number| number * step).filter(|size| *size > 1);
-            let all = smaller().find(|size| possible_of(*size) == rows / u64::from(*size));
-            result.worst = Some(Shortage {
-                task,
-                rows,
-                batch_size: sizes.batch_size,
-                possible,
-                without_keys,
-                most_frequent: most_frequent(&groups, range.clone(), keys),
-                better_size: all.or_else(|| smaller().find(|size| possible_of(*size) > 0)),
-            });
+        result.tasks_short += usize::from(lost > 0);
+        if lost > most_lost {
+            (worst, most_lost) = (Some(task), lost);
         }
     }
     if rules.remainder == Remainder::Fill && !result.has_batch {
@@ -93,7 +83,32 @@ pub(crate) fn forecast(keys: &Keys<'_>, tasks: &[(Range<RowId>, Sizes)], config:
         let groups = KeyGroups::new(0..rows, keys);
         result.has_batch = most_full(&groups.sizes, groups.single(), 2, rules.rows_per_key) > 0;
     }
+    result.worst = worst.map(|task| shortage(keys, task, &tasks[task], config));
     result
+}
+
+/// What keys take from one task. O(rows · keys).
+fn shortage(keys: &Keys<'_>, task: usize, (range, sizes): &(Range<RowId>, Sizes), config: &Config) -> Shortage {
+    let groups = KeyGroups::new(range.clone(), keys);
+    let possible = |size| most_full(&groups.sizes, groups.single(), size, config.batches.rows_per_key);
+    let playing = |size: u32| possible(size) * u64::from(size);
+    // Of the sizes that the trainer's processes can share, not more than can be counted in a moment.
+    let step = sizes.cluster_size * config.batches.world_size;
+    let numbers = 1..sizes.batch_size / step;
+    let stride = numbers.len().div_ceil(SIZES_TRIED).max(1);
+    let smaller = || numbers.clone().rev().step_by(stride).map(|number| number * step).filter(|size| *size > 1);
+    let now = playing(sizes.batch_size);
+    let most = smaller().map(playing).max().unwrap_or(0);
+    let better = |size: &u32| playing(*size) * 10 >= most * 9 && playing(*size) * 20 > now * 21;
+    Shortage {
+        task,
+        rows: range.len() as u64,
+        batch_size: sizes.batch_size,
+        possible: possible(sizes.batch_size),
+        without_keys: range.len() as u64 / u64::from(sizes.batch_size),
+        most_frequent: most_frequent(&groups, range.clone(), keys),
+        better_size: smaller().find(better),
+    }
 }
 
 fn most_frequent(groups: &KeyGroups, rows: Range<RowId>, keys: &Keys<'_>) -> Option<FrequentKey> {

@@ -2,8 +2,8 @@
 //!
 //! Clusters are shuffled and fill one batch after the other; one that shares a key with the batch waits
 //! for the next. A cluster that still waits at the end is exchanged for one of an earlier batch. Where that does not
-//! make as many full batches as keys allow ([`bound`](super::bound)), the task is packed again, and clusters are divided
-//! ([`divide`](super::divide)).
+//! make as many full batches as keys allow ([`bound`](super::bound)), the task is packed again, and clusters are
+//! divided ([`divide`](super::divide)).
 
 use std::collections::{HashMap, VecDeque};
 

@@ -154,8 +154,8 @@ impl Slots {
         start..task.end.min(start + task.size)
     }
 
-    /// Whether the row at `place` may join the rows on `slots`, without the one on the slot `except`: whether it shares a
-    /// key with less of them than a cluster may have of one key.
+    /// Whether the row at `place` may join the rows on `slots`, without the one on the slot `except`: whether it shares
+    /// a key with less of them than a cluster may have of one key.
     #[inline]
     pub(super) fn fits(&self, place: Place, slots: Range<u32>, except: u32, keys: &KeysByPlace<'_>) -> bool {
         if !keys.is_shared(place) {

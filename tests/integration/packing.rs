@@ -135,7 +135,9 @@ fn clusters_are_divided_for_full_batches_only() {
     let said = verify(&run).ok().stdout;
     assert!(said.contains(&format!("{divided} clusters divided")), "{said}");
     let rows: BTreeSet<(i32, usize)> = table.iter().map(|row| (row.epoch, row.row)).collect();
-    assert_eq!(rows.len(), 2 * data.rows());
+    assert_eq!(rows.len(), table.len());
+    let alone = 2 * data.rows() - rows.len();
+    assert!(alone < 4 && said.contains(&format!("({alone} left out)")), "{said}");
     // Rows of one cluster stand side by side.
     for batch in batches(&table) {
         let runs: Vec<_> = batch.chunk_by(|a, b| a.cluster == b.cluster).map(|rows| rows[0].cluster).collect();

@@ -74,8 +74,8 @@ pub fn import(run: &Run, shards: &Shards, config: &Config, counts: &VectorsCount
     open_folder(&run.stage_folder(Stage::Vectors), &run.facts()?)
 }
 
-/// The order of the passes; each frees what the next does not need. Returns what was taken for no key, and how many rows
-/// have equal vectors.
+/// The order of the passes; each frees what the next does not need. Returns what was taken for no key, and how many
+/// rows have equal vectors.
 fn write_all(import: &Import<'_>) -> Result<(Vec<KeyFacts>, EqualCounts)> {
     let mut parts = Vec::new();
     parts.extend(write_ids(import)?);
