@@ -39,8 +39,8 @@ pub(crate) struct Shortage {
     /// Full batches, if no two rows shared a key.
     pub without_keys: u64,
     pub most_frequent: Option<FrequentKey>,
-    /// The largest batch size below |B| whose full batches hold nearly as many rows as any smaller size's, and more than
-    /// |B|'s.
+    /// The largest batch size below |B| whose full batches hold nearly as many rows as those of any smaller size, and
+    /// more than those of |B|.
     pub better_size: Option<u32>,
 }
 

@@ -274,3 +274,29 @@ fn left_over_rows_of_all_tasks_make_all_full_batches_that_are_possible() {
     let said = call(["report", run.to_str().unwrap()]).ok().stdout;
     assert!(said.contains("Duplicates"), "{said}");
 }
+
+#[test]
+fn a_plan_foresees_what_keys_allow() {
+    // 40 % of 500 rows have one key: 9 batches of 32 of 15.
+    let data =
+        Dataset::planted(500, 8, 12).with_key(|row| Some(if row % 5 < 2 { "cat".into() } else { row.to_string() }));
+    let place = Place::with(&data);
+    let (input, out) = (place.input(), place.path("run"));
+    let (input, out) = (input.to_str().unwrap(), out.to_str().unwrap());
+    let flags = ["--skip", "2", "--window", "20", "--key-column", "key0", "--batch-size", "32"];
+    let said = call([&["plan", input][..], &flags].concat()).ok().stdout;
+    for words in
+        ["batches  9 full ones at most", "keys allow 9 of 15", "200 of them have `key0` \"cat\"", "--batch-size 24"]
+    {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    let said = call([&["plan", input, "--json"][..], &flags].concat()).ok().stdout;
+    let plan: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(plan["full_batches"], serde_json::json!({"possible": 9, "without_keys": 15}));
+    let dry = call([&["mine", input, "--out", out, "--dry-run"][..], &flags].concat());
+    assert!(dry.ok().stdout.contains("9 full ones at most"));
+    let flags = &flags[..flags.len() - 2];
+    let more = ["mine", input, "--out", out, "--dry-run", "--batch-size", "400", "--remainder", "drop"];
+    call([&more[..], flags].concat()).refuses(&["no batch can be made", "200 of them have `key0` \"cat\""]);
+    assert!(!place.path("run").exists());
+}
