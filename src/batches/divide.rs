@@ -381,12 +381,14 @@ impl<'a> Packer<'a> {
             }
         }
         self.exhausted = true;
-        let Some(position) = self.rows.pop_single() else { return false };
-        let entered = self.enter(position);
-        if !entered {
-            self.rows.offer(position);
+        let singles = self.rows.single().len();
+        for index in (singles.saturating_sub(ROWS_LOOKED_AT)..singles).rev() {
+            if self.enter(self.rows.single()[index]) {
+                self.rows.take_single(index);
+                return true;
+            }
         }
-        entered
+        false
     }
 
     /// Divides a cluster that has a row of a group.

@@ -70,9 +70,15 @@ impl<'a> EpochPacker<'a> {
             }
         };
         let (short, alone) = short.without_single_rows();
+        // Of the batches that `fill` unites none is counted.
+        let divided = match (packed.divided, self.config.batches.remainder) {
+            (0, _) => 0,
+            (divided, Remainder::Fill) => divided,
+            (_, Remainder::Short | Remainder::Drop) => self.divided(order.batches().chain(short.batches())),
+        };
         order.append(short);
         self.shard(&mut order);
-        Ok(PackedEpoch { order, full, possible, divided: packed.divided, alone })
+        Ok(PackedEpoch { order, full, possible, divided, alone })
     }
 
     /// Full and short batches of all tasks, in task order.
@@ -106,6 +112,22 @@ impl<'a> EpochPacker<'a> {
                 .remedy("run `mine` again with --replace"));
         }
         Ok(all)
+    }
+
+    /// Clusters of which a batch holds a part. O(rows log |B|).
+    fn divided<'b>(&self, batches: impl Iterator<Item = &'b [RowId]>) -> u32 {
+        let labels = self.clusters.labels();
+        let mut divided = vec![false; self.clusters.count() as usize];
+        let mut own = Vec::new();
+        for batch in batches {
+            own.clear();
+            own.extend(batch.iter().map(|row| labels[*row as usize]).filter(|label| *label != NO_CLUSTER));
+            own.sort_unstable();
+            for rows in own.chunk_by(|a, b| a == b) {
+                divided[rows[0] as usize] |= rows.len() < self.rows_of(rows[0]).len();
+            }
+        }
+        divided.into_iter().filter(|divided| *divided).count() as u32
     }
 
     fn rules<'k>(&self, sizes: Sizes, keys: &'k Keys<'k>) -> PackRules<'k> {

@@ -26,6 +26,11 @@ const EXCHANGE_TRIES: usize = 256;
 const SHORT_TRIES: usize = 64;
 const SHORT_ROWS: usize = 1 << 18;
 
+/// Short batches of at most `size` rows that are looked at.
+fn open_batches(size: usize) -> usize {
+    SHORT_TRIES.min(SHORT_ROWS / size).max(1)
+}
+
 /// What packing goes by.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PackRules<'a> {
@@ -42,7 +47,7 @@ pub(crate) struct Packed {
     pub full: BatchOrder,
     /// Smaller ones.
     pub short: BatchOrder,
-    /// Clusters whose rows are not all in one batch.
+    /// Clusters that were divided to fill batches.
     pub divided: u32,
     /// The most full batches that keys allow.
     pub possible: u64,
@@ -65,6 +70,41 @@ impl Packed {
         self.short.append(other.short);
         self.divided += other.divided;
         self.possible += other.possible;
+    }
+
+    /// The same with rows that are alone in a short batch put into another one, where one takes them. Expected O(rows),
+    /// and a look at some short batches for each such row.
+    fn joined(mut self, rules: &PackRules<'_>) -> Packed {
+        if self.short.batches().all(|batch| batch.len() > 1) {
+            return self;
+        }
+        let size = rules.sizes.batch_size as usize;
+        let (several, single): (Vec<&[RowId]>, Vec<&[RowId]>) = self.short.batches().partition(|batch| batch.len() > 1);
+        // The smallest have most room, and fewest keys.
+        let mut smallest: Vec<usize> = (0..several.len()).collect();
+        smallest.sort_by_key(|index| several[*index].len());
+        smallest.truncate(open_batches(size));
+        let mut open: Vec<(usize, Held)> =
+            smallest.into_iter().map(|index| (index, Held::of([several[index]].into_iter(), rules))).collect();
+        let mut batches: Vec<Vec<RowId>> = several.into_iter().map(<[RowId]>::to_vec).collect();
+        for unit in single {
+            let fitting = open.iter_mut().find(|(index, held)| batches[*index].len() < size && held.takes(unit, rules));
+            match fitting {
+                Some((index, held)) => {
+                    held.add(unit, rules);
+                    batches[*index].extend_from_slice(unit);
+                }
+                None => {
+                    if open.len() < open_batches(size) {
+                        open.push((batches.len(), Held::of([unit].into_iter(), rules)));
+                    }
+                    batches.push(unit.to_vec());
+                }
+            }
+        }
+        self.short = BatchOrder::default();
+        batches.into_iter().for_each(|batch| self.add(batch, size));
+        self
     }
 
     fn append_all(&mut self, short: ShortBatches<'_>, size: usize) {
@@ -113,11 +153,11 @@ pub(crate) fn pack_task(units: Units<'_>, rules: &PackRules<'_>, random: &mut Ch
     if let Some(packed) = pack_whole(units, rules, possible, random)
         && packed.full.count() as u64 >= possible
     {
-        return Packed { possible, ..packed };
+        return Packed { possible, ..packed }.joined(rules);
     }
     let mut clusters: Vec<u32> = (0..units.clusters() as u32).collect();
     clusters.shuffle(random);
-    Packed { possible, ..pack_divided(units, clusters.into(), rules, groups) }
+    Packed { possible, ..pack_divided(units, clusters.into(), rules, groups) }.joined(rules)
 }
 
 /// Packs clusters whole; none, where a batch cannot be filled.
@@ -260,7 +300,7 @@ impl<'a> ShortBatches<'a> {
             rows.extend_from_slice(unit);
             return;
         }
-        if self.open.len() >= SHORT_TRIES.min(SHORT_ROWS / size).max(1) {
+        if self.open.len() >= open_batches(size) {
             self.close_oldest();
         }
         self.open.push_back((unit.to_vec(), Held::of([unit].into_iter(), rules)));
@@ -295,14 +335,14 @@ pub(crate) fn fill(rows: &[RowId], rules: &PackRules<'_>) -> Packed {
     for _ in 0..possible {
         let batch = take(units, &mut waiting, size, Held::default(), rules);
         if batch.len() < size {
-            return Packed { possible, ..pack_divided(units, VecDeque::new(), rules, groups) };
+            return Packed { possible, ..pack_divided(units, VecDeque::new(), rules, groups) }.joined(rules);
         }
         packed.add(batch.into_iter().map(|unit| rows[unit as usize]), size);
     }
     let mut rest = ShortBatches::new(rules, size);
     waiting.into_iter().for_each(|unit| rest.add(units.get(unit as usize)));
     packed.append_all(rest, size);
-    packed
+    packed.joined(rules)
 }
 
 #[cfg(test)]

@@ -93,9 +93,14 @@ impl RowsByKey {
         None
     }
 
-    /// Takes a loose row in no group.
-    pub(super) fn pop_single(&mut self) -> Option<u32> {
-        self.single.pop()
+    /// Loose rows in no group.
+    pub(super) fn single(&self) -> &[u32] {
+        &self.single
+    }
+
+    /// Takes one of these.
+    pub(super) fn take_single(&mut self, index: usize) {
+        self.single.swap_remove(index);
     }
 
     /// Makes a row of a whole cluster a loose one, which is not offered yet.
@@ -163,7 +168,8 @@ mod tests {
         assert_eq!([rows.next_active(), rows.next_active(), rows.next_active()], [Some(0), Some(1), Some(0)]);
         rows.pack(0);
         assert_eq!([rows.next_active(), rows.next_active()], [Some(1), Some(1)]);
-        assert_eq!(rows.pop_single(), Some(3));
+        assert_eq!(rows.single(), [3]);
+        rows.take_single(0);
         rows.loosen(4);
         assert_eq!((rows.loose(0), rows.clustered(0)), (&[4][..], &[2][..]));
         assert_eq!(rows.into_loose(), [4, 5]);

@@ -95,6 +95,12 @@ fn write_all(
         writer.write(&source, &EpochLayout { epoch, first_batch, order: &packed.order })?;
     }
     drop(meter);
+    if facts.batches == 0 {
+        return Err(Error::input("no batch can be made")
+            .expected("a full batch, out of rows that share no key")
+            .found(format!("{} that keys seemed to allow: rows have several keys", facts.possible_batches))
+            .remedy("try a smaller --batch-size, or --remainder short"));
+    }
     tell(&facts, config);
     facts.rows_short_of_negatives = if count > 0 { Some(rows_short_of_negatives(run, count)?) } else { None };
     stage.finish(&facts, |_| true)

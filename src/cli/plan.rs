@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::job_args::JobArgs;
 use super::log;
 use crate::batches::Forecast;
+use crate::config::Remainder;
 use crate::error::Result;
 use crate::job::{Job, on_threads};
 use crate::neighbors::{self, calibrate::operations_per_second};
@@ -182,8 +183,12 @@ pub fn describe(job: &Job, estimate: &PlanEstimate) -> String {
         HumanBytes(plan.least().1),
     );
     let (forecast, warning) = &estimate.batches;
+    let more = match config.batches.remainder {
+        Remainder::Fill => " of the tasks alone, and more of what they leave over",
+        Remainder::Short | Remainder::Drop => "",
+    };
     text += &format!(
-        "\nbatches  {} full ones at most, an epoch; equal vectors may allow fewer",
+        "\nbatches  {} full ones at most{more}, an epoch; equal vectors may allow fewer",
         HumanCount(forecast.possible)
     );
     if let Some(warning) = warning {

@@ -300,3 +300,32 @@ fn a_plan_foresees_what_keys_allow() {
     call([&more[..], flags].concat()).refuses(&["no batch can be made", "200 of them have `key0` \"cat\""]);
     assert!(!place.path("run").exists());
 }
+
+#[test]
+fn rows_of_two_keys_leave_a_run_that_is_sound() {
+    // Where rows have several keys, a batch may get stuck, and `drop` leaves its rows out.
+    let mut mined = 0;
+    for seed in 0..12 {
+        let order = mixed(90 + seed);
+        let key = |row: usize, keys: usize| Some((order[row] * 7919 % 1009 % keys).to_string());
+        let data = Dataset::planted(order.len(), 8, 20 + seed as u64)
+            .with_key(|row| key(row, 9 + seed))
+            .with_key(|row| key((row * 31) % order.len(), 12));
+        let place = Place::with(&data);
+        for remainder in ["drop", "short"] {
+            let run = place.path(remainder);
+            let flags = "--skip 1 --window 8 --cluster-size 4 --batch-size 8 --key-column key0 --key-column key1";
+            let outcome = mine(&place.input(), &run, &format!("{flags} --remainder {remainder}"));
+            if outcome.code == Some(2) {
+                outcome.refuses(&["no batch can be made"]);
+                continue;
+            }
+            outcome.ok();
+            verify(&run).ok();
+            let table = table::read(&run);
+            assert!(batches(&table).iter().all(|batch| most_of_one(&data, batch) == 1 && batch.len() > 1));
+            mined += 1;
+        }
+    }
+    assert!(mined > 12, "{mined} jobs had batches");
+}

@@ -50,6 +50,13 @@ fn pack(units: Units<'_>, [size, cluster_size, per_key]: [u32; 3], keys: &Keys<'
     }
     assert!(packed.full.batches().all(|batch| batch.len() == size as usize));
     assert!(packed.short.batches().all(|batch| (1..size as usize).contains(&batch.len())));
+    // A row is alone only where no other short batch takes it.
+    let is_open = |batch: &&[RowId]| batch.len() < size as usize;
+    for (index, single) in packed.short.batches().enumerate().filter(|(_, batch)| batch.len() == 1) {
+        let others = packed.short.batches().enumerate().filter(|(other, batch)| *other != index && is_open(batch));
+        let mut others = others.take(if packed.short.count() <= SHORT_TRIES { SHORT_TRIES } else { 0 });
+        assert!(others.all(|(_, batch)| batch.iter().any(|row| keys.conflict(*row, single[0]))) || per_key > 1);
+    }
     assert!(packed.full.count() as u64 <= packed.possible);
     // Divided clusters are those that no batch holds whole.
     let batches: Vec<&[RowId]> = packed.full.batches().chain(packed.short.batches()).collect();

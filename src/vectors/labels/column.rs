@@ -165,7 +165,7 @@ impl LabelColumn {
         let more = if count > 1 { format!("; {count} values of the column are so") } else { String::new() };
         match self.types.iter().find(|(other, first)| other != leaf && first != path && *other != DataType::Null) {
             Some((other, first)) => Error::input("a label cannot be compared with those of another type")
-                .expected(format!("a value of {leaf} that is also one of {other}, as in {}", first.display()))
+                .expected(format!("a value that {leaf} and {other}, as in {}, write alike", first.display()))
                 .found(format!("{found}{more}"))
                 .remedy("cast the column to one type in all files"),
             None => Error::input("a label cannot be read")
