@@ -48,8 +48,6 @@ pub(super) struct Divided {
     pub clusters: Vec<u32>,
     /// Positions of single rows that are left.
     pub rows: Vec<u32>,
-    /// Clusters whose rows are not all in one batch.
-    pub divided: u32,
 }
 
 /// Packs units into full batches of `size` rows, with `per_key` rows of a key in each at most. Clusters are taken in
@@ -107,7 +105,6 @@ struct Packer<'a> {
     /// Clusters in order; those that are not whole any more are passed over.
     waiting: VecDeque<u32>,
     is_waiting: Vec<bool>,
-    divided: u32,
     /// b: batches to be made, with this one.
     left: u64,
     slack: i64,
@@ -156,7 +153,6 @@ impl<'a> Packer<'a> {
             frequent,
             is_waiting: vec![true; units.clusters()],
             waiting,
-            divided: 0,
             left: 0,
             slack: 0,
             number: 0,
@@ -442,15 +438,12 @@ impl<'a> Packer<'a> {
                 false => self.rows.offer(position),
             }
         }
-        let taken = self.batch.len() - before;
-        self.divided += u32::from(taken < positions.len());
-        taken > 0
+        self.batch.len() > before
     }
 
     /// Adds what is left.
     fn finish(self, mut result: Divided) -> Divided {
         result.clusters = self.waiting.iter().copied().filter(|cluster| self.is_waiting[*cluster as usize]).collect();
-        result.divided = self.divided;
         result.rows = self.rows.into_loose();
         result
     }

@@ -56,26 +56,24 @@ impl<'a> EpochPacker<'a> {
         let mut full = packed.full.count();
         let mut possible = packed.possible;
         drop(packed.full);
-        let short = match self.config.batches.remainder {
-            Remainder::Short => packed.short,
-            Remainder::Drop => BatchOrder::default(),
+        let remainder = self.config.batches.remainder;
+        let (filled, short) = match remainder {
+            Remainder::Short => (BatchOrder::default(), packed.short),
+            Remainder::Drop => Default::default(),
             Remainder::Fill => {
                 // Rows of any task: the job's own size, whatever the tasks' are.
                 let rules = self.rules(self.config.sizes().job, &keys);
                 let filled = pack::fill(&packed.short.rows, &rules);
                 full += filled.full.count();
                 possible += filled.possible;
-                order.append(filled.full);
-                filled.short
+                (filled.full, filled.short)
             }
         };
         let (short, alone) = short.without_single_rows();
-        // Of the batches that `fill` unites none is counted.
-        let divided = match (packed.divided, self.config.batches.remainder) {
-            (0, _) => 0,
-            (divided, Remainder::Fill) => divided,
-            (_, Remainder::Short | Remainder::Drop) => self.divided(order.batches().chain(short.batches())),
-        };
+        // Batches that `fill` unites divide clusters as they come.
+        let counted = short.batches().filter(|_| remainder == Remainder::Short);
+        let divided = self.divided(order.batches().chain(counted));
+        order.append(filled);
         order.append(short);
         self.shard(&mut order);
         Ok(PackedEpoch { order, full, possible, divided, alone })

@@ -13,7 +13,7 @@ use crate::vectors::{Keys, RowId, Shards, Vectors, label_keys, words_on_key};
 const SIZES_TRIED: usize = 64;
 
 /// What keys allow all tasks of a job in one epoch.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Forecast {
     /// The most full batches; without those that `fill` makes of what is left over.
     pub possible: u64,
@@ -25,6 +25,8 @@ pub(crate) struct Forecast {
     pub worst: Option<Shortage>,
     /// Tasks from which keys take full batches.
     pub tasks_short: usize,
+    /// Tasks of the job.
+    pub tasks: usize,
 }
 
 /// What keys take from a task.
@@ -58,7 +60,7 @@ pub(crate) struct FrequentKey {
 /// Counts keys. `tasks`: each task's rows and sizes. O(rows · keys).
 pub(crate) fn forecast(keys: &Keys<'_>, tasks: &[(Range<RowId>, Sizes)], config: &Config) -> Forecast {
     let rules = config.batches;
-    let mut result = Forecast { possible: 0, without_keys: 0, has_batch: false, worst: None, tasks_short: 0 };
+    let mut result = Forecast { tasks: tasks.len(), ..Forecast::default() };
     let (mut worst, mut most_lost) = (None, 0);
     for (task, (range, sizes)) in tasks.iter().enumerate() {
         let groups = KeyGroups::new(range.clone(), keys);
@@ -141,8 +143,8 @@ impl Forecast {
         let remedy = match (config.batches.remainder, self.worst.as_ref().and_then(|worst| worst.better_size)) {
             (Remainder::Drop, Some(size)) => format!("try --batch-size {size}, or --remainder short"),
             (Remainder::Drop, None) => "lower --batch-size, or use --remainder short".into(),
-            (Remainder::Short, _) => "use --remainder fill, or another --key-column".into(),
-            (Remainder::Fill, _) => "choose another --key-column, or mine without one".into(),
+            (Remainder::Short, _) if self.tasks > 1 => "use --remainder fill, or another --key-column".into(),
+            _ => "choose another --key-column, or let several rows of a key into a batch with --rows-per-key".into(),
         };
         let found = match &self.worst {
             Some(worst) => worst.describe(name(worst.task), value),
@@ -171,8 +173,10 @@ impl Forecast {
         let smaller = worst.better_size.map(|size| format!("--batch-size {size}"));
         let other = match config.batches.remainder {
             Remainder::Drop => Some("--remainder short, which keeps the other rows".to_owned()),
-            Remainder::Short => Some("--remainder fill, which unites what tasks leave over".to_owned()),
-            Remainder::Fill => None,
+            Remainder::Short if self.tasks > 1 => {
+                Some("--remainder fill, which unites what tasks leave over".to_owned())
+            }
+            Remainder::Short | Remainder::Fill => None,
         };
         let help: Vec<String> = smaller.into_iter().chain(other).collect();
         let help = if help.is_empty() { String::new() } else { format!(". What helps: {}", help.join(", or ")) };

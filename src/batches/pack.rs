@@ -5,7 +5,7 @@
 //! make as many full batches as keys allow ([`bound`](super::bound)), the task is packed again, and clusters are
 //! divided ([`divide`](super::divide)).
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 
 use rand::RngExt;
 use rand::seq::SliceRandom;
@@ -47,8 +47,6 @@ pub(crate) struct Packed {
     pub full: BatchOrder,
     /// Smaller ones.
     pub short: BatchOrder,
-    /// Clusters that were divided to fill batches.
-    pub divided: u32,
     /// The most full batches that keys allow.
     pub possible: u64,
 }
@@ -68,42 +66,36 @@ impl Packed {
     pub(crate) fn append(&mut self, other: Packed) {
         self.full.append(other.full);
         self.short.append(other.short);
-        self.divided += other.divided;
         self.possible += other.possible;
     }
 
-    /// The same with rows that are alone in a short batch put into another one, where one takes them. Expected O(rows),
-    /// and a look at some short batches for each such row.
+    /// The same with rows that are alone in a short batch put into another one, where one takes them. O(rows), and a look
+    /// at some short batches for each such row.
     fn joined(mut self, rules: &PackRules<'_>) -> Packed {
         if self.short.batches().all(|batch| batch.len() > 1) {
             return self;
         }
-        let size = rules.sizes.batch_size as usize;
-        let (several, single): (Vec<&[RowId]>, Vec<&[RowId]>) = self.short.batches().partition(|batch| batch.len() > 1);
-        // The smallest have most room, and fewest keys.
-        let mut smallest: Vec<usize> = (0..several.len()).collect();
-        smallest.sort_by_key(|index| several[*index].len());
-        smallest.truncate(open_batches(size));
-        let mut open: Vec<(usize, Held)> =
-            smallest.into_iter().map(|index| (index, Held::of([several[index]].into_iter(), rules))).collect();
-        let mut batches: Vec<Vec<RowId>> = several.into_iter().map(<[RowId]>::to_vec).collect();
-        for unit in single {
-            let fitting = open.iter_mut().find(|(index, held)| batches[*index].len() < size && held.takes(unit, rules));
-            match fitting {
-                Some((index, held)) => {
-                    held.add(unit, rules);
-                    batches[*index].extend_from_slice(unit);
-                }
-                None => {
-                    if open.len() < open_batches(size) {
-                        open.push((batches.len(), Held::of([unit].into_iter(), rules)));
-                    }
-                    batches.push(unit.to_vec());
-                }
+        let (size, short) = (rules.sizes.batch_size as usize, std::mem::take(&mut self.short));
+        let mut open: Vec<OpenBatch> = smallest(&short, open_batches(size))
+            .into_iter()
+            .map(|index| OpenBatch { index, held: Held::of([short.batch(index)].into_iter(), rules), rows: Vec::new() })
+            .collect();
+        let mut moved = vec![false; short.count()];
+        for index in (0..short.count()).filter(|index| short.batch(*index).len() == 1) {
+            let unit = short.batch(index);
+            let has_room = |batch: &OpenBatch| short.batch(batch.index).len() + batch.rows.len() < size;
+            if let Some(batch) = open.iter_mut().find(|batch| has_room(batch) && batch.held.takes(unit, rules)) {
+                batch.held.add(unit, rules);
+                batch.rows.extend_from_slice(unit);
+                moved[index] = true;
+            } else if open.len() < open_batches(size) {
+                open.push(OpenBatch { index, held: Held::of([unit].into_iter(), rules), rows: Vec::new() });
             }
         }
-        self.short = BatchOrder::default();
-        batches.into_iter().for_each(|batch| self.add(batch, size));
+        for index in (0..short.count()).filter(|index| !moved[*index]) {
+            let joining = open.iter().find(|batch| batch.index == index).map_or(&[][..], |batch| &batch.rows);
+            self.add(short.batch(index).iter().chain(joining).copied(), size);
+        }
         self
     }
 
@@ -112,6 +104,29 @@ impl Packed {
         self.add(first, size);
         self.append(others);
     }
+}
+
+/// A short batch that rows may join.
+struct OpenBatch {
+    /// Its number among the short ones.
+    index: usize,
+    held: Held,
+    /// Rows that have joined.
+    rows: Vec<RowId>,
+}
+
+/// The `most` smallest batches of several rows, in order: they have most room, and fewest keys.
+fn smallest(batches: &BatchOrder, most: usize) -> Vec<usize> {
+    let mut found = BinaryHeap::new();
+    for (index, batch) in batches.batches().enumerate().filter(|(_, batch)| batch.len() > 1) {
+        found.push((batch.len(), index));
+        if found.len() > most {
+            found.pop();
+        }
+    }
+    let mut indices: Vec<usize> = found.into_iter().map(|(_, index)| index).collect();
+    indices.sort_unstable();
+    indices
 }
 
 /// The keys of a batch's rows, and how many rows have each.
@@ -201,7 +216,7 @@ fn pack_whole(units: Units<'_>, rules: &PackRules<'_>, possible: u64, random: &m
 fn pack_divided(units: Units<'_>, clusters: VecDeque<u32>, rules: &PackRules<'_>, groups: KeyGroups) -> Packed {
     let size = rules.sizes.batch_size as usize;
     let mut divided = divide(units, clusters, groups, rules.keys, [rules.sizes.batch_size, rules.per_key]);
-    let mut packed = Packed { divided: divided.divided, ..Packed::default() };
+    let mut packed = Packed::default();
     for batch in divided.full.chunks_exact_mut(size).chain(divided.stuck.iter_mut().map(Vec::as_mut_slice)) {
         // Rows of one cluster side by side.
         batch.sort_unstable();

@@ -124,7 +124,7 @@ fn ids_that_cannot_be_are_refused() {
     floats[4] = 7.0;
     refused(Arc::new(Float64Array::from(floats.clone())), &["two rows have the same id", "id 7", "row 4", "row 7"]);
     floats[4] = f64::NAN;
-    refused(Arc::new(Float64Array::from(floats)), &["an id is null", "a NaN", "1 are NaN", "row 4"]);
+    refused(Arc::new(Float64Array::from(floats)), &["an id is missing", "a NaN", "1 are NaN", "row 4"]);
     let large: UInt64Array = (0..HALF).map(|row| Some(u64::MAX - row as u64)).collect();
     refused(Arc::new(large), &["int64", "18446744073709551615", "row 0", "strings"]);
     // The second file alone has ids: row numbers must not take their place.

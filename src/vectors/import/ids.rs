@@ -99,7 +99,7 @@ fn large_id(digits: &str) -> Error {
 
 /// The error for a null id.
 fn null_id(import: &Import<'_>, unit: &Unit<'_>, column: &LabelColumn, row: u64, missing: Missing) -> Error {
-    let error = Error::input("an id is null")
+    let error = Error::input("an id is missing")
         .expected("an id in every row")
         .remedy("fill the ids, or use row numbers by renaming the column");
     unit.place(missing_label(error, &import.input.units, column, missing), &column.name, Some(row))

@@ -100,7 +100,7 @@ fn task_codes(
 
 /// The error for a row without a task.
 fn null_task(units: &[Unit<'_>], unit: &Unit<'_>, column: &LabelColumn, row: u64, missing: Missing) -> Error {
-    let error = Error::input("a task is null")
+    let error = Error::input("a task is missing")
         .expected("a task name in every row")
         .remedy("fill the column, or mine without --task-column");
     unit.place(missing_label(error, units, column, missing), &column.name, Some(row))
