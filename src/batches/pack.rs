@@ -69,27 +69,31 @@ impl Packed {
         self.possible += other.possible;
     }
 
-    /// The same with rows that are alone in a short batch put into another one, where one takes them. O(rows), and a look
-    /// at some short batches for each such row.
+    /// The same with rows that are alone in a short batch put into another one, where one takes them. O(rows), and a
+    /// look at some short batches for each such row.
     fn joined(mut self, rules: &PackRules<'_>) -> Packed {
         if self.short.batches().all(|batch| batch.len() > 1) {
             return self;
         }
         let (size, short) = (rules.sizes.batch_size as usize, std::mem::take(&mut self.short));
-        let mut open: Vec<OpenBatch> = smallest(&short, open_batches(size))
+        let mut open: Vec<JoinedBatch> = smallest(&short, open_batches(size))
             .into_iter()
-            .map(|index| OpenBatch { index, held: Held::of([short.batch(index)].into_iter(), rules), rows: Vec::new() })
+            .map(|index| JoinedBatch {
+                index,
+                held: Held::of([short.batch(index)].into_iter(), rules),
+                rows: Vec::new(),
+            })
             .collect();
         let mut moved = vec![false; short.count()];
         for index in (0..short.count()).filter(|index| short.batch(*index).len() == 1) {
             let unit = short.batch(index);
-            let has_room = |batch: &OpenBatch| short.batch(batch.index).len() + batch.rows.len() < size;
+            let has_room = |batch: &JoinedBatch| short.batch(batch.index).len() + batch.rows.len() < size;
             if let Some(batch) = open.iter_mut().find(|batch| has_room(batch) && batch.held.takes(unit, rules)) {
                 batch.held.add(unit, rules);
                 batch.rows.extend_from_slice(unit);
                 moved[index] = true;
             } else if open.len() < open_batches(size) {
-                open.push(OpenBatch { index, held: Held::of([unit].into_iter(), rules), rows: Vec::new() });
+                open.push(JoinedBatch { index, held: Held::of([unit].into_iter(), rules), rows: Vec::new() });
             }
         }
         for index in (0..short.count()).filter(|index| !moved[*index]) {
@@ -107,7 +111,7 @@ impl Packed {
 }
 
 /// A short batch that rows may join.
-struct OpenBatch {
+struct JoinedBatch {
     /// Its number among the short ones.
     index: usize,
     held: Held,

@@ -263,7 +263,7 @@ fn ten_million_rows_take_less_than_twenty_bytes_each() {
         let packed = pack_task(units, &rules, &mut packing(0));
         let (bytes, seconds) = ((peak_bytes() - before) as f64 / ROWS as f64, start.elapsed().as_secs_f64());
         println!(
-            "{keys} keys, |B| {size}: {} of {} batches, {} of {} clusters divided, {seconds:.1} s, {bytes:.1} bytes a row",
+            "{keys} keys, |B| {size}: {} of {} batches, {} of {} clusters divided, {seconds:.1} s, {bytes:.1} B a row",
             packed.full.count(),
             packed.possible,
             divided(&packed, units),
