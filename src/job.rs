@@ -14,7 +14,8 @@ use crate::run::Run;
 use crate::run::record::{
     BatchesSettings, ClustersSettings, EdgesSettings, JobSettings, NeighborsSettings, VectorsSettings,
 };
-use crate::vectors::{self, Shards};
+use crate::vectors::{self, CheckedInput, Shards};
+use crate::watch::Watch;
 use crate::{clusters, edges, neighbors};
 
 /// One validated job: settings, input files and plan.
@@ -55,17 +56,27 @@ impl Job {
         if let Some(tasks) = self.tasks.get() {
             return Ok(tasks);
         }
-        let tasks = vectors::task_sizes(&self.shards)?;
+        let tasks = vectors::task_sizes(&self.shards, self.config.columns.bad_rows)?;
         Ok(self.tasks.get_or_init(|| tasks))
     }
 
     /// What labels allow: full batches, and a warning where keys take some. Reads the task column and the key columns;
-    /// equal vectors are not known yet.
+    /// equal vectors are not known yet, nor are rows that will be left out if the input was not checked.
     ///
     /// # Errors
     /// A column cannot be read; or no batch can come out.
-    pub(crate) fn forecast(&self) -> Result<(Forecast, Option<String>)> {
-        batches::foresee_labels(&self.shards, &self.config)
+    pub(crate) fn forecast(&self, checked: Option<&CheckedInput>) -> Result<(Forecast, Option<String>)> {
+        batches::foresee_labels(&self.shards, &self.config, checked.map(|checked| &checked.dropped))
+    }
+
+    /// Reads every row and checks it as import does, without a run folder. One pass over the embeddings.
+    ///
+    /// # Errors
+    /// Rows that cannot be used, where they are not to be dropped; an id that is missing or there twice; a file that
+    /// cannot be decoded.
+    pub(crate) fn check_input(&self, watch: Watch<'_>) -> Result<CheckedInput> {
+        let Job { config, shards, plan, .. } = self;
+        on_threads(config.threads, || vectors::check_input(shards, config, plan.vectors.batch_rows, watch))?
     }
 
     /// What the job costs, apart from memory.
@@ -97,6 +108,8 @@ impl Job {
                 columns: shards.roles.clone(),
                 empty_keys: config.columns.empty_keys,
                 dtype: config.columns.dtype,
+                embedding_scale: config.columns.scale,
+                bad_rows: config.columns.bad_rows,
                 metric: config.metric,
                 same_query: config.same_query,
             },

@@ -7,7 +7,7 @@ use std::ops::Range;
 use super::bound::{KeyGroups, NO_GROUP, most_full};
 use crate::config::{Config, Remainder, Sizes};
 use crate::error::{Error, Result};
-use crate::vectors::{Keys, RowId, Shards, Vectors, label_keys, words_on_key};
+use crate::vectors::{Keys, RowId, RowMarks, Shards, Vectors, label_keys, words_on_key};
 
 /// Batch sizes that are tried to find a better one.
 const SIZES_TRIED: usize = 64;
@@ -211,12 +211,17 @@ pub(crate) fn foresee(vectors: &Vectors, shards: &Shards, config: &Config) -> Re
     Ok(())
 }
 
-/// What labels allow a job, before its vectors are read, and a warning where they take full batches.
+/// What labels allow a job, before its vectors are read, and a warning where they take full batches; `dropped`: rows
+/// that are left out.
 ///
 /// # Errors
 /// A label column cannot be read; or labels, or too few rows, allow no batch.
-pub(crate) fn foresee_labels(shards: &Shards, config: &Config) -> Result<(Forecast, Option<String>)> {
-    let labels = label_keys(shards, config)?;
+pub(crate) fn foresee_labels(
+    shards: &Shards,
+    config: &Config,
+    dropped: Option<&RowMarks>,
+) -> Result<(Forecast, Option<String>)> {
+    let labels = label_keys(shards, config, dropped)?;
     let value = |key: FrequentKey| words_on_key(shards, key.column as usize, labels.input_row(key.row));
     let named: Vec<(&str, Range<RowId>)> =
         labels.tasks.iter().map(|(name, range)| (name.as_str(), range.clone())).collect();

@@ -121,7 +121,7 @@ pub(crate) struct Form {
 }
 
 /// Footer key-values: what made the table.
-pub(crate) fn footer(run: &Run, config: &Config) -> Vec<KeyValue> {
+pub(crate) fn footer(run: &Run, vectors: &Vectors, config: &Config) -> Vec<KeyValue> {
     let pair = |key: &str, value: String| KeyValue::new(format!("batchmine.{key}"), value);
     let sizes = config.sizes();
     let mut pairs = vec![
@@ -135,6 +135,10 @@ pub(crate) fn footer(run: &Run, config: &Config) -> Vec<KeyValue> {
         pair("world_size", config.batches.world_size.to_string()),
         pair("rank_layout", config.batches.rank_layout.name().into()),
     ];
+    let dropped = vectors.rows.dropped();
+    if dropped > 0 {
+        pairs.push(pair("bad_rows_dropped", dropped.to_string()));
+    }
     if !sizes.tasks.is_empty() {
         let tasks = json::line(&sizes.tasks).expect("names and sizes are plain data");
         pairs.push(pair("tasks", tasks));

@@ -180,7 +180,7 @@ impl EpochWriter<'_> {
         let form = table::Form {
             row_group_rows: self.counts.row_group_rows,
             group_rows: self.counts.group_rows,
-            footer: table::footer(self.run, self.config),
+            footer: table::footer(self.run, source.vectors, self.config),
         };
         let listen = |rows| self.meter.add(rows);
         self.stage.commit(name, |out| {

@@ -7,14 +7,14 @@ use indicatif::{HumanBytes, HumanCount};
 
 use super::{log, rows};
 use crate::clusters::labels::LABELS;
-use crate::config::{Columns, EmbeddingColumns, EmptyKeys};
+use crate::config::{Columns, EmbeddingColumns};
 use crate::edges::file::EDGES;
 use crate::error::{Error, Result};
 use crate::neighbors::file::NEIGHBORS;
 use crate::run::sealed::Sealed;
 use crate::run::{RunReader, Stage};
 use crate::vectors::dot::dot;
-use crate::vectors::{INT_IDS, KEY_LISTS, ROWS, Shards, TASKS, TEXT_IDS, Unit, VECTORS, embedding_values};
+use crate::vectors::{EmbeddingRows, INT_IDS, KEY_LISTS, ROWS, Shards, TASKS, TEXT_IDS, Unit, VECTORS};
 
 /// Rows whose norms are sampled.
 const SAMPLE_ROWS: usize = 1000;
@@ -66,14 +66,7 @@ impl InspectArgs {
             Some(name) => EmbeddingColumns::Shared(name.clone()),
             None => EmbeddingColumns::Pair { query: None, positive: None },
         };
-        let columns = Columns {
-            embeddings,
-            id: None,
-            task: None,
-            keys: Vec::new(),
-            empty_keys: EmptyKeys::default(),
-            dtype: None,
-        };
+        let columns = Columns { embeddings, ..Columns::unnamed() };
         let shards = Shards::open_unlabelled(&[self.path.display().to_string()], &columns)?;
         log::print(&format!(
             "{} rows x {} dimensions in {} files, {}",
@@ -113,8 +106,9 @@ impl InspectArgs {
             let mut norms: Vec<f64> = Vec::new();
             let mut preview = String::new();
             let read = unit.for_each_batch(&[column], SAMPLE_ROWS, |_, arrays| {
-                let values = embedding_values(arrays[0].as_ref(), dim, None)
+                let embeddings = EmbeddingRows::new(&arrays[0], dim, None)
                     .map_err(|(error, row)| unit.place(error, column, Some(row)))?;
+                let values = embeddings.values();
                 let mut row = vec![0f32; dim];
                 for index in 0..arrays[0].len() {
                     values.copy_f32(index * dim, &mut row);

@@ -11,10 +11,11 @@ use super::job_args::JobArgs;
 use super::log;
 use super::plan::{PlanEstimate, describe};
 use crate::config::Config;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::job::Job;
 use crate::run::storage::Disk;
 use crate::run::{Run, Stage};
+use crate::watch::Watch;
 
 /// Arguments of `mine`.
 #[derive(Debug, Args)]
@@ -30,7 +31,7 @@ pub struct MineArgs {
     /// Redo the stages that changed settings touch, keep those before
     #[arg(long)]
     replace: bool,
-    /// Check inputs and settings, print the plan, do nothing
+    /// Check every row of the inputs, and settings; print the plan, write nothing
     #[arg(long)]
     dry_run: bool,
 }
@@ -44,8 +45,7 @@ impl MineArgs {
         let interrupted = interrupt()?;
         let job = Job::open(self.job.config()?)?;
         if self.dry_run {
-            log::print(&describe(&job, &PlanEstimate::new(&job)?));
-            return Ok(());
+            return dry_run(&job, output, &interrupted);
         }
         let run = Run::open(&self.out, self.work.as_deref(), Arc::new(Disk), output.progress.clone(), interrupted)?;
         let Job { config, shards, .. } = &job;
@@ -75,6 +75,19 @@ impl MineArgs {
         stage_table(&run, config);
         Ok(())
     }
+}
+
+/// Checks every row and prints the plan.
+fn dry_run(job: &Job, output: &log::Output, interrupted: &AtomicBool) -> Result<()> {
+    let meter = output.progress.meter("check", job.shards.shape.rows, "rows");
+    let listen = |rows| match interrupted.load(Ordering::Relaxed) {
+        true => Err(Error::new(Kind::Interrupted, "stopped while the input was checked").remedy("run it again")),
+        false => meter.add(rows),
+    };
+    let checked = job.check_input(Watch::new(&listen))?;
+    log::print(&describe(job, &PlanEstimate::new(job, Some(&checked))?));
+    log::print(&format!("checked  {}", checked.words()));
+    Ok(())
 }
 
 /// Logs time, memory and bytes of each stage, over all calls.

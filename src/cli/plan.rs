@@ -15,6 +15,7 @@ use crate::job::{Job, on_threads};
 use crate::neighbors::{self, calibrate::operations_per_second};
 use crate::run::json;
 use crate::run::record::Roles;
+use crate::vectors::CheckedInput;
 use crate::watch::Watch;
 
 /// Arguments of `plan`.
@@ -31,7 +32,7 @@ impl PlanArgs {
     /// Bad input or settings, or a budget that is too small.
     pub fn run(self, output: &log::Output) -> Result<()> {
         let job = Job::open(self.job.config()?)?;
-        let estimate = PlanEstimate::new(&job)?;
+        let estimate = PlanEstimate::new(&job, None)?;
         log::print(&if output.json { as_json(&job, &estimate)? } else { describe(&job, &estimate) });
         Ok(())
     }
@@ -50,13 +51,13 @@ pub struct PlanEstimate {
 }
 
 impl PlanEstimate {
-    /// Measures the kernel's rate for a second, and asks for devices.
+    /// Measures the kernel's rate for a second, and asks for devices; `checked`: what is known of the rows.
     ///
     /// # Errors
     /// The task column cannot be read, or devices were asked for and none answers.
-    pub fn new(job: &Job) -> Result<PlanEstimate> {
+    pub(super) fn new(job: &Job, checked: Option<&CheckedInput>) -> Result<PlanEstimate> {
         let Job { config, shards, plan, .. } = job;
-        let (cost, tasks, batches) = (job.cost()?, job.tasks()?, job.forecast()?);
+        let (cost, tasks, batches) = (job.cost()?, job.tasks()?, job.forecast(checked)?);
         let dim = shards.shape.dim;
         let rate = on_threads(config.threads, || operations_per_second(config.precision, dim, Duration::from_secs(1)))?;
         let largest = tasks.values().max().map_or(0, |rows| *rows as usize);

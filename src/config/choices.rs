@@ -226,23 +226,48 @@ impl From<Method> for String {
     }
 }
 
-/// Number type of a `fixed_size_binary` embedding column.
+/// What becomes of rows with an embedding that cannot be used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum BadRows {
+    /// The job ends: all of them are counted and listed.
+    #[default]
+    Refuse,
+    /// They are left out of everything, counted and listed.
+    Drop,
+}
+
+impl BadRows {
+    /// Whether it need not be recorded.
+    pub(crate) fn is_default(&self) -> bool {
+        *self == BadRows::default()
+    }
+}
+
+/// Number type of a column of binary embeddings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum BinaryType {
+    /// The upper half of IEEE single precision, little-endian.
+    Bf16,
     /// IEEE half precision, little-endian.
     F16,
     /// IEEE single precision, little-endian.
     F32,
     /// IEEE double precision, little-endian.
     F64,
+    /// Signed bytes.
+    Int8,
+    /// Unsigned bytes.
+    Uint8,
 }
 
 impl BinaryType {
     /// Bytes of one value.
     pub fn bytes(self) -> usize {
         match self {
-            BinaryType::F16 => 2,
+            BinaryType::Int8 | BinaryType::Uint8 => 1,
+            BinaryType::Bf16 | BinaryType::F16 => 2,
             BinaryType::F32 => 4,
             BinaryType::F64 => 8,
         }

@@ -2,23 +2,40 @@
 
 use serde::Serialize;
 
-use super::{BinaryType, EmptyKeys, Settings};
+use super::{BadRows, BinaryType, EmptyKeys, Settings};
+use crate::error::{Error, Result};
+
+/// What `--id-column` takes for no column.
+const NO_COLUMN: &str = "none";
 
 /// Which columns of the shards hold what.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Columns {
     /// The embeddings: one column for both sides, or two; names may be left to be found.
     pub embeddings: EmbeddingColumns,
-    /// Ids; `None`: a column called `id` if there is one, else the row number.
-    pub id: Option<String>,
+    pub id: IdColumn,
     /// Tasks; `None`: one task.
     pub task: Option<String>,
     /// Keys that forbid two rows to be negatives of each other.
     pub keys: Vec<String>,
     /// What an empty text is as a key.
     pub empty_keys: EmptyKeys,
-    /// Number type of `fixed_size_binary` columns.
+    /// Number type of binary embeddings.
     pub dtype: Option<BinaryType>,
+    /// What int8 and uint8 embeddings are multiplied by.
+    pub scale: Option<f32>,
+    /// What becomes of rows with an embedding that cannot be used.
+    pub bad_rows: BadRows,
+}
+
+/// Where ids come from.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub enum IdColumn {
+    /// A column called `id` if there is one, else the row number.
+    #[default]
+    Found,
+    Named(String),
+    RowNumber,
 }
 
 /// The embedding columns that the user named.
@@ -31,18 +48,50 @@ pub enum EmbeddingColumns {
 }
 
 impl Columns {
-    pub(super) fn new(settings: Settings) -> Columns {
+    pub(super) fn new(settings: Settings) -> Result<Columns> {
         let embeddings = match settings.embedding_column {
             Some(column) => EmbeddingColumns::Shared(column),
             None => EmbeddingColumns::Pair { query: settings.query_column, positive: settings.positive_column },
         };
-        Columns {
+        let id = match settings.id_column {
+            None => IdColumn::Found,
+            Some(name) if name == NO_COLUMN => IdColumn::RowNumber,
+            Some(name) => IdColumn::Named(name),
+        };
+        Ok(Columns {
             embeddings,
-            id: settings.id_column,
+            id,
             task: settings.task_column,
             keys: settings.key_column,
             empty_keys: settings.empty_keys.unwrap_or_default(),
             dtype: settings.dtype,
+            scale: settings.embedding_scale.map(checked_scale).transpose()?,
+            bad_rows: settings.bad_rows.unwrap_or_default(),
+        })
+    }
+
+    /// Columns of which nothing is said.
+    pub(crate) fn unnamed() -> Columns {
+        Columns {
+            embeddings: EmbeddingColumns::Pair { query: None, positive: None },
+            id: IdColumn::Found,
+            task: None,
+            keys: Vec::new(),
+            empty_keys: EmptyKeys::default(),
+            dtype: None,
+            scale: None,
+            bad_rows: BadRows::default(),
         }
     }
+}
+
+/// The scale, if values can be multiplied by it.
+fn checked_scale(scale: f32) -> Result<f32> {
+    if scale.is_normal() && scale > 0.0 {
+        return Ok(scale);
+    }
+    Err(Error::input("embeddings cannot be multiplied by the scale")
+        .expected("--embedding-scale above zero, and finite")
+        .found(format!("--embedding-scale {scale}"))
+        .remedy("give what one step of the integers is worth, such as 0.0078125"))
 }

@@ -19,10 +19,10 @@ use std::collections::BTreeMap;
 
 pub use batches::{BatchRules, ClusterRules, HARD_NEGATIVES_MAX};
 pub use choices::{
-    Backend, BinaryType, EdgeRule, EmptyKeys, KernelPrecision, Method, Metric, PartitionBy, RankLayout, Remainder,
-    SameQuery, TableFormat,
+    Backend, BadRows, BinaryType, EdgeRule, EmptyKeys, KernelPrecision, Method, Metric, PartitionBy, RankLayout,
+    Remainder, SameQuery, TableFormat,
 };
-pub use columns::{Columns, EmbeddingColumns};
+pub use columns::{Columns, EmbeddingColumns, IdColumn};
 pub use gpu::GpuRules;
 pub(crate) use machine::half_of_memory;
 pub use settings::Settings;
@@ -97,7 +97,7 @@ impl Config {
             precision: settings.precision.unwrap_or(KernelPrecision::Int8),
             memory_bytes: settings.memory.map_or_else(half_of_memory, |size| size.as_u64()),
             threads,
-            columns: Columns::new(settings),
+            columns: Columns::new(settings)?,
         })
     }
 

@@ -7,7 +7,7 @@ use clap::Args;
 use serde::Deserialize;
 
 use super::{
-    Backend, BinaryType, EdgeRule, EmptyKeys, KernelPrecision, Limit, Method, Metric, PartitionBy, RankLayout,
+    Backend, BadRows, BinaryType, EdgeRule, EmptyKeys, KernelPrecision, Limit, Method, Metric, PartitionBy, RankLayout,
     Remainder, SameQuery, TableFormat, TaskSettings,
 };
 use crate::error::{Error, Result};
@@ -32,7 +32,7 @@ pub struct Settings {
         help_heading = "Input"
     )]
     pub embedding_column: Option<String>,
-    /// Column of ids, int64 or string [default: id if there, else the row number]
+    /// Column of ids; none: the row number [default: id if there, else the row number]
     #[arg(long, value_name = "NAME", env = "BATCHMINE_ID_COLUMN", hide_env = true, help_heading = "Input")]
     pub id_column: Option<String>,
     /// Mine each value of this column by itself [default: one task]
@@ -54,9 +54,15 @@ pub struct Settings {
     /// Rows with bit-identical queries, or whose query is the other's positive [default: exclude]
     #[arg(long, value_enum, env = "BATCHMINE_SAME_QUERY", hide_env = true, help_heading = "Input")]
     pub same_query: Option<SameQuery>,
-    /// Number type inside fixed_size_binary embeddings
+    /// Number type inside binary embeddings
     #[arg(long, value_enum, env = "BATCHMINE_DTYPE", hide_env = true, help_heading = "Input")]
     pub dtype: Option<BinaryType>,
+    /// What int8 and uint8 embeddings are multiplied by [default: 1]
+    #[arg(long, value_name = "S", env = "BATCHMINE_EMBEDDING_SCALE", hide_env = true, help_heading = "Input")]
+    pub embedding_scale: Option<f32>,
+    /// Rows with an embedding that is null, zero, not finite or of another length [default: refuse]
+    #[arg(long, value_enum, env = "BATCHMINE_BAD_ROWS", hide_env = true, help_heading = "Input")]
+    pub bad_rows: Option<BadRows>,
     /// How vectors are compared [default: cosine]
     #[arg(long, value_enum, env = "BATCHMINE_METRIC", hide_env = true, help_heading = "Mining")]
     pub metric: Option<Metric>,
@@ -179,6 +185,8 @@ impl Settings {
             empty_keys: self.empty_keys.or(weaker.empty_keys),
             same_query: self.same_query.or(weaker.same_query),
             dtype: self.dtype.or(weaker.dtype),
+            embedding_scale: self.embedding_scale.or(weaker.embedding_scale),
+            bad_rows: self.bad_rows.or(weaker.bad_rows),
             metric: self.metric.or(weaker.metric),
             skip: self.skip.or(weaker.skip),
             window: self.window.or(weaker.window),

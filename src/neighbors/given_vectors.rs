@@ -33,8 +33,13 @@ impl GivenVectors {
         let ignored = self.metric.ignores_norms();
         let scale = |values: &[f32]| if ignored { dot(values, values).sqrt().recip() } else { 1.0 };
         let scales = |values: &[f32]| -> Vec<f64> { values.chunks_exact(self.dim).map(scale).collect() };
-        let layout =
-            RowLayout { rows: shape.rows, keys: self.keys.len() as u64, lists: 0, both_sides: BothSides::Unknown };
+        let layout = RowLayout {
+            rows: shape.rows,
+            keys: self.keys.len() as u64,
+            lists: 0,
+            both_sides: BothSides::Unknown,
+            dropped: 0,
+        };
         let mut table = vec![0; layout.file_bytes() as usize];
         let mut put = |offset: u64, bytes: &[u8]| table[offset as usize..][..bytes.len()].copy_from_slice(bytes);
         put(layout.query_scale(), bytemuck::cast_slice(&scales(&self.queries)));

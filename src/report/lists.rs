@@ -113,7 +113,7 @@ pub(crate) fn files_of(path: &Path) -> Result<Vec<PathBuf>> {
 /// Where rows of the input are found.
 #[derive(Debug)]
 pub(crate) struct Directory<'a> {
-    /// Place by input row.
+    /// Place by input row; none of rows that were left out.
     places: Vec<Place>,
     ids: &'a Ids,
     /// Input rows in the order of their ids, where a list names rows by id.
@@ -123,7 +123,7 @@ pub(crate) struct Directory<'a> {
 impl<'a> Directory<'a> {
     /// Places of all input rows, given the place of each row.
     pub(crate) fn new(vectors: &'a Vectors, place_of_row: &[Place]) -> Directory<'a> {
-        let mut places = vec![Place::NONE; place_of_row.len()];
+        let mut places = vec![Place::NONE; vectors.rows.input_row_limit() as usize];
         for (row, input) in vectors.rows.input_rows().iter().enumerate() {
             // An input row beyond them was ruled out by the file's checksum.
             places[*input as usize] = place_of_row[row];
@@ -138,6 +138,7 @@ impl<'a> Directory<'a> {
         }
         let ids = self.ids;
         let mut order: Vec<u32> = (0..self.places.len() as u32).collect();
+        order.retain(|row| self.places[*row as usize] != Place::NONE);
         order.par_sort_unstable_by(|a, b| match ids {
             Ids::Text(_) => ids.text(*a).cmp(&ids.text(*b)),
             _ => ids.int(*a).cmp(&ids.int(*b)),
@@ -146,7 +147,7 @@ impl<'a> Directory<'a> {
     }
 
     fn place_of_input(&self, row: i64) -> Option<Place> {
-        usize::try_from(row).ok().and_then(|row| self.places.get(row)).copied()
+        usize::try_from(row).ok().and_then(|row| self.places.get(row)).copied().filter(|place| *place != Place::NONE)
     }
 
     fn place_of_int(&self, id: i64) -> Option<Place> {

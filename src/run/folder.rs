@@ -13,8 +13,7 @@ use super::memory::MemoryWatch;
 use super::progress::{Meter, Progress};
 use super::reader;
 use super::record::{JobSettings, StageFacts, facts_fault};
-#[cfg(feature = "lake")]
-use super::sealed;
+use super::sealed::PartWriter;
 use super::stage::Stage;
 use super::storage::{self, Storage, list};
 use crate::error::{Error, Result};
@@ -194,10 +193,10 @@ impl Run {
     /// # Errors
     /// The file cannot be created.
     #[cfg(feature = "lake")]
-    pub(crate) fn scratch(&self, name: &str) -> Result<(PathBuf, sealed::PartWriter)> {
+    pub(crate) fn scratch(&self, name: &str) -> Result<(PathBuf, PartWriter)> {
         let path = self.folder.join(TEMPORARY).join(name);
         let file = self.storage.create(&path).map_err(|e| Error::io("a file cannot be created", &path, e))?;
-        Ok((path, sealed::PartWriter::new(file)))
+        Ok((path, PartWriter::new(file)))
     }
 
     /// Removes a file that [`Run::scratch`] made.
@@ -257,6 +256,28 @@ impl Run {
         let temp = self.folder.join(TEMPORARY).join(name);
         storage::replace_file(self.storage.as_ref(), &temp, path, bytes)
             .map_err(|e| Error::io("a file of the run folder cannot be written", path, e))
+    }
+
+    /// Writes a file beside the manifest, which no stage lists. It takes the place of one of that name.
+    ///
+    /// # Errors
+    /// `write` fails, or the disk does.
+    pub(crate) fn put_file(&self, name: &str, write: impl FnOnce(&mut PartWriter) -> Result<()>) -> Result<()> {
+        let (temp, path) = (self.folder.join(TEMPORARY).join(name), self.folder.join(name));
+        let failed = |e| Error::io("a file of the run folder cannot be written", &path, e);
+        let mut out = PartWriter::new(self.storage.create(&temp).map_err(failed)?);
+        write(&mut out)?;
+        out.finish().map_err(failed)?;
+        self.storage.rename(&temp, &path).map_err(failed)?;
+        self.storage.sync_folder(&self.folder).map_err(failed)
+    }
+
+    /// Removes a file that [`Run::put_file`] wrote, if it is there.
+    ///
+    /// # Errors
+    /// The file cannot be removed.
+    pub(crate) fn remove_file(&self, name: &str) -> Result<()> {
+        self.remove_if_there(&self.folder.join(name))
     }
 
     pub(super) fn remove_if_there(&self, path: &Path) -> Result<()> {

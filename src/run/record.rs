@@ -13,7 +13,8 @@ use serde_json::Value;
 use super::json::{differences, to_value};
 use super::stage::Stage;
 use crate::config::{
-    BinaryType, ByTask, EdgeRule, EmptyKeys, Method, Metric, RankLayout, RankWindow, Remainder, SameQuery, Sizes,
+    BadRows, BinaryType, ByTask, EdgeRule, EmptyKeys, Method, Metric, RankLayout, RankWindow, Remainder, SameQuery,
+    Sizes,
 };
 
 /// The settings of one stage.
@@ -83,6 +84,11 @@ pub struct VectorsSettings {
     #[serde(default, skip_serializing_if = "EmptyKeys::are_missing")]
     pub empty_keys: EmptyKeys,
     pub dtype: Option<BinaryType>,
+    /// What int8 and uint8 embeddings were multiplied by.
+    #[serde(default, rename = "embedding-scale", skip_serializing_if = "Option::is_none")]
+    pub embedding_scale: Option<f32>,
+    #[serde(default, rename = "bad-rows", skip_serializing_if = "BadRows::is_default")]
+    pub bad_rows: BadRows,
     pub metric: Metric,
     #[serde(default, rename = "same-query", skip_serializing_if = "SameQuery::is_default")]
     pub same_query: SameQuery,
@@ -197,6 +203,13 @@ pub(crate) struct VectorsFacts {
     /// What was taken for no key, in each key column.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keys: Vec<KeyFacts>,
+    /// Rows of the input that were left out, for their embeddings.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub bad_rows_dropped: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// What was taken for no key in one key column.

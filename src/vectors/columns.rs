@@ -2,9 +2,8 @@
 
 use arrow::datatypes::{DataType, Schema};
 
-use super::shape::StoreType;
 use super::shard::{NpyArray, Shard, Source};
-use crate::config::{BinaryType, Columns, EmbeddingColumns};
+use crate::config::{Columns, EmbeddingColumns, IdColumn};
 use crate::error::{Error, Result};
 use crate::run::record::Roles;
 
@@ -31,8 +30,9 @@ pub(super) fn resolve(first: &Shard, columns: &Columns) -> Result<Roles> {
     let (query, positive) = embedding_columns(first, schema, &columns.embeddings)?;
     let shared = positive.is_none() || positive.as_ref() == Some(&query);
     let id = match &columns.id {
-        Some(name) => Some(present(name)?),
-        None => schema.field_with_name("id").ok().map(|field| field.name().clone()),
+        IdColumn::Named(name) => Some(present(name)?),
+        IdColumn::Found => schema.field_with_name("id").ok().map(|field| field.name().clone()),
+        IdColumn::RowNumber => refuse_column_of_none(first, schema).map(|()| None)?,
     };
     let task = columns.task.as_ref().map(present).transpose()?;
     let keys = columns.keys.iter().map(present).collect::<Result<Vec<_>>>()?;
@@ -40,10 +40,15 @@ pub(super) fn resolve(first: &Shard, columns: &Columns) -> Result<Roles> {
 }
 
 fn roles_of_npy(first: &Shard, array: &NpyArray, columns: &Columns) -> Result<Roles> {
-    if let Some(name) = columns.task.iter().chain(&columns.id).chain(&columns.keys).next() {
+    let id = if let IdColumn::Named(name) = &columns.id { Some(name) } else { None };
+    let embeddings = match &columns.embeddings {
+        EmbeddingColumns::Shared(name) => Some(name),
+        EmbeddingColumns::Pair { query, positive } => query.as_ref().or(positive.as_ref()),
+    };
+    if let Some(name) = columns.task.iter().chain(id).chain(&columns.keys).chain(embeddings).next() {
         return Err(Error::input(".npy files have no columns")
             .path(&first.path)
-            .expected("no --id-column, --task-column or --key-column")
+            .expected("no flag that names a column")
             .found(name.clone())
             .remedy("write the embeddings with their columns to Parquet"));
     }
@@ -82,50 +87,37 @@ fn names_of(schema: &Schema) -> String {
 /// The type of a column.
 ///
 /// # Errors
-/// There is no such column.
+/// There is no such column, or more than one.
 pub(super) fn column_type<'s>(shard: &Shard, schema: &'s Schema, name: &str) -> Result<&'s DataType> {
-    schema.field_with_name(name).map(|field| field.data_type()).map_err(|_| {
+    let mut fields = schema.fields().iter().filter(|field| field.name() == name);
+    let field = fields.next().ok_or_else(|| {
         Error::input("no such column")
             .path(&shard.path)
             .column(name)
             .expected(format!("one of: {}", names_of(schema)))
             .found("no column of this name")
             .remedy("check the spelling; names are case-sensitive")
-    })
+    })?;
+    match fields.count() {
+        0 => Ok(field.data_type()),
+        others => Err(Error::input("a column's name is there more than once")
+            .path(&shard.path)
+            .column(name)
+            .expected("one column of this name")
+            .found(format!("{}", others + 1))
+            .remedy("give each column a name of its own, and write the file again")),
+    }
 }
 
-/// Length of the vectors where the type fixes it, and the number type that stores them without loss (f64: f32).
-pub(super) fn embedding_type(data_type: &DataType, dtype: Option<BinaryType>) -> Result<(Option<usize>, StoreType)> {
-    let wrong = || {
-        Error::input("the embedding column has a type that holds no embeddings")
-            .expected(
-                "list, large_list or fixed_size_list of float16, float32 or float64, or fixed_size_binary with --dtype",
-            )
-            .found(data_type.to_string())
-            .remedy("name the right column, or cast it before mining")
-    };
-    let store_type = |item: &DataType| match item {
-        DataType::Float16 => Ok(StoreType::F16),
-        DataType::Float32 | DataType::Float64 => Ok(StoreType::F32),
-        _ => Err(wrong()),
-    };
-    match data_type {
-        DataType::List(item) | DataType::LargeList(item) => Ok((None, store_type(item.data_type())?)),
-        DataType::FixedSizeList(item, length) => {
-            let length = usize::try_from(*length).unwrap_or(0);
-            Ok((Some(length), store_type(item.data_type())?))
-        }
-        DataType::FixedSizeBinary(width) => {
-            let Some(dtype) = dtype else {
-                return Err(wrong().remedy("say what the bytes are: --dtype f16, f32 or f64"));
-            };
-            let width = usize::try_from(*width).unwrap_or(0);
-            if !width.is_multiple_of(dtype.bytes()) {
-                return Err(wrong().found(format!("{width} bytes, no multiple of --dtype's {}", dtype.bytes())));
-            }
-            let store_type = if dtype == BinaryType::F16 { StoreType::F16 } else { StoreType::F32 };
-            Ok((Some(width / dtype.bytes()), store_type))
-        }
-        _ => Err(wrong()),
+/// Fails where `--id-column none` could mean a column.
+fn refuse_column_of_none(first: &Shard, schema: &Schema) -> Result<()> {
+    match schema.field_with_name("none") {
+        Err(_) => Ok(()),
+        Ok(_) => Err(Error::input("--id-column none means no column, and there is one of this name")
+            .path(&first.path)
+            .column("none")
+            .expected("no column called none")
+            .found("one")
+            .remedy("rename the column")),
     }
 }

@@ -3,16 +3,19 @@
 //! Memory: one record batch of the projected columns per call, beside the pages that Parquet
 //! decompresses one at a time; the compressed bytes are mapped, never read onto the heap.
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::array::{ArrayRef, RecordBatch};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
+use super::embedding_rows::usual_length;
 use super::shard::{Shard, Source};
-use super::values::null_embedding;
+use crate::config::BinaryType;
 use crate::error::{Error, Result};
 
 /// Rows of a `.npy` file that are read as one unit.
 const NPY_UNIT_ROWS: u64 = 65_536;
+/// Rows that say how long vectors are.
+const SAMPLE_ROWS: usize = 1024;
 
 /// A stretch of input that one thread decodes by itself: a row group, or some rows of a `.npy` file.
 #[derive(Debug, Clone, Copy)]
@@ -145,27 +148,28 @@ impl<'a> Unit<'a> {
     }
 }
 
-/// Length of the first list of a column whose type does not fix it.
+/// Length of most of the first vectors of a column whose type does not fix it: a few batches, until one has vectors.
+/// None where no row has one.
 ///
 /// # Errors
-/// The file cannot be decoded, or the first row is null or missing.
-pub(super) fn first_length(shard: &Shard, column: &str) -> Result<usize> {
-    let units = Unit::all(std::slice::from_ref(shard));
-    let Some(unit) = units.iter().find(|unit| unit.rows > 0) else { return Ok(0) };
-    let first = unit.batches(&[column], 1)?.next().transpose()?;
-    let Some(array) = first.as_ref().and_then(|arrays| arrays.first()).filter(|array| !array.is_empty()) else {
-        return Err(unit.miscounted(&[column], "no"));
-    };
-    if array.is_null(0) {
-        return Err(unit.place(null_embedding(), column, Some(0)));
+/// The file cannot be decoded.
+pub(super) fn usual_length_of(shard: &Shard, column: &str, dtype: Option<BinaryType>) -> Result<Option<usize>> {
+    for unit in Unit::all(std::slice::from_ref(shard)) {
+        for batch in unit.batches(&[column], SAMPLE_ROWS)? {
+            let arrays = batch?;
+            let array = arrays.first().ok_or_else(|| unit.miscounted(&[column], "no"))?;
+            let length = usual_length(array, dtype).map_err(|(error, row)| unit.place(error, column, Some(row)))?;
+            if length.is_some() {
+                return Ok(length);
+            }
+        }
     }
-    let list = array.as_list_opt::<i32>().map(|list| list.value(0));
-    let list = list.or_else(|| array.as_list_opt::<i64>().map(|list| list.value(0)));
-    list.map(|list| list.len()).ok_or_else(|| unit.damaged(&[column], format!("values of type {}", array.data_type())))
+    Ok(None)
 }
 
 #[cfg(test)]
 mod tests {
+    use arrow::array::AsArray;
     use arrow::datatypes::Int64Type;
 
     use super::*;
@@ -197,12 +201,12 @@ mod tests {
     }
 
     #[test]
-    fn a_first_list_that_is_not_there_is_an_error() {
+    fn a_column_without_lists_has_no_length() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.parquet");
         std::fs::write(&path, parquet_file([3, 2], None)).unwrap();
         let shard = open_parquet(&[path]).unwrap().remove(0);
-        let text = first_length(&shard, "id").unwrap_err().to_string();
+        let text = usual_length_of(&shard, "id", None).unwrap_err().to_string();
         assert!(text.contains("a.parquet") && text.contains("Int64"), "{text}");
     }
 }

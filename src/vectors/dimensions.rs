@@ -1,21 +1,25 @@
 //! What all files agree on: the number of dimensions and each side's number type.
 
-use super::columns::{column_type, embedding_type};
-use super::decode::first_length;
+use super::columns::column_type;
+use super::decode::usual_length_of;
+use super::embedding_type::EmbeddingType;
 use super::shape::{DIM_MAX, StoreType};
 use super::shard::{Shard, Source};
-use crate::config::BinaryType;
+use crate::config::Columns;
 use crate::error::{Error, Result};
 use crate::run::record::Roles;
 
-/// Dimensions and number type of both sides, from types where they tell, else from the first row.
+/// Dimensions and number type of both sides, from types where they tell, else from the first rows. Files without rows
+/// say nothing.
 ///
 /// # Errors
-/// A column is missing or holds no embeddings, or the number of dimensions is out of range or differs.
-pub(super) fn dimensions(list: &[Shard], roles: &Roles, dtype: Option<BinaryType>) -> Result<(usize, [StoreType; 2])> {
+/// A column is missing or holds no embeddings, the number of dimensions is out of range or differs, or a flag says
+/// what no column is.
+pub(super) fn dimensions(list: &[Shard], roles: &Roles, columns: &Columns) -> Result<(usize, [StoreType; 2])> {
     let mut agreed: Option<(usize, &Shard)> = None;
     let mut store_types = [StoreType::F16; 2];
-    for shard in list {
+    let (mut binary, mut integer) = (false, false);
+    for shard in list.iter().filter(|shard| shard.rows > 0) {
         for (side, name) in [&roles.query, &roles.positive].into_iter().enumerate() {
             let place = |error: Error| {
                 let error = error.path(&shard.path);
@@ -25,7 +29,11 @@ pub(super) fn dimensions(list: &[Shard], roles: &Roles, dtype: Option<BinaryType
                 Source::Npy(array) => (Some(array.dim), array.precision[side]),
                 Source::Parquet { .. } => {
                     refuse_missing_labels(shard, roles)?;
-                    column_dimensions(shard, name.as_deref().unwrap_or_default(), dtype)?
+                    let name = name.as_deref().unwrap_or_default();
+                    let column = column_embeddings(shard, name, columns)?;
+                    binary |= column.binary;
+                    integer |= column.is_integer();
+                    (column.dim, column.store_type(columns.scale))
                 }
             };
             if store_type == StoreType::F32 {
@@ -51,7 +59,10 @@ pub(super) fn dimensions(list: &[Shard], roles: &Roles, dtype: Option<BinaryType
             }
         }
     }
-    let (dim, _) = agreed.ok_or_else(|| Error::input("the input has no rows"))?;
+    refuse_idle_flags(list, columns, [binary, integer])?;
+    let (dim, _) = agreed.ok_or_else(|| {
+        Error::input("the input has no embedding").found("nulls only").remedy("check that this is the embedding column")
+    })?;
     Ok((dim, store_types))
 }
 
@@ -61,13 +72,36 @@ fn refuse_missing_labels(shard: &Shard, roles: &Roles) -> Result<()> {
     labels.try_for_each(|name| column_type(shard, schema, name).map(|_| ()))
 }
 
-/// Dimensions of a column's vectors, unless neither type nor row tells, and their number type.
-fn column_dimensions(shard: &Shard, name: &str, dtype: Option<BinaryType>) -> Result<(Option<usize>, StoreType)> {
-    let Some(schema) = shard.schema() else { return Ok((None, StoreType::F16)) };
+/// What a column's vectors are; without dimensions where neither type nor rows tell.
+fn column_embeddings(shard: &Shard, name: &str, columns: &Columns) -> Result<EmbeddingType> {
+    let nothing = EmbeddingType { dim: None, number: None, binary: false };
+    let Some(schema) = shard.schema() else { return Ok(nothing) };
     let data_type = column_type(shard, schema, name)?;
-    let (dim, store_type) = embedding_type(data_type, dtype).map_err(|error| error.path(&shard.path).column(name))?;
-    match dim {
-        None if shard.rows > 0 => Ok((Some(first_length(shard, name)?), store_type)),
-        dim => Ok((dim, store_type)),
+    let column = EmbeddingType::of(data_type, columns.dtype).map_err(|error| error.path(&shard.path).column(name))?;
+    match column.dim {
+        None if column.number.is_some() => {
+            Ok(EmbeddingType { dim: usual_length_of(shard, name, columns.dtype)?, ..column })
+        }
+        _ => Ok(column),
+    }
+}
+
+/// Fails where a flag says what no column is: it would do nothing, in silence.
+fn refuse_idle_flags(list: &[Shard], columns: &Columns, [binary, integer]: [bool; 2]) -> Result<()> {
+    let path = list.first().map(|shard| shard.path.clone()).unwrap_or_default();
+    if let Some(dtype) = columns.dtype.filter(|_| !binary) {
+        return Err(Error::input("--dtype says what binary embeddings are, and there are none")
+            .path(path)
+            .expected("an embedding column of binary or fixed_size_binary")
+            .found(format!("--dtype {}", crate::config::name_of(dtype)))
+            .remedy("leave --dtype out: other columns have a number type of their own"));
+    }
+    match columns.scale.filter(|_| !integer) {
+        None => Ok(()),
+        Some(scale) => Err(Error::input("--embedding-scale is for int8 and uint8 embeddings, and there are none")
+            .path(path)
+            .expected("an embedding column of int8 or uint8")
+            .found(format!("--embedding-scale {scale}"))
+            .remedy("leave --embedding-scale out: floats are read as they are")),
     }
 }

@@ -9,6 +9,8 @@ mod columns;
 mod decode;
 mod dimensions;
 pub(crate) mod dot;
+mod embedding_rows;
+mod embedding_type;
 mod ids;
 mod import;
 mod key_lists;
@@ -19,6 +21,7 @@ mod open;
 mod parquet;
 mod paths;
 mod row;
+mod row_fault;
 mod row_table;
 mod scorer;
 mod shape;
@@ -31,9 +34,12 @@ pub(crate) mod testing;
 mod values;
 
 pub(crate) use decode::Unit;
+pub(crate) use embedding_rows::EmbeddingRows;
 pub(crate) use ids::{INT_IDS, Ids, TEXT_IDS};
 pub use import::import;
-pub(crate) use import::{label_keys, refuse_unknown_tasks, task_sizes, words_on_key};
+pub(crate) use import::{
+    CheckedInput, RowMarks, check_input, label_keys, refuse_unknown_tasks, task_sizes, words_on_key,
+};
 pub(crate) use key_lists::KEY_LISTS;
 pub use keys::{Keys, KeysByPlace};
 pub(crate) use labels::ListElements;
@@ -57,4 +63,3 @@ pub(crate) use shard::{Shard, Source};
 pub(crate) use shards::Shards;
 pub(crate) use store::{VECTORS, VectorStore};
 pub(crate) use tasks::{TASKS, Tasks};
-pub(crate) use values::embedding_values;

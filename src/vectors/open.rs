@@ -66,8 +66,8 @@ pub(super) fn open_folder(folder: &Path, facts: &VectorsFacts) -> Result<Vectors
     let tasks = Tasks::open(&folder.join(TASK_TABLE))?;
     let count = queries.shape().rows;
     let ids = match facts.ids {
-        IdKind::Int64 => Ids::open_int(&folder.join(ID_TABLE), count)?,
-        IdKind::String => Ids::open_text(&folder.join(ID_TABLE), count)?,
+        IdKind::Int64 => Ids::open_int(&folder.join(ID_TABLE), rows.input_row_limit())?,
+        IdKind::String => Ids::open_text(&folder.join(ID_TABLE), rows.input_row_limit())?,
         IdKind::Row => Ids::RowNumber,
     };
     let task_rows = tasks.ranges().last().map_or(0, |range| u64::from(range.end));

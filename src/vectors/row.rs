@@ -11,6 +11,9 @@ pub(crate) const ROWS_MAX: u64 = i32::MAX as u64;
 /// Key code of a row that shares its key with no other row.
 pub(crate) const UNIQUE: u32 = u32::MAX;
 
+/// The number of an input row that is left out.
+pub(crate) const NO_ROW: RowId = RowId::MAX;
+
 /// A row's position in the IVF order, which lists the rows of a task IVF list by IVF list.
 ///
 /// The rows of a task and its places are the same range of numbers: each task is ordered by itself. On disk a place is

@@ -32,6 +32,8 @@ pub(crate) struct RowLayout {
     pub(crate) lists: u64,
     /// Whether the last of these is the vectors of both sides.
     pub(crate) both_sides: BothSides,
+    /// Rows of the input that were left out.
+    pub(crate) dropped: u64,
 }
 
 /// What is known of rows that have a vector in common which is not the positive of both.
@@ -61,7 +63,7 @@ impl BothSides {
 impl RowLayout {
     /// The header of the file.
     pub(crate) fn header(self) -> [u8; HEADER_BYTES] {
-        ROWS.header([self.rows, self.keys, self.lists, self.both_sides.field(), 0, 0])
+        ROWS.header([self.rows, self.keys, self.lists, self.both_sides.field(), self.dropped, 0])
     }
 
     fn section(width: u64, rows: u64) -> u64 {
@@ -106,11 +108,13 @@ impl RowTable {
     /// The file is not a complete table, or a value is out of range; the same of a file of key lists.
     pub(crate) fn open(path: &Path) -> Result<RowTable> {
         let sealed = Sealed::open(path, &ROWS)?;
-        let [rows, keys, lists, both_sides, ..] = sealed.fields;
+        let [rows, keys, lists, both_sides, dropped, ..] = sealed.fields;
         let known = BothSides::of_field(both_sides).filter(|known| *known == BothSides::Unknown || lists > 0);
-        let layout = RowLayout { rows, keys, lists, both_sides: known.unwrap_or(BothSides::Unknown) };
+        let both_sides = known.unwrap_or(BothSides::Unknown);
+        let layout = RowLayout { rows, keys, lists, both_sides, dropped };
         let sound =
             (1..=ROWS_MAX).contains(&rows) && (1..=KEYS_MAX).contains(&keys) && lists <= KEYS_MAX && known.is_some();
+        let sound = sound && dropped <= ROWS_MAX - rows;
         sealed.expect_payload(sound.then(|| layout.file_bytes() - HEADER_BYTES as u64))?;
         let open = |index| KeyListFile::open(&path.with_file_name(key_lists_name(index)), rows);
         let lists = (0..lists).map(open).collect::<Result<Vec<_>>>()?;
@@ -131,8 +135,8 @@ impl RowTable {
         let rows = self.layout.rows;
         // No early end inside a column: these loops run over all rows at each opening, and vectorise.
         let below = |values: &[u32], limit: u64| values.iter().max().is_none_or(|most| u64::from(*most) < limit);
-        if !below(self.input_rows(), rows) {
-            return Some((format!("input rows below {rows}"), "an input row beyond the last"));
+        if !below(self.input_rows(), self.input_row_limit()) {
+            return Some((format!("input rows below {}", self.input_row_limit()), "an input row beyond the last"));
         }
         for scales in [self.query_scales(), self.positive_scales()] {
             if !scales.iter().fold(true, |sound, scale| sound & (*scale > 0.0 && scale.is_finite())) {
@@ -153,6 +157,16 @@ impl RowTable {
         let start = offset as usize - HEADER_BYTES;
         let bytes = self.layout.rows as usize * size_of::<T>();
         bytemuck::cast_slice(&self.sealed.payload()[start..start + bytes])
+    }
+
+    /// Rows of the input that were left out.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.layout.dropped
+    }
+
+    /// Rows of the input, with those that were left out.
+    pub(crate) fn input_row_limit(&self) -> u64 {
+        self.layout.rows + self.layout.dropped
     }
 
     /// Ordinal of each row in the input.
@@ -210,7 +224,7 @@ mod tests {
     use crate::vectors::key_lists::KEY_LISTS;
     use crate::vectors::testing::{refused, write_sealed};
 
-    const LAYOUT: RowLayout = RowLayout { rows: 3, keys: 2, lists: 0, both_sides: BothSides::Unknown };
+    const LAYOUT: RowLayout = RowLayout { rows: 3, keys: 2, lists: 0, both_sides: BothSides::Unknown, dropped: 0 };
 
     /// A sound table of three rows with `bytes` put at `offset`.
     fn table(offset: u64, bytes: &[u8]) -> Vec<u8> {
@@ -248,6 +262,15 @@ mod tests {
             refused(path, open(LAYOUT.positive_scale(), &scale.to_le_bytes()));
         }
         refused(path, open(LAYOUT.score() + 8, &f32::NAN.to_le_bytes()));
+        // With one row left out, the input has four; and never more rows than a job.
+        let with_dropped = |dropped: u64, row: u32| {
+            let fields = [LAYOUT.rows, LAYOUT.keys, LAYOUT.lists, 0, dropped, 0];
+            write_sealed(path, &ROWS, fields, &table(LAYOUT.input_row() + 4, &row.to_le_bytes()));
+            RowTable::open(path)
+        };
+        assert_eq!(with_dropped(1, 3).unwrap().input_rows(), [2, 3, 1]);
+        refused(path, with_dropped(1, 4));
+        refused(path, with_dropped(u64::MAX, 3));
     }
 
     #[test]

@@ -38,7 +38,7 @@ impl Shards {
     /// do not fit; labels that cannot be compared.
     pub(crate) fn open(inputs: &[String], columns: &Columns) -> Result<Shards> {
         let shards = Shards::open_unlabelled(inputs, columns)?;
-        let labels = Labels::resolve(&shards.list, &shards.roles)?;
+        let labels = Labels::resolve(&shards.list, &shards.roles, &columns.id)?;
         Ok(Shards { labels, ..shards })
     }
 
@@ -57,8 +57,9 @@ impl Shards {
         if !(1..=ROWS_MAX).contains(&rows) {
             return Err(rows_out_of_range(&first.path, rows, list.len()));
         }
-        let roles = resolve(first, columns)?;
-        let (dim, store_types) = dimensions(&list, &roles, columns.dtype)?;
+        // A file without rows says nothing: its columns may be of any type, or none.
+        let roles = resolve(list.iter().find(|shard| shard.rows > 0).unwrap_or(first), columns)?;
+        let (dim, store_types) = dimensions(&list, &roles, columns)?;
         Ok(Shards { list, shape: Shape { rows, dim }, roles, labels: Labels::default(), store_types })
     }
 

@@ -35,7 +35,7 @@ impl Opened<'_> {
             windows: self.windows()?,
             size,
             mixed: settings.remainder == Remainder::Fill,
-            row_of_input: inverse(self.vectors.rows.input_rows()),
+            row_of_input: self.row_of_input(),
             seen: vec![false; self.vectors.row_count() as usize],
             rows: 0,
             last: None,
@@ -93,6 +93,14 @@ impl Opened<'_> {
         ))
     }
 
+    /// Row by input row; none where the row was left out.
+    fn row_of_input(&self) -> Vec<Option<RowId>> {
+        let table = &self.vectors.rows;
+        let mut rows = vec![None; table.input_row_limit() as usize];
+        (0..).zip(table.input_rows()).for_each(|(row, input)| rows[*input as usize] = Some(row));
+        rows
+    }
+
     /// Counts of full batches and divided clusters: as recorded, and no more batches than keys allow.
     fn check_packing(
         &self,
@@ -125,13 +133,6 @@ impl Opened<'_> {
     }
 }
 
-/// Row by input row.
-fn inverse(input_rows: &[u32]) -> Vec<RowId> {
-    let mut rows = vec![0; input_rows.len()];
-    input_rows.iter().enumerate().for_each(|(row, input)| rows[*input as usize] = row as RowId);
-    rows
-}
-
 /// Reads the batch table in order.
 struct TableCheck<'a, 'r> {
     opened: &'a Opened<'r>,
@@ -140,7 +141,7 @@ struct TableCheck<'a, 'r> {
     /// |B| of batches that `fill` unites.
     size: usize,
     mixed: bool,
-    row_of_input: Vec<RowId>,
+    row_of_input: Vec<Option<RowId>>,
     /// By row, whether it was in this epoch already.
     seen: Vec<bool>,
     /// Rows of all epochs, each once an epoch.
@@ -212,7 +213,7 @@ impl TableCheck<'_, '_> {
             }
             self.last = Some(place);
             let input = inputs.value(index);
-            let known = usize::try_from(input).ok().and_then(|input| self.row_of_input.get(input));
+            let known = usize::try_from(input).ok().and_then(|input| self.row_of_input.get(input)?.as_ref());
             let Some(row) = known.copied() else {
                 self.outcome.fault(format!("batch {}: there is no input row {input}", place.1));
                 continue;
@@ -274,7 +275,7 @@ impl TableCheck<'_, '_> {
         }
         let known = |index: usize| {
             let input = inputs.value(index);
-            let row = *usize::try_from(input).ok().and_then(|input| self.row_of_input.get(input))?;
+            let row = usize::try_from(input).ok().and_then(|input| *self.row_of_input.get(input)?)?;
             self.same_id(&ids, index, input).then(|| Candidate { row, score: scores.value(index) })
         };
         (0..inputs.len()).map(known).collect()

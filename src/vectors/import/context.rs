@@ -1,9 +1,11 @@
 //! What every pass over the input works with.
 
+use super::bad_rows::RowMarks;
 use crate::config::Config;
 use crate::run::{Run, StageRun};
 use crate::vectors::budget::VectorsCounts;
 use crate::vectors::decode::Unit;
+use crate::vectors::shape::Shape;
 use crate::vectors::shards::Shards;
 
 /// The stage at work: what it reads, and where it writes.
@@ -20,14 +22,38 @@ pub(super) struct Input<'a> {
     pub(super) config: &'a Config,
     /// The whole input, in order.
     pub(super) units: Vec<Unit<'a>>,
+    /// Rows that are left out of everything.
+    dropped: Option<&'a RowMarks>,
 }
 
 impl<'a> Input<'a> {
     pub(super) fn new(shards: &'a Shards, config: &'a Config) -> Input<'a> {
-        Input { shards, config, units: Unit::all(&shards.list) }
+        Input { shards, config, units: Unit::all(&shards.list), dropped: None }
     }
 
+    /// The same without some rows.
+    pub(super) fn without(self, dropped: Option<&'a RowMarks>) -> Input<'a> {
+        Input { dropped, ..self }
+    }
+
+    /// Rows of the files.
     pub(super) fn rows(&self) -> usize {
         self.shards.shape.rows as usize
+    }
+
+    /// Rows that are left out.
+    pub(super) fn dropped_rows(&self) -> u64 {
+        self.dropped.map_or(0, RowMarks::count)
+    }
+
+    /// Rows and dimensions of what is kept.
+    pub(super) fn kept(&self) -> Shape {
+        let shape = self.shards.shape;
+        Shape { rows: shape.rows - self.dropped_rows(), ..shape }
+    }
+
+    /// Whether a row of the files is kept.
+    pub(super) fn keeps(&self, input_row: u64) -> bool {
+        self.dropped.is_none_or(|dropped| !dropped.has(input_row))
     }
 }

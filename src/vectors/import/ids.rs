@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use rayon::prelude::*;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::context::Import;
+use super::context::{Import, Input};
 use super::labels::{for_each_label_batch, for_each_text, for_each_unit, missing_label};
 use super::scatter::Scatter;
 use crate::error::{Error, Result};
@@ -28,35 +28,65 @@ pub(super) fn write_ids(import: &Import<'_>) -> Result<Option<ScatteredPart>> {
     part.map(Some)
 }
 
+/// Reads the ids without writing them, and refuses duplicates.
+///
+/// # Errors
+/// An id is null, is beyond int64 or occurs twice.
+pub(super) fn check_ids(input: &Input<'_>) -> Result<()> {
+    let Some(column) = &input.shards.labels.id else { return Ok(()) };
+    let hashes = if column.has_integer_ids() {
+        read_int_ids(input, column, |_, _| Ok(()))?
+    } else {
+        let mut hashes = Vec::with_capacity(input.rows());
+        for unit in &input.units {
+            read_text_ids(input, unit, column, &mut hashes, |_| Ok(()))?;
+        }
+        hashes
+    };
+    refuse_duplicate_ids(input, column, hashes)
+}
+
 fn int_ids(import: &Import<'_>, column: &LabelColumn) -> Result<ScatteredPart> {
-    let part = import.stage.scattered(ID_TABLE, HEADER_BYTES as u64 + 8 * import.input.rows() as u64)?;
-    part.write_at(&INT_IDS.header([import.input.rows() as u64, 0, 0, 0, 0, 0]), 0)?;
-    let hashes = Scatter::new(vec![0u64; import.input.rows()]);
-    for_each_unit(&import.input.units, |unit| {
-        for_each_label_batch(unit, column, |row, labels| {
-            let ids = integers(import, unit, column, row, labels)?;
-            let first = unit.first_input_row() + row;
-            let hash = ids.iter().map(|id| id_hash(&id.to_string()));
-            hashes.write(first as usize, hash);
-            part.write_at(bytemuck::cast_slice(&ids), HEADER_BYTES as u64 + 8 * first)
-        })
+    let input = &import.input;
+    let part = import.stage.scattered(ID_TABLE, HEADER_BYTES as u64 + 8 * input.rows() as u64)?;
+    part.write_at(&INT_IDS.header([input.rows() as u64, 0, 0, 0, 0, 0]), 0)?;
+    let hashes = read_int_ids(input, column, |first, ids| {
+        part.write_at(bytemuck::cast_slice(ids), HEADER_BYTES as u64 + 8 * first)
     })?;
-    refuse_duplicate_ids(&import.input.units, column, hashes.into_inner())?;
+    refuse_duplicate_ids(input, column, hashes)?;
     Ok(part)
 }
 
+/// Reads int64 ids and returns their hashes by input row; `each` gets the first input row of a batch, and its ids. A
+/// row that is left out has the id 0.
+fn read_int_ids(
+    input: &Input<'_>,
+    column: &LabelColumn,
+    each: impl Fn(u64, &[i64]) -> Result<()> + Sync,
+) -> Result<Vec<u64>> {
+    let hashes = Scatter::new(vec![0u64; input.rows()]);
+    for_each_unit(&input.units, |unit| {
+        for_each_label_batch(unit, column, |row, labels| {
+            let ids = integers(input, unit, column, row, labels)?;
+            let first = unit.first_input_row() + row;
+            hashes.write(first as usize, ids.iter().map(|id| id_hash(&id.to_string())));
+            each(first, &ids)
+        })
+    })?;
+    Ok(hashes.into_inner())
+}
+
 fn text_ids(import: &Import<'_>, column: &LabelColumn) -> Result<ScatteredPart> {
-    let text_start = HEADER_BYTES as u64 + 8 * (import.input.rows() as u64 + 1);
+    let input = &import.input;
+    let text_start = HEADER_BYTES as u64 + 8 * (input.rows() as u64 + 1);
     let mut part = import.stage.scattered(ID_TABLE, text_start)?;
-    let mut hashes = Vec::with_capacity(import.input.rows());
+    let mut hashes = Vec::with_capacity(input.rows());
     let mut end = 0u64;
-    for unit in &import.input.units {
+    for unit in &input.units {
         import.run.check_interrupt()?;
         let (mut text, mut offsets) = (Vec::new(), Vec::new());
         let (first, text_from) = (unit.first_input_row(), end);
-        for_each_text(unit, column, |row, id| {
-            let id = id.map_err(|missing| null_id(import, unit, column, row, missing))?;
-            hashes.push(id_hash(id));
+        read_text_ids(input, unit, column, &mut hashes, |id| {
             offsets.extend(end.to_le_bytes());
             text.extend(id.as_bytes());
             end += id.len() as u64;
@@ -66,15 +96,34 @@ fn text_ids(import: &Import<'_>, column: &LabelColumn) -> Result<ScatteredPart> 
         part.write_at(&text, text_start + text_from)?;
     }
     part.write_at(&end.to_le_bytes(), text_start - 8)?;
-    part.write_at(&TEXT_IDS.header([import.input.rows() as u64, end, 0, 0, 0, 0]), 0)?;
+    part.write_at(&TEXT_IDS.header([input.rows() as u64, end, 0, 0, 0, 0]), 0)?;
     part.set_payload_end(text_start + end);
-    refuse_duplicate_ids(&import.input.units, column, hashes)?;
+    refuse_duplicate_ids(input, column, hashes)?;
     Ok(part)
+}
+
+/// Reads a unit's string ids and appends their hashes. A row that is left out has an empty id.
+fn read_text_ids(
+    input: &Input<'_>,
+    unit: &Unit<'_>,
+    column: &LabelColumn,
+    hashes: &mut Vec<u64>,
+    mut each: impl FnMut(&str) -> Result<()>,
+) -> Result<()> {
+    for_each_text(unit, column, |row, id| {
+        let id = match id {
+            _ if !input.keeps(unit.first_input_row() + row) => "",
+            Ok(id) => id,
+            Err(missing) => return Err(null_id(input, unit, column, row, missing)),
+        };
+        hashes.push(id_hash(id));
+        each(id)
+    })
 }
 
 /// The ids of a batch whose first row is `first` within the unit.
 fn integers(
-    import: &Import<'_>,
+    input: &Input<'_>,
     unit: &Unit<'_>,
     column: &LabelColumn,
     first: u64,
@@ -82,7 +131,10 @@ fn integers(
 ) -> Result<Vec<i64>> {
     let id = |row: usize| {
         let place = first + row as u64;
-        let digits = labels.get(row).map_err(|missing| null_id(import, unit, column, place, missing))?;
+        if !input.keeps(unit.first_input_row() + place) {
+            return Ok(0);
+        }
+        let digits = labels.get(row).map_err(|missing| null_id(input, unit, column, place, missing))?;
         let digits = String::from_utf8_lossy(digits);
         digits.parse().map_err(|_| unit.place(large_id(&digits), &column.name, Some(place)))
     };
@@ -98,18 +150,22 @@ fn large_id(digits: &str) -> Error {
 }
 
 /// The error for a null id.
-fn null_id(import: &Import<'_>, unit: &Unit<'_>, column: &LabelColumn, row: u64, missing: Missing) -> Error {
+fn null_id(input: &Input<'_>, unit: &Unit<'_>, column: &LabelColumn, row: u64, missing: Missing) -> Error {
     let error = Error::input("an id is missing")
         .expected("an id in every row")
-        .remedy("fill the ids, or use row numbers by renaming the column");
-    unit.place(missing_label(error, &import.input.units, column, missing), &column.name, Some(row))
+        .remedy("fill the ids, or name another column with --id-column; --id-column none numbers the rows");
+    unit.place(missing_label(error, &input.units, column, missing), &column.name, Some(row))
 }
 
 /// Fails if two rows have one id.
 ///
 /// # Errors
 /// The first id (by row) that occurs again, with both rows.
-fn refuse_duplicate_ids(units: &[Unit<'_>], column: &LabelColumn, mut hashes: Vec<u64>) -> Result<()> {
+fn refuse_duplicate_ids(input: &Input<'_>, column: &LabelColumn, mut hashes: Vec<u64>) -> Result<()> {
+    if input.dropped_rows() > 0 {
+        let mut rows = 0u64..;
+        hashes.retain(|_| rows.next().is_some_and(|row| input.keeps(row)));
+    }
     hashes.par_sort_unstable();
     let mut twice: Vec<u64> = hashes.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| pair[0]).collect();
     drop(hashes);
@@ -119,9 +175,9 @@ fn refuse_duplicate_ids(units: &[Unit<'_>], column: &LabelColumn, mut hashes: Ve
     }
     // Hashes agree: look whether the ids do.
     let mut seen = HashMap::<String, (u64, String)>::new();
-    for unit in units {
+    for unit in &input.units {
         for_each_text(unit, column, |row, id| {
-            let Ok(id) = id else { return Ok(()) };
+            let Some(id) = id.ok().filter(|_| input.keeps(unit.first_input_row() + row)) else { return Ok(()) };
             if twice.binary_search(&id_hash(id)).is_err() {
                 return Ok(());
             }
@@ -132,7 +188,10 @@ fn refuse_duplicate_ids(units: &[Unit<'_>], column: &LabelColumn, mut hashes: Ve
                     Error::input("two rows have the same id")
                         .expected("each id once")
                         .found(format!("id {id}, also in {first_path}, row {first_row}"))
-                        .remedy("drop the repeated rows, or name another column with --id-column"),
+                        .remedy(
+                            "if the column is no id, such as a chunk's document, --id-column none numbers the rows; \
+                             else drop the repeated rows, or name another column with --id-column",
+                        ),
                     &column.name,
                     Some(row),
                 )),

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::run::record::KeyFacts;
 use crate::vectors::keys::KeyLists;
 use crate::vectors::labels::LabelColumn;
-use crate::vectors::row::RowId;
+use crate::vectors::row::{NO_ROW, RowId};
 
 /// The codes of a column of lists, and what was taken for no key.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -50,6 +50,9 @@ pub(super) fn key_lists(input: &Input<'_>, column: &LabelColumn, row_ids: &[RowI
         };
         for_each_list(unit, column, |row, labels, list| {
             let row_id = row_ids[(unit.first_input_row() + row) as usize];
+            if row_id == NO_ROW {
+                return Ok(());
+            }
             let before = found.len();
             counts.null += u64::from(list.is_none());
             counts.empty_lists += u64::from(list.as_ref().is_some_and(|list| list.is_empty()));
@@ -63,7 +66,7 @@ pub(super) fn key_lists(input: &Input<'_>, column: &LabelColumn, row_ids: &[RowI
         give(&mut found, counts)
     })?;
     let (elements, counts) = all.into_inner().expect("no thread panics while it holds the elements");
-    let Some(coded) = code_lists(elements, input.rows()) else {
+    let Some(coded) = code_lists(elements, input.kept().rows as usize) else {
         return Err(Error::input("a key column has more shared elements than can be numbered")
             .column(&column.name)
             .expected(format!("at most {} elements that rows share", u32::MAX))

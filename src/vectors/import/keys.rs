@@ -14,19 +14,22 @@ use crate::config::EmptyKeys;
 use crate::error::Result;
 use crate::run::record::KeyFacts;
 use crate::vectors::labels::{LabelColumn, Missing};
-use crate::vectors::row::{RowId, UNIQUE};
+use crate::vectors::row::{NO_ROW, RowId, UNIQUE};
 
 /// Codes of a column's keys, by row, and what was taken for no key. Equal hashes are taken for equal keys.
 ///
 /// # Errors
 /// The column cannot be read.
 pub(super) fn key_column(input: &Input<'_>, column: &LabelColumn, row_ids: &[RowId]) -> Result<(Vec<u32>, KeyFacts)> {
-    let hashes = Scatter::new(vec![0u64; input.rows()]);
+    let hashes = Scatter::new(vec![0u64; input.kept().rows as usize]);
     let all = Mutex::new(KeyCounts::default());
     for_each_unit(&input.units, |unit| {
         let mut counts = KeyCounts::default();
         for_each_label(unit, column, |row, label| {
             let row_id = row_ids[(unit.first_input_row() + row) as usize];
+            if row_id == NO_ROW {
+                return Ok(());
+            }
             // 0 means "no key"; a key that hashes to 0 takes 1.
             let hash = counts.key(label, input.config.columns.empty_keys).map_or(0, |key| xxh3_64(key).max(1));
             counts.rows_without += u64::from(hash == 0);

@@ -4,6 +4,7 @@
 
 use std::ops::Range;
 
+use super::bad_rows::RowMarks;
 use super::context::Input;
 use super::key_lists::{CodedLists, key_lists};
 use super::keys::key_column;
@@ -55,12 +56,12 @@ impl LabelKeys {
     }
 }
 
-/// Reads the task column and the key columns.
+/// Reads the task column and the key columns, without the rows that are left out.
 ///
 /// # Errors
 /// A column cannot be read, or a task is null.
-pub(crate) fn label_keys(shards: &Shards, config: &Config) -> Result<LabelKeys> {
-    let input = Input::new(shards, config);
+pub(crate) fn label_keys(shards: &Shards, config: &Config, dropped: Option<&RowMarks>) -> Result<LabelKeys> {
+    let input = Input::new(shards, config).without(dropped);
     let (names, starts, row_ids) = tasks_of_rows(&input)?;
     let ranges = starts.windows(2).map(|pair| pair[0] as RowId..pair[1] as RowId);
     let mut columns = Vec::new();

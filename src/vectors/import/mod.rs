@@ -2,12 +2,15 @@
 //!
 //! Algorithm: label columns first (ids are checked, tasks give rows their order, keys are coded), then one
 //! pass over the embeddings: decode a batch, check and measure every row, write runs of consecutive
-//! rows where they belong. Then equal vectors are coded. Nothing is normalised: reciprocal norms stand beside
+//! rows where they belong. Then equal vectors are coded. Where rows may be dropped, a pass before all others finds them. Nothing is normalised: reciprocal norms stand beside
 //! the input's values.
 //!
 //! Memory ([`super::budget`]): 20 bytes a row for labels, 28 with key columns; 24 bytes an element of the largest key
 //! column of lists; for each thread one batch of both sides, decoded and encoded, and decompressed pages.
 
+mod bad_row_table;
+mod bad_rows;
+mod check;
 mod context;
 mod embeddings;
 mod equal_vectors;
@@ -19,8 +22,12 @@ mod labels;
 mod row_writer;
 mod same_vectors;
 mod scatter;
+mod sides;
 mod tasks;
 
+use bad_row_table::BAD_ROW_TABLE;
+pub(crate) use bad_rows::RowMarks;
+pub(crate) use check::{CheckedInput, check_input};
 pub(crate) use label_keys::{label_keys, words_on_key};
 pub(crate) use tasks::{refuse_unknown_tasks, task_sizes};
 
@@ -32,11 +39,12 @@ use super::row::RowId;
 use super::row_table::{BothSides, RowLayout};
 use super::shards::Shards;
 use super::tasks::Tasks;
-use crate::config::Config;
+use crate::config::{BadRows, Config};
 use crate::error::Result;
 use crate::run::record::{IdKind, KeyFacts, VectorsFacts};
 use crate::run::sealed::Sealed;
 use crate::run::{Run, ScatteredPart, Stage, WrittenPart};
+use bad_rows::drop_bad_rows;
 use context::{Import, Input};
 use embeddings::write_embeddings;
 use equal_vectors::EqualCounts;
@@ -53,11 +61,19 @@ use tasks::write_tasks;
 pub fn import(run: &Run, shards: &Shards, config: &Config, counts: &VectorsCounts) -> Result<Vectors> {
     if !run.is_complete(Stage::Vectors) {
         let stage = run.begin(Stage::Vectors);
-        let (keys, same) = write_all(&Import { input: Input::new(shards, config), run, stage: &stage, counts })?;
+        run.remove_file(BAD_ROW_TABLE)?;
+        let dropped = match config.columns.bad_rows {
+            BadRows::Drop => drop_bad_rows(run, &Input::new(shards, config), counts.batch_rows)?,
+            BadRows::Refuse => None,
+        };
+        let input = Input::new(shards, config).without(dropped.as_ref());
+        let import = Import { input, run, stage: &stage, counts };
+        let (keys, same) = write_all(&import)?;
         shards.list.iter().try_for_each(|shard| shard.refuse_changed())?;
+        let (kept, bad_rows_dropped) = (import.input.kept(), import.input.dropped_rows());
         let facts = VectorsFacts {
-            rows: shards.shape.rows,
-            dim: shards.shape.dim,
+            rows: kept.rows,
+            dim: kept.dim,
             tasks: Tasks::open(&run.part_path(Stage::Vectors, TASK_TABLE))?.len(),
             ids: id_kind(run),
             shared: shards.roles.shared,
@@ -67,6 +83,7 @@ pub fn import(run: &Run, shards: &Shards, config: &Config, counts: &VectorsCount
             rows_of_same_query: (!shards.roles.shared).then_some(same.queries),
             rows_of_query_as_positive: (!shards.roles.shared).then_some(same.crossed),
             keys,
+            bad_rows_dropped,
         };
         same.log(config.same_query);
         stage.finish(&facts, |_| true)?;
@@ -82,8 +99,9 @@ fn write_all(import: &Import<'_>) -> Result<(Vec<KeyFacts>, EqualCounts)> {
     let row_ids = write_tasks(import)?;
     let keys = &import.input.shards.labels.keys;
     let lists = keys.iter().filter(|column| column.list).count() as u64;
-    let (rows, keys) = (import.input.rows() as u64, 1 + keys.len() as u64 - lists);
-    let layout = RowLayout { rows, keys, lists, both_sides: BothSides::Unknown };
+    let (rows, keys) = (import.input.kept().rows, 1 + keys.len() as u64 - lists);
+    let dropped = import.input.dropped_rows();
+    let layout = RowLayout { rows, keys, lists, both_sides: BothSides::Unknown, dropped };
     let table = import.stage.scattered(ROW_TABLE, layout.file_bytes())?;
     table.extend()?;
     let (lists, facts) = write_keys(import, &row_ids, &table, layout)?;
@@ -117,7 +135,7 @@ fn write_keys(
             table.write_at(bytemuck::cast_slice(&codes), layout.key(section))?;
             facts
         };
-        if let Some(words) = words_on_keys(&facts, import.input.rows() as u64) {
+        if let Some(words) = words_on_keys(&facts, import.input.kept().rows) {
             tracing::info!("{words}");
         }
         all_facts.push(facts);

@@ -8,24 +8,18 @@ use half::f16;
 use half::vec::HalfFloatVecExt;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::bad_rows::RowMarks;
 use super::equal_vectors::VectorHashes;
+use super::sides::Side;
 use crate::config::Metric;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::run::ScatteredPart;
 use crate::run::sealed::HEADER_BYTES;
 use crate::vectors::decode::Unit;
 use crate::vectors::dot::dot;
-use crate::vectors::row::RowId;
+use crate::vectors::row::{NO_ROW, RowId};
 use crate::vectors::row_table::RowLayout;
 use crate::vectors::shape::{Shape, StoreType};
-use crate::vectors::values::Values;
-
-/// One side of a batch; `stride`: values from the beginning of a row to the beginning of the next.
-#[derive(Clone, Copy)]
-pub(super) struct Side<'a> {
-    pub(super) values: Values<'a>,
-    pub(super) stride: usize,
-}
 
 /// Checks decoded rows and writes them into the stores and the row table. Threads share it.
 pub(super) struct RowWriter<'a> {
@@ -42,27 +36,27 @@ pub(super) struct RowWriter<'a> {
     pub(super) hashes: &'a VectorHashes,
     /// Largest norm of each side so far.
     pub(super) largest: Mutex<[f64; 2]>,
+    /// Input rows that cannot be used. Nothing is written of them.
+    pub(super) bad: &'a RowMarks,
 }
 
 impl RowWriter<'_> {
-    /// Checks, measures and writes one batch; `first` counts within the unit.
-    pub(super) fn batch(
-        &self,
-        unit: &Unit<'_>,
-        first: u64,
-        sides: [Side<'_>; 2],
-        rows: usize,
-        names: [&str; 2],
-    ) -> Result<()> {
+    /// Checks, measures and writes one batch; `first` counts within the unit. Rows that are left out are not looked at,
+    /// and those that cannot be used are marked.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub(super) fn batch(&self, unit: &Unit<'_>, first: u64, sides: [Side<'_>; 2], rows: usize) -> Result<()> {
         let input_row = unit.first_input_row() + first;
         let row_ids = &self.row_ids[input_row as usize..][..rows];
-        let mut order: Vec<usize> = (0..rows).collect();
+        let mut order: Vec<usize> = (0..rows).filter(|row| row_ids[*row] != NO_ROW).collect();
         order.sort_unstable_by_key(|row| row_ids[*row]);
-        let measured = self
-            .measure(&order, sides)
-            .map_err(|(error, side, row)| unit.place(error, names[side], Some(first + row as u64)))?;
-        let sorted: Vec<RowId> = order.iter().map(|row| row_ids[*row]).collect();
-        let inputs: Vec<u32> = order.iter().map(|row| (input_row as usize + row) as u32).collect();
+        let mut measured = self.measure(&order, sides);
+        for row in std::mem::take(&mut measured.bad) {
+            self.bad.mark(input_row + row as u64);
+        }
+        let sorted: Vec<RowId> = measured.order.iter().map(|row| row_ids[*row]).collect();
+        let inputs: Vec<u32> = measured.order.iter().map(|row| (input_row as usize + row) as u32).collect();
         let mut start = 0;
         for run in sorted.chunk_by(|a, b| a + 1 == *b) {
             let range = start..start + run.len();
@@ -72,21 +66,21 @@ impl RowWriter<'_> {
         Ok(())
     }
 
-    /// Encodes the rows of a batch, in `order`, and measures their norms and scores; else what is wrong with which side
-    /// of which row.
-    fn measure(&self, order: &[usize], sides: [Side<'_>; 2]) -> Result<MeasuredRows, (Error, usize, usize)> {
+    /// Encodes the rows of a batch, in `order`, and measures their norms and scores.
+    fn measure(&self, order: &[usize], sides: [Side<'_>; 2]) -> MeasuredRows {
         let dim = self.shape.dim;
         let mut measured = MeasuredRows::default();
         let mut vectors = [vec![0f32; dim], vec![0f32; dim]];
         let mut largest = [0f64; 2];
         for &row in order {
-            let mut norms = [0f64; 2];
-            for (side, vector) in vectors.iter_mut().enumerate() {
-                sides[side].values.copy_f32(row * sides[side].stride, vector);
-                norms[side] = dot(vector, vector).sqrt();
-                if !(norms[side] > 0.0 && norms[side].is_finite()) {
-                    return Err((unusable(vector), side, row));
-                }
+            let [query, positive] = &mut vectors;
+            let (Ok(query), Ok(positive)) = (sides[0].load(row, query), sides[1].load(row, positive)) else {
+                measured.bad.push(row);
+                continue;
+            };
+            let norms = [query, positive];
+            measured.order.push(row);
+            for (side, vector) in vectors.iter().enumerate() {
                 largest[side] = largest[side].max(norms[side]);
                 let bytes = &mut measured.bytes[side];
                 match self.precision[side] {
@@ -104,7 +98,7 @@ impl RowWriter<'_> {
         }
         let mut all = self.largest.lock().expect("no thread panics while it holds the norms");
         *all = [all[0].max(largest[0]), all[1].max(largest[1])];
-        Ok(measured)
+        measured
     }
 
     /// Hashes of the vectors that were encoded last: equal ones have equal hashes, on whichever side. Queries that are
@@ -147,21 +141,12 @@ impl RowWriter<'_> {
 /// A batch, in store order: encoded rows of both sides and what was measured of them.
 #[derive(Default)]
 pub(super) struct MeasuredRows {
+    /// Which rows of the batch these are.
+    order: Vec<usize>,
+    /// Rows of the batch that cannot be used.
+    bad: Vec<usize>,
     bytes: [Vec<u8>; 2],
     scales: [Vec<f64>; 2],
     scores: Vec<f32>,
     hashes: Vec<[u64; 2]>,
-}
-
-fn unusable(vector: &[f32]) -> Error {
-    match vector.iter().position(|value| !value.is_finite()) {
-        Some(dimension) => Error::input("an embedding has a value that is not a finite number")
-            .expected("finite numbers within f32's range")
-            .found(format!("{} at dimension {dimension}", vector[dimension]))
-            .remedy("embed the row again, or filter it out before mining: nothing is dropped silently"),
-        None => Error::input("an embedding has zero length")
-            .expected("a vector with a norm above zero")
-            .found("all values zero")
-            .remedy("embed the row again (empty text?), or filter it out before mining"),
-    }
 }

@@ -9,12 +9,12 @@ use std::sync::Mutex;
 use super::context::{Import, Input};
 use super::labels::{for_each_text, for_each_unit, missing_label};
 use super::scatter::Scatter;
-use crate::config::Config;
+use crate::config::{BadRows, Config};
 use crate::error::{Error, Result};
 use crate::vectors::decode::Unit;
 use crate::vectors::labels::{LabelColumn, Missing};
 use crate::vectors::open::TASK_TABLE;
-use crate::vectors::row::RowId;
+use crate::vectors::row::{NO_ROW, RowId};
 use crate::vectors::shards::Shards;
 use crate::vectors::tasks::{TASKS, Tasks};
 
@@ -56,15 +56,18 @@ pub(super) fn write_tasks(import: &Import<'_>) -> Result<Vec<RowId>> {
 }
 
 /// Task names in order, where each task's rows start, with the total at the end, and each input row's number in
-/// task-grouped order.
+/// task-grouped order: [`NO_ROW`] of rows that are left out.
 ///
 /// # Errors
 /// The column cannot be read, or a task is null.
 pub(super) fn tasks_of_rows(input: &Input<'_>) -> Result<(Vec<String>, Vec<u64>, Vec<RowId>)> {
     let Some(column) = &input.shards.labels.task else {
-        return Ok((vec![String::new()], vec![0, input.rows() as u64], (0..input.rows() as RowId).collect()));
+        let mut next = 0..input.kept().rows as RowId;
+        let number = |row| if input.keeps(row) { next.next().unwrap_or(NO_ROW) } else { NO_ROW };
+        let row_ids = (0..input.rows() as u64).map(number).collect();
+        return Ok((vec![String::new()], vec![0, input.kept().rows], row_ids));
     };
-    let codes = Scatter::new(vec![0u32; input.rows()]);
+    let codes = Scatter::new(vec![NO_ROW; input.rows()]);
     let known = Mutex::new(Names::default());
     for_each_unit(&input.units, |unit| task_codes(input, unit, column, &known, &codes))?;
     let mut codes = codes.into_inner();
@@ -84,6 +87,9 @@ fn task_codes(
     // Names repeat: each unit keeps the codes it has seen, and asks the shared list for new ones.
     let mut seen = HashMap::<String, u32>::new();
     for_each_text(unit, column, |row, name| {
+        if !input.keeps(unit.first_input_row() + row) {
+            return Ok(());
+        }
         let name = name.map_err(|missing| null_task(&input.units, unit, column, row, missing))?;
         let code = match seen.get(name) {
             Some(code) => *code,
@@ -107,14 +113,15 @@ fn null_task(units: &[Unit<'_>], unit: &Unit<'_>, column: &LabelColumn, row: u64
 }
 
 /// Groups rows by task: sorts the task names, and replaces each row's task code by the row's number in task-grouped
-/// order (stable: the input's order within a task). O(rows + tasks log tasks).
+/// order (stable: the input's order within a task). Rows without a code stay without a number. O(rows + tasks log
+/// tasks).
 ///
 /// Returns the names in order and where each task's rows start, with the total at the end.
 fn group_by_task(names: Vec<String>, codes: &mut [u32]) -> (Vec<String>, Vec<u64>) {
     let mut order: Vec<usize> = (0..names.len()).collect();
     order.sort_unstable_by(|a, b| names[*a].cmp(&names[*b]));
     let mut next = vec![0u64; names.len()];
-    codes.iter().for_each(|code| next[*code as usize] += 1);
+    codes.iter().filter(|code| **code != NO_ROW).for_each(|code| next[*code as usize] += 1);
     let mut starts = Vec::with_capacity(names.len() + 1);
     let mut start = 0;
     for code in &order {
@@ -122,7 +129,7 @@ fn group_by_task(names: Vec<String>, codes: &mut [u32]) -> (Vec<String>, Vec<u64
         start += std::mem::replace(&mut next[*code], start);
     }
     starts.push(start);
-    for code in codes {
+    for code in codes.iter_mut().filter(|code| **code != NO_ROW) {
         let row = &mut next[*code as usize];
         *code = *row as RowId;
         *row += 1;
@@ -136,7 +143,7 @@ fn group_by_task(names: Vec<String>, codes: &mut [u32]) -> (Vec<String>, Vec<u64
 ///
 /// # Errors
 /// The column cannot be read, or a task is null.
-pub(crate) fn task_sizes(shards: &Shards) -> Result<BTreeMap<String, u64>> {
+pub(crate) fn task_sizes(shards: &Shards, bad_rows: BadRows) -> Result<BTreeMap<String, u64>> {
     let mut sizes = BTreeMap::<String, u64>::new();
     let Some(column) = &shards.labels.task else {
         sizes.insert(String::new(), shards.shape.rows);
@@ -145,7 +152,12 @@ pub(crate) fn task_sizes(shards: &Shards) -> Result<BTreeMap<String, u64>> {
     let units = Unit::all(&shards.list);
     for unit in &units {
         for_each_text(unit, column, |row, name| {
-            let name = name.map_err(|missing| null_task(&units, unit, column, row, missing))?;
+            let name = match name {
+                Ok(name) => name,
+                // The row may be one that is left out: import knows.
+                Err(_) if bad_rows == BadRows::Drop => return Ok(()),
+                Err(missing) => return Err(null_task(&units, unit, column, row, missing)),
+            };
             match sizes.get_mut(name) {
                 Some(rows) => *rows += 1,
                 None => drop(sizes.insert(name.to_owned(), 1)),
@@ -180,10 +192,10 @@ mod tests {
 
     #[test]
     fn rows_are_grouped_by_sorted_task_in_input_order() {
-        let mut codes = vec![0, 1, 0, 2, 1, 0];
+        let mut codes = vec![0, 1, 0, NO_ROW, 2, 1, 0];
         let (names, starts) = group_by_task(vec!["b".into(), "c".into(), "a".into()], &mut codes);
         assert_eq!(names, ["a", "b", "c"]);
         assert_eq!(starts, [0, 1, 4, 6]);
-        assert_eq!(codes, [1, 4, 2, 0, 5, 3]);
+        assert_eq!(codes, [1, 4, 2, NO_ROW, 0, 5, 3]);
     }
 }

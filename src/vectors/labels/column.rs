@@ -3,12 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use arrow::datatypes::DataType;
+use parquet::basic::LogicalType;
 
-use super::form::{IdForm, LabelForm, compare, form, holds_labels, id_form, leaf_type};
+use super::form::{IdForm, LabelForm, compare, form, holds_labels, id_bytes_form, id_form, leaf_type};
+use crate::config::IdColumn;
 use crate::error::{Error, Result};
 use crate::run::record::Roles;
 use crate::vectors::decode::Unit;
-use crate::vectors::shard::Shard;
+use crate::vectors::shard::{Shard, Source};
 
 /// The name under which ids are found without being named.
 const ID: &str = "id";
@@ -55,14 +57,16 @@ impl Labels {
     /// # Errors
     /// A column is of a type that holds no labels, or of types that cannot be compared; a task or an id is a list; an
     /// id column is in some files only.
-    pub(crate) fn resolve(shards: &[Shard], roles: &Roles) -> Result<Labels> {
+    pub(crate) fn resolve(shards: &[Shard], roles: &Roles, ids: &IdColumn) -> Result<Labels> {
         let column = |name: &String| LabelColumn::new(name, &typed(shards, name), elements_of(shards, name));
-        if roles.id.is_none() {
+        if roles.id.is_none() && *ids == IdColumn::Found {
             refuse_ids_of_some(shards)?;
         }
-        let id = roles.id.as_ref().map(|name| column(name)?.of_ids()).transpose()?;
-        let task =
-            roles.task.as_ref().map(|name| column(name)?.single("task", "mine without --task-column")).transpose()?;
+        let of_id = |name: &String| Ok(column(name)?.of_ids()?.with_uuids(shards));
+        let of_task =
+            |name: &String| Ok(column(name)?.single("task", "mine without --task-column")?.with_uuids(shards));
+        let id = roles.id.as_ref().map(of_id).transpose()?;
+        let task = roles.task.as_ref().map(of_task).transpose()?;
         let keys = roles.keys.iter().map(column).collect::<Result<Vec<_>>>()?;
         for key in keys.iter().filter(|key| key.list) {
             key.refuse_embeddings(roles)?;
@@ -127,18 +131,30 @@ impl LabelColumn {
 
     /// The column, if it can have ids.
     fn of_ids(self) -> Result<LabelColumn> {
-        let column = self.single("id", "name another column with --id-column")?;
+        let column = self.single("id", "name another column with --id-column; --id-column none numbers the rows")?;
         if column.id.is_some() {
-            return Ok(column);
+            let leaves: Vec<&DataType> = column.types.iter().map(|(leaf, _)| leaf).collect();
+            let form = id_bytes_form(&leaves).unwrap_or(column.form);
+            return Ok(LabelColumn { form, ..column });
         }
         let kinds: Vec<String> =
             column.types.iter().map(|(leaf, path)| format!("{leaf} in {}", path.display())).collect();
         Err(Error::input("the id column has a type that holds no ids")
             .path(column.first_path())
             .column(&column.name)
-            .expected("integers or strings, in all files")
+            .expected("integers, strings or bytes, in all files")
             .found(kinds.join(", "))
-            .remedy("name another column with --id-column NAME, or cast this one to integers or strings"))
+            .remedy(
+                "name another column with --id-column NAME, or cast this one to integers or strings; \
+                 --id-column none numbers the rows",
+            ))
+    }
+
+    /// The column, with its labels written as UUIDs if all files call them so.
+    fn with_uuids(self, shards: &[Shard]) -> LabelColumn {
+        let mut with_rows = shards.iter().filter(|shard| shard.rows > 0).peekable();
+        let all = with_rows.peek().is_some() && with_rows.all(|shard| has_uuids(shard, &self.name));
+        if all { LabelColumn { form: LabelForm::Uuid, ..self } } else { self }
     }
 
     /// Whether the column has int64 ids, else strings.
@@ -184,6 +200,19 @@ impl LabelColumn {
     }
 }
 
+/// Whether a file calls the values of a column UUIDs.
+fn has_uuids(shard: &Shard, name: &str) -> bool {
+    let Some(field) = shard.schema().and_then(|schema| schema.field_with_name(name).ok()) else { return false };
+    let by_arrow = field.extension_type_name() == Some("arrow.uuid");
+    let by_parquet = || {
+        let Source::Parquet { metadata, .. } = &shard.source else { return false };
+        let mut fields = metadata.parquet_schema().root_schema().get_fields().iter();
+        let own = fields.find(|field| field.name() == name);
+        own.is_some_and(|field| field.get_basic_info().logical_type_ref() == Some(&LogicalType::Uuid))
+    };
+    *field.data_type() == DataType::FixedSizeBinary(16) && (by_arrow || by_parquet())
+}
+
 /// A column's type in each shard that has rows: the type of no values is nobody's.
 fn typed<'s>(shards: &'s [Shard], name: &str) -> Vec<(&'s DataType, &'s Path)> {
     let field = |shard: &'s Shard| {
@@ -202,13 +231,12 @@ fn elements_of(shards: &[Shard], name: &str) -> u64 {
 /// Fails where a later file has ids that the first one has not: row numbers would silently take their place.
 fn refuse_ids_of_some(shards: &[Shard]) -> Result<()> {
     let has = |shard: &&Shard| shard.schema().is_some_and(|schema| schema.field_with_name(ID).is_ok());
-    let (Some(first), Some(other)) = (shards.first(), shards.iter().find(has)) else { return Ok(()) };
+    let with_rows = || shards.iter().filter(|shard| shard.rows > 0);
+    let (Some(first), Some(other)) = (with_rows().next(), with_rows().find(has)) else { return Ok(()) };
     Err(Error::input("some files have ids and others have none")
         .path(&first.path)
         .column(ID)
         .expected(format!("a column {ID}, as in {}", other.path.display()))
         .found("no such column")
-        .remedy(
-            "give all files the column, or name another with --id-column NAME; without any, row numbers are the ids",
-        ))
+        .remedy("give all files the column, or name another with --id-column NAME; --id-column none numbers the rows"))
 }

@@ -11,6 +11,10 @@ pub(crate) enum LabelForm {
     Number,
     /// Dates and times of several types, by instant.
     Instant,
+    /// 16 bytes, as UUIDs are written.
+    Uuid,
+    /// Bytes in hex.
+    Hex,
 }
 
 /// What can be compared with what.
@@ -148,7 +152,17 @@ pub(super) fn id_form(leaves: &[&DataType]) -> Option<IdForm> {
     if only(&[LabelKind::Integer, LabelKind::Float]) && (has(LabelKind::Integer) || !has(LabelKind::Float)) {
         return Some(IdForm::Integer);
     }
-    only(&[LabelKind::Text, LabelKind::Integer]).then_some(IdForm::Text)
+    (only(&[LabelKind::Text, LabelKind::Integer]) || only(&[LabelKind::Bytes])).then_some(IdForm::Text)
+}
+
+/// The form in which bytes are ids; none where the values are no bytes. Binary of any length is text that a writer did
+/// not call so: Impala and Spark do.
+pub(super) fn id_bytes_form(leaves: &[&DataType]) -> Option<LabelForm> {
+    let mut leaves = leaves.iter().filter(|leaf| **leaf != &DataType::Null).peekable();
+    leaves.peek()?;
+    let is_fixed = |leaf: &&DataType| matches!(leaf, DataType::FixedSizeBinary(_));
+    let is_bytes = leaves.clone().all(|leaf| kind(leaf) == Some(LabelKind::Bytes));
+    is_bytes.then(|| if leaves.any(is_fixed) { LabelForm::Hex } else { LabelForm::Plain })
 }
 
 #[cfg(test)]
@@ -238,11 +252,21 @@ mod tests {
     #[test]
     fn ids_are_integers_or_text() {
         let integer = [vec![Int64], vec![UInt64, Int8, Null], vec![Int64, Float64], vec![Float32, Int64]];
-        let text = [vec![Utf8], vec![Int64, Utf8], vec![Utf8, LargeUtf8, Null]];
-        let none = [vec![Float64], vec![Boolean], vec![Utf8, Float64, Int64], vec![Timestamp(Second, None)]];
+        let text = [vec![Utf8], vec![Int64, Utf8], vec![Utf8, LargeUtf8, Null], vec![Binary], vec![FixedSizeBinary(4)]];
+        let none = [
+            vec![Float64],
+            vec![Boolean],
+            vec![Binary, Utf8],
+            vec![Utf8, Float64, Int64],
+            vec![Timestamp(Second, None)],
+        ];
         let of = |types: &Vec<DataType>| id_form(&types.iter().collect::<Vec<_>>());
         integer.iter().for_each(|types| assert_eq!(of(types), Some(IdForm::Integer), "{types:?}"));
         text.iter().for_each(|types| assert_eq!(of(types), Some(IdForm::Text), "{types:?}"));
         none.iter().for_each(|types| assert_eq!(of(types), None, "{types:?}"));
+        let bytes = |types: &[DataType]| id_bytes_form(&types.iter().collect::<Vec<_>>());
+        assert_eq!(bytes(&[FixedSizeBinary(16), Null]), Some(LabelForm::Hex));
+        assert_eq!(bytes(&[Binary, LargeBinary]), Some(LabelForm::Plain));
+        assert_eq!([bytes(&[Utf8]), bytes(&[Null]), bytes(&[])], [None; 3]);
     }
 }

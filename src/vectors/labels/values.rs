@@ -52,6 +52,8 @@ impl LabelValues {
             LabelForm::Plain => plain(&array)?,
             LabelForm::Number => number(&array)?,
             LabelForm::Instant => (instants(&array)?, None),
+            LabelForm::Uuid => (written_bytes(&array, uuid)?, None),
+            LabelForm::Hex => (written_bytes(&array, hex)?, None),
         };
         // What the input has and the labels have not was lost on the way: it must not pass for missing.
         let is_nan = |row: usize| nan.as_ref().is_some_and(|nan: &Vec<bool>| nan[row]);
@@ -223,6 +225,23 @@ fn whole_floats(array: &ArrayRef) -> Result<LabelBytes, Unlabelled> {
         }
     }
     Ok((bytes.finish(), Some(nan)))
+}
+
+/// Bytes as text.
+fn written_bytes(array: &ArrayRef, text: fn(&[u8]) -> String) -> Result<LargeBinaryArray, Unlabelled> {
+    let bytes = cast_all(array, &DataType::LargeBinary)?;
+    Ok(bytes.as_binary::<i64>().iter().map(|bytes| bytes.map(text)).collect())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// As RFC 9562 writes 16 bytes: 8, 4, 4, 4 and 12 digits.
+fn uuid(bytes: &[u8]) -> String {
+    let digits = hex(bytes);
+    let part = |from: usize, to: usize| digits.get(from..to).unwrap_or_default();
+    [part(0, 8), part(8, 12), part(12, 16), part(16, 20), part(20, digits.len())].join("-")
 }
 
 /// By instant.
