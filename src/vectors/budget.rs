@@ -17,6 +17,8 @@ const VALUE_BYTES: u64 = 24;
 const LABEL_BYTES: u64 = 20;
 /// The same with the codes of a key column.
 const KEYED_LABEL_BYTES: u64 = 28;
+/// Marks of rows that cannot be used, a bit each: those that were left out, and those that are found.
+const ROWS_A_MARK_BYTE: u64 = 4;
 /// A label of a key column of lists: its hash and row, sorted, then its code; and of those that rows share the order.
 const ELEMENT_BYTES: u64 = 24;
 
@@ -36,6 +38,11 @@ pub(crate) fn divide(config: &Config, shape: Shape, lists: ListElements) -> (Vec
             format!("{LABEL_BYTES}n, or {KEYED_LABEL_BYTES}n with key columns"),
             "hashes, sort order, codes and places while labels are coded",
             rows * label_bytes,
+        ),
+        Term::fixed(
+            format!("n / {ROWS_A_MARK_BYTE}"),
+            "marks of rows whose embeddings cannot be used",
+            rows.div_ceil(ROWS_A_MARK_BYTE),
         ),
         Term::fixed(
             format!("t · rows of a batch · {VALUE_BYTES}d, about t · {}", written(BATCH_BYTES)),

@@ -7,7 +7,7 @@ use arrow::array::{ArrayRef, RecordBatch};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
-use super::embedding_rows::usual_length;
+use super::embedding_rows::{first_fault, usual_length};
 use super::shard::{Shard, Source};
 use crate::config::BinaryType;
 use crate::error::{Error, Result};
@@ -165,6 +165,19 @@ pub(super) fn usual_length_of(shard: &Shard, column: &str, dtype: Option<BinaryT
         }
     }
     Ok(None)
+}
+
+/// The error for the first row of a file, which has no vector.
+///
+/// # Errors
+/// The file cannot be decoded.
+pub(super) fn first_fault_of(shard: &Shard, column: &str, dtype: Option<BinaryType>) -> Result<Option<Error>> {
+    let units = Unit::all(std::slice::from_ref(shard));
+    let Some(unit) = units.iter().find(|unit| unit.rows > 0) else { return Ok(None) };
+    let Some(arrays) = unit.batches(&[column], 1)?.next().transpose()? else { return Ok(None) };
+    let array = arrays.first().ok_or_else(|| unit.miscounted(&[column], "no"))?;
+    let fault = first_fault(array, dtype).map_err(|(error, row)| unit.place(error, column, Some(row)))?;
+    Ok(fault.map(|(row, fault)| unit.place(fault.error(), column, Some(row as u64))))
 }
 
 #[cfg(test)]

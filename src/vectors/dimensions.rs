@@ -1,7 +1,7 @@
 //! What all files agree on: the number of dimensions and each side's number type.
 
 use super::columns::column_type;
-use super::decode::usual_length_of;
+use super::decode::{first_fault_of, usual_length_of};
 use super::embedding_type::EmbeddingType;
 use super::shape::{DIM_MAX, StoreType};
 use super::shard::{Shard, Source};
@@ -60,9 +60,7 @@ pub(super) fn dimensions(list: &[Shard], roles: &Roles, columns: &Columns) -> Re
         }
     }
     refuse_idle_flags(list, columns, [binary, integer])?;
-    let (dim, _) = agreed.ok_or_else(|| {
-        Error::input("the input has no embedding").found("nulls only").remedy("check that this is the embedding column")
-    })?;
+    let Some((dim, _)) = agreed else { return Err(no_embedding(list, roles, columns)?) };
     Ok((dim, store_types))
 }
 
@@ -70,6 +68,18 @@ fn refuse_missing_labels(shard: &Shard, roles: &Roles) -> Result<()> {
     let Some(schema) = shard.schema() else { return Ok(()) };
     let mut labels = roles.task.iter().chain(&roles.id).chain(&roles.keys);
     labels.try_for_each(|name| column_type(shard, schema, name).map(|_| ()))
+}
+
+/// The error for an input without one vector: what is wrong with its first row.
+fn no_embedding(list: &[Shard], roles: &Roles, columns: &Columns) -> Result<Error> {
+    let first = list.iter().find(|shard| shard.rows > 0);
+    let fault = match (first, &roles.query) {
+        (Some(shard), Some(name)) => first_fault_of(shard, name, columns.dtype)?,
+        _ => None,
+    };
+    Ok(fault.unwrap_or_else(|| {
+        Error::input("the input has no embedding").found("nulls only").remedy("check that this is the embedding column")
+    }))
 }
 
 /// What a column's vectors are; without dimensions where neither type nor rows tell.

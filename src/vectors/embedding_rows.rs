@@ -97,6 +97,17 @@ pub(crate) fn usual_length(array: &ArrayRef, dtype: Option<BinaryType>) -> Resul
     Ok(counts.into_iter().max_by_key(|(_, rank)| *rank).map(|(length, _)| length))
 }
 
+/// The first row of a batch that cannot be used, whatever the length of vectors; and why.
+///
+/// # Errors
+/// See [`EmbeddingRows::new`].
+pub(crate) fn first_fault(
+    array: &ArrayRef,
+    dtype: Option<BinaryType>,
+) -> Result<Option<(usize, RowFault)>, (Error, u64)> {
+    Ok(FlatRows::new(array, dtype)?.faults.into_iter().next())
+}
+
 /// A batch behind its wrappers.
 struct FlatRows {
     items: Items,

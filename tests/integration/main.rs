@@ -15,7 +15,9 @@ mod pages;
 mod promises;
 mod table;
 
+mod bad_rows;
 mod docs;
+mod embedding_columns;
 mod epochs;
 #[cfg(feature = "export")]
 mod export;
@@ -24,6 +26,7 @@ mod fake_gpu;
 mod formats;
 mod garbage;
 mod gpu;
+mod ids;
 mod imports;
 mod label_faults;
 mod labels;

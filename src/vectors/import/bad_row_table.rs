@@ -9,14 +9,38 @@ use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 
-use super::bad_rows::BadRow;
 use crate::error::{Error, Result};
 use crate::run::sealed::PartWriter;
+use crate::vectors::decode::Unit;
+use crate::vectors::row_fault::RowFault;
 
 /// The file's name, beside the manifest.
 pub(crate) const BAD_ROW_TABLE: &str = "bad_rows.parquet";
 /// Lines that are kept before they are written.
 const LINES: usize = 8192;
+
+/// One side of a row that cannot be used.
+pub(super) struct BadRow<'u> {
+    pub(super) unit: &'u Unit<'u>,
+    /// Within the unit.
+    pub(super) row: u64,
+    pub(super) column: &'u str,
+    pub(super) fault: RowFault,
+}
+
+impl BadRow<'_> {
+    pub(super) fn error(&self) -> Error {
+        self.unit.place(self.fault.error(), self.column, Some(self.row))
+    }
+
+    /// Where it is and what is wrong, on one line.
+    pub(super) fn line(&self) -> String {
+        let group = self.unit.row_group.map_or_else(String::new, |group| format!(", row group {group}"));
+        let column = if self.column.is_empty() { String::new() } else { format!(", column {}", self.column) };
+        let row = self.unit.start + self.row;
+        format!("{}{group}, row {row}{column}: {}", self.unit.shard.path.display(), self.fault)
+    }
+}
 
 /// The table while it is written. Holds some lines.
 pub(super) struct BadRowTable<'w> {

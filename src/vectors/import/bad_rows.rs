@@ -3,69 +3,18 @@
 //! Memory: a bit a row; while they are listed, one batch of both sides.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::bad_row_table::{BAD_ROW_TABLE, BadRowTable};
+use super::bad_row_table::{BAD_ROW_TABLE, BadRow, BadRowTable};
 use super::context::Input;
 use super::labels::for_each_unit;
+use super::row_marks::RowMarks;
 use super::sides::{for_each_pair_batch, side_names};
 use crate::error::{Error, Result};
 use crate::run::{Run, Stage};
-use crate::vectors::decode::Unit;
-use crate::vectors::row_fault::RowFault;
 use crate::watch::Watch;
 
 /// Bad rows that a message shows.
 const ROWS_SHOWN: usize = 20;
-
-/// A mark for each input row that some have. Threads share it.
-#[derive(Debug, Default)]
-pub(crate) struct RowMarks(Vec<AtomicU64>);
-
-impl RowMarks {
-    pub(super) fn new(rows: usize) -> RowMarks {
-        RowMarks((0..rows.div_ceil(64)).map(|_| AtomicU64::new(0)).collect())
-    }
-
-    pub(super) fn mark(&self, row: u64) {
-        self.0[row as usize / 64].fetch_or(1 << (row % 64), Ordering::Relaxed);
-    }
-
-    pub(super) fn has(&self, row: u64) -> bool {
-        self.0.get(row as usize / 64).is_some_and(|word| word.load(Ordering::Relaxed) >> (row % 64) & 1 == 1)
-    }
-
-    pub(crate) fn count(&self) -> u64 {
-        self.0.iter().map(|word| u64::from(word.load(Ordering::Relaxed).count_ones())).sum()
-    }
-
-    fn any_of(&self, unit: &Unit<'_>) -> bool {
-        let first = unit.first_input_row();
-        (first..first + unit.rows).any(|row| self.has(row))
-    }
-}
-
-/// One side of a row that cannot be used.
-pub(super) struct BadRow<'u> {
-    pub(super) unit: &'u Unit<'u>,
-    /// Within the unit.
-    pub(super) row: u64,
-    pub(super) column: &'u str,
-    pub(super) fault: RowFault,
-}
-
-impl BadRow<'_> {
-    fn error(&self) -> Error {
-        self.unit.place(self.fault.error(), self.column, Some(self.row))
-    }
-
-    fn line(&self) -> String {
-        let group = self.unit.row_group.map_or_else(String::new, |group| format!(", row group {group}"));
-        let column = if self.column.is_empty() { String::new() } else { format!(", column {}", self.column) };
-        let row = self.unit.start + self.row;
-        format!("{}{group}, row {row}{column}: {}", self.unit.shard.path.display(), self.fault)
-    }
-}
 
 /// All bad rows of an input, counted, and the first of them.
 #[derive(Debug, Default)]

@@ -2,10 +2,11 @@
 //!
 //! Memory: as import, without stores.
 
-use super::bad_rows::{BadRowCounts, NormRange, RowMarks, check_bad_rows};
+use super::bad_rows::{BadRowCounts, NormRange, check_bad_rows};
 use super::context::Input;
 use super::embeddings::refuse_long;
 use super::ids::check_ids;
+use super::row_marks::RowMarks;
 use super::sides::side_names;
 use crate::config::{BadRows, Config};
 use crate::error::Result;

@@ -1,6 +1,6 @@
 //! What every pass over the input works with.
 
-use super::bad_rows::RowMarks;
+use super::row_marks::RowMarks;
 use crate::config::Config;
 use crate::run::{Run, StageRun};
 use crate::vectors::budget::VectorsCounts;

@@ -4,10 +4,11 @@
 
 use std::sync::Mutex;
 
-use super::bad_rows::{RowMarks, refuse_bad_rows};
+use super::bad_rows::refuse_bad_rows;
 use super::context::Import;
 use super::equal_vectors::VectorHashes;
 use super::labels::for_each_unit;
+use super::row_marks::RowMarks;
 use super::row_writer::RowWriter;
 use super::sides::for_each_pair_batch;
 use crate::config::Metric;

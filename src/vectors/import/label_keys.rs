@@ -4,11 +4,11 @@
 
 use std::ops::Range;
 
-use super::bad_rows::RowMarks;
 use super::context::Input;
 use super::key_lists::{CodedLists, key_lists};
 use super::keys::key_column;
 use super::labels::for_each_label;
+use super::row_marks::RowMarks;
 use super::tasks::tasks_of_rows;
 use crate::config::Config;
 use crate::error::Result;

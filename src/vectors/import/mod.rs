@@ -2,8 +2,8 @@
 //!
 //! Algorithm: label columns first (ids are checked, tasks give rows their order, keys are coded), then one
 //! pass over the embeddings: decode a batch, check and measure every row, write runs of consecutive
-//! rows where they belong. Then equal vectors are coded. Where rows may be dropped, a pass before all others finds them. Nothing is normalised: reciprocal norms stand beside
-//! the input's values.
+//! rows where they belong. Then equal vectors are coded. Where rows may be dropped, a pass before all others finds
+//! them. Nothing is normalised: reciprocal norms stand beside the input's values.
 //!
 //! Memory ([`super::budget`]): 20 bytes a row for labels, 28 with key columns; 24 bytes an element of the largest key
 //! column of lists; for each thread one batch of both sides, decoded and encoded, and decompressed pages.
@@ -19,6 +19,7 @@ mod key_lists;
 mod keys;
 mod label_keys;
 mod labels;
+mod row_marks;
 mod row_writer;
 mod same_vectors;
 mod scatter;
@@ -26,9 +27,9 @@ mod sides;
 mod tasks;
 
 use bad_row_table::BAD_ROW_TABLE;
-pub(crate) use bad_rows::RowMarks;
 pub(crate) use check::{CheckedInput, check_input};
 pub(crate) use label_keys::{label_keys, words_on_key};
+pub(crate) use row_marks::RowMarks;
 pub(crate) use tasks::{refuse_unknown_tasks, task_sizes};
 
 use super::budget::VectorsCounts;

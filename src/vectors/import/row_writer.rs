@@ -8,8 +8,8 @@ use half::f16;
 use half::vec::HalfFloatVecExt;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::bad_rows::RowMarks;
 use super::equal_vectors::VectorHashes;
+use super::row_marks::RowMarks;
 use super::sides::Side;
 use crate::config::Metric;
 use crate::error::Result;
