@@ -22,8 +22,8 @@ pub(super) fn dimensions(list: &[Shard], roles: &Roles, dtype: Option<BinaryType
                 if let Some(name) = name { error.column(name.clone()) } else { error }
             };
             let (dim, store_type) = match &shard.source {
-                Source::Npy(array) => (Some(array.dim), array.precision[side]),
-                Source::Parquet { .. } => {
+                Source::Npy(array) => (Some(array.dim), array.store_type(side)),
+                Source::Parquet { .. } | Source::Arrow(_) => {
                     refuse_missing_labels(shard, roles)?;
                     column_dimensions(shard, name.as_deref().unwrap_or_default(), dtype)?
                 }
@@ -63,7 +63,7 @@ fn refuse_missing_labels(shard: &Shard, roles: &Roles) -> Result<()> {
 
 /// Dimensions of a column's vectors, unless neither type nor row tells, and their number type.
 fn column_dimensions(shard: &Shard, name: &str, dtype: Option<BinaryType>) -> Result<(Option<usize>, StoreType)> {
-    let Some(schema) = shard.schema() else { return Ok((None, StoreType::F16)) };
+    let Some(schema) = shard.file_schema() else { return Ok((None, StoreType::F16)) };
     let data_type = column_type(shard, schema, name)?;
     let (dim, store_type) = embedding_type(data_type, dtype).map_err(|error| error.path(&shard.path).column(name))?;
     match dim {

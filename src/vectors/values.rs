@@ -6,8 +6,6 @@ use arrow::array::{Array, AsArray, FixedSizeBinaryArray, FixedSizeListArray, Gen
 use arrow::datatypes::{DataType, Float16Type, Float32Type, Float64Type};
 use half::f16;
 
-use super::shape::StoreType;
-use super::shard::NpyArray;
 use crate::config::BinaryType;
 use crate::error::{Error, Result};
 
@@ -162,24 +160,6 @@ fn not_there() -> Error {
         .expected("each list within the values")
         .found("a list that ends before it starts, or beyond the last value")
         .remedy("write or download the file again")
-}
-
-impl NpyArray {
-    /// The values of rows [start, start + rows) of one side (0: queries, 1: positives), with the
-    /// distance between two rows' beginnings in values. The rows must be the shard's.
-    pub(super) fn rows(&self, side: usize, start: u64, rows: u64) -> (Values<'_>, usize) {
-        let mapped = if side == 1 { self.positives.as_ref().unwrap_or(&self.queries) } else { &self.queries };
-        let stride = if self.paired { 2 * self.dim } else { self.dim };
-        let offset = if self.paired { side * self.dim } else { 0 };
-        let dtype = match self.precision[side] {
-            StoreType::F16 => BinaryType::F16,
-            StoreType::F32 => BinaryType::F32,
-        };
-        let width = dtype.bytes();
-        let from = self.data_start[side] + (start as usize * stride + offset) * width;
-        let count = if rows == 0 { 0 } else { (rows as usize - 1) * stride + self.dim };
-        (Values::Bytes(&mapped.bytes()[from..from + count * width], dtype), stride)
-    }
 }
 
 #[cfg(test)]
