@@ -14,7 +14,7 @@ use crate::run::Run;
 use crate::run::record::{
     BatchesSettings, ClustersSettings, EdgesSettings, JobSettings, NeighborsSettings, VectorsSettings,
 };
-use crate::vectors::{self, CheckedInput, Shards};
+use crate::vectors::{self, CheckedInput, Shard, Shards};
 use crate::watch::Watch;
 use crate::{clusters, edges, neighbors};
 
@@ -40,7 +40,7 @@ impl Job {
         let shards = Shards::open(&config.inputs, &config.columns)?;
         let rows = shards.shape.rows as usize;
         refuse_empty_windows(config.windows().each().map(|window| (window, rows)))?;
-        let plan = Plan::new(&config, shards.shape, shards.labels.list_elements())?;
+        let plan = Plan::new(&config, shards.shape, shards.labels.list_elements(), shards.record_batch_bytes())?;
         let job = Job { config, shards, plan, tasks: OnceLock::new() };
         if !job.config.tasks.is_empty() {
             vectors::refuse_unknown_tasks(&job.config, &job.shards, job.tasks()?)?;
@@ -104,7 +104,7 @@ impl Job {
         let others = windows.tasks.iter().map(|(name, own)| (name.clone(), own.ranks()));
         JobSettings {
             vectors: VectorsSettings {
-                inputs: shards.list.iter().map(|shard| shard.identity.clone()).collect(),
+                inputs: shards.list.iter().flat_map(Shard::identities).cloned().collect(),
                 columns: shards.roles.clone(),
                 empty_keys: config.columns.empty_keys,
                 dtype: config.columns.dtype,

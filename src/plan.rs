@@ -33,13 +33,14 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Divides the budget; `lists`: what key columns of lists hold.
+    /// Divides the budget; `lists`: what key columns of lists hold; `record_batch`: bytes of the largest record batch
+    /// that is decompressed as a whole.
     ///
     /// # Errors
     /// The rank window is wider than the input, or the budget is too small; the message names what would do.
-    pub fn new(config: &Config, shape: Shape, lists: ListElements) -> Result<Plan> {
+    pub fn new(config: &Config, shape: Shape, lists: ListElements, record_batch: u64) -> Result<Plan> {
         refuse_wide_windows(config, shape)?;
-        let plan = Plan::divide(config, shape, lists);
+        let plan = Plan::divide(config, shape, lists, record_batch);
         let (stage, least) = plan.least();
         let least = least.div_ceil(MIB);
         if config.memory_bytes >= least * MIB {
@@ -51,10 +52,10 @@ impl Plan {
             .remedy(format!("raise --memory to {least}MiB, or lower --threads or --window")))
     }
 
-    fn divide(config: &Config, shape: Shape, lists: ListElements) -> Plan {
+    fn divide(config: &Config, shape: Shape, lists: ListElements, record_batch: u64) -> Plan {
         let base_bytes = BASE_BYTES + config.threads as u64 * THREAD_BYTES;
         let room = config.memory_bytes.saturating_sub(base_bytes);
-        let (vectors, of_vectors) = vectors::divide(config, shape, lists);
+        let (vectors, of_vectors) = vectors::divide(config, shape, lists, record_batch);
         let (neighbors, of_neighbors) = neighbors::divide(config, shape, room);
         let (edges, of_edges) = edges::divide(config, shape, neighbors.block_rows, room);
         let of_clusters = clusters::divide(config, shape);

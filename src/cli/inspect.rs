@@ -14,7 +14,7 @@ use crate::neighbors::file::NEIGHBORS;
 use crate::run::sealed::Sealed;
 use crate::run::{RunReader, Stage};
 use crate::vectors::dot::dot;
-use crate::vectors::{EmbeddingRows, INT_IDS, KEY_LISTS, ROWS, Shards, TASKS, TEXT_IDS, Unit, VECTORS};
+use crate::vectors::{EmbeddingRows, INT_IDS, KEY_LISTS, ROWS, Shards, Source, TASKS, TEXT_IDS, Unit, VECTORS};
 
 /// Rows whose norms are sampled.
 const SAMPLE_ROWS: usize = 1000;
@@ -22,7 +22,7 @@ const SAMPLE_ROWS: usize = 1000;
 /// Arguments of `inspect`.
 #[derive(Debug, Args)]
 pub struct InspectArgs {
-    /// A Parquet or .npy shard (or a folder of them), a run folder, or one of its files
+    /// A Parquet, Arrow or .npy shard (or a folder of them, or a glob), a run folder, or one of its files
     path: PathBuf,
     /// Input rows A..B of a run: their neighbours, edges and clusters, one object a line
     #[arg(long, value_name = "A..B", value_parser = rows::parse_range)]
@@ -67,7 +67,7 @@ impl InspectArgs {
             None => EmbeddingColumns::Pair { query: None, positive: None },
         };
         let columns = Columns { embeddings, ..Columns::unnamed() };
-        let shards = Shards::open_unlabelled(&[self.path.display().to_string()], &columns)?;
+        let shards = Shards::open_unlabelled(&vec![self.path.display().to_string()].into(), &columns)?;
         log::print(&format!(
             "{} rows x {} dimensions in {} files, {}",
             HumanCount(shards.shape.rows),
@@ -86,18 +86,29 @@ impl InspectArgs {
         ));
         if let Some(schema) = shards.list.first().and_then(|shard| shard.schema()) {
             for field in schema.fields() {
-                log::print(&format!("  {:<24} {}", field.name(), field.data_type()));
+                let own = shards.list.iter().all(|shard| !shard.is_of_path(field.name()));
+                let whose = if own { "" } else { ", of the path" };
+                log::print(&format!("  {:<24} {}{whose}", field.name(), field.data_type()));
             }
         }
         for shard in &shards.list {
-            let units = Unit::all(&shards.list).iter().filter(|unit| unit.shard.path == shard.path).count();
-            log::print(&format!("{}: {} rows in {units} row groups", shard.path.display(), HumanCount(shard.rows)));
+            let pieces = Unit::all(std::slice::from_ref(shard)).len();
+            let pieces = match &shard.source {
+                Source::Parquet { .. } => format!("{pieces} row groups"),
+                Source::Arrow(_) => format!("{pieces} pieces of Arrow record batches"),
+                Source::Npy(_) => format!("{pieces} pieces"),
+            };
+            log::print(&format!("{}: {} rows in {pieces}", shard.path.display(), HumanCount(shard.rows)));
+            if let Some((path, _)) = &shard.partner {
+                log::print(&format!("  its positives: {}", path.display()));
+            }
         }
         self.norms(&shards)
     }
 
     fn norms(&self, shards: &Shards) -> Result<()> {
-        let Some(unit) = Unit::all(&shards.list).into_iter().find(|unit| unit.row_group.is_some() && unit.rows > 0)
+        let Some(unit) =
+            Unit::all(&shards.list).into_iter().find(|unit| unit.shard.schema().is_some() && unit.rows > 0)
         else {
             return Ok(());
         };

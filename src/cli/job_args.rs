@@ -10,8 +10,9 @@ use crate::error::Result;
 /// Input files and settings, as `mine` and `plan` take them.
 #[derive(Debug, Args)]
 pub struct JobArgs {
-    /// Parquet files, folders or globs; or .npy files
-    #[arg(required = true, value_name = "PAIRS")]
+    /// Parquet or Arrow files, folders or globs; or .npy files, paired by their names or with --query-file and
+    /// --positive-file
+    #[arg(value_name = "PAIRS")]
     pub pairs: Vec<String>,
     /// TOML file with flags' names as keys; flags and BATCHMINE_* variables are stronger, but not than a [task.NAME]
     /// table

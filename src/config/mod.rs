@@ -8,6 +8,7 @@ mod batches;
 mod choices;
 mod columns;
 mod gpu;
+mod inputs;
 mod machine;
 mod settings;
 mod sizes;
@@ -24,6 +25,7 @@ pub use choices::{
 };
 pub use columns::{Columns, EmbeddingColumns, IdColumn};
 pub use gpu::GpuRules;
+pub use inputs::Inputs;
 pub(crate) use machine::half_of_memory;
 pub use settings::Settings;
 pub use sizes::{BATCH_SIZE_MAX, Sizes};
@@ -36,8 +38,7 @@ use crate::error::{Error, Result};
 /// The settings of one job, validated.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Files, folders and globs, as given.
-    pub inputs: Vec<String>,
+    pub inputs: Inputs,
     pub columns: Columns,
     /// What becomes of rows with one query.
     pub same_query: SameQuery,
@@ -69,8 +70,9 @@ impl Config {
     /// Validates settings into a job.
     ///
     /// # Errors
-    /// Numbers out of range, or K that does not divide the batch size; the message names the flag.
-    pub fn new(inputs: Vec<String>, settings: Settings) -> Result<Config> {
+    /// No input, numbers out of range, or K that does not divide the batch size; the message names the flag.
+    pub fn new(paths: Vec<String>, settings: Settings) -> Result<Config> {
+        let inputs = Inputs::new(paths, &settings)?;
         let metric = settings.metric.unwrap_or(Metric::Cosine);
         let window = job_window(&settings, metric)?;
         let (clusters, batches) = (ClusterRules::new(&settings)?, BatchRules::new(&settings)?);

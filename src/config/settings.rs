@@ -16,6 +16,13 @@ use crate::error::{Error, Result};
 #[derive(Debug, Clone, Default, Args, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Settings {
+    /// .npy file, folder or glob of query embeddings (repeatable); --positive-file names as many files, in the same
+    /// order
+    #[arg(long, value_name = "FILE", env = "BATCHMINE_QUERY_FILE", hide_env = true, help_heading = "Input")]
+    pub query_file: Vec<String>,
+    /// .npy file, folder or glob of positive embeddings (repeatable): row N is the positive of row N of the query file
+    #[arg(long, value_name = "FILE", env = "BATCHMINE_POSITIVE_FILE", hide_env = true, help_heading = "Input")]
+    pub positive_file: Vec<String>,
     /// Column of query embeddings [default: query_embedding or another usual name]
     #[arg(long, value_name = "NAME", env = "BATCHMINE_QUERY_COLUMN", hide_env = true, help_heading = "Input")]
     pub query_column: Option<String>,
@@ -175,13 +182,16 @@ impl Settings {
         // A flag for one shape of input (one column, or two) overrides the file's other shape.
         let one = self.embedding_column.is_some();
         let two = self.query_column.is_some() || self.positive_column.is_some();
+        let strongest = |own: Vec<String>, weaker: Vec<String>| if own.is_empty() { weaker } else { own };
         Settings {
+            query_file: strongest(self.query_file, weaker.query_file),
+            positive_file: strongest(self.positive_file, weaker.positive_file),
             query_column: self.query_column.or(weaker.query_column).filter(|_| !one),
             positive_column: self.positive_column.or(weaker.positive_column).filter(|_| !one),
             embedding_column: self.embedding_column.or(weaker.embedding_column).filter(|_| !two),
             id_column: self.id_column.or(weaker.id_column),
             task_column: self.task_column.or(weaker.task_column),
-            key_column: if self.key_column.is_empty() { weaker.key_column } else { self.key_column },
+            key_column: strongest(self.key_column, weaker.key_column),
             empty_keys: self.empty_keys.or(weaker.empty_keys),
             same_query: self.same_query.or(weaker.same_query),
             dtype: self.dtype.or(weaker.dtype),

@@ -12,12 +12,12 @@ fn config(memory: u64, threads: usize) -> Config {
 }
 
 fn plan(memory: u64, threads: usize, shape: Shape) -> Plan {
-    Plan::new(&config(memory, threads), shape, NO_LISTS).unwrap()
+    Plan::new(&config(memory, threads), shape, NO_LISTS, 0).unwrap()
 }
 
 /// The least budget that a refusal names, in bytes.
 fn least(shape: Shape) -> u64 {
-    let error = Plan::new(&config(MIB, 2), shape, NO_LISTS).unwrap_err();
+    let error = Plan::new(&config(MIB, 2), shape, NO_LISTS, 0).unwrap_err();
     assert_eq!(error.exit_code(), 4);
     let text = error.to_string();
     let number = text.split("raise --memory to ").nth(1).unwrap().split("MiB").next().unwrap();
@@ -31,7 +31,7 @@ fn the_least_budget_that_is_named_is_accepted() {
         let least = least(shape);
         let plan = plan(least, 2, shape);
         assert!(plan.needs.iter().all(|need| plan.memory_bytes(need) <= least), "{plan:?}");
-        assert!(Plan::new(&config(least - MIB, 2), shape, NO_LISTS).is_err());
+        assert!(Plan::new(&config(least - MIB, 2), shape, NO_LISTS, 0).is_err());
     }
 }
 
@@ -49,7 +49,7 @@ fn hard_negatives_of_the_largest_batches_take_what_their_windows_do() {
     let of = |hard_negatives, batch_size| {
         let config = config(1 << 40, 2);
         let batches = BatchRules { size: batch_size, hard_negatives, ..config.batches };
-        let plan = Plan::new(&Config { batches, ..config }, Shape { rows: 10_000_000, dim: 64 }, NO_LISTS).unwrap();
+        let plan = Plan::new(&Config { batches, ..config }, Shape { rows: 10_000_000, dim: 64 }, NO_LISTS, 0).unwrap();
         plan.memory_bytes(&plan.needs[4])
     };
     // 65,536 windows of 100 are 26 MB; pools of smaller batches are 8 MB together.
@@ -72,7 +72,7 @@ fn lists_of_keys_are_in_the_plan_by_their_elements() {
     let shape = Shape { rows: 1_000_000, dim: 64 };
     let of = |most| {
         let lists = ListElements { columns: u64::from(most > 0), most, total: most };
-        Plan::new(&config(64 << 30, 2), shape, lists).map(|plan| plan.needs[0].least())
+        Plan::new(&config(64 << 30, 2), shape, lists, 0).map(|plan| plan.needs[0].least())
     };
     assert_eq!(of(100_000_000).unwrap() - of(0).unwrap(), 2_400_000_000);
     assert_eq!(of(1 << 48).unwrap_err().exit_code(), 4, "a footer that promises too much is no overflow");
@@ -96,7 +96,7 @@ fn all_plans() -> [Plan; 3] {
     let faiss = Config { backend: Backend::Faiss, ..plain.clone() };
     let gpus = Config { gpu, backend: Backend::FaissGpu, ..plain };
     let lists = ListElements { columns: 1, most: 20_000_000, total: 20_000_000 };
-    [cpu, faiss, gpus].map(|config| Plan::divide(&config, Shape { rows: 10_000_000, dim: 1024 }, lists))
+    [cpu, faiss, gpus].map(|config| Plan::divide(&config, Shape { rows: 10_000_000, dim: 1024 }, lists, 100 * MIB))
 }
 
 /// The terms of all stages as a Markdown table: each once, with the phases that have it.

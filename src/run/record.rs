@@ -57,7 +57,7 @@ pub struct FileIdentity {
     pub bytes: u64,
     /// Modification time, nanoseconds since 1970.
     pub modified_ns: u64,
-    /// xxh3-64 of the footer (Parquet) or the header (npy), in hex.
+    /// xxh3-64 of the footer (Parquet, Arrow), of a stream's schema (Arrow), or of the header (npy), in hex.
     pub footer: String,
 }
 
@@ -77,7 +77,7 @@ pub struct Roles {
 /// Settings of the vectors stage.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct VectorsSettings {
-    /// Input files, in order.
+    /// Input files, in order; of a pair of `.npy` files both.
     pub inputs: Vec<FileIdentity>,
     pub columns: Roles,
     /// What an empty text is as a key; recorded where it is not the default.

@@ -1,5 +1,5 @@
-//! What import needs: labels of all rows, elements of lists of keys, and on each thread a batch and the pages that it
-//! is decoded from.
+//! What import needs: labels of all rows, elements of lists of keys, and on each thread a batch and the pages, or the
+//! compressed record batch, that it is decoded from.
 
 use crate::budget::{MIB, Phase, StageNeed, Term, written};
 use crate::config::{Config, EmbeddingColumns};
@@ -22,6 +22,9 @@ const ROWS_A_MARK_BYTE: u64 = 4;
 /// A label of a key column of lists: its hash and row, sorted, then its code; and of those that rows share the order.
 const ELEMENT_BYTES: u64 = 24;
 
+/// More than any machine holds: sums with it stay within a u64, whatever a file says.
+const RECORD_BATCHES_MAX: u64 = 1 << 60;
+
 /// Counts of the vectors stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VectorsCounts {
@@ -29,7 +32,13 @@ pub struct VectorsCounts {
     pub batch_rows: usize,
 }
 
-pub(crate) fn divide(config: &Config, shape: Shape, lists: ListElements) -> (VectorsCounts, StageNeed) {
+/// `record_batch`: bytes of the largest record batch that is decompressed as a whole.
+pub(crate) fn divide(
+    config: &Config,
+    shape: Shape,
+    lists: ListElements,
+    record_batch: u64,
+) -> (VectorsCounts, StageNeed) {
     let (rows, dim, threads) = (shape.rows, shape.dim as u64, config.threads as u64);
     let batch_rows = (BATCH_BYTES / (dim * VALUE_BYTES)).clamp(16, 4096);
     let label_bytes = if config.columns.keys.is_empty() { LABEL_BYTES } else { KEYED_LABEL_BYTES };
@@ -51,6 +60,13 @@ pub(crate) fn divide(config: &Config, shape: Shape, lists: ListElements) -> (Vec
         ),
         Term::fixed(format!("t · {}", written(PAGE_BYTES)), "decompressed Parquet pages", threads * PAGE_BYTES),
     ];
+    if record_batch > 0 {
+        terms.push(Term::fixed(
+            "t · columns of the largest compressed record batch",
+            "decompressed columns of Arrow record batches",
+            threads.saturating_mul(record_batch).min(RECORD_BATCHES_MAX),
+        ));
+    }
     if lists.columns > 0 {
         terms.push(Term::fixed(
             format!("{ELEMENT_BYTES} · elements of the largest key column of lists"),

@@ -1,8 +1,11 @@
 //! Which column has which role, and what its type says.
 
+use std::sync::Arc;
+
 use arrow::datatypes::{DataType, Schema};
 
-use super::shard::{NpyArray, Shard, Source};
+use super::npy_rows::NpyArray;
+use super::shard::{Shard, Source};
 use crate::config::{Columns, EmbeddingColumns, IdColumn};
 use crate::error::{Error, Result};
 use crate::run::record::Roles;
@@ -22,11 +25,13 @@ const SHARED_NAMES: &[&str] = &["embedding", "embeddings", "vector"];
 
 /// Finds the columns of each role in the first file.
 pub(super) fn resolve(first: &Shard, columns: &Columns) -> Result<Roles> {
-    let schema = match &first.source {
-        Source::Npy(array) => return roles_of_npy(first, array, columns),
-        Source::Parquet { metadata, .. } => metadata.schema(),
-    };
-    let present = |name: &String| column_type(first, schema, name).map(|_| name.clone());
+    if let Source::Npy(array) = &first.source {
+        return roles_of_npy(first, array, columns);
+    }
+    // Labels may be columns of the path. Embeddings are not, and an id is such a column only where it is named.
+    let none = Arc::new(Schema::empty());
+    let (all, schema) = (first.schema().unwrap_or(&none), first.file_schema().unwrap_or(&none));
+    let present = |name: &String| column_type(first, all, name).map(|_| name.clone());
     let (query, positive) = embedding_columns(first, schema, &columns.embeddings)?;
     let shared = positive.is_none() || positive.as_ref() == Some(&query);
     let id = match &columns.id {
@@ -52,7 +57,7 @@ fn roles_of_npy(first: &Shard, array: &NpyArray, columns: &Columns) -> Result<Ro
             .found(name.clone())
             .remedy("write the embeddings with their columns to Parquet"));
     }
-    let shared = !array.paired && array.positives.is_none();
+    let shared = array.is_shared();
     Ok(Roles { query: None, positive: None, shared, id: None, task: None, keys: Vec::new() })
 }
 

@@ -3,10 +3,13 @@
 //! Memory: one record batch of the projected columns per call, beside the pages that Parquet
 //! decompresses one at a time; the compressed bytes are mapped, never read onto the heap.
 
-use arrow::array::{ArrayRef, RecordBatch};
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
+use super::arrow_ipc::ArrowFile;
 use super::embedding_rows::{first_fault, usual_length};
 use super::shard::{Shard, Source};
 use crate::config::BinaryType;
@@ -17,11 +20,15 @@ const NPY_UNIT_ROWS: u64 = 65_536;
 /// Rows that say how long vectors are.
 const SAMPLE_ROWS: usize = 1024;
 
-/// A stretch of input that one thread decodes by itself: a row group, or some rows of a `.npy` file.
+/// Some columns of a unit, batch by batch.
+type ColumnBatches<'c> = Box<dyn Iterator<Item = Result<Vec<ArrayRef>>> + 'c>;
+
+/// A stretch of input that one thread decodes by itself: a row group, a record batch of an Arrow file or a piece of one,
+/// or some rows of a `.npy` file.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Unit<'a> {
     pub shard: &'a Shard,
-    /// The row group; `None` in `.npy` files.
+    /// The row group; `None` in Arrow and `.npy` files.
     pub row_group: Option<usize>,
     /// First row, within the file.
     pub start: u64,
@@ -42,6 +49,10 @@ impl<'a> Unit<'a> {
                         start += rows;
                     }
                 }
+                Source::Arrow(file) => {
+                    let pieces = file.pieces();
+                    units.extend(pieces.map(|(start, rows)| Unit { shard, row_group: None, start, rows }));
+                }
                 Source::Npy(_) => {
                     while start < shard.rows {
                         let rows = NPY_UNIT_ROWS.min(shard.rows - start);
@@ -56,6 +67,9 @@ impl<'a> Unit<'a> {
 
     /// Values of a column by the footer: rows, or elements of lists, where a list without one counts as one.
     pub(crate) fn values_of(&self, column: &str) -> u64 {
+        if let Source::Arrow(file) = &self.shard.source {
+            return file.values_of(column, self.start, self.rows);
+        }
         let (Source::Parquet { metadata, .. }, Some(row_group)) = (&self.shard.source, self.row_group) else {
             return self.rows;
         };
@@ -84,8 +98,9 @@ impl<'a> Unit<'a> {
         }
     }
 
-    /// Decodes some columns of a Parquet unit, `batch_rows` rows at a time; the closure gets the
-    /// batch's first row within the unit, and the columns in the order asked for.
+    /// Decodes some columns of a unit of a table, `batch_rows` rows at a time; the closure gets the
+    /// batch's first row within the unit, and the columns in the order asked for. Columns of the path have their value
+    /// in every row.
     ///
     /// # Errors
     /// The data cannot be decoded, the unit has not as many rows as the footer says, or the closure fails.
@@ -95,9 +110,21 @@ impl<'a> Unit<'a> {
         batch_rows: usize,
         mut each: impl FnMut(u64, Vec<ArrayRef>) -> Result<()>,
     ) -> Result<()> {
+        let own: Vec<&str> = columns.iter().copied().filter(|name| self.shard.partition(name).is_none()).collect();
+        if own.is_empty() && !columns.is_empty() {
+            let batches = (0..self.rows).step_by(batch_rows.max(1));
+            let rows = |first: u64| (self.rows - first).min(batch_rows as u64) as usize;
+            return batches
+                .into_iter()
+                .try_for_each(|first| each(first, self.all_columns(columns, &own, &[], rows(first))));
+        }
         let mut row = 0;
-        for batch in self.batches(columns, batch_rows)? {
+        for batch in self.batches(&own, batch_rows)? {
             let arrays = batch?;
+            let arrays = match own.len() == columns.len() {
+                true => arrays,
+                false => self.all_columns(columns, &own, &arrays, arrays.first().map_or(0, |array| array.len())),
+            };
             let end = row + arrays.first().map_or(0, |array| array.len() as u64);
             if end > self.rows {
                 return Err(self.miscounted(columns, &format!("at least {end}")));
@@ -108,16 +135,46 @@ impl<'a> Unit<'a> {
         if row < self.rows { Err(self.miscounted(columns, &row.to_string())) } else { Ok(()) }
     }
 
+    /// The columns asked for: those of the file, which are `arrays`, and those of its path.
+    fn all_columns(&self, columns: &[&str], own: &[&str], arrays: &[ArrayRef], rows: usize) -> Vec<ArrayRef> {
+        let column = |name: &&str| match (self.shard.partition(name), own.iter().position(|other| other == name)) {
+            (None, Some(at)) => arrays[at].clone(),
+            (partition, _) => {
+                let value = partition.and_then(|column| column.value.as_deref());
+                Arc::new(std::iter::repeat_n(value, rows).collect::<StringArray>()) as ArrayRef
+            }
+        };
+        columns.iter().map(column).collect()
+    }
+
     fn miscounted(&self, columns: &[&str], rows: &str) -> Error {
         self.damaged(columns, format!("{rows} rows where the footer promises {}", self.rows))
     }
 
-    /// The batches of some columns of a Parquet unit, each in the order asked for.
-    fn batches<'c>(
+    /// The batches of some columns in the file, each in the order asked for.
+    fn batches<'c>(&'c self, columns: &'c [&str], batch_rows: usize) -> Result<ColumnBatches<'c>> {
+        match &self.shard.source {
+            Source::Arrow(file) => self.arrow_batches(file, columns, batch_rows),
+            _ => self.parquet_batches(columns, batch_rows),
+        }
+    }
+
+    /// Those of a piece of an Arrow file: views of the piece, which is decoded once.
+    fn arrow_batches<'c>(
         &'c self,
+        file: &ArrowFile,
         columns: &'c [&str],
         batch_rows: usize,
-    ) -> Result<impl Iterator<Item = Result<Vec<ArrayRef>>> + 'c> {
+    ) -> Result<ColumnBatches<'c>> {
+        let arrays = file.columns(columns, self.start, self.rows).map_err(|found| self.damaged(columns, found))?;
+        let starts = (0..self.rows as usize).step_by(batch_rows.max(1));
+        Ok(Box::new(starts.map(move |start| {
+            let rows = batch_rows.min(self.rows as usize - start);
+            Ok(arrays.iter().map(|array| array.slice(start, rows)).collect())
+        })))
+    }
+
+    fn parquet_batches<'c>(&'c self, columns: &'c [&str], batch_rows: usize) -> Result<ColumnBatches<'c>> {
         let (Source::Parquet { bytes, metadata }, Some(row_group)) = (&self.shard.source, self.row_group) else {
             return Err(self.damaged(columns, "a .npy file, which has no columns".into()));
         };
@@ -130,13 +187,13 @@ impl<'a> Unit<'a> {
             .with_batch_size(batch_rows)
             .build()
             .map_err(|e| self.damaged(columns, e.to_string()))?;
-        Ok(reader.map(move |batch| {
+        Ok(Box::new(reader.map(move |batch| {
             let batch: RecordBatch = batch.map_err(|e| self.damaged(columns, e.to_string()))?;
             let column = |name: &&str| {
                 batch.column_by_name(name).cloned().ok_or_else(|| self.damaged(columns, format!("no column {name}")))
             };
             columns.iter().map(column).collect()
-        }))
+        })))
     }
 
     fn damaged(&self, columns: &[&str], found: String) -> Error {

@@ -26,8 +26,8 @@ pub(super) fn dimensions(list: &[Shard], roles: &Roles, columns: &Columns) -> Re
                 if let Some(name) = name { error.column(name.clone()) } else { error }
             };
             let (dim, store_type) = match &shard.source {
-                Source::Npy(array) => (Some(array.dim), array.precision[side]),
-                Source::Parquet { .. } => {
+                Source::Npy(array) => (Some(array.dim), array.store_type(side)),
+                Source::Parquet { .. } | Source::Arrow(_) => {
                     refuse_missing_labels(shard, roles)?;
                     let name = name.as_deref().unwrap_or_default();
                     let column = column_embeddings(shard, name, columns)?;
@@ -85,7 +85,7 @@ fn no_embedding(list: &[Shard], roles: &Roles, columns: &Columns) -> Result<Erro
 /// What a column's vectors are; without dimensions where neither type nor rows tell.
 fn column_embeddings(shard: &Shard, name: &str, columns: &Columns) -> Result<EmbeddingType> {
     let nothing = EmbeddingType { dim: None, number: None, binary: false };
-    let Some(schema) = shard.schema() else { return Ok(nothing) };
+    let Some(schema) = shard.file_schema() else { return Ok(nothing) };
     let data_type = column_type(shard, schema, name)?;
     let column = EmbeddingType::of(data_type, columns.dtype).map_err(|error| error.path(&shard.path).column(name))?;
     match column.dim {

@@ -1,9 +1,10 @@
-//! vectors: Parquet and `.npy` shards become one mapped, row-major store, grouped by task.
+//! vectors: Parquet, Arrow and `.npy` shards become one mapped, row-major store, grouped by task.
 //!
-//! From the ground up: plain numbers and types (`row`, `shape`, `shard`); input files (`paths`, `npy`, `parquet`,
-//! `columns`, `values`, `decode`, `dimensions`, `labels`, `shards`); what the stage made (`store`, `row_table`, `keys`,
+//! From the ground up: plain numbers and types (`row`, `shape`, `shard`); input files (`input`, `npy`, `npy_rows`,
+//! `arrow_ipc`, `parquet`, `columns`, `values`, `decode`, `dimensions`, `labels`, `shards`); what the stage made (`store`, `row_table`, `keys`,
 //! `key_lists`, `tasks`, `ids`, `open`); making it (`import`); scores (`dot`, `scorer`).
 
+mod arrow_ipc;
 pub(crate) mod budget;
 mod columns;
 mod decode;
@@ -13,13 +14,14 @@ mod embedding_rows;
 mod embedding_type;
 mod ids;
 mod import;
+mod input;
 mod key_lists;
 mod keys;
 mod labels;
 mod npy;
+mod npy_rows;
 mod open;
 mod parquet;
-mod paths;
 mod row;
 mod row_fault;
 mod row_table;
@@ -40,6 +42,8 @@ pub use import::import;
 pub(crate) use import::{
     CheckedInput, RowMarks, check_input, label_keys, refuse_unknown_tasks, task_sizes, words_on_key,
 };
+#[cfg(feature = "export")]
+pub(crate) use input::{FileKind, find, kind_of};
 pub(crate) use key_lists::KEY_LISTS;
 pub use keys::{Keys, KeysByPlace};
 pub(crate) use labels::ListElements;
@@ -47,8 +51,6 @@ pub use open::Vectors;
 pub(crate) use open::open;
 #[cfg(feature = "export")]
 pub(crate) use parquet::open_parquet;
-#[cfg(feature = "export")]
-pub(crate) use paths::{find, is_npy};
 #[cfg(test)]
 pub(crate) use row::UNIQUE;
 pub use row::{Place, PlaceRange};
@@ -58,7 +60,6 @@ pub(crate) use row_table::ROWS;
 pub(crate) use row_table::{BothSides, RowLayout, RowTable};
 pub(crate) use scorer::{Scorer, TileScorer};
 pub(crate) use shape::{DIM_MAX, Shape, StoreType};
-#[cfg(feature = "export")]
 pub(crate) use shard::{Shard, Source};
 pub(crate) use shards::Shards;
 pub(crate) use store::{VECTORS, VectorStore};

@@ -3,10 +3,13 @@
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
-use super::shape::StoreType;
-use super::shard::{NpyArray, Shard, Source, identity};
+use super::input::pair;
+use super::npy_rows::{NpyArray, NpySide};
+use super::shard::{Shard, Source, identity};
+use crate::config::BinaryType;
 use crate::error::{Error, Result};
 use crate::run::mapped::Mapped;
+use crate::run::record::FileIdentity;
 
 /// Longest header that is read, as in numpy.
 const HEADER_MAX: usize = 10_000;
@@ -18,72 +21,136 @@ struct NpyHeader {
     rows: u64,
     dim: usize,
     paired: bool,
-    precision: StoreType,
+    number: BinaryType,
+    /// The first index changes fastest.
+    fortran: bool,
     /// Offset of the first value.
     data_start: usize,
 }
 
-/// Maps `.npy` files. A file whose name has the word `query` or `queries` is joined with the file whose name has
-/// `positive` or `positives` instead, where both are given; any other file holds both sides.
+/// A mapped file with its header.
+struct OpenArray<'a> {
+    path: &'a Path,
+    mapped: Mapped,
+    header: NpyHeader,
+}
+
+/// Maps `.npy` files, and joins files of queries with files of positives by their names ([`super::input`]); any other
+/// file holds both sides.
 ///
 /// # Errors
-/// A file is no `.npy` array of vectors, or two files that belong together differ in shape.
+/// A file is no `.npy` array of vectors, is one side of pairs without the other, or two files that belong together
+/// differ in shape; or some files have one side and others two.
 pub(super) fn open_npy(paths: &[PathBuf]) -> Result<Vec<Shard>> {
-    let partners: Vec<PathBuf> =
-        paths.iter().filter_map(|path| sibling(path)).filter(|other| paths.contains(other)).collect();
-    let mut list = Vec::new();
-    for path in paths.iter().filter(|path| !partners.contains(path)) {
-        let partner = sibling(path).filter(|other| partners.contains(other));
-        list.push(open_one(path, partner.as_deref())?);
+    let arrays = paths.iter().map(|path| OpenArray::open(path)).collect::<Result<Vec<_>>>()?;
+    let whole: Vec<bool> = arrays.iter().map(|array| array.header.paired).collect();
+    let sides = pair(paths, &whole)?;
+    let shards = sides.iter().map(|sides| join(&arrays[sides.query], sides.positive.map(|other| &arrays[other])));
+    one_kind(shards.collect::<Result<Vec<_>>>()?)
+}
+
+/// Maps `.npy` files of queries and of positives, paired in their order. The same file on both sides serves as both.
+///
+/// # Errors
+/// See [`open_npy`]; or the sides have other numbers of files.
+pub(super) fn open_npy_sides(queries: &[PathBuf], positives: &[PathBuf]) -> Result<Vec<Shard>> {
+    if queries.len() != positives.len() {
+        return Err(Error::input("--query-file and --positive-file name other numbers of files")
+            .expected("one file of positives for each file of queries")
+            .found(format!("{} files of queries and {} of positives", queries.len(), positives.len()))
+            .remedy("name both sides completely, in the same order"));
     }
-    Ok(list)
+    let real = |path: &PathBuf| path.canonicalize().map_err(|e| Error::io("a file cannot be opened", path, e));
+    let mut shards = Vec::new();
+    for (query, positive) in queries.iter().zip(positives) {
+        let first = OpenArray::open(query)?;
+        let second = if real(query)? == real(positive)? { None } else { Some(OpenArray::open(positive)?) };
+        shards.push(join(&first, second.as_ref())?);
+    }
+    one_kind(shards)
 }
 
-/// Where the positives of a file of queries would lie; `None`: the name does not say that it holds queries.
-fn sibling(path: &Path) -> Option<PathBuf> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let other =
-        if name.contains("queries") { name.replace("queries", "positives") } else { name.replace("query", "positive") };
-    (other != name).then(|| path.with_file_name(other))
-}
-
-fn open_one(path: &Path, partner: Option<&Path>) -> Result<Shard> {
-    let (mapped, header) = open_array(path)?;
-    let identity = identity(path, &mapped.bytes()[..header.data_start])?;
-    let mut array = NpyArray {
-        queries: mapped,
-        positives: None,
-        data_start: [header.data_start; 2],
-        precision: [header.precision; 2],
-        paired: header.paired,
-        dim: header.dim,
-    };
-    if let Some(other) = partner {
-        let (positives, second) = open_array(other)?;
-        if (second.rows, second.dim, second.paired || header.paired) != (header.rows, header.dim, false) {
+/// One shard of a file of queries and its file of positives; none: the first file serves both sides.
+fn join(first: &OpenArray<'_>, second: Option<&OpenArray<'_>>) -> Result<Shard> {
+    let (header, path) = (&first.header, first.path);
+    let mut array = NpyArray { queries: first.side(), positives: None, paired: header.paired, dim: header.dim };
+    let mut partner = None;
+    if let Some(second) = second {
+        let other = &second.header;
+        if (other.rows, other.dim, other.paired || header.paired) != (header.rows, header.dim, false) {
             return Err(Error::input("query and positive arrays differ in shape")
-                .path(other)
-                .expected(format!("[{}, {}] as in {}", header.rows, header.dim, path.display()))
-                .found(format!("[{}, {}]", second.rows, second.dim))
-                .remedy("save both sides with one row for each pair"));
+                .path(second.path)
+                .expected(format!("{} as in {}", header.shape(), path.display()))
+                .found(other.shape())
+                .remedy("save both sides with one row for each pair, as [rows, dim]"));
         }
-        array.positives = Some(positives);
-        array.data_start[1] = second.data_start;
-        array.precision[1] = second.precision;
+        tracing::info!("{} has the positives of {}", second.path.display(), path.display());
+        array.positives = Some(second.side());
+        partner = Some((second.path.to_owned(), second.identity()?));
     }
-    Ok(Shard { path: path.to_owned(), first_row: 0, rows: header.rows, identity, source: Source::Npy(array) })
+    let mut shard = Shard::new(path, header.rows, first.identity()?, Source::Npy(array));
+    shard.partner = partner;
+    Ok(shard)
 }
 
-fn open_array(path: &Path) -> Result<(Mapped, NpyHeader)> {
-    let mapped = Mapped::open(path)?;
-    let header = read_header(mapped.bytes()).map_err(|found| {
-        Error::input("not a usable .npy file")
-            .path(path)
-            .expected("a little-endian float16 or float32 array in C order, [rows, dim] or [rows, 2, dim]")
-            .found(found)
-            .remedy("save it with numpy.save(path, np.ascontiguousarray(x, dtype=np.float32))")
-    })?;
-    Ok((mapped, header))
+/// The shards, if all have two sides, or all have one.
+fn one_kind(shards: Vec<Shard>) -> Result<Vec<Shard>> {
+    let shared = |shard: &&Shard| matches!(&shard.source, Source::Npy(array) if array.is_shared());
+    let (one, two) = (shards.iter().find(shared), shards.iter().find(|shard| !shared(shard)));
+    match (one, two) {
+        (Some(one), Some(two)) => Err(Error::input("some .npy files have queries and positives, and others one side")
+            .path(&one.path)
+            .expected(format!("both sides, as {} has them", two.path.display()))
+            .found("one array whose rows would be their own positives")
+            .remedy("name both sides: --query-file FILE --positive-file FILE; or leave the file out")),
+        (Some(one), None) => {
+            tracing::info!("{}: each row of {} arrays is its own positive", one.path.display(), shards.len());
+            Ok(shards)
+        }
+        _ => Ok(shards),
+    }
+}
+
+impl<'a> OpenArray<'a> {
+    fn open(path: &'a Path) -> Result<OpenArray<'a>> {
+        let mapped = Mapped::open(path)?;
+        let header = read_header(mapped.bytes()).map_err(|found| {
+            Error::input("not a usable .npy file")
+                .path(path)
+                .expected("a little-endian float16, float32 or float64 array, [rows, dim] or [rows, 2, dim]")
+                .remedy(remedy_of(&found, path))
+                .found(found)
+        })?;
+        Ok(OpenArray { path, mapped, header })
+    }
+
+    fn side(&self) -> NpySide {
+        let NpyHeader { rows, number, fortran, data_start, .. } = self.header;
+        NpySide { mapped: self.mapped.clone(), data_start, number, fortran_rows: fortran.then_some(rows as usize) }
+    }
+
+    fn identity(&self) -> Result<FileIdentity> {
+        identity(self.path, &self.mapped.bytes()[..self.header.data_start])
+    }
+}
+
+impl NpyHeader {
+    fn shape(&self) -> String {
+        let sides = if self.paired { "2, " } else { "" };
+        format!("[{}, {sides}{}]", self.rows, self.dim)
+    }
+}
+
+/// What to do about an array that cannot be used.
+fn remedy_of(found: &str, path: &Path) -> String {
+    let path = path.display();
+    if found.contains("cut short") || found.contains("no .npy file") {
+        "write or download the file again".into()
+    } else if found.contains("|O") {
+        format!("stack its vectors: np.save('{path}', np.stack(np.load('{path}', allow_pickle=True)).astype('<f4'))")
+    } else {
+        format!("convert it: np.save('{path}', np.load('{path}').astype('<f4')), with a shape of [rows, dim]")
+    }
 }
 
 /// Reads a header and checks that the values that it promises are all there, and nothing else; else what is wrong.
@@ -92,9 +159,13 @@ fn read_header(bytes: &[u8]) -> Result<NpyHeader, String> {
     let mut cursor = Cursor::new(bytes);
     let header = npyz::NpyHeader::from_reader(&mut cursor).map_err(|e| e.to_string())?;
     let data_start = cursor.position() as usize;
-    let precision = match header.dtype() {
-        npyz::DType::Plain(ty) if ty.to_string() == "<f2" => StoreType::F16,
-        npyz::DType::Plain(ty) if ty.to_string() == "<f4" => StoreType::F32,
+    let number = match header.dtype() {
+        npyz::DType::Plain(ty) if ty.to_string() == "<f2" => BinaryType::F16,
+        npyz::DType::Plain(ty) if ty.to_string() == "<f4" => BinaryType::F32,
+        npyz::DType::Plain(ty) if ty.to_string() == "<f8" => BinaryType::F64,
+        npyz::DType::Plain(ty) if ty.to_string().starts_with('>') => {
+            return Err(format!("dtype {}, which is big-endian", header.dtype().descr()));
+        }
         other => return Err(format!("dtype {}", other.descr())),
     };
     let shape = header.shape();
@@ -106,11 +177,8 @@ fn read_header(bytes: &[u8]) -> Result<NpyHeader, String> {
     if dim == 0 {
         return Err(format!("shape {shape:?}, vectors without values"));
     }
-    if header.order() != npyz::Order::C && rows > 1 && dim > 1 {
-        return Err("Fortran order".into());
-    }
     let found = bytes.len().checked_sub(data_start).map(|bytes| bytes as u64);
-    let row_bytes = dim.checked_mul(sides * precision.bytes() as u64);
+    let row_bytes = dim.checked_mul(sides * number.bytes() as u64);
     let wanted = row_bytes.and_then(|bytes| bytes.checked_mul(rows));
     match (wanted, found) {
         (Some(wanted), Some(found)) if wanted == found => {}
@@ -119,7 +187,8 @@ fn read_header(bytes: &[u8]) -> Result<NpyHeader, String> {
             return Err(format!("shape {shape:?} with {found} bytes of values: the file is cut short or damaged"));
         }
     }
-    Ok(NpyHeader { rows, dim: dim as usize, paired: sides == 2, precision, data_start })
+    let fortran = header.order() != npyz::Order::C;
+    Ok(NpyHeader { rows, dim: dim as usize, paired: sides == 2, number, fortran, data_start })
 }
 
 /// Fails on headers that the parser cannot take: it allocates a header before it reads it, recurses into each bracket,

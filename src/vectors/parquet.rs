@@ -50,7 +50,7 @@ fn open_one(path: &Path) -> Result<Shard> {
     let trailer = bytes.len() - TRAILER_BYTES;
     let footer_start = trailer.saturating_sub(u32_at(&bytes, trailer) as usize);
     let identity = identity(path, &bytes[footer_start..])?;
-    Ok(Shard { path: path.to_owned(), first_row: 0, rows, source: Source::Parquet { bytes, metadata }, identity })
+    Ok(Shard::new(path, rows, identity, Source::Parquet { bytes, metadata }))
 }
 
 /// Rows of the file; else what its footer says instead.

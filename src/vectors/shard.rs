@@ -4,15 +4,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
-use arrow::datatypes::Schema;
+use arrow::datatypes::{DataType, Field, Schema};
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::ArrowReaderMetadata;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::arrow_ipc::ArrowFile;
+use super::input::PartitionValue;
+use super::npy_rows::NpyArray;
 use super::row::ROWS_MAX;
-use super::shape::StoreType;
 use crate::error::{Error, Result};
-use crate::run::mapped::Mapped;
 use crate::run::record::FileIdentity;
 
 /// One input file, mapped.
@@ -25,6 +26,12 @@ pub(crate) struct Shard {
     pub(crate) rows: u64,
     pub(crate) source: Source,
     pub(crate) identity: FileIdentity,
+    /// The file of the positives, where they lie in a file of their own.
+    pub(crate) partner: Option<(PathBuf, FileIdentity)>,
+    /// Columns with one value in all rows, which the file itself does not have.
+    partitions: Vec<PartitionValue>,
+    /// All columns; `None` for `.npy`.
+    schema: Option<Arc<Schema>>,
 }
 
 /// The kinds of input files.
@@ -35,53 +42,90 @@ pub(crate) enum Source {
         /// Its footer. The row groups' numbers of rows add up to the shard's.
         metadata: ArrowReaderMetadata,
     },
+    /// An Arrow IPC file or stream.
+    Arrow(Arc<ArrowFile>),
     /// A `.npy` array of [rows, dim] or [rows, 2, dim].
     Npy(NpyArray),
 }
 
-/// A mapped `.npy` array of little-endian f16 or f32 in C order. The files hold all rows that the shard has.
-#[derive(Debug, Clone)]
-pub(crate) struct NpyArray {
-    /// The mapped file of the queries, or of both sides.
-    pub(crate) queries: Mapped,
-    /// The mapped file of the positives, where they lie in a file of their own.
-    pub(crate) positives: Option<Mapped>,
-    /// Where the values begin, in each file.
-    pub(crate) data_start: [usize; 2],
-    /// Number type, in each file.
-    pub(crate) precision: [StoreType; 2],
-    /// Each row holds a query and then a positive.
-    pub(crate) paired: bool,
-    /// Dimensions of one vector.
-    pub(crate) dim: usize,
-}
-
 impl Shard {
-    /// The Arrow schema; `None` for `.npy`.
+    /// A file that is the first of the input, and has no columns but its own.
+    pub(super) fn new(path: &Path, rows: u64, identity: FileIdentity, source: Source) -> Shard {
+        let shard = Shard {
+            path: path.to_owned(),
+            first_row: 0,
+            rows,
+            source,
+            identity,
+            partner: None,
+            partitions: Vec::new(),
+            schema: None,
+        };
+        Shard { schema: shard.file_schema().cloned(), ..shard }
+    }
+
+    /// The shard with the columns of its path. A column of the file itself is the stronger one.
+    pub(super) fn with_partitions(mut self, mut partitions: Vec<PartitionValue>) -> Shard {
+        let Some(own) = self.file_schema() else { return self };
+        partitions.retain(|column| own.field_with_name(&column.name).is_err());
+        let more = partitions.iter().map(|column| Arc::new(Field::new(&column.name, DataType::Utf8, true)));
+        let fields: Vec<_> = own.fields().iter().cloned().chain(more).collect();
+        self.schema = Some(Arc::new(Schema::new(fields)));
+        self.partitions = partitions;
+        self
+    }
+
+    /// The Arrow schema of all columns; `None` for `.npy`.
     pub(crate) fn schema(&self) -> Option<&Arc<Schema>> {
+        self.schema.as_ref()
+    }
+
+    /// The Arrow schema of the columns in the file itself; `None` for `.npy`.
+    pub(crate) fn file_schema(&self) -> Option<&Arc<Schema>> {
         match &self.source {
             Source::Parquet { metadata, .. } => Some(metadata.schema()),
+            Source::Arrow(file) => Some(file.schema()),
             Source::Npy(_) => None,
         }
     }
 
-    /// Fails if the file has changed since it was opened: what was read would be of no one version.
+    /// A column that has one value in all rows, by its name.
+    pub(super) fn partition(&self, name: &str) -> Option<&PartitionValue> {
+        self.partitions.iter().find(|column| column.name == name)
+    }
+
+    /// Whether a column is one of the path, and not of the file itself.
+    pub(crate) fn is_of_path(&self, name: &str) -> bool {
+        self.partition(name).is_some()
+    }
+
+    /// What tells whether the files are still the same, of each of them.
+    pub(crate) fn identities(&self) -> impl Iterator<Item = &FileIdentity> {
+        std::iter::once(&self.identity).chain(self.partner.as_ref().map(|(_, identity)| identity))
+    }
+
+    /// Fails if a file has changed since it was opened: what was read would be of no one version.
     ///
     /// # Errors
     /// The size or the time is another, or the file cannot be examined.
     pub(super) fn refuse_changed(&self) -> Result<()> {
-        let meta = self.path.metadata().map_err(|e| Error::io("a file cannot be examined", &self.path, e))?;
-        let modified = meta.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-        let modified = modified.map_or(0, |since| since.as_nanos() as u64);
-        if (meta.len(), modified) == (self.identity.bytes, self.identity.modified_ns) {
-            return Ok(());
-        }
-        Err(Error::input("an input file changed while it was read")
-            .path(&self.path)
-            .expected("files that stay as they are")
-            .found("another size or time")
-            .remedy("run again when the file is complete"))
+        refuse_changed(&self.path, &self.identity)?;
+        self.partner.as_ref().map_or(Ok(()), |(path, identity)| refuse_changed(path, identity))
     }
+}
+
+fn refuse_changed(path: &Path, identity: &FileIdentity) -> Result<()> {
+    let meta = path.metadata().map_err(|e| Error::io("a file cannot be examined", path, e))?;
+    let modified = meta.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    let modified = modified.map_or(0, |since| since.as_nanos() as u64);
+    if (meta.len(), modified) == (identity.bytes, identity.modified_ns) {
+        return Ok(());
+    }
+    Err(Error::input("an input file changed while it was read")
+        .path(path)
+        .expected("files that stay as they are")
+        .found("another size or time")
+        .remedy("run again when the file is complete"))
 }
 
 /// The error for an input that no job can take; `path`: its first file.

@@ -2,16 +2,17 @@
 
 use std::path::PathBuf;
 
+use super::arrow_ipc::open_arrow;
 use super::columns::resolve;
 use super::dimensions::dimensions;
+use super::input::{FileKind, InputFile, find};
 use super::labels::Labels;
-use super::npy::open_npy;
+use super::npy::{open_npy, open_npy_sides};
 use super::parquet::open_parquet;
-use super::paths::{find, is_npy};
 use super::row::ROWS_MAX;
 use super::shape::{Shape, StoreType};
-use super::shard::{Shard, rows_out_of_range};
-use crate::config::Columns;
+use super::shard::{Shard, Source, rows_out_of_range};
+use crate::config::{Columns, Inputs};
 use crate::error::{Error, Result};
 use crate::run::record::Roles;
 
@@ -34,9 +35,9 @@ impl Shards {
     /// of columns whose type does not fix the number of dimensions.
     ///
     /// # Errors
-    /// A path or column that is not there, a file that is no Parquet or npy, types or dimensions that
+    /// A path or column that is not there, a file that is no input, types or dimensions that
     /// do not fit; labels that cannot be compared.
-    pub(crate) fn open(inputs: &[String], columns: &Columns) -> Result<Shards> {
+    pub(crate) fn open(inputs: &Inputs, columns: &Columns) -> Result<Shards> {
         let shards = Shards::open_unlabelled(inputs, columns)?;
         let labels = Labels::resolve(&shards.list, &shards.roles, &columns.id)?;
         Ok(Shards { labels, ..shards })
@@ -46,8 +47,8 @@ impl Shards {
     ///
     /// # Errors
     /// See [`Shards::open`].
-    pub(crate) fn open_unlabelled(inputs: &[String], columns: &Columns) -> Result<Shards> {
-        let mut list = open_files(&find(inputs)?)?;
+    pub(crate) fn open_unlabelled(inputs: &Inputs, columns: &Columns) -> Result<Shards> {
+        let mut list = open_files(inputs)?;
         let mut rows = 0u64;
         for shard in &mut list {
             shard.first_row = rows;
@@ -63,20 +64,63 @@ impl Shards {
         Ok(Shards { list, shape: Shape { rows, dim }, roles, labels: Labels::default(), store_types })
     }
 
+    /// Bytes of the largest record batch that a thread decompresses as a whole: the embeddings of one, or a label.
+    pub(crate) fn record_batch_bytes(&self) -> u64 {
+        let Roles { query, positive, id, task, keys, .. } = &self.roles;
+        let embeddings: Vec<&str> = [query, positive].into_iter().flatten().map(String::as_str).collect();
+        let labels = [id, task].into_iter().flatten().chain(keys).map(|label| vec![label.as_str()]);
+        let passes: Vec<Vec<&str>> = labels.chain([embeddings]).collect();
+        let of = |shard: &Shard| match &shard.source {
+            Source::Arrow(file) => passes.iter().map(|columns| file.heap_bytes(columns)).max().unwrap_or(0),
+            _ => 0,
+        };
+        self.list.iter().map(of).max().unwrap_or(0)
+    }
+
     /// Bytes of all input files.
     pub(crate) fn input_bytes(&self) -> u64 {
-        self.list.iter().map(|shard| shard.identity.bytes).sum()
+        self.list.iter().flat_map(Shard::identities).map(|identity| identity.bytes).sum()
     }
 }
 
-fn open_files(paths: &[PathBuf]) -> Result<Vec<Shard>> {
-    let npy = paths.iter().filter(|path| is_npy(path)).count();
-    match npy {
-        0 => open_parquet(paths),
-        npy if npy == paths.len() => open_npy(paths),
-        _ => Err(Error::input("Parquet and .npy files are mixed")
-            .expected("files of one kind")
-            .found(format!("{npy} .npy files among {} files", paths.len()))
-            .remedy("mine them apart, or convert one kind")),
+fn open_files(inputs: &Inputs) -> Result<Vec<Shard>> {
+    if !inputs.queries.is_empty() || !inputs.positives.is_empty() {
+        return open_sides(inputs);
     }
+    let files = find(&inputs.paths)?;
+    let npy = files.iter().filter(|file| file.kind == FileKind::Npy).count();
+    if npy == 0 {
+        let open = |file: InputFile| -> Result<Shard> {
+            let paths = std::slice::from_ref(&file.path);
+            let opened =
+                if file.kind == FileKind::Arrow { open_arrow(&file.path)? } else { open_parquet(paths)?.remove(0) };
+            Ok(opened.with_partitions(file.partitions))
+        };
+        return files.into_iter().map(open).collect();
+    }
+    if let Some(other) = files.iter().find(|file| file.kind != FileKind::Npy) {
+        return Err(Error::input("arrays and tables are mixed")
+            .path(&other.path)
+            .expected(".npy files only, or Parquet and Arrow files only")
+            .found(format!("{npy} .npy files among {} files", files.len()))
+            .remedy("mine them apart, or convert one kind"));
+    }
+    let paths: Vec<PathBuf> = files.into_iter().map(|file| file.path).collect();
+    open_npy(&paths)
+}
+
+/// The files of `--query-file` and `--positive-file`.
+fn open_sides(inputs: &Inputs) -> Result<Vec<Shard>> {
+    let find = |side: &[String]| -> Result<Vec<PathBuf>> {
+        let files = find(side)?;
+        match files.iter().find(|file| file.kind != FileKind::Npy) {
+            Some(other) => Err(Error::input("a file of one side is no .npy array")
+                .path(&other.path)
+                .expected(".npy files for --query-file and --positive-file")
+                .found("a file of columns")
+                .remedy("name it without a flag: both sides are columns of one file")),
+            None => Ok(files.into_iter().map(|file| file.path).collect()),
+        }
+    };
+    open_npy_sides(&find(&inputs.queries)?, &find(&inputs.positives)?)
 }

@@ -2,8 +2,6 @@
 
 use half::{bf16, f16};
 
-use super::shape::StoreType;
-use super::shard::NpyArray;
 use crate::config::BinaryType;
 
 /// The values of some rows' embeddings, one after the other.
@@ -66,24 +64,6 @@ fn copy_bytes(bytes: &[u8], dtype: BinaryType, out: &mut [f32]) {
         BinaryType::F64 => each(bytes, out, |b| f64::from_le_bytes(b) as f32),
         BinaryType::Int8 => each(bytes, out, |[b]| f32::from(b as i8)),
         BinaryType::Uint8 => each(bytes, out, |[b]| f32::from(b)),
-    }
-}
-
-impl NpyArray {
-    /// The values of rows [start, start + rows) of one side (0: queries, 1: positives), with the
-    /// distance between two rows' beginnings in values. The rows must be the shard's.
-    pub(super) fn rows(&self, side: usize, start: u64, rows: u64) -> (Values<'_>, usize) {
-        let mapped = if side == 1 { self.positives.as_ref().unwrap_or(&self.queries) } else { &self.queries };
-        let stride = if self.paired { 2 * self.dim } else { self.dim };
-        let offset = if self.paired { side * self.dim } else { 0 };
-        let dtype = match self.precision[side] {
-            StoreType::F16 => BinaryType::F16,
-            StoreType::F32 => BinaryType::F32,
-        };
-        let width = dtype.bytes();
-        let from = self.data_start[side] + (start as usize * stride + offset) * width;
-        let count = if rows == 0 { 0 } else { (rows as usize - 1) * stride + self.dim };
-        (Values::Bytes(&mapped.bytes()[from..from + count * width], dtype), stride)
     }
 }
 

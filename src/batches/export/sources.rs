@@ -2,7 +2,7 @@
 //!
 //! Only footers are read here. [`Sources::scan`] is the lazy frame that joins are made with.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Schema};
@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::run::RunReader;
 use crate::run::json::differences;
 use crate::run::record::{FileIdentity, Roles, VectorsFacts, VectorsSettings};
-use crate::vectors::{ROWS_MAX, Shard, Source, find, is_npy, open_parquet};
+use crate::vectors::{FileKind, ROWS_MAX, Shard, Source, find, kind_of, open_parquet};
 
 const QUERY_NAMES: &[&str] =
     &["query", "anchor", "question", "query_text", "qry", "sentence1", "sentence_0", "instruction"];
@@ -155,13 +155,6 @@ fn open_recorded(inputs: &[FileIdentity]) -> Result<Vec<Shard>> {
     let Some(first) = paths.first() else {
         return Err(Error::runtime("the manifest names no input files").remedy("mine again into a new folder"));
     };
-    if paths.iter().any(|path| is_npy(path)) {
-        return Err(Error::input("the run was mined from .npy files, which hold no texts")
-            .path(first)
-            .expected("Parquet files with the texts")
-            .found(".npy files")
-            .remedy("give Parquet files with the texts, one row for each mined row in the same order, to --source"));
-    }
     let gone = |path: &PathBuf| {
         Error::input("a file that was mined is gone")
             .path(path)
@@ -171,6 +164,9 @@ fn open_recorded(inputs: &[FileIdentity]) -> Result<Vec<Shard>> {
     };
     if let Some(path) = paths.iter().find(|path| !path.exists()) {
         return Err(gone(path));
+    }
+    for path in &paths {
+        refuse_textless(path, kind_of(path)?)?;
     }
     let shards = open_parquet(&paths)?;
     for (shard, known) in shards.iter().zip(inputs) {
@@ -187,15 +183,24 @@ fn open_recorded(inputs: &[FileIdentity]) -> Result<Vec<Shard>> {
 
 /// The files that the user gave instead.
 fn given(source: &[String]) -> Result<Vec<Shard>> {
-    let paths = find(source)?;
-    if let Some(path) = paths.iter().find(|path| is_npy(path)) {
-        return Err(Error::input("a source file holds no texts")
-            .path(path)
-            .expected("Parquet files")
-            .found("a .npy file, which holds no texts")
-            .remedy("give Parquet files with the texts to --source"));
-    }
+    let files = find(source)?;
+    files.iter().try_for_each(|file| refuse_textless(&file.path, file.kind))?;
+    let paths: Vec<PathBuf> = files.into_iter().map(|file| file.path).collect();
     open_parquet(&paths)
+}
+
+/// Fails on a kind of file that texts are not read from.
+fn refuse_textless(path: &Path, kind: FileKind) -> Result<()> {
+    let found = match kind {
+        FileKind::Parquet => return Ok(()),
+        FileKind::Npy => "a .npy file, which holds no texts",
+        FileKind::Arrow => "an Arrow file: texts are read from Parquet only",
+    };
+    Err(Error::input("a file is no source of texts")
+        .path(path)
+        .expected("Parquet files with the texts")
+        .found(found)
+        .remedy("give Parquet files with the texts, one row for each mined row in the same order, to --source"))
 }
 
 fn schema_of(shard: &Shard) -> &Schema {
@@ -209,7 +214,7 @@ fn kind_of<'a>(shard: &'a Shard, column: &str) -> &'a DataType {
 fn groups_of(shard: &Shard) -> &[RowGroupMetaData] {
     match &shard.source {
         Source::Parquet { metadata, .. } => metadata.metadata().row_groups(),
-        Source::Npy(_) => &[],
+        Source::Arrow(_) | Source::Npy(_) => &[],
     }
 }
 

@@ -86,13 +86,15 @@ pub(super) fn for_each_pair_batch(
     let dim = shards.shape.dim;
     if let Source::Npy(array) = &unit.shard.source {
         let mut row = 0;
+        let mut copies = [Vec::new(), Vec::new()];
         while row < unit.rows {
             let rows = (unit.rows - row).min(batch_rows as u64);
-            let side = |side| {
-                let (values, stride) = array.rows(side, unit.start + row, rows);
+            let [first, second] = &mut copies;
+            let sides = [(0, first), (1, second)].map(|(side, copy)| {
+                let (values, stride) = array.rows(side, unit.start + row, rows, copy);
                 Side { values, stride, scale: None, faults: &[] }
-            };
-            each(row, [side(0), side(1)], rows as usize)?;
+            });
+            each(row, sides, rows as usize)?;
             row += rows;
         }
         return Ok(());

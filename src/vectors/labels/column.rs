@@ -230,7 +230,7 @@ fn elements_of(shards: &[Shard], name: &str) -> u64 {
 
 /// Fails where a later file has ids that the first one has not: row numbers would silently take their place.
 fn refuse_ids_of_some(shards: &[Shard]) -> Result<()> {
-    let has = |shard: &&Shard| shard.schema().is_some_and(|schema| schema.field_with_name(ID).is_ok());
+    let has = |shard: &&Shard| shard.file_schema().is_some_and(|schema| schema.field_with_name(ID).is_ok());
     let with_rows = || shards.iter().filter(|shard| shard.rows > 0);
     let (Some(first), Some(other)) = (with_rows().next(), with_rows().find(has)) else { return Ok(()) };
     Err(Error::input("some files have ids and others have none")
