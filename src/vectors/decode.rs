@@ -23,8 +23,8 @@ const SAMPLE_ROWS: usize = 1024;
 /// Some columns of a unit, batch by batch.
 type ColumnBatches<'c> = Box<dyn Iterator<Item = Result<Vec<ArrayRef>>> + 'c>;
 
-/// A stretch of input that one thread decodes by itself: a row group, a record batch of an Arrow file or a piece of one,
-/// or some rows of a `.npy` file.
+/// A stretch of input that one thread decodes by itself: a row group, a record batch of an Arrow file, or a piece of
+/// one, or some rows of a `.npy` file.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Unit<'a> {
     pub shard: &'a Shard,

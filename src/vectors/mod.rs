@@ -1,8 +1,8 @@
 //! vectors: Parquet, Arrow and `.npy` shards become one mapped, row-major store, grouped by task.
 //!
 //! From the ground up: plain numbers and types (`row`, `shape`, `shard`); input files (`input`, `npy`, `npy_rows`,
-//! `arrow_ipc`, `parquet`, `columns`, `values`, `decode`, `dimensions`, `labels`, `shards`); what the stage made (`store`, `row_table`, `keys`,
-//! `key_lists`, `tasks`, `ids`, `open`); making it (`import`); scores (`dot`, `scorer`).
+//! `arrow_ipc`, `parquet`, `columns`, `values`, `decode`, `dimensions`, `labels`, `shards`); what the stage made
+//! (`store`, `row_table`, `keys`, `key_lists`, `tasks`, `ids`, `open`); making it (`import`); scores (`dot`, `scorer`).
 
 mod arrow_ipc;
 pub(crate) mod budget;

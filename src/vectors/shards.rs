@@ -1,8 +1,9 @@
 //! The input as a whole: its files in order, and what they agree on.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use super::arrow_ipc::open_arrow;
+use super::arrow_ipc::ArrowFile;
 use super::columns::resolve;
 use super::dimensions::dimensions;
 use super::input::{FileKind, InputFile, find};
@@ -11,7 +12,7 @@ use super::npy::{open_npy, open_npy_sides};
 use super::parquet::open_parquet;
 use super::row::ROWS_MAX;
 use super::shape::{Shape, StoreType};
-use super::shard::{Shard, Source, rows_out_of_range};
+use super::shard::{Shard, Source, identity, rows_out_of_range};
 use crate::config::{Columns, Inputs};
 use crate::error::{Error, Result};
 use crate::run::record::Roles;
@@ -107,6 +108,12 @@ fn open_files(inputs: &Inputs) -> Result<Vec<Shard>> {
     }
     let paths: Vec<PathBuf> = files.into_iter().map(|file| file.path).collect();
     open_npy(&paths)
+}
+
+fn open_arrow(path: &Path) -> Result<Shard> {
+    let file = ArrowFile::open(path)?;
+    let (rows, identity) = (file.rows(), identity(path, file.head())?);
+    Ok(Shard::new(path, rows, identity, Source::Arrow(Arc::new(file))))
 }
 
 /// The files of `--query-file` and `--positive-file`.

@@ -15,7 +15,6 @@ use super::layout::has_dictionary;
 use super::messages::{BatchAt, Messages, describe, messages};
 use crate::error::{Error, Result};
 use crate::run::mapped::Mapped;
-use crate::vectors::shard::{Shard, Source, identity};
 
 /// Least rows of a piece of a record batch.
 const PIECE_ROWS: u64 = 65_536;
@@ -33,28 +32,35 @@ pub(crate) struct ArrowFile {
     dictionaries: Mutex<Option<(usize, Arc<Dictionaries>)>>,
 }
 
-/// Maps a file and finds its messages.
-///
-/// # Errors
-/// The file cannot be opened, is not whole, or is in a form that cannot be read.
-pub(in crate::vectors) fn open_arrow(path: &Path) -> Result<Shard> {
-    let mapped = Bytes::from_owner(Mapped::open(path)?);
-    let found = guarded(|| messages(&mapped)).map_err(|found| {
-        Error::input("not a readable Arrow file")
-            .path(path)
-            .expected("a complete, little-endian Arrow IPC file or stream")
-            .found(found)
-            .remedy("write or download the file again")
-    })?;
-    if !found.ended {
-        tracing::warn!("{}: the stream has no mark of its end, and may be cut short", path.display());
-    }
-    let (rows, identity) = (found.rows, identity(path, &mapped[found.head.clone()])?);
-    let file = ArrowFile { bytes: Buffer::from(mapped), messages: found, dictionaries: Mutex::new(None) };
-    Ok(Shard::new(path, rows, identity, Source::Arrow(Arc::new(file))))
-}
-
 impl ArrowFile {
+    /// Maps a file and finds its messages.
+    ///
+    /// # Errors
+    /// The file cannot be opened, is not whole, or is in a form that cannot be read.
+    pub(crate) fn open(path: &Path) -> Result<ArrowFile> {
+        let mapped = Bytes::from_owner(Mapped::open(path)?);
+        let found = guarded(|| messages(&mapped)).map_err(|found| {
+            Error::input("not a readable Arrow file")
+                .path(path)
+                .expected("a complete, little-endian Arrow IPC file or stream")
+                .found(found)
+                .remedy("write or download the file again")
+        })?;
+        if !found.ended {
+            tracing::warn!("{}: the stream has no mark of its end, and may be cut short", path.display());
+        }
+        Ok(ArrowFile { bytes: Buffer::from(mapped), messages: found, dictionaries: Mutex::new(None) })
+    }
+
+    pub(crate) fn rows(&self) -> u64 {
+        self.messages.rows
+    }
+
+    /// The bytes that describe the file: its footer, or the schema of a stream.
+    pub(crate) fn head(&self) -> &[u8] {
+        &self.bytes[self.messages.head.clone()]
+    }
+
     pub(crate) fn schema(&self) -> &Arc<Schema> {
         &self.messages.schema
     }

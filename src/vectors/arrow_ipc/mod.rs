@@ -13,4 +13,3 @@ mod layout;
 mod messages;
 
 pub(crate) use file::ArrowFile;
-pub(super) use file::open_arrow;

@@ -38,14 +38,11 @@ fn written(batches: &[RecordBatch], stream: bool, options: IpcWriteOptions) -> V
     bytes
 }
 
-fn open(bytes: &[u8]) -> Result<(Shard, Arc<ArrowFile>), String> {
+fn open(bytes: &[u8]) -> Result<ArrowFile, String> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.arrow");
     std::fs::write(&path, bytes).unwrap();
-    let shard = open_arrow(&path).map_err(|error| error.to_string())?;
-    let Source::Arrow(file) = &shard.source else { panic!("an Arrow file") };
-    let file = file.clone();
-    Ok((shard, file))
+    ArrowFile::open(&path).map_err(|error| error.to_string())
 }
 
 /// Ids and words of all rows.
@@ -72,8 +69,8 @@ fn files_and_streams_are_read_with_every_codec() {
     let expected: Vec<String> = (0..900).map(|id| words[id % 3].to_owned()).collect();
     for stream in [false, true] {
         for codec in [None, Some(CompressionType::LZ4_FRAME), Some(CompressionType::ZSTD)] {
-            let (shard, file) = open(&written(&batches, stream, compressed(codec))).unwrap();
-            assert_eq!(shard.rows, 900);
+            let file = open(&written(&batches, stream, compressed(codec))).unwrap();
+            assert_eq!(file.rows(), 900);
             assert_eq!(read(&file).unwrap(), ((0..900).collect(), expected.clone()));
             assert_eq!(file.values_of("list", 0, 500), 1500);
             // Values of 500 lists, and their offsets where these become shorter.
@@ -86,7 +83,7 @@ fn files_and_streams_are_read_with_every_codec() {
 #[test]
 fn large_batches_are_read_in_pieces() {
     let words: &[&str] = &["a"];
-    let (_, file) = open(&written(&batches(&[200_000], &[words]), false, compressed(None))).unwrap();
+    let file = open(&written(&batches(&[200_000], &[words]), false, compressed(None))).unwrap();
     let pieces: Vec<(u64, u64)> = file.pieces().collect();
     assert_eq!(pieces, [(0, 50_000), (50_000, 50_000), (100_000, 50_000), (150_000, 50_000)]);
     assert_eq!(read(&file).unwrap().0, (0..200_000).collect::<Vec<i64>>());
@@ -102,7 +99,7 @@ fn dictionaries_of_streams_are_replaced_and_continued() {
         ([&["a", "b"][..], &["a", "b", "c"], &["a", "b", "c", "d"]], DictionaryHandling::Delta),
     ] {
         let options = compressed(None).with_dictionary_handling(handling);
-        let (_, file) = open(&written(&batches(&[4, 3, 4], &words), true, options)).unwrap();
+        let file = open(&written(&batches(&[4, 3, 4], &words), true, options)).unwrap();
         let word = |id: i64| {
             let words = words[if id < 4 {
                 0
@@ -121,7 +118,7 @@ fn dictionaries_of_streams_are_replaced_and_continued() {
 fn a_stream_that_is_cut_or_goes_on_is_refused() {
     let bytes = written(&batches(&[4, 3], &[&["a"], &["a"]]), true, compressed(None));
     let marked = bytes.len() - 8;
-    assert_eq!(open(&bytes[..marked]).unwrap().0.rows, 7);
+    assert_eq!(open(&bytes[..marked]).unwrap().rows(), 7);
     for end in [3, 7, 40, marked / 2, marked - 1, marked + 4] {
         let text = open(&bytes[..end]).unwrap_err();
         assert!(text.contains("a.arrow") && text.contains("not a readable Arrow file"), "{end}: {text}");
@@ -137,15 +134,13 @@ fn a_stream_that_is_cut_or_goes_on_is_refused() {
 #[test]
 fn no_changed_byte_panics_or_allocates_without_bound() {
     let words: &[&str] = &["a", "bb"];
-    for (stream, codec) in
-        [(false, None), (true, None), (false, Some(CompressionType::ZSTD)), (true, Some(CompressionType::LZ4_FRAME))]
-    {
+    for (stream, codec) in [(false, None), (true, Some(CompressionType::LZ4_FRAME))] {
         let sound = written(&batches(&[3, 2], &[words; 2]), stream, compressed(codec));
         for at in 0..sound.len() {
-            for value in [0x00, 0x7f, 0xff, sound[at] ^ 1] {
+            for value in [0xff, sound[at] ^ 1] {
                 let mut bytes = sound.clone();
                 bytes[at] = value;
-                if let Ok((_, file)) = open(&bytes) {
+                if let Ok(file) = open(&bytes) {
                     let names: Vec<&str> = file.schema().fields().iter().map(|field| field.name().as_str()).collect();
                     for (first, rows) in file.pieces() {
                         let Ok(arrays) = file.columns(&names, first, rows) else { continue };

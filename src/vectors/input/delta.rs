@@ -7,8 +7,9 @@ use deltalake::table::state::DeltaTableState;
 use deltalake::{DeltaTableBuilder, DeltaTableError};
 use url::Url;
 
+use super::content::FileKind;
 use super::hive::PartitionValue;
-use super::kinds::{FileKind, InputFile};
+use super::kinds::InputFile;
 use super::tables::TableFolder;
 use crate::error::{Error, Result};
 

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::content::Ends;
 use super::delta::table_files;
 use super::foreign::foreign;
 use super::globs::is_hidden;
 use super::hive::is_hive;
-use super::kinds::{Ends, InputFile, has_input_ending};
+use super::kinds::{InputFile, has_input_ending};
 use super::saved_dataset::{is_cached, is_saved, refuse_splits, saved_files};
 use super::tables::{TableFolder, refuse_inside_tables, table_of};
 use crate::error::{Error, Result};

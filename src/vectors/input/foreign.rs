@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::kinds::Ends;
+use super::content::Ends;
 
 /// A format that is no input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -21,8 +21,8 @@ pub(super) fn is_hidden(name: &str) -> bool {
     name.starts_with('.') || (name.starts_with('_') && !is_hive(name))
 }
 
-/// The files that a pattern matches, sorted by path. Folders that exist are taken by their names, whatever letters these
-/// have; below them nothing hidden is taken.
+/// The files that a pattern matches, sorted by path. Folders that exist are taken by their names, whatever letters
+/// these have; below them nothing hidden is taken.
 ///
 /// # Errors
 /// The pattern is none, matches no file, or leads into a folder that cannot be listed.

@@ -1,28 +1,14 @@
-//! What a file is, by its first and last bytes: names may be wrong.
+//! The files of the input: each of them is known by its content, since names may be wrong.
 
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use super::content::{Ends, FileKind};
 use super::foreign::foreign;
 use super::hive::{PartitionValue, partitions_of};
 use crate::error::{Error, Result};
 
-/// First bytes of a file that are looked at.
-const HEAD_BYTES: u64 = 4096;
-/// Last bytes of a file that are looked at.
-const TAIL_BYTES: u64 = 8;
 /// Endings of the names of input files, in a folder.
 const ENDINGS: [&str; 7] = ["parquet", "pq", "parq", "npy", "arrow", "feather", "ipc"];
-
-/// The kinds of files that are input.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum FileKind {
-    Parquet,
-    /// Arrow IPC: a file with a footer, or a stream.
-    Arrow,
-    Npy,
-}
 
 /// A file to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,46 +27,6 @@ impl InputFile {
     pub(super) fn new(path: PathBuf) -> Result<InputFile> {
         let partitions = partitions_of(&path);
         Ok(InputFile { kind: kind_of(&path)?, path, partitions })
-    }
-}
-
-/// The first bytes of a file, its last ones, and its length.
-pub(super) struct Ends {
-    pub(super) head: Vec<u8>,
-    pub(super) tail: Vec<u8>,
-    pub(super) bytes: u64,
-}
-
-impl Ends {
-    /// Reads them.
-    ///
-    /// # Errors
-    /// The file cannot be read.
-    pub(super) fn read(path: &Path) -> Result<Ends> {
-        let read = || {
-            let mut file = File::open(path)?;
-            let bytes = file.metadata()?.len();
-            let (mut head, mut tail) = (Vec::new(), Vec::new());
-            (&file).take(HEAD_BYTES).read_to_end(&mut head)?;
-            file.seek(SeekFrom::Start(bytes.saturating_sub(TAIL_BYTES)))?;
-            file.take(TAIL_BYTES).read_to_end(&mut tail)?;
-            Ok(Ends { head, tail, bytes })
-        };
-        read().map_err(|e| Error::io("a file cannot be read", path, e))
-    }
-
-    /// The kind of input that the bytes are; `None`: they are none.
-    pub(super) fn kind(&self) -> Option<FileKind> {
-        let begins = |magic: &[u8]| self.head.starts_with(magic);
-        if begins(b"PAR1") || self.tail.ends_with(b"PAR1") {
-            Some(FileKind::Parquet)
-        } else if begins(b"ARROW1") || begins(b"\xff\xff\xff\xff") {
-            Some(FileKind::Arrow)
-        } else if begins(b"\x93NUMPY") {
-            Some(FileKind::Npy)
-        } else {
-            None
-        }
     }
 }
 

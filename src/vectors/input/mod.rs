@@ -1,11 +1,12 @@
 //! Which files are input: paths become files, with their kinds and the columns that their folders give.
 //!
 //! A path is a file, a folder or a glob (`paths`, `globs`). A folder may be Hive's (`hive`), a table's (`tables`,
-//! `delta`), or one that `datasets` saved (`saved_dataset`). Files are known by their content (`kinds`), and those that
-//! are no input are named for what they are (`foreign`). `.npy` files are paired by their names (`sides`).
+//! `delta`), or one that `datasets` saved (`saved_dataset`). Files are known by their content (`content`, `kinds`), and
+//! those that are no input are named for what they are (`foreign`). `.npy` files are paired by their names (`sides`).
 //!
 //! Memory: the paths of all files, and 4 KiB of the one that is looked at.
 
+mod content;
 #[cfg(feature = "lake")]
 mod delta;
 #[cfg(not(feature = "lake"))]
@@ -21,9 +22,10 @@ mod saved_dataset;
 mod sides;
 mod tables;
 
+pub(crate) use content::FileKind;
 pub(crate) use hive::PartitionValue;
+pub(crate) use kinds::InputFile;
 #[cfg(feature = "export")]
 pub(crate) use kinds::kind_of;
-pub(crate) use kinds::{FileKind, InputFile};
 pub(crate) use paths::find;
 pub(super) use sides::pair;

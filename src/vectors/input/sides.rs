@@ -35,13 +35,17 @@ const POSITIVE_WORDS: [&str; 17] = [
 /// Words of files that hold neither.
 const NEGATIVE_WORDS: [&str; 6] = ["negative", "negatives", "neg", "negs", "hardneg", "hardnegs"];
 /// Words that are known inside of longer ones, too, such as `myqueries`.
-const INSIDE: [(&str, Side); 4] =
-    [("queries", Side::Query), ("query", Side::Query), ("positives", Side::Positive), ("positive", Side::Positive)];
+const INSIDE: [(&str, WordSide); 4] = [
+    ("queries", WordSide::Query),
+    ("query", WordSide::Query),
+    ("positives", WordSide::Positive),
+    ("positive", WordSide::Positive),
+];
 /// Stands for the word that was put out.
 const GAP: &str = "\0";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Side {
+enum WordSide {
     Query,
     Positive,
     Negative,
@@ -58,7 +62,7 @@ pub(in crate::vectors) struct Sides {
 /// A word of a side in a path.
 #[derive(Debug, Clone)]
 struct SideWord {
-    side: Side,
+    side: WordSide,
     /// Number of its component, and the bytes that it takes there.
     component: usize,
     start: usize,
@@ -82,15 +86,15 @@ pub(in crate::vectors) fn pair(paths: &[PathBuf], whole: &[bool]) -> Result<Vec<
     let mut by_template: BTreeMap<String, [BTreeSet<usize>; 2]> = BTreeMap::new();
     for (file, name) in named.iter().enumerate().filter(|(file, _)| !whole[*file]) {
         for (side, template) in name.templates() {
-            by_template.entry(template).or_default()[usize::from(side == Side::Positive)].insert(file);
+            by_template.entry(template).or_default()[usize::from(side == WordSide::Positive)].insert(file);
         }
     }
-    let mut partners: Vec<BTreeSet<(usize, Side)>> = vec![BTreeSet::new(); paths.len()];
+    let mut partners: Vec<BTreeSet<(usize, WordSide)>> = vec![BTreeSet::new(); paths.len()];
     for [queries, positives] in by_template.values() {
         for (query, positive) in queries.iter().flat_map(|q| positives.iter().map(move |p| (*q, *p))) {
             if query != positive {
-                partners[query].insert((positive, Side::Query));
-                partners[positive].insert((query, Side::Positive));
+                partners[query].insert((positive, WordSide::Query));
+                partners[positive].insert((query, WordSide::Positive));
             }
         }
     }
@@ -99,7 +103,7 @@ pub(in crate::vectors) fn pair(paths: &[PathBuf], whole: &[bool]) -> Result<Vec<
         let mut own = partners[file].iter();
         match (own.next(), own.next()) {
             (Some((first, _)), Some((second, _))) => return Err(ambiguous(path, [&paths[*first], &paths[*second]])),
-            (Some((positive, Side::Query)), None) => sides.push(Sides { query: file, positive: Some(*positive) }),
+            (Some((positive, WordSide::Query)), None) => sides.push(Sides { query: file, positive: Some(*positive) }),
             (Some(_), None) => {}
             (None, _) if whole[file] => sides.push(Sides { query: file, positive: None }),
             (None, _) => match named[file].certain_side() {
@@ -136,9 +140,9 @@ impl NamedPath {
     }
 
     /// The path without a word of a side, or without all of them.
-    fn templates(&self) -> Vec<(Side, String)> {
+    fn templates(&self) -> Vec<(WordSide, String)> {
         let mut templates = Vec::new();
-        for side in [Side::Query, Side::Positive] {
+        for side in [WordSide::Query, WordSide::Positive] {
             let own: Vec<&SideWord> = self.words.iter().filter(|word| word.side == side).collect();
             templates.extend(own.iter().map(|word| (side, self.without(&[word]))));
             if own.len() > 1 {
@@ -158,7 +162,7 @@ impl NamedPath {
     }
 
     /// The word that says that the file is one side, in the file's name or that of its folder.
-    fn certain_side(&self) -> Option<(Side, &str)> {
+    fn certain_side(&self) -> Option<(WordSide, &str)> {
         let near = self.components.len().saturating_sub(2);
         let word = self.words.iter().rev().find(|word| word.certain && word.component >= near)?;
         Some((word.side, &self.components[word.component][word.start..word.end]))
@@ -166,15 +170,15 @@ impl NamedPath {
 }
 
 /// The words of a name that stand for a side: where they begin and end, and whether they can be nothing else.
-fn words_of(name: &str) -> Vec<(Side, usize, usize, bool)> {
+fn words_of(name: &str) -> Vec<(WordSide, usize, usize, bool)> {
     let mut found = Vec::new();
     for (start, end) in tokens(name) {
         let token = name[start..end].to_ascii_lowercase();
         let of = |words: &[&str]| words.contains(&token.as_str());
         let side = match () {
-            () if of(&QUERY_WORDS) => Some(Side::Query),
-            () if of(&POSITIVE_WORDS) => Some(Side::Positive),
-            () if of(&NEGATIVE_WORDS) => Some(Side::Negative),
+            () if of(&QUERY_WORDS) => Some(WordSide::Query),
+            () if of(&POSITIVE_WORDS) => Some(WordSide::Positive),
+            () if of(&NEGATIVE_WORDS) => Some(WordSide::Negative),
             () => None,
         };
         if let Some(side) = side {
@@ -206,14 +210,14 @@ fn tokens(name: &str) -> Vec<(usize, usize)> {
     all
 }
 
-fn half(path: &Path, (side, word): (Side, &str)) -> Error {
+fn half(path: &Path, (side, word): (WordSide, &str)) -> Error {
     let (holds, other) = match side {
-        Side::Query => ("queries", "a file of positives, of the same name but for that word"),
-        Side::Positive => ("positives", "a file of queries, of the same name but for that word"),
-        Side::Negative => ("negatives", "files of queries and positives: negatives are what is mined"),
+        WordSide::Query => ("queries", "a file of positives, of the same name but for that word"),
+        WordSide::Positive => ("positives", "a file of queries, of the same name but for that word"),
+        WordSide::Negative => ("negatives", "files of queries and positives: negatives are what is mined"),
     };
     let remedy = match side {
-        Side::Negative => "leave the file out",
+        WordSide::Negative => "leave the file out",
         _ => {
             "give the other file, too; or name both sides: --query-file FILE --positive-file FILE (the same file twice \
              if each row is its own positive)"

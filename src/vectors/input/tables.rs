@@ -61,9 +61,8 @@ impl TableFolder {
         let line = match self {
             TableFolder::Delta => format!("deltalake.DeltaTable('{folder}').to_pyarrow_table()"),
             TableFolder::Iceberg => {
-                format!(
-                    "pyiceberg.table.StaticTable.from_metadata('{folder}/metadata/LAST.metadata.json').scan().to_arrow()"
-                )
+                let last = format!("{folder}/metadata/LAST.metadata.json");
+                format!("pyiceberg.table.StaticTable.from_metadata('{last}').scan().to_arrow()")
             }
             TableFolder::Hudi => {
                 return format!(
