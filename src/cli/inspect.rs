@@ -151,7 +151,11 @@ fn describe_run(run: &RunReader) -> Result<()> {
         log::print(&format!(
             "{:>10}  {}  {} files, {}, {:.2} s, peak {}",
             stage.name(),
-            if record.complete { "done   " } else { "pending" },
+            match (record.complete, record.cleaned) {
+                (true, true) => "cleaned",
+                (true, false) => "done   ",
+                (false, _) => "pending",
+            },
             record.parts.len(),
             HumanBytes(record.bytes()),
             record.seconds,

@@ -59,6 +59,14 @@ impl MineArgs {
             config.threads,
         );
         let summary = job.run(&run, self.replace)?;
+        if summary.was_finished {
+            tracing::info!(
+                "this job was finished already: nothing was mined; {} batches are in {}",
+                HumanCount(summary.full_batches + summary.short_batches),
+                self.out.join("batches").display()
+            );
+            return Ok(());
+        }
         let short = match summary.short_batches {
             0 => String::new(),
             n => format!(" and {n} smaller"),

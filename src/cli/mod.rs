@@ -1,5 +1,6 @@
 //! The command line: one file for each verb.
 
+pub mod clean;
 #[cfg(feature = "export")]
 pub mod export;
 pub mod generate;
@@ -49,6 +50,8 @@ enum Verb {
     /// Write the batches as a trainer's own files, joined to their texts
     #[cfg(feature = "export")]
     Export(export::ExportArgs),
+    /// Delete the files of a finished run that only the job needed
+    Clean(clean::CleanArgs),
     /// Write planted data with known clusters, of any size
     Gen(generate::GenerateArgs),
     /// Print shell completions
@@ -73,6 +76,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Verb::Report(report) => report.run(&output),
         #[cfg(feature = "export")]
         Verb::Export(export) => export.run(&output),
+        Verb::Clean(clean) => clean.run(&output),
         Verb::Gen(generate) => generate.run(&output),
         Verb::Completions(completions) => completions.run(Cli::command()),
         Verb::Man => shell::man(Cli::command()),

@@ -1,11 +1,12 @@
 //! vectors: Parquet and `.npy` shards become one mapped, row-major store, grouped by task.
 //!
 //! From the ground up: plain numbers and types (`row`, `shape`, `shard`); input files (`paths`, `npy`, `parquet`,
-//! `columns`, `values`, `decode`, `dimensions`, `labels`, `shards`); what the stage made (`store`, `row_table`, `keys`,
+//! `columns`, `values`, `decode`, `content`, `dimensions`, `labels`, `shards`, `recognise`); what the stage made (`store`, `row_table`, `keys`,
 //! `key_lists`, `tasks`, `ids`, `open`); making it (`import`); scores (`dot`, `scorer`).
 
 pub(crate) mod budget;
 mod columns;
+mod content;
 mod decode;
 mod dimensions;
 pub(crate) mod dot;
@@ -18,6 +19,7 @@ mod npy;
 mod open;
 mod parquet;
 mod paths;
+mod recognise;
 mod row;
 mod row_table;
 mod scorer;
@@ -38,11 +40,16 @@ pub(crate) use key_lists::KEY_LISTS;
 pub use keys::{Keys, KeysByPlace};
 pub(crate) use labels::ListElements;
 pub use open::Vectors;
-pub(crate) use open::open;
+#[cfg(feature = "lake")]
+pub(crate) use open::tasks;
+pub(crate) use open::{TASK_TABLE, open};
 #[cfg(feature = "export")]
 pub(crate) use parquet::open_parquet;
 #[cfg(feature = "export")]
 pub(crate) use paths::{find, is_npy};
+#[cfg(feature = "export")]
+pub(crate) use recognise::is_same;
+pub(crate) use recognise::recognise;
 #[cfg(test)]
 pub(crate) use row::UNIQUE;
 pub use row::{Place, PlaceRange};

@@ -4,7 +4,7 @@ use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
 use super::shape::StoreType;
-use super::shard::{NpyArray, Shard, Source, identity};
+use super::shard::{InputFile, NpyArray, Shard, Source};
 use crate::error::{Error, Result};
 use crate::run::mapped::Mapped;
 
@@ -49,7 +49,7 @@ fn sibling(path: &Path) -> Option<PathBuf> {
 
 fn open_one(path: &Path, partner: Option<&Path>) -> Result<Shard> {
     let (mapped, header) = open_array(path)?;
-    let identity = identity(path, &mapped.bytes()[..header.data_start])?;
+    let mut files = vec![InputFile::new(path, &mapped.bytes()[..header.data_start])?];
     let mut array = NpyArray {
         queries: mapped,
         positives: None,
@@ -67,11 +67,13 @@ fn open_one(path: &Path, partner: Option<&Path>) -> Result<Shard> {
                 .found(format!("[{}, {}]", second.rows, second.dim))
                 .remedy("save both sides with one row for each pair"));
         }
+        files.push(InputFile::new(other, &positives.bytes()[..second.data_start])?);
         array.positives = Some(positives);
         array.data_start[1] = second.data_start;
         array.precision[1] = second.precision;
     }
-    Ok(Shard { path: path.to_owned(), first_row: 0, rows: header.rows, identity, source: Source::Npy(array) })
+    let source = Source::Npy(array);
+    Ok(Shard { path: path.to_owned(), first_row: 0, rows: header.rows, source, files, first_file: 0 })
 }
 
 fn open_array(path: &Path) -> Result<(Mapped, NpyHeader)> {

@@ -8,7 +8,7 @@ use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData};
 
 use super::row::ROWS_MAX;
-use super::shard::{Shard, Source, identity, rows_out_of_range};
+use super::shard::{InputFile, Shard, Source, rows_out_of_range};
 use crate::error::{Error, Result};
 use crate::run::mapped::Mapped;
 use crate::run::sealed::u32_at;
@@ -49,8 +49,9 @@ fn open_one(path: &Path) -> Result<Shard> {
     refuse_negative_chunks(metadata.metadata()).map_err(wrong)?;
     let trailer = bytes.len() - TRAILER_BYTES;
     let footer_start = trailer.saturating_sub(u32_at(&bytes, trailer) as usize);
-    let identity = identity(path, &bytes[footer_start..])?;
-    Ok(Shard { path: path.to_owned(), first_row: 0, rows, source: Source::Parquet { bytes, metadata }, identity })
+    let files = vec![InputFile::new(path, &bytes[footer_start..])?];
+    let source = Source::Parquet { bytes, metadata };
+    Ok(Shard { path: path.to_owned(), first_row: 0, rows, source, files, first_file: 0 })
 }
 
 /// Rows of the file; else what its footer says instead.

@@ -1,4 +1,4 @@
-//! An input file as later steps see it: mapped, with its number of rows and its identity.
+//! The input's files as later steps see them: mapped, with their number of rows and their identity.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,9 +13,18 @@ use super::row::ROWS_MAX;
 use super::shape::StoreType;
 use crate::error::{Error, Result};
 use crate::run::mapped::Mapped;
-use crate::run::record::FileIdentity;
+use crate::run::record::{FileIdentity, FilePlace};
 
-/// One input file, mapped.
+/// An input file: what it is, and where.
+#[derive(Debug, Clone)]
+pub(crate) struct InputFile {
+    /// Path as it was found.
+    path: PathBuf,
+    pub(crate) identity: FileIdentity,
+    pub(crate) place: FilePlace,
+}
+
+/// One input file, or the two that hold both sides of the same rows; mapped.
 #[derive(Debug, Clone)]
 pub(crate) struct Shard {
     /// Path as it was found.
@@ -24,7 +33,10 @@ pub(crate) struct Shard {
     pub(crate) first_row: u64,
     pub(crate) rows: u64,
     pub(crate) source: Source,
-    pub(crate) identity: FileIdentity,
+    /// The file; of `.npy` files of both sides, first that of the queries.
+    pub(crate) files: Vec<InputFile>,
+    /// Ordinal of its first file among all files of the input.
+    pub(crate) first_file: usize,
 }
 
 /// The kinds of input files.
@@ -65,15 +77,49 @@ impl Shard {
         }
     }
 
-    /// Fails if the file has changed since it was opened: what was read would be of no one version.
+    /// The bytes of each of its files.
+    pub(crate) fn contents(&self) -> Vec<&[u8]> {
+        match &self.source {
+            Source::Parquet { bytes, .. } => vec![bytes],
+            Source::Npy(array) => {
+                std::iter::once(&array.queries).chain(&array.positives).map(|file| file.bytes()).collect()
+            }
+        }
+    }
+
+    /// Fails if a file has changed since it was opened: what was read would be of no one version.
     ///
     /// # Errors
-    /// The size or the time is another, or the file cannot be examined.
+    /// The size or the time is another, or a file cannot be examined.
     pub(super) fn refuse_changed(&self) -> Result<()> {
+        self.files.iter().try_for_each(InputFile::refuse_changed)
+    }
+}
+
+impl InputFile {
+    /// Examines a file; `footer`: the bytes of its footer or header.
+    ///
+    /// # Errors
+    /// The file cannot be examined.
+    pub(super) fn new(path: &Path, footer: &[u8]) -> Result<InputFile> {
+        let failed = |e| Error::io("a file cannot be examined", path, e);
+        let meta = path.metadata().map_err(failed)?;
+        let modified = meta.modified().map_err(failed)?;
+        let since = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let real = path.canonicalize().map_err(failed)?;
+        let footer = format!("{:016x}", xxh3_64(footer));
+        Ok(InputFile {
+            path: path.to_owned(),
+            identity: FileIdentity { bytes: meta.len(), footer, content: None },
+            place: FilePlace { path: real.display().to_string(), modified_ns: since.as_nanos() as u64 },
+        })
+    }
+
+    fn refuse_changed(&self) -> Result<()> {
         let meta = self.path.metadata().map_err(|e| Error::io("a file cannot be examined", &self.path, e))?;
         let modified = meta.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
         let modified = modified.map_or(0, |since| since.as_nanos() as u64);
-        if (meta.len(), modified) == (self.identity.bytes, self.identity.modified_ns) {
+        if (meta.len(), modified) == (self.identity.bytes, self.place.modified_ns) {
             return Ok(());
         }
         Err(Error::input("an input file changed while it was read")
@@ -91,19 +137,4 @@ pub(super) fn rows_out_of_range(path: &Path, rows: u64, files: usize) -> Error {
         .expected(format!("from 1 to {ROWS_MAX} rows"))
         .found(format!("{rows} rows in {files} files"))
         .remedy("check that these are the files you mean")
-}
-
-/// What tells whether a file is still the same; `footer`: the bytes of its footer or header.
-pub(super) fn identity(path: &Path, footer: &[u8]) -> Result<FileIdentity> {
-    let failed = |e| Error::io("a file cannot be examined", path, e);
-    let meta = path.metadata().map_err(failed)?;
-    let modified = meta.modified().map_err(failed)?;
-    let since = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let real = path.canonicalize().map_err(failed)?;
-    Ok(FileIdentity {
-        path: real.display().to_string(),
-        bytes: meta.len(),
-        modified_ns: since.as_nanos() as u64,
-        footer: format!("{:016x}", xxh3_64(footer)),
-    })
 }

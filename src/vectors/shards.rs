@@ -10,7 +10,7 @@ use super::parquet::open_parquet;
 use super::paths::{find, is_npy};
 use super::row::ROWS_MAX;
 use super::shape::{Shape, StoreType};
-use super::shard::{Shard, rows_out_of_range};
+use super::shard::{InputFile, Shard, rows_out_of_range};
 use crate::config::Columns;
 use crate::error::{Error, Result};
 use crate::run::record::Roles;
@@ -48,9 +48,10 @@ impl Shards {
     /// See [`Shards::open`].
     pub(crate) fn open_unlabelled(inputs: &[String], columns: &Columns) -> Result<Shards> {
         let mut list = open_files(&find(inputs)?)?;
-        let mut rows = 0u64;
+        let (mut rows, mut files) = (0u64, 0);
         for shard in &mut list {
-            shard.first_row = rows;
+            (shard.first_row, shard.first_file) = (rows, files);
+            files += shard.files.len();
             rows = rows.saturating_add(shard.rows);
         }
         let first = list.first().ok_or_else(|| Error::input("no input is given").remedy("name files or folders"))?;
@@ -64,7 +65,12 @@ impl Shards {
 
     /// Bytes of all input files.
     pub(crate) fn input_bytes(&self) -> u64 {
-        self.list.iter().map(|shard| shard.identity.bytes).sum()
+        self.files().map(|file| file.identity.bytes).sum()
+    }
+
+    /// All files, in order.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &InputFile> {
+        self.list.iter().flat_map(|shard| &shard.files)
     }
 }
 

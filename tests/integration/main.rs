@@ -15,6 +15,7 @@ mod pages;
 mod promises;
 mod table;
 
+mod clean;
 mod docs;
 mod epochs;
 #[cfg(feature = "export")]
@@ -25,6 +26,7 @@ mod formats;
 mod garbage;
 mod gpu;
 mod imports;
+mod inputs;
 mod label_faults;
 mod labels;
 #[cfg(feature = "lake")]

@@ -11,6 +11,7 @@ use super::row_writer::{RowWriter, Side};
 use crate::config::Metric;
 use crate::error::{Error, Result};
 use crate::run::{ScatteredPart, Stage};
+use crate::vectors::content::ContentHashes;
 use crate::vectors::decode::Unit;
 use crate::vectors::open::{POSITIVES, QUERIES};
 use crate::vectors::row::RowId;
@@ -23,7 +24,7 @@ use crate::watch::Watch;
 
 /// Writes the vectors and what is measured of them; returns the stores, and the hashes of the vectors.
 ///
-/// `row_ids`: each input row's number in task-grouped order.
+/// `row_ids`: each input row's number in task-grouped order; `contents` is told what is read.
 ///
 /// # Errors
 /// An embedding is null, not finite, of zero length or of another length; inner products beyond f32; a disk that
@@ -33,6 +34,7 @@ pub(super) fn write_embeddings(
     row_ids: &[RowId],
     table: &ScatteredPart,
     layout: RowLayout,
+    contents: &ContentHashes<'_>,
 ) -> Result<(Vec<ScatteredPart>, VectorHashes)> {
     let shape = import.input.shards.shape;
     let stores = new_stores(import)?;
@@ -52,6 +54,7 @@ pub(super) fn write_embeddings(
     let listen = |rows| meter.add(rows);
     let watch = Watch::new(&listen);
     for_each_unit(&import.input.units, |unit| {
+        contents.read(unit);
         for_each_pair_batch(import, unit, |row, sides, rows| {
             writer.batch(unit, row, sides, rows, side_names(import.input.shards))?;
             watch.add(rows as u64)

@@ -25,6 +25,7 @@ pub(crate) use label_keys::{label_keys, words_on_key};
 pub(crate) use tasks::{refuse_unknown_tasks, task_sizes};
 
 use super::budget::VectorsCounts;
+use super::content::ContentHashes;
 use super::ids::INT_IDS;
 use super::key_lists::{key_lists_name, write_key_lists};
 use super::open::{ID_TABLE, ROW_TABLE, TASK_TABLE, Vectors, open_folder};
@@ -37,6 +38,7 @@ use crate::error::Result;
 use crate::run::record::{IdKind, KeyFacts, VectorsFacts};
 use crate::run::sealed::Sealed;
 use crate::run::{Run, ScatteredPart, Stage, WrittenPart};
+use crate::watch::Watch;
 use context::{Import, Input};
 use embeddings::write_embeddings;
 use equal_vectors::EqualCounts;
@@ -53,7 +55,8 @@ use tasks::write_tasks;
 pub fn import(run: &Run, shards: &Shards, config: &Config, counts: &VectorsCounts) -> Result<Vectors> {
     if !run.is_complete(Stage::Vectors) {
         let stage = run.begin(Stage::Vectors);
-        let (keys, same) = write_all(&Import { input: Input::new(shards, config), run, stage: &stage, counts })?;
+        let (keys, same, contents) =
+            write_all(&Import { input: Input::new(shards, config), run, stage: &stage, counts })?;
         shards.list.iter().try_for_each(|shard| shard.refuse_changed())?;
         let facts = VectorsFacts {
             rows: shards.shape.rows,
@@ -69,14 +72,15 @@ pub fn import(run: &Run, shards: &Shards, config: &Config, counts: &VectorsCount
             keys,
         };
         same.log(config.same_query);
+        run.set_contents(contents);
         stage.finish(&facts, |_| true)?;
     }
     open_folder(&run.stage_folder(Stage::Vectors), &run.facts()?)
 }
 
-/// The order of the passes; each frees what the next does not need. Returns what was taken for no key, and how many
-/// rows have equal vectors.
-fn write_all(import: &Import<'_>) -> Result<(Vec<KeyFacts>, EqualCounts)> {
+/// The order of the passes; each frees what the next does not need. Returns what was taken for no key, how many rows
+/// have equal vectors, and the hash of each input file.
+fn write_all(import: &Import<'_>) -> Result<(Vec<KeyFacts>, EqualCounts, Vec<String>)> {
     let mut parts = Vec::new();
     parts.extend(write_ids(import)?);
     let row_ids = write_tasks(import)?;
@@ -87,14 +91,16 @@ fn write_all(import: &Import<'_>) -> Result<(Vec<KeyFacts>, EqualCounts)> {
     let table = import.stage.scattered(ROW_TABLE, layout.file_bytes())?;
     table.extend()?;
     let (lists, facts) = write_keys(import, &row_ids, &table, layout)?;
-    let (stores, hashes) = write_embeddings(import, &row_ids, &table, layout)?;
+    let contents = ContentHashes::new(&import.input.shards.list);
+    let (stores, hashes) = write_embeddings(import, &row_ids, &table, layout, &contents)?;
     drop(row_ids);
     let (layout, counts) = write_same_vectors(import, hashes, &stores, &table, layout)?;
     table.write_at(&layout.header(), 0)?;
     parts.push(table);
     parts.extend(stores);
     import.stage.publish_with(parts, lists)?;
-    Ok((facts, counts))
+    let interrupt = |_: u64| import.run.check_interrupt();
+    Ok((facts, counts, contents.finish(Watch::new(&interrupt))?))
 }
 
 /// Codes the key columns: into the table, or, those of lists, each into a file of its own.
