@@ -8,8 +8,8 @@ use clap::Args;
 use indicatif::{HumanBytes, HumanCount};
 
 use super::job_args::JobArgs;
-use super::log;
 use super::plan::{PlanEstimate, describe};
+use super::{assumed, log};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::job::Job;
@@ -44,6 +44,7 @@ impl MineArgs {
         let interrupted = interrupt()?;
         let job = Job::open(self.job.config()?)?;
         if self.dry_run {
+            assumed::tell(&job.shards, &job.config);
             log::print(&describe(&job, &PlanEstimate::new(&job)?));
             return Ok(());
         }
@@ -58,6 +59,7 @@ impl MineArgs {
             HumanBytes(config.memory_bytes),
             config.threads,
         );
+        assumed::tell(shards, config);
         let summary = job.run(&run, self.replace)?;
         if summary.was_finished {
             tracing::info!(

@@ -1,5 +1,7 @@
 //! The command line: one file for each verb.
 
+pub mod arguments;
+mod assumed;
 pub mod clean;
 #[cfg(feature = "export")]
 pub mod export;
@@ -56,8 +58,8 @@ enum Verb {
     Gen(generate::GenerateArgs),
     /// Print shell completions
     Completions(shell::CompletionsArgs),
-    /// Print the manual page
-    Man,
+    /// Print the manual page of batchmine or of a verb, or write them all
+    Man(shell::ManArgs),
     /// Print docs/reference.md
     #[command(hide = true)]
     Reference,
@@ -79,7 +81,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Verb::Clean(clean) => clean.run(&output),
         Verb::Gen(generate) => generate.run(&output),
         Verb::Completions(completions) => completions.run(Cli::command()),
-        Verb::Man => shell::man(Cli::command()),
+        Verb::Man(man) => man.run(Cli::command()),
         Verb::Reference => reference::print(&Cli::command()),
         Verb::GpuWorker(worker) => worker.run(),
     };

@@ -71,8 +71,8 @@ fn same(old: &FileIdentity, new: &FileIdentity) -> bool {
 
 /// The files without their order; `contents`: by their content, too.
 fn sorted(files: &[FileIdentity], contents: bool) -> Vec<(u64, &str, Option<&str>)> {
-    let key = |file: &'_ FileIdentity| (file.bytes, &*file.footer, file.content.as_deref().filter(|_| contents));
-    let mut keys: Vec<_> = files.iter().map(key).collect();
+    let mut keys: Vec<_> =
+        files.iter().map(|file| (file.bytes, &*file.footer, file.content.as_deref().filter(|_| contents))).collect();
     keys.sort_unstable();
     keys
 }

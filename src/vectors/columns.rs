@@ -40,11 +40,16 @@ pub(super) fn resolve(first: &Shard, columns: &Columns) -> Result<Roles> {
 }
 
 fn roles_of_npy(first: &Shard, array: &NpyArray, columns: &Columns) -> Result<Roles> {
-    if let Some(name) = columns.task.iter().chain(&columns.id).chain(&columns.keys).next() {
+    let sides = match &columns.embeddings {
+        EmbeddingColumns::Shared(name) => [Some(name), None],
+        EmbeddingColumns::Pair { query, positive } => [query.as_ref(), positive.as_ref()],
+    };
+    let named = sides.into_iter().flatten().chain(&columns.task).chain(&columns.id).chain(&columns.keys);
+    if let Some(name) = named.into_iter().next() {
         return Err(Error::input(".npy files have no columns")
             .path(&first.path)
-            .expected("no --id-column, --task-column or --key-column")
-            .found(name.clone())
+            .expected("no flag that names a column")
+            .found(format!("a column {name}"))
             .remedy("write the embeddings with their columns to Parquet"));
     }
     let shared = !array.paired && array.positives.is_none();

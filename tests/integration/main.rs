@@ -22,6 +22,7 @@ mod epochs;
 mod export;
 mod fake_cuda;
 mod fake_gpu;
+mod first_hour;
 mod formats;
 mod garbage;
 mod gpu;
