@@ -89,8 +89,8 @@ fn refuse_wide_windows(config: &Config, shape: Shape) -> Result<()> {
         .remedy(narrower(window.skip, most)))
 }
 
-/// What to do about a window that is wider than the `most` other rows: p is what the data ask for, so it is kept as long
-/// as half of the ranks are left for m. Pure.
+/// What to do about a window that is wider than the `most` other rows: p is what the data ask for, so it is kept as
+/// long as half of the ranks are left for m. Pure.
 fn narrower(skip: u32, most: u64) -> String {
     let skip = u64::from(skip);
     match most {

@@ -94,29 +94,3 @@ fn page(command: &Command) -> Result<String> {
         .map_err(|e| Error::runtime("the manual page cannot be made").found(e.to_string()))?;
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
-
-#[cfg(test)]
-mod tests {
-    use clap::CommandFactory;
-
-    use super::*;
-    use crate::cli::Cli;
-
-    #[test]
-    fn every_verb_has_a_page_with_all_its_flags() {
-        let folder = tempfile::tempdir().unwrap();
-        ManArgs { verb: None, out: Some(folder.path().to_owned()) }.run(Cli::command()).unwrap();
-        let mut cli = Cli::command();
-        cli.build();
-        let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
-        assert!(read("batchmine.1").contains("batchmine\\-mine(1)"), "{}", read("batchmine.1"));
-        for verb in cli.get_subcommands().filter(|verb| is_shown(verb)) {
-            let page = read(&format!("batchmine-{}.1", verb.get_name()));
-            let flags = verb.get_arguments().filter(|flag| !flag.is_hide_set()).filter_map(|flag| flag.get_long());
-            for flag in flags {
-                assert!(page.contains(&format!("\\-\\-{}", flag.replace('-', "\\-"))), "{flag} in {page}");
-            }
-        }
-        assert!(ManArgs { verb: Some("mien".into()), out: None }.run(Cli::command()).is_err());
-    }
-}

@@ -1,5 +1,5 @@
-//! Settings that are given and have no effect beside the others. They are no fault: a file of settings may serve several
-//! jobs. But they are said. Pure.
+//! Settings that are given and have no effect beside the others. They are no fault: a file of settings may serve
+//! several jobs. But they are warned of. Pure.
 
 use super::{Backend, Method, Settings};
 

@@ -1,8 +1,8 @@
 //! The hash of an input file's content.
 //!
-//! A file is cut into blocks of 4 MiB. Its hash is the xxh3-128 of the xxh3-128 of each block, one after the other in 16
-//! bytes, little-endian. So many threads hash one file, in any order. An import hashes the blocks of a unit just before
-//! it decodes the unit: the bytes are read from the disk once.
+//! A file is cut into blocks of 4 MiB. Its hash is the xxh3-128 of the xxh3-128 of each block, one after the other in
+//! 16 bytes, little-endian. So many threads hash one file, in any order. An import hashes the blocks of a unit just
+//! before it decodes the unit: the bytes are read from the disk once.
 //!
 //! Memory: 32 bytes for 4 MiB of input.
 

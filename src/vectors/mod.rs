@@ -1,8 +1,8 @@
 //! vectors: Parquet and `.npy` shards become one mapped, row-major store, grouped by task.
 //!
 //! From the ground up: plain numbers and types (`row`, `shape`, `shard`); input files (`paths`, `npy`, `parquet`,
-//! `columns`, `values`, `decode`, `content`, `dimensions`, `labels`, `shards`, `recognise`); what the stage made (`store`, `row_table`, `keys`,
-//! `key_lists`, `tasks`, `ids`, `open`); making it (`import`); scores (`dot`, `scorer`).
+//! `columns`, `values`, `decode`, `content`, `dimensions`, `labels`, `shards`, `recognise`); what the stage made
+//! (`store`, `row_table`, `keys`, `key_lists`, `tasks`, `ids`, `open`); making it (`import`); scores (`dot`, `scorer`).
 
 pub(crate) mod budget;
 mod columns;

@@ -17,8 +17,8 @@ enum Likeness {
     Other,
 }
 
-/// Adds to the identities of the input what an earlier call recorded of their contents, so that they are equal where the
-/// files are. Files whose path or time is another are hashed, if size and footer do not tell them apart already.
+/// Adds to the identities of the input what an earlier call recorded of their contents, so that they are equal where
+/// the files are. Files whose path or time is another are hashed, if size and footer do not tell them apart already.
 /// O(bytes of such files).
 ///
 /// # Errors

@@ -4,19 +4,19 @@
 //! batch table's coverage, sizes, tasks, keys, order and hard negatives (`table`, `negatives`); the graph against
 //! the lists, for a sample of rows; a sample of lists against brute force; and that no other file is there
 //! (`strangers`). Of a run that was cleaned, what is there is checked; of a batch table without the vectors, its own
-//! columns (`table_alone`). Memory: 12 bytes a row, one batch, and where there are hard negatives the rank windows of its
-//! rows.
+//! columns (`table_alone`). Memory: 12 bytes a row, one batch, and where there are hard negatives the rank windows of
+//! its rows.
 
 mod negatives;
+mod outcome;
 mod strangers;
 mod table;
 mod table_alone;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
 use rand::RngExt;
 use rayon::prelude::*;
-use serde::Serialize;
 
 use crate::clusters::labels::members;
 use crate::clusters::{self, Clusters, TaskPlaces};
@@ -31,78 +31,7 @@ use crate::run::record::{ClustersSettings, EdgesSettings, NeighborsFacts, Neighb
 use crate::run::{RunReader, Stage};
 use crate::vectors::{self, Place, RowId, Scorer, Vectors};
 
-/// Faults beyond this many are not listed one by one.
-const FAULTS_MAX: usize = 100;
-
-/// What was checked, and what was wrong.
-#[derive(Debug, Default, Serialize)]
-pub struct Outcome {
-    /// A line for each kind of check that passed.
-    pub checked: Vec<String>,
-    /// A line for each kind of check that was not made, because the run was cleaned.
-    pub unchecked: Vec<String>,
-    /// A line for each fault.
-    pub faults: Vec<String>,
-    /// What to do about the faults.
-    #[serde(skip)]
-    pub remedies: BTreeSet<Remedy>,
-}
-
-/// What to do about a fault.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Remedy {
-    /// The job is not done.
-    Finish,
-    /// A file of the run is damaged.
-    MakeAgain,
-    /// A file is not the run's.
-    MoveAway,
-}
-
-impl Remedy {
-    /// In words.
-    pub fn text(self) -> &'static str {
-        match self {
-            Remedy::Finish => "run the same `mine` command again to finish the job",
-            Remedy::MakeAgain => "delete the damaged files named there and run the same `mine` command again",
-            Remedy::MoveAway => {
-                "move the files that are not the run's elsewhere (those in folders of stages the same `mine` command \
-                 deletes)"
-            }
-        }
-    }
-}
-
-impl Outcome {
-    fn fault(&mut self, text: String) {
-        self.fault_with(Remedy::MakeAgain, text);
-    }
-
-    fn fault_with(&mut self, remedy: Remedy, text: String) {
-        self.remedies.insert(remedy);
-        if self.faults.len() < FAULTS_MAX {
-            self.faults.push(text);
-        } else if self.faults.len() == FAULTS_MAX {
-            self.faults.push("and more".into());
-        }
-    }
-
-    /// Records a check that says nothing where it passes.
-    fn record_silent(&mut self, result: Result<()>) {
-        if let Err(error) = result {
-            self.fault(error.to_string().replace('\n', "\n       "));
-        }
-    }
-
-    /// Records a check's result: its summary, or its faults.
-    fn record(&mut self, result: Result<String>, before: usize) {
-        match result {
-            Ok(line) if self.faults.len() == before => self.checked.push(line),
-            Ok(_) => {}
-            Err(error) => self.fault(error.to_string().replace('\n', "\n       ")),
-        }
-    }
-}
+pub use outcome::{Outcome, Remedy};
 
 /// Checks a finished run; `sample` lists are recomputed. O(all bytes + sample · rows · dim).
 pub fn verify(run: &RunReader, sample: usize) -> Outcome {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Outcome, Remedy};
+use super::outcome::{Outcome, Remedy};
 use crate::error::Result;
 use crate::run::{RunReader, Stage};
 

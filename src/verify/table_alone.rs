@@ -9,7 +9,7 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Int32Type, Int64Type};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
-use super::Outcome;
+use super::outcome::Outcome;
 use crate::batches::table::schema;
 use crate::config::{ByTask, Remainder, Sizes};
 use crate::error::{Error, Result};
@@ -23,7 +23,7 @@ use crate::run::{RunReader, Stage};
 pub(super) fn check(run: &RunReader, outcome: &mut Outcome) -> Result<String> {
     let (settings, facts) = (run.settings::<BatchesSettings>()?, run.facts::<BatchesFacts>()?);
     let vectors = run.facts::<VectorsFacts>()?;
-    let mut reading = Reading {
+    let mut reading = TableAlone {
         outcome,
         rows: vectors.rows,
         text_ids: vectors.ids == IdKind::String,
@@ -55,7 +55,7 @@ pub(super) fn check(run: &RunReader, outcome: &mut Outcome) -> Result<String> {
 }
 
 /// Reads the batch table in order.
-struct Reading<'a> {
+struct TableAlone<'a> {
     outcome: &'a mut Outcome,
     /// Rows of the input.
     rows: u64,
@@ -73,7 +73,7 @@ struct Reading<'a> {
     counts: [u64; 3],
 }
 
-impl Reading<'_> {
+impl TableAlone<'_> {
     fn file(&mut self, path: &std::path::Path) -> Result<()> {
         let unreadable = |found: String| {
             Error::runtime("a batch table cannot be read")

@@ -117,6 +117,11 @@ fn every_verb_has_a_manual_page() {
     for verb in ["mine", "plan", "inspect", "verify", "report", "clean", "gen", "completions", "man"] {
         let page = fs::read_to_string(out.join(format!("batchmine-{verb}.1"))).unwrap();
         assert_eq!(page.trim_end(), call(["man", verb]).ok().stdout.trim_end());
+        let help = call([verb, "--help"]).ok().stdout;
+        for flag in help.split_whitespace().filter(|word| word.starts_with("--")) {
+            let flag = flag.trim_end_matches(|letter: char| !letter.is_alphanumeric());
+            assert!(page.contains(&flag.replace('-', "\\-")), "no {flag} in {page}");
+        }
     }
     let page = call(["man", "mine"]).ok().stdout;
     assert!(page.contains("\\-\\-batch\\-size") && page.contains("\\-\\-replace"), "{page}");
