@@ -12,9 +12,9 @@ use crate::neighbors::window::refuse_empty_windows;
 use crate::plan::Plan;
 use crate::run::Run;
 use crate::run::record::{
-    BatchesSettings, ClustersSettings, EdgesSettings, JobSettings, NeighborsSettings, VectorsSettings,
+    BatchesSettings, ClustersSettings, EdgesSettings, FilePlace, JobSettings, NeighborsSettings, VectorsSettings,
 };
-use crate::vectors::{self, CheckedInput, Shard, Shards};
+use crate::vectors::{self, CheckedInput, Shards};
 use crate::watch::Watch;
 use crate::{clusters, edges, neighbors};
 
@@ -96,7 +96,13 @@ impl Job {
         ))
     }
 
-    /// The settings that decide each stage's output: resources are not among them.
+    /// Where the input files are, in the order of the settings' `inputs`.
+    pub fn places(&self) -> Vec<FilePlace> {
+        self.shards.files().map(|file| file.place.clone()).collect()
+    }
+
+    /// The settings that decide each stage's output: resources are not among them. What the input files contain is not
+    /// known yet, but for their size and footer.
     pub fn settings(&self) -> JobSettings {
         let Job { config, shards, .. } = self;
         let windows = config.windows();
@@ -104,7 +110,7 @@ impl Job {
         let others = windows.tasks.iter().map(|(name, own)| (name.clone(), own.ranks()));
         JobSettings {
             vectors: VectorsSettings {
-                inputs: shards.list.iter().flat_map(Shard::identities).cloned().collect(),
+                inputs: shards.files().map(|file| file.identity.clone()).collect(),
                 columns: shards.roles.clone(),
                 empty_keys: config.columns.empty_keys,
                 dtype: config.columns.dtype,
@@ -146,7 +152,8 @@ impl Job {
     }
 }
 
-/// The whole job: shards in, batch tables out. Parts that the run folder already has are not made again.
+/// The whole job: shards in, batch tables out. Parts that the run folder already has are not made again. Of a finished
+/// run no file is opened: only its table may be published.
 ///
 /// It works in the caller's thread pool; [`Job::run`] starts one of its own.
 ///
@@ -157,15 +164,23 @@ pub fn mine(run: &Run, job: &Job, replace: bool) -> Result<Summary> {
     let Job { config, shards, plan, .. } = job;
     // Before the search: a place where the table cannot be written is refused at once.
     let lake = Lake::open(config.table.as_ref(), run)?;
-    run.apply_settings(&job.settings(), replace)?;
+    let mut settings = job.settings();
+    vectors::recognise(run, shards, &mut settings.vectors.inputs)?;
+    run.apply_settings(&settings, job.places(), replace)?;
+    if run.is_finished() {
+        lake.check_target(run, config)?;
+        lake.publish(run, config, &plan.batches, replace)?;
+        run.succeed()?;
+        return Ok(Summary { was_finished: true, ..batches::recorded(run)? });
+    }
     let vectors = vectors::import(run, shards, config, &plan.vectors)?;
-    lake.check_target(run, &vectors, config)?;
+    lake.check_target(run, config)?;
     batches::foresee(&vectors, shards, config)?;
     let neighbors = neighbors::search(run, &vectors, config, &plan.neighbors)?;
     let edges = edges::build(run, &vectors, &neighbors, config, &plan.edges)?;
     let clusters = clusters::cluster(run, &vectors, &neighbors, &edges, config)?;
     let summary = batches::write(run, &vectors, &neighbors, &clusters, config, &plan.batches)?;
-    lake.publish(run, &vectors, config, &plan.batches, replace)?;
+    lake.publish(run, config, &plan.batches, replace)?;
     run.succeed()?;
     Ok(summary)
 }

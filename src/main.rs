@@ -1,7 +1,11 @@
 //! Parses, calls, exits.
 
-use clap::Parser;
-
 fn main() -> std::process::ExitCode {
-    batchmine::cli::run(batchmine::cli::Cli::parse())
+    match batchmine::cli::arguments::parse() {
+        Ok(cli) => batchmine::cli::run(cli),
+        Err(error) => {
+            eprintln!("error: {error}");
+            std::process::ExitCode::from(error.exit_code())
+        }
+    }
 }

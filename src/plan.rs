@@ -87,7 +87,22 @@ fn refuse_wide_windows(config: &Config, shape: Shape) -> Result<()> {
     Err(Error::input("the rank window is wider than the input")
         .expected(format!("--skip + --window of at most {most}: the other rows of {} rows", shape.rows))
         .found(format!("--skip {} --window {}", window.skip, window.width))
-        .remedy(format!("mine more rows, or try --skip {} --window {}", most * 3 / 13, (most - most * 3 / 13).max(1))))
+        .remedy(narrower(window.skip, most)))
+}
+
+/// What to do about a window that is wider than the `most` other rows: p is what the data ask for, so it is kept as
+/// long as half of the ranks are left for m. Pure.
+fn narrower(skip: u32, most: u64) -> String {
+    let skip = u64::from(skip);
+    match most {
+        0 | 1 => "mine more rows: a batch needs rows to choose from".into(),
+        most if 2 * skip <= most => format!("try --window {}, which keeps p at {skip}; or mine more rows", most - skip),
+        most => format!(
+            "mine more rows: p = {skip} suspects leave no room for preferred negatives; or try --skip {} --window {}",
+            most / 11,
+            most - most / 11
+        ),
+    }
 }
 
 #[cfg(test)]

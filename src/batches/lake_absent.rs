@@ -4,7 +4,6 @@ use super::budget::BatchesCounts;
 use crate::config::{Config, TableRules};
 use crate::error::Result;
 use crate::run::Run;
-use crate::vectors::Vectors;
 
 /// As in builds with the feature; every call does nothing.
 #[derive(Debug)]
@@ -15,11 +14,11 @@ impl Lake {
         Ok(Lake)
     }
 
-    pub(crate) fn check_target(&self, _: &Run, _: &Vectors, _: &Config) -> Result<()> {
+    pub(crate) fn check_target(&self, _: &Run, _: &Config) -> Result<()> {
         Ok(())
     }
 
-    pub(crate) fn publish(&self, _: &Run, _: &Vectors, _: &Config, _: &BatchesCounts, _: bool) -> Result<()> {
+    pub(crate) fn publish(&self, _: &Run, _: &Config, _: &BatchesCounts, _: bool) -> Result<()> {
         Ok(())
     }
 }

@@ -32,4 +32,4 @@ mod write;
 
 pub(crate) use forecast::{Forecast, foresee, foresee_labels};
 pub use write::Summary;
-pub(crate) use write::write;
+pub(crate) use write::{recorded, write};

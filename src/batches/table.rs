@@ -34,9 +34,9 @@ const CHUNK_ROWS: usize = 8192;
 /// Footer key: rows of the file that have fewer hard negatives than asked for.
 const SHORT_ROWS: &str = "batchmine.rows_short_of_negatives";
 
-/// The table's schema, with or without hard negatives.
-pub(crate) fn schema(ids: &Ids, negatives: bool) -> Schema {
-    let id = if matches!(ids, Ids::Text(_)) { DataType::Utf8 } else { DataType::Int64 };
+/// The table's schema, with ids of text or int64, with or without hard negatives.
+pub(crate) fn schema(text_ids: bool, negatives: bool) -> Schema {
+    let id = if text_ids { DataType::Utf8 } else { DataType::Int64 };
     let mut fields = vec![
         Field::new("epoch", DataType::Int32, false),
         Field::new("batch_id", DataType::Int64, false),
@@ -178,7 +178,7 @@ pub(crate) fn write_file(
     form: Form,
     watch: Watch<'_>,
 ) -> Result<()> {
-    let schema = Arc::new(schema(&source.vectors.ids, source.negatives.is_some()));
+    let schema = Arc::new(schema(source.vectors.ids.are_text(), source.negatives.is_some()));
     let properties = properties(form.row_group_rows, form.footer)?;
     let mut writer = ArrowWriter::try_new(&mut *out, schema.clone(), Some(properties))?;
     let mut short_rows = 0;

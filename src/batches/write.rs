@@ -13,7 +13,7 @@ use crate::config::{Config, Remainder};
 use crate::error::{Error, Result};
 use crate::neighbors::{Neighbors, Windows};
 use crate::run::progress::Meter;
-use crate::run::record::BatchesFacts;
+use crate::run::record::{BatchesFacts, ClustersFacts, VectorsFacts};
 use crate::run::{Run, Stage, StageRun};
 use crate::vectors::Vectors;
 use crate::watch::Watch;
@@ -21,6 +21,8 @@ use crate::watch::Watch;
 /// What a job has written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Summary {
+    /// An earlier call had made all of it: this one did nothing, but perhaps publish the table.
+    pub was_finished: bool,
     /// Rows of the input.
     pub rows: u64,
     pub tasks: usize,
@@ -53,11 +55,21 @@ pub(crate) fn write(
     if !run.is_complete(Stage::Batches) {
         write_all(run, vectors, neighbors, clusters, config, counts)?;
     }
+    recorded(run)
+}
+
+/// What a finished job has written, by its records.
+///
+/// # Errors
+/// A stage is not finished, or its record is not one.
+pub(crate) fn recorded(run: &Run) -> Result<Summary> {
+    let (vectors, clusters) = (run.facts::<VectorsFacts>()?, run.facts::<ClustersFacts>()?);
     let facts: BatchesFacts = run.facts()?;
     Ok(Summary {
-        rows: u64::from(vectors.row_count()),
-        tasks: vectors.tasks.len(),
-        clusters: clusters.count(),
+        was_finished: false,
+        rows: vectors.rows,
+        tasks: vectors.tasks,
+        clusters: clusters.clusters,
         full_batches: facts.full_batches,
         short_batches: facts.short_batches,
         dropped_rows: facts.dropped_rows,

@@ -99,7 +99,7 @@ impl InspectArgs {
                 Source::Npy(_) => format!("{pieces} pieces"),
             };
             log::print(&format!("{}: {} rows in {pieces}", shard.path.display(), HumanCount(shard.rows)));
-            if let Some((path, _)) = &shard.partner {
+            if let Some(path) = shard.files.get(1).map(|file| &file.path) {
                 log::print(&format!("  its positives: {}", path.display()));
             }
         }
@@ -156,7 +156,11 @@ fn describe_run(run: &RunReader) -> Result<()> {
         log::print(&format!(
             "{:>10}  {}  {} files, {}, {:.2} s, peak {}",
             stage.name(),
-            if record.complete { "done   " } else { "pending" },
+            match (record.complete, record.cleaned) {
+                (true, true) => "cleaned",
+                (true, false) => "done   ",
+                (false, _) => "pending",
+            },
             record.parts.len(),
             HumanBytes(record.bytes()),
             record.seconds,

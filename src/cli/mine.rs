@@ -8,8 +8,8 @@ use clap::Args;
 use indicatif::{HumanBytes, HumanCount};
 
 use super::job_args::JobArgs;
-use super::log;
 use super::plan::{PlanEstimate, describe};
+use super::{assumed, log};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::job::Job;
@@ -45,6 +45,7 @@ impl MineArgs {
         let interrupted = interrupt()?;
         let job = Job::open(self.job.config()?)?;
         if self.dry_run {
+            assumed::tell(&job.shards, &job.config);
             return dry_run(&job, output, &interrupted);
         }
         let run = Run::open(&self.out, self.work.as_deref(), Arc::new(Disk), output.progress.clone(), interrupted)?;
@@ -58,7 +59,16 @@ impl MineArgs {
             HumanBytes(config.memory_bytes),
             config.threads,
         );
+        assumed::tell(shards, config);
         let summary = job.run(&run, self.replace)?;
+        if summary.was_finished {
+            tracing::info!(
+                "this job was finished already: nothing was mined; {} batches are in {}",
+                HumanCount(summary.full_batches + summary.short_batches),
+                self.out.join("batches").display()
+            );
+            return Ok(());
+        }
         let short = match summary.short_batches {
             0 => String::new(),
             n => format!(" and {n} smaller"),

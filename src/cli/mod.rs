@@ -1,5 +1,8 @@
 //! The command line: one file for each verb.
 
+pub mod arguments;
+mod assumed;
+pub mod clean;
 #[cfg(feature = "export")]
 pub mod export;
 pub mod generate;
@@ -49,12 +52,14 @@ enum Verb {
     /// Write the batches as a trainer's own files, joined to their texts
     #[cfg(feature = "export")]
     Export(export::ExportArgs),
+    /// Delete the files of a finished run that only the job needed
+    Clean(clean::CleanArgs),
     /// Write planted data with known clusters, of any size
     Gen(generate::GenerateArgs),
     /// Print shell completions
     Completions(shell::CompletionsArgs),
-    /// Print the manual page
-    Man,
+    /// Print the manual page of batchmine or of a verb, or write them all
+    Man(shell::ManArgs),
     /// Print docs/reference.md
     #[command(hide = true)]
     Reference,
@@ -73,9 +78,10 @@ pub fn run(cli: Cli) -> ExitCode {
         Verb::Report(report) => report.run(&output),
         #[cfg(feature = "export")]
         Verb::Export(export) => export.run(&output),
+        Verb::Clean(clean) => clean.run(&output),
         Verb::Gen(generate) => generate.run(&output),
         Verb::Completions(completions) => completions.run(Cli::command()),
-        Verb::Man => shell::man(Cli::command()),
+        Verb::Man(man) => man.run(Cli::command()),
         Verb::Reference => reference::print(&Cli::command()),
         Verb::GpuWorker(worker) => worker.run(),
     };

@@ -7,7 +7,7 @@ use indicatif::{HumanBytes, HumanCount, HumanDuration};
 use serde::Serialize;
 
 use super::job_args::JobArgs;
-use super::log;
+use super::{assumed, log};
 use crate::batches::Forecast;
 use crate::config::Remainder;
 use crate::error::Result;
@@ -32,6 +32,7 @@ impl PlanArgs {
     /// Bad input or settings, or a budget that is too small.
     pub fn run(self, output: &log::Output) -> Result<()> {
         let job = Job::open(self.job.config()?)?;
+        assumed::tell(&job.shards, &job.config);
         let estimate = PlanEstimate::new(&job, None)?;
         log::print(&if output.json { as_json(&job, &estimate)? } else { describe(&job, &estimate) });
         Ok(())

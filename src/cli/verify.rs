@@ -37,6 +37,9 @@ impl VerifyArgs {
             for line in &outcome.checked {
                 log::print(&format!("ok     {line}"));
             }
+            for line in &outcome.unchecked {
+                log::print(&format!("-      not checked: {line}"));
+            }
             for fault in &outcome.faults {
                 log::print(&format!("FAULT  {fault}"));
             }
@@ -47,6 +50,6 @@ impl VerifyArgs {
         Err(Error::new(Kind::Fault, "the run does not keep its promises")
             .path(&self.run)
             .found(format!("{} faults, listed on stdout", outcome.faults.len()))
-            .remedy("delete the files named there and run the same `mine` command again"))
+            .remedy(outcome.remedies.iter().map(|remedy| remedy.text()).collect::<Vec<_>>().join("; ")))
     }
 }

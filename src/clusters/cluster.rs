@@ -60,8 +60,7 @@ pub(crate) fn cluster(
 /// # Errors
 /// The stage is not finished, or the file is damaged.
 pub(crate) fn open(run: &RunReader, rows: u32) -> Result<Clusters> {
-    run.stage(Stage::Clusters)?;
-    Clusters::open(&run.stage_folder(Stage::Clusters).join(LABELS), rows)
+    Clusters::open(&run.files_of(Stage::Clusters)?.join(LABELS), rows)
 }
 
 /// The sizes of each task.

@@ -8,6 +8,7 @@ mod batches;
 mod choices;
 mod columns;
 mod gpu;
+mod idle;
 mod inputs;
 mod machine;
 mod settings;
@@ -64,6 +65,8 @@ pub struct Config {
     /// Memory budget in bytes.
     pub memory_bytes: u64,
     pub threads: usize,
+    /// A sentence for each setting that is given and has no effect.
+    pub idle: Vec<String>,
 }
 
 impl Config {
@@ -99,6 +102,7 @@ impl Config {
             precision: settings.precision.unwrap_or(KernelPrecision::Int8),
             memory_bytes: settings.memory.map_or_else(half_of_memory, |size| size.as_u64()),
             threads,
+            idle: idle::idle(&settings, backend, method),
             columns: Columns::new(settings)?,
         })
     }

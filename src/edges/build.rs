@@ -61,7 +61,7 @@ pub fn build(
 /// The stage is not finished, or a file is damaged.
 pub(crate) fn open(run: &RunReader, rows: u32) -> Result<EdgeFile> {
     let record = run.stage(Stage::Edges)?;
-    let folder = run.stage_folder(Stage::Edges);
+    let folder = run.files_of(Stage::Edges)?;
     let paths: Vec<PathBuf> =
         record.parts.keys().filter(|name| name.starts_with(RANGE_PREFIX)).map(|name| folder.join(name)).collect();
     EdgeFile::open(&paths, rows)

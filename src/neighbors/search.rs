@@ -79,7 +79,7 @@ pub fn search(run: &Run, vectors: &Vectors, config: &Config, counts: &NeighborsC
 /// The stage is not finished, or a file is damaged.
 pub(crate) fn open(run: &RunReader, vectors: &Vectors) -> Result<Neighbors> {
     let facts: NeighborsFacts = run.facts()?;
-    Neighbors::open(&run.stage_folder(Stage::Neighbors), vectors, facts.block_rows)
+    Neighbors::open(&run.files_of(Stage::Neighbors)?, vectors, facts.block_rows)
 }
 
 fn warn_of_slow_bf16(config: &Config, simd: Simd) {
@@ -269,7 +269,7 @@ mod tests {
         let job = Job::open(config).unwrap();
         let interrupt = Arc::new(AtomicBool::new(false));
         let run = Run::open(&place.join("run"), None, Arc::new(Disk), Progress::silent(), interrupt).unwrap();
-        run.apply_settings(&job.settings(), false).unwrap();
+        run.apply_settings(&job.settings(), job.places(), false).unwrap();
         let vectors = vectors::import(&run, &job.shards, &job.config, &job.plan.vectors).unwrap();
         (run, job.config, vectors)
     }

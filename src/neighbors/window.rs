@@ -72,7 +72,7 @@ pub(crate) fn refuse_empty_windows(tasks: impl Iterator<Item = (RankWindow, usiz
     Err(Error::input("no row can have a preferred negative")
         .expected(format!("a task of more than --skip + 1 = {} rows", window.skip + 1))
         .found(format!("{rows} rows in the largest task"))
-        .remedy("lower --skip, mine more rows, or mine without --task-column"))
+        .remedy("lower --skip, or mine more rows; where there are several tasks, mine without --task-column"))
 }
 
 /// The lists of all rows, each cut by its task's window and its own score.

@@ -237,6 +237,7 @@ fn own_files(run: &RunReader, epoch: u32) -> Result<Vec<PathBuf>> {
 /// Compares the checksums of all files that a report reads whole. Vectors are only sampled: `verify` reads all of them.
 fn check_files(run: &RunReader) -> Result<()> {
     let names = |stage: Stage, without: &'static str| -> Result<Vec<(Stage, &String)>> {
+        run.files_of(stage)?;
         let names = run.stage(stage)?.parts.keys().filter(|name| !name.ends_with(without));
         Ok(names.map(|name| (stage, name)).collect())
     };

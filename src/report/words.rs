@@ -89,10 +89,23 @@ fn false_negatives(mined: &Measures, random: &Measures) -> Option<Verdict> {
             amount(purity(random))
         ),
     };
-    let tone = if mined.suspect_pairs == 0 || random.suspect_pairs == 0 {
-        if mined.suspect_pairs == 0 { Tone::Good } else { Tone::Fair }
-    } else {
-        Tone::rising(purity(mined), purity(random), 1.2 * purity(random))
+    let more = own > MORE_SUSPECTS * other;
+    let tone = match (mined.suspect_pairs, random.suspect_pairs) {
+        (0, _) => Tone::Good,
+        (_, 0) => Tone::Fair,
+        // More of what may be wrong is never as it should be, however many preferred negatives come with it.
+        _ if more => Tone::rising(purity(mined), purity(random), f64::INFINITY),
+        _ => Tone::rising(purity(mined), purity(random), 1.2 * purity(random)),
+    };
+    let text = match tone {
+        Tone::Good => text,
+        _ if more && random.suspect_pairs > 0 => format!(
+            "{text} That is {} times as many as random: if many are right answers that nobody marked, they cost \
+             more than hard negatives gain. `inspect --rows` shows some; a larger --skip, a larger --suspect-weight or \
+             a smaller --cluster-size has fewer.",
+            amount(own / other)
+        ),
+        _ => text,
     };
     Some(Verdict { tone, about: "Likely false negatives", figure: format!("{} a query", amount(own)), text })
 }
@@ -198,6 +211,9 @@ fn gap(report: &Report) -> Option<Verdict> {
         ),
     })
 }
+
+/// Times as many suspects as in random batches that are as many.
+const MORE_SUSPECTS: f64 = 1.05;
 
 /// A measure: its name, its sentence, and its figure for each list.
 #[derive(Debug, Clone, PartialEq)]

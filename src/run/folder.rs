@@ -4,15 +4,18 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use serde_json::Value;
+
+use super::inputs::{InputFiles, changes};
 use super::interrupt::Interrupt;
-use super::json::differences;
+use super::json::{differences, to_value};
 use super::layout::{MANIFEST, SUCCESS, TEMPORARY, display_work, foreign, own_work_folder, stage_folder};
 use super::lock::Lock;
 use super::manifest::{Manifest, StageRecord, fingerprint};
 use super::memory::MemoryWatch;
 use super::progress::{Meter, Progress};
 use super::reader;
-use super::record::{JobSettings, StageFacts, facts_fault};
+use super::record::{FileIdentity, FilePlace, JobSettings, StageFacts, VectorsSettings, facts_fault, from_value};
 use super::sealed::PartWriter;
 use super::stage::Stage;
 use super::storage::{self, Storage, list};
@@ -90,31 +93,39 @@ impl Run {
         Ok(run)
     }
 
-    /// Records the job's settings. Where they differ from the recorded ones, the first stage that they touch and all
-    /// later ones are cleared with `replace`, and refused without.
+    /// Input files as an earlier call recorded them, with their places; `None` in a new run folder.
+    pub(crate) fn known_inputs(&self) -> Option<(Vec<FileIdentity>, Vec<FilePlace>)> {
+        let manifest = self.manifest();
+        let record = manifest.stages.get(&Stage::Vectors)?;
+        let settings: VectorsSettings = from_value(&record.settings).ok()?;
+        (settings.inputs.len() == manifest.inputs.len()).then(|| (settings.inputs, manifest.inputs.clone()))
+    }
+
+    /// Adds the input files' contents to the settings of the vectors stage, once they were read. The next write of the
+    /// manifest records them.
+    pub(crate) fn set_contents(&self, contents: Vec<String>) {
+        let mut manifest = self.manifest();
+        let record = manifest.stages.entry(Stage::Vectors).or_default();
+        let Ok(mut settings) = from_value::<VectorsSettings>(&record.settings) else { return };
+        for (input, content) in settings.inputs.iter_mut().zip(contents) {
+            input.content = Some(content);
+        }
+        record.settings = to_value(&settings);
+        manifest.chain_fingerprints();
+    }
+
+    /// Records the job's settings, and the places of its input files. Where settings differ from the recorded ones,
+    /// the first stage that they touch and all later ones are cleared with `replace`, and refused without. Stages that
+    /// were cleaned are made again where a stage is to be made, and with `replace`.
     ///
     /// # Errors
     /// Settings changed and `replace` is off.
-    pub fn apply_settings(&self, settings: &JobSettings, replace: bool) -> Result<()> {
-        let settings = settings.by_stage();
+    pub fn apply_settings(&self, settings: &JobSettings, places: Vec<FilePlace>, replace: bool) -> Result<()> {
         let mut manifest = self.manifest();
-        let mut before = String::new();
-        let mut changed: Option<(Stage, Vec<String>)> = None;
-        for (stage, settings) in &settings {
-            before = fingerprint(&before, settings);
-            let Some(record) = manifest.stages.get(stage) else { continue };
-            if record.fingerprint != before {
-                let names = differences(&record.settings, settings);
-                changed.get_or_insert((*stage, Vec::new())).1.extend(names);
-            } else if replace
-                && record.complete
-                && let Some(fault) = facts_fault(*stage, &record.facts)
-            {
-                changed.get_or_insert((*stage, Vec::new())).1.push(fault);
-            }
-        }
+        let changed = changed_settings(&manifest, settings, &places, replace);
         if let Some((first, names)) = changed {
-            let touched: Vec<_> = Stage::ALL.iter().filter(|s| **s >= first).map(|s| s.name()).collect();
+            let again = |stage: &Stage| *stage >= first || manifest.stages.get(stage).is_some_and(|s| s.cleaned);
+            let touched: Vec<_> = Stage::ALL.into_iter().filter(again).map(Stage::name).collect();
             if !replace {
                 return Err(Error::input("the run folder was made with other settings")
                     .path(&self.folder)
@@ -129,12 +140,12 @@ impl Run {
             tracing::info!("replacing {} ({})", touched.join(", "), names.join("; "));
             manifest.stages.retain(|stage, _| *stage < first);
         }
-        let mut before = String::new();
-        for (stage, settings) in settings {
-            before = fingerprint(&before, &settings);
-            let record = manifest.stages.entry(stage).or_default();
-            (record.fingerprint, record.settings) = (before.clone(), settings);
+        for (stage, settings) in settings.by_stage() {
+            manifest.stages.entry(stage).or_default().settings = settings;
         }
+        manifest.chain_fingerprints();
+        manifest.inputs = places;
+        redo_cleaned(&mut manifest, replace);
         if !manifest.stages.values().all(|record| record.complete) {
             self.remove_if_there(&self.folder.join(SUCCESS))?;
         }
@@ -173,6 +184,33 @@ impl Run {
     /// Whether a stage is finished.
     pub fn is_complete(&self, stage: Stage) -> bool {
         self.manifest().stages.get(&stage).is_some_and(|record| record.complete)
+    }
+
+    /// Whether all stages are finished.
+    pub fn is_finished(&self) -> bool {
+        Stage::ALL.into_iter().all(|stage| self.is_complete(stage))
+    }
+
+    /// Whether `clean` deleted a stage's files.
+    pub fn is_cleaned(&self, stage: Stage) -> bool {
+        self.manifest().stages.get(&stage).is_some_and(|record| record.cleaned)
+    }
+
+    /// Forgets parts of finished stages, and then deletes their files: a job that is killed meanwhile leaves files that
+    /// the next opening sweeps. `keep` says which parts stay.
+    ///
+    /// # Errors
+    /// The manifest cannot be written, or a file cannot be removed.
+    pub(crate) fn clean(&self, stages: &[Stage], keep: impl Fn(Stage, &str) -> bool) -> Result<()> {
+        let mut manifest = self.manifest();
+        for stage in stages {
+            let Some(record) = manifest.stages.get_mut(stage) else { continue };
+            record.parts.retain(|name, _| keep(*stage, name));
+            record.cleaned = true;
+        }
+        self.write_manifest(&manifest)?;
+        drop(manifest);
+        self.sweep()
     }
 
     /// A stage's record; an empty one where the stage was never begun.
@@ -325,5 +363,63 @@ impl Run {
             self.write_manifest(&manifest)?;
         }
         Ok(())
+    }
+}
+
+/// The first stage whose settings differ from the recorded ones, and all that differs.
+fn changed_settings(
+    manifest: &Manifest,
+    settings: &JobSettings,
+    places: &[FilePlace],
+    replace: bool,
+) -> Option<(Stage, Vec<String>)> {
+    let mut before = String::new();
+    let mut changed: Option<(Stage, Vec<String>)> = None;
+    for (stage, value) in &settings.by_stage() {
+        before = fingerprint(&before, value);
+        let Some(record) = manifest.stages.get(stage) else { continue };
+        if record.fingerprint != before {
+            let names = match (stage, from_value::<VectorsSettings>(&record.settings)) {
+                (Stage::Vectors, Ok(recorded)) => vectors_changes(manifest, recorded, settings, places),
+                _ => differences(&record.settings, value),
+            };
+            changed.get_or_insert((*stage, Vec::new())).1.extend(names);
+        } else if replace
+            && record.complete
+            && let Some(fault) = facts_fault(*stage, &record.facts)
+        {
+            changed.get_or_insert((*stage, Vec::new())).1.push(fault);
+        }
+    }
+    changed
+}
+
+/// What differs in the settings of the vectors stage: files in words, the others by name.
+fn vectors_changes(
+    manifest: &Manifest,
+    recorded: VectorsSettings,
+    settings: &JobSettings,
+    places: &[FilePlace],
+) -> Vec<String> {
+    let before = InputFiles { identities: &recorded.inputs, places: &manifest.inputs };
+    let mut names = changes(before, InputFiles { identities: &settings.vectors.inputs, places });
+    let others = VectorsSettings { inputs: recorded.inputs.clone(), ..settings.vectors.clone() };
+    names.extend(differences(&recorded, &others));
+    names
+}
+
+/// Cleaned stages are to be made again where a stage is to be made, which may read them, or where `all` are.
+fn redo_cleaned(manifest: &mut Manifest, all: bool) {
+    if !all && manifest.stages.values().all(|record| record.complete) {
+        return;
+    }
+    let cleaned: Vec<_> = manifest.stages.iter_mut().filter(|(_, record)| record.cleaned).collect();
+    if cleaned.is_empty() {
+        return;
+    }
+    let names: Vec<_> = cleaned.iter().map(|(stage, _)| stage.name()).collect();
+    tracing::info!("{} were cleaned, and are made again", names.join(", "));
+    for (_, record) in cleaned {
+        (record.complete, record.cleaned, record.facts) = (false, false, Value::Null);
     }
 }

@@ -10,11 +10,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::record::FilePlace;
 use super::stage::Stage;
 use crate::error::{Error, Result};
 
 /// Version of the run folder's layout.
-pub(crate) const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 2;
 
 /// A complete file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -35,6 +36,8 @@ pub struct StageRecord {
     pub parts: BTreeMap<String, PartRecord>,
     /// All parts are done.
     pub complete: bool,
+    /// `clean` deleted parts that were done.
+    pub cleaned: bool,
     /// Counts and measures that later stages and reports need; null until the stage is complete.
     pub facts: Value,
     /// Wall-clock seconds, over all calls.
@@ -72,6 +75,8 @@ pub struct Manifest {
     pub version: String,
     /// Folder of the first four stages, where it is not the run folder.
     pub work: Option<PathBuf>,
+    /// Where the input files were last found, in the order of the vectors stage's `inputs`.
+    pub inputs: Vec<FilePlace>,
     /// Stages by name.
     pub stages: BTreeMap<Stage, StageRecord>,
 }
@@ -79,7 +84,13 @@ pub struct Manifest {
 impl Manifest {
     /// The manifest of a new run folder.
     pub fn new(work: Option<PathBuf>) -> Self {
-        Manifest { format: FORMAT, version: env!("CARGO_PKG_VERSION").into(), work, stages: BTreeMap::new() }
+        Manifest {
+            format: FORMAT,
+            version: env!("CARGO_PKG_VERSION").into(),
+            work,
+            inputs: Vec::new(),
+            stages: BTreeMap::new(),
+        }
     }
 
     /// Reads and checks a manifest; `None` where there is none.
@@ -99,14 +110,16 @@ impl Manifest {
                 .found(found)
                 .remedy("restore the file, or mine again into a new folder")
         };
-        let file: File = serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))?;
-        if file.manifest.format != FORMAT {
+        // Before all else: a manifest of another format need not have this one's keys.
+        let head: Head = serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))?;
+        if head.format != FORMAT {
             return Err(Error::runtime("the run folder has another format")
                 .path(path)
                 .expected(format!("format {FORMAT}"))
-                .found(format!("format {}, written by batchmine {}", file.manifest.format, file.manifest.version))
+                .found(format!("format {}, written by batchmine {}", head.format, head.version))
                 .remedy("use the batchmine that made it, or mine again into a new folder"));
         }
+        let file: File = serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))?;
         let found = checksum(&file.manifest);
         if found != file.checksum {
             return Err(damaged(format!("checksum {found}, the file says {}", file.checksum)));
@@ -130,6 +143,16 @@ impl Manifest {
         Ok(())
     }
 
+    /// Makes each stage's fingerprint anew, from its settings and the fingerprint before it.
+    pub(super) fn chain_fingerprints(&mut self) {
+        let mut before = String::new();
+        for stage in Stage::ALL {
+            let Some(record) = self.stages.get_mut(&stage) else { return };
+            before = fingerprint(&before, &record.settings);
+            record.fingerprint.clone_from(&before);
+        }
+    }
+
     /// The content of `manifest.json`.
     pub fn to_bytes(&self) -> Vec<u8> {
         let file = File { checksum: checksum(self), manifest: self.clone() };
@@ -137,6 +160,13 @@ impl Manifest {
         bytes.push(b'\n');
         bytes
     }
+}
+
+/// What a manifest of any format has.
+#[derive(Deserialize)]
+struct Head {
+    format: u32,
+    version: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -212,6 +242,15 @@ mod tests {
         std::fs::write(&path, text).unwrap();
         let refusal = Manifest::read(&path).unwrap_err().to_string();
         assert!(refusal.contains("damaged") && refusal.contains("ledges"), "{refusal}");
+    }
+
+    #[test]
+    fn another_format_is_named_even_if_it_has_other_keys() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("manifest.json");
+        std::fs::write(&path, r#"{"format": 1, "version": "0.1.0", "work": null}"#).unwrap();
+        let refusal = Manifest::read(&path).unwrap_err().to_string();
+        assert!(refusal.contains("format 1, written by batchmine 0.1.0"), "{refusal}");
     }
 
     #[test]

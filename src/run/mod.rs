@@ -14,6 +14,7 @@
 //! Memory: the manifest, some hundred bytes a part.
 
 mod folder;
+mod inputs;
 mod interrupt;
 pub(crate) mod json;
 mod layout;

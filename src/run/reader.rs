@@ -9,6 +9,7 @@ use super::manifest::{Manifest, StageRecord};
 use super::mapped::Mapped;
 use super::record::{self, StageFacts, StageSettings};
 use super::stage::Stage;
+use super::storage::list;
 use crate::error::{Error, Result};
 
 /// A run folder opened for reading only.
@@ -98,6 +99,39 @@ impl RunReader {
     /// Whether the job was marked as done.
     pub fn succeeded(&self) -> bool {
         self.folder.join(SUCCESS).exists()
+    }
+
+    /// Whether `clean` deleted a stage's files.
+    pub fn is_cleaned(&self, stage: Stage) -> bool {
+        self.manifest.stages.get(&stage).is_some_and(|record| record.cleaned)
+    }
+
+    /// The run folder, and the folder of the first four stages where that is another.
+    pub(crate) fn top_folders(&self) -> Vec<PathBuf> {
+        std::iter::once(&self.folder).chain(&self.manifest.work).cloned().collect()
+    }
+
+    /// The entries of a folder of the run, in order of name; none where there is no folder.
+    ///
+    /// # Errors
+    /// The folder cannot be listed.
+    pub(crate) fn entries(&self, folder: &Path) -> Result<Vec<PathBuf>> {
+        list(folder)
+    }
+
+    /// The folder of a stage's parts, for those who read them.
+    ///
+    /// # Errors
+    /// The stage is not finished, or was cleaned.
+    pub fn files_of(&self, stage: Stage) -> Result<PathBuf> {
+        if !self.stage(stage)?.cleaned {
+            return Ok(self.stage_folder(stage));
+        }
+        Err(Error::input("the run was cleaned")
+            .path(&self.folder)
+            .expected(format!("the files of the {} stage", stage.name()))
+            .found("none: `batchmine clean` deleted them")
+            .remedy("run the `mine` command again with --replace: it makes them again"))
     }
 
     /// The folder of a stage's parts.

@@ -50,15 +50,26 @@ impl JobSettings {
     }
 }
 
-/// Tells whether an input file is the one that an earlier call read.
+/// What an input file contains. Its name, place and time are no part of it: they are in [`FilePlace`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileIdentity {
-    pub path: String,
     pub bytes: u64,
-    /// Modification time, nanoseconds since 1970.
-    pub modified_ns: u64,
     /// xxh3-64 of the footer (Parquet, Arrow), of a stream's schema (Arrow), or of the header (npy), in hex.
     pub footer: String,
+    /// Hash of all bytes, in hex (`vectors/content.rs`); null until the vectors stage is complete.
+    pub content: Option<String>,
+    /// Columns that come from the names of its folders and are used: names and values.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub path_columns: Vec<(String, Option<String>)>,
+}
+
+/// Where an input file was when a job last read it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FilePlace {
+    /// Absolute.
+    pub path: String,
+    /// Modification time, nanoseconds since 1970.
+    pub modified_ns: u64,
 }
 
 /// Column names by role; `None` as query and positive in `.npy` input, which has no columns.

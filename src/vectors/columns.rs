@@ -54,7 +54,7 @@ fn roles_of_npy(first: &Shard, array: &NpyArray, columns: &Columns) -> Result<Ro
         return Err(Error::input(".npy files have no columns")
             .path(&first.path)
             .expected("no flag that names a column")
-            .found(name.clone())
+            .found(format!("a column {name}"))
             .remedy("write the embeddings with their columns to Parquet"));
     }
     let shared = array.is_shared();

@@ -3,6 +3,7 @@
 //! Memory: one record batch of the projected columns per call, beside the pages that Parquet
 //! decompresses one at a time; the compressed bytes are mapped, never read onto the heap.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
@@ -76,6 +77,27 @@ impl<'a> Unit<'a> {
         let leaves = metadata.metadata().row_group(row_group).columns().iter();
         let own = leaves.filter(|leaf| leaf.column_path().parts().first().is_some_and(|root| root == column));
         own.fold(0u64, |sum, leaf| sum.saturating_add(u64::try_from(leaf.num_values()).unwrap_or(0)))
+    }
+
+    /// The bytes of the unit in each of its shard's files, from where its values begin to where the next unit's do.
+    pub(crate) fn byte_ranges(&self) -> Vec<Range<usize>> {
+        match &self.shard.source {
+            Source::Parquet { bytes, metadata } => {
+                let groups = metadata.metadata().row_groups();
+                let begin = |row_group: usize| {
+                    let columns = groups.get(row_group).into_iter().flat_map(|group| group.columns());
+                    let starts = columns.map(|column| column.byte_range().0 as usize);
+                    starts.min().unwrap_or(bytes.len())
+                };
+                let row_group = self.row_group.unwrap_or(0);
+                std::iter::once(begin(row_group)..begin(row_group + 1)).collect()
+            }
+            Source::Arrow(file) => vec![file.byte_range(self.start)],
+            Source::Npy(array) => {
+                let files = std::iter::once(&array.queries).chain(&array.positives);
+                files.map(|file| array.byte_range(file, self.start, self.rows)).collect()
+            }
+        }
     }
 
     /// Ordinal of the unit's first row in the whole input.

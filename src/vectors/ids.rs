@@ -21,6 +21,10 @@ pub(crate) enum Ids {
 }
 
 impl Ids {
+    pub(crate) fn are_text(&self) -> bool {
+        matches!(self, Ids::Text(_))
+    }
+
     /// Maps int64 ids of so many rows.
     ///
     /// # Errors

@@ -1,12 +1,14 @@
 //! vectors: Parquet, Arrow and `.npy` shards become one mapped, row-major store, grouped by task.
 //!
 //! From the ground up: plain numbers and types (`row`, `shape`, `shard`); input files (`input`, `npy`, `npy_rows`,
-//! `arrow_ipc`, `parquet`, `columns`, `values`, `decode`, `dimensions`, `labels`, `shards`); what the stage made
+//! `arrow_ipc`, `parquet`, `columns`, `embedding_type`, `embedding_rows`, `values`, `decode`, `content`, `dimensions`,
+//! `labels`, `shards`, `recognise`); what the stage made
 //! (`store`, `row_table`, `keys`, `key_lists`, `tasks`, `ids`, `open`); making it (`import`); scores (`dot`, `scorer`).
 
 mod arrow_ipc;
 pub(crate) mod budget;
 mod columns;
+mod content;
 mod decode;
 mod dimensions;
 pub(crate) mod dot;
@@ -22,6 +24,7 @@ mod npy;
 mod npy_rows;
 mod open;
 mod parquet;
+mod recognise;
 mod row;
 mod row_fault;
 mod row_table;
@@ -48,9 +51,14 @@ pub(crate) use key_lists::KEY_LISTS;
 pub use keys::{Keys, KeysByPlace};
 pub(crate) use labels::ListElements;
 pub use open::Vectors;
-pub(crate) use open::open;
+#[cfg(feature = "lake")]
+pub(crate) use open::tasks;
+pub(crate) use open::{TASK_TABLE, open};
 #[cfg(feature = "export")]
 pub(crate) use parquet::open_parquet;
+#[cfg(feature = "export")]
+pub(crate) use recognise::is_same;
+pub(crate) use recognise::recognise;
 #[cfg(test)]
 pub(crate) use row::UNIQUE;
 pub use row::{Place, PlaceRange};

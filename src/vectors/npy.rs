@@ -5,11 +5,10 @@ use std::path::{Path, PathBuf};
 
 use super::input::pair;
 use super::npy_rows::{NpyArray, NpySide};
-use super::shard::{Shard, Source, identity};
+use super::shard::{Shard, ShardFile, Source};
 use crate::config::BinaryType;
 use crate::error::{Error, Result};
 use crate::run::mapped::Mapped;
-use crate::run::record::FileIdentity;
 
 /// Longest header that is read, as in numpy.
 const HEADER_MAX: usize = 10_000;
@@ -74,7 +73,7 @@ pub(super) fn open_npy_sides(queries: &[PathBuf], positives: &[PathBuf]) -> Resu
 fn join(first: &OpenArray<'_>, second: Option<&OpenArray<'_>>) -> Result<Shard> {
     let (header, path) = (&first.header, first.path);
     let mut array = NpyArray { queries: first.side(), positives: None, paired: header.paired, dim: header.dim };
-    let mut partner = None;
+    let mut files = vec![first.file()?];
     if let Some(second) = second {
         let other = &second.header;
         if (other.rows, other.dim, other.paired || header.paired) != (header.rows, header.dim, false) {
@@ -86,11 +85,9 @@ fn join(first: &OpenArray<'_>, second: Option<&OpenArray<'_>>) -> Result<Shard> 
         }
         tracing::info!("{} has the positives of {}", second.path.display(), path.display());
         array.positives = Some(second.side());
-        partner = Some((second.path.to_owned(), second.identity()?));
+        files.push(second.file()?);
     }
-    let mut shard = Shard::new(path, header.rows, first.identity()?, Source::Npy(array));
-    shard.partner = partner;
-    Ok(shard)
+    Ok(Shard::new(path, header.rows, files, Source::Npy(array)))
 }
 
 /// The shards, if all have two sides, or all have one.
@@ -129,8 +126,8 @@ impl<'a> OpenArray<'a> {
         NpySide { mapped: self.mapped.clone(), data_start, number, fortran_rows: fortran.then_some(rows as usize) }
     }
 
-    fn identity(&self) -> Result<FileIdentity> {
-        identity(self.path, &self.mapped.bytes()[..self.header.data_start])
+    fn file(&self) -> Result<ShardFile> {
+        ShardFile::new(self.path, &self.mapped.bytes()[..self.header.data_start])
     }
 }
 

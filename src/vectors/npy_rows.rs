@@ -2,6 +2,8 @@
 //!
 //! Memory: of an array in Fortran order the rows asked for are copied; of others nothing is.
 
+use std::ops::Range;
+
 use super::shape::StoreType;
 use super::values::Values;
 use crate::config::BinaryType;
@@ -45,6 +47,14 @@ impl NpyArray {
         }
     }
 
+    /// The bytes of some rows in one file; none where rows do not lie one after the other.
+    pub(super) fn byte_range(&self, file: &NpySide, start: u64, rows: u64) -> Range<usize> {
+        let vectors = if self.paired { 2 } else { 1 };
+        let row_bytes = vectors * self.dim * file.number.bytes();
+        let from = file.data_start + start as usize * row_bytes;
+        if file.fortran_rows.is_some() { 0..0 } else { from..from + rows as usize * row_bytes }
+    }
+
     fn side(&self, side: usize) -> &NpySide {
         if side == 1 { self.positives.as_ref().unwrap_or(&self.queries) } else { &self.queries }
     }
@@ -71,7 +81,7 @@ impl NpySide {
     fn copy_rows(
         &self,
         all: usize,
-        rows: std::ops::Range<usize>,
+        rows: Range<usize>,
         column: impl Fn(usize) -> usize,
         dim: usize,
         copy: &mut Vec<u8>,

@@ -9,6 +9,8 @@ use super::shape::Shape;
 use super::store::VectorStore;
 use super::tasks::Tasks;
 use crate::error::{Error, Result};
+#[cfg(feature = "lake")]
+use crate::run::Run;
 use crate::run::record::{IdKind, VectorsFacts};
 use crate::run::{RunReader, Stage};
 
@@ -17,7 +19,8 @@ pub(super) const QUERIES: &str = "queries.vec";
 pub(super) const POSITIVES: &str = "positives.vec";
 /// What is known of each row.
 pub(super) const ROW_TABLE: &str = "rows.col";
-pub(super) const TASK_TABLE: &str = "tasks.col";
+/// Names and ranges of tasks. `clean` keeps it: a table may be published later.
+pub(crate) const TASK_TABLE: &str = "tasks.col";
 /// Ids by input row; there is no such file where the row number is the id.
 pub(super) const ID_TABLE: &str = "ids.col";
 
@@ -52,7 +55,16 @@ impl Vectors {
 /// # Errors
 /// The stage is not finished, or a file is damaged.
 pub(crate) fn open(run: &RunReader) -> Result<Vectors> {
-    open_folder(&run.stage_folder(Stage::Vectors), &run.facts()?)
+    open_folder(&run.files_of(Stage::Vectors)?, &run.facts()?)
+}
+
+/// The tasks of a run whose vectors are there, or were cleaned.
+///
+/// # Errors
+/// The file is damaged.
+#[cfg(feature = "lake")]
+pub(crate) fn tasks(run: &Run) -> Result<Tasks> {
+    Tasks::open(&run.part_path(Stage::Vectors, TASK_TABLE))
 }
 
 /// Opens the files of a folder and compares their counts.

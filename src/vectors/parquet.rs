@@ -8,7 +8,7 @@ use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData};
 
 use super::row::ROWS_MAX;
-use super::shard::{Shard, Source, identity, rows_out_of_range};
+use super::shard::{Shard, ShardFile, Source, rows_out_of_range};
 use crate::error::{Error, Result};
 use crate::run::mapped::Mapped;
 use crate::run::sealed::u32_at;
@@ -49,8 +49,8 @@ fn open_one(path: &Path) -> Result<Shard> {
     refuse_negative_chunks(metadata.metadata()).map_err(wrong)?;
     let trailer = bytes.len() - TRAILER_BYTES;
     let footer_start = trailer.saturating_sub(u32_at(&bytes, trailer) as usize);
-    let identity = identity(path, &bytes[footer_start..])?;
-    Ok(Shard::new(path, rows, identity, Source::Parquet { bytes, metadata }))
+    let files = vec![ShardFile::new(path, &bytes[footer_start..])?];
+    Ok(Shard::new(path, rows, files, Source::Parquet { bytes, metadata }))
 }
 
 /// Rows of the file; else what its footer says instead.

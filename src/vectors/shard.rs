@@ -1,4 +1,4 @@
-//! An input file as later steps see it: mapped, with its number of rows and its identity.
+//! The input's files as later steps see them: mapped, with their number of rows and their identity.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,9 +14,18 @@ use super::input::PartitionValue;
 use super::npy_rows::NpyArray;
 use super::row::ROWS_MAX;
 use crate::error::{Error, Result};
-use crate::run::record::FileIdentity;
+use crate::run::record::{FileIdentity, FilePlace};
 
-/// One input file, mapped.
+/// An input file: what it is, and where.
+#[derive(Debug, Clone)]
+pub(crate) struct ShardFile {
+    /// Path as it was found.
+    pub(crate) path: PathBuf,
+    pub(crate) identity: FileIdentity,
+    pub(crate) place: FilePlace,
+}
+
+/// One input file, or the two that hold both sides of the same rows; mapped.
 #[derive(Debug, Clone)]
 pub(crate) struct Shard {
     /// Path as it was found.
@@ -25,9 +34,10 @@ pub(crate) struct Shard {
     pub(crate) first_row: u64,
     pub(crate) rows: u64,
     pub(crate) source: Source,
-    pub(crate) identity: FileIdentity,
-    /// The file of the positives, where they lie in a file of their own.
-    pub(crate) partner: Option<(PathBuf, FileIdentity)>,
+    /// The file; of `.npy` files of both sides, first that of the queries.
+    pub(crate) files: Vec<ShardFile>,
+    /// Ordinal of its first file among all files of the input.
+    pub(crate) first_file: usize,
     /// Columns with one value in all rows, which the file itself does not have.
     partitions: Vec<PartitionValue>,
     /// All columns; `None` for `.npy`.
@@ -50,14 +60,14 @@ pub(crate) enum Source {
 
 impl Shard {
     /// A file that is the first of the input, and has no columns but its own.
-    pub(super) fn new(path: &Path, rows: u64, identity: FileIdentity, source: Source) -> Shard {
+    pub(super) fn new(path: &Path, rows: u64, files: Vec<ShardFile>, source: Source) -> Shard {
         let shard = Shard {
             path: path.to_owned(),
             first_row: 0,
             rows,
             source,
-            identity,
-            partner: None,
+            files,
+            first_file: 0,
             partitions: Vec::new(),
             schema: None,
         };
@@ -73,6 +83,15 @@ impl Shard {
         self.schema = Some(Arc::new(Schema::new(fields)));
         self.partitions = partitions;
         self
+    }
+
+    /// Makes columns of the path that are used a part of what the file is: in another folder it has other labels.
+    pub(super) fn identify_path_columns(&mut self, used: impl Fn(&str) -> bool) {
+        let columns = self.partitions.iter().filter(|column| used(&column.name));
+        let columns = columns.map(|column| (column.name.clone(), column.value.clone())).collect();
+        if let Some(file) = self.files.first_mut() {
+            file.identity.path_columns = columns;
+        }
     }
 
     /// The Arrow schema of all columns; `None` for `.npy`.
@@ -99,33 +118,58 @@ impl Shard {
         self.partition(name).is_some()
     }
 
-    /// What tells whether the files are still the same, of each of them.
-    pub(crate) fn identities(&self) -> impl Iterator<Item = &FileIdentity> {
-        std::iter::once(&self.identity).chain(self.partner.as_ref().map(|(_, identity)| identity))
+    /// The bytes of each of its files.
+    pub(crate) fn contents(&self) -> Vec<&[u8]> {
+        match &self.source {
+            Source::Parquet { bytes, .. } => vec![bytes],
+            Source::Arrow(file) => vec![file.bytes()],
+            Source::Npy(array) => {
+                std::iter::once(&array.queries).chain(&array.positives).map(|side| side.mapped.bytes()).collect()
+            }
+        }
     }
 
     /// Fails if a file has changed since it was opened: what was read would be of no one version.
     ///
     /// # Errors
-    /// The size or the time is another, or the file cannot be examined.
+    /// The size or the time is another, or a file cannot be examined.
     pub(super) fn refuse_changed(&self) -> Result<()> {
-        refuse_changed(&self.path, &self.identity)?;
-        self.partner.as_ref().map_or(Ok(()), |(path, identity)| refuse_changed(path, identity))
+        self.files.iter().try_for_each(ShardFile::refuse_changed)
     }
 }
 
-fn refuse_changed(path: &Path, identity: &FileIdentity) -> Result<()> {
-    let meta = path.metadata().map_err(|e| Error::io("a file cannot be examined", path, e))?;
-    let modified = meta.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-    let modified = modified.map_or(0, |since| since.as_nanos() as u64);
-    if (meta.len(), modified) == (identity.bytes, identity.modified_ns) {
-        return Ok(());
+impl ShardFile {
+    /// Examines a file; `footer`: the bytes of its footer or header.
+    ///
+    /// # Errors
+    /// The file cannot be examined.
+    pub(super) fn new(path: &Path, footer: &[u8]) -> Result<ShardFile> {
+        let failed = |e| Error::io("a file cannot be examined", path, e);
+        let meta = path.metadata().map_err(failed)?;
+        let modified = meta.modified().map_err(failed)?;
+        let since = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let real = path.canonicalize().map_err(failed)?;
+        let footer = format!("{:016x}", xxh3_64(footer));
+        Ok(ShardFile {
+            path: path.to_owned(),
+            identity: FileIdentity { bytes: meta.len(), footer, content: None, path_columns: Vec::new() },
+            place: FilePlace { path: real.display().to_string(), modified_ns: since.as_nanos() as u64 },
+        })
     }
-    Err(Error::input("an input file changed while it was read")
-        .path(path)
-        .expected("files that stay as they are")
-        .found("another size or time")
-        .remedy("run again when the file is complete"))
+
+    fn refuse_changed(&self) -> Result<()> {
+        let meta = self.path.metadata().map_err(|e| Error::io("a file cannot be examined", &self.path, e))?;
+        let modified = meta.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        let modified = modified.map_or(0, |since| since.as_nanos() as u64);
+        if (meta.len(), modified) == (self.identity.bytes, self.place.modified_ns) {
+            return Ok(());
+        }
+        Err(Error::input("an input file changed while it was read")
+            .path(&self.path)
+            .expected("files that stay as they are")
+            .found("another size or time")
+            .remedy("run again when the file is complete"))
+    }
 }
 
 /// The error for an input that no job can take; `path`: its first file.
@@ -135,19 +179,4 @@ pub(super) fn rows_out_of_range(path: &Path, rows: u64, files: usize) -> Error {
         .expected(format!("from 1 to {ROWS_MAX} rows"))
         .found(format!("{rows} rows in {files} files"))
         .remedy("check that these are the files you mean")
-}
-
-/// What tells whether a file is still the same; `footer`: the bytes of its footer or header.
-pub(super) fn identity(path: &Path, footer: &[u8]) -> Result<FileIdentity> {
-    let failed = |e| Error::io("a file cannot be examined", path, e);
-    let meta = path.metadata().map_err(failed)?;
-    let modified = meta.modified().map_err(failed)?;
-    let since = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let real = path.canonicalize().map_err(failed)?;
-    Ok(FileIdentity {
-        path: real.display().to_string(),
-        bytes: meta.len(),
-        modified_ns: since.as_nanos() as u64,
-        footer: format!("{:016x}", xxh3_64(footer)),
-    })
 }

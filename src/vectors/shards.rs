@@ -12,7 +12,7 @@ use super::npy::{open_npy, open_npy_sides};
 use super::parquet::open_parquet;
 use super::row::ROWS_MAX;
 use super::shape::{Shape, StoreType};
-use super::shard::{Shard, Source, identity, rows_out_of_range};
+use super::shard::{Shard, ShardFile, Source, rows_out_of_range};
 use crate::config::{Columns, Inputs};
 use crate::error::{Error, Result};
 use crate::run::record::Roles;
@@ -50,9 +50,10 @@ impl Shards {
     /// See [`Shards::open`].
     pub(crate) fn open_unlabelled(inputs: &Inputs, columns: &Columns) -> Result<Shards> {
         let mut list = open_files(inputs)?;
-        let mut rows = 0u64;
+        let (mut rows, mut files) = (0u64, 0);
         for shard in &mut list {
-            shard.first_row = rows;
+            (shard.first_row, shard.first_file) = (rows, files);
+            files += shard.files.len();
             rows = rows.saturating_add(shard.rows);
         }
         let first = list.first().ok_or_else(|| Error::input("no input is given").remedy("name files or folders"))?;
@@ -62,6 +63,8 @@ impl Shards {
         // A file without rows says nothing: its columns may be of any type, or none.
         let roles = resolve(list.iter().find(|shard| shard.rows > 0).unwrap_or(first), columns)?;
         let (dim, store_types) = dimensions(&list, &roles, columns)?;
+        let used = |name: &str| roles.id.iter().chain(&roles.task).chain(&roles.keys).any(|label| label == name);
+        list.iter_mut().for_each(|shard| shard.identify_path_columns(used));
         Ok(Shards { list, shape: Shape { rows, dim }, roles, labels: Labels::default(), store_types })
     }
 
@@ -80,7 +83,12 @@ impl Shards {
 
     /// Bytes of all input files.
     pub(crate) fn input_bytes(&self) -> u64 {
-        self.list.iter().flat_map(Shard::identities).map(|identity| identity.bytes).sum()
+        self.files().map(|file| file.identity.bytes).sum()
+    }
+
+    /// All files, in order.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &ShardFile> {
+        self.list.iter().flat_map(|shard| &shard.files)
     }
 }
 
@@ -112,8 +120,8 @@ fn open_files(inputs: &Inputs) -> Result<Vec<Shard>> {
 
 fn open_arrow(path: &Path) -> Result<Shard> {
     let file = ArrowFile::open(path)?;
-    let (rows, identity) = (file.rows(), identity(path, file.head())?);
-    Ok(Shard::new(path, rows, identity, Source::Arrow(Arc::new(file))))
+    let (rows, files) = (file.rows(), vec![ShardFile::new(path, file.head())?]);
+    Ok(Shard::new(path, rows, files, Source::Arrow(Arc::new(file))))
 }
 
 /// The files of `--query-file` and `--positive-file`.

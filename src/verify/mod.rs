@@ -2,24 +2,28 @@
 //!
 //! Checks: every part's length and checksum; the files against each other; cluster sizes and keys; the
 //! batch table's coverage, sizes, tasks, keys, order and hard negatives (`table`, `negatives`); the graph against
-//! the lists, for a sample of rows; a sample of lists against brute force. Memory: 12 bytes a row, one batch, and
-//! where there are hard negatives the rank windows of its rows.
+//! the lists, for a sample of rows; a sample of lists against brute force; and that no other file is there
+//! (`strangers`). Of a run that was cleaned, what is there is checked; of a batch table without the vectors, its own
+//! columns (`table_alone`). Memory: 12 bytes a row, one batch, and where there are hard negatives the rank windows of
+//! its rows.
 
 mod negatives;
+mod outcome;
+mod strangers;
 mod table;
+mod table_alone;
 
 use std::collections::HashMap;
 
 use rand::RngExt;
 use rayon::prelude::*;
-use serde::Serialize;
 
 use crate::clusters::labels::members;
 use crate::clusters::{self, Clusters, TaskPlaces};
 use crate::config::{EdgeRule, Method, Sizes};
 use crate::edges::merge::{join, own_edges};
 use crate::edges::{self, Adjacency, Edge, EdgeRows};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::neighbors::topk::{Candidate, by_rank};
 use crate::neighbors::{self, Neighbors, Windows};
 use crate::random::{Purpose, stream};
@@ -27,73 +31,53 @@ use crate::run::record::{ClustersSettings, EdgesSettings, NeighborsFacts, Neighb
 use crate::run::{RunReader, Stage};
 use crate::vectors::{self, Place, RowId, Scorer, Vectors};
 
-/// Faults beyond this many are not listed one by one.
-const FAULTS_MAX: usize = 100;
-
-/// What was checked, and what was wrong.
-#[derive(Debug, Default, Serialize)]
-pub struct Outcome {
-    /// A line for each kind of check that passed.
-    pub checked: Vec<String>,
-    /// A line for each fault.
-    pub faults: Vec<String>,
-}
-
-impl Outcome {
-    fn fault(&mut self, text: String) {
-        if self.faults.len() < FAULTS_MAX {
-            self.faults.push(text);
-        } else if self.faults.len() == FAULTS_MAX {
-            self.faults.push("and more".into());
-        }
-    }
-
-    /// Records a check's result: its summary, or its faults.
-    fn record(&mut self, result: Result<String>, before: usize) {
-        match result {
-            Ok(line) if self.faults.len() == before => self.checked.push(line),
-            Ok(_) => {}
-            Err(error) => self.fault(error.to_string().replace('\n', "\n       ")),
-        }
-    }
-}
+pub use outcome::{Outcome, Remedy};
 
 /// Checks a finished run; `sample` lists are recomputed. O(all bytes + sample · rows · dim).
 pub fn verify(run: &RunReader, sample: usize) -> Outcome {
     let mut outcome = Outcome::default();
+    if let Some(stage) = Stage::ALL.into_iter().find(|stage| run.stage(*stage).is_err()) {
+        outcome.fault_with(Remedy::Finish, format!("the run is not finished: the {} stage is not done", stage.name()));
+        return outcome;
+    }
+    if !run.succeeded() {
+        outcome.fault_with(Remedy::Finish, "the run is not finished: there is no _SUCCESS".into());
+    }
+    let strangers = strangers::check(run, &mut outcome);
+    outcome.record_silent(strangers);
+    let before = outcome.faults.len();
     let checksums = checksums(run, &mut outcome);
-    outcome.record(checksums, 0);
-    if !outcome.faults.is_empty() {
+    outcome.record(checksums, before);
+    if outcome.faults.len() > before {
         // Every later check would only find the damaged files again.
         return outcome;
     }
-    let opened = open(run);
-    match opened {
+    let cleaned: Vec<&str> = Stage::ALL.into_iter().filter(|stage| run.is_cleaned(*stage)).map(Stage::name).collect();
+    if cleaned.iter().any(|name| *name != Stage::Edges.name()) {
+        let checked = table_alone::check(run, &mut outcome);
+        outcome.record(checked, before);
+        outcome.unchecked.push(format!(
+            "clusters, keys, scores, hard negatives, neighbor lists and edges: the files of {} were cleaned",
+            cleaned.join(", ")
+        ));
+        return outcome;
+    }
+    match open(run) {
         Ok(opened) => opened.check(&mut outcome, sample),
-        Err(error) => outcome.record(Err(error), 0),
+        Err(error) => outcome.record(Err(error), before),
     }
     outcome
 }
 
 /// Every part of every stage: there, as long as recorded, with the recorded checksum.
 fn checksums(run: &RunReader, outcome: &mut Outcome) -> Result<String> {
-    if !run.succeeded() {
-        outcome.fault("the run is not finished: there is no _SUCCESS".into());
-    }
     let (mut files, mut bytes) = (0u64, 0u64);
     for stage in Stage::ALL {
-        let folder = run.stage_folder(stage);
         let record = run.stage(stage)?;
         let names: Vec<&String> = record.parts.keys().collect();
         let found: Vec<Result<()>> = names.par_iter().map(|name| run.check_part(stage, name)).collect();
         let faults = found.into_iter().filter_map(Result::err);
         faults.for_each(|fault| outcome.fault(fault.to_string().replace('\n', "\n       ")));
-        for entry in std::fs::read_dir(&folder).map_err(|e| Error::io("a folder cannot be listed", &folder, e))? {
-            let name = entry.map_err(|e| Error::io("a folder cannot be listed", &folder, e))?.file_name();
-            if !record.parts.contains_key(&*name.to_string_lossy()) {
-                outcome.fault(format!("{}: a file that the manifest does not know", folder.join(name).display()));
-            }
-        }
         files += record.parts.len() as u64;
         bytes += record.bytes();
     }
@@ -105,7 +89,8 @@ struct Opened<'r> {
     run: &'r RunReader,
     vectors: Vectors,
     neighbors: Neighbors,
-    edges: edges::EdgeFile,
+    /// `None`: they were cleaned.
+    edges: Option<edges::EdgeFile>,
     clusters: Clusters,
     rule: EdgeRule,
     /// By task.
@@ -122,7 +107,10 @@ fn open(run: &RunReader) -> Result<Opened<'_>> {
     Ok(Opened {
         run,
         neighbors: neighbors::open(run, &vectors)?,
-        edges: edges::open(run, vectors.row_count())?,
+        edges: match run.is_cleaned(Stage::Edges) {
+            true => None,
+            false => Some(edges::open(run, vectors.row_count())?),
+        },
         clusters: clusters::open(run, rows)?,
         rule: run.settings::<EdgesSettings>()?.edges,
         sizes: sizes.all(vectors.tasks.names()),
@@ -157,10 +145,16 @@ impl Opened<'_> {
         let mut chosen: Vec<RowId> = (0..sample).map(|_| random.random_range(0..rows)).collect();
         chosen.sort_unstable();
         chosen.dedup();
-        for check in [Self::check_lists, Self::check_edges] {
-            let before = outcome.faults.len();
-            let result = check(self, &chosen, outcome);
-            outcome.record(result, before);
+        let before = outcome.faults.len();
+        let result = self.check_lists(&chosen, outcome);
+        outcome.record(result, before);
+        let before = outcome.faults.len();
+        match &self.edges {
+            Some(graph) => {
+                let result = self.check_edges(graph, &chosen, outcome);
+                outcome.record(result, before);
+            }
+            None => outcome.unchecked.push("the edges of sampled rows: the edges were cleaned".into()),
         }
     }
 
@@ -281,7 +275,7 @@ impl Opened<'_> {
     }
 
     /// The graph against the lists.
-    fn check_edges(&self, chosen: &[RowId], outcome: &mut Outcome) -> Result<String> {
+    fn check_edges(&self, graph: &edges::EdgeFile, chosen: &[RowId], outcome: &mut Outcome) -> Result<String> {
         let windows = self.windows()?;
         let mut chosen: Vec<Place> = chosen.iter().map(|row| self.neighbors.place_of(*row)).collect();
         chosen.sort_unstable();
@@ -300,7 +294,7 @@ impl Opened<'_> {
             own_edges(&windows.of(*place), &mut keys, &mut own);
             let mut wanted = Vec::new();
             join(&own, &reversed, self.rule, &mut wanted);
-            self.edges.read(self.edges.block_of(*place), &mut block)?;
+            graph.read(graph.block_of(*place), &mut block)?;
             if block.at(*place) != Some(&wanted[..]) {
                 let row = self.neighbors.row_at(*place);
                 outcome.fault(format!("row {row}: its edges are not those of the neighbor lists"));

@@ -182,7 +182,7 @@ impl TableCheck<'_, '_> {
                 schema.fields().iter().map(|field| (field.name().clone(), field.data_type().clone())).collect()
             };
             let found = columns(batch.schema_ref());
-            if found != columns(&schema(&self.opened.vectors.ids, self.negatives > 0)) {
+            if found != columns(&schema(self.opened.vectors.ids.are_text(), self.negatives > 0)) {
                 return Err(unreadable(format!("columns {found:?}")));
             }
             self.rows(&batch);

@@ -16,6 +16,7 @@ mod promises;
 mod table;
 
 mod bad_rows;
+mod clean;
 mod docs;
 mod embedding_columns;
 mod epochs;
@@ -24,11 +25,13 @@ mod export;
 mod fake_cuda;
 mod fake_gpu;
 mod files;
+mod first_hour;
 mod formats;
 mod garbage;
 mod gpu;
 mod ids;
 mod imports;
+mod inputs;
 mod label_faults;
 mod labels;
 #[cfg(feature = "lake")]

@@ -6,15 +6,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Schema};
+use indicatif::HumanCount;
 use parquet::file::metadata::{ColumnChunkMetaData, RowGroupMetaData};
 use polars::prelude::*;
 
 use super::settings::ExportSettings;
 use crate::error::{Error, Result};
 use crate::run::RunReader;
-use crate::run::json::differences;
-use crate::run::record::{FileIdentity, Roles, VectorsFacts, VectorsSettings};
-use crate::vectors::{FileKind, ROWS_MAX, Shard, Source, find, kind_of, open_parquet};
+use crate::run::record::{Roles, VectorsFacts, VectorsSettings};
+use crate::vectors::{FileKind, ROWS_MAX, Shard, Source, find, is_same, kind_of, open_parquet};
 
 const QUERY_NAMES: &[&str] =
     &["query", "anchor", "question", "query_text", "qry", "sentence1", "sentence_0", "instruction"];
@@ -71,7 +71,7 @@ impl Sources {
         let recorded: VectorsSettings = run.settings()?;
         let roles = &recorded.columns;
         let shards = match settings.source.is_empty() {
-            true => open_recorded(&recorded.inputs)?,
+            true => open_recorded(run, &recorded)?,
             false => given(&settings.source)?,
         };
         let rows = shards.iter().fold(0, |rows: u64, shard| rows.saturating_add(shard.rows));
@@ -149,9 +149,11 @@ fn engine_type(kind: &DataType) -> polars::prelude::DataType {
     }
 }
 
-/// The files that the manifest names, each as it was when it was mined.
-fn open_recorded(inputs: &[FileIdentity]) -> Result<Vec<Shard>> {
-    let paths: Vec<PathBuf> = inputs.iter().map(|input| PathBuf::from(&input.path)).collect();
+/// The files where the manifest saw them last, each with the content that was mined. Those that were written or moved
+/// meanwhile are hashed.
+fn open_recorded(run: &RunReader, recorded: &VectorsSettings) -> Result<Vec<Shard>> {
+    let places = &run.manifest().inputs;
+    let paths: Vec<PathBuf> = places.iter().map(|place| PathBuf::from(&place.path)).collect();
     let Some(first) = paths.first() else {
         return Err(Error::runtime("the manifest names no input files").remedy("mine again into a new folder"));
     };
@@ -160,7 +162,10 @@ fn open_recorded(inputs: &[FileIdentity]) -> Result<Vec<Shard>> {
             .path(path)
             .expected("the input files where they were")
             .found("nothing at this path")
-            .remedy("bring it back, or give the files that hold the texts to --source")
+            .remedy(
+                "bring it back, or repeat the `mine` command with its new place: it finds the same content and mines \
+                 nothing. Or give the files that hold the texts to --source",
+            )
     };
     if let Some(path) = paths.iter().find(|path| !path.exists()) {
         return Err(gone(path));
@@ -169,12 +174,13 @@ fn open_recorded(inputs: &[FileIdentity]) -> Result<Vec<Shard>> {
         refuse_textless(path, kind_of(path)?)?;
     }
     let shards = open_parquet(&paths)?;
-    for (shard, known) in shards.iter().zip(inputs) {
-        if shard.identity != *known {
+    for ((shard, identity), place) in shards.iter().zip(&recorded.inputs).zip(places) {
+        let (file, bytes) = (&shard.files[0], shard.contents()[0]);
+        if !is_same((identity, place), (&file.identity, &file.place), bytes)? {
             return Err(Error::input("a file has changed since it was mined")
                 .path(&shard.path)
-                .expected("the size, time and footer that the run recorded")
-                .found(differences(known, &shard.identity).join("; "))
+                .expected(format!("the {} bytes that were mined", HumanCount(identity.bytes)))
+                .found(format!("{} bytes, with another content", HumanCount(file.identity.bytes)))
                 .remedy("mine again, or give files with the mined rows in the same order to --source"));
         }
     }

@@ -32,8 +32,9 @@ use super::table;
 use crate::config::{Config, TableFormat, TableRules};
 use crate::error::{Error, Result};
 use crate::run::progress::Meter;
+use crate::run::record::{IdKind, VectorsFacts};
 use crate::run::{Run, RunReader, Stage};
-use crate::vectors::Vectors;
+use crate::vectors;
 use location::Location;
 use placed::PlacedFile;
 use upload::{LocalFile, upload};
@@ -101,23 +102,16 @@ impl Lake {
     ///
     /// # Errors
     /// The place holds another table, or a task's name cannot be a folder's.
-    pub(crate) fn check_target(&self, run: &Run, vectors: &Vectors, config: &Config) -> Result<()> {
-        self.0.as_ref().map_or(Ok(()), |target| target.check(run, vectors, config))
+    pub(crate) fn check_target(&self, run: &Run, config: &Config) -> Result<()> {
+        self.0.as_ref().map_or(Ok(()), |target| target.check(run, config))
     }
 
     /// Publishes a run's finished batch table. `replace`: overwrite another run's plain Parquet files.
     ///
     /// # Errors
     /// The place holds another table, the store or the disk fails, a part is damaged, or the user interrupts.
-    pub(crate) fn publish(
-        &self,
-        run: &Run,
-        vectors: &Vectors,
-        config: &Config,
-        counts: &BatchesCounts,
-        replace: bool,
-    ) -> Result<()> {
-        let publish = |target: &TableTarget| target.publish(run, vectors, config, counts, replace);
+    pub(crate) fn publish(&self, run: &Run, config: &Config, counts: &BatchesCounts, replace: bool) -> Result<()> {
+        let publish = |target: &TableTarget| target.publish(run, config, counts, replace);
         self.0.as_ref().map_or(Ok(()), publish)
     }
 }
@@ -143,9 +137,10 @@ impl TableTarget {
         Ok(TableTarget { rules: rules.clone(), location, runtime })
     }
 
-    fn check(&self, run: &Run, vectors: &Vectors, config: &Config) -> Result<()> {
+    fn check(&self, run: &Run, config: &Config) -> Result<()> {
         if self.rules.by_task {
-            (0..vectors.tasks.len()).try_for_each(|task| partition::refuse_name(vectors.tasks.name(task)))?;
+            let tasks = vectors::tasks(run)?;
+            (0..tasks.len()).try_for_each(|task| partition::refuse_name(tasks.name(task)))?;
         }
         match self.rules.format {
             TableFormat::Delta => {
@@ -155,21 +150,14 @@ impl TableTarget {
                 {
                     return Ok(());
                 }
-                let schema = schema::of(&table::schema(&vectors.ids, config.batches.hard_negatives > 0));
+                let schema = table_schema(run, config)?;
                 self.runtime.block_on(delta::check_target(&self.location, &schema, self.rules.by_task))
             }
             TableFormat::Parquet => self.runtime.block_on(folder::check_target(&self.location)),
         }
     }
 
-    fn publish(
-        &self,
-        run: &Run,
-        vectors: &Vectors,
-        config: &Config,
-        counts: &BatchesCounts,
-        replace: bool,
-    ) -> Result<()> {
+    fn publish(&self, run: &Run, config: &Config, counts: &BatchesCounts, replace: bool) -> Result<()> {
         if run.parts(Stage::Batches, "").is_empty() {
             return Err(Error::input("there is nothing to publish")
                 .path(run.stage_folder(Stage::Batches))
@@ -181,7 +169,7 @@ impl TableTarget {
         let published = match self.published_before(&id, replace)? {
             Some(published) => published,
             None => {
-                let schema = schema::of(&table::schema(&vectors.ids, config.batches.hard_negatives > 0));
+                let schema = table_schema(run, config)?;
                 self.commit(&id, &schema, &self.place(run, counts)?)?
             }
         };
@@ -264,6 +252,12 @@ impl TableTarget {
         }
         Ok(publication.placed)
     }
+}
+
+/// The table's columns in Delta's terms, by the records of the run: its vectors may be cleaned.
+fn table_schema(run: &Run, config: &Config) -> Result<StructType> {
+    let text_ids = run.facts::<VectorsFacts>()?.ids == IdKind::String;
+    Ok(schema::of(&table::schema(text_ids, config.batches.hard_negatives > 0)))
 }
 
 impl Publication<'_> {

@@ -27,11 +27,10 @@ fn kind(kind: &Arrow) -> Option<DataType> {
 mod tests {
     use super::*;
     use crate::batches::table;
-    use crate::vectors::Ids;
 
     #[test]
     fn every_column_of_the_table_has_a_type() {
-        let schema = of(&table::schema(&Ids::RowNumber, true));
+        let schema = of(&table::schema(false, true));
         let text = serde_json::to_string(&schema).unwrap();
         assert!(text.contains(r#""name":"epoch","type":"integer","nullable":false"#), "{text}");
         assert!(text.contains(r#""elementType":"float","containsNull":false"#), "{text}");

@@ -1,6 +1,7 @@
 //! A mapped Arrow IPC file: its record batches, decoded column by column.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -54,6 +55,15 @@ impl ArrowFile {
 
     pub(crate) fn rows(&self) -> u64 {
         self.messages.rows
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The bytes of the record batch that a row is in.
+    pub(crate) fn byte_range(&self, row: u64) -> Range<usize> {
+        self.batch_of(row).map_or(0..0, |batch| batch.message.description.start..batch.message.body.end)
     }
 
     /// The bytes that describe the file: its footer, or the schema of a stream.

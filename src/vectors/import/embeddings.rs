@@ -14,6 +14,7 @@ use super::sides::for_each_pair_batch;
 use crate::config::Metric;
 use crate::error::{Error, Result};
 use crate::run::{ScatteredPart, Stage};
+use crate::vectors::content::ContentHashes;
 use crate::vectors::open::{POSITIVES, QUERIES};
 use crate::vectors::row::RowId;
 use crate::vectors::row_table::RowLayout;
@@ -22,7 +23,7 @@ use crate::watch::Watch;
 
 /// Writes the vectors and what is measured of them; returns the stores, and the hashes of the vectors.
 ///
-/// `row_ids`: each input row's number in task-grouped order.
+/// `row_ids`: each input row's number in task-grouped order; `contents` is told what is read.
 ///
 /// # Errors
 /// Embeddings are null, not finite, of zero length or of another length; inner products beyond f32; a disk that
@@ -32,6 +33,7 @@ pub(super) fn write_embeddings(
     row_ids: &[RowId],
     table: &ScatteredPart,
     layout: RowLayout,
+    contents: &ContentHashes<'_>,
 ) -> Result<(Vec<ScatteredPart>, VectorHashes)> {
     let shape = import.input.kept();
     let stores = new_stores(import)?;
@@ -53,6 +55,7 @@ pub(super) fn write_embeddings(
     let listen = |rows| meter.add(rows);
     let watch = Watch::new(&listen);
     for_each_unit(&import.input.units, |unit| {
+        contents.read(unit);
         for_each_pair_batch(&import.input, unit, import.counts.batch_rows, |row, sides, rows| {
             writer.batch(unit, row, sides, rows)?;
             watch.add(rows as u64)

@@ -33,6 +33,7 @@ pub(crate) use row_marks::RowMarks;
 pub(crate) use tasks::{refuse_unknown_tasks, task_sizes};
 
 use super::budget::VectorsCounts;
+use super::content::ContentHashes;
 use super::ids::INT_IDS;
 use super::key_lists::{key_lists_name, write_key_lists};
 use super::open::{ID_TABLE, ROW_TABLE, TASK_TABLE, Vectors, open_folder};
@@ -45,6 +46,7 @@ use crate::error::Result;
 use crate::run::record::{IdKind, KeyFacts, VectorsFacts};
 use crate::run::sealed::Sealed;
 use crate::run::{Run, ScatteredPart, Stage, WrittenPart};
+use crate::watch::Watch;
 use bad_rows::drop_bad_rows;
 use context::{Import, Input};
 use embeddings::write_embeddings;
@@ -69,7 +71,7 @@ pub fn import(run: &Run, shards: &Shards, config: &Config, counts: &VectorsCount
         };
         let input = Input::new(shards, config).without(dropped.as_ref());
         let import = Import { input, run, stage: &stage, counts };
-        let (keys, same) = write_all(&import)?;
+        let (keys, same, contents) = write_all(&import)?;
         shards.list.iter().try_for_each(|shard| shard.refuse_changed())?;
         let (kept, bad_rows_dropped) = (import.input.kept(), import.input.dropped_rows());
         let facts = VectorsFacts {
@@ -87,14 +89,15 @@ pub fn import(run: &Run, shards: &Shards, config: &Config, counts: &VectorsCount
             bad_rows_dropped,
         };
         same.log(config.same_query);
+        run.set_contents(contents);
         stage.finish(&facts, |_| true)?;
     }
     open_folder(&run.stage_folder(Stage::Vectors), &run.facts()?)
 }
 
-/// The order of the passes; each frees what the next does not need. Returns what was taken for no key, and how many
-/// rows have equal vectors.
-fn write_all(import: &Import<'_>) -> Result<(Vec<KeyFacts>, EqualCounts)> {
+/// The order of the passes; each frees what the next does not need. Returns what was taken for no key, how many rows
+/// have equal vectors, and the hash of each input file.
+fn write_all(import: &Import<'_>) -> Result<(Vec<KeyFacts>, EqualCounts, Vec<String>)> {
     let mut parts = Vec::new();
     parts.extend(write_ids(import)?);
     let row_ids = write_tasks(import)?;
@@ -106,14 +109,16 @@ fn write_all(import: &Import<'_>) -> Result<(Vec<KeyFacts>, EqualCounts)> {
     let table = import.stage.scattered(ROW_TABLE, layout.file_bytes())?;
     table.extend()?;
     let (lists, facts) = write_keys(import, &row_ids, &table, layout)?;
-    let (stores, hashes) = write_embeddings(import, &row_ids, &table, layout)?;
+    let contents = ContentHashes::new(&import.input.shards.list);
+    let (stores, hashes) = write_embeddings(import, &row_ids, &table, layout, &contents)?;
     drop(row_ids);
     let (layout, counts) = write_same_vectors(import, hashes, &stores, &table, layout)?;
     table.write_at(&layout.header(), 0)?;
     parts.push(table);
     parts.extend(stores);
     import.stage.publish_with(parts, lists)?;
-    Ok((facts, counts))
+    let interrupt = |_: u64| import.run.check_interrupt();
+    Ok((facts, counts, contents.finish(Watch::new(&interrupt))?))
 }
 
 /// Codes the key columns: into the table, or, those of lists, each into a file of its own.

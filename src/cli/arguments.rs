@@ -1,0 +1,141 @@
+//! What clap does not say well, or not at all: numbers that cannot be negative, and variables that nothing reads.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Arg, Command, CommandFactory, Parser};
+
+use super::Cli;
+use crate::error::{Error, Result};
+
+/// Beginning of the names of batchmine's variables.
+const PREFIX: &str = "BATCHMINE_";
+/// Variables that the project's own tests read (docs/testing.md).
+const OF_TESTS: [&str; 4] = ["BATCHMINE_CUDA", "BATCHMINE_PYTHON", "BATCHMINE_REAL", "BATCHMINE_REWRITE_DOCS"];
+
+/// Parses the command line. Clap itself ends the process where it has the better words: for help, and most faults.
+///
+/// # Errors
+/// A number is negative that cannot be, or a variable of the environment is no setting.
+pub fn parse() -> Result<Cli> {
+    let given: Vec<OsString> = std::env::args_os().collect();
+    let cli = Cli::command();
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    let parsed = Cli::try_parse_from(&given).or_else(|error| {
+        let texts: Vec<String> = given.iter().map(|text| text.to_string_lossy().into_owned()).collect();
+        match negative_number(&error, &texts) {
+            Some((flag, number)) => Err(negative(&cli, &flag, &number)),
+            None => error.exit(),
+        }
+    })?;
+    refuse_unknown(&cli, names)?;
+    Ok(parsed)
+}
+
+/// The flag and the number, where clap refused a negative number.
+fn negative_number(error: &clap::Error, given: &[String]) -> Option<(String, String)> {
+    let context = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.clone()),
+        _ => None,
+    };
+    let (about, value) = (context(ContextKind::InvalidArg)?, context(ContextKind::InvalidValue));
+    let number = |text: &str| text.starts_with('-') && text.parse::<f64>().is_ok();
+    match error.kind() {
+        // `--skip=-1`, or the variable: clap names the flag with its value's name.
+        ErrorKind::ValueValidation => {
+            let value = value.filter(|value| number(value))?;
+            Some((about.split_whitespace().next()?.to_owned(), value))
+        }
+        // `--skip -1`: clap takes -1 for a flag, and names its first letter.
+        ErrorKind::UnknownArgument | ErrorKind::InvalidValue => {
+            let pair = given.windows(2).find(|pair| pair[0].starts_with('-') && number(&pair[1]))?;
+            (!number(&pair[0])).then(|| (pair[0].clone(), pair[1].clone()))
+        }
+        _ => None,
+    }
+}
+
+/// All arguments of all verbs.
+fn arguments(cli: &Command) -> impl Iterator<Item = &Arg> {
+    cli.get_subcommands().flat_map(Command::get_arguments)
+}
+
+fn negative(cli: &Command, flag: &str, number: &str) -> Error {
+    let known = arguments(cli).find(|argument| argument.get_long().is_some_and(|long| format!("--{long}") == flag));
+    let letter = known.and_then(|argument| {
+        let help = argument.get_help()?.to_string();
+        help.split_once(": ").map(|(letter, _)| letter.to_owned()).filter(|letter| letter.chars().count() <= 3)
+    });
+    let what = letter.map_or_else(|| flag.to_owned(), |letter| format!("{flag} ({letter})"));
+    Error::input(format!("{what} cannot be negative"))
+        .expected(format!("{flag} with a number of at least 0"))
+        .found(format!("{flag} {number}"))
+        .remedy(format!("leave {flag} out for its default; `batchmine help` and the verb's --help say what it means"))
+}
+
+/// Fails on variables that look like settings and are none. Pure.
+fn refuse_unknown(cli: &Command, names: impl Iterator<Item = String>) -> Result<()> {
+    let known: BTreeSet<String> =
+        arguments(cli).filter_map(Arg::get_env).map(|name| name.to_string_lossy().into_owned()).collect();
+    let unknown =
+        |name: &String| name.starts_with(PREFIX) && !known.contains(name) && !OF_TESTS.contains(&name.as_str());
+    let Some(name) = names.filter(unknown).min() else { return Ok(()) };
+    let likeness = |other: &&String| (strsim::jaro_winkler(other, &name) * 1e6) as u64;
+    let nearest = known.iter().max_by_key(likeness).map_or("", String::as_str);
+    Err(Error::input("a variable of the environment is no setting")
+        .expected(format!("a name that some flag has, such as {nearest}"))
+        .found(format!("{name}, which nothing reads"))
+        .remedy(format!("set {nearest} if you mean that, or unset {name}; docs/reference.md lists all variables")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(words: &[&str]) -> String {
+        let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        let error = Cli::try_parse_from(&words).unwrap_err();
+        let (flag, number) = negative_number(&error, &words).unwrap_or_else(|| panic!("{error}"));
+        negative(&Cli::command(), &flag, &number).to_string()
+    }
+
+    #[test]
+    fn negative_numbers_are_refused_by_the_flags_name() {
+        for flag in ["--window", "--seed", "--batch-size", "--epochs", "--threads", "--gpu-timeout", "--hard-negatives"]
+        {
+            let spaced = refused(&["batchmine", "mine", "in", "--out", "run", flag, "-5"]);
+            let joined = refused(&["batchmine", "mine", "in", "--out", "run", &format!("{flag}=-5")]);
+            assert!(spaced.contains(flag) && spaced.contains("cannot be negative"), "{spaced}");
+            assert_eq!(spaced, joined);
+        }
+        let text = refused(&["batchmine", "mine", "in", "--out", "run", "--skip", "-1"]);
+        assert!(text.starts_with("--skip (p) cannot be negative"), "{text}");
+        refused(&["batchmine", "report", "run", "--epoch", "-1"]);
+        refused(&["batchmine", "gen", "--rows", "-1", "--dim", "8", "--out", "x"]);
+    }
+
+    #[test]
+    fn other_faults_are_claps() {
+        let words = ["batchmine", "mine", "in", "--out", "run", "-9x"].map(OsString::from);
+        let error = Cli::try_parse_from(&words).unwrap_err();
+        let given: Vec<String> = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+        assert_eq!(negative_number(&error, &given), None);
+        let scores = ["batchmine", "mine", "in", "--out", "run", "--min-score", "-0.5"].map(OsString::from);
+        assert!(Cli::try_parse_from(&scores).is_ok());
+    }
+
+    #[test]
+    fn unknown_variables_are_refused_with_the_nearest_name() {
+        let refuse = |names: &[&str]| refuse_unknown(&Cli::command(), names.iter().map(|name| (*name).to_owned()));
+        assert!(refuse(&["BATCHMINE_BATCH_SIZE", "BATCHMINE_WORK", "BATCHMINE_PYTHON", "PATH"]).is_ok());
+        for (name, nearest) in [
+            ("BATCHMINE_BATCHSIZE", "BATCHMINE_BATCH_SIZE"),
+            ("BATCHMINE_TASK", "BATCHMINE_TASK_COLUMN"),
+            ("BATCHMINE_MEMROY", "BATCHMINE_MEMORY"),
+        ] {
+            let text = refuse(&["PATH", name]).unwrap_err().to_string();
+            assert!(text.contains(name) && text.contains(&format!("set {nearest} ")), "{text}");
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! What a job assumes, in the first lines of its log: columns, and the settings that decide its batches.
+
+use arrow::datatypes::{DataType, Schema};
+
+use crate::config::{Config, name_of};
+use crate::run::record::Roles;
+use crate::vectors::Shards;
+
+/// Ends of names of columns that often name what two rows have in common, or a row itself.
+const TELLING: [&str; 14] =
+    ["id", "ids", "key", "keys", "uuid", "guid", "url", "uri", "doc", "docid", "hash", "group", "label", "pid"];
+
+/// Logs what is assumed.
+pub(super) fn tell(shards: &Shards, config: &Config) {
+    tracing::info!("{}", columns(&shards.roles));
+    if let Some(schema) = shards.list.first().and_then(|shard| shard.schema()) {
+        let names = overlooked(schema, &shards.roles);
+        if !names.is_empty() {
+            tracing::info!("not taken: {}; --key-column or --id-column takes one", names.join(", "));
+        }
+    }
+    tracing::info!("{}", settings(config));
+    config.idle.iter().for_each(|line| tracing::warn!("{line}"));
+}
+
+/// The columns of each role.
+fn columns(roles: &Roles) -> String {
+    let sides = match (&roles.query, &roles.positive) {
+        (Some(query), Some(_)) if roles.shared => format!("{query} for both sides"),
+        (Some(query), Some(positive)) => format!("query {query}, positive {positive}"),
+        _ if roles.shared => "arrays, one side for both".into(),
+        _ => "arrays".into(),
+    };
+    let id = roles.id.as_deref().map_or("id: the row number".into(), |id| format!("id {id}"));
+    let task = roles.task.as_deref().map_or("no task".into(), |task| format!("task {task}"));
+    let keys = if roles.keys.is_empty() { "no key".into() } else { format!("keys {}", roles.keys.join(", ")) };
+    format!("columns: {sides}, {id}, {task}, {keys}")
+}
+
+/// Columns without a role whose name and type are those of ids or keys.
+fn overlooked(schema: &Schema, roles: &Roles) -> Vec<String> {
+    let named = [&roles.query, &roles.positive, &roles.id, &roles.task];
+    let taken = |name: &String| named.into_iter().flatten().chain(&roles.keys).any(|other| other == name);
+    let telling = |name: &str| {
+        let name = name.to_lowercase();
+        name.rsplit(['_', '-', '.', ' ']).next().is_some_and(|end| TELLING.contains(&end))
+    };
+    let fields = schema.fields().iter().filter(|field| !taken(field.name()));
+    let alike = fields.filter(|field| telling(field.name()) && may_be_label(field.data_type()));
+    alike.map(|field| field.name().clone()).collect()
+}
+
+fn may_be_label(kind: &DataType) -> bool {
+    match kind {
+        DataType::List(item) | DataType::LargeList(item) => {
+            !matches!(item.data_type(), DataType::List(_)) && may_be_label(item.data_type())
+        }
+        DataType::Dictionary(_, value) => may_be_label(value),
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => true,
+        DataType::Binary | DataType::LargeBinary | DataType::FixedSizeBinary(_) => true,
+        kind => kind.is_integer(),
+    }
+}
+
+/// The settings that decide the batches.
+fn settings(config: &Config) -> String {
+    let (window, sizes) = (config.window, config.sizes().job);
+    let own = match config.tasks.len() {
+        0 => String::new(),
+        n => format!(", {n} tasks with settings of their own"),
+    };
+    format!(
+        "metric {}, p {}, m {}, K {}, |B| {}, seed {}{own}",
+        name_of(config.metric),
+        window.skip,
+        window.width,
+        sizes.cluster_size,
+        sizes.batch_size,
+        config.seed
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::datatypes::Field;
+
+    use super::*;
+
+    fn roles() -> Roles {
+        let name = |name: &str| Some(name.to_owned());
+        Roles { query: name("q"), positive: name("p"), shared: false, id: name("id"), task: None, keys: vec![] }
+    }
+
+    #[test]
+    fn the_columns_of_each_role_are_named() {
+        assert_eq!(columns(&roles()), "columns: query q, positive p, id id, no task, no key");
+        let shared = Roles { shared: true, id: None, task: Some("t".into()), keys: vec!["k".into()], ..roles() };
+        assert_eq!(columns(&shared), "columns: q for both sides, id: the row number, task t, keys k");
+    }
+
+    #[test]
+    fn columns_that_look_like_keys_are_found_by_name_and_type() {
+        let field = |name: &str, kind| Field::new(name, kind, true);
+        let texts = DataType::List(Arc::new(field("item", DataType::Utf8)));
+        let schema = Schema::new(vec![
+            field("id", DataType::Int64),
+            field("doc_id", DataType::Utf8),
+            field("URL", DataType::LargeUtf8),
+            field("answer-ids", texts),
+            field("lucid", DataType::Utf8),
+            field("key", DataType::Float32),
+            field("text", DataType::Utf8),
+        ]);
+        assert_eq!(overlooked(&schema, &roles()), ["doc_id", "URL", "answer-ids"]);
+    }
+}

@@ -1,0 +1,82 @@
+//! Settings that are given and have no effect beside the others. They are no fault: a file of settings may serve
+//! several jobs. But they are warned of. Pure.
+
+use super::{Backend, Method, Settings};
+
+/// A sentence for each setting without effect.
+pub(super) fn idle(settings: &Settings, backend: Backend, method: Method) -> Vec<String> {
+    let gpus = matches!(backend, Backend::Auto | Backend::FaissGpu) && method == Method::Exact;
+    let reason = if method == Method::Exact { "--backend cpu or faiss" } else { "approximate search" };
+    let suspects = settings.skip != Some(0)
+        || [settings.relative_margin, settings.max_score].iter().flatten().any(|limit| limit.at().is_some())
+        || !settings.task.is_empty();
+    let cases = [
+        (!gpus && settings.gpu_plugin.is_some(), "gpu-plugin", format!("{reason} uses no GPU")),
+        (!gpus && settings.gpu_timeout.is_some(), "gpu-timeout", format!("{reason} uses no GPU")),
+        (
+            settings.rank_layout.is_some() && settings.world_size.unwrap_or(1) == 1,
+            "rank-layout",
+            "without --world-size one process reads every batch whole".into(),
+        ),
+        (
+            settings.empty_keys.is_some() && settings.key_column.is_empty(),
+            "empty-keys",
+            "there is no --key-column".into(),
+        ),
+        (
+            settings.same_query.is_some() && settings.embedding_column.is_some(),
+            "same-query",
+            "one column serves both sides: a row's query is its positive".into(),
+        ),
+        (
+            settings.precision.is_some() && matches!(backend, Backend::Faiss),
+            "precision",
+            "FAISS computes in its own numbers".into(),
+        ),
+        (
+            settings.suspect_weight.is_some() && !suspects,
+            "suspect-weight",
+            "with --skip 0 and without score limits there is no suspect".into(),
+        ),
+    ];
+    let said = cases.into_iter().filter(|(is, ..)| *is);
+    said.map(|(_, flag, why)| format!("--{flag} has no effect here: {why}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{EmptyKeys, KernelPrecision, Limit, RankLayout, SameQuery};
+
+    fn flags(settings: Settings) -> Vec<String> {
+        let backend = settings.backend.unwrap_or(Backend::Auto);
+        let lines = idle(&settings, backend, settings.search.unwrap_or(Method::Exact));
+        lines.iter().map(|line| line.split(' ').next().unwrap_or_default().to_owned()).collect()
+    }
+
+    #[test]
+    fn settings_without_effect_are_named() {
+        let none = Settings::default;
+        assert_eq!(flags(none()), [""; 0]);
+        let gpu = || Settings { gpu_plugin: Some("x".into()), gpu_timeout: Some(9), ..none() };
+        assert_eq!(flags(gpu()), [""; 0]);
+        let cpu = Some(Backend::Cpu);
+        assert_eq!(flags(Settings { backend: cpu, ..gpu() }), ["--gpu-plugin", "--gpu-timeout"]);
+        let search = Some(Method::Lists { probes: Some(3), recall: 0.9 });
+        assert_eq!(flags(Settings { search, ..gpu() }), ["--gpu-plugin", "--gpu-timeout"]);
+        let layout = || Settings { rank_layout: Some(RankLayout::Strided), ..none() };
+        assert_eq!(flags(layout()), ["--rank-layout"]);
+        assert_eq!(flags(Settings { world_size: Some(2), ..layout() }), [""; 0]);
+        let keys = || Settings { empty_keys: Some(EmptyKeys::Value), ..none() };
+        assert_eq!(flags(keys()), ["--empty-keys"]);
+        assert_eq!(flags(Settings { key_column: vec!["doc".into()], ..keys() }), [""; 0]);
+        let query = || Settings { same_query: Some(SameQuery::Allow), ..none() };
+        assert_eq!(flags(query()), [""; 0]);
+        assert_eq!(flags(Settings { embedding_column: Some("e".into()), ..query() }), ["--same-query"]);
+        let faiss = Settings { precision: Some(KernelPrecision::F32), backend: Some(Backend::Faiss), ..none() };
+        assert_eq!(flags(faiss), ["--precision"]);
+        let weight = || Settings { suspect_weight: Some(1.0), skip: Some(0), ..none() };
+        assert_eq!(flags(weight()), ["--suspect-weight"]);
+        assert_eq!(flags(Settings { max_score: Some(Limit::At(0.9)), ..weight() }), [""; 0]);
+    }
+}
