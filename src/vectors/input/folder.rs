@@ -10,7 +10,7 @@ use super::globs::is_hidden;
 use super::hive::is_hive;
 use super::kinds::{InputFile, has_input_ending};
 use super::saved_dataset::{is_cached, is_saved, refuse_splits, saved_files};
-use super::tables::{TableFolder, refuse_inside_tables, table_of};
+use super::tables::{TableFolder, refuse_below_table, table_of};
 use crate::error::{Error, Result};
 
 /// Folders that are looked into for the glob that a remedy proposes.
@@ -37,7 +37,7 @@ pub(super) fn in_folder(folder: &Path) -> Result<Vec<InputFile>> {
     match table_of(folder)? {
         Some(TableFolder::Delta) => return table_files(folder),
         Some(other) => return Err(other.refusal(folder)),
-        None => refuse_inside_tables(std::slice::from_ref(&folder.join("file")))?,
+        None => refuse_below_table(folder, folder)?,
     }
     if is_saved(folder)? {
         return saved_files(folder)?.into_iter().map(InputFile::new).collect();

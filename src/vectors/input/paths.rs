@@ -23,8 +23,14 @@ pub(crate) fn find(inputs: &[String]) -> Result<Vec<InputFile>> {
             files.extend(in_folder(path)?);
         } else if path.exists() {
             files.extend(named(vec![path.to_owned()])?);
-        } else if is_glob(input) {
+        } else if is_glob(input) && !input.contains("://") {
             files.extend(named(matches(input)?)?);
+        } else if input.contains("://") {
+            return Err(Error::input("the input is a URL")
+                .path(path)
+                .expected("files on this machine")
+                .found("a URL")
+                .remedy("copy the files to a local disk first"));
         } else {
             return Err(Error::input("no such file or folder")
                 .path(path)

@@ -1,6 +1,6 @@
 //! Folders of tables, whose files are not the table: a log says which of them are.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -87,30 +87,34 @@ impl TableFolder {
 /// Fails where a file lies in a table's folder: the table's log may not list it any more.
 ///
 /// # Errors
-/// A file lies in a table's folder; or a folder cannot be listed.
+/// A file lies in a table's folder; or a folder cannot be examined.
 pub(super) fn refuse_inside_tables(paths: &[PathBuf]) -> Result<()> {
-    let mut known: HashMap<PathBuf, Option<TableFolder>> = HashMap::new();
+    let mut folders = BTreeMap::new();
     for path in paths {
-        let real = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let real = real.canonicalize().map_err(|e| Error::io("a folder cannot be examined", real, e))?;
-        for folder in real.ancestors() {
-            let table = match known.get(folder) {
-                Some(table) => *table,
-                // A folder above that cannot be listed is nothing to the files.
-                None => *known.entry(folder.to_owned()).or_insert(table_of(folder).unwrap_or(None)),
-            };
-            if let Some(table) = table {
-                let remedy = match table {
-                    TableFolder::Delta => format!("name the table's folder: {}", folder.display()),
-                    other => other.conversion(folder),
-                };
-                return Err(Error::input(format!("a file lies in the folder of {}", table.name()))
-                    .path(path)
-                    .expected("files of which the table's log says that they are in it")
-                    .found(format!("{} in {}", table.name(), folder.display()))
-                    .remedy(remedy));
-            }
-        }
+        let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        folders.entry(folder).or_insert(path);
     }
-    Ok(())
+    folders.into_iter().try_for_each(|(folder, path)| refuse_below_table(folder, path))
+}
+
+/// Fails where a folder is a table's, or lies in one; `path`: what the user named.
+///
+/// # Errors
+/// It is, or it cannot be examined.
+pub(super) fn refuse_below_table(folder: &Path, path: &Path) -> Result<()> {
+    let real = folder.canonicalize().map_err(|e| Error::io("a folder cannot be examined", folder, e))?;
+    // A folder above that cannot be listed is nothing to the files.
+    let table = |folder: &'_ Path| table_of(folder).ok().flatten();
+    let Some((table, folder)) = real.ancestors().find_map(|folder| Some((table(folder)?, folder))) else {
+        return Ok(());
+    };
+    let remedy = match table {
+        TableFolder::Delta => format!("name the table's folder: {}", folder.display()),
+        other => other.conversion(folder),
+    };
+    Err(Error::input(format!("files lie in the folder of {}, and only its log says which of them count", table.name()))
+        .path(path)
+        .expected("files outside of tables, or the folder of a Delta table")
+        .found(format!("{} in {}", table.name(), folder.display()))
+        .remedy(remedy))
 }
