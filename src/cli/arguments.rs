@@ -26,6 +26,10 @@ pub fn parse() -> Result<Cli> {
         let texts: Vec<String> = given.iter().map(|text| text.to_string_lossy().into_owned()).collect();
         match negative_number(&error, &texts) {
             Some((flag, number)) => Err(negative(&cli, &flag, &number)),
+            None if !cfg!(feature = "export") && is_export(&error) => Err(Error::input("this build writes no exports")
+                .expected("a build with the feature export")
+                .found("`batchmine export` in a build without it")
+                .remedy("build it with exports: `cargo build --release --features export`")),
             None => error.exit(),
         }
     })?;
@@ -54,6 +58,12 @@ fn negative_number(error: &clap::Error, given: &[String]) -> Option<(String, Str
         }
         _ => None,
     }
+}
+
+/// Whether clap knows no verb `export`.
+fn is_export(error: &clap::Error) -> bool {
+    let verb = error.get(ContextKind::InvalidSubcommand);
+    matches!(verb, Some(ContextValue::String(verb)) if verb == "export")
 }
 
 /// All arguments of all verbs.
