@@ -91,7 +91,9 @@ fn refuse_unknown(cli: &Command, names: impl Iterator<Item = String>) -> Result<
     let unknown =
         |name: &String| name.starts_with(PREFIX) && !known.contains(name) && !OF_TESTS.contains(&name.as_str());
     let Some(name) = names.filter(unknown).min() else { return Ok(()) };
-    let likeness = |other: &&String| (strsim::jaro_winkler(other, &name) * 1e6) as u64;
+    // All names begin alike, which must not count as likeness.
+    let own = |name: &str| name.trim_start_matches(PREFIX).to_owned();
+    let likeness = |other: &&String| (strsim::jaro_winkler(&own(other), &own(&name)) * 1e6) as u64;
     let nearest = known.iter().max_by_key(likeness).map_or("", String::as_str);
     Err(Error::input("a variable of the environment is no setting")
         .expected(format!("a name that some flag has, such as {nearest}"))
