@@ -48,7 +48,10 @@ impl Plan {
         }
         Err(Error::new(Kind::OverBudget, "the memory budget is too small for this job")
             .expected(format!("--memory {least}MiB or more (the {} stage needs it)", stage.name()))
-            .found(format!("--memory {}MiB", config.memory_bytes / MIB))
+            .found(match config.memory_bytes {
+                bytes if bytes < MIB => format!("--memory {bytes}: a size without a unit is in bytes"),
+                bytes => format!("--memory {}MiB", bytes / MIB),
+            })
             .remedy(format!("raise --memory to {least}MiB, or lower --threads or --window")))
     }
 

@@ -26,6 +26,10 @@ pub fn parse() -> Result<Cli> {
         let texts: Vec<String> = given.iter().map(|text| text.to_string_lossy().into_owned()).collect();
         match negative_number(&error, &texts) {
             Some((flag, number)) => Err(negative(&cli, &flag, &number)),
+            None if !cfg!(feature = "export") && is_export(&error) => Err(Error::input("this build writes no exports")
+                .expected("a build with the feature export")
+                .found("`batchmine export` in a build without it")
+                .remedy("build it with exports: `cargo build --release --features export`")),
             None => error.exit(),
         }
     })?;
@@ -56,6 +60,12 @@ fn negative_number(error: &clap::Error, given: &[String]) -> Option<(String, Str
     }
 }
 
+/// Whether clap knows no verb `export`.
+fn is_export(error: &clap::Error) -> bool {
+    let verb = error.get(ContextKind::InvalidSubcommand);
+    matches!(verb, Some(ContextValue::String(verb)) if verb == "export")
+}
+
 /// All arguments of all verbs.
 fn arguments(cli: &Command) -> impl Iterator<Item = &Arg> {
     cli.get_subcommands().flat_map(Command::get_arguments)
@@ -81,7 +91,9 @@ fn refuse_unknown(cli: &Command, names: impl Iterator<Item = String>) -> Result<
     let unknown =
         |name: &String| name.starts_with(PREFIX) && !known.contains(name) && !OF_TESTS.contains(&name.as_str());
     let Some(name) = names.filter(unknown).min() else { return Ok(()) };
-    let likeness = |other: &&String| (strsim::jaro_winkler(other, &name) * 1e6) as u64;
+    // All names begin alike, which must not count as likeness.
+    let own = |name: &str| name.trim_start_matches(PREFIX).to_owned();
+    let likeness = |other: &&String| (strsim::jaro_winkler(&own(other), &own(&name)) * 1e6) as u64;
     let nearest = known.iter().max_by_key(likeness).map_or("", String::as_str);
     Err(Error::input("a variable of the environment is no setting")
         .expected(format!("a name that some flag has, such as {nearest}"))

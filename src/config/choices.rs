@@ -199,7 +199,10 @@ impl std::str::FromStr for Method {
         let probes = match text.split_once(':') {
             None if text == "exact" => return Ok(Method::Exact),
             None if text == "ivf" => None,
-            Some(("ivf", probes)) => Some(probes.parse().ok().filter(|probes| *probes > 0).ok_or(text)?),
+            Some(("ivf", probes)) => {
+                let probes = probes.parse().ok().filter(|probes| *probes > 0);
+                Some(probes.ok_or("expected ivf:PROBES with at least 1 list, such as ivf:8")?)
+            }
             _ => return Err(format!("{text}: expected exact, ivf or ivf:PROBES")),
         };
         Ok(Method::Lists { probes, recall: RECALL })

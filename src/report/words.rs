@@ -93,9 +93,7 @@ fn false_negatives(mined: &Measures, random: &Measures) -> Option<Verdict> {
     let tone = match (mined.suspect_pairs, random.suspect_pairs) {
         (0, _) => Tone::Good,
         (_, 0) => Tone::Fair,
-        // More of what may be wrong is never as it should be, however many preferred negatives come with it.
-        _ if more => Tone::rising(purity(mined), purity(random), f64::INFINITY),
-        _ => Tone::rising(purity(mined), purity(random), 1.2 * purity(random)),
+        _ => suspects_tone(more, purity(mined), purity(random)),
     };
     let text = match tone {
         Tone::Good => text,
@@ -210,6 +208,12 @@ fn gap(report: &Report) -> Option<Verdict> {
             estimate(&other)
         ),
     })
+}
+
+/// How to take suspects, by the preferred negatives for each: here, and in random batches. More of what may be wrong is
+/// never as it should be, however many preferred negatives come with it.
+fn suspects_tone(more: bool, purity: f64, random: f64) -> Tone {
+    Tone::rising(purity, random, if more { f64::INFINITY } else { 1.2 * random })
 }
 
 /// Times as many suspects as in random batches that are as many.
@@ -367,4 +371,18 @@ pub(crate) fn parameter_lines(report: &Report) -> Vec<String> {
         ));
     }
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_suspects_than_random_are_never_good() {
+        assert_eq!(suspects_tone(true, 20.0, 8.0), Tone::Fair);
+        assert_eq!(suspects_tone(true, 7.0, 8.0), Tone::Bad);
+        assert_eq!(suspects_tone(false, 20.0, 8.0), Tone::Good);
+        assert_eq!(suspects_tone(false, 9.0, 8.0), Tone::Fair);
+        assert_eq!(suspects_tone(false, 7.0, 8.0), Tone::Bad);
+    }
 }

@@ -157,3 +157,32 @@ fn an_unfinished_run_is_told_to_go_on() {
     let said = verify(&run).fails(3, &["not finished", "run the same `mine` command again to finish"]).stderr;
     assert!(!said.contains("delete"), "{said}");
 }
+
+#[cfg(feature = "export")]
+#[test]
+fn an_export_needs_the_table_and_the_source_alone() {
+    let data = Dataset::planted(240, 16, 48)
+        .with_text("query", |row| Some(format!("question {row}")))
+        .with_text("positive", |row| Some(format!("answer {row}")));
+    let place = Place::with(&data);
+    let run = place.path("run");
+    let flags = "--skip 4 --window 16 --cluster-size 8 --batch-size 32 --hard-negatives 2";
+    mine(&place.input(), &run, flags).ok();
+    let export = |out: &str, flags: &str| super::command::export(&run, "tevatron", &place.path(out), flags);
+    export("before", "").ok();
+    call("clean", &run, "").ok();
+    // The files are elsewhere, and were touched: the next call of `mine` says where.
+    let moved = place.path("moved");
+    fs::rename(place.input(), &moved).unwrap();
+    export("gone", "").refuses(&["is gone", "its new place"]);
+    mine(&moved, &run, flags).ok();
+    let later = std::time::SystemTime::now() + std::time::Duration::from_secs(100);
+    let file = fs::File::options().append(true).open(moved.join("part-0.parquet")).unwrap();
+    file.set_modified(later).unwrap();
+    export("after", "").ok();
+    let read = |name: &str| fs::read(place.path(name).join("train.jsonl")).unwrap();
+    assert!(read("before") == read("after"));
+    // An export inside the run folder is no stranger there.
+    super::command::export(&run, "swift", &run.join("swift"), "").ok();
+    verify(&run).ok();
+}

@@ -82,8 +82,9 @@ fn settings_without_effect_are_warned_of() {
     for flag in ["--gpu-timeout has no effect", "--rank-layout has no effect"] {
         assert!(said.contains(flag), "{said}");
     }
-    let said = call(["plan".as_ref(), place.input().as_os_str(), "--empty-keys".as_ref(), "value".as_ref()]);
-    assert!(said.ok().stderr.contains("--empty-keys has no effect"));
+    let flags = ["--empty-keys", "value", "--dtype", "f16"].map(std::ffi::OsStr::new);
+    let said = call(["plan".as_ref(), place.input().as_os_str()].into_iter().chain(flags)).ok().stderr;
+    assert!(said.contains("--empty-keys has no effect") && said.contains("--dtype has no effect"), "{said}");
 }
 
 #[test]
@@ -107,6 +108,17 @@ fn a_window_that_is_too_wide_keeps_p_where_it_can() {
     let other = place.path("other");
     mine(&place.input(), &other, "--skip 60").refuses(&["--skip 7 --window 72"]);
     mine(&place.input(), &other, "--skip 7 --window 72 --batch-size 32").ok();
+}
+
+#[test]
+fn remedies_name_what_helps() {
+    let place = Place::with(&data());
+    let run = place.path("run");
+    mine(&place.input(), &run, "--memory 10").fails(4, &["--memory 10: a size without a unit is in bytes", "MiB"]);
+    mine(&place.input(), &run, "--search ivf:0").fails(2, &["ivf:PROBES with at least 1 list"]);
+    if !cfg!(feature = "export") {
+        call(["export", "run"]).refuses(&["this build writes no exports", "--features export"]);
+    }
 }
 
 #[test]
