@@ -5,7 +5,7 @@
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReaderBuilder, RowSelection};
 
 use super::shard::{Shard, Source};
 use super::values::null_embedding;
@@ -93,7 +93,7 @@ impl<'a> Unit<'a> {
         mut each: impl FnMut(u64, Vec<ArrayRef>) -> Result<()>,
     ) -> Result<()> {
         let mut row = 0;
-        for batch in self.batches(columns, batch_rows)? {
+        for batch in self.batches(columns, batch_rows, None)? {
             let arrays = batch?;
             let end = row + arrays.first().map_or(0, |array| array.len() as u64);
             if end > self.rows {
@@ -105,15 +105,32 @@ impl<'a> Unit<'a> {
         if row < self.rows { Err(self.miscounted(columns, &row.to_string())) } else { Ok(()) }
     }
 
+    /// Decodes some rows of some columns of a Parquet unit; `rows` are numbers within the unit, ascending, each once.
+    /// The arrays are in the order of the columns, and hold one value for each of the rows. Other rows are skipped.
+    ///
+    /// # Errors
+    /// The data cannot be decoded, or the unit has no such rows.
+    pub(crate) fn some_rows(&self, columns: &[&str], rows: &[u64]) -> Result<Vec<ArrayRef>> {
+        let ranges = rows.iter().map(|row| *row as usize..*row as usize + 1);
+        let selection = RowSelection::from_consecutive_ranges(ranges, self.rows as usize);
+        let mut batches = self.batches(columns, rows.len().max(1), Some(selection))?;
+        let found = batches.next().transpose()?.unwrap_or_default();
+        match found.first() {
+            Some(array) if array.len() == rows.len() => Ok(found),
+            other => Err(self.miscounted(columns, &other.map_or(0, Array::len).to_string())),
+        }
+    }
+
     fn miscounted(&self, columns: &[&str], rows: &str) -> Error {
         self.damaged(columns, format!("{rows} rows where the footer promises {}", self.rows))
     }
 
-    /// The batches of some columns of a Parquet unit, each in the order asked for.
+    /// The batches of some columns of a Parquet unit, each in the order asked for; of the rows selected, or of all.
     fn batches<'c>(
         &'c self,
         columns: &'c [&str],
         batch_rows: usize,
+        selection: Option<RowSelection>,
     ) -> Result<impl Iterator<Item = Result<Vec<ArrayRef>>> + 'c> {
         let (Source::Parquet { bytes, metadata }, Some(row_group)) = (&self.shard.source, self.row_group) else {
             return Err(self.damaged(columns, "a .npy file, which has no columns".into()));
@@ -121,12 +138,12 @@ impl<'a> Unit<'a> {
         let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(bytes.clone(), metadata.clone());
         let wanted = columns.iter().filter_map(|name| metadata.schema().index_of(name).ok());
         let mask = ProjectionMask::roots(builder.parquet_schema(), wanted);
-        let reader = builder
-            .with_projection(mask)
-            .with_row_groups(vec![row_group])
-            .with_batch_size(batch_rows)
-            .build()
-            .map_err(|e| self.damaged(columns, e.to_string()))?;
+        let builder = builder.with_projection(mask).with_row_groups(vec![row_group]).with_batch_size(batch_rows);
+        let reader = match selection {
+            Some(selection) => builder.with_row_selection(selection).build(),
+            None => builder.build(),
+        };
+        let reader = reader.map_err(|e| self.damaged(columns, e.to_string()))?;
         Ok(reader.map(move |batch| {
             let batch: RecordBatch = batch.map_err(|e| self.damaged(columns, e.to_string()))?;
             let column = |name: &&str| {
@@ -152,7 +169,7 @@ impl<'a> Unit<'a> {
 pub(super) fn first_length(shard: &Shard, column: &str) -> Result<usize> {
     let units = Unit::all(std::slice::from_ref(shard));
     let Some(unit) = units.iter().find(|unit| unit.rows > 0) else { return Ok(0) };
-    let first = unit.batches(&[column], 1)?.next().transpose()?;
+    let first = unit.batches(&[column], 1, None)?.next().transpose()?;
     let Some(array) = first.as_ref().and_then(|arrays| arrays.first()).filter(|array| !array.is_empty()) else {
         return Err(unit.miscounted(&[column], "no"));
     };
@@ -194,6 +211,26 @@ mod tests {
         assert!(text.contains("a.parquet") && text.contains("promises 5") && text.contains("row group 0"), "{text}");
         // The second row group has more rows than it promises: none of them is passed on as a row of another unit.
         assert!(read([3, 1]).map_or(true, |ids| ids.len() == 4));
+    }
+
+    #[test]
+    fn some_rows_are_those_that_were_asked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.parquet");
+        std::fs::write(&path, parquet_file([3, 2], None)).unwrap();
+        let shards = open_parquet(std::slice::from_ref(&path)).unwrap();
+        let units = Unit::all(&shards);
+        let ids = |unit: &Unit<'_>, rows: &[u64]| -> Result<Vec<i64>> {
+            let arrays = unit.some_rows(&["id"], rows)?;
+            Ok(arrays[0].as_primitive::<Int64Type>().values().to_vec())
+        };
+        assert_eq!(ids(&units[0], &[0, 2]).unwrap(), [10, 12]);
+        assert_eq!(ids(&units[1], &[1]).unwrap(), [14]);
+        // A footer that promises more rows than there are.
+        std::fs::write(&path, parquet_file([5, 2], None)).unwrap();
+        let shards = open_parquet(std::slice::from_ref(&path)).unwrap();
+        let text = ids(&Unit::all(&shards)[0], &[0, 4]).unwrap_err().to_string();
+        assert!(text.contains("a.parquet") && text.contains("row group 0"), "{text}");
     }
 
     #[test]

@@ -34,14 +34,12 @@ pub(crate) use decode::Unit;
 pub(crate) use ids::{INT_IDS, Ids, TEXT_IDS};
 pub use import::import;
 pub(crate) use import::{label_keys, refuse_unknown_tasks, task_sizes, words_on_key};
-pub(crate) use key_lists::KEY_LISTS;
+pub(crate) use key_lists::{KEY_LISTS, KeyListFile};
 pub use keys::{Keys, KeysByPlace};
-pub(crate) use labels::ListElements;
+pub(crate) use labels::{LabelShape, ListElements, label_shape};
 pub use open::Vectors;
 pub(crate) use open::open;
-#[cfg(feature = "export")]
 pub(crate) use parquet::open_parquet;
-#[cfg(feature = "export")]
 pub(crate) use paths::{find, is_npy};
 #[cfg(test)]
 pub(crate) use row::UNIQUE;
@@ -52,7 +50,6 @@ pub(crate) use row_table::ROWS;
 pub(crate) use row_table::{BothSides, RowLayout, RowTable};
 pub(crate) use scorer::{Scorer, TileScorer};
 pub(crate) use shape::{DIM_MAX, Shape, StoreType};
-#[cfg(feature = "export")]
 pub(crate) use shard::{Shard, Source};
 pub(crate) use shards::Shards;
 pub(crate) use store::{VECTORS, VectorStore};

@@ -202,7 +202,6 @@ impl Dataset {
     }
 
     /// Adds a column of strings.
-    #[cfg(feature = "export")]
     pub fn with_text(mut self, name: &str, text: impl Fn(usize) -> Option<String>) -> Dataset {
         self.texts.push((name.to_owned(), (0..self.rows()).map(text).collect()));
         self

@@ -25,6 +25,7 @@ mod formats;
 mod garbage;
 mod gpu;
 mod imports;
+mod inspect;
 mod label_faults;
 mod labels;
 #[cfg(feature = "lake")]
