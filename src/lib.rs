@@ -23,6 +23,7 @@ pub mod verify;
 // The job, and what all stages use.
 mod budget;
 mod cost;
+mod inspect;
 mod job;
 mod plan;
 mod random;

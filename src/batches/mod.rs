@@ -27,6 +27,7 @@ pub(crate) mod pack;
 mod rows_by_key;
 pub(crate) mod sharding;
 pub(crate) mod table;
+pub(crate) mod texts;
 mod units;
 mod write;
 

@@ -16,6 +16,7 @@ pub mod reference;
 pub mod report;
 pub mod rows;
 pub mod shell;
+mod text_args;
 pub mod verify;
 
 use std::process::ExitCode;
@@ -73,7 +74,7 @@ pub fn run(cli: Cli) -> ExitCode {
     let done = match cli.verb {
         Verb::Mine(mine) => mine.run(&output),
         Verb::Plan(plan) => plan.run(&output),
-        Verb::Inspect(inspect) => inspect.run(),
+        Verb::Inspect(inspect) => inspect.run(&output),
         Verb::Verify(verify) => verify.run(&output),
         Verb::Report(report) => report.run(&output),
         #[cfg(feature = "export")]

@@ -6,6 +6,7 @@ use std::time::Instant;
 use clap::Args;
 
 use super::log;
+use super::text_args::TextArgs;
 use crate::error::{Error, Result};
 use crate::job::on_threads;
 use crate::report::{self, Options};
@@ -33,6 +34,8 @@ pub struct ReportArgs {
     /// τ of Theorem 1's gap
     #[arg(long, value_name = "TAU", default_value_t = 0.02)]
     temperature: f64,
+    #[command(flatten)]
+    texts: TextArgs,
     /// Folder for report.json and report.html [default: the run folder]
     #[arg(short, long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -67,6 +70,7 @@ impl ReportArgs {
             sample: self.sample,
             top: self.top,
             temperature: self.temperature,
+            texts: self.texts.into(),
         };
         // With --json the report itself is the one line on stdout.
         let progress = if output.json { Progress::silent() } else { output.progress.clone() };
@@ -75,6 +79,9 @@ impl ReportArgs {
         report::write(&folder.join("report.json"), (json::pretty(&report)? + "\n").as_bytes())?;
         report::write(&folder.join("report.html"), report::page(&report).as_bytes())?;
         log::print(&if output.json { json::line(&report)? } else { report::table(&report) });
+        if let Some(why) = &report.examples.no_texts {
+            tracing::info!("no texts are shown: {why}");
+        }
         tracing::info!(
             "{} and report.html, in {:.1} s",
             folder.join("report.json").display(),

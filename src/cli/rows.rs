@@ -1,16 +1,26 @@
-//! `batchmine inspect RUN --rows A..B`: everything that a run knows of some input rows.
+//! `batchmine inspect RUN --rows A..B`: everything that a run knows of some input rows, with their texts.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use serde::Serialize;
 
 use super::log;
-use crate::clusters::{self, NO_CLUSTER};
-use crate::edges::{self, Adjacency, Edge, EdgeRows};
+use crate::batches::texts::{RowText, RowTexts, TextSource};
+use crate::clusters::{self, Clusters, NO_CLUSTER};
+use crate::edges::{self, Adjacency, Edge, EdgeFile, EdgeRows};
 use crate::error::{Error, Result};
-use crate::neighbors::{self, Windows};
+use crate::inspect::line::one_line;
+use crate::neighbors::{self, Neighbors, Windows};
 use crate::run::{RunReader, json};
-use crate::vectors::{self, Place, RowId};
+use crate::vectors::{self, Place, RowId, Vectors};
+
+/// Rows whose texts are read at a time.
+const CHUNK_ROWS: usize = 256;
+/// Characters of a text at most.
+const TEXT_CHARS: usize = 2000;
+/// Characters of a text in a line.
+const LINE_CHARS: usize = 100;
 
 /// Parses `A..B`.
 ///
@@ -30,6 +40,10 @@ struct KnownRow<'a> {
     cluster_id: Option<u32>,
     /// Score of the row's own pair.
     score: f32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    query_text: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    positive_text: Option<String>,
     /// Best first.
     neighbors: Vec<ScoredRow>,
     /// Ranks of the rank window: the first one, and the one after the last.
@@ -54,6 +68,9 @@ enum RowName<'a> {
 struct ScoredRow {
     row: u32,
     score: f32,
+    /// Text of its positive, of the candidates that are shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -70,11 +87,24 @@ struct SuspectRow {
     directions: u8,
 }
 
-/// Prints one JSON object a line.
+/// What is shown of each row.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Shown {
+    /// Both vectors.
+    pub vectors: bool,
+    /// How many suspects, and how many preferred negatives, have their texts.
+    pub candidates: usize,
+    /// As JSON, one object a line.
+    pub json: bool,
+}
+
+/// Prints what a run knows of some input rows, as text or as one JSON object a line.
+///
+/// Memory: 8 bytes a row of the range, and the lists and texts of [`CHUNK_ROWS`] rows.
 ///
 /// # Errors
-/// The run is not finished or damaged, or has no such rows.
-pub fn print(run: &RunReader, range: Range<u64>, with_vectors: bool) -> Result<()> {
+/// The run is not finished or damaged, or has no such rows; or the texts that the user named are not there.
+pub(super) fn print(run: &RunReader, range: Range<u64>, shown: &Shown, texts: &TextSource) -> Result<()> {
     let vectors = vectors::open(run)?;
     let count = u64::from(vectors.row_count());
     if range.end > count {
@@ -85,37 +115,77 @@ pub fn print(run: &RunReader, range: Range<u64>, with_vectors: bool) -> Result<(
             .remedy("choose a smaller range"));
     }
     let neighbors = neighbors::open(run, &vectors)?;
-    let windows = Windows::open(run, &vectors, &neighbors)?;
-    let graph = edges::open(run, vectors.row_count())?;
-    let clusters = clusters::open(run, vectors.row_count())?;
+    let known = Known {
+        windows: Windows::open(run, &vectors, &neighbors)?,
+        graph: edges::open(run, vectors.row_count())?,
+        clusters: clusters::open(run, vectors.row_count())?,
+        vectors: &vectors,
+        neighbors: &neighbors,
+    };
+    let texts = RowTexts::find(run, texts)?;
+    if let Err(why) = &texts {
+        tracing::info!("no texts are shown: {why}");
+    }
+    let texts = texts.ok().filter(|_| shown.candidates > 0);
     let input_rows = vectors.rows.input_rows();
     let mut wanted: Vec<(u32, RowId)> = (0..vectors.row_count())
         .map(|row| (input_rows[row as usize], row))
         .filter(|(input, _)| range.contains(&u64::from(*input)))
         .collect();
     wanted.sort_unstable();
-    let input = |row: RowId| input_rows[row as usize];
-    let at = |place: Place| input(neighbors.row_at(place));
     let mut block = Adjacency::default();
-    for (input_row, row) in wanted {
+    for chunk in wanted.chunks(CHUNK_ROWS) {
+        let mut rows = Vec::with_capacity(chunk.len());
+        for (input, row) in chunk {
+            rows.push(known.row(*input, *row, shown.vectors, &mut block)?);
+        }
+        if let Some(texts) = &texts {
+            let asked = rows.iter().flat_map(|row| row.with_texts(shown.candidates)).collect();
+            let found = texts.read(&asked, TEXT_CHARS)?;
+            rows.iter_mut().for_each(|row| row.put_texts(&found, shown.candidates));
+        }
+        for row in &rows {
+            log::print(&if shown.json { json::line(row)? } else { row.text(shown.candidates) });
+        }
+    }
+    Ok(())
+}
+
+/// The files of a run that know of rows.
+struct Known<'a> {
+    vectors: &'a Vectors,
+    neighbors: &'a Neighbors,
+    windows: Windows<'a>,
+    graph: EdgeFile,
+    clusters: Clusters,
+}
+
+impl<'a> Known<'a> {
+    fn row(&self, input_row: u32, row: RowId, with_vectors: bool, block: &mut Adjacency) -> Result<KnownRow<'a>> {
+        let (vectors, neighbors) = (self.vectors, self.neighbors);
+        let input = |row: RowId| vectors.rows.input_rows()[row as usize];
+        let at = |place: Place| input(neighbors.row_at(place));
         let place = neighbors.place_of(row);
-        graph.read(graph.block_of(place), &mut block)?;
+        self.graph.read(self.graph.block_of(place), block)?;
         let edges = block.at(place).unwrap_or_default();
-        let label = clusters.labels()[row as usize];
+        let label = self.clusters.labels()[row as usize];
         let list = neighbors.of_row(row)?;
-        let ranks = windows.of(place).ranks;
+        let ranks = self.windows.of(place).ranks;
         let load = |store: &vectors::VectorStore| {
             let mut values = vec![0f32; vectors.shape().dim];
             store.load(row, &mut values);
             values
         };
-        let known = KnownRow {
+        let scored = |row: RowId, score: f32| ScoredRow { row: input(row), score, text: None };
+        Ok(KnownRow {
             row: input_row,
             id: vectors.ids.text(input_row).map_or_else(|| RowName::Int(vectors.ids.int(input_row)), RowName::Text),
             task: vectors.named_tasks.then(|| vectors.tasks.name(vectors.tasks.of(row))),
             cluster_id: (label != NO_CLUSTER).then_some(label),
             score: vectors.rows.scores()[row as usize],
-            neighbors: list.iter().map(|other| ScoredRow { row: input(other.row), score: other.score }).collect(),
+            query_text: None,
+            positive_text: None,
+            neighbors: list.iter().map(|other| scored(other.row, other.score)).collect(),
             window: [ranks.start, ranks.end],
             arcs: by_row(edges, at, |edge| edge.relation.window())
                 .map(|(row, weight)| WeightedRow { row, weight })
@@ -125,10 +195,62 @@ pub fn print(run: &RunReader, range: Range<u64>, with_vectors: bool) -> Result<(
                 .collect(),
             query: with_vectors.then(|| load(&vectors.queries)),
             positive: with_vectors.then(|| load(&vectors.positives)),
-        };
-        log::print(&json::line(&known)?);
+        })
     }
-    Ok(())
+}
+
+impl KnownRow<'_> {
+    /// The ranks of the candidates that are shown: the best suspects, and the best preferred negatives.
+    fn shown_ranks(&self, count: usize) -> impl Iterator<Item = usize> + use<> {
+        let [start, end] = self.window;
+        (0..start.min(count)).chain(start..end.min(start.saturating_add(count)))
+    }
+
+    /// Input rows whose texts are shown.
+    fn with_texts(&self, count: usize) -> Vec<u32> {
+        let candidates = self.shown_ranks(count).filter_map(|rank| self.neighbors.get(rank));
+        candidates.map(|candidate| candidate.row).chain([self.row]).collect()
+    }
+
+    fn put_texts(&mut self, texts: &BTreeMap<u32, RowText>, count: usize) {
+        let own = texts.get(&self.row).cloned().unwrap_or_default();
+        (self.query_text, self.positive_text) = (own.query, own.positive);
+        for rank in self.shown_ranks(count) {
+            if let Some(candidate) = self.neighbors.get_mut(rank) {
+                candidate.text = texts.get(&candidate.row).and_then(|text| text.positive.clone());
+            }
+        }
+    }
+
+    /// The row as a person reads it, in lines.
+    fn text(&self, count: usize) -> String {
+        let id = match &self.id {
+            RowName::Text(id) => one_line(id, LINE_CHARS),
+            RowName::Int(id) => id.unwrap_or_default().to_string(),
+        };
+        let task = self.task.map_or(String::new(), |task| format!(", task {}", one_line(task, LINE_CHARS)));
+        let cluster = self.cluster_id.map_or("no cluster".into(), |cluster| format!("cluster {cluster}"));
+        let mut lines = vec![format!("row {}, id {id}{task}, {cluster}, own score {:.4}", self.row, self.score)];
+        for (name, text) in [("query", &self.query_text), ("positive", &self.positive_text)] {
+            lines.extend(
+                text.as_ref().map(|text| format!("  {:<9} {}", format!("{name}:"), one_line(text, LINE_CHARS))),
+            );
+        }
+        let [start, end] = self.window;
+        let (candidates, suspects, edges) = (self.neighbors.len(), self.suspects.len(), self.arcs.len());
+        lines.push(format!(
+            "  {candidates} candidates: {start} suspects, {} preferred negatives from rank {start} on; in the graph \
+             {suspects} suspects and {edges} edges",
+            end.saturating_sub(start)
+        ));
+        for rank in self.shown_ranks(count) {
+            let Some(ScoredRow { row, score, text }) = self.neighbors.get(rank) else { continue };
+            let kind = if rank < start { "suspect  " } else { "preferred" };
+            let text = one_line(text.as_deref().unwrap_or_default(), LINE_CHARS);
+            lines.push(format!("  {kind} {rank:>4}  {score:.4}  row {row}  {text}").trim_end().to_owned());
+        }
+        lines.join("\n")
+    }
 }
 
 /// The other rows of a row's edges, as input rows in order, each with a number of the edge that is not zero.

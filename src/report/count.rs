@@ -1,8 +1,9 @@
 //! The exact counts of a list of batches: every list is read once, front to back.
 //!
-//! Memory: 4 bytes a row (members by batch), and the counts of each task.
+//! Memory: 4 bytes a row (members by batch), 8 bytes a batch, and the counts of each task.
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rayon::prelude::*;
 
@@ -48,6 +49,8 @@ pub(crate) struct ListTally {
     pub batches: Vec<u64>,
     /// Queries by the number of preferred negatives in their batch, in buckets.
     pub hits: [u64; HITS.len()],
+    /// Pairs of each batch that are in a rank window: the weight inside.
+    pub weights: Vec<u64>,
 }
 
 /// A task's number, and counts of some of its rows.
@@ -70,8 +73,13 @@ impl Counter<'_> {
     /// The meter stops the work.
     pub(crate) fn count(&self, list: &BatchList, members: &Members) -> Result<ListTally> {
         let tasks = self.vectors.tasks.len();
-        let tally =
-            ListTally { tasks: vec![PairCounts::default(); tasks], batches: vec![0; tasks], hits: [0; HITS.len()] };
+        let tally = ListTally {
+            tasks: vec![PairCounts::default(); tasks],
+            batches: vec![0; tasks],
+            hits: [0; HITS.len()],
+            weights: Vec::new(),
+        };
+        let weights: Vec<AtomicU64> = (0..list.count()).map(|_| AtomicU64::new(0)).collect();
         // Whole numbers add up to the same in any order.
         let tally = Mutex::new(tally);
         let add = |found: Vec<TaskCounts>, hits: &[u64], batches: u64| {
@@ -84,11 +92,12 @@ impl Counter<'_> {
         };
         (0..list.count()).into_par_iter().for_each(|batch| add(self.of_batch(list, members.of(batch)), &[], 1));
         self.neighbors.blocks().par_iter().try_for_each(|block| {
-            let (found, hits) = self.of_places(list, block.range());
+            let (found, hits) = self.of_places(list, block.range(), &weights);
             add(found, &hits, 0);
             self.meter.add(block.range().len() as u64)
         })?;
-        Ok(tally.into_inner().expect("no thread panicked while it held the sums"))
+        let tally = tally.into_inner().expect("no thread panicked while it held the sums");
+        Ok(ListTally { weights: weights.into_iter().map(AtomicU64::into_inner).collect(), ..tally })
     }
 
     /// Pairs, and those of one cluster or key, by the tasks of a batch's rows.
@@ -114,8 +123,13 @@ impl Counter<'_> {
         found
     }
 
-    /// Preferred negatives and suspects in the batches of the queries at some places.
-    fn of_places(&self, list: &BatchList, places: PlaceRange) -> (Vec<TaskCounts>, [u64; HITS.len()]) {
+    /// Preferred negatives and suspects in the batches of the queries at some places; adds to the batches' weights.
+    fn of_places(
+        &self,
+        list: &BatchList,
+        places: PlaceRange,
+        weights: &[AtomicU64],
+    ) -> (Vec<TaskCounts>, [u64; HITS.len()]) {
         let (membership, mut hits) = (list.membership(), [0; HITS.len()]);
         let mut found: Vec<TaskCounts> = Vec::new();
         for place in places.iter().filter(|place| membership.batch[place.index()] != NO_BATCH) {
@@ -131,6 +145,7 @@ impl Counter<'_> {
                 without_window: u64::from(cut.preferred().is_empty()),
                 ..PairCounts::default()
             };
+            weights[membership.batch[place.index()] as usize].fetch_add(window, Ordering::Relaxed);
             hits[HITS.partition_point(|bound| *bound <= window) - 1] += 1;
             // A task's places have the numbers of its rows.
             self.put(&mut found, place.number(), &counts);

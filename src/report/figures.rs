@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::estimate::Estimate;
+use super::examples::Examples;
 use super::metrics::PairCounts;
 use crate::config::{Metric, SameQuery};
 use crate::run::record::{
@@ -39,6 +40,8 @@ pub struct Report {
     pub clusters: ClustersFacts,
     /// Facts of the batches stage, over all epochs.
     pub batches: BatchesFacts,
+    /// Batches to look at.
+    pub examples: Examples,
     /// Time, memory and files of each stage.
     pub stages: Vec<StageCost>,
 }

@@ -2,6 +2,7 @@
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
+use super::examples_html;
 use super::figures::{Compared, Measures, Report, StageCost, TaskMeasures};
 use super::numbers::{amount, bytes, count, estimate, name, or_none, percent, seconds};
 use super::plots::{self, Bars};
@@ -40,6 +41,7 @@ pub(crate) fn page(report: &Report) -> String {
                     h2 { "Tasks" }
                     (tasks(report))
                 }
+                (examples_html::section(&report.examples))
                 (clusters(report))
                 h2 { "What it took" }
                 (cost(report))

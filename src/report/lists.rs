@@ -1,7 +1,7 @@
 //! A list of batches: the run's own, the same with its rows shuffled, or one that the user gives.
 //!
 //! Memory: 8 bytes a row for a list (batch and cluster), 4 bytes a row while lists are read (8, where rows are named
-//! by id), and a table of the batches' numbers.
+//! by id), and 8 bytes a batch beside a table of the batches' numbers.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -30,6 +30,8 @@ pub(crate) struct BatchList {
     batch: Vec<u32>,
     cluster: Option<Vec<u32>>,
     count: u32,
+    /// The number that the files give each batch.
+    names: Vec<i64>,
 }
 
 impl BatchList {
@@ -40,6 +42,11 @@ impl BatchList {
 
     pub(crate) fn count(&self) -> u32 {
         self.count
+    }
+
+    /// The number that the list's files give a batch.
+    pub(crate) fn name(&self, batch: u32) -> i64 {
+        self.names[batch as usize]
     }
 
     /// The same batches and clusters, sizes and tasks, with the rows of each task shuffled.
@@ -67,7 +74,7 @@ impl BatchList {
         let mut reading = Reading {
             directory,
             epoch: i64::from(epoch),
-            list: BatchList { batch: vec![NO_BATCH; rows], cluster: None, count: 0 },
+            list: BatchList { batch: vec![NO_BATCH; rows], cluster: None, count: 0, names: Vec::new() },
             numbers: HashMap::new(),
             rows: 0,
         };
@@ -81,7 +88,9 @@ impl BatchList {
                 .found("none")
                 .remedy("name another list, or another --epoch"));
         }
-        Ok(reading.list)
+        let mut names = vec![0; reading.numbers.len()];
+        reading.numbers.iter().for_each(|(name, number)| names[*number as usize] = *name);
+        Ok(BatchList { names, ..reading.list })
     }
 }
 
@@ -343,6 +352,7 @@ mod tests {
             batch: (0..200).map(|place| if place % 11 == 0 { NO_BATCH } else { place / 9 }).collect(),
             cluster: Some((0..200).map(|place| if place % 7 == 0 { NO_CLUSTER } else { place / 3 }).collect()),
             count: 23,
+            names: (0..23).collect(),
         };
         let places_of = |list: &BatchList| {
             let cluster = list.cluster.clone().unwrap();

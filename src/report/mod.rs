@@ -11,6 +11,8 @@
 
 mod count;
 mod estimate;
+pub mod examples;
+mod examples_html;
 pub mod figures;
 mod html;
 mod lists;
@@ -25,6 +27,7 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
+pub use crate::batches::texts::TextSource;
 use crate::error::{Error, Result};
 use crate::neighbors::{self, Windows};
 use crate::run::progress::Progress;
@@ -34,6 +37,7 @@ use crate::run::{RunReader, Stage};
 use crate::vectors::{self, Vectors};
 use count::{Counter, HITS, ListTally, Members};
 use estimate::{Estimate, bounds, histogram};
+use examples::{Examples, Looked};
 use figures::{Compared, FORMAT, Histogram, Measures, Parameters, Report, StageCost, TaskMeasures};
 use lists::{BatchList, Directory};
 use metrics::PairCounts;
@@ -52,6 +56,8 @@ pub struct Options {
     pub top: Option<u32>,
     /// τ.
     pub temperature: f64,
+    /// Where texts are found that are shown of some batches.
+    pub texts: TextSource,
 }
 
 /// Measures a finished run. O(rows · ranks + sample · |B| · dim) for each list of batches.
@@ -88,18 +94,30 @@ pub fn measure(run: &RunReader, options: &Options, progress: &Progress) -> Resul
     };
     let seed = parameters.batches.seed;
     let chosen = sample::draw(&vectors.tasks, options.sample, seed, options.epoch);
-    let look = |list: &BatchList| -> Result<MeasuredList> {
-        let members = Members::new(list);
-        let tally = counter.count(list, &members)?;
-        let sampled = sampler.measure(list, &members, &chosen)?;
+    let look = |list: &BatchList, members: &Members| -> Result<MeasuredList> {
+        let tally = counter.count(list, members)?;
+        let sampled = sampler.measure(list, members, &chosen)?;
         Ok(MeasuredList { tally, sampled, batches: list.count(), clusters: list.membership().cluster.is_some() })
     };
-    let own = look(&mined)?;
+    let members = Members::new(&mined);
+    let own = look(&mined, &members)?;
+    let looked = Looked {
+        vectors: &vectors,
+        neighbors: &neighbors,
+        windows: &windows,
+        list: &mined,
+        members: &members,
+        tally: &own.tally,
+    };
+    let examples = looked.examples(run, &options.texts)?;
+    drop(members);
+    let look = |list: &BatchList| look(list, &Members::new(list));
     let random =
         look(&mined.shuffled((0..vectors.tasks.len()).map(|task| vectors.tasks.places(task)), seed, options.epoch))?;
     let against = against.as_ref().map(look).transpose()?;
     drop(meter);
-    compose(run, parameters, &vectors, &own, &random, against.as_ref())
+    let report = compose(run, parameters, &vectors, &own, &random, against.as_ref())?;
+    Ok(Report { examples, ..report })
 }
 
 /// The report as a person reads it on a terminal.
@@ -177,6 +195,7 @@ fn compose(
         search: run.facts()?,
         clusters: run.facts()?,
         batches: run.facts()?,
+        examples: Examples::default(),
         stages: costs(run),
     })
 }

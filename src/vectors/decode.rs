@@ -6,9 +6,10 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, StringArray};
+use arrow::array::{ArrayRef, RecordBatch, StringArray, UInt64Array};
+use arrow::compute::take;
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReaderBuilder, RowSelection};
 
 use super::arrow_ipc::ArrowFile;
 use super::embedding_rows::{first_fault, usual_length};
@@ -169,6 +170,35 @@ impl<'a> Unit<'a> {
         columns.iter().map(column).collect()
     }
 
+    /// Decodes some rows of some columns; `rows` are numbers within the unit, ascending, each once. The arrays are in the
+    /// order of the columns, and hold one value for each of the rows. Other rows are skipped.
+    ///
+    /// # Errors
+    /// The data cannot be decoded, or the unit has no such rows.
+    pub(crate) fn some_rows(&self, columns: &[&str], rows: &[u64]) -> Result<Vec<ArrayRef>> {
+        let own: Vec<&str> = columns.iter().copied().filter(|name| self.shard.partition(name).is_none()).collect();
+        let found = match &self.shard.source {
+            _ if own.is_empty() => Vec::new(),
+            Source::Arrow(file) => {
+                let indices = UInt64Array::from(rows.to_vec());
+                let arrays = file.columns(&own, self.start, self.rows).map_err(|found| self.damaged(columns, found))?;
+                let taken = arrays.iter().map(|array| take(array, &indices, None));
+                taken.collect::<Result<Vec<_>, _>>().map_err(|e| self.damaged(columns, e.to_string()))?
+            }
+            _ => {
+                let ranges = rows.iter().map(|row| *row as usize..*row as usize + 1);
+                let selection = RowSelection::from_consecutive_ranges(ranges, self.rows as usize);
+                let mut batches = self.parquet_batches(&own, rows.len().max(1), Some(selection))?;
+                batches.next().transpose()?.unwrap_or_default()
+            }
+        };
+        match found.first().map(|array| array.len()) {
+            Some(count) if count != rows.len() => Err(self.miscounted(columns, &count.to_string())),
+            None if !own.is_empty() && !rows.is_empty() => Err(self.miscounted(columns, "no")),
+            _ => Ok(self.all_columns(columns, &own, &found, rows.len())),
+        }
+    }
+
     fn miscounted(&self, columns: &[&str], rows: &str) -> Error {
         self.damaged(columns, format!("{rows} rows where the footer promises {}", self.rows))
     }
@@ -177,7 +207,7 @@ impl<'a> Unit<'a> {
     fn batches<'c>(&'c self, columns: &'c [&str], batch_rows: usize) -> Result<ColumnBatches<'c>> {
         match &self.shard.source {
             Source::Arrow(file) => self.arrow_batches(file, columns, batch_rows),
-            _ => self.parquet_batches(columns, batch_rows),
+            _ => self.parquet_batches(columns, batch_rows, None),
         }
     }
 
@@ -196,19 +226,25 @@ impl<'a> Unit<'a> {
         })))
     }
 
-    fn parquet_batches<'c>(&'c self, columns: &'c [&str], batch_rows: usize) -> Result<ColumnBatches<'c>> {
+    /// Those of a row group: of the rows selected, or of all.
+    fn parquet_batches<'c>(
+        &'c self,
+        columns: &'c [&str],
+        batch_rows: usize,
+        selection: Option<RowSelection>,
+    ) -> Result<ColumnBatches<'c>> {
         let (Source::Parquet { bytes, metadata }, Some(row_group)) = (&self.shard.source, self.row_group) else {
             return Err(self.damaged(columns, "a .npy file, which has no columns".into()));
         };
         let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(bytes.clone(), metadata.clone());
         let wanted = columns.iter().filter_map(|name| metadata.schema().index_of(name).ok());
         let mask = ProjectionMask::roots(builder.parquet_schema(), wanted);
-        let reader = builder
-            .with_projection(mask)
-            .with_row_groups(vec![row_group])
-            .with_batch_size(batch_rows)
-            .build()
-            .map_err(|e| self.damaged(columns, e.to_string()))?;
+        let builder = builder.with_projection(mask).with_row_groups(vec![row_group]).with_batch_size(batch_rows);
+        let reader = match selection {
+            Some(selection) => builder.with_row_selection(selection).build(),
+            None => builder.build(),
+        };
+        let reader = reader.map_err(|e| self.damaged(columns, e.to_string()))?;
         Ok(Box::new(reader.map(move |batch| {
             let batch: RecordBatch = batch.map_err(|e| self.damaged(columns, e.to_string()))?;
             let column = |name: &&str| {
@@ -290,6 +326,26 @@ mod tests {
         assert!(text.contains("a.parquet") && text.contains("promises 5") && text.contains("row group 0"), "{text}");
         // The second row group has more rows than it promises: none of them is passed on as a row of another unit.
         assert!(read([3, 1]).map_or(true, |ids| ids.len() == 4));
+    }
+
+    #[test]
+    fn some_rows_are_those_that_were_asked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.parquet");
+        std::fs::write(&path, parquet_file([3, 2], None)).unwrap();
+        let shards = open_parquet(std::slice::from_ref(&path)).unwrap();
+        let units = Unit::all(&shards);
+        let ids = |unit: &Unit<'_>, rows: &[u64]| -> Result<Vec<i64>> {
+            let arrays = unit.some_rows(&["id"], rows)?;
+            Ok(arrays[0].as_primitive::<Int64Type>().values().to_vec())
+        };
+        assert_eq!(ids(&units[0], &[0, 2]).unwrap(), [10, 12]);
+        assert_eq!(ids(&units[1], &[1]).unwrap(), [14]);
+        // A footer that promises more rows than there are.
+        std::fs::write(&path, parquet_file([5, 2], None)).unwrap();
+        let shards = open_parquet(std::slice::from_ref(&path)).unwrap();
+        let text = ids(&Unit::all(&shards)[0], &[0, 4]).unwrap_err().to_string();
+        assert!(text.contains("a.parquet") && text.contains("row group 0"), "{text}");
     }
 
     #[test]

@@ -45,20 +45,17 @@ pub use import::import;
 pub(crate) use import::{
     CheckedInput, RowMarks, check_input, label_keys, refuse_unknown_tasks, task_sizes, words_on_key,
 };
-#[cfg(feature = "export")]
 pub(crate) use input::{FileKind, find, kind_of};
-pub(crate) use key_lists::KEY_LISTS;
+pub(crate) use key_lists::{KEY_LISTS, KeyListFile};
 pub use keys::{Keys, KeysByPlace};
-pub(crate) use labels::ListElements;
+pub(crate) use labels::{LabelShape, ListElements, label_shape};
 pub use open::Vectors;
 #[cfg(feature = "lake")]
 pub(crate) use open::tasks;
 pub(crate) use open::{TASK_TABLE, open};
 #[cfg(feature = "export")]
 pub(crate) use parquet::open_parquet;
-#[cfg(feature = "export")]
-pub(crate) use recognise::is_same;
-pub(crate) use recognise::recognise;
+pub(crate) use recognise::{is_same, recognise};
 #[cfg(test)]
 pub(crate) use row::UNIQUE;
 pub use row::{Place, PlaceRange};
@@ -69,6 +66,6 @@ pub(crate) use row_table::{BothSides, RowLayout, RowTable};
 pub(crate) use scorer::{Scorer, TileScorer};
 pub(crate) use shape::{DIM_MAX, Shape, StoreType};
 pub(crate) use shard::{Shard, Source};
-pub(crate) use shards::Shards;
+pub(crate) use shards::{Shards, open_file, open_files};
 pub(crate) use store::{VECTORS, VectorStore};
 pub(crate) use tasks::{TASKS, Tasks};

@@ -64,7 +64,6 @@ fn compare(known: (&FileIdentity, &FilePlace), now: (&FileIdentity, &FilePlace))
 ///
 /// # Errors
 /// None: nothing stops the hashing.
-#[cfg(feature = "export")]
 pub(crate) fn is_same(
     known: (&FileIdentity, &FilePlace),
     now: (&FileIdentity, &FilePlace),

@@ -118,6 +118,11 @@ impl Shard {
         self.partition(name).is_some()
     }
 
+    /// Bytes of all of its files.
+    pub(crate) fn input_bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.identity.bytes).sum()
+    }
+
     /// The bytes of each of its files.
     pub(crate) fn contents(&self) -> Vec<&[u8]> {
         match &self.source {

@@ -92,19 +92,18 @@ impl Shards {
     }
 }
 
-fn open_files(inputs: &Inputs) -> Result<Vec<Shard>> {
+/// Finds and maps the input files, whatever their columns are.
+///
+/// # Errors
+/// A path that is not there, a file that is no input or is damaged, or half of a pair.
+pub(crate) fn open_files(inputs: &Inputs) -> Result<Vec<Shard>> {
     if !inputs.queries.is_empty() || !inputs.positives.is_empty() {
         return open_sides(inputs);
     }
     let files = find(&inputs.paths)?;
     let npy = files.iter().filter(|file| file.kind == FileKind::Npy).count();
     if npy == 0 {
-        let open = |file: InputFile| -> Result<Shard> {
-            let paths = std::slice::from_ref(&file.path);
-            let opened =
-                if file.kind == FileKind::Arrow { open_arrow(&file.path)? } else { open_parquet(paths)?.remove(0) };
-            Ok(opened.with_partitions(file.partitions))
-        };
+        let open = |file: InputFile| Ok(open_file(&file.path, file.kind)?.with_partitions(file.partitions));
         return files.into_iter().map(open).collect();
     }
     if let Some(other) = files.iter().find(|file| file.kind != FileKind::Npy) {
@@ -116,6 +115,19 @@ fn open_files(inputs: &Inputs) -> Result<Vec<Shard>> {
     }
     let paths: Vec<PathBuf> = files.into_iter().map(|file| file.path).collect();
     open_npy(&paths)
+}
+
+/// Maps one file that is no half of a pair.
+///
+/// # Errors
+/// It cannot be opened, or is damaged.
+pub(crate) fn open_file(path: &Path, kind: FileKind) -> Result<Shard> {
+    let paths = [path.to_owned()];
+    Ok(match kind {
+        FileKind::Parquet => open_parquet(&paths)?.remove(0),
+        FileKind::Arrow => open_arrow(path)?,
+        FileKind::Npy => open_npy(&paths)?.remove(0),
+    })
 }
 
 fn open_arrow(path: &Path) -> Result<Shard> {

@@ -21,8 +21,10 @@ fn allowed(module: &str) -> Vec<&'static str> {
         "budget" => vec!["run"],
         "cost" | "plan" => [&["config", "error", "run", "budget"], &STAGES[..]].concat(),
         "job" => [&BELOW_STAGES[..], &STAGES[..], &["cost", "plan"]].concat(),
-        "report" | "verify" => [&["config", "error", "job", "random", "run", "watch"], &STAGES[..]].concat(),
-        "cli" => [&BELOW_STAGES[..], &STAGES[..], &["cost", "job", "plan", "report", "verify"]].concat(),
+        "inspect" | "report" | "verify" => {
+            [&["config", "error", "job", "random", "run", "watch"], &STAGES[..]].concat()
+        }
+        "cli" => [&BELOW_STAGES[..], &STAGES[..], &["cost", "inspect", "job", "plan", "report", "verify"]].concat(),
         stage => STAGES.iter().position(|name| *name == stage).map_or_else(Vec::new, stages_below),
     }
 }

@@ -32,6 +32,7 @@ mod gpu;
 mod ids;
 mod imports;
 mod inputs;
+mod inspect;
 mod label_faults;
 mod labels;
 #[cfg(feature = "lake")]

@@ -26,7 +26,8 @@ use crate::vectors::dot::dot;
 use crate::vectors::{DIM_MAX, ROWS_MAX, RowId, Shape, StoreType, VectorStore};
 use crate::watch::Watch;
 
-const FORMAT: FileFormat = FileFormat { magic: *b"BMGPUBAS", version: 1, name: "GPU base" };
+/// Format of `base.gpu`.
+pub(crate) const GPU_BASE: FileFormat = FileFormat { magic: *b"BMGPUBAS", version: 1, name: "GPU base" };
 /// Rows whose bounds are kept together.
 const CHUNK_ROWS: usize = 1024;
 const BOUNDS_BYTES: usize = 8;
@@ -56,7 +57,7 @@ impl DeviceBaseWriter<'_> {
         let Shape { rows, dim } = self.store.shape();
         let (rows, width) = (rows as usize, self.precision.bytes());
         let exponent = exponent(width, self.largest_norm());
-        part.write_at(&FORMAT.header([rows as u64, dim as u64, width as u64, i64::from(exponent) as u64, 0, 0]), 0)?;
+        part.write_at(&GPU_BASE.header([rows as u64, dim as u64, width as u64, i64::from(exponent) as u64, 0, 0]), 0)?;
         part.extend()?;
         let factor = f64::from(exponent).exp2();
         (0..chunks(rows)).into_par_iter().try_for_each(|chunk| {
@@ -116,7 +117,7 @@ impl DeviceBase {
     /// # Errors
     /// It is not complete, or its counts are out of range.
     pub(crate) fn open(path: &Path) -> Result<DeviceBase> {
-        let sealed = Sealed::open(path, &FORMAT)?;
+        let sealed = Sealed::open(path, &GPU_BASE)?;
         let [rows, dim, width, exponent, ..] = sealed.fields;
         let exponent = exponent as i64;
         let in_range = (1..=ROWS_MAX).contains(&rows)

@@ -25,7 +25,6 @@ mod tables;
 pub(crate) use content::FileKind;
 pub(crate) use hive::PartitionValue;
 pub(crate) use kinds::InputFile;
-#[cfg(feature = "export")]
 pub(crate) use kinds::kind_of;
 pub(crate) use paths::find;
 pub(super) use sides::pair;

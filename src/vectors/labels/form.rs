@@ -57,6 +57,21 @@ pub(super) fn holds_labels(leaf: &DataType) -> bool {
     *leaf == DataType::Null || kind(leaf).is_some()
 }
 
+/// How many labels a row of a column has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LabelShape {
+    /// One: the column can be an id, a task or a key.
+    One,
+    /// A list of them: the column can be a key.
+    List,
+}
+
+/// How many labels a row of a column of this type has; none where the type holds no labels.
+pub(crate) fn label_shape(data_type: &DataType) -> Option<LabelShape> {
+    let (leaf, list) = leaf_type(data_type);
+    kind(leaf).map(|_| if list { LabelShape::List } else { LabelShape::One })
+}
+
 /// The type of the values behind dictionaries and runs.
 pub(crate) fn value_type(data_type: &DataType) -> &DataType {
     match data_type {

@@ -11,4 +11,5 @@ mod values;
 
 pub(crate) use column::ListElements;
 pub(crate) use column::{LabelColumn, Labels};
+pub(crate) use form::{LabelShape, label_shape};
 pub(crate) use values::{LabelValues, Missing, Unlabelled, elements};

@@ -21,6 +21,6 @@ mod simd;
 
 pub use kernel::Int8;
 pub use packed::PackedBase;
-pub(crate) use packed::Packing;
+pub(crate) use packed::{PACKED, Packing};
 pub(crate) use queries::Int8Queries;
 pub use queries::Quantised;
