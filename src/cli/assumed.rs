@@ -13,13 +13,10 @@ const TELLING: [&str; 14] =
 /// Logs what is assumed.
 pub(super) fn tell(shards: &Shards, config: &Config) {
     tracing::info!("{}", columns(&shards.roles));
-    if let Some(schema) = shards.list.first().and_then(|shard| shard.schema()) {
+    if let Some(schema) = shards.list.iter().find(|shard| shard.rows > 0).and_then(|shard| shard.schema()) {
         let names = overlooked(schema, &shards.roles);
         if !names.is_empty() {
             tracing::info!("not taken: {}; --key-column or --id-column takes one", names.join(", "));
-        }
-        if config.columns.dtype.is_some() && !has_binary(schema, &shards.roles) {
-            tracing::warn!("--dtype has no effect here: the types of the embedding columns say what their numbers are");
         }
     }
     tracing::info!("{}", settings(config));
@@ -51,14 +48,6 @@ fn overlooked(schema: &Schema, roles: &Roles) -> Vec<String> {
     let fields = schema.fields().iter().filter(|field| !taken(field.name()));
     let alike = fields.filter(|field| telling(field.name()) && may_be_label(field.data_type()));
     alike.map(|field| field.name().clone()).collect()
-}
-
-/// Whether an embedding column is one of plain bytes.
-fn has_binary(schema: &Schema, roles: &Roles) -> bool {
-    let sides = [&roles.query, &roles.positive].into_iter().flatten();
-    sides
-        .filter_map(|name| schema.field_with_name(name).ok())
-        .any(|field| matches!(field.data_type(), DataType::FixedSizeBinary(_)))
 }
 
 fn may_be_label(kind: &DataType) -> bool {

@@ -59,7 +59,11 @@ fn stage_lines(stage: Stage, record: &StageRecord) -> Vec<String> {
     let mut lines = vec![format!(
         "{:>10}  {}  {} files, {}, {:.2} s, peak {}",
         stage.name(),
-        if record.complete { "done   " } else { "pending" },
+        match (record.complete, record.cleaned) {
+            (true, true) => "cleaned",
+            (true, false) => "done   ",
+            (false, _) => "pending",
+        },
         record.parts.len(),
         HumanBytes(record.bytes()),
         record.seconds,

@@ -50,6 +50,9 @@ pub(super) fn changes(before: InputFiles<'_>, now: InputFiles<'_>) -> Vec<String
         .map(|index| {
             let (old, new) = (&old[*index], &new[*index]);
             let what = match old.bytes == new.bytes {
+                true if old.path_columns != new.path_columns => {
+                    format!("its folders gave {} before, {} now", folders(old), folders(new))
+                }
                 false => format!("{} bytes before, {} now", HumanCount(old.bytes), HumanCount(new.bytes)),
                 true => format!("{} bytes as before, with another content", HumanCount(new.bytes)),
             };
@@ -63,10 +66,19 @@ pub(super) fn changes(before: InputFiles<'_>, now: InputFiles<'_>) -> Vec<String
     lines
 }
 
+/// The columns that a file's folders give, as folders write them.
+fn folders(file: &FileIdentity) -> String {
+    let of = |(name, value): &(String, Option<String>)| format!("{name}={}", value.as_deref().unwrap_or("null"));
+    if file.path_columns.is_empty() {
+        return "no column".into();
+    }
+    file.path_columns.iter().map(of).collect::<Vec<_>>().join("/")
+}
+
 /// Whether two files are one, as far as both are known.
 fn same(old: &FileIdentity, new: &FileIdentity) -> bool {
     let content = old.content.is_none() || new.content.is_none() || old.content == new.content;
-    content && (old.bytes, &old.footer) == (new.bytes, &new.footer)
+    content && (old.bytes, &old.footer, &old.path_columns) == (new.bytes, &new.footer, &new.path_columns)
 }
 
 /// The files without their order; `contents`: by their content, too.
@@ -91,7 +103,7 @@ mod tests {
     use super::*;
 
     fn file(bytes: u64, footer: &str, content: Option<&str>) -> FileIdentity {
-        FileIdentity { bytes, footer: footer.into(), content: content.map(Into::into) }
+        FileIdentity { bytes, footer: footer.into(), content: content.map(Into::into), path_columns: Vec::new() }
     }
 
     fn said(old: &[(&str, FileIdentity)], new: &[(&str, FileIdentity)]) -> Vec<String> {
@@ -135,6 +147,12 @@ mod tests {
             ["the order of the input files, and so of the rows: file 1 was another of them, it is x now"]
         );
         assert_eq!(said(&[a()], &[a(), b()]), ["input files: 1 before, 2 now"]);
+        let path_columns = vec![("task".to_owned(), Some("fonts".to_owned()))];
+        let in_folder = FileIdentity { path_columns, ..a().1 };
+        assert_eq!(
+            said(&[("a.parquet", in_folder)], &[a()]),
+            ["file a.parquet: its folders gave task=fonts before, no column now"]
+        );
         assert_eq!(
             said(&[a(), b()], &[b()]),
             ["input files: 2 before, 1 now; b.parquet (in the place of a.parquet) is the first that differs"]
