@@ -19,6 +19,8 @@ mod docs;
 mod epochs;
 #[cfg(feature = "export")]
 mod export;
+#[cfg(feature = "export")]
+mod export_rows;
 mod fake_cuda;
 mod fake_gpu;
 mod formats;
