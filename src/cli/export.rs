@@ -8,7 +8,9 @@ use clap::Args;
 use indicatif::{HumanBytes, HumanCount};
 
 use super::log;
-use crate::batches::export::{Epochs, ExportSettings, Format, export};
+use super::text_args::TextArgs;
+use crate::batches::export::{Epochs, ExportSettings, ExportSummary, Format, export};
+use crate::batches::texts::TextSource;
 use crate::config::half_of_memory;
 use crate::error::Result;
 use crate::run::storage::Disk;
@@ -25,15 +27,8 @@ pub struct ExportArgs {
     /// Folder to fill
     #[arg(short, long, value_name = "DIR")]
     out: PathBuf,
-    /// Column of the queries' texts [default: query or another usual name; text for both sides]
-    #[arg(long, value_name = "NAME")]
-    query_text: Option<String>,
-    /// Column of the positives' texts [default: positive or another usual name]
-    #[arg(long, value_name = "NAME")]
-    positive_text: Option<String>,
-    /// Parquet files, folders or globs with the texts of the mined rows, in their order [default: the mined files]
-    #[arg(long, value_name = "PATHS", num_args = 1..)]
-    source: Vec<String>,
+    #[command(flatten)]
+    texts: TextArgs,
     /// An epoch from 0, or all, one after the other
     #[arg(long, value_name = "E", default_value = "0")]
     epoch: Epochs,
@@ -55,12 +50,13 @@ impl ExportArgs {
     /// See [`export`].
     pub fn run(self, output: &log::Output) -> Result<()> {
         let run = RunReader::open(&self.run)?;
+        let TextSource { query, positive, source } = self.texts.into();
         let settings = ExportSettings {
             format: self.format,
             epochs: self.epoch,
-            query_text: self.query_text,
-            positive_text: self.positive_text,
-            source: self.source,
+            query_text: query,
+            positive_text: positive,
+            source,
             negatives: self.negatives,
             memory_bytes: self.memory.map_or_else(half_of_memory, |size| size.as_u64()),
             replace: self.replace,
@@ -75,6 +71,7 @@ impl ExportArgs {
                 HumanCount(made.left_out)
             );
         }
+        warn_of_few_negatives(&made);
         let units = if settings.format == Format::B3 { "clusters" } else { "batches" };
         tracing::info!(
             "{} rows in {} {units}: {} files, {}, in {}; joined in {} chunks, peak {} of {}",
@@ -92,6 +89,9 @@ impl ExportArgs {
                 ("rows", made.rows),
                 (units, made.units),
                 ("left_out", made.left_out),
+                ("rows_short_of_negatives", made.rows_short),
+                ("rows_without_negatives", made.rows_without),
+                ("rows_filled", made.rows_filled),
                 ("chunks", made.chunks as u64),
                 ("files", made.files),
                 ("bytes", made.bytes),
@@ -100,5 +100,21 @@ impl ExportArgs {
             log::print(&json::line(&facts)?);
         }
         Ok(())
+    }
+}
+
+fn warn_of_few_negatives(made: &ExportSummary) {
+    let (without, some) = (made.rows_without, made.rows_short - made.rows_without);
+    if made.rows_filled > 0 {
+        tracing::warn!(
+            "{} rows have no hard negative: they got positives of other rows of their batch, since this trainer reads \
+             no row without",
+            HumanCount(made.rows_filled)
+        );
+    } else if without > 0 {
+        tracing::warn!("{} rows have no hard negative, and are written without", HumanCount(without));
+    }
+    if some > 0 {
+        tracing::warn!("{} rows have fewer hard negatives than others; docs/training.md says what comes of it", some);
     }
 }

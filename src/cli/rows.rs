@@ -115,7 +115,7 @@ pub(super) fn print(run: &RunReader, range: Range<u64>, shown: &Shown, texts: &T
             .remedy("choose a smaller range"));
     }
     let neighbors = neighbors::open(run, &vectors)?;
-    let known = Known {
+    let known = RunFiles {
         windows: Windows::open(run, &vectors, &neighbors)?,
         graph: edges::open(run, vectors.row_count())?,
         clusters: clusters::open(run, vectors.row_count())?,
@@ -152,7 +152,7 @@ pub(super) fn print(run: &RunReader, range: Range<u64>, shown: &Shown, texts: &T
 }
 
 /// The files of a run that know of rows.
-struct Known<'a> {
+struct RunFiles<'a> {
     vectors: &'a Vectors,
     neighbors: &'a Neighbors,
     windows: Windows<'a>,
@@ -160,7 +160,7 @@ struct Known<'a> {
     clusters: Clusters,
 }
 
-impl<'a> Known<'a> {
+impl<'a> RunFiles<'a> {
     fn row(&self, input_row: u32, row: RowId, with_vectors: bool, block: &mut Adjacency) -> Result<KnownRow<'a>> {
         let (vectors, neighbors) = (self.vectors, self.neighbors);
         let input = |row: RowId| vectors.rows.input_rows()[row as usize];

@@ -53,8 +53,6 @@ pub use open::Vectors;
 #[cfg(feature = "lake")]
 pub(crate) use open::tasks;
 pub(crate) use open::{TASK_TABLE, open};
-#[cfg(feature = "export")]
-pub(crate) use parquet::open_parquet;
 pub(crate) use recognise::{is_same, recognise};
 #[cfg(test)]
 pub(crate) use row::UNIQUE;

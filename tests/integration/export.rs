@@ -5,9 +5,8 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, ListArray, RecordBatch, StringArray};
-use arrow::buffer::OffsetBuffer;
-use arrow::compute::{cast, concat};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray};
+use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Schema};
 use batchmine::export::{Epochs, ExportSettings, Format};
 use batchmine::run::Progress;
@@ -19,7 +18,9 @@ use serde_json::Value;
 
 use super::command::{Outcome, Place, export, export_command, mine, skipped};
 use super::dataset::{Dataset, Float, Ids, npy};
-use super::exported::{Told, assert_told, column, expected, files, folders, lines, names, numbers, parquet, strings};
+use super::exported::{
+    Told, assert_told, column, expected, files, folders, keep_negatives, lines, names, numbers, parquet, strings,
+};
 use super::failing::{Blow, Failing};
 use super::readers::python;
 use super::table::{self, Row};
@@ -188,27 +189,8 @@ fn exports_load_as_their_trainers_load_them() {
     }
 }
 
-/// Removes negatives from a run's tables: each row keeps only its first ones.
-fn keep_negatives(run: &Path, keep: impl Fn(usize) -> usize) {
-    for part in table::parts(run) {
-        let (rows, footer) = table::load(&part);
-        let kept: Vec<usize> = numbers(&rows, "row").into_iter().map(|row| keep(row as usize)).collect();
-        let cut = |column: &ArrayRef| -> ArrayRef {
-            let lists = column.as_list::<i32>();
-            let pieces: Vec<ArrayRef> = (0..lists.len()).map(|row| lists.value(row).slice(0, kept[row])).collect();
-            let pieces: Vec<&dyn Array> = pieces.iter().map(AsRef::as_ref).collect();
-            let DataType::List(element) = lists.data_type() else { unreachable!("a list") };
-            let offsets = OffsetBuffer::from_lengths(kept.iter().copied());
-            Arc::new(ListArray::new(element.clone(), offsets, concat(&pieces).unwrap(), None))
-        };
-        let columns = rows.columns().iter();
-        let columns = columns.map(|column| if column.data_type().is_nested() { cut(column) } else { column.clone() });
-        table::store(&part, &RecordBatch::try_new(rows.schema(), columns.collect()).unwrap(), &footer);
-    }
-}
-
 #[test]
-fn rows_with_few_negatives_are_filled_up_and_rows_without_refused() {
+fn rows_with_few_negatives_are_filled_up() {
     let (place, run) = mined(&pairs(200), "--window 30 --hard-negatives 3");
     keep_negatives(&run, |row| 1 + row % 3);
     let out = place.path("fewer");
@@ -224,13 +206,6 @@ fn rows_with_few_negatives_are_filled_up_and_rows_without_refused() {
             assert_eq!(Some(text), positives[own[number % own.len()]], "a row's own negatives, over again");
         }
     }
-    keep_negatives(&run, |row| usize::from(row != 77));
-    for format in ["sentence-transformers", "flagembedding", "tevatron"] {
-        export(&run, format, &place.path(format), "").refuses(&["no hard negative", "--negatives 0"]);
-        export(&run, format, &place.path(format), "--negatives 0").ok();
-    }
-    export(&run, "swift", &place.path("swift"), "").ok();
-    export(&run, "arctic", &place.path("arctic"), "").ok();
     let (place, run) = mined(&pairs(200), "");
     export(&run, "swift", &place.path("x"), "--negatives 2").refuses(&["no hard negatives", "--hard-negatives"]);
 }

@@ -4,14 +4,16 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::compute::{cast, concat_batches};
+use arrow::array::{Array, ArrayRef, AsArray, ListArray, RecordBatch};
+use arrow::buffer::OffsetBuffer;
+use arrow::compute::{cast, concat, concat_batches};
 use arrow::datatypes::{DataType, Int64Type};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value;
 
-use super::table::Row;
+use super::table::{self, Row};
 
 /// A column of strings of all files of a folder, in order, read by the parquet crate alone.
 pub fn column(folder: &Path, name: &str) -> Vec<Option<String>> {
@@ -193,4 +195,23 @@ pub fn files(out: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
         }
     }
     all
+}
+
+/// Removes negatives from a run's tables: each row keeps only its first ones.
+pub fn keep_negatives(run: &Path, keep: impl Fn(usize) -> usize) {
+    for part in table::parts(run) {
+        let (rows, footer) = table::load(&part);
+        let kept: Vec<usize> = numbers(&rows, "row").into_iter().map(|row| keep(row as usize)).collect();
+        let cut = |column: &ArrayRef| -> ArrayRef {
+            let lists = column.as_list::<i32>();
+            let pieces: Vec<ArrayRef> = (0..lists.len()).map(|row| lists.value(row).slice(0, kept[row])).collect();
+            let pieces: Vec<&dyn Array> = pieces.iter().map(AsRef::as_ref).collect();
+            let DataType::List(element) = lists.data_type() else { unreachable!("a list") };
+            let offsets = OffsetBuffer::from_lengths(kept.iter().copied());
+            Arc::new(ListArray::new(element.clone(), offsets, concat(&pieces).unwrap(), None))
+        };
+        let columns = rows.columns().iter();
+        let columns = columns.map(|column| if column.data_type().is_nested() { cut(column) } else { column.clone() });
+        table::store(&part, &RecordBatch::try_new(rows.schema(), columns.collect()).unwrap(), &footer);
+    }
 }

@@ -252,7 +252,7 @@ fn rows_are_shown_with_the_texts_of_their_best_candidates() {
     assert!(lines("--show 0").iter().all(|line| line.get("query_text").is_none()));
     let text = rows(&run, "7..8", "").ok().stdout;
     for words in
-        ["row 7, id doc/ä-d889, task wiki", "query:    question 7 in two lines", "suspect     0", "preferred    3"]
+        ["row 7, id doc/ä-d889, task wiki", "query:    question 7 in two lines", "suspect      0", "preferred    3"]
     {
         assert!(text.contains(words), "no {words:?} in {text}");
     }

@@ -22,6 +22,8 @@ mod embedding_columns;
 mod epochs;
 #[cfg(feature = "export")]
 mod export;
+#[cfg(feature = "export")]
+mod export_rows;
 mod fake_cuda;
 mod fake_gpu;
 mod files;

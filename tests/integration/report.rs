@@ -338,3 +338,62 @@ fn a_damaged_run_gives_an_error_and_no_wrong_figures() {
     report(&run, "--sample 50").ok();
     assert!(fs::read(run.join("report.json")).unwrap() == good);
 }
+
+#[test]
+fn the_best_and_the_worst_batches_are_shown_with_their_texts() {
+    let data = Dataset { ids: Ids::None, ..Dataset::planted(300, 16, 4) };
+    let data = data.with_text("question", |row| Some(format!("<b>question</b> {row} {}", "long ".repeat(100))));
+    let data = data.with_text("answer", |row| (row % 7 > 0).then(|| format!("answer {row}")));
+    let place = Place::with(&data);
+    let run = place.path("run");
+    mine(&place.input(), &run, "--skip 3 --window 20 --cluster-size 4 --batch-size 16").ok();
+    report(&run, "").ok();
+    let found = read(&run)["examples"].clone();
+    assert_eq!(found["text_columns"], serde_json::json!(["question", "answer"]));
+    assert_eq!(found["no_texts"], Value::Null);
+    // By brute force: the share of each batch's pairs that are in a rank window.
+    let lines = inspect(&run, 0..300);
+    let inside = |row: usize, batch: &[usize]| {
+        let window = &lines[row].neighbors[lines[row].window.clone()];
+        window.iter().filter(|(other, _)| batch.contains(other)).count() as u64
+    };
+    let batches = batches(&run, 0);
+    let share = |batch: &[usize]| {
+        let pairs: u64 = batch.iter().map(|row| inside(*row, batch)).sum();
+        pairs as f64 / (batch.len() * (batch.len() - 1)) as f64
+    };
+    let mut shares: Vec<f64> = batches.iter().map(|batch| share(batch)).collect();
+    for list in ["most", "least"] {
+        for batch in found[list].as_array().unwrap() {
+            let rows = &batches[batch["batch_id"].as_u64().unwrap() as usize];
+            assert!((batch["window_share"].as_f64().unwrap() - share(rows)).abs() < 1e-12);
+            assert_eq!(batch["rows"].as_u64(), Some(rows.len() as u64));
+            let shown = batch["examples"].as_array().unwrap();
+            assert_eq!(shown.len(), 8);
+            for row in shown {
+                let number = row["row"].as_u64().unwrap() as usize;
+                assert!(rows.contains(&number));
+                assert_eq!(row["preferred"].as_u64(), Some(inside(number, rows)));
+                let query = row["query"].as_str().unwrap();
+                assert!(query.starts_with(&format!("<b>question</b> {number} long")) && query.ends_with('…'));
+                assert_eq!(query.chars().count(), 201);
+                let answer = (!number.is_multiple_of(7)).then(|| format!("answer {number}"));
+                assert_eq!(row["positive"].as_str(), answer.as_deref());
+            }
+        }
+    }
+    shares.sort_by(f64::total_cmp);
+    let extreme = |list: &str| found[list][0]["window_share"].as_f64().unwrap();
+    assert!((extreme("least") - shares[0]).abs() < 1e-12 && (extreme("most") - shares[shares.len() - 1]).abs() < 1e-12);
+    let page = fs::read_to_string(run.join("report.html")).unwrap();
+    assert!(page.contains("&lt;b&gt;question&lt;/b&gt;") && !page.contains("<b>question"), "texts are escaped");
+    report(&run, "--query-text no").fails(2, &["column no", "case-sensitive"]);
+    // Without the files the figures are the same.
+    fs::remove_dir_all(place.input()).unwrap();
+    let said = report(&run, "").ok().stderr;
+    assert_eq!(said.lines().filter(|line| line.contains("no texts are shown") && line.contains("is gone")).count(), 1);
+    let without = read(&run);
+    assert!(without["examples"]["no_texts"].as_str().unwrap().contains("is gone"));
+    assert_eq!(without["examples"]["most"][0]["examples"][0]["query"], Value::Null);
+    assert_eq!(without["examples"]["most"][0]["batch_id"], found["most"][0]["batch_id"]);
+}

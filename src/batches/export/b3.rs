@@ -19,13 +19,12 @@ use polars::prelude::{Column, DataType, PolarsResult, polars_bail};
 
 use super::engine;
 use super::folder::Folder;
-use super::join::{IMAGE, Joined, JoinedRow};
-use super::sources::kept_name;
+use super::join::{Joined, JoinedRow};
+use super::sources::{IMAGE, QUERY_IMAGE, kept_name};
 use super::tables::{PIECE_ROWS, TableFile};
 use super::trainer::Trainer;
 use crate::error::{Error, Result};
 
-const QUERY_IMAGE: &str = "qry_image_path";
 /// Columns that the trainer itself reads: the source's columns of these names are not copied once more.
 const TAKEN: [&str; 6] = ["qry", QUERY_IMAGE, "pos_text", IMAGE, "neg_text", "neg_image_path"];
 

@@ -47,6 +47,11 @@ pub(crate) struct ExportRecord {
     pub epoch: Epochs,
     pub format: String,
     pub negatives: u32,
+    /// Rows without a hard negative, which got some of their batch.
+    pub negatives_filled: u64,
+    /// Rows with fewer hard negatives than `negatives`; of these, rows without any.
+    pub negatives_short: u64,
+    pub negatives_without: u64,
     pub positive_text: String,
     pub query_text: String,
     /// Fingerprint of the run's batches.

@@ -10,7 +10,8 @@ use polars::prelude::*;
 
 use super::chunks::Pick;
 use super::engine::{self, flattened};
-use super::sources::{POSITIVE, QUERY, ROW, Sources, kept_name};
+use super::padding::Padding;
+use super::sources::{IMAGE, POSITIVE, QUERY, ROW, Sources, kept_name};
 use super::table::BatchTable;
 use crate::error::{Error, Result};
 
@@ -123,18 +124,22 @@ fn id_at(ids: &Column, at: usize) -> Id<'_> {
     }
 }
 
-/// The column that image paths are read from.
-pub(crate) const IMAGE: &str = "pos_image_path";
-
-/// Reads a chunk and joins it. `kept`: columns of the sources to keep beside the texts.
+/// Reads a chunk and joins it. `kept`: columns of the sources to keep beside the texts; `padding`: negatives of rows
+/// that have none.
 ///
 /// # Errors
 /// A file cannot be read, the sources lack a row, or lists of negatives have different lengths.
-pub(crate) fn join(table: &BatchTable, sources: &Sources, pick: &Pick, kept: &[String]) -> Result<Joined> {
+pub(crate) fn join(
+    table: &BatchTable,
+    sources: &Sources,
+    pick: &Pick,
+    kept: &[String],
+    padding: &Padding,
+) -> Result<Joined> {
     let chunk = table.chunk(pick)?;
     let negatives = match table.negatives {
         0 => None,
-        _ => Some(negatives(&chunk, sources, kept.iter().any(|name| name == IMAGE))?),
+        _ => Some(negatives(&chunk, sources, kept.iter().any(|name| name == IMAGE), padding)?),
     };
     let chunk = chunk.drop_many(["negatives", "negative_rows", "negative_scores"]);
     let texts = texts(&chunk, sources, kept)?;
@@ -181,22 +186,76 @@ fn texts(chunk: &DataFrame, sources: &Sources, kept: &[String]) -> Result<DataFr
     Ok(sorted.drop_many(["place", ROW]))
 }
 
-/// The texts of all negatives of a chunk, in the order in which its rows list them.
-fn negatives(chunk: &DataFrame, sources: &Sources, images: bool) -> Result<JoinedNegatives> {
-    let lists = || -> PolarsResult<_> {
-        let (rows, counts) = flattened(chunk.column("negative_rows")?.list()?)?;
-        let rows = Column::new(ROW.into(), rows).cast(&IDX_DTYPE)?;
-        let options = ExplodeOptions { empty_as_null: false, keep_nulls: false };
-        let flat = |name: &str| chunk.column(name)?.list()?.explode(options);
-        let scores = flat("negative_scores")?.f32()?.rechunk().into_owned();
-        Ok((rows, counts, flat("negatives")?.rechunk().into_column(), scores))
-    };
-    let (rows, counts, ids, scores) = lists().map_err(engine::failed)?;
-    let lengths = [rows.len(), ids.len(), scores.len()];
-    let listed: usize = counts.iter().sum();
-    if lengths != [listed; 3] {
-        return Err(engine::damaged("lists of negatives of different lengths in one row"));
+/// The lists of negatives of a chunk, one row's after the other's.
+struct FlatLists {
+    /// How many each row has.
+    counts: Vec<usize>,
+    rows: Vec<i64>,
+    ids: Column,
+    scores: Float32Chunked,
+}
+
+impl FlatLists {
+    fn of(chunk: &DataFrame) -> Result<FlatLists> {
+        let lists = || -> PolarsResult<FlatLists> {
+            let (rows, counts) = flattened(chunk.column("negative_rows")?.list()?)?;
+            let options = ExplodeOptions { empty_as_null: false, keep_nulls: false };
+            let flat = |name: &str| chunk.column(name)?.list()?.explode(options);
+            let scores = flat("negative_scores")?.f32()?.rechunk().into_owned();
+            Ok(FlatLists { counts, rows, ids: flat("negatives")?.rechunk().into_column(), scores })
+        };
+        let lists = lists().map_err(engine::failed)?;
+        let lengths = [lists.rows.len(), lists.ids.len(), lists.scores.len()];
+        if lengths != [lists.counts.iter().sum::<usize>(); 3] {
+            return Err(engine::damaged("lists of negatives of different lengths in one row"));
+        }
+        Ok(lists)
     }
+
+    /// The same lists, and those that are given to rows without any.
+    fn padded(self, chunk: &DataFrame, padding: &Padding) -> PolarsResult<FlatLists> {
+        let (batches, inputs) = (chunk.column("batch_id")?.i64()?, chunk.column("row")?.i64()?);
+        let mut counts = self.counts;
+        let (mut rows, mut scores, mut ids) = (Vec::new(), Vec::new(), Vec::new());
+        let is_text = self.ids.str().is_ok();
+        let mut at = 0;
+        for (count, (batch, input)) in counts.iter_mut().zip(batches.iter().zip(inputs.iter())) {
+            for own in at..at + *count {
+                rows.push(self.rows[own]);
+                scores.push(self.scores.get(own).unwrap_or(0.0));
+                ids.push(id_at(&self.ids, own));
+            }
+            at += *count;
+            if *count == 0 {
+                let given = padding.of(batch.unwrap_or(-1), input.unwrap_or(-1));
+                for negative in given {
+                    rows.push(i64::from(negative.row));
+                    scores.push(negative.score);
+                    ids.push(match is_text {
+                        true => Id::Text(padding.text_id(negative.row).unwrap_or_default()),
+                        false => Id::Int(padding.int_id(negative.row).unwrap_or_default()),
+                    });
+                }
+                *count = given.len();
+            }
+        }
+        let number = |id: &Id<'_>| if let Id::Int(id) = id { *id } else { 0 };
+        let ids = match is_text {
+            true => Column::new("ids".into(), ids.iter().map(ToString::to_string).collect::<Vec<String>>()),
+            false => Column::new("ids".into(), ids.iter().map(number).collect::<Vec<i64>>()),
+        };
+        Ok(FlatLists { counts, rows, ids, scores: Float32Chunked::from_vec("scores".into(), scores) })
+    }
+}
+
+/// The texts of all negatives of a chunk, in the order in which its rows list them.
+fn negatives(chunk: &DataFrame, sources: &Sources, images: bool, padding: &Padding) -> Result<JoinedNegatives> {
+    let mut lists = FlatLists::of(chunk)?;
+    if !padding.is_empty() {
+        lists = lists.padded(chunk, padding).map_err(engine::failed)?;
+    }
+    let FlatLists { counts, rows, ids, scores } = lists;
+    let rows = Column::new(ROW.into(), rows).cast(&IDX_DTYPE).map_err(engine::failed)?;
     let unique = || -> PolarsResult<LazyFrame> {
         let unique = rows.unique()?;
         let keys = DataFrame::new(unique.len(), vec![unique])?.lazy();

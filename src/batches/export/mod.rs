@@ -24,6 +24,7 @@ mod join;
 mod lengths;
 mod lines;
 mod order;
+mod padding;
 mod sentence_transformers;
 mod settings;
 mod sources;
@@ -45,7 +46,8 @@ use crate::run::{RunReader, Stage};
 use budget::{Needs, chunk_bytes};
 use folder::{ExportRecord, Folder};
 use lengths::Lengths;
-use order::Arrangement;
+use order::{Arrangement, Measured};
+use padding::NegativeCounts;
 use sources::Sources;
 use table::BatchTable;
 use trainer::Trainer;
@@ -60,6 +62,12 @@ pub struct ExportSummary {
     pub units: u64,
     /// Rows of the table that were left out, because the trainer needs batches or clusters of one size.
     pub left_out: u64,
+    /// Rows with fewer hard negatives than others.
+    pub rows_short: u64,
+    /// Of these, rows without any.
+    pub rows_without: u64,
+    /// Of these, rows that got negatives of their batch, because the trainer cannot read rows without.
+    pub rows_filled: u64,
     /// Chunks: for each the sources were read once, or twice with negatives.
     pub chunks: usize,
     pub files: u64,
@@ -87,12 +95,14 @@ pub fn export(
     let arrangement = arrangement(run, settings)?;
     let needs = Needs { rows: sources.rows, group_bytes: sources.group_bytes, threads: engine_threads() };
     let limit = chunk_bytes(settings.memory_bytes, needs)?;
-    let record = record(run, settings, &sources, &table)?;
+    let (padding, counts) = padding::read(run, &table, arrangement.batch_size(), needs_negatives(settings.format))?;
+    let record = record(run, settings, &sources, &table, counts)?;
     let Some(mut folder) = Folder::open(path, storage, &record, settings.replace)? else { return Ok(None) };
     let lengths = Arc::new(Lengths::measure(&sources)?);
     let negatives_bytes = (lengths.mean() / 2).saturating_mul(table.negatives.into());
     let group_rows = tables::group_rows(lengths.mean().saturating_add(negatives_bytes));
-    let order = order::read(&table, &sources, lengths, arrangement, limit)?;
+    let padding = Arc::new(padding);
+    let order = order::read(&table, &sources, Measured { lengths, padding: padding.clone() }, arrangement, limit)?;
     if order.rows == 0 {
         return Err(Error::input("there is nothing to export")
             .path(run.folder())
@@ -104,7 +114,7 @@ pub fn export(
     let mut trainer = trainer(settings.format, &table, &kept, group_rows, &mut folder)?;
     let meter = progress.meter("export", order.rows, "rows");
     for chunk in &order.chunks {
-        let rows = join::join(&table, &sources, chunk, &kept)?;
+        let rows = join::join(&table, &sources, chunk, &kept, &padding)?;
         trainer.write(&rows, &mut folder)?;
         meter.add(rows.len() as u64)?;
     }
@@ -115,6 +125,9 @@ pub fn export(
         rows: order.rows,
         units: order.units,
         left_out: order.left_out,
+        rows_short: counts.short + counts.without,
+        rows_without: counts.without,
+        rows_filled: counts.filled,
         chunks: order.chunks.len(),
         files: filled.files,
         bytes: filled.bytes,
@@ -158,8 +171,22 @@ fn arrangement(run: &RunReader, settings: &ExportSettings) -> Result<Arrangement
     })
 }
 
+/// Whether a trainer cannot read a row without negatives where others have some.
+fn needs_negatives(format: Format) -> bool {
+    match format {
+        Format::SentenceTransformers | Format::FlagEmbedding | Format::Tevatron => true,
+        Format::B3 | Format::Swift | Format::Arctic => false,
+    }
+}
+
 /// All that determines the export's bytes.
-fn record(run: &RunReader, settings: &ExportSettings, sources: &Sources, table: &BatchTable) -> Result<ExportRecord> {
+fn record(
+    run: &RunReader,
+    settings: &ExportSettings,
+    sources: &Sources,
+    table: &BatchTable,
+    counts: NegativeCounts,
+) -> Result<ExportRecord> {
     Ok(ExportRecord {
         batchmine: env!("CARGO_PKG_VERSION").into(),
         run: run.stage(Stage::Batches)?.fingerprint.clone(),
@@ -168,6 +195,9 @@ fn record(run: &RunReader, settings: &ExportSettings, sources: &Sources, table: 
         query_text: sources.query.clone(),
         positive_text: sources.positive.clone(),
         negatives: table.negatives,
+        negatives_filled: counts.filled,
+        negatives_short: counts.short + counts.without,
+        negatives_without: counts.without,
         source: settings.source.clone(),
     })
 }

@@ -12,6 +12,7 @@ use polars::prelude::*;
 use super::chunks::{Cutter, Pick};
 use super::engine::{self, flattened};
 use super::lengths::Lengths;
+use super::padding::Padding;
 use super::sources::Sources;
 use super::table::BatchTable;
 use crate::error::Result;
@@ -25,6 +26,16 @@ pub(crate) enum Arrangement {
     FullBatches(u64),
     /// The clusters of exactly this many rows, in order: the trainer unites them itself.
     FullClusters(u32),
+}
+
+impl Arrangement {
+    /// The size that all batches have that are written; none where any size will do, or clusters are written.
+    pub(crate) fn batch_size(self) -> Option<u64> {
+        match self {
+            Arrangement::FullBatches(size) => Some(size),
+            Arrangement::Batches | Arrangement::FullClusters(_) => None,
+        }
+    }
 }
 
 /// The chunks of an export, and what they leave out.
@@ -46,11 +57,11 @@ pub(crate) struct ExportOrder {
 pub(crate) fn read(
     table: &BatchTable,
     sources: &Arc<Sources>,
-    lengths: Arc<Lengths>,
+    measured: Measured,
     arrangement: Arrangement,
     limit: u64,
 ) -> Result<ExportOrder> {
-    let counted = Counted { sources: sources.clone(), lengths };
+    let counted = Counted { sources: sources.clone(), measured };
     match arrangement {
         Arrangement::Batches => batches(table, counted, None, limit),
         Arrangement::FullBatches(size) => batches(table, counted, Some(size), limit),
@@ -58,10 +69,18 @@ pub(crate) fn read(
     }
 }
 
+/// What the bytes of rows follow from.
+#[derive(Debug, Clone)]
+pub(crate) struct Measured {
+    pub lengths: Arc<Lengths>,
+    /// Negatives of rows that have none.
+    pub padding: Arc<Padding>,
+}
+
 /// Counts the bytes of the table's rows.
 struct Counted {
     sources: Arc<Sources>,
-    lengths: Arc<Lengths>,
+    measured: Measured,
 }
 
 impl Counted {
@@ -81,7 +100,14 @@ impl Counted {
             let cut = rest.split_at_checked(count);
             let (negatives, others) = cut.ok_or_else(|| engine::damaged("lists of negatives shorter than they say"))?;
             rest = others;
-            Ok((unit.unwrap_or(-1), self.lengths.of(row.unwrap_or(-1), negatives, &self.sources)?))
+            let (unit, row) = (unit.unwrap_or(-1), row.unwrap_or(-1));
+            // Only batches are padded: of clusters nothing is given.
+            let given: Vec<i64> = match negatives {
+                [] => self.measured.padding.of(unit, row).iter().map(|given| i64::from(given.row)).collect(),
+                _ => Vec::new(),
+            };
+            let negatives = if negatives.is_empty() { &given[..] } else { negatives };
+            Ok((unit, self.measured.lengths.of(row, negatives, &self.sources)?))
         })
         .collect()
     }

@@ -2,44 +2,32 @@
 //!
 //! Only footers are read here. [`Sources::scan`] is the lazy frame that joins are made with.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Schema};
-use indicatif::HumanCount;
+use arrow::datatypes::DataType;
 use parquet::file::metadata::{ColumnChunkMetaData, RowGroupMetaData};
 use polars::prelude::*;
 
-use super::settings::ExportSettings;
+use super::settings::{ExportSettings, Format};
+use crate::batches::texts::TextSource;
+use crate::batches::texts::columns::{TEXT_TYPES, both, expect_text, is_text, sides};
+use crate::batches::texts::files::{self, schema_of};
 use crate::error::{Error, Result};
 use crate::run::RunReader;
-use crate::run::record::{Roles, VectorsFacts, VectorsSettings};
-use crate::vectors::{FileKind, ROWS_MAX, Shard, Source, find, is_same, kind_of, open_parquet};
+use crate::run::record::{Roles, VectorsSettings};
+use crate::vectors::{Shard, Source};
 
-const QUERY_NAMES: &[&str] =
-    &["query", "anchor", "question", "query_text", "qry", "sentence1", "sentence_0", "instruction"];
-const POSITIVE_NAMES: &[&str] = &[
-    "positive",
-    "passage",
-    "document",
-    "doc",
-    "answer",
-    "pos",
-    "pos_text",
-    "positive_text",
-    "passage_text",
-    "document_text",
-    "sentence2",
-    "sentence_1",
-    "response",
-];
-const SHARED_NAMES: &[&str] = &["text", "sentence", "content"];
 /// Column of a scan: the row's number in the input. No source is likely to have this name, or the next two.
 pub(crate) const ROW: &str = "__batchmine_row";
 /// Column of a scan: the query's text.
 pub(crate) const QUERY: &str = "__batchmine_query";
 /// Column of a scan: the positive's text.
 pub(crate) const POSITIVE: &str = "__batchmine_positive";
+/// Image paths of the queries, for trainers that read images.
+pub(crate) const QUERY_IMAGE: &str = "qry_image_path";
+/// The same of the positives.
+pub(crate) const IMAGE: &str = "pos_image_path";
 /// Bytes of a decoded text beside its characters: a view.
 const VIEW_BYTES: u64 = 16;
 
@@ -70,27 +58,44 @@ impl Sources {
     pub(crate) fn open(run: &RunReader, settings: &ExportSettings) -> Result<Sources> {
         let recorded: VectorsSettings = run.settings()?;
         let roles = &recorded.columns;
-        let shards = match settings.source.is_empty() {
-            true => open_recorded(run, &recorded)?,
-            false => given(&settings.source)?,
+        let asked = TextSource {
+            query: settings.query_text.clone(),
+            positive: settings.positive_text.clone(),
+            source: settings.source.clone(),
         };
-        let rows = shards.iter().fold(0, |rows: u64, shard| rows.saturating_add(shard.rows));
-        let expected = run.facts::<VectorsFacts>()?.rows;
-        if rows != expected || rows > ROWS_MAX {
-            return Err(Error::input("the sources do not have the run's rows")
-                .path(&shards[0].path)
-                .expected(format!("{expected} rows, one for each row that was mined, in the same order"))
-                .found(format!("{rows} rows in {} files", shards.len()))
-                .remedy("give the files that hold the texts of exactly the mined rows to --source"));
+        let mut shards = files::open(run, &recorded, &asked.source)?;
+        if let Some(other) = shards.iter().find(|shard| !matches!(shard.source, Source::Parquet { .. })) {
+            return Err(Error::input("an export reads texts from Parquet only")
+                .path(&other.path)
+                .expected("Parquet files with the texts")
+                .found("an Arrow file")
+                .remedy(
+                    "write it as Parquet, one row for each mined row in the same order, and name it with --source",
+                ));
         }
-        let (query, positive) = text_columns(&shards[0], schema_of(&shards[0]), settings, roles.shared)?;
+        let rows = shards.iter().fold(0, |rows: u64, shard| rows.saturating_add(shard.rows));
+        // A file without rows has no texts, whatever the types of its columns are.
+        shards.retain(|shard| shard.rows > 0);
+        let Some(first) = shards.first() else {
+            return Err(Error::runtime("the run has no rows").remedy("mine again into a new folder"));
+        };
+        let (query, positive) = both(sides(schema_of(first), &asked, roles), &first.path, schema_of(first))?;
         for shard in &shards {
-            expect_text(shard, &query)?;
-            expect_text(shard, &positive)?;
+            expect_text(&shard.path, schema_of(shard), &query, "--query-text")?;
+            expect_text(&shard.path, schema_of(shard), &positive, "--positive-text")?;
+        }
+        if settings.format == Format::B3 {
+            image_paths(&shards)?;
         }
         let groups = shards.iter().flat_map(|shard| groups_of(shard).iter());
         let group_bytes = groups.map(|group| text_bytes(group, [&query, &positive])).max().unwrap_or(0);
-        let kept = kept_columns(&shards, roles, [&query, &positive]);
+        let [kept, left] = kept_columns(&shards, roles, [&query, &positive]);
+        if settings.format == Format::B3 && !left.is_empty() {
+            tracing::warn!(
+                "columns that are not copied, since their type is another or differs between files: {}",
+                left.join(", ")
+            );
+        }
         let named = [&query, &positive].into_iter().chain(&kept);
         let read_as = |name: &String| (name.as_str().into(), engine_type(kind_of(&shards[0], name)));
         let schema = Arc::new(named.map(read_as).collect::<polars::prelude::Schema>());
@@ -149,70 +154,6 @@ fn engine_type(kind: &DataType) -> polars::prelude::DataType {
     }
 }
 
-/// The files where the manifest saw them last, each with the content that was mined. Those that were written or moved
-/// meanwhile are hashed.
-fn open_recorded(run: &RunReader, recorded: &VectorsSettings) -> Result<Vec<Shard>> {
-    let places = &run.manifest().inputs;
-    let paths: Vec<PathBuf> = places.iter().map(|place| PathBuf::from(&place.path)).collect();
-    let Some(first) = paths.first() else {
-        return Err(Error::runtime("the manifest names no input files").remedy("mine again into a new folder"));
-    };
-    let gone = |path: &PathBuf| {
-        Error::input("a file that was mined is gone")
-            .path(path)
-            .expected("the input files where they were")
-            .found("nothing at this path")
-            .remedy(
-                "bring it back, or repeat the `mine` command with its new place: it finds the same content and mines \
-                 nothing. Or give the files that hold the texts to --source",
-            )
-    };
-    if let Some(path) = paths.iter().find(|path| !path.exists()) {
-        return Err(gone(path));
-    }
-    for path in &paths {
-        refuse_textless(path, kind_of(path)?)?;
-    }
-    let shards = open_parquet(&paths)?;
-    for ((shard, identity), place) in shards.iter().zip(&recorded.inputs).zip(places) {
-        let (file, bytes) = (&shard.files[0], shard.contents()[0]);
-        if !is_same((identity, place), (&file.identity, &file.place), bytes)? {
-            return Err(Error::input("a file has changed since it was mined")
-                .path(&shard.path)
-                .expected(format!("the {} bytes that were mined", HumanCount(identity.bytes)))
-                .found(format!("{} bytes, with another content", HumanCount(file.identity.bytes)))
-                .remedy("mine again, or give files with the mined rows in the same order to --source"));
-        }
-    }
-    Ok(shards)
-}
-
-/// The files that the user gave instead.
-fn given(source: &[String]) -> Result<Vec<Shard>> {
-    let files = find(source)?;
-    files.iter().try_for_each(|file| refuse_textless(&file.path, file.kind))?;
-    let paths: Vec<PathBuf> = files.into_iter().map(|file| file.path).collect();
-    open_parquet(&paths)
-}
-
-/// Fails on a kind of file that texts are not read from.
-fn refuse_textless(path: &Path, kind: FileKind) -> Result<()> {
-    let found = match kind {
-        FileKind::Parquet => return Ok(()),
-        FileKind::Npy => "a .npy file, which holds no texts",
-        FileKind::Arrow => "an Arrow file: texts are read from Parquet only",
-    };
-    Err(Error::input("a file is no source of texts")
-        .path(path)
-        .expected("Parquet files with the texts")
-        .found(found)
-        .remedy("give Parquet files with the texts, one row for each mined row in the same order, to --source"))
-}
-
-fn schema_of(shard: &Shard) -> &Schema {
-    shard.schema().expect("only Parquet files come here")
-}
-
 fn kind_of<'a>(shard: &'a Shard, column: &str) -> &'a DataType {
     schema_of(shard).field_with_name(column).map_or(&DataType::Null, |field| field.data_type())
 }
@@ -224,83 +165,54 @@ fn groups_of(shard: &Shard) -> &[RowGroupMetaData] {
     }
 }
 
-fn is_text(kind: &DataType) -> bool {
-    match kind {
-        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => true,
-        DataType::Dictionary(_, value) => is_text(value),
-        _ => false,
-    }
-}
-
-/// The columns named by the user, else those of the usual names.
-fn text_columns(first: &Shard, schema: &Schema, settings: &ExportSettings, shared: bool) -> Result<(String, String)> {
-    let usual = |names: &[&str]| {
-        let found = names.iter().find(|name| schema.field_with_name(name).is_ok_and(|f| is_text(f.data_type())));
-        found.map(|name| (*name).to_owned())
-    };
-    let query = settings.query_text.clone().or_else(|| usual(QUERY_NAMES));
-    let positive = settings.positive_text.clone().or_else(|| usual(POSITIVE_NAMES));
-    match (query, positive, usual(SHARED_NAMES)) {
-        (Some(query), Some(positive), _) => Ok((query, positive)),
-        // Where one embedding serves both sides, so does one text.
-        (Some(query), None, _) if shared => Ok((query.clone(), query)),
-        (None, Some(positive), _) if shared => Ok((positive.clone(), positive)),
-        (None, None, Some(text)) => Ok((text.clone(), text)),
-        (query, ..) => {
-            let (side, names) = if query.is_none() { ("query", QUERY_NAMES) } else { ("positive", POSITIVE_NAMES) };
-            Err(Error::input(format!("no column of {side} texts was found"))
-                .path(&first.path)
-                .expected(format!("one of: {}; or one column for both: {}", names.join(", "), SHARED_NAMES.join(", ")))
-                .found(format!("columns {}", names_of(schema)))
-                .remedy(format!("name it with --{side}-text, or give files that hold the texts to --source")))
+/// The image paths of both sides, where the sources have any: the trainer takes empty ones for none.
+///
+/// # Errors
+/// A column of that name holds something else than strings, or some files lack it.
+fn image_paths(shards: &[Shard]) -> Result<()> {
+    for name in [QUERY_IMAGE, IMAGE] {
+        if !shards.iter().any(|shard| schema_of(shard).field_with_name(name).is_ok()) {
+            continue;
+        }
+        for shard in shards {
+            let kind = schema_of(shard).field_with_name(name).map(|field| field.data_type());
+            let found = match kind {
+                Ok(kind) if is_text(kind) => continue,
+                Ok(kind) => kind.to_string(),
+                Err(_) => "no column of this name, which other files have".into(),
+            };
+            return Err(Error::input("image paths are no strings")
+                .path(&shard.path)
+                .column(name)
+                .expected(TEXT_TYPES)
+                .found(found)
+                .remedy(
+                    "write the paths as strings into every file, or rename the column: then no image is exported",
+                ));
         }
     }
+    Ok(())
 }
 
-fn expect_text(shard: &Shard, name: &str) -> Result<()> {
-    let schema = schema_of(shard);
-    let wrong = |found: String, remedy: &str| {
-        Error::input("not a column of texts")
-            .path(&shard.path)
-            .column(name)
-            .expected("a column of strings")
-            .found(found)
-            .remedy(remedy)
-    };
-    match schema.field_with_name(name) {
-        Ok(field) if is_text(field.data_type()) => Ok(()),
-        Ok(field) => {
-            Err(wrong(field.data_type().to_string(), "name a string column with --query-text and --positive-text"))
-        }
-        Err(_) => Err(wrong(
-            format!("no column of this name among {}", names_of(schema)),
-            "check the spelling; names are case-sensitive, and every file needs the column",
-        )),
-    }
-}
-
-fn names_of(schema: &Schema) -> String {
-    schema.fields().iter().map(|field| field.name().as_str()).collect::<Vec<_>>().join(", ")
-}
-
-/// Columns of all files that hold strings, booleans or numbers of 32 or 64 bits, and are neither texts.
-fn kept_columns(shards: &[Shard], roles: &Roles, texts: [&String; 2]) -> Vec<String> {
+/// Columns of the first file beside embeddings and texts: those that hold strings, booleans or numbers of 32 or 64
+/// bits in all files, and the others.
+fn kept_columns(shards: &[Shard], roles: &Roles, texts: [&String; 2]) -> [Vec<String>; 2] {
     let embeddings = [roles.query.as_ref(), roles.positive.as_ref()];
     let plain = |kind: &DataType| {
         use DataType::{Boolean, Float32, Float64, Int32, Int64, UInt32, UInt64};
         is_text(kind) || matches!(kind, Boolean | Float32 | Float64 | Int32 | Int64 | UInt32 | UInt64)
     };
+    let same = |name: &str, kind: &DataType| {
+        shards.iter().all(|shard| {
+            let other = schema_of(shard).field_with_name(name).map(|field| field.data_type());
+            other.is_ok_and(|other| other == kind || is_text(other) && is_text(kind))
+        })
+    };
     let fields = schema_of(&shards[0]).fields().iter();
-    let kept = fields.filter(|field| {
-        let name = field.name();
-        plain(field.data_type())
-            && !embeddings.contains(&Some(name))
-            && !texts.contains(&name)
-            && shards
-                .iter()
-                .all(|s| schema_of(s).field_with_name(name).is_ok_and(|f| f.data_type() == field.data_type()))
-    });
-    kept.map(|field| field.name().clone()).collect()
+    let others = fields.filter(|field| !embeddings.contains(&Some(field.name())) && !texts.contains(&field.name()));
+    let (kept, left): (Vec<_>, Vec<_>) =
+        others.partition(|field| plain(field.data_type()) && same(field.name(), field.data_type()));
+    [kept, left].map(|fields| fields.iter().map(|field| field.name().clone()).collect())
 }
 
 /// Bytes of two columns of a row group, decoded.

@@ -58,6 +58,9 @@ impl BatchTable {
             let most =
                 most.column("negative_rows").and_then(|c| Ok(c.idx()?.get(0))).map_err(engine::failed)?.unwrap_or(0);
             table.negatives = negatives.unwrap_or(most).min(most);
+            if most == 0 {
+                tracing::warn!("no row of these batches has a hard negative: they are exported without");
+            }
         }
         Ok(table)
     }
@@ -70,6 +73,16 @@ impl BatchTable {
         let mut columns = vec![col(unit), col("row")];
         columns.extend((self.negatives > 0).then(|| self.cut("negative_rows")));
         Ok(self.scan()?.select(columns))
+    }
+
+    /// Whether any row has no negative, of a table with negatives.
+    ///
+    /// # Errors
+    /// The table cannot be read.
+    pub(crate) fn has_rows_without_negatives(&self) -> Result<bool> {
+        let least = engine::collect(self.scan()?.select([col("negative_rows").list().len().min()]))?;
+        let least = least.column("negative_rows").and_then(|column| Ok(column.idx()?.get(0)));
+        Ok(least.map_err(engine::failed)? == Some(0))
     }
 
     /// The rows of a chunk in their order; the column `place` numbers them.

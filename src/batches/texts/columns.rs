@@ -51,7 +51,7 @@ fn is_list_of_texts(kind: &DataType) -> bool {
 }
 
 /// What to do about a column that does not hold one text a row.
-pub(crate) fn remedy(kind: &DataType, flag: &str) -> String {
+fn remedy(kind: &DataType, flag: &str) -> String {
     match kind {
         list if is_list_of_texts(list) => format!(
             "a row has one text on each side: write one text of each list into a column of strings and name it with \
@@ -74,7 +74,7 @@ pub(crate) fn remedy(kind: &DataType, flag: &str) -> String {
 
 /// What is known of the text column of one side.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Side {
+pub(crate) enum TextColumn {
     /// Its name.
     Text(String),
     /// No column of texts was found; this one has a usual name and another type.
@@ -82,29 +82,29 @@ pub(crate) enum Side {
     Missing,
 }
 
-impl Side {
+impl TextColumn {
     pub(crate) fn text(&self) -> Option<&str> {
         match self {
-            Side::Text(name) => Some(name),
+            TextColumn::Text(name) => Some(name),
             _ => None,
         }
     }
 }
 
 /// The first column of texts of some names. A list of texts before it is taken for what is meant, and is no text.
-fn usual(schema: &Schema, names: &[&str], taken: &[&str]) -> Side {
-    let mut found = Side::Missing;
+fn usual(schema: &Schema, names: &[&str], taken: &[&str]) -> TextColumn {
+    let mut found = TextColumn::Missing;
     for name in names.iter().filter(|name| !taken.contains(name)) {
         let Ok(field) = schema.field_with_name(name) else { continue };
         let kind = field.data_type();
         match &found {
-            Side::Missing if is_text(kind) => return Side::Text((*name).to_owned()),
-            Side::Wrong(..) if is_text(kind) => return Side::Text((*name).to_owned()),
-            Side::Missing => found = Side::Wrong((*name).to_owned(), kind.clone()),
+            TextColumn::Missing if is_text(kind) => return TextColumn::Text((*name).to_owned()),
+            TextColumn::Wrong(..) if is_text(kind) => return TextColumn::Text((*name).to_owned()),
+            TextColumn::Missing => found = TextColumn::Wrong((*name).to_owned(), kind.clone()),
             _ => {}
         }
         if is_list_of_texts(kind) {
-            return Side::Wrong((*name).to_owned(), kind.clone());
+            return TextColumn::Wrong((*name).to_owned(), kind.clone());
         }
     }
     found
@@ -112,22 +112,22 @@ fn usual(schema: &Schema, names: &[&str], taken: &[&str]) -> Side {
 
 /// The text columns of query and positive: those named by the user, else those of the usual names, embeddings aside.
 /// One column serves both where one embedding does, or where it has the usual name of such a column.
-pub(crate) fn sides(schema: &Schema, asked: &TextSource, roles: &Roles) -> [Side; 2] {
+pub(crate) fn sides(schema: &Schema, asked: &TextSource, roles: &Roles) -> [TextColumn; 2] {
     let taken: Vec<&str> = [&roles.query, &roles.positive].into_iter().flatten().map(String::as_str).collect();
     let side = |named: &Option<String>, names: &[&str]| match named {
-        Some(name) => Side::Text(name.clone()),
+        Some(name) => TextColumn::Text(name.clone()),
         None => usual(schema, names, &taken),
     };
     let [query, positive] = [side(&asked.query, QUERY_NAMES), side(&asked.positive, POSITIVE_NAMES)];
-    let is_list = |side: &Side| matches!(side, Side::Wrong(_, kind) if is_list_of_texts(kind));
+    let is_list = |side: &TextColumn| matches!(side, TextColumn::Wrong(_, kind) if is_list_of_texts(kind));
     match (query, positive, usual(schema, SHARED_NAMES, &taken)) {
-        (Side::Text(query), other, _) if roles.shared && other.text().is_none() && !is_list(&other) => {
-            [Side::Text(query.clone()), Side::Text(query)]
+        (TextColumn::Text(query), other, _) if roles.shared && other.text().is_none() && !is_list(&other) => {
+            [TextColumn::Text(query.clone()), TextColumn::Text(query)]
         }
-        (other, Side::Text(positive), _) if roles.shared && other.text().is_none() && !is_list(&other) => {
-            [Side::Text(positive.clone()), Side::Text(positive)]
+        (other, TextColumn::Text(positive), _) if roles.shared && other.text().is_none() && !is_list(&other) => {
+            [TextColumn::Text(positive.clone()), TextColumn::Text(positive)]
         }
-        (query, positive, shared @ Side::Text(_))
+        (query, positive, shared @ TextColumn::Text(_))
             if [&query, &positive].into_iter().all(|side| side.text().is_none() && !is_list(side)) =>
         {
             [shared.clone(), shared]
@@ -140,18 +140,18 @@ pub(crate) fn sides(schema: &Schema, asked: &TextSource, roles: &Roles) -> [Side
 ///
 /// # Errors
 /// A side has no column of texts.
-pub(crate) fn both(sides: [Side; 2], path: &Path, schema: &Schema) -> Result<(String, String)> {
+pub(crate) fn both(sides: [TextColumn; 2], path: &Path, schema: &Schema) -> Result<(String, String)> {
     match sides {
-        [Side::Text(query), Side::Text(positive)] => Ok((query, positive)),
-        [Side::Text(_), positive] => Err(not_found(&positive, "positive", POSITIVE_NAMES, path, schema)),
+        [TextColumn::Text(query), TextColumn::Text(positive)] => Ok((query, positive)),
+        [TextColumn::Text(_), positive] => Err(not_found(&positive, "positive", POSITIVE_NAMES, path, schema)),
         [query, _] => Err(not_found(&query, "query", QUERY_NAMES, path, schema)),
     }
 }
 
-fn not_found(side: &Side, name: &str, names: &[&str], path: &Path, schema: &Schema) -> Error {
+fn not_found(side: &TextColumn, name: &str, names: &[&str], path: &Path, schema: &Schema) -> Error {
     let flag = format!("--{name}-text");
     match side {
-        Side::Wrong(column, kind) => wrong_type(path, column, kind, &flag),
+        TextColumn::Wrong(column, kind) => wrong_type(path, column, kind, &flag),
         _ => Error::input(format!("no column of {name} texts was found"))
             .path(path)
             .expected(format!("one of: {}; or one column for both: {}", names.join(", "), SHARED_NAMES.join(", ")))

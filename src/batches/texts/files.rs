@@ -93,5 +93,5 @@ fn open_columns(path: &Path, kind: FileKind) -> Result<Shard> {
 /// # Panics
 /// The file is a `.npy` file: none comes out of [`open`].
 pub(crate) fn schema_of(shard: &Shard) -> &Schema {
-    shard.schema().expect("only files with columns come here")
+    shard.file_schema().expect("only files with columns come here")
 }
