@@ -170,8 +170,8 @@ impl<'a> Unit<'a> {
         columns.iter().map(column).collect()
     }
 
-    /// Decodes some rows of some columns; `rows` are numbers within the unit, ascending, each once. The arrays are in the
-    /// order of the columns, and hold one value for each of the rows. Other rows are skipped.
+    /// Decodes some rows of some columns; `rows` are numbers within the unit, ascending, each once. The arrays are in
+    /// the order of the columns, and hold one value for each of the rows. Other rows are skipped.
     ///
     /// # Errors
     /// The data cannot be decoded, or the unit has no such rows.

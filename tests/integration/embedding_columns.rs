@@ -198,7 +198,7 @@ fn a_file_of_spark() {
     let place = Place::empty();
     mine(&fixture("spark-vectorudt.parquet"), &place.path("run"), FLAGS).ok();
     let run = place.path("run");
-    let said = call(["inspect", run.to_str().unwrap(), "--rows", "0..1", "--vectors"]).ok().stdout;
+    let said = call(["inspect", run.to_str().unwrap(), "--rows", "0..1", "--vectors", "--json"]).ok().stdout;
     let line: serde_json::Value = serde_json::from_str(&said).unwrap();
     assert_eq!(line["query"][0].as_f64().unwrap() as f32, -1.060_643_7);
     assert_eq!(line["positive"][15].as_f64().unwrap() as f32, 0.250_374_14);

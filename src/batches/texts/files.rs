@@ -79,7 +79,7 @@ fn given(source: &[String]) -> Result<Vec<Shard>> {
 /// A file that has columns.
 fn open_columns(path: &Path, kind: FileKind) -> Result<Shard> {
     match kind {
-        FileKind::Npy => Err(Error::input("a .npy file holds no texts")
+        FileKind::Npy => Err(Error::input("texts are not read from .npy files, which hold no texts")
             .path(path)
             .expected("Parquet or Arrow files with the texts")
             .found("a .npy file")
