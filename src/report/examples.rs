@@ -1,6 +1,6 @@
 //! Batches to look at: those with the most and with the least weight inside, with the texts of some of their rows.
 //!
-//! Memory: some texts of at most [`TEXT_CHARS`] characters.
+//! Memory: some texts of at most `TEXT_CHARS` characters.
 
 use std::collections::BTreeSet;
 
