@@ -246,12 +246,25 @@ impl<'a> Unit<'a> {
         };
         let reader = reader.map_err(|e| self.damaged(columns, e.to_string()))?;
         Ok(Box::new(reader.map(move |batch| {
-            let batch: RecordBatch = batch.map_err(|e| self.damaged(columns, e.to_string()))?;
+            let batch: RecordBatch = batch.map_err(|e| self.damaged(&self.damaged_among(columns), e.to_string()))?;
             let column = |name: &&str| {
                 batch.column_by_name(name).cloned().ok_or_else(|| self.damaged(columns, format!("no column {name}")))
             };
             columns.iter().map(column).collect()
         })))
+    }
+
+    /// The first column that cannot be decoded by itself; all of them where each can. Reads the unit again.
+    fn damaged_among<'n>(&self, columns: &[&'n str]) -> Vec<&'n str> {
+        if columns.len() < 2 {
+            return columns.to_vec();
+        }
+        let fails = |name: &&str| {
+            let alone = [*name];
+            let batches = self.parquet_batches(&alone, SAMPLE_ROWS, None);
+            batches.map_or(true, |mut batches| batches.any(|batch| batch.is_err()))
+        };
+        columns.iter().copied().find(fails).map_or(columns.to_vec(), |name| vec![name])
     }
 
     fn damaged(&self, columns: &[&str], found: String) -> Error {
