@@ -102,6 +102,17 @@ fn one_kind(shards: Vec<Shard>) -> Result<Vec<Shard>> {
             .remedy("name both sides: --query-file FILE --positive-file FILE; or leave the file out")),
         (Some(one), None) => {
             tracing::info!("{}: each row of {} arrays is its own positive", one.path.display(), shards.len());
+            if let [first, second] = &shards[..]
+                && first.rows == second.rows
+            {
+                tracing::warn!(
+                    "{} and {} have {} rows each, and names that say no side: if they are two sides, name them with \
+                     --query-file and --positive-file",
+                    first.path.display(),
+                    second.path.display(),
+                    first.rows
+                );
+            }
             Ok(shards)
         }
         _ => Ok(shards),
