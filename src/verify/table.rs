@@ -1,12 +1,11 @@
 //! The batch table: order, sizes, tasks, keys, packing, sharding, values, hard negatives, and each row once an epoch.
 
 use std::collections::HashSet;
-use std::fs::File;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::datatypes::{Float32Type, Int32Type, Int64Type, Schema};
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use arrow::datatypes::{Float32Type, Int32Type, Int64Type};
 
+use super::table_file::for_each_batch;
 use super::{Opened, Outcome, crowded, negatives, shown};
 use crate::batches::bound::{KeyGroups, most_full};
 use crate::batches::sharding::Sharding;
@@ -14,7 +13,7 @@ use crate::batches::table::schema;
 use crate::clusters::NO_CLUSTER;
 use crate::clusters::labels::members;
 use crate::config::Remainder;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::neighbors::Windows;
 use crate::neighbors::topk::Candidate;
 use crate::run::Stage;
@@ -166,28 +165,8 @@ struct TableCheck<'a, 'r> {
 
 impl TableCheck<'_, '_> {
     fn file(&mut self, path: &std::path::Path) -> Result<()> {
-        let unreadable = |found: String| {
-            Error::runtime("a batch table cannot be read")
-                .path(path)
-                .found(found)
-                .remedy("delete it and run the same `mine` command again")
-        };
-        let file = File::open(path).map_err(|e| Error::io("a file cannot be opened", path, e))?;
-        let reader = ParquetRecordBatchReaderBuilder::try_new(file)
-            .and_then(|builder| builder.with_batch_size(8192).build())
-            .map_err(|e| unreadable(e.to_string()))?;
-        for batch in reader {
-            let batch = batch.map_err(|e| unreadable(e.to_string()))?;
-            let columns = |schema: &Schema| -> Vec<_> {
-                schema.fields().iter().map(|field| (field.name().clone(), field.data_type().clone())).collect()
-            };
-            let found = columns(batch.schema_ref());
-            if found != columns(&schema(self.opened.vectors.ids.are_text(), self.negatives > 0)) {
-                return Err(unreadable(format!("columns {found:?}")));
-            }
-            self.rows(&batch);
-        }
-        Ok(())
+        let wanted = schema(self.opened.vectors.ids.are_text(), self.negatives > 0);
+        for_each_batch(path, &wanted, |batch| self.rows(batch))
     }
 
     fn rows(&mut self, batch: &RecordBatch) {

@@ -3,16 +3,15 @@
 //! Memory: 16 bytes a row of an epoch.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::File;
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Int32Type, Int64Type};
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::outcome::Outcome;
+use super::table_file::for_each_batch;
 use crate::batches::table::schema;
 use crate::config::{ByTask, Remainder, Sizes};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::run::record::{BatchesFacts, BatchesSettings, ClustersSettings, IdKind, VectorsFacts};
 use crate::run::{RunReader, Stage};
 
@@ -75,29 +74,8 @@ struct TableAlone<'a> {
 
 impl TableAlone<'_> {
     fn file(&mut self, path: &std::path::Path) -> Result<()> {
-        let unreadable = |found: String| {
-            Error::runtime("a batch table cannot be read")
-                .path(path)
-                .found(found)
-                .remedy("delete it and run the same `mine` command again")
-        };
-        let file = File::open(path).map_err(|e| Error::io("a file cannot be opened", path, e))?;
-        let reader = ParquetRecordBatchReaderBuilder::try_new(file)
-            .and_then(|builder| builder.with_batch_size(8192).build())
-            .map_err(|e| unreadable(e.to_string()))?;
         let wanted = schema(self.text_ids, self.settings.hard_negatives > 0);
-        for batch in reader {
-            let batch = batch.map_err(|e| unreadable(e.to_string()))?;
-            let (found, wanted) = (batch.schema_ref().fields().iter(), wanted.fields().iter());
-            if !found.clone().map(|f| (f.name(), f.data_type())).eq(wanted.map(|f| (f.name(), f.data_type()))) {
-                return Err(unreadable(format!(
-                    "columns {}",
-                    found.map(|f| f.name().as_str()).collect::<Vec<_>>().join(", ")
-                )));
-            }
-            self.batch(&batch);
-        }
-        Ok(())
+        for_each_batch(path, &wanted, |batch| self.batch(batch))
     }
 
     fn batch(&mut self, batch: &RecordBatch) {

@@ -1,0 +1,43 @@
+//! A file of the batch table, read in order.
+
+use std::fs::File;
+use std::path::Path;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, Schema};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+use crate::error::{Error, Result};
+
+/// Rows that are held at a time.
+const BATCH_ROWS: usize = 8192;
+
+/// Calls `each` for every batch of a file that has the columns `wanted`.
+///
+/// # Errors
+/// The file cannot be read, or has other columns.
+pub(super) fn for_each_batch(path: &Path, wanted: &Schema, mut each: impl FnMut(&RecordBatch)) -> Result<()> {
+    let unreadable = |found: String| {
+        Error::runtime("a batch table cannot be read")
+            .path(path)
+            .found(found)
+            .remedy("delete it and run the same `mine` command again")
+    };
+    let file = File::open(path).map_err(|e| Error::io("a file cannot be opened", path, e))?;
+    let reader = ParquetRecordBatchReaderBuilder::try_new(file)
+        .and_then(|builder| builder.with_batch_size(BATCH_ROWS).build())
+        .map_err(|e| unreadable(e.to_string()))?;
+    for batch in reader {
+        let batch = batch.map_err(|e| unreadable(e.to_string()))?;
+        let found = columns(batch.schema_ref());
+        if found != columns(wanted) {
+            return Err(unreadable(format!("columns {found:?}")));
+        }
+        each(&batch);
+    }
+    Ok(())
+}
+
+fn columns(schema: &Schema) -> Vec<(&str, &DataType)> {
+    schema.fields().iter().map(|field| (field.name().as_str(), field.data_type())).collect()
+}
