@@ -126,7 +126,13 @@ impl Run {
         if let Some((first, names)) = changed {
             let again = |stage: &Stage| *stage >= first || manifest.stages.get(stage).is_some_and(|s| s.cleaned);
             let touched: Vec<_> = Stage::ALL.into_iter().filter(again).map(Stage::name).collect();
-            if !replace {
+            // Where nothing was made that a repeated call would use, nothing can be lost: the first settings were
+            // refused, or just begun. The vectors stage begins anew whatever it had.
+            let of_use = |(stage, record): (&Stage, &StageRecord)| {
+                *stage >= first && (record.complete || (*stage != Stage::Vectors && !record.parts.is_empty()))
+            };
+            let made = manifest.stages.iter().any(of_use);
+            if !replace && made {
                 return Err(Error::input("the run folder was made with other settings")
                     .path(&self.folder)
                     .expected("the settings and inputs of the first call")
@@ -137,7 +143,9 @@ impl Run {
                         touched.join(", ")
                     )));
             }
-            tracing::info!("replacing {} ({})", touched.join(", "), names.join("; "));
+            if replace {
+                tracing::info!("replacing {} ({})", touched.join(", "), names.join("; "));
+            }
             manifest.stages.retain(|stage, _| *stage < first);
         }
         for (stage, settings) in settings.by_stage() {

@@ -129,7 +129,7 @@ fn all_bad_rows_are_counted_and_the_first_named() {
     (100..130).for_each(|row| data.queries[row][1] = 0.5);
     data.positives[200] = vec![1.0; DIM];
     data.write(&place.input());
-    mine(&place.input(), &run, &format!("{flags} --replace")).ok();
+    mine(&place.input(), &run, flags).ok();
     assert!(!run.join("bad_rows.parquet").exists());
 }
 
@@ -171,7 +171,7 @@ fn the_usual_length_counts_though_the_first_row_has_another() {
         let place = Place::with(&data);
         let flags = "--skip 2 --window 10 --cluster-size 4 --batch-size 16";
         mine(&place.input(), &place.path("run"), flags).refuses(&["row 0", "positive_embedding"]);
-        let said = mine(&place.input(), &place.path("run"), &format!("{flags} --bad-rows drop --replace")).ok().said();
+        let said = mine(&place.input(), &place.path("run"), &format!("{flags} --bad-rows drop")).ok().said();
         assert!(said.contains("1 of 300 rows"), "{said}");
     }
 }
@@ -203,7 +203,7 @@ fn arrays_have_bad_rows_too() {
     }
     let flags = "--skip 2 --window 10 --cluster-size 4 --batch-size 16";
     mine(&place.input(), &place.path("run"), flags).refuses(&["2 rows", "row 40", "row 41", "NaN at dimension 2"]);
-    mine(&place.input(), &place.path("run"), &format!("{flags} --bad-rows drop --replace")).ok();
+    mine(&place.input(), &place.path("run"), &format!("{flags} --bad-rows drop")).ok();
     let rows: Vec<usize> = table::read(&place.path("run")).iter().map(|row| row.row).collect();
     assert!(rows.len() >= 290 && !rows.contains(&40) && !rows.contains(&41) && rows.contains(&299));
     verify(&place.path("run")).ok();
