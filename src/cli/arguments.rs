@@ -14,6 +14,9 @@ const PREFIX: &str = "BATCHMINE_";
 /// Variables that the project's own tests read (docs/testing.md).
 const OF_TESTS: [&str; 4] = ["BATCHMINE_CUDA", "BATCHMINE_PYTHON", "BATCHMINE_REAL", "BATCHMINE_REWRITE_DOCS"];
 
+/// Likeness of names, in millionths, from which on one may be a slip for the other.
+const NEAR: u64 = 800_000;
+
 /// Parses the command line. Clap itself ends the process where it has the better words: for help, and most faults.
 ///
 /// # Errors
@@ -94,11 +97,18 @@ fn refuse_unknown(cli: &Command, names: impl Iterator<Item = String>) -> Result<
     // All names begin alike, which must not count as likeness.
     let own = |name: &str| name.trim_start_matches(PREFIX).to_owned();
     let likeness = |other: &&String| (strsim::jaro_winkler(&own(other), &own(&name)) * 1e6) as u64;
-    let nearest = known.iter().max_by_key(likeness).map_or("", String::as_str);
+    let nearest = known.iter().max_by_key(likeness).filter(|nearest| likeness(nearest) >= NEAR);
+    let flag = own(&name).to_lowercase().replace('_', "-");
+    let is_flag = arguments(cli).chain(cli.get_arguments()).any(|argument| argument.get_long() == Some(&flag));
+    let remedy = match nearest {
+        _ if is_flag => format!("give the flag --{flag}, which has no variable, and unset {name}"),
+        Some(nearest) => format!("set {nearest} if you mean that, or unset {name}"),
+        None => format!("unset {name}"),
+    };
     Err(Error::input("a variable of the environment is no setting")
-        .expected(format!("a name that some flag has, such as {nearest}"))
+        .expected("the name of a flag's variable, such as BATCHMINE_BATCH_SIZE")
         .found(format!("{name}, which nothing reads"))
-        .remedy(format!("set {nearest} if you mean that, or unset {name}; docs/reference.md lists all variables")))
+        .remedy(format!("{remedy}; docs/reference.md lists all variables")))
 }
 
 #[cfg(test)]
@@ -149,5 +159,9 @@ mod tests {
             let text = refuse(&["PATH", name]).unwrap_err().to_string();
             assert!(text.contains(name) && text.contains(&format!("set {nearest} ")), "{text}");
         }
+        let text = refuse(&["BATCHMINE_PROGRESS"]).unwrap_err().to_string();
+        assert!(text.contains("give the flag --progress, which has no variable"), "{text}");
+        let text = refuse(&["BATCHMINE_XYZZY"]).unwrap_err().to_string();
+        assert!(text.contains("remedy:   unset BATCHMINE_XYZZY;"), "{text}");
     }
 }

@@ -114,6 +114,8 @@ impl ColumnRole {
 struct ColumnNorms {
     column: String,
     rows: usize,
+    /// Of these, rows that cannot be used.
+    unusable: usize,
     least: f64,
     most: f64,
 }
@@ -188,8 +190,12 @@ impl InputShards {
             lines.push(format!("{}: {} rows in {groups} row groups", file.path.display(), HumanCount(file.rows)));
         }
         for norms in &self.norms {
-            let ColumnNorms { column, rows, least, most } = norms;
-            lines.push(format!("{column}: norms of the first {rows} rows {least:.4} to {most:.4}"));
+            let ColumnNorms { column, rows, unusable, least, most } = norms;
+            let bad = match unusable {
+                0 => String::new(),
+                bad => format!("; {bad} of them cannot be used: `mine --dry-run` names them"),
+            };
+            lines.push(format!("{column}: norms of the first {rows} rows {least:.4} to {most:.4}{bad}"));
         }
         lines.join("\n")
     }
@@ -326,27 +332,32 @@ fn norms(shards: &Shards) -> Result<Vec<ColumnNorms>> {
     columns.dedup();
     let mut found = Vec::new();
     for column in columns {
-        let mut norms: Vec<f64> = Vec::new();
+        let (mut norms, mut unusable) = (Vec::<f64>::new(), 0);
         let read = unit.for_each_batch(&[column], SAMPLE_ROWS, |_, arrays| {
             let embeddings = EmbeddingRows::new(&arrays[0], dim, None)
                 .map_err(|(error, row)| unit.place(error, column, Some(row)))?;
             let values = embeddings.values();
             let mut row = vec![0f32; dim];
+            let faults = embeddings.faults();
             for index in 0..arrays[0].len() {
                 values.copy_f32(index * dim, &mut row);
-                norms.push(dot(&row, &row).sqrt());
+                let norm = dot(&row, &row).sqrt();
+                let whole = faults.binary_search_by_key(&index, |(row, _)| *row).is_err();
+                if whole && norm > 0.0 && norm.is_finite() { norms.push(norm) } else { unusable += 1 }
             }
             // One batch is enough; the error only ends the reading.
             Err(Error::runtime("enough"))
         });
         if let Err(error) = read
             && norms.is_empty()
+            && unusable == 0
         {
             return Err(error);
         }
-        let least = norms.iter().copied().fold(f64::INFINITY, f64::min);
+        // Where no row can be used, there is no norm.
         let most = norms.iter().copied().fold(0.0, f64::max);
-        found.push(ColumnNorms { column: column.clone(), rows: norms.len(), least, most });
+        let least = norms.iter().copied().fold(most, f64::min);
+        found.push(ColumnNorms { column: column.clone(), rows: norms.len() + unusable, unusable, least, most });
     }
     Ok(found)
 }

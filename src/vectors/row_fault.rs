@@ -63,10 +63,15 @@ impl RowFault {
     /// The error for one row.
     pub(crate) fn error(self) -> Error {
         let (what, expected, remedy) = match self {
-            RowFault::Null | RowFault::NullValue { .. } => (
+            RowFault::Null => (
                 "an embedding is null",
                 "a vector in every row".to_owned(),
                 "embed the row, or leave such rows out with --bad-rows drop",
+            ),
+            RowFault::NullValue { .. } => (
+                "an embedding has null values",
+                "a number in every dimension (pandas writes NaN as null)".to_owned(),
+                "embed the row again, or leave such rows out with --bad-rows drop",
             ),
             RowFault::Length { expected, .. } => (
                 "embeddings differ in their number of dimensions",

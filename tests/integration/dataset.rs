@@ -362,6 +362,18 @@ impl Dataset {
     }
 }
 
+/// Writes columns, and nothing else, to a Parquet file.
+pub fn write_columns(path: &Path, columns: Vec<(&str, ArrayRef)>) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let fields: Vec<Field> =
+        columns.iter().map(|(name, array)| Field::new(*name, array.data_type().clone(), true)).collect();
+    let arrays = columns.into_iter().map(|(_, array)| array).collect();
+    let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays).unwrap();
+    let mut writer = ArrowWriter::try_new(File::create(path).unwrap(), batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+}
+
 fn text(values: &[Option<String>]) -> ArrayRef {
     Arc::new(values.iter().map(|value| value.as_deref()).collect::<StringArray>())
 }

@@ -9,14 +9,12 @@ use arrow::array::{
     Int8Array, Int32Array, Int64Array, ListArray, NullArray, StructArray, UInt8Array,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer};
-use arrow::datatypes::{DataType, Field, Fields, Float32Type, Schema};
-use arrow::record_batch::RecordBatch;
+use arrow::datatypes::{DataType, Field, Fields, Float32Type};
 use half::bf16;
-use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::command::{Place, assert_same, call, files, mine};
-use super::dataset::Dataset;
+use super::dataset::{Dataset, write_columns};
 
 /// Puts flat values into a column.
 type Wrapper<'a> = &'a dyn Fn(&[f64]) -> ArrayRef;
@@ -59,24 +57,12 @@ fn binary(values: &[f64], bytes: impl Fn(f64) -> Vec<u8>) -> Vec<Vec<u8>> {
     values.chunks(DIM).map(|row| row.iter().flat_map(|value| bytes(*value)).collect()).collect()
 }
 
-/// Writes columns of both sides, and perhaps more, to one file.
-fn write(path: &Path, columns: Vec<(&str, ArrayRef)>) {
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
-    let fields: Vec<Field> =
-        columns.iter().map(|(name, array)| Field::new(*name, array.data_type().clone(), true)).collect();
-    let arrays = columns.into_iter().map(|(_, array)| array).collect();
-    let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays).unwrap();
-    let mut writer = ArrowWriter::try_new(File::create(path).unwrap(), batch.schema(), None).unwrap();
-    writer.write(&batch).unwrap();
-    writer.close().unwrap();
-}
-
 /// A place whose input has both sides in the form that `column` gives flat values.
 fn stored(data: &Dataset, column: impl Fn(&[f64]) -> ArrayRef) -> Place {
     let place = Place::empty();
     let sides = [("query_embedding", &data.queries), ("positive_embedding", &data.positives)];
     let columns = sides.map(|(name, rows)| (name, column(&rows.concat()))).to_vec();
-    write(&place.input().join("part-0.parquet"), columns);
+    write_columns(&place.input().join("part-0.parquet"), columns);
     place
 }
 
@@ -220,7 +206,7 @@ fn a_sparse_vector_is_named() {
     };
     let sides = [("query_embedding", data().queries), ("positive_embedding", data().positives)];
     let sides = sides.map(|(name, rows)| (name, column(&rows.concat()))).to_vec();
-    write(&place.input().join("part-0.parquet"), sides);
+    write_columns(&place.input().join("part-0.parquet"), sides);
     let words = ["a vector is sparse", "part-0.parquet", "row 17", "--bad-rows"];
     mine(&place.input(), &place.path("run"), FLAGS).refuses(&words);
 }
@@ -260,15 +246,15 @@ fn an_empty_shard_says_nothing() {
         let place = Place::with(&data().with_tasks(|row| format!("task {}", row % 2)).with_text_ids());
         let nothing = || -> ArrayRef { Arc::new(NullArray::new(0)) };
         let columns = ["id", "task", "query_embedding", "positive_embedding"].map(|name| (name, nothing())).to_vec();
-        write(&place.input().join(name), columns);
+        write_columns(&place.input().join(name), columns);
         mine(&place.input(), &place.path("run"), &format!("{FLAGS} --task-column task")).ok();
     }
     // A shard without the columns, too; and one of nulls has rows that cannot be used.
     let place = Place::with(&data());
-    write(&place.input().join("part-a.parquet"), vec![("other", Arc::new(NullArray::new(0)))]);
+    write_columns(&place.input().join("part-a.parquet"), vec![("other", Arc::new(NullArray::new(0)))]);
     mine(&place.input(), &place.path("run"), FLAGS).ok();
     let columns = ["query_embedding", "positive_embedding"].map(|name| (name, Arc::new(NullArray::new(3)) as ArrayRef));
-    write(&place.input().join("part-z.parquet"), columns.to_vec());
+    write_columns(&place.input().join("part-z.parquet"), columns.to_vec());
     mine(&place.input(), &place.path("nulls"), FLAGS).refuses(&[
         "3 rows",
         "part-z.parquet",
@@ -297,14 +283,14 @@ fn a_column_that_is_there_twice() {
     ];
     for (columns, flags, name) in cases {
         let place = Place::empty();
-        write(&place.input().join("part-0.parquet"), columns);
+        write_columns(&place.input().join("part-0.parquet"), columns);
         let column = format!("column {name}");
         let words = ["more than once", "part-0.parquet", column.as_str()];
         mine(&place.input(), &place.path("run"), &format!("{FLAGS} {flags}")).refuses(&words);
     }
     // Nobody asks for it: it cannot be misread.
     let place = Place::empty();
-    write(&place.input().join("part-0.parquet"), [both(), vec![("doc", ids(0)), ("doc", ids(5))]].concat());
+    write_columns(&place.input().join("part-0.parquet"), [both(), vec![("doc", ids(0)), ("doc", ids(5))]].concat());
     mine(&place.input(), &place.path("run"), FLAGS).ok();
     assert!(!files(&place.path("run"), &["batches"]).is_empty());
 }

@@ -1,19 +1,18 @@
 //! What `export` does with rows and columns that a trainer cannot take as they are.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, Int64Array, ListArray, NullArray, RecordBatch, StringArray};
+use arrow::array::{Array, ArrayRef, Int64Array, ListArray, NullArray, StringArray};
 use arrow::buffer::OffsetBuffer;
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, Schema};
-use parquet::arrow::ArrowWriter;
+use arrow::datatypes::{DataType, Field};
 use serde_json::Value;
 
 use super::command::{Place, export, mine};
-use super::dataset::Dataset;
+use super::dataset::{Dataset, write_columns};
 use super::exported::{Told, column, expected, keep_negatives, lines, parquet, strings, told};
 use super::table;
 
@@ -118,17 +117,7 @@ fn with_columns(folder: &Path, columns: Vec<(&str, ArrayRef)>) {
     let mut all: Vec<(&str, ArrayRef)> =
         fields.filter(|(name, _)| !columns.iter().any(|(new, _)| new == name)).collect();
     all.extend(columns);
-    write(&path, all);
-}
-
-fn write(path: &Path, columns: Vec<(&str, ArrayRef)>) {
-    let fields: Vec<Field> =
-        columns.iter().map(|(name, array)| Field::new(*name, array.data_type().clone(), true)).collect();
-    let arrays = columns.into_iter().map(|(_, array)| array).collect();
-    let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays).unwrap();
-    let mut writer = ArrowWriter::try_new(File::create(path).unwrap(), batch.schema(), None).unwrap();
-    writer.write(&batch).unwrap();
-    writer.close().unwrap();
+    write_columns(&path, all);
 }
 
 /// A run of 80 rows, some of whose columns are others.
@@ -205,9 +194,9 @@ fn files_may_differ_in_how_they_store_strings_and_empty_ones_in_everything() {
         let names = [("query", "question"), ("positive", "answer"), ("origin", "site")];
         let columns = names.map(|(name, text)| (name, half(text, 40 * file, kind))).to_vec();
         let mixed: ArrayRef = if file == 0 { numbers().slice(0, 40) } else { half("x", 0, kind) };
-        write(&source.join(format!("{file}.parquet")), [columns, vec![("mixed", mixed)]].concat());
+        write_columns(&source.join(format!("{file}.parquet")), [columns, vec![("mixed", mixed)]].concat());
     }
-    write(&source.join("2.parquet"), vec![("query", Arc::new(NullArray::new(0)))]);
+    write_columns(&source.join("2.parquet"), vec![("query", Arc::new(NullArray::new(0)))]);
     let flags = format!("--source {}", source.display());
     let said = export(&run, "b3", &place.path("b3"), &flags).ok().stderr;
     assert!(said.contains("not copied") && said.contains("mixed"), "{said}");

@@ -33,7 +33,7 @@ const ENCRYPTED: ForeignFormat = format(
 );
 const NPZ: ForeignFormat = format(
     "a .npz archive of NumPy arrays",
-    "save each array by itself: \
+    "save each array by itself, under the names that z.files lists: \
      z = np.load('IN'); np.save('queries.npy', z['queries']); np.save('positives.npy', z['positives'])",
 );
 const TORCH: ForeignFormat = format(
@@ -48,18 +48,20 @@ const PICKLE: ForeignFormat = format(
 );
 const SAFETENSORS: ForeignFormat = format(
     "a safetensors file",
-    "save its tensors as arrays: \
+    "save its tensors as arrays, under the names that t lists: \
      t = safetensors.numpy.load_file('IN'); np.save('queries.npy', t['queries']); \
      np.save('positives.npy', t['positives'])",
 );
 const CSV: ForeignFormat = format(
     "a CSV file",
-    "convert it: df = pd.read_csv('IN'); df['query_embedding'] = df['query_embedding'].map(json.loads); \
+    "convert it, with your columns of JSON lists: \
+     df = pd.read_csv('IN'); df['query_embedding'] = df['query_embedding'].map(json.loads); \
      df['positive_embedding'] = df['positive_embedding'].map(json.loads); df.to_parquet('OUT.parquet')",
 );
 const TSV: ForeignFormat = format(
     "a TSV file",
-    "convert it: df = pd.read_csv('IN', sep='\\t'); df['query_embedding'] = df['query_embedding'].map(json.loads); \
+    "convert it, with your columns of JSON lists: \
+     df = pd.read_csv('IN', sep='\\t'); df['query_embedding'] = df['query_embedding'].map(json.loads); \
      df['positive_embedding'] = df['positive_embedding'].map(json.loads); df.to_parquet('OUT.parquet')",
 );
 const JSON: ForeignFormat = format("a JSON file", "convert it: pd.read_json('IN').to_parquet('OUT.parquet')");
