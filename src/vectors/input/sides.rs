@@ -162,9 +162,16 @@ impl NamedPath {
     }
 
     /// The word that says that the file is one side, in the file's name or that of its folder.
+    ///
+    /// A letter or two of a folder's name prove nothing: random names, as of temporary folders, have them.
     fn certain_side(&self) -> Option<(WordSide, &str)> {
-        let near = self.components.len().saturating_sub(2);
-        let word = self.words.iter().rev().find(|word| word.certain && word.component >= near)?;
+        let file = self.components.len().checked_sub(1)?;
+        let says = |word: &SideWord| {
+            let whole = word.end - word.start == self.components[word.component].len();
+            let in_folder = word.component + 1 == file && (whole || word.end - word.start > 2);
+            word.certain && (word.component == file || in_folder)
+        };
+        let word = self.words.iter().rev().find(|word| says(word))?;
         Some((word.side, &self.components[word.component][word.start..word.end]))
     }
 }
@@ -283,7 +290,17 @@ mod tests {
 
     #[test]
     fn neutral_names_are_whole() {
-        for name in ["embeddings", "emb_0", "emb_p0", "docs/v1/embeddings", "vectors/a", "quantised", "positions"] {
+        for name in [
+            "embeddings",
+            "emb_0",
+            "emb_p0",
+            "docs/v1/embeddings",
+            "vectors/a",
+            "quantised",
+            "positions",
+            ".tmp1aOb9Q/input",
+            "tmpxPs3/input",
+        ] {
             assert_eq!(paired(&[name]), Ok(vec![(name.to_owned(), None)]));
         }
         let paths = [PathBuf::from("queries.npy")];
@@ -292,7 +309,7 @@ mod tests {
 
     #[test]
     fn half_a_pair_is_refused() {
-        for name in ["queries", "p", "positives_3", "queries/0", "corpus", "doc_emb", "x/Docs/part-0"] {
+        for name in ["queries", "p", "positives_3", "queries/0", "corpus", "doc_emb", "x/Docs/part-0", "q/0"] {
             let text = paired(&["embeddings", name]).unwrap_err();
             assert!(text.contains(name) && text.contains("looks like one side"), "{text}");
         }
