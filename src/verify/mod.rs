@@ -2,13 +2,14 @@
 //!
 //! Checks: every part's length and checksum; the files against each other; cluster sizes and keys; the
 //! batch table's coverage, sizes, tasks, keys, order and hard negatives (`table`, `negatives`); the graph against
-//! the lists, for a sample of rows; a sample of lists against brute force; and that no other file is there
-//! (`strangers`). Of a run that was cleaned, what is there is checked; of a batch table without the vectors, its own
-//! columns (`table_alone`). Memory: 12 bytes a row, one batch, and where there are hard negatives the rank windows of
-//! its rows.
+//! the lists, for a sample of rows; a sample of lists against brute force; that no other file is there
+//! (`strangers`); and that a report in the run folder is as it was written and of this run (`report_files`). Of a run
+//! that was cleaned, what is there is checked; of a batch table without the vectors, its own columns (`table_alone`).
+//! Memory: 12 bytes a row, one batch, where there are hard negatives the rank windows of its rows, and a report whole.
 
 mod negatives;
 mod outcome;
+mod report_files;
 mod strangers;
 mod table;
 mod table_alone;
@@ -46,6 +47,8 @@ pub fn verify(run: &RunReader, sample: usize) -> Outcome {
     }
     let strangers = strangers::check(run, &mut outcome);
     outcome.record_silent(strangers);
+    let reported = report_files::check(run, &mut outcome);
+    outcome.record_silent(reported);
     let before = outcome.faults.len();
     let checksums = checksums(run, &mut outcome);
     outcome.record(checksums, before);

@@ -1,0 +1,188 @@
+//! Damaged runs: every verb finds the damage and names the file, or gives what it gives of the undamaged run.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use batchmine::run::RunReader;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+use super::damage::{Change, Told, Verb, World};
+
+/// What became of a damage.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Verdict {
+    /// Refused, with the file's name.
+    Detected,
+    /// The same result as without it.
+    Harmless,
+    Wrong(String),
+}
+
+/// Verdicts by who gave them.
+#[derive(Default)]
+pub struct Tally {
+    counts: Mutex<BTreeMap<String, [usize; 3]>>,
+    wrong: Mutex<Vec<String>>,
+}
+
+impl Tally {
+    pub fn add(&self, who: &str, what: &str, verdict: Verdict) {
+        let column = match verdict {
+            Verdict::Detected => 0,
+            Verdict::Harmless => 1,
+            Verdict::Wrong(why) => {
+                self.wrong.lock().unwrap().push(format!("{who}, {what}: {why}"));
+                2
+            }
+        };
+        self.counts.lock().unwrap().entry(who.to_owned()).or_default()[column] += 1;
+    }
+
+    /// Prints a line for each verb, and fails if anything went wrong.
+    pub fn finish(self, of: &str) {
+        for (who, [detected, harmless, wrong]) in self.counts.into_inner().unwrap() {
+            println!("{of}: {who}: {detected} detected, {harmless} harmless, {wrong} wrong");
+        }
+        let wrong = self.wrong.into_inner().unwrap();
+        let shown: Vec<String> = wrong.iter().take(60).cloned().collect();
+        assert!(wrong.is_empty(), "{} of {of} wrong:\n{}", wrong.len(), shown.join("\n"));
+    }
+}
+
+/// `all`, or how many times as many as the tests of every day.
+pub fn flips() -> (bool, usize) {
+    match std::env::var("BATCHMINE_FLIPS").as_deref() {
+        Ok("all") => (true, 30),
+        Ok(number) => (false, number.parse().expect("BATCHMINE_FLIPS is `all` or a number")),
+        Err(_) => (false, 1),
+    }
+}
+
+/// Runs all cases on two threads; each has a number.
+pub fn in_parallel(cases: usize, run: impl Fn(usize) + Sync) {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        loop {
+            let case = next.fetch_add(1, Ordering::Relaxed);
+            if case >= cases {
+                return;
+            }
+            run(case);
+        }
+    };
+    std::thread::scope(|scope| (0..2).for_each(|_| drop(scope.spawn(work))));
+}
+
+/// Damages that `verify` does not have to find: reports that are gone.
+fn is_excused(name: &str, change: &Change) -> bool {
+    name.starts_with("report.") && *change == Change::Delete
+}
+
+/// The names of which a message must have one.
+fn names<'w>(world: &'w World, file: usize, change: &Change) -> Vec<&'w str> {
+    let base = |name: &'w str| name.rsplit('/').next().unwrap();
+    let name = base(&world.files[file].0);
+    match change {
+        // The manifest of another run: each part may be what does not fit it.
+        Change::Older if name == "manifest.json" => vec![""],
+        Change::Swap(other) => vec![name, base(&world.files[*other].0)],
+        Change::Delete if name == "_SUCCESS" => vec![name, "not finished"],
+        _ => vec![name],
+    }
+}
+
+pub fn judge(told: &Told, expected: &Told, names: &[&str]) -> Verdict {
+    let said = told.outcome.said();
+    match told.outcome.code {
+        Some(0) if told.made == expected.made => Verdict::Harmless,
+        Some(0) => Verdict::Wrong("it ended with 0 and another result".into()),
+        Some(1..=3) if names.iter().any(|name| said.contains(name)) => Verdict::Detected,
+        Some(1..=3) if told.outcome.code == expected.outcome.code && told.made == expected.made => Verdict::Harmless,
+        Some(1..=3) => Verdict::Wrong(format!("none of {names:?} is named in: {said}")),
+        code => Verdict::Wrong(format!("it died with {code:?}: {said}")),
+    }
+}
+
+#[test]
+fn every_verb_finds_a_damage_or_gives_the_same_as_without() {
+    let world = World::new();
+    let verbs = Verb::all();
+    let tally = Tally::default();
+    let (rounds, pairs) = (2 * flips().1, world.files.len() * verbs.len());
+    in_parallel(rounds * pairs, |case| {
+        let (file, verb) = (case % pairs / verbs.len(), verbs[case % verbs.len()]);
+        // Each pair of a file and a verb begins elsewhere, so that all pairs together see every kind of change.
+        let mut random = ChaCha8Rng::seed_from_u64(case as u64);
+        let change = world.some_change(file, file + 2 * (case % verbs.len()) + case / pairs, &mut random);
+        let name = &world.files[file].0;
+        // `inspect RUN` shows the manifest, whichever it is.
+        let is_manifest =
+            name == "manifest.json" || matches!(change, Change::Swap(other) if world.files[other].0 == "manifest.json");
+        if is_manifest && change == Change::Older && verb == Verb::Inspect {
+            return;
+        }
+        let folder = world.undamaged(&format!("case-{case}"));
+        if world.damage(&folder.join("run"), file, &change).is_some() {
+            let told = world.tell(verb, &folder, file);
+            let verdict = match judge(&told, world.expected(verb, file), &names(&world, file, &change)) {
+                Verdict::Harmless if verb == Verb::Verify && !is_excused(name, &change) => {
+                    Verdict::Wrong("it is called sound".into())
+                }
+                verdict => verdict,
+            };
+            tally.add(&verb.name(), &format!("{name}, {change:?}"), verdict);
+        }
+        fs::remove_dir_all(folder).unwrap();
+    });
+    tally.finish("damages");
+}
+
+/// The faults that `verify` finds, in this process.
+fn faults(run: &Path) -> Result<String, String> {
+    let found = catch_unwind(AssertUnwindSafe(|| match RunReader::open(run) {
+        Ok(reader) => batchmine::verify::verify(&reader, 3).faults.join("\n"),
+        Err(error) => error.to_string(),
+    }));
+    found.map_err(|_| "it panicked".into())
+}
+
+#[test]
+fn verify_finds_every_damaged_byte() {
+    let world = World::new();
+    let (all, times) = flips();
+    let tally = Tally::default();
+    in_parallel(world.files.len(), |file| {
+        let mut random = ChaCha8Rng::seed_from_u64(file as u64);
+        let changes = match all {
+            true => world.every_change(file, &mut random),
+            false => (0..27 * times).map(|n| world.some_change(file, n, &mut random)).collect(),
+        };
+        let folder = world.undamaged(&format!("file-{file}"));
+        let run = folder.join("run");
+        let name = &world.files[file].0;
+        for change in changes {
+            if world.damage(&run, file, &change).is_some() {
+                let names = names(&world, file, &change);
+                let verdict = match faults(&run) {
+                    Ok(said) if said.is_empty() && is_excused(name, &change) => Verdict::Harmless,
+                    Ok(said) if said.is_empty() => Verdict::Wrong("it is called sound".into()),
+                    Ok(said) if names.iter().any(|name| said.contains(name)) => Verdict::Detected,
+                    Ok(said) => Verdict::Wrong(format!("none of {names:?} is named in: {said}")),
+                    Err(why) => Verdict::Wrong(why),
+                };
+                tally.add(name, &format!("{change:?}"), verdict);
+            }
+            fs::write(run.join(name), &world.files[file].1).unwrap();
+            if let Change::Swap(other) = change {
+                let (other, bytes) = &world.files[other];
+                fs::write(run.join(other), bytes).unwrap();
+            }
+        }
+    });
+    tally.finish("verify in-process");
+}
