@@ -49,6 +49,7 @@ pages! {
     architecture: "docs/architecture.md",
     performance: "docs/performance.md",
     testing: "docs/testing.md",
+    unsafe_code: "docs/unsafe.md",
     limits: "docs/limits.md",
     glossary: "docs/glossary.md",
     reference: "docs/reference.md",

@@ -47,6 +47,7 @@ mod lake;
 mod lake_server;
 mod limits;
 mod mine;
+mod model;
 mod negatives;
 mod npy_pairs;
 mod packing;
