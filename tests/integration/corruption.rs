@@ -186,3 +186,57 @@ fn verify_finds_every_damaged_byte() {
     });
     tally.finish("verify in-process");
 }
+
+/// Exports to a folder that has the export already, with one of its files damaged.
+#[test]
+#[cfg(feature = "export")]
+fn an_export_that_is_there_and_damaged_is_found() {
+    use super::damage::files_below;
+    use rand::RngExt;
+
+    let world = World::new();
+    let folder = world.undamaged("exports");
+    let tally = Tally::default();
+    let mut random = ChaCha8Rng::seed_from_u64(3);
+    for format in ["sentence-transformers", "flagembedding"] {
+        let out = folder.join(format);
+        let again = || super::command::export(&folder.join("run"), format, &out, "");
+        again().ok();
+        assert!(again().ok().stderr.contains("holds this export already"));
+        let mut files = files_below(&out);
+        files.retain(|(name, _)| name != "lock");
+        assert!(files.len() >= 4, "{files:?}");
+        for (name, bytes) in &files {
+            let path = out.join(name);
+            for round in 0..3 * flips().1 {
+                let at = random.random_range(0..bytes.len());
+                let damaged = match round % 3 {
+                    0 => [&bytes[..at], &[bytes[at] ^ 1 << random.random_range(0..8)], &bytes[at + 1..]].concat(),
+                    1 => bytes[..at].to_vec(),
+                    _ => [&bytes[..], b"\n"].concat(),
+                };
+                fs::write(&path, damaged).unwrap();
+                let outcome = again();
+                let verdict = match outcome.code {
+                    Some(1 | 2) if outcome.stderr.contains(name) || name == "_export.json" => Verdict::Detected,
+                    // What says of the files what they are may be said in other words.
+                    Some(0) if name == "_SUCCESS" && round % 3 == 2 => Verdict::Harmless,
+                    _ => Verdict::Wrong(outcome.said()),
+                };
+                tally.add(&format!("export again, {format}"), &format!("{name}, change {round} at {at}"), verdict);
+            }
+            fs::remove_file(&path).unwrap();
+            // Without a mark it is an export that was interrupted.
+            if name != "_SUCCESS" {
+                assert_ne!(again().code, Some(0), "{name} is gone");
+            }
+            fs::write(&path, bytes).unwrap();
+        }
+        again().ok();
+        let run = folder.join("run");
+        fs::write(out.join(&files[2].0), "something else").unwrap();
+        super::command::export(&run, format, &out, "--replace").ok();
+        assert!(files_below(&out).into_iter().filter(|(name, _)| name != "lock").eq(files), "written again");
+    }
+    tally.finish("damaged exports");
+}

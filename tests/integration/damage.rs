@@ -139,10 +139,6 @@ impl World {
         world
     }
 
-    pub fn place(&self) -> &Place {
-        &self.place
-    }
-
     /// What the verb says of the run that nobody damaged.
     pub fn expected(&self, verb: Verb, file: usize) -> &Told {
         &self.expected[&(verb, if verb == Verb::File { file } else { 0 })]
@@ -212,7 +208,9 @@ impl World {
             3 => Change::Cut(random.random_range(0..length)),
             5 => Change::Older,
             6 => Change::Delete,
-            8 if n % 2 == 0 => Change::Swap((file + random.random_range(1..self.files.len())) % self.files.len()),
+            8 if n.is_multiple_of(2) => {
+                Change::Swap((file + random.random_range(1..self.files.len())) % self.files.len())
+            }
             _ => Change::Zero(random.random_range(0..length)),
         }
     }

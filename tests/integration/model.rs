@@ -95,7 +95,9 @@ fn killed(made: &Made, other: &Otherwise) -> usize {
 /// The rows of each batch.
 fn batches(run: &Path) -> BTreeMap<i64, BTreeSet<usize>> {
     let mut batches = BTreeMap::<_, BTreeSet<usize>>::new();
-    table::read(run).iter().for_each(|row| drop(batches.entry(row.batch).or_default().insert(row.row)));
+    for row in table::read(run) {
+        batches.entry(row.batch).or_default().insert(row.row);
+    }
     batches
 }
 
