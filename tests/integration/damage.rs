@@ -127,6 +127,12 @@ impl World {
         world.files.retain(|(name, _)| name != "lock");
         world.older = files_below(&older.join("run")).into_iter().collect();
         assert!(world.files.iter().any(|(name, _)| name.ends_with("keys-000.lst")), "every kind of file is there");
+        world
+    }
+
+    /// With what each verb says of the run.
+    pub fn with_expected() -> World {
+        let mut world = World::new();
         for verb in Verb::all() {
             for file in 0..if verb == Verb::File { world.files.len() } else { 1 } {
                 let folder = world.undamaged(&format!("expected-{verb:?}-{file}"));
