@@ -49,7 +49,8 @@ def synced(options, folder, library, skip):
     wall, cpu = run(command, environment)
     shutil.rmtree(out)
     calls, nanoseconds, renames, written = map(int, told.read_text().split())
-    return {"wall": wall, "cpu": cpu, "calls": calls, "seconds": nanoseconds / 1e9, "renames": renames, "bytes": written}
+    counted = {"calls": calls, "seconds": nanoseconds / 1e9, "renames": renames, "bytes": written}
+    return {"wall": wall, "cpu": cpu} | counted
 
 
 def hashed(options, folder):
@@ -85,8 +86,8 @@ def main():
     pairs = [f"{a['wall'] / b['wall']:.3f}" for a, b in turns]
     print(f"cost: {processor()}, {options.runs} runs each, medians")
     print(
-        f"cost: syncs: {real['calls']:.0f} calls, {real['renames']:.0f} renames, {real['bytes'] / 2**20:.0f} MiB written; "
-        f"{real['seconds']:.3f} s of {real['wall']:.2f} s wall: {100 * real['seconds'] / real['wall']:.2f} %"
+        f"cost: syncs: {real['calls']:.0f} calls, {real['renames']:.0f} renames, "
+        f"{real['bytes'] / 2**20:.0f} MiB written; {real['seconds']:.3f} s of {real['wall']:.2f} s wall: {100 * real['seconds'] / real['wall']:.2f} %"
     )
     print(
         f"cost: with syncs / without: wall {real['wall'] / free['wall']:.3f}, CPU {real['cpu'] / free['cpu']:.3f} "

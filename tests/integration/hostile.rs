@@ -1,5 +1,5 @@
-//! Manifests that somebody wrote by hand, each with a checksum that fits: no verb crashes, hangs, or touches what is not
-//! the run's.
+//! Manifests that somebody wrote by hand, each with a checksum that fits: no verb crashes, hangs, or touches what is
+//! not the run's.
 
 use std::fs;
 use std::path::Path;

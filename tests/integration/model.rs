@@ -1,5 +1,5 @@
-//! Small worlds, drawn at random: all that a job makes is what brute force says (`properties`), and the same however its
-//! input is cut into files, whatever the machine, whoever kills it, and for any number of ranks.
+//! Small worlds, drawn at random: all that a job makes is what brute force says (`properties`), and the same however
+//! its input is cut into files, whatever the machine, after any kill, and for any number of ranks.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -48,8 +48,8 @@ fn otherwise() -> impl Strategy<Value = Otherwise> {
     )
 }
 
-/// Input cut otherwise: the same vectors, lists, edges, clusters and rows of batches. The batch table's footer knows the
-/// input files by their content.
+/// Input cut otherwise: the same vectors, lists, edges, clusters and rows of batches. The batch table's footer knows
+/// the input files by their content.
 fn cut_otherwise(made: &Made, other: &Otherwise) {
     let input = made.place.path("cut otherwise");
     let data = Dataset {
