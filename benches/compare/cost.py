@@ -87,7 +87,8 @@ def main():
     print(f"cost: {processor()}, {options.runs} runs each, medians")
     print(
         f"cost: syncs: {real['calls']:.0f} calls, {real['renames']:.0f} renames, "
-        f"{real['bytes'] / 2**20:.0f} MiB written; {real['seconds']:.3f} s of {real['wall']:.2f} s wall: {100 * real['seconds'] / real['wall']:.2f} %"
+        f"{real['bytes'] / 2**20:.0f} MiB written; {real['seconds']:.3f} s of {real['wall']:.2f} s wall: "
+        f"{100 * real['seconds'] / real['wall']:.2f} %"
     )
     print(
         f"cost: with syncs / without: wall {real['wall'] / free['wall']:.3f}, CPU {real['cpu'] / free['cpu']:.3f} "

@@ -1,8 +1,8 @@
 //! Everything that is tested through the executable or through a whole run, in one binary.
 //!
 //! `dataset`, `command`, `table` and `exported` write inputs, call batchmine and read what it wrote; `damage` changes
-//! that; `oracle`, `promises` and `worth` say what it should have written; `pages` reads the documentation; the rest are
-//! the tests.
+//! that; `oracle`, `promises` and `worth` say what it should have written; `pages` reads the documentation; the rest
+//! are the tests.
 
 #![allow(unreachable_pub, reason = "one binary: nothing is reached from outside")]
 
