@@ -3,10 +3,12 @@
 //! Checks: every part's length and checksum; the files against each other; cluster sizes and keys; the
 //! batch table's coverage, sizes, tasks, keys, order and hard negatives (`table`, `negatives`); the graph against
 //! the lists, for a sample of rows; a sample of lists against brute force; that no other file is there
-//! (`strangers`); and that a report in the run folder is as it was written and of this run (`report_files`). Of a run
-//! that was cleaned, what is there is checked; of a batch table without the vectors, its own columns (`table_alone`).
-//! Memory: 12 bytes a row, one batch, where there are hard negatives the rank windows of its rows, and a report whole.
+//! (`strangers`); that a report in the run folder is as it was written and of this run (`report_files`); and that
+//! fingerprints and counts of the manifest are those of its settings and files (`claims`). Of a run that was cleaned,
+//! what is there is checked; of a batch table without the vectors, its own columns (`table_alone`). Memory: 12 bytes a
+//! row, one batch, where there are hard negatives the rank windows of its rows, and a report whole.
 
+mod claims;
 mod negatives;
 mod outcome;
 mod report_files;
@@ -56,6 +58,8 @@ pub fn verify(run: &RunReader, sample: usize) -> Outcome {
         // Every later check would only find the damaged files again.
         return outcome;
     }
+    let claimed = claims::check_fingerprints(run, &mut outcome);
+    outcome.record_silent(claimed);
     let cleaned: Vec<&str> = Stage::ALL.into_iter().filter(|stage| run.is_cleaned(*stage)).map(Stage::name).collect();
     if cleaned.iter().any(|name| *name != Stage::Edges.name()) {
         let checked = table_alone::check(run, &mut outcome);
@@ -139,6 +143,8 @@ impl Opened<'_> {
     }
 
     fn check(&self, outcome: &mut Outcome, sample: usize) {
+        let counted = self.check_counts(outcome);
+        outcome.record_silent(counted);
         for check in [Self::check_clusters, Self::check_batches] {
             let before = outcome.faults.len();
             let result = check(self, outcome);
