@@ -148,7 +148,7 @@ impl Job {
     /// # Errors
     /// See [`mine`]; or the threads cannot be started.
     pub fn run(&self, run: &Run, replace: bool) -> Result<Summary> {
-        on_threads(self.config.threads, || mine(run, self, replace))?
+        on_threads(self.config.threads, || mine(run, self, replace))?.map_err(|error| run.explain(error))
     }
 }
 

@@ -90,6 +90,7 @@ fn write_all(
     let (seed, count) = (config.seed, config.batches.hard_negatives as usize);
     let windows = Windows::new(vectors, neighbors, config);
     if count > 0 {
+        vectors.check()?;
         neighbors.check_lists()?;
     }
     let negatives = (count > 0).then_some(NegativeSampler { vectors, neighbors, windows: &windows, count, seed });
@@ -209,7 +210,7 @@ impl EpochWriter<'_> {
 fn rows_short_of_negatives(run: &Run, count: usize) -> Result<u64> {
     let mut rows = 0;
     for name in run.parts(Stage::Batches, "") {
-        let path = run.part_path(Stage::Batches, &name);
+        let path = run.part(Stage::Batches, &name)?;
         rows += table::short_rows(&path).map_err(|e| {
             Error::runtime("the footer of a batch table cannot be read")
                 .path(&path)

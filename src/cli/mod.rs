@@ -23,6 +23,8 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+use crate::run::bus_error;
+
 /// Mine hard training batches for contrastive learning: streaming, out of core, on one machine
 #[derive(Debug, Parser)]
 #[command(
@@ -70,6 +72,7 @@ enum Verb {
 
 /// Runs a verb; the exit code tells how it ended.
 pub fn run(cli: Cli) -> ExitCode {
+    bus_error::install();
     let output = cli.output.start();
     let done = match cli.verb {
         Verb::Mine(mine) => mine.run(&output),

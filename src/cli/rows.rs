@@ -171,10 +171,11 @@ impl<'a> RunFiles<'a> {
         let label = self.clusters.labels()[row as usize];
         let list = neighbors.of_row(row)?;
         let ranks = self.windows.of(place).ranks;
-        let load = |store: &vectors::VectorStore| {
+        let load = |store: &vectors::VectorStore| -> Result<Vec<f32>> {
+            store.check_row(row)?;
             let mut values = vec![0f32; vectors.shape().dim];
             store.load(row, &mut values);
-            values
+            Ok(values)
         };
         let scored = |row: RowId, score: f32| ScoredRow { row: input(row), score, text: None };
         Ok(KnownRow {
@@ -193,8 +194,8 @@ impl<'a> RunFiles<'a> {
             suspects: by_row(edges, at, |edge| edge.relation.suspects())
                 .map(|(row, directions)| SuspectRow { row, directions })
                 .collect(),
-            query: with_vectors.then(|| load(&vectors.queries)),
-            positive: with_vectors.then(|| load(&vectors.positives)),
+            query: with_vectors.then(|| load(&vectors.queries)).transpose()?,
+            positive: with_vectors.then(|| load(&vectors.positives)).transpose()?,
         })
     }
 }

@@ -30,6 +30,7 @@ impl VerifyArgs {
     /// A fault was found.
     pub fn run(self, output: &log::Output) -> Result<()> {
         let run = RunReader::open(&self.run)?;
+        run.refuse_in_use()?;
         let outcome = on_threads(self.threads.unwrap_or(0), || verify(&run, self.sample))?;
         if output.json {
             log::print(&json::line(&outcome)?);

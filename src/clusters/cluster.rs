@@ -32,7 +32,6 @@ pub(crate) fn cluster(
     graph: &impl EdgeRows,
     config: &Config,
 ) -> Result<Clusters> {
-    let path = run.part_path(Stage::Clusters, LABELS);
     if !run.is_complete(Stage::Clusters) {
         let stage = run.begin(Stage::Clusters);
         neighbors.check_lists()?;
@@ -52,7 +51,7 @@ pub(crate) fn cluster(
         let metrics = phases.last().map(|(_, metrics)| *metrics);
         stage.finish(&ClustersFacts { clusters, unplaced, metrics, phases }, |name| name == LABELS)?;
     }
-    Clusters::open(&path, vectors.row_count())
+    Clusters::open(&run.part(Stage::Clusters, LABELS)?, vectors.row_count())
 }
 
 /// Opens the labels of a finished run.
@@ -60,7 +59,7 @@ pub(crate) fn cluster(
 /// # Errors
 /// The stage is not finished, or the file is damaged.
 pub(crate) fn open(run: &RunReader, rows: u32) -> Result<Clusters> {
-    Clusters::open(&run.files_of(Stage::Clusters)?.join(LABELS), rows)
+    Clusters::open(&run.part(Stage::Clusters, LABELS)?, rows)
 }
 
 /// The sizes of each task.
@@ -98,7 +97,7 @@ fn all_passes(
 
     let mut last = run.parts(Stage::Clusters, passes::PREFIX).pop();
     let (mut done, mut state) = match &last {
-        Some(name) => PassState::read(&run.part_path(Stage::Clusters, name), &rules.tasks, &excluded)?,
+        Some(name) => PassState::read(&run.part(Stage::Clusters, name)?, &rules.tasks, &excluded)?,
         None => (0, PassState::Growing(Communities::singletons(&excluded))),
     };
     if !matches!(state, PassState::Growing(_)) {

@@ -11,7 +11,7 @@ use crate::run::sealed::{FileFormat, PartWriter, Sealed};
 use crate::vectors::RowId;
 
 /// Format of the labels.
-pub(crate) const LABELS: FileFormat = FileFormat { magic: *b"BMLABELS", version: 1, name: "label" };
+pub(crate) const LABELS: FileFormat = FileFormat { magic: *b"BMLABELS", version: 2, name: "label" };
 /// Label of a row that is in no cluster.
 pub(crate) const NO_CLUSTER: u32 = u32::MAX;
 
@@ -38,6 +38,7 @@ impl Clusters {
     /// The file is damaged or has other rows.
     pub(crate) fn open(path: &Path, rows: RowId) -> Result<Clusters> {
         let sealed = Sealed::open(path, &LABELS)?;
+        sealed.check()?;
         let [count, clusters, size, ..] = sealed.fields;
         let sound = count == u64::from(rows) && clusters <= count && size <= u64::from(crate::config::BATCH_SIZE_MAX);
         sealed.expect_payload(sound.then_some(4 * u64::from(rows)))?;

@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::run::sealed::{FileFormat, PartWriter, Sealed};
 
 /// Format of these parts.
-pub(crate) const PASS: FileFormat = FileFormat { magic: *b"BMCLPASS", version: 1, name: "clustering pass" };
+pub(crate) const PASS: FileFormat = FileFormat { magic: *b"BMCLPASS", version: 2, name: "clustering pass" };
 /// What the names of these parts begin with.
 pub(crate) const PREFIX: &str = "pass-";
 

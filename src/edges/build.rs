@@ -47,12 +47,12 @@ pub fn build(
         let (runs, in_degrees) = spill(run, &stage, neighbors, &windows, counts)?;
         let sources = Merge { runs: &runs, windows: &windows, in_degrees: &in_degrees, rule: config.edges };
         merge(run, &stage, &sources, config.most_ranks() as usize)?;
-        let graph = EdgeFile::open(&range_paths(run), rows)?;
+        let graph = EdgeFile::open(&range_paths(run)?, rows)?;
         let facts = EdgesFacts { rows, arcs: graph.edges(), bytes: graph.bytes(), runs: runs.len(), windows: cut };
         drop(runs);
         stage.finish(&facts, |name| name.starts_with(RANGE_PREFIX))?;
     }
-    EdgeFile::open(&range_paths(run), rows)
+    EdgeFile::open(&range_paths(run)?, rows)
 }
 
 /// Opens the graph of a finished run of so many rows.
@@ -61,9 +61,9 @@ pub fn build(
 /// The stage is not finished, or a file is damaged.
 pub(crate) fn open(run: &RunReader, rows: u32) -> Result<EdgeFile> {
     let record = run.stage(Stage::Edges)?;
-    let folder = run.files_of(Stage::Edges)?;
-    let paths: Vec<PathBuf> =
-        record.parts.keys().filter(|name| name.starts_with(RANGE_PREFIX)).map(|name| folder.join(name)).collect();
+    run.files_of(Stage::Edges)?;
+    let names = record.parts.keys().filter(|name| name.starts_with(RANGE_PREFIX));
+    let paths = names.map(|name| run.part(Stage::Edges, name)).collect::<Result<Vec<PathBuf>>>()?;
     EdgeFile::open(&paths, rows)
 }
 
@@ -110,8 +110,8 @@ fn tell(counts: &WindowCounts) {
     }
 }
 
-fn range_paths(run: &Run) -> Vec<PathBuf> {
-    run.parts(Stage::Edges, RANGE_PREFIX).iter().map(|name| run.part_path(Stage::Edges, name)).collect()
+fn range_paths(run: &Run) -> Result<Vec<PathBuf>> {
+    run.parts(Stage::Edges, RANGE_PREFIX).iter().map(|name| run.part(Stage::Edges, name)).collect()
 }
 
 /// A run is named after the neighbor blocks that it covers, so that a resumed job finds where to go on
@@ -163,8 +163,6 @@ fn spill(
             end += 1;
         }
         let spilled = &blocks[done..end];
-        // A wrong place would give some other row an edge.
-        spilled.par_iter().try_for_each(|block| block.sealed().check())?;
         let reversed = Reversed::new(windows, span(spilled));
         let encoded = reversed.encode()?;
         reversed.add_degrees(&mut degrees);
@@ -174,7 +172,7 @@ fn spill(
         done = end;
     }
     let (names, _) = finished_runs(run);
-    let runs = names.iter().map(|name| EdgePart::open(&run.part_path(Stage::Edges, name))).collect::<Result<_>>()?;
+    let runs = names.iter().map(|name| EdgePart::open(&run.part(Stage::Edges, name)?)).collect::<Result<_>>()?;
     Ok((runs, degrees))
 }
 

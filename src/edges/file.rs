@@ -25,7 +25,7 @@ use crate::run::sealed::{FileFormat, PartWriter, Sealed, u32_at, u64_at};
 use crate::vectors::{Place, PlaceRange, ROWS_MAX};
 
 /// Format of runs and ranges.
-pub(crate) const EDGES: FileFormat = FileFormat { magic: *b"BMEDGES\0", version: 2, name: "edge" };
+pub(crate) const EDGES: FileFormat = FileFormat { magic: *b"BMEDGES\0", version: 3, name: "edge" };
 /// A block ends with the row that brings it to this many edges ...
 pub(crate) const BLOCK_EDGES: usize = 8192;
 /// ... or to this many rows.
@@ -194,6 +194,9 @@ impl EdgePart {
         let sealed = Sealed::open(path, &EDGES)?;
         let [first, rows, .., graph_rows, _] = sealed.fields;
         let end = first.checked_add(rows).filter(|end| *end <= graph_rows && graph_rows <= ROWS_MAX);
+        let index = usize::try_from(sealed.fields[3]).unwrap_or(usize::MAX).saturating_mul(ENTRY_BYTES);
+        let payload = sealed.payload().len();
+        sealed.check_range(payload.saturating_sub(index)..payload)?;
         let sound = end.and_then(|end| Some((end, read_index(&sealed, end)?)));
         let Some((end, index)) = sound else {
             return Err(Error::runtime("an edge file's index is damaged")

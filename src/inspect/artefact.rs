@@ -16,7 +16,7 @@ use crate::neighbors::cpu::int8::PACKED;
 use crate::neighbors::file::{Block, NEIGHBORS};
 use crate::neighbors::gpu::GPU_BASE;
 use crate::neighbors::ivf::IVF_FORMAT;
-use crate::run::sealed::{FOOTER_BYTES, FileFormat, HEADER_BYTES, Sealed};
+use crate::run::sealed::{FileFormat, Sealed};
 use crate::vectors::{
     INT_IDS, Ids, KEY_LISTS, KeyListFile, ROWS, ROWS_MAX, RowId, TASKS, TEXT_IDS, Tasks, VECTORS, VectorStore,
 };
@@ -82,7 +82,7 @@ impl Artefact {
             path: path.to_owned(),
             format: format.name,
             version: format.version,
-            bytes: payload + (HEADER_BYTES + FOOTER_BYTES) as u64,
+            bytes: sealed.file_bytes(),
             payload_bytes: payload,
             fields,
             content: content(path, format, sealed.fields)?,

@@ -12,7 +12,7 @@
 //! Header fields: first place, rows, stride. Memory: none but the maps.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use rayon::prelude::*;
@@ -24,7 +24,7 @@ use crate::run::sealed::{FileFormat, PartWriter, Sealed};
 use crate::vectors::{Place, PlaceRange, ROWS_MAX, RowId, Vectors};
 
 /// Format of a block.
-pub(crate) const NEIGHBORS: FileFormat = FileFormat { magic: *b"BMNEIGHB", version: 2, name: "neighbor" };
+pub(crate) const NEIGHBORS: FileFormat = FileFormat { magic: *b"BMNEIGHB", version: 3, name: "neighbor" };
 const DAMAGED: &str = "the file is damaged: delete it and run `mine` again";
 
 /// Name of the `index`-th block in the order of places.
@@ -72,6 +72,7 @@ impl Block {
     pub(crate) fn open(path: &Path) -> Result<Block> {
         let sealed = Sealed::open(path, &NEIGHBORS)?;
         let [first, rows, stride, ..] = sealed.fields;
+        sealed.check_range(0..usize::try_from(rows).unwrap_or(usize::MAX).saturating_mul(4))?;
         let words = stride.checked_mul(2).and_then(|n| n.checked_add(1)).and_then(|n| n.checked_mul(rows));
         let end = first.checked_add(rows).filter(|end| *end <= ROWS_MAX);
         sealed.expect_payload(words.and_then(|n| n.checked_mul(4)).filter(|_| end.is_some()))?;
@@ -116,6 +117,17 @@ impl Block {
         bytemuck::cast_slice(&words[rows + (rows + index) * self.stride..][..words[index] as usize])
     }
 
+    /// Fails where a list is not what was written.
+    fn check_bytes(&self, place: Place) -> Result<()> {
+        let (index, rows) = (place.index() - self.places.start.index(), self.places.len());
+        let list = |column: usize| {
+            let start = 4 * (rows + (column * rows + index) * self.stride);
+            self.sealed.check_range(start..start + 4 * self.stride)
+        };
+        list(0)?;
+        list(1)
+    }
+
     /// Fails where a list holds a place that is none of `rows`.
     fn check_list(&self, place: Place, rows: RowId) -> Result<()> {
         // The largest of all, so that the loop has no branch.
@@ -128,10 +140,6 @@ impl Block {
             .expected(format!("places below {rows}"))
             .found(format!("{largest}, in the list of place {}", place.number()))
             .remedy(DAMAGED))
-    }
-
-    pub(crate) fn sealed(&self) -> &Sealed {
-        &self.sealed
     }
 }
 
@@ -146,16 +154,20 @@ pub struct Neighbors {
 }
 
 impl Neighbors {
-    /// Maps all blocks of a folder. The lists are not read: see [`Neighbors::check_lists`].
+    /// Maps all blocks; `part` gives the path of the part of a name. The lists are not read: see [`Neighbors::check_lists`].
     ///
     /// # Errors
     /// A block is damaged, missing or out of place.
-    pub(crate) fn open(folder: &Path, vectors: &Vectors, block_rows: usize) -> Result<Neighbors> {
+    pub(crate) fn open(
+        part: &dyn Fn(&str) -> Result<PathBuf>,
+        vectors: &Vectors,
+        block_rows: usize,
+    ) -> Result<Neighbors> {
         let (rows, block_rows) = (vectors.row_count() as usize, block_rows.max(1));
         let count = rows.div_ceil(block_rows);
         let mut blocks = Vec::with_capacity(count);
         for index in 0..count {
-            let path = folder.join(block_name(index));
+            let path = part(&block_name(index))?;
             let block = Block::open(&path)?;
             let start = index * block_rows;
             let wanted = PlaceRange::new(start as u32, (start + block_rows.min(rows - start)) as u32);
@@ -168,20 +180,22 @@ impl Neighbors {
             }
             blocks.push(block);
         }
-        let ivf = IvfIndex::open(&folder.join(IVF_FILE), vectors)?;
+        let ivf = IvfIndex::open(&part(IVF_FILE)?, vectors)?;
         Ok(Neighbors { blocks, block_rows, ivf, checked: OnceLock::new() })
     }
 
     /// Fails where a list holds a place that no row has. To be called before [`Neighbors::of`] gives indices of tables.
     ///
-    /// The first call reads the places of all lists, 4 · rows · stride bytes, in parallel: as much as one pass over the
-    /// lists reads, at the speed of memory where they are cached. Further calls cost nothing.
+    /// The first call reads all lists, 8 · rows · stride bytes, in parallel: as much as one pass over the lists and their
+    /// scores reads, at the speed of memory where they are cached. Further calls cost nothing.
     ///
     /// # Errors
     /// A block is damaged.
     pub(crate) fn check_lists(&self) -> Result<()> {
         if self.checked.get().is_none() {
             let rows = self.order().len() as RowId;
+            // Who reads a place beyond the rows is shown where, before who reads what was not written.
+            self.blocks.par_iter().try_for_each(|block| block.sealed.check())?;
             let check = |block: &Block| block.range().iter().try_for_each(|place| block.check_list(place, rows));
             self.blocks.par_iter().try_for_each(check)?;
             self.checked.get_or_init(|| ());
@@ -216,6 +230,7 @@ impl Neighbors {
     pub(crate) fn of_row(&self, row: RowId) -> Result<Vec<Candidate>> {
         let (place, order) = (self.place_of(row), self.order());
         let block = self.block_of(place);
+        block.check_bytes(place)?;
         block.check_list(place, order.len() as RowId)?;
         let list = block.neighbors(place).iter().zip(block.scores(place));
         Ok(list.map(|(other, score)| Candidate { row: order[other.index()], score: *score }).collect())

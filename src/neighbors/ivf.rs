@@ -42,7 +42,7 @@ use crate::watch::Watch;
 /// Name of the file, in the stage's folder.
 pub(crate) const IVF_FILE: &str = "partition.ord";
 /// Format of the file.
-pub(crate) const IVF_FORMAT: FileFormat = FileFormat { magic: *b"BMPARTIT", version: 1, name: "list order" };
+pub(crate) const IVF_FORMAT: FileFormat = FileFormat { magic: *b"BMPARTIT", version: 2, name: "list order" };
 /// About how many rows a list has.
 const LIST_ROWS: usize = 400;
 /// Most values of a task's centres.
@@ -202,6 +202,7 @@ impl IvfIndex {
     /// It is not complete, or of other vectors.
     pub(crate) fn open(path: &Path, vectors: &Vectors) -> Result<IvfIndex> {
         let sealed = Sealed::open(path, &IVF_FORMAT)?;
+        sealed.check()?;
         let [rows, lists, tasks, dim, ..] = sealed.fields;
         let expected = [u64::from(vectors.row_count()), vectors.tasks.len() as u64, vectors.shape().dim as u64];
         let is_sound = [rows, tasks, dim] == expected && lists <= rows;

@@ -31,12 +31,13 @@ const BASE: &str = "base.pak";
 /// # Errors
 /// No query can have a preferred negative, the user interrupts, or the disk fails.
 pub fn search(run: &Run, vectors: &Vectors, config: &Config, counts: &NeighborsCounts) -> Result<Neighbors> {
-    let folder = run.stage_folder(Stage::Neighbors);
+    let part = |name: &str| run.part(Stage::Neighbors, name);
     let windows = config.windows().all(vectors.tasks.names());
     refuse_empty_windows(windows.iter().copied().zip(vectors.tasks.ranges().map(|range| range.len())))?;
     if run.is_complete(Stage::Neighbors) {
-        return Neighbors::open(&folder, vectors, run.facts::<NeighborsFacts>()?.block_rows);
+        return Neighbors::open(&part, vectors, run.facts::<NeighborsFacts>()?.block_rows);
     }
+    vectors.check()?;
     let stage = run.begin(Stage::Neighbors);
     let interrupt = |_: u64| run.check_interrupt();
     let watch = Watch::new(&interrupt);
@@ -53,7 +54,7 @@ pub fn search(run: &Run, vectors: &Vectors, config: &Config, counts: &NeighborsC
     let engine = SearchEngine::choose(config, counts, gpus, choose)?;
     tracing::debug!("search: {engine:?}, {:?}, {simd:?}", config.precision);
     search_blocks(run, &stage, &tiles, &engine, &ranks, counts.block_rows)?;
-    let neighbors = Neighbors::open(&folder, vectors, counts.block_rows)?;
+    let neighbors = Neighbors::open(&part, vectors, counts.block_rows)?;
     let recall = sample.of_lists(&neighbors)?;
     let [short, without] = count_short(&neighbors, &vectors.tasks, &windows);
     let facts = NeighborsFacts {
@@ -79,7 +80,7 @@ pub fn search(run: &Run, vectors: &Vectors, config: &Config, counts: &NeighborsC
 /// The stage is not finished, or a file is damaged.
 pub(crate) fn open(run: &RunReader, vectors: &Vectors) -> Result<Neighbors> {
     let facts: NeighborsFacts = run.facts()?;
-    Neighbors::open(&run.files_of(Stage::Neighbors)?, vectors, facts.block_rows)
+    Neighbors::open(&|name| run.part(Stage::Neighbors, name), vectors, facts.block_rows)
 }
 
 fn warn_of_slow_bf16(config: &Config, simd: Simd) {
@@ -112,7 +113,7 @@ fn prepare(run: &Run, stage: &StageRun<'_>, vectors: &Vectors, config: &Config, 
     if !run.has(Stage::Neighbors, IVF_FILE) {
         ivf::build(stage, IVF_FILE, vectors, simd, watch)?;
     }
-    let ivf = IvfIndex::open(&run.part_path(Stage::Neighbors, IVF_FILE), vectors)?;
+    let ivf = IvfIndex::open(&run.part(Stage::Neighbors, IVF_FILE)?, vectors)?;
     let samples = ThresholdSample::new(&vectors.tasks, ivf.order());
     if config.precision != KernelPrecision::Int8 || config.backend == Backend::Faiss {
         return Ok(Prepared { ivf, samples, packed: None });
@@ -126,8 +127,7 @@ fn prepare(run: &Run, stage: &StageRun<'_>, vectors: &Vectors, config: &Config, 
         packing.write(&part, &vectors.positives, watch)?;
         stage.publish(vec![part])?;
     }
-    let packed =
-        PackedBase::open(&run.part_path(Stage::Neighbors, BASE), simd, rows, dim, samples.rows().len() as u64)?;
+    let packed = PackedBase::open(&run.part(Stage::Neighbors, BASE)?, simd, rows, dim, samples.rows().len() as u64)?;
     Ok(Prepared { ivf, samples, packed: Some(packed) })
 }
 
@@ -300,7 +300,7 @@ mod tests {
             let part = stage.scattered(name, packing.file_bytes(DIM)).unwrap();
             packing.write(&part, &vectors.positives, Watch::silent()).unwrap();
             stage.publish(vec![part]).unwrap();
-            let path = run.part_path(Stage::Neighbors, name);
+            let path = run.part(Stage::Neighbors, name).unwrap();
             let other = PackedBase::open(&path, simd, ROWS as u64, DIM, samples.rows().len() as u64).unwrap();
             assert!(search(&samples, Some(&other)) == wanted, "{name}");
         }

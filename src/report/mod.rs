@@ -25,8 +25,6 @@ mod words;
 
 use std::path::{Path, PathBuf};
 
-use rayon::prelude::*;
-
 pub use crate::batches::texts::TextSource;
 use crate::error::{Error, Result};
 use crate::neighbors::{self, Windows};
@@ -66,7 +64,6 @@ pub struct Options {
 /// The run is not finished or damaged, has no such epoch, or the given list does not fit it.
 pub fn measure(run: &RunReader, options: &Options, progress: &Progress) -> Result<Report> {
     let epoch_files = own_files(run, options.epoch)?;
-    check_files(run)?;
     let vectors = vectors::open(run)?;
     let neighbors = neighbors::open(run, &vectors)?;
     neighbors.check_lists()?;
@@ -240,9 +237,6 @@ fn own_files(run: &RunReader, epoch: u32) -> Result<Vec<PathBuf>> {
     }
     let (folder, prefix) = (run.stage_folder(Stage::Batches), format!("part-{epoch:05}-"));
     let names: Vec<&String> = record.parts.keys().filter(|name| name.starts_with(&prefix)).collect();
-    for name in &names {
-        run.check_part(Stage::Batches, name)?;
-    }
     if names.is_empty() {
         return Err(Error::input("the epoch has no batches")
             .path(&folder)
@@ -250,19 +244,7 @@ fn own_files(run: &RunReader, epoch: u32) -> Result<Vec<PathBuf>> {
             .found("no row in any: --remainder drop left all of them out")
             .remedy("mine with a smaller --batch-size or another --remainder"));
     }
-    Ok(names.into_iter().map(|name| folder.join(name)).collect())
-}
-
-/// Compares the checksums of all files that a report reads whole. Vectors are only sampled: `verify` reads all of them.
-fn check_files(run: &RunReader) -> Result<()> {
-    let names = |stage: Stage, without: &'static str| -> Result<Vec<(Stage, &String)>> {
-        run.files_of(stage)?;
-        let names = run.stage(stage)?.parts.keys().filter(|name| !name.ends_with(without));
-        Ok(names.map(|name| (stage, name)).collect())
-    };
-    let parts = [names(Stage::Vectors, ".vec")?, names(Stage::Neighbors, ".vec")?].concat();
-    let checked: Vec<Result<()>> = parts.par_iter().map(|(stage, name)| run.check_part(*stage, name)).collect();
-    checked.into_iter().collect()
+    names.into_iter().map(|name| run.part(Stage::Batches, name)).collect()
 }
 
 fn read_given(path: &Path, epoch: u32, directory: &mut Directory<'_>) -> Result<BatchList> {

@@ -128,7 +128,9 @@ impl Sampler<'_> {
             .map_init(
                 || (Scorer::new(self.vectors), Buffers::default()),
                 |(scorer, buffers), place| {
-                    let figures = self.query(*place, members.of(batch[place.index()]), scorer, buffers);
+                    let members = members.of(batch[place.index()]);
+                    self.check_vectors(*place, members)?;
+                    let figures = self.query(*place, members, scorer, buffers);
                     self.meter.add(1).map(|()| figures)
                 },
             )
@@ -144,6 +146,14 @@ impl Sampler<'_> {
                 ));
         }
         Ok(self.by_task(chosen.iter().filter(|place| batch[place.index()] != NO_BATCH), &found))
+    }
+
+    /// Checks the vectors that a query's figures come from. Only those: all of them may be far more than is read.
+    fn check_vectors(&self, place: Place, batch: &[Place]) -> Result<()> {
+        let row = |place: &Place| self.neighbors.row_at(*place);
+        self.vectors.queries.check_row(row(&place))?;
+        let mut others = batch.iter().chain(self.neighbors.of(place)).chain([&place]);
+        others.try_for_each(|other| self.vectors.positives.check_row(row(other)))
     }
 
     fn by_task<'p>(&self, places: impl Iterator<Item = &'p Place>, found: &[Option<QueryFigures>]) -> Sampled {

@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use serde_json::Value;
 
+use super::checked_parts::CheckedParts;
 use super::inputs::{InputFiles, changes};
 use super::interrupt::Interrupt;
 use super::json::{differences, to_value};
-use super::layout::{MANIFEST, SUCCESS, TEMPORARY, display_work, foreign, own_work_folder, stage_folder};
+use super::layout::{MANIFEST, SUCCESS, TEMPORARY, foreign, stage_folder};
 use super::lock::Lock;
 use super::manifest::{Manifest, StageRecord, fingerprint};
 use super::memory::MemoryWatch;
@@ -19,7 +20,8 @@ use super::record::{FileIdentity, FilePlace, JobSettings, StageFacts, VectorsSet
 use super::sealed::PartWriter;
 use super::stage::Stage;
 use super::storage::{self, Storage, list};
-use crate::error::{Error, Result};
+use super::work_folder;
+use crate::error::{Error, Kind, Result};
 
 /// An open, locked run folder.
 #[derive(Debug)]
@@ -30,6 +32,9 @@ pub struct Run {
     pub(super) progress: Progress,
     interrupt: Interrupt,
     pub(super) memory: MemoryWatch,
+    pub(super) checked: CheckedParts,
+    // Freed before the run folder's.
+    _work_lock: Option<Lock>,
     _lock: Lock,
 }
 
@@ -58,24 +63,24 @@ impl Run {
         storage.create_folder(&folder.join(TEMPORARY)).map_err(made)?;
         let folder = folder.canonicalize().map_err(made)?;
         let lock = Lock::acquire(&folder)?;
-        let work = match work {
-            Some(work) => Some(own_work_folder(work, &folder, storage.as_ref())?),
-            None => None,
-        };
+        let asked = work.map(|work| work_folder::inside(work, &folder, storage.as_ref())).transpose()?;
         let manifest = match Manifest::read(&folder.join(MANIFEST))? {
-            Some(manifest) if work.is_some() && manifest.work != work => {
-                return Err(Error::input("the run was begun with another work folder")
-                    .path(&folder)
-                    .expected(format!("--work as before: {}", display_work(&manifest.work)))
-                    .found(display_work(&work))
-                    .remedy("leave --work out to go on, or choose another --out"));
+            Some(manifest) => {
+                work_folder::same(&manifest, &asked, &folder)?;
+                manifest
             }
-            Some(manifest) => manifest,
-            None => Manifest::new(work),
+            None => {
+                tracing::debug!("new run folder {}", folder.display());
+                let manifest = Manifest::new(asked.clone());
+                if asked.is_some() {
+                    // The identity must be known before the work folder is marked with it.
+                    let (temp, path) = (folder.join(TEMPORARY).join(MANIFEST), folder.join(MANIFEST));
+                    storage::replace_file(storage.as_ref(), &temp, &path, &manifest.to_bytes()).map_err(made)?;
+                }
+                manifest
+            }
         };
-        if is_new {
-            tracing::debug!("new run folder {}", folder.display());
-        }
+        let work_lock = work_folder::claim(&manifest, &folder, asked.is_some(), storage.as_ref())?;
         let run = Run {
             interrupt: Interrupt::new(interrupt, folder.clone()),
             folder,
@@ -83,6 +88,8 @@ impl Run {
             manifest: Mutex::new(manifest),
             progress,
             memory: MemoryWatch::start(),
+            checked: CheckedParts::default(),
+            _work_lock: work_lock,
             _lock: lock,
         };
         for stage in Stage::ALL {
@@ -122,6 +129,7 @@ impl Run {
     /// Settings changed and `replace` is off.
     pub fn apply_settings(&self, settings: &JobSettings, places: Vec<FilePlace>, replace: bool) -> Result<()> {
         let mut manifest = self.manifest();
+        let before = manifest.clone();
         let changed = changed_settings(&manifest, settings, &places, replace);
         if let Some((first, names)) = changed {
             let again = |stage: &Stage| *stage >= first || manifest.stages.get(stage).is_some_and(|s| s.cleaned);
@@ -157,6 +165,10 @@ impl Run {
         if !manifest.stages.values().all(|record| record.complete) {
             self.remove_if_there(&self.folder.join(SUCCESS))?;
         }
+        // A finished run may be asked for on a disk that is full or read-only.
+        if *manifest == before && self.folder.join(MANIFEST).exists() {
+            return Ok(());
+        }
         self.write_manifest(&manifest)?;
         drop(manifest);
         self.sweep()
@@ -172,9 +184,29 @@ impl Run {
         stage_folder(&self.folder, &self.manifest(), stage)
     }
 
-    /// Where a part lies or will lie.
-    pub fn part_path(&self, stage: Stage, name: &str) -> PathBuf {
-        self.stage_folder(stage).join(name)
+    /// A finished part, to be read: see [`RunReader::part`].
+    ///
+    /// # Errors
+    /// There is no such part, or its file is not the one that was written.
+    pub(crate) fn part(&self, stage: Stage, name: &str) -> Result<PathBuf> {
+        let (path, record) = {
+            let manifest = self.manifest();
+            let record = manifest.stages.get(&stage).and_then(|record| record.parts.get(name).cloned());
+            (stage_folder(&self.folder, &manifest, stage).join(name), record)
+        };
+        self.checked.check(stage, path, record.as_ref())
+    }
+
+    /// Explains an error that came because somebody removed the run folder.
+    pub(crate) fn explain(&self, error: Error) -> Error {
+        if self.folder.join(MANIFEST).exists() || error.kind() != Kind::Runtime {
+            return error;
+        }
+        Error::runtime("the run folder was removed or replaced while the job ran")
+            .path(&self.folder)
+            .expected("the folder as batchmine left it")
+            .found(format!("no {MANIFEST}; {}", error.to_string().lines().next().unwrap_or_default()))
+            .remedy("run the same command again: it begins anew")
     }
 
     /// Names of a stage's finished parts that start with `prefix`, in order.
@@ -281,7 +313,10 @@ impl Run {
         if path.exists() {
             return Ok(());
         }
-        self.replace_file(&path, b"")
+        self.replace_file(&path, b"").inspect_err(|_| {
+            // Where the mark is not known to last, there must be none: this call has failed.
+            let _ = self.storage.remove(&path);
+        })
     }
 
     /// Whether the whole job is done.
@@ -340,7 +375,7 @@ impl Run {
         for stage in Stage::ALL {
             let folder = stage_folder(&self.folder, &manifest, stage);
             let record = manifest.stages.entry(stage).or_default();
-            for entry in list(&folder)? {
+            for entry in own_entries(&folder)? {
                 let name = entry.file_name().unwrap_or_default().to_string_lossy().into_owned();
                 if !record.parts.contains_key(&name) {
                     self.remove_if_there(&entry)?;
@@ -362,7 +397,7 @@ impl Run {
         }
         manifest.stages.retain(|_, record| !record.fingerprint.is_empty());
         for folder in std::iter::once(&self.folder).chain(&manifest.work) {
-            for temp in list(&folder.join(TEMPORARY))? {
+            for temp in own_entries(&folder.join(TEMPORARY))? {
                 self.remove_if_there(&temp)?;
             }
         }
@@ -372,6 +407,14 @@ impl Run {
         }
         Ok(())
     }
+}
+
+/// What may be deleted in a folder: its entries, where it is a folder and no link to one, which may be anybody's.
+fn own_entries(folder: &Path) -> Result<Vec<PathBuf>> {
+    if folder.is_symlink() {
+        return Ok(Vec::new());
+    }
+    list(folder)
 }
 
 /// The first stage whose settings differ from the recorded ones, and all that differs.

@@ -4,24 +4,26 @@
 //! not taken for other settings.
 
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::json::{differences, to_value};
 use super::record::FilePlace;
 use super::stage::Stage;
 use crate::error::{Error, Result};
 
 /// Version of the run folder's layout.
-pub(crate) const FORMAT: u32 = 2;
+pub(crate) const FORMAT: u32 = 3;
 
 /// A complete file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PartRecord {
     pub bytes: u64,
-    /// xxh3-64 of the whole file, in hex.
+    /// Its hash ([`super::block_hash`]), in hex.
     pub xxh3: String,
 }
 
@@ -73,6 +75,8 @@ pub struct Manifest {
     pub format: u32,
     /// The batchmine that made the folder.
     pub version: String,
+    /// The run's identity, by chance: 32 hexadecimal digits. Its work folder is marked with it.
+    pub id: String,
     /// Folder of the first four stages, where it is not the run folder.
     pub work: Option<PathBuf>,
     /// Where the input files were last found, in the order of the vectors stage's `inputs`.
@@ -87,6 +91,7 @@ impl Manifest {
         Manifest {
             format: FORMAT,
             version: env!("CARGO_PKG_VERSION").into(),
+            id: new_id(),
             work,
             inputs: Vec::new(),
             stages: BTreeMap::new(),
@@ -124,6 +129,11 @@ impl Manifest {
         if found != file.checksum {
             return Err(damaged(format!("checksum {found}, the file says {}", file.checksum)));
         }
+        // The checksum is that of what was understood. A key that has another name was not.
+        let whole: Value = serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))?;
+        if let Some(other) = differences(&whole, &to_value(&file)).first() {
+            return Err(damaged(format!("what batchmine does not write: {other}")));
+        }
         file.manifest.check().map_err(damaged)?;
         Ok(Some(file.manifest))
     }
@@ -132,12 +142,22 @@ impl Manifest {
     /// within its folder, and sums of lengths within u64; else what is wrong.
     fn check(&self) -> Result<(), String> {
         let mut bytes = 0u64;
+        let mut chained = self.clone();
+        chained.chain_fingerprints();
         for (stage, record) in &self.stages {
             for (name, part) in &record.parts {
                 if Path::new(name).file_name() != Some(name.as_ref()) {
                     return Err(format!("{name:?} as the name of a file of the {} stage", stage.name()));
                 }
                 bytes = bytes.checked_add(part.bytes).ok_or_else(|| format!("{} bytes in {name:?}", part.bytes))?;
+            }
+            let wanted = &chained.stages[stage].fingerprint;
+            if record.fingerprint != *wanted {
+                let found = &record.fingerprint;
+                return Err(format!(
+                    "fingerprint {found:?} of the {} stage, whose settings give {wanted}",
+                    stage.name()
+                ));
             }
         }
         Ok(())
@@ -160,6 +180,12 @@ impl Manifest {
         bytes.push(b'\n');
         bytes
     }
+}
+
+/// 128 bits that no other run has: the keys with which the standard library keeps its tables apart.
+fn new_id() -> String {
+    let word = || RandomState::new().hash_one(std::process::id());
+    format!("{:016x}{:016x}", word(), word())
 }
 
 /// What a manifest of any format has.
@@ -198,6 +224,7 @@ mod tests {
         let mut manifest = Manifest::new(None);
         let record = StageRecord { seconds: 0.1 + 0.2, complete: true, ..Default::default() };
         manifest.stages.insert(Stage::Edges, record);
+        manifest.chain_fingerprints();
         std::fs::write(&path, manifest.to_bytes()).unwrap();
         assert_eq!(Manifest::read(&path).unwrap().unwrap(), manifest);
         let text = String::from_utf8(manifest.to_bytes()).unwrap().replace("true", "false");
@@ -214,6 +241,7 @@ mod tests {
         record.parts.insert("a.edg".into(), PartRecord { bytes: 1, xxh3: String::new() });
         record.parts.insert(name.into(), PartRecord { bytes, xxh3: String::new() });
         manifest.stages.insert(Stage::Edges, record);
+        manifest.chain_fingerprints();
         std::fs::write(&path, manifest.to_bytes()).unwrap();
         Manifest::read(&path).err().map(|error| error.to_string())
     }

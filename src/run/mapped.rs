@@ -26,7 +26,8 @@ impl Mapped {
         // changes or truncates the file while it is mapped. The run's own files are written under
         // another name, renamed when complete and never changed afterwards, and the run's lock keeps
         // a second process out. Input shards belong to the user: the manual says that they must stay
-        // as they are while a job reads them, and their size and time are checked before and after.
+        // as they are while a job reads them, and their size and time are checked before and after. A file that
+        // becomes shorter all the same ends the process with its name (`bus_error`).
         let map =
             unsafe { MmapOptions::new().map(&file) }.map_err(|e| Error::io("a file cannot be mapped", path, e))?;
         Ok(Mapped { path: path.into(), map: Arc::new(map) })

@@ -13,6 +13,9 @@
 //!
 //! Memory: the manifest, some hundred bytes a part.
 
+pub(crate) mod block_hash;
+pub(crate) mod bus_error;
+mod checked_parts;
 mod folder;
 mod inputs;
 mod interrupt;
@@ -29,6 +32,7 @@ pub(crate) mod sealed;
 mod stage;
 mod stage_run;
 pub(crate) mod storage;
+mod work_folder;
 
 pub use folder::Run;
 pub use manifest::{Manifest, PartRecord, StageRecord};

@@ -2,11 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use xxhash_rust::xxh3::Xxh3;
-
+use super::checked_parts::{CheckedParts, check_whole};
 use super::layout::{MANIFEST, SUCCESS, stage_folder};
+use super::lock::Lock;
 use super::manifest::{Manifest, StageRecord};
-use super::mapped::Mapped;
 use super::record::{self, StageFacts, StageSettings};
 use super::stage::Stage;
 use super::storage::list;
@@ -17,6 +16,7 @@ use crate::error::{Error, Result};
 pub struct RunReader {
     folder: PathBuf,
     manifest: Manifest,
+    checked: CheckedParts,
 }
 
 impl RunReader {
@@ -33,7 +33,7 @@ impl RunReader {
                 .found("no manifest.json")
                 .remedy("check the path")
         })?;
-        Ok(RunReader { folder: folder.to_owned(), manifest })
+        Ok(RunReader { folder: folder.to_owned(), manifest, checked: CheckedParts::default() })
     }
 
     pub fn manifest(&self) -> &Manifest {
@@ -69,31 +69,38 @@ impl RunReader {
         facts(&self.folder, &self.manifest)
     }
 
-    /// Reads a part whole and compares its length and checksum with what was recorded. O(bytes).
+    /// A finished part, to be read: its path, if the file is the one that the manifest records. Who reads an artefact
+    /// checks its blocks as well ([`super::sealed`]); another file, such as a batch table, was read whole, once a process.
+    ///
+    /// # Errors
+    /// The stage is not finished or was cleaned, the file is gone, or it is not what was written.
+    pub(crate) fn part(&self, stage: Stage, name: &str) -> Result<PathBuf> {
+        let record = self.stage(stage)?.parts.get(name);
+        if record.is_none() {
+            self.files_of(stage)?;
+        }
+        self.checked.check(stage, self.stage_folder(stage).join(name), record)
+    }
+
+    /// Reads a part whole and compares its length and its hash with what was recorded. O(bytes), on all threads.
     ///
     /// # Errors
     /// The stage is not finished, the file is gone, or it is not what was written.
     pub fn check_part(&self, stage: Stage, name: &str) -> Result<()> {
+        let record = self.stage(stage)?.parts.get(name);
         let path = self.stage_folder(stage).join(name);
-        let damaged = |expected: String, found: String| {
-            Error::runtime("a file's content is not what was written")
-                .path(&path)
-                .expected(expected)
-                .found(found)
-                .remedy("the file is damaged: delete it and run the same `mine` command again")
-        };
-        let Some(part) = self.stage(stage)?.parts.get(name) else {
-            return Err(damaged("a file of the manifest".into(), "none of that name".into()));
-        };
-        let mapped = Mapped::open(&path)?;
-        mapped.advise_sequential();
-        let mut hash = Xxh3::new();
-        mapped.bytes().chunks(1 << 20).for_each(|chunk| hash.update(chunk));
-        let (bytes, hash) = (mapped.bytes().len() as u64, format!("{:016x}", hash.digest()));
-        if bytes == part.bytes && hash == part.xxh3 {
-            return Ok(());
+        match record {
+            Some(record) => check_whole(path, record),
+            None => self.checked.check(stage, path, None).map(drop),
         }
-        Err(damaged(format!("{} bytes, xxh3 {}", part.bytes, part.xxh3), format!("{bytes} bytes, xxh3 {hash}")))
+    }
+
+    /// Fails where a job is at work in the run folder.
+    ///
+    /// # Errors
+    /// Another process holds the folder's lock.
+    pub fn refuse_in_use(&self) -> Result<()> {
+        Lock::refuse_held(&self.folder)
     }
 
     /// Whether the job was marked as done.

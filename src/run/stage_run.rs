@@ -104,7 +104,7 @@ impl StageRun<'_> {
         let part = self.prepare(name, write)?;
         self.record(vec![part], old)?;
         match old {
-            Some(old) => self.run.remove_if_there(&self.run.part_path(self.stage, old)),
+            Some(old) => self.run.remove_if_there(&self.run.stage_folder(self.stage).join(old)),
             None => Ok(()),
         }
     }

@@ -7,9 +7,9 @@ use crate::error::{Error, Result};
 use crate::run::sealed::{FileFormat, Sealed};
 
 /// Format of `ids.col` with int64 ids.
-pub(crate) const INT_IDS: FileFormat = FileFormat { magic: *b"BMIDSINT", version: 1, name: "int64 ids" };
+pub(crate) const INT_IDS: FileFormat = FileFormat { magic: *b"BMIDSINT", version: 2, name: "int64 ids" };
 /// Format of `ids.col` with string ids.
-pub(crate) const TEXT_IDS: FileFormat = FileFormat { magic: *b"BMIDSTXT", version: 1, name: "string ids" };
+pub(crate) const TEXT_IDS: FileFormat = FileFormat { magic: *b"BMIDSTXT", version: 2, name: "string ids" };
 
 /// Ids by input row.
 #[derive(Debug, Clone)]
@@ -31,6 +31,7 @@ impl Ids {
     /// The file is not complete, or of another number of rows.
     pub(crate) fn open_int(path: &Path, rows: u64) -> Result<Ids> {
         let sealed = Sealed::open(path, &INT_IDS)?;
+        sealed.check()?;
         sealed.expect_payload(rows.checked_mul(8).filter(|_| sealed.fields[0] == rows))?;
         Ok(Ids::Int(sealed))
     }
@@ -41,6 +42,7 @@ impl Ids {
     /// The file is not complete or of another number of rows, or its offsets do not divide its text.
     pub(crate) fn open_text(path: &Path, rows: u64) -> Result<Ids> {
         let sealed = Sealed::open(path, &TEXT_IDS)?;
+        sealed.check()?;
         let [count, text, ..] = sealed.fields;
         let payload = count.checked_add(1).and_then(|n| n.checked_mul(8)).and_then(|n| n.checked_add(text));
         sealed.expect_payload(payload.filter(|_| count == rows && rows <= ROWS_MAX))?;

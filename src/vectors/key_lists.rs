@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::run::sealed::{FileFormat, HEADER_BYTES, PartWriter, Sealed};
 
 /// Format of a file of key lists.
-pub(crate) const KEY_LISTS: FileFormat = FileFormat { magic: *b"BMKEYLST", version: 1, name: "key list" };
+pub(crate) const KEY_LISTS: FileFormat = FileFormat { magic: *b"BMKEYLST", version: 2, name: "key list" };
 
 /// Numbers that are written at a time.
 const CHUNK: usize = 1 << 12;
@@ -31,6 +31,7 @@ impl KeyListFile {
     /// The file is not complete, is of another number of rows, or a value is out of range.
     pub(crate) fn open(path: &Path, rows: u64) -> Result<KeyListFile> {
         let sealed = Sealed::open(path, &KEY_LISTS)?;
+        sealed.check()?;
         let [count, codes, ..] = sealed.fields;
         let bytes = (count == rows).then(|| payload_bytes(rows, codes)).flatten();
         sealed.expect_payload(bytes)?;

@@ -1,8 +1,9 @@
 //! Everything that the stage made, opened together.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::ids::Ids;
+use super::key_lists::key_lists_name;
 use super::row::RowId;
 use super::row_table::RowTable;
 use super::shape::Shape;
@@ -48,6 +49,15 @@ impl Vectors {
     pub(crate) fn row_count(&self) -> RowId {
         self.shape().rows as RowId
     }
+
+    /// Checks that all vectors are what was written, for those who read them all. O(bytes), the first time.
+    ///
+    /// # Errors
+    /// A file is damaged.
+    pub(crate) fn check(&self) -> Result<()> {
+        self.queries.sealed().check()?;
+        self.positives.sealed().check()
+    }
 }
 
 /// Opens the store of a finished run.
@@ -55,7 +65,7 @@ impl Vectors {
 /// # Errors
 /// The stage is not finished, or a file is damaged.
 pub(crate) fn open(run: &RunReader) -> Result<Vectors> {
-    open_folder(&run.files_of(Stage::Vectors)?, &run.facts()?)
+    open_parts(&run.files_of(Stage::Vectors)?, &run.facts()?, &|name| run.part(Stage::Vectors, name))
 }
 
 /// The tasks of a run whose vectors are there, or were cleaned.
@@ -64,22 +74,28 @@ pub(crate) fn open(run: &RunReader) -> Result<Vectors> {
 /// The file is damaged.
 #[cfg(feature = "lake")]
 pub(crate) fn tasks(run: &Run) -> Result<Tasks> {
-    Tasks::open(&run.part_path(Stage::Vectors, TASK_TABLE))
+    Tasks::open(&run.part(Stage::Vectors, TASK_TABLE)?)
 }
 
-/// Opens the files of a folder and compares their counts.
+/// Opens the files of a folder and compares their counts. `part` gives the path of the part of a name. Vectors are not
+/// read: see [`Vectors::check`] and [`VectorStore::check_row`].
 ///
 /// # Errors
 /// A file is damaged, or of another number of rows than the others.
-pub(super) fn open_folder(folder: &Path, facts: &VectorsFacts) -> Result<Vectors> {
-    let queries = VectorStore::open(&folder.join(QUERIES))?;
-    let positives = if facts.shared { queries.clone() } else { VectorStore::open(&folder.join(POSITIVES))? };
-    let rows = RowTable::open(&folder.join(ROW_TABLE))?;
-    let tasks = Tasks::open(&folder.join(TASK_TABLE))?;
+pub(super) fn open_parts(
+    folder: &Path,
+    facts: &VectorsFacts,
+    part: &dyn Fn(&str) -> Result<PathBuf>,
+) -> Result<Vectors> {
+    let queries = VectorStore::open(&part(QUERIES)?)?;
+    let positives = if facts.shared { queries.clone() } else { VectorStore::open(&part(POSITIVES)?)? };
+    let rows = RowTable::open(&part(ROW_TABLE)?)?;
+    (0..rows.key_lists() as u64).try_for_each(|index| part(&key_lists_name(index)).map(drop))?;
+    let tasks = Tasks::open(&part(TASK_TABLE)?)?;
     let count = queries.shape().rows;
     let ids = match facts.ids {
-        IdKind::Int64 => Ids::open_int(&folder.join(ID_TABLE), rows.input_row_limit())?,
-        IdKind::String => Ids::open_text(&folder.join(ID_TABLE), rows.input_row_limit())?,
+        IdKind::Int64 => Ids::open_int(&part(ID_TABLE)?, rows.input_row_limit())?,
+        IdKind::String => Ids::open_text(&part(ID_TABLE)?, rows.input_row_limit())?,
         IdKind::Row => Ids::RowNumber,
     };
     let task_rows = tasks.ranges().last().map_or(0, |range| u64::from(range.end));

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::run::sealed::{FileFormat, HEADER_BYTES, Sealed};
 
 /// Format of `rows.col`.
-pub(crate) const ROWS: FileFormat = FileFormat { magic: *b"BMROWCOL", version: 1, name: "row table" };
+pub(crate) const ROWS: FileFormat = FileFormat { magic: *b"BMROWCOL", version: 2, name: "row table" };
 /// Most key columns of a table.
 const KEYS_MAX: u64 = 1024;
 
@@ -108,6 +108,7 @@ impl RowTable {
     /// The file is not a complete table, or a value is out of range; the same of a file of key lists.
     pub(crate) fn open(path: &Path) -> Result<RowTable> {
         let sealed = Sealed::open(path, &ROWS)?;
+        sealed.check()?;
         let [rows, keys, lists, both_sides, dropped, ..] = sealed.fields;
         let known = BothSides::of_field(both_sides).filter(|known| *known == BothSides::Unknown || lists > 0);
         let both_sides = known.unwrap_or(BothSides::Unknown);
@@ -127,6 +128,11 @@ impl RowTable {
                 .found(found)
                 .remedy("the file is damaged: delete it and run `mine` again")),
         }
+    }
+
+    /// Files of key lists beside it.
+    pub(crate) fn key_lists(&self) -> usize {
+        self.lists.len()
     }
 
     /// What later stages rely on, and where it does not hold: they index by input rows and by codes, and sort by

@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::run::sealed::{FileFormat, HEADER_BYTES, Sealed};
 
 /// Format of `queries.vec` and `positives.vec`.
-pub(crate) const VECTORS: FileFormat = FileFormat { magic: *b"BMVECTOR", version: 1, name: "vector" };
+pub(crate) const VECTORS: FileFormat = FileFormat { magic: *b"BMVECTOR", version: 2, name: "vector" };
 
 /// The vectors of one side, row after row, as the file holds them.
 #[derive(Debug, Clone)]
@@ -64,6 +64,15 @@ impl VectorStore {
 
     pub(crate) fn sealed(&self) -> &Sealed {
         &self.sealed
+    }
+
+    /// Checks that a row is what was written, for those who read few.
+    ///
+    /// # Errors
+    /// The file is damaged.
+    pub(crate) fn check_row(&self, row: RowId) -> Result<()> {
+        let width = self.shape.dim * self.precision.bytes();
+        self.sealed.check_range(row as usize * width..(row as usize + 1) * width)
     }
 
     /// A row's bytes, as stored.

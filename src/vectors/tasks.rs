@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::run::sealed::{FileFormat, Sealed, u64_at};
 
 /// Format of `tasks.col`.
-pub(crate) const TASKS: FileFormat = FileFormat { magic: *b"BMTASKS\0", version: 1, name: "task" };
+pub(crate) const TASKS: FileFormat = FileFormat { magic: *b"BMTASKS\0", version: 2, name: "task" };
 
 /// Tasks: names and ranges of rows, in order.
 #[derive(Debug, Clone)]
@@ -38,6 +38,7 @@ impl Tasks {
     /// The file is not a complete, consistent task file.
     pub(crate) fn open(path: &Path) -> Result<Tasks> {
         let sealed = Sealed::open(path, &TASKS)?;
+        sealed.check()?;
         let [count, text, ..] = sealed.fields;
         let words = count.checked_add(1).and_then(|n| n.checked_mul(16));
         sealed.expect_payload(words.and_then(|n| n.checked_add(text)).filter(|_| count > 0))?;

@@ -10,20 +10,15 @@ use parquet::file::metadata::{
     ColumnChunkMetaData, ParquetMetaData, ParquetMetaDataReader, ParquetMetaDataWriter, RowGroupMetaData,
 };
 
-use xxhash_rust::xxh3::xxh3_64;
-
 use crate::error::{Error, Kind};
-use crate::run::sealed::FileFormat;
+use crate::run::block_hash;
+use crate::run::sealed::{FileFormat, seal_of};
 
 /// Writes a file of any content with a header, a footer and the right checksum.
 pub(crate) fn write_sealed(path: &Path, format: &FileFormat, fields: [u64; 6], payload: &[u8]) {
     let mut bytes = format.header(fields).to_vec();
     bytes.extend(payload);
-    let total = bytes.len() as u64 + 24;
-    let checksum = xxh3_64(&bytes);
-    bytes.extend(total.to_le_bytes());
-    bytes.extend(checksum.to_le_bytes());
-    bytes.extend(b"BMSEALED");
+    bytes.extend(seal_of(bytes.len() as u64, &block_hash::table(&bytes)));
     std::fs::write(path, bytes).unwrap();
 }
 

@@ -7,8 +7,17 @@ use crate::error::Result;
 use crate::run::{RunReader, Stage};
 
 /// What batchmine writes into a run folder beside the stages' folders: entries that are no faults.
-const OWN: [&str; 8] =
-    ["manifest.json", "lock", "_SUCCESS", "tmp", "table", "report.json", "report.html", "bad_rows.parquet"];
+const OWN: [&str; 9] = [
+    "manifest.json",
+    "lock",
+    "owner.json",
+    "_SUCCESS",
+    "tmp",
+    "table",
+    "report.json",
+    "report.html",
+    "bad_rows.parquet",
+];
 
 /// Names each file that is not the run's: in the folders of stages, in `tmp`, and beside them.
 ///

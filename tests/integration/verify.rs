@@ -165,19 +165,32 @@ fn record(run: &Path, stage: Stage, part: &Path) {
     let path = run.join("manifest.json");
     let mut manifest = Manifest::read(&path).unwrap().unwrap();
     let bytes = fs::read(part).unwrap();
+    let sealed = bytes.ends_with(b"BMBLOCKS");
+    let hash = if sealed { u64_at(&bytes, bytes.len() - 16) } else { xxh3_64(&block_hashes(&bytes)) };
     let name = part.file_name().unwrap().to_str().unwrap().to_owned();
-    let record = PartRecord { bytes: bytes.len() as u64, xxh3: format!("{:016x}", xxh3_64(&bytes)) };
+    let record = PartRecord { bytes: bytes.len() as u64, xxh3: format!("{hash:016x}") };
     manifest.stages.get_mut(&stage).unwrap().parts.insert(name, record);
     fs::write(&path, manifest.to_bytes()).unwrap();
 }
 
-/// Changes a part before its footer of 24 bytes, so that no checksum tells.
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())
+}
+
+/// The hashes of blocks of 64 KiB.
+fn block_hashes(bytes: &[u8]) -> Vec<u8> {
+    bytes.chunks(64 << 10).flat_map(|block| xxh3_64(block).to_le_bytes()).collect()
+}
+
+/// Changes a part before the hashes of its blocks and its footer of 24 bytes, so that no hash tells.
 fn reseal(run: &Path, stage: Stage, path: &Path, change: impl FnOnce(&mut [u8])) {
     let mut bytes = fs::read(path).unwrap();
-    let end = bytes.len() - 24;
+    let footer = bytes.len() - 24;
+    let end = (0..footer).rfind(|end| end + 8 * end.div_ceil(64 << 10) == footer).unwrap();
     change(&mut bytes[..end]);
-    let checksum = xxh3_64(&bytes[..end]);
-    bytes[end + 8..end + 16].copy_from_slice(&checksum.to_le_bytes());
+    let hashes = block_hashes(&bytes[..end]);
+    bytes[footer + 8..footer + 16].copy_from_slice(&xxh3_64(&hashes).to_le_bytes());
+    bytes[end..footer].copy_from_slice(&hashes);
     fs::write(path, bytes).unwrap();
     record(run, stage, path);
 }

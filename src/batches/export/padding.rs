@@ -197,6 +197,8 @@ impl Filling {
                 .found(format!("none in batch {} of {} rows", self.batch, rows.len()))
                 .remedy("export without negatives (--negatives 0), or mine with a wider --window"));
         }
+        vectors.queries.check_row(own)?;
+        chosen.iter().try_for_each(|row| vectors.positives.check_row(*row))?;
         let mut scorer = Scorer::new(vectors);
         let input = vectors.rows.input_rows();
         let given = |row: RowId| GivenNegative { row: input[row as usize], score: scorer.pair(own, row) };

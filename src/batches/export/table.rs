@@ -31,7 +31,8 @@ impl BatchTable {
             Epochs::All => true,
             Epochs::One(epoch) => name.starts_with(&format!("part-{epoch:05}-")),
         };
-        let paths: Vec<PathBuf> = record.parts.keys().filter(wanted).map(|name| folder.join(name)).collect();
+        let names = record.parts.keys().filter(wanted);
+        let paths = names.map(|name| run.part(Stage::Batches, name)).collect::<Result<Vec<PathBuf>>>()?;
         if paths.is_empty() {
             let count = run.settings::<BatchesSettings>()?.epochs;
             return Err(Error::input("the run has no such batches")

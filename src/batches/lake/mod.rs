@@ -33,7 +33,7 @@ use crate::config::{Config, TableFormat, TableRules};
 use crate::error::{Error, Result};
 use crate::run::progress::Meter;
 use crate::run::record::{IdKind, VectorsFacts};
-use crate::run::{Run, RunReader, Stage};
+use crate::run::{Run, Stage};
 use crate::vectors;
 use location::Location;
 use placed::PlacedFile;
@@ -235,16 +235,14 @@ impl TableTarget {
         let meter = run.progress().meter("table", total, "bytes");
         let mut publication = Publication { run, location: &self.location, meter, placed: Vec::new() };
         if self.rules.by_task {
-            // Files that are only copied are checked meanwhile; those that are written anew must be checked before.
-            let finished = RunReader::open(run.folder())?;
-            parts.keys().try_for_each(|name| finished.check_part(Stage::Batches, name))?;
             partition::divide(run, counts, &mut |stem, task, local| {
                 self.runtime.block_on(publication.put(stem, Some(task), &local))?;
                 run.discard(&local.path)
             })?;
         } else {
             for (name, part) in &parts {
-                let path = run.part_path(Stage::Batches, name);
+                // What is copied is checked meanwhile as well: the file may have changed since.
+                let path = run.part(Stage::Batches, name)?;
                 let local = LocalFile { path, bytes: part.bytes, xxh3: part.xxh3.clone() };
                 let stem = name.trim_end_matches(".parquet");
                 self.runtime.block_on(publication.put(stem, None, &local))?;

@@ -44,8 +44,8 @@ pub(crate) fn divide(
     counts: &BatchesCounts,
     put: &mut dyn FnMut(&str, &str, LocalFile) -> Result<()>,
 ) -> Result<()> {
-    let paths: Vec<PathBuf> =
-        run.parts(Stage::Batches, "").iter().map(|name| run.part_path(Stage::Batches, name)).collect();
+    let names = run.parts(Stage::Batches, "");
+    let paths = names.iter().map(|name| run.part(Stage::Batches, name)).collect::<Result<Vec<PathBuf>>>()?;
     let tasks: Vec<(String, u64)> = count(&paths)?.into_iter().collect();
     let held = |rows: &u64| (*rows).min(counts.row_group_rows as u64) * counts.open_row_bytes + counts.open_file_bytes;
     let open: Vec<u64> = tasks.iter().map(|(_, rows)| held(rows)).collect();

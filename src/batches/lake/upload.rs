@@ -6,11 +6,11 @@ use std::path::PathBuf;
 
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutPayload, WriteMultipart};
-use xxhash_rust::xxh3::Xxh3;
 
 use super::durable::{hidden, sync_folders};
 use super::location::Location;
 use crate::error::{Error, Result};
+use crate::run::block_hash::BlockHasher;
 use crate::run::progress::Meter;
 use crate::run::storage::{Disk, Storage, StorageFile};
 
@@ -76,19 +76,19 @@ enum Refusal {
 async fn send(to: &mut Upload, local: &LocalFile, meter: &Meter) -> Result<(), Refusal> {
     let read_failed = |e| Refusal::Local(Error::io("a file cannot be read", &local.path, e));
     let mut file = File::open(&local.path).map_err(read_failed)?;
-    let mut hash = Xxh3::new();
+    let mut hasher = BlockHasher::new();
     let mut buffer = vec![0; READ_BYTES];
     loop {
         let count = file.read(&mut buffer).map_err(read_failed)?;
         if count == 0 {
             break;
         }
-        hash.update(&buffer[..count]);
+        hasher.update(&buffer[..count]);
         to.write(&buffer[..count]).await?;
         meter.add(count as u64).map_err(Refusal::Local)?;
     }
     to.settle().await?;
-    let found = format!("{:016x}", hash.digest());
+    let found = format!("{:016x}", hasher.root());
     if found == local.xxh3 {
         return Ok(());
     }

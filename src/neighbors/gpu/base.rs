@@ -27,7 +27,7 @@ use crate::vectors::{DIM_MAX, ROWS_MAX, RowId, Shape, StoreType, VectorStore};
 use crate::watch::Watch;
 
 /// Format of `base.gpu`.
-pub(crate) const GPU_BASE: FileFormat = FileFormat { magic: *b"BMGPUBAS", version: 1, name: "GPU base" };
+pub(crate) const GPU_BASE: FileFormat = FileFormat { magic: *b"BMGPUBAS", version: 2, name: "GPU base" };
 /// Rows whose bounds are kept together.
 const CHUNK_ROWS: usize = 1024;
 const BOUNDS_BYTES: usize = 8;
@@ -118,6 +118,7 @@ impl DeviceBase {
     /// It is not complete, or its counts are out of range.
     pub(crate) fn open(path: &Path) -> Result<DeviceBase> {
         let sealed = Sealed::open(path, &GPU_BASE)?;
+        sealed.check()?;
         let [rows, dim, width, exponent, ..] = sealed.fields;
         let exponent = exponent as i64;
         let in_range = (1..=ROWS_MAX).contains(&rows)

@@ -227,7 +227,7 @@ impl Gpus {
             .slot_bytes(base.width() * base.dim(), self.k)
             .ok_or_else(|| too_small(&format!("tiles of {} queries, whose bytes overflow", self.layout.query_rows)))?;
         let plugin = config.gpu.plugin.clone().unwrap_or_default();
-        let path = run.part_path(Stage::Neighbors, BASE);
+        let path = run.part(Stage::Neighbors, BASE)?;
         let handle =
             |device: &Device| DeviceHandle::new(device.clone(), &plugin, &path, slot_bytes, config.gpu.patience());
         let handles = self.devices.iter().map(handle).collect::<Result<Vec<DeviceHandle>>>()?;
@@ -242,10 +242,10 @@ impl Gpus {
     }
 
     fn base(&self, run: &Run, stage: &StageRun<'_>, vectors: &Vectors, metric: Metric) -> Result<DeviceBase> {
-        let path = run.part_path(Stage::Neighbors, BASE);
+        let open = || DeviceBase::open(&run.part(Stage::Neighbors, BASE)?);
         // The base of an earlier session may hold other numbers.
         let fits = |base: &DeviceBase| base.width() == self.precision.bytes();
-        let old = run.has(Stage::Neighbors, BASE).then(|| DeviceBase::open(&path)).transpose()?.filter(fits);
+        let old = run.has(Stage::Neighbors, BASE).then(open).transpose()?.filter(fits);
         if let Some(base) = old {
             return Ok(base);
         }
@@ -254,6 +254,6 @@ impl Gpus {
         let part = stage.scattered(BASE, writer.file_bytes())?;
         writer.write(&part, Watch::new(&|_| run.check_interrupt()))?;
         stage.publish(vec![part])?;
-        DeviceBase::open(&path)
+        open()
     }
 }

@@ -36,7 +36,7 @@ use super::budget::VectorsCounts;
 use super::content::ContentHashes;
 use super::ids::INT_IDS;
 use super::key_lists::{key_lists_name, write_key_lists};
-use super::open::{ID_TABLE, ROW_TABLE, TASK_TABLE, Vectors, open_folder};
+use super::open::{ID_TABLE, ROW_TABLE, TASK_TABLE, Vectors, open_parts};
 use super::row::RowId;
 use super::row_table::{BothSides, RowLayout};
 use super::shards::Shards;
@@ -77,8 +77,8 @@ pub fn import(run: &Run, shards: &Shards, config: &Config, counts: &VectorsCount
         let facts = VectorsFacts {
             rows: kept.rows,
             dim: kept.dim,
-            tasks: Tasks::open(&run.part_path(Stage::Vectors, TASK_TABLE))?.len(),
-            ids: id_kind(run),
+            tasks: Tasks::open(&run.part(Stage::Vectors, TASK_TABLE)?)?.len(),
+            ids: id_kind(run)?,
             shared: shards.roles.shared,
             named_tasks: shards.roles.task.is_some(),
             input_bytes: shards.input_bytes(),
@@ -92,7 +92,7 @@ pub fn import(run: &Run, shards: &Shards, config: &Config, counts: &VectorsCount
         run.set_contents(contents);
         stage.finish(&facts, |_| true)?;
     }
-    open_folder(&run.stage_folder(Stage::Vectors), &run.facts()?)
+    open_parts(&run.stage_folder(Stage::Vectors), &run.facts()?, &|name| run.part(Stage::Vectors, name))
 }
 
 /// The order of the passes; each frees what the next does not need. Returns what was taken for no key, how many rows
@@ -149,10 +149,10 @@ fn write_keys(
     Ok((lists, all_facts))
 }
 
-fn id_kind(run: &Run) -> IdKind {
+fn id_kind(run: &Run) -> Result<IdKind> {
     if !run.has(Stage::Vectors, ID_TABLE) {
-        return IdKind::Row;
+        return Ok(IdKind::Row);
     }
-    let path = run.part_path(Stage::Vectors, ID_TABLE);
-    if Sealed::open(&path, &INT_IDS).is_ok() { IdKind::Int64 } else { IdKind::String }
+    let path = run.part(Stage::Vectors, ID_TABLE)?;
+    Ok(if Sealed::open(&path, &INT_IDS).is_ok() { IdKind::Int64 } else { IdKind::String })
 }

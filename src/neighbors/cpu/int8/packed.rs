@@ -32,7 +32,7 @@ use crate::vectors::RowId;
 use crate::watch::Watch;
 
 /// Format of the packed base.
-pub(crate) const PACKED: FileFormat = FileFormat { magic: *b"BMPACKED", version: 2, name: "packed base" };
+pub(crate) const PACKED: FileFormat = FileFormat { magic: *b"BMPACKED", version: 3, name: "packed base" };
 /// Panels that one thread packs and writes at a time.
 const PANELS_AT_ONCE: usize = 16;
 
@@ -188,6 +188,7 @@ impl PackedBase {
     /// It is not complete, or has other rows.
     pub(crate) fn open(path: &Path, simd: Simd, rows: u64, dim: usize, sampled: u64) -> Result<PackedBase> {
         let sealed = Sealed::open(path, &PACKED)?;
+        sealed.check()?;
         let head = usize::try_from(sealed.fields[2]).unwrap_or(0);
         let layout = PackedLayout { rows, sampled, cut: Cut { dim, head } };
         // Everything but the head is the caller's, so that no number of the file can make the layout too large.
