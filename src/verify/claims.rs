@@ -1,5 +1,4 @@
-//! What the manifest says beside its parts: fingerprints are those of the settings, the batch table names them, and
-//! counts are those of the files.
+//! What the manifest says beside its parts: the batch table names its fingerprints, and counts are those of the files.
 
 use std::fs::File;
 use std::path::Path;
@@ -10,28 +9,15 @@ use parquet::file::serialized_reader::SerializedFileReader;
 use super::{Opened, Outcome};
 use crate::clusters::NO_CLUSTER;
 use crate::error::{Error, Result};
-use crate::run::manifest::fingerprint;
 use crate::run::record::{ClustersFacts, EdgesFacts, VectorsFacts};
 use crate::run::{RunReader, Stage};
 
-/// Makes each stage's fingerprint anew from its settings, and compares the batch table's footers with them.
+/// Compares the batch table's footers with the fingerprints of the manifest, which its reader compares with the
+/// settings.
 ///
 /// # Errors
 /// A stage is not finished, or a file of the batch table cannot be read.
-pub(super) fn check_fingerprints(run: &RunReader, outcome: &mut Outcome) -> Result<()> {
-    let mut before = String::new();
-    for stage in Stage::ALL {
-        let record = run.stage(stage)?;
-        before = fingerprint(&before, &record.settings);
-        if before != record.fingerprint {
-            outcome.fault(format!(
-                "manifest.json: the settings of the {} stage make the fingerprint {before}, and it says {}",
-                stage.name(),
-                record.fingerprint
-            ));
-            return Ok(());
-        }
-    }
+pub(super) fn check_footers(run: &RunReader, outcome: &mut Outcome) -> Result<()> {
     let batches = run.stage(Stage::Batches)?;
     let wanted =
         [("batchmine.settings", &batches.fingerprint), ("batchmine.inputs", &run.stage(Stage::Vectors)?.fingerprint)];
