@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use batchmine::run::RunReader;
-use rand::SeedableRng;
+use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::damage::{Change, Told, Verb, World};
@@ -124,7 +124,7 @@ pub fn judge(told: &Told, expected: &Told, names: &[&str]) -> Verdict {
 
 #[test]
 fn every_verb_finds_a_damage_or_gives_the_same_as_without() {
-    let world = World::with_expected();
+    let world = World::new().with_expected();
     let verbs = Verb::all();
     let tally = Tally::default();
     let (rounds, pairs) = (2 * flips().1, world.files.len() * verbs.len());
@@ -151,6 +151,34 @@ fn every_verb_finds_a_damage_or_gives_the_same_as_without() {
         fs::remove_dir_all(folder).unwrap();
     });
     tally.finish("damages");
+}
+
+#[test]
+fn a_damage_in_a_large_file_is_found_by_who_reads_its_place() {
+    let world = World::of(3000, 48).with_expected();
+    let mut verbs = Verb::all();
+    verbs.retain(|verb| !matches!(verb, Verb::Inspect | Verb::Again | Verb::Verify));
+    let large: Vec<usize> = (0..world.files.len()).filter(|file| world.files[*file].1.len() > 200_000).collect();
+    let names: Vec<&str> = large.iter().map(|file| &*world.files[*file].0).collect();
+    for part in ["queries.vec", "positives.vec", "block-000000.nbr"] {
+        assert!(names.iter().any(|name| name.ends_with(part)), "{part} has several blocks: {names:?}");
+    }
+    let tally = Tally::default();
+    let pairs = large.len() * verbs.len();
+    in_parallel(pairs * flips().1, |case| {
+        let (file, verb) = (large[case % pairs / verbs.len()], verbs[case % verbs.len()]);
+        let (name, bytes) = &world.files[file];
+        let mut random = ChaCha8Rng::seed_from_u64(case as u64);
+        // Between the first block of 64 KiB and the last one.
+        let change = Change::Flip { at: random.random_range(65_536..bytes.len() - 65_536), bit: case as u32 % 8 };
+        let folder = world.undamaged(&format!("case-{case}"));
+        world.damage(&folder.join("run"), file, &change).expect("a flipped bit changes a byte");
+        let told = world.tell(verb, &folder, file);
+        let verdict = judge(&told, world.expected(verb, file), &self::names(&world, file, &change));
+        tally.add(&verb.name(), &format!("{name}, {change:?}"), verdict);
+        fs::remove_dir_all(folder).unwrap();
+    });
+    tally.finish("damages of large files");
 }
 
 /// The faults that `verify` finds, in this process.
@@ -203,7 +231,6 @@ fn verify_finds_every_damaged_byte() {
 #[cfg(feature = "export")]
 fn an_export_that_is_there_and_damaged_is_found() {
     use super::damage::files_below;
-    use rand::RngExt;
 
     let world = World::new();
     let folder = world.undamaged("exports");

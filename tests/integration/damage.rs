@@ -99,8 +99,8 @@ pub struct World {
     expected: BTreeMap<(Verb, usize), Told>,
 }
 
-fn data(seed: u64) -> Dataset {
-    let mut data = Dataset::planted(60, 8, seed)
+fn data(rows: usize, dim: usize, seed: u64) -> Dataset {
+    let mut data = Dataset::planted(rows, dim, seed)
         .with_text_ids()
         .with_tasks(|row| ["a", "b"][row % 2].into())
         .with_key(|row| (row < 20).then(|| format!("{}", row / 4)))
@@ -112,10 +112,15 @@ fn data(seed: u64) -> Dataset {
 }
 
 impl World {
+    /// Of 60 rows: no file has more than one block of those that are hashed by themselves.
     pub fn new() -> World {
-        let place = Place::with(&data(5));
+        World::of(60, 8)
+    }
+
+    pub fn of(rows: usize, dim: usize) -> World {
+        let place = Place::with(&data(rows, dim, 5));
         fs::create_dir_all(place.path("older")).unwrap();
-        data(6).write(&place.path("other input"));
+        data(rows, dim, 6).write(&place.path("other input"));
         let mut world = World { place, files: Vec::new(), older: BTreeMap::new(), expected: BTreeMap::new() };
         let (first, older) = (world.place.path("first"), world.place.path("older"));
         fs::create_dir_all(&first).unwrap();
@@ -131,8 +136,8 @@ impl World {
     }
 
     /// With what each verb says of the run.
-    pub fn with_expected() -> World {
-        let mut world = World::new();
+    pub fn with_expected(self) -> World {
+        let mut world = self;
         for verb in Verb::all() {
             for file in 0..if verb == Verb::File { world.files.len() } else { 1 } {
                 let folder = world.undamaged(&format!("expected-{verb:?}-{file}"));
