@@ -9,6 +9,7 @@ use super::log;
 use super::text_args::TextArgs;
 use crate::error::{Error, Result};
 use crate::job::on_threads;
+use crate::report::figures::ReportFile;
 use crate::report::{self, Options};
 use crate::run::progress::Progress;
 use crate::run::{RunReader, json};
@@ -76,9 +77,12 @@ impl ReportArgs {
         let progress = if output.json { Progress::silent() } else { output.progress.clone() };
         let report = on_threads(self.threads.unwrap_or(0), || report::measure(&run, &options, &progress))??;
         let folder = self.out.unwrap_or(self.run);
-        report::write(&folder.join("report.json"), (json::pretty(&report)? + "\n").as_bytes())?;
-        report::write(&folder.join("report.html"), report::page(&report).as_bytes())?;
-        log::print(&if output.json { json::line(&report)? } else { report::table(&report) });
+        let page = report::page(&report);
+        let hash = json::hash(page.as_bytes());
+        let file = ReportFile::new(&report, &hash)?;
+        report::write(&folder.join("report.json"), (json::pretty(&file)? + "\n").as_bytes())?;
+        report::write(&folder.join("report.html"), page.as_bytes())?;
+        log::print(&if output.json { json::line(&file)? } else { report::table(&report) });
         if let Some(why) = &report.examples.no_texts {
             tracing::info!("no texts are shown: {why}");
         }

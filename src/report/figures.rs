@@ -8,12 +8,42 @@ use super::estimate::Estimate;
 use super::examples::Examples;
 use super::metrics::PairCounts;
 use crate::config::{Metric, SameQuery};
+use crate::error::Result;
+use crate::run::json;
 use crate::run::record::{
     BatchesFacts, BatchesSettings, ClustersFacts, ClustersSettings, EdgesSettings, NeighborsFacts,
 };
 
 /// Version of `report.json`.
 pub const FORMAT: u32 = 1;
+
+/// The whole of `report.json`: the report, and what its readers compare it and `report.html` with.
+#[derive(Debug, Serialize)]
+pub struct ReportFile<'r> {
+    /// Checksum of all other fields.
+    checksum: String,
+    #[serde(flatten)]
+    fields: CheckedFields<'r>,
+}
+
+#[derive(Debug, Clone, Copy, Serialize)]
+struct CheckedFields<'r> {
+    /// xxh3-64 of `report.html`, in hex.
+    page: &'r str,
+    #[serde(flatten)]
+    report: &'r Report,
+}
+
+impl<'r> ReportFile<'r> {
+    /// A report whose page has the hash `page`.
+    ///
+    /// # Errors
+    /// The report holds a path that is not UTF-8.
+    pub fn new(report: &'r Report, page: &'r str) -> Result<ReportFile<'r>> {
+        let fields = CheckedFields { page, report };
+        Ok(ReportFile { checksum: json::checksum(&fields)?, fields })
+    }
+}
 
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {

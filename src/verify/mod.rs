@@ -2,13 +2,16 @@
 //!
 //! Checks: every part's length and checksum; the files against each other; cluster sizes and keys; the
 //! batch table's coverage, sizes, tasks, keys, order and hard negatives (`table`, `negatives`); the graph against
-//! the lists, for a sample of rows; a sample of lists against brute force; and that no other file is there
-//! (`strangers`). Of a run that was cleaned, what is there is checked; of a batch table without the vectors, its own
-//! columns (`table_alone`). Memory: 12 bytes a row, one batch, and where there are hard negatives the rank windows of
-//! its rows.
+//! the lists, for a sample of rows; a sample of lists against brute force; that no other file is there
+//! (`strangers`); that a report in the run folder is as it was written and of this run (`report_files`); and that
+//! fingerprints and counts of the manifest are those of the files (`claims`). Of a run that was cleaned, what is there
+//! is checked; of a batch table without the vectors, its own columns (`table_alone`). Memory: 12 bytes a
+//! row, one batch, where there are hard negatives the rank windows of its rows, and a report whole.
 
+mod claims;
 mod negatives;
 mod outcome;
+mod report_files;
 mod strangers;
 mod table;
 mod table_alone;
@@ -46,6 +49,8 @@ pub fn verify(run: &RunReader, sample: usize) -> Outcome {
     }
     let strangers = strangers::check(run, &mut outcome);
     outcome.record_silent(strangers);
+    let reported = report_files::check(run, &mut outcome);
+    outcome.record_silent(reported);
     let before = outcome.faults.len();
     let checksums = checksums(run, &mut outcome);
     outcome.record(checksums, before);
@@ -53,6 +58,8 @@ pub fn verify(run: &RunReader, sample: usize) -> Outcome {
         // Every later check would only find the damaged files again.
         return outcome;
     }
+    let claimed = claims::check_footers(run, &mut outcome);
+    outcome.record_silent(claimed);
     let cleaned: Vec<&str> = Stage::ALL.into_iter().filter(|stage| run.is_cleaned(*stage)).map(Stage::name).collect();
     if cleaned.iter().any(|name| *name != Stage::Edges.name()) {
         let checked = table_alone::check(run, &mut outcome);
@@ -136,6 +143,8 @@ impl Opened<'_> {
     }
 
     fn check(&self, outcome: &mut Outcome, sample: usize) {
+        let counted = self.check_counts(outcome);
+        outcome.record_silent(counted);
         for check in [Self::check_clusters, Self::check_batches] {
             let before = outcome.faults.len();
             let result = check(self, outcome);

@@ -32,6 +32,8 @@ pub enum Remedy {
     MakeAgain,
     /// A file is not the run's.
     MoveAway,
+    /// A report is damaged, or of other batches.
+    Report,
 }
 
 impl Remedy {
@@ -40,6 +42,7 @@ impl Remedy {
         match self {
             Remedy::Finish => "run the same `mine` command again to finish the job",
             Remedy::MakeAgain => "delete the damaged files named there and run the same `mine` command again",
+            Remedy::Report => "run `batchmine report` again: it writes report.json and report.html anew",
             Remedy::MoveAway => {
                 "move the files that are not the run's elsewhere (those in folders of stages the same `mine` command \
                  deletes)"

@@ -68,6 +68,9 @@ impl Opened<'_> {
                 .fault(format!("{missing} rows are in no batch, {dropped} are counted as dropped, {alone} as alone"));
         }
         self.check_packing(&settings, &facts, [full, divided], outcome);
+        if full + short != facts.batches {
+            outcome.fault(format!("{} batches, where the manifest counts {}", full + short, facts.batches));
+        }
         let counted = [facts.full_batches, facts.short_batches];
         if settings.remainder == Remainder::Short && counted != [full, short] {
             outcome.fault(format!("{full} full and {short} smaller batches, where the manifest counts {counted:?}"));

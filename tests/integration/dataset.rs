@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, FixedSizeBinaryArray, FixedSizeListArray, Float16Array, Float32Array, Float64Array,
-    Int64Array, LargeListArray, ListArray, StringArray,
+    Int64Array, LargeListArray, ListArray, ListBuilder, StringArray, StringBuilder,
 };
 use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer};
 use arrow::compute::cast;
@@ -58,7 +58,7 @@ pub enum Fault {
     TooLong,
 }
 
-/// Rows to write and how. Columns: `id`, `task`, `key0`…, `query_embedding` and `positive_embedding`,
+/// Rows to write and how. Columns: `id`, `task`, `key0`…, `list0`…, `query_embedding` and `positive_embedding`,
 /// or `embedding`.
 #[derive(Debug, Clone)]
 pub struct Dataset {
@@ -70,6 +70,8 @@ pub struct Dataset {
     /// Empty: there is no such column.
     pub tasks: Vec<Option<String>>,
     pub keys: Vec<Vec<Option<String>>>,
+    /// Key columns of lists.
+    pub lists: Vec<Vec<Option<Vec<String>>>>,
     /// Other columns of strings, by name.
     pub texts: Vec<(String, Vec<Option<String>>)>,
     pub float: Float,
@@ -77,6 +79,7 @@ pub struct Dataset {
     pub files: usize,
     pub row_group_rows: usize,
     pub compression: Compression,
+    pub dictionary: bool,
     pub fault: Option<(Fault, usize)>,
     /// The job lets rows of one query share batches.
     pub same_query: bool,
@@ -128,12 +131,14 @@ impl Dataset {
             ids: Ids::None,
             tasks: Vec::new(),
             keys: Vec::new(),
+            lists: Vec::new(),
             texts: Vec::new(),
             float: Float::F32,
             layout: Layout::FixedList,
             files: 1,
             row_group_rows: 1 << 20,
             compression: Compression::UNCOMPRESSED,
+            dictionary: true,
             fault: None,
             same_query: false,
         }
@@ -181,6 +186,7 @@ impl Dataset {
             },
             tasks: pick(&self.tasks, rows),
             keys: self.keys.iter().map(|key| pick(key, rows)).collect(),
+            lists: self.lists.iter().map(|lists| pick(lists, rows)).collect(),
             ..self.clone()
         }
     }
@@ -256,7 +262,10 @@ impl Dataset {
             vectors.insert(bits(&self.queries[row]));
         }
         let keys = self.keys.iter().map(|key| key[row].iter().map(|text| text.as_bytes().to_vec()).collect());
-        std::iter::once(vectors).chain(keys).collect()
+        let elements =
+            |list: &Option<Vec<String>>| list.iter().flatten().map(|text| text.as_bytes().to_vec()).collect();
+        let lists = self.lists.iter().map(|lists| elements(&lists[row]));
+        std::iter::once(vectors).chain(keys).chain(lists).collect()
     }
 
     /// Whether two rows must not be negatives of each other.
@@ -273,6 +282,9 @@ impl Dataset {
         for key in 0..self.keys.len() {
             flags += &format!(" --key-column key{key}");
         }
+        for list in 0..self.lists.len() {
+            flags += &format!(" --key-column list{list}");
+        }
         flags
     }
 
@@ -284,6 +296,7 @@ impl Dataset {
             let batch = self.batch(start..(start + rows_per_file).min(self.rows()));
             let properties = WriterProperties::builder()
                 .set_compression(self.compression)
+                .set_dictionary_enabled(self.dictionary)
                 .set_max_row_group_row_count(Some(self.row_group_rows))
                 .build();
             let width = (self.files - 1).to_string().len();
@@ -308,6 +321,9 @@ impl Dataset {
         }
         for (number, key) in self.keys.iter().enumerate() {
             columns.push((format!("key{number}"), text(&key[rows.clone()])));
+        }
+        for (number, lists) in self.lists.iter().enumerate() {
+            columns.push((format!("list{number}"), text_lists(&lists[rows.clone()])));
         }
         for (name, texts) in &self.texts {
             columns.push((name.clone(), text(&texts[rows.clone()])));
@@ -376,6 +392,15 @@ pub fn write_columns(path: &Path, columns: Vec<(&str, ArrayRef)>) {
 
 fn text(values: &[Option<String>]) -> ArrayRef {
     Arc::new(values.iter().map(|value| value.as_deref()).collect::<StringArray>())
+}
+
+fn text_lists(lists: &[Option<Vec<String>>]) -> ArrayRef {
+    let mut builder = ListBuilder::new(StringBuilder::new());
+    for list in lists {
+        list.iter().flatten().for_each(|text| builder.values().append_value(text));
+        builder.append(list.is_some());
+    }
+    Arc::new(builder.finish())
 }
 
 fn little_endian(float: Float, values: &[Option<f64>]) -> (Vec<u8>, usize) {

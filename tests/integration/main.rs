@@ -1,11 +1,13 @@
 //! Everything that is tested through the executable or through a whole run, in one binary.
 //!
-//! `dataset`, `command`, `table` and `exported` write inputs, call batchmine and read what it wrote; `oracle`,
-//! `promises` and `worth` say what it should have written; `pages` reads the documentation; the rest are the tests.
+//! `dataset`, `command`, `table` and `exported` write inputs, call batchmine and read what it wrote; `damage` changes
+//! that; `oracle`, `promises` and `worth` say what it should have written; `pages` reads the documentation; the rest
+//! are the tests.
 
 #![allow(unreachable_pub, reason = "one binary: nothing is reached from outside")]
 
 mod command;
+mod damage;
 mod dataset;
 #[cfg(feature = "export")]
 mod exported;
@@ -17,6 +19,7 @@ mod table;
 
 mod bad_rows;
 mod clean;
+mod corruption;
 mod docs;
 mod embedding_columns;
 mod epochs;
@@ -31,6 +34,7 @@ mod first_hour;
 mod formats;
 mod garbage;
 mod gpu;
+mod hostile;
 mod ids;
 mod imports;
 mod inputs;
@@ -43,6 +47,7 @@ mod lake;
 mod lake_server;
 mod limits;
 mod mine;
+mod model;
 mod negatives;
 mod npy_pairs;
 mod ownership;

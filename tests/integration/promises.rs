@@ -64,9 +64,9 @@ fn tasks<'d>(data: &'d Dataset, labels: &Labels, terms: Terms<'_>) -> BTreeMap<O
     }
     let describe = |(task, rows): (Option<&'d str>, usize)| {
         let within = |key: &(Option<&str>, usize)| terms.remainder == "fill" || key.0 == task;
-        // At most so many rows are in conflict with any one row of the task, which may have two vectors.
-        let labels = |column: usize| if column == 0 { 2 } else { 1 };
-        let of_column = |(key, size): (&(Option<&str>, usize), &usize)| labels(key.1) * (size - 1);
+        // At most so many rows are in conflict with any one row of the task, which may have two vectors, or a list.
+        let most_labels = |column: usize| labels.iter().map(|labels| labels[column].len()).max().unwrap_or(0);
+        let of_column = |(key, size): (&(Option<&str>, usize), &usize)| most_labels(key.1) * (size - 1);
         let conflicts: usize = most.iter().filter(|(key, _)| within(key)).map(of_column).sum();
         // Of a key with more rows than the task has batches to spare, the rest sit out.
         let batches = rows / terms.batch_size;

@@ -1,23 +1,27 @@
 //! Any small job, drawn at random: lists, graph, clusters and batches are what brute force says.
 
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
 use proptest::prelude::*;
 use proptest::sample::select;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use serde_json::Value;
 
 use super::command::{Line, Place, inspect, mine};
 use super::dataset::{Dataset, Float};
 use super::negatives;
 use super::oracle::{Cut, Exactness, Oracle, Part, check_cut_graph, check_graph};
 use super::promises::{self, Terms};
-use super::table;
+use super::table::{self, Row};
 
 /// Widths at and around the lanes and tiles of the kernels.
 const WIDTHS: [usize; 23] =
     [1, 2, 3, 7, 8, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129, 255, 257, 512, 1023, 1024, 1030];
 
 #[derive(Debug, Clone)]
-struct Input {
+pub struct Input {
     rows: usize,
     dim: usize,
     float: Float,
@@ -27,6 +31,7 @@ struct Input {
     /// 0: no column.
     tasks: usize,
     key_columns: usize,
+    list_columns: usize,
     /// Rows that have another row's positive.
     copies: usize,
     files: usize,
@@ -35,15 +40,27 @@ struct Input {
 }
 
 #[derive(Debug, Clone)]
-struct Job {
+pub struct Job {
     input: Input,
     cosine: bool,
     mutual: bool,
     cut: Cut,
     window: usize,
-    cluster_size: usize,
-    clusters_in_batch: usize,
+    pub cluster_size: usize,
+    pub clusters_in_batch: usize,
     negatives: usize,
+    epochs: usize,
+    remainder: &'static str,
+}
+
+/// A job that was mined and is what it should be.
+pub struct Made {
+    pub place: Place,
+    pub data: Dataset,
+    /// In `run` of the place.
+    pub run: PathBuf,
+    /// All flags but those of the machine.
+    pub flags: String,
 }
 
 impl Input {
@@ -67,6 +84,13 @@ impl Input {
             let keys: Vec<usize> = (0..self.rows).map(|_| random.random_range(0..groups + 2)).collect();
             data = data.with_key(|row| (keys[row] < groups).then(|| keys[row].to_string()));
         }
+        for _ in 0..self.list_columns {
+            // Few rows share an element: clusters and batches stay possible.
+            let mut element = || random.random_range(0..3 * self.rows).to_string();
+            let mut list = |length: usize| (0..length).map(|_| element()).collect::<Vec<_>>();
+            let lists = (0..self.rows).map(|row| (row % 5 > 0).then(|| list(row % 4))).collect();
+            data.lists.push(lists);
+        }
         Dataset {
             float: self.float,
             one_column: self.one_column,
@@ -81,9 +105,19 @@ fn inputs() -> impl Strategy<Value = Input> {
     let rows = prop_oneof![2..20usize, 20..300usize];
     let dim = prop_oneof![select(WIDTHS.to_vec()), 1..=1030usize];
     let float = select(vec![Float::F16, Float::F32, Float::F64]);
-    let labels = (0..4usize, 0..3usize, 0..6usize);
+    let labels = (0..4usize, 0..3usize, prop_oneof![3 => Just(0), 1 => 1..3usize], 0..6usize);
     (rows, dim, float, any::<bool>(), prop::bool::weighted(0.2), labels, 1..4usize, 1..200usize, any::<u64>()).prop_map(
-        |(rows, dim, float, integers, one_column, (tasks, key_columns, copies), files, row_group_rows, seed)| Input {
+        |(
+            rows,
+            dim,
+            float,
+            integers,
+            one_column,
+            (tasks, key_columns, list_columns, copies),
+            files,
+            row_group_rows,
+            seed,
+        )| Input {
             rows,
             dim,
             float,
@@ -91,6 +125,7 @@ fn inputs() -> impl Strategy<Value = Input> {
             one_column,
             tasks,
             key_columns,
+            list_columns,
             copies,
             files: files.min(rows),
             row_group_rows,
@@ -109,11 +144,15 @@ fn cuts() -> impl Strategy<Value = Cut> {
     })
 }
 
-fn jobs() -> impl Strategy<Value = Job> {
+pub fn jobs() -> impl Strategy<Value = Job> {
     let ranks = (cuts(), 1..40usize);
-    let sizes = (select(vec![2usize, 3, 4, 8, 16]), 1..5usize, 0..7usize);
-    (inputs(), any::<bool>(), prop::bool::weighted(0.3), ranks, sizes).prop_map(
-        |(input, cosine, mutual, (cut, window), (cluster_size, clusters_in_batch, negatives))| Job {
+    let sizes = (select(vec![2usize, 3, 4, 8, 16]), 1..5usize);
+    let drawn = (0..7usize, 1..4usize, select(vec!["short", "short", "drop", "fill"]));
+    (inputs(), any::<bool>(), prop::bool::weighted(0.3), ranks, sizes, drawn).prop_map(
+        |(input, cosine, mutual, (cut, window), (cluster_size, clusters_in_batch), drawn)| Job {
+            negatives: drawn.0,
+            epochs: drawn.1,
+            remainder: drawn.2,
             input,
             cosine,
             mutual,
@@ -121,55 +160,109 @@ fn jobs() -> impl Strategy<Value = Job> {
             window,
             cluster_size,
             clusters_in_batch,
-            negatives,
         },
     )
 }
 
-/// Mines the job and checks everything that `inspect` and the batch table say.
-fn check(job: &Job) {
+impl Job {
+    fn batch_size(&self) -> usize {
+        self.cluster_size * self.clusters_in_batch
+    }
+
+    fn flags(&self, data: &Dataset) -> String {
+        format!(
+            "--metric {} --edges {} --skip {} --window {} --cluster-size {} --batch-size {} --hard-negatives {} \
+             --epochs {} --remainder {} {}",
+            if self.cosine { "cosine" } else { "dot" },
+            if self.mutual { "mutual" } else { "any" },
+            self.cut.skip,
+            self.window,
+            self.cluster_size,
+            self.batch_size(),
+            self.negatives,
+            self.epochs,
+            self.remainder,
+            data.column_flags(),
+        )
+    }
+
+    /// Whether some rows could be a batch: two of them, or with `drop` |B|.
+    fn allows_a_batch(&self, data: &Dataset) -> bool {
+        let wanted = if self.remainder == "drop" { self.batch_size() } else { 2 };
+        let tasks: BTreeSet<Option<&str>> = match self.remainder {
+            "fill" => BTreeSet::from([None]),
+            _ => (0..data.rows()).map(|row| data.task(row)).collect(),
+        };
+        let labels: Vec<_> = (0..data.rows()).map(|row| data.labels(row)).collect();
+        let together = |task: Option<&str>| {
+            let mut rows: Vec<usize> = Vec::new();
+            for row in (0..data.rows()).filter(|row| self.remainder == "fill" || data.task(*row) == task) {
+                if rows.iter().all(|other| !Dataset::conflict(&labels[row], &labels[*other])) {
+                    rows.push(row);
+                }
+            }
+            rows.len()
+        };
+        tasks.into_iter().any(|task| together(task) >= wanted)
+    }
+}
+
+/// Mines the job and checks everything that `inspect`, the batch table and the manifest say; `None`: it was refused,
+/// and for a reason.
+pub fn check(job: &Job) -> Option<Made> {
     let data = job.input.data();
     let place = Place::with(&data);
     let run = place.path("run");
-    let batch_size = job.cluster_size * job.clusters_in_batch;
-    let flags = format!(
-        "--metric {} --edges {} --skip {} --window {} --cluster-size {} --batch-size {batch_size} \
-         --hard-negatives {} {}",
-        if job.cosine { "cosine" } else { "dot" },
-        if job.mutual { "mutual" } else { "any" },
-        job.cut.skip,
-        job.window,
-        job.cluster_size,
-        job.negatives,
-        data.column_flags(),
-    );
-    let outcome = mine(&place.input(), &run, &format!("{flags}{}", job.cut.flags()));
+    let batch_size = job.batch_size();
+    let plain = job.flags(&data);
+    let flags = format!("{plain}{}", job.cut.flags());
+    let outcome = mine(&place.input(), &run, &flags);
+    if outcome.stderr.contains("no batch can be made") {
+        outcome.refuses(&["batch"]);
+        assert!(!job.allows_a_batch(&data), "a refusal without reason");
+        return None;
+    }
     let in_task = |row: usize| (0..data.rows()).filter(|other| data.task(*other) == data.task(row)).count();
     let largest = (0..data.rows()).map(in_task).max().unwrap_or(0);
     if job.cut.skip + job.window >= data.rows() || largest <= job.cut.skip + 1 {
         outcome.refuses(&["--skip"]);
-        return;
+        return None;
     }
     if outcome.stderr.contains("leave no row a preferred negative") {
         outcome.refuses(&["--window", "--replace"]);
         let without = place.path("without limits");
-        mine(&place.input(), &without, &flags).ok();
+        mine(&place.input(), &without, &plain).ok();
         let preferred = |line: &Line| (0..line.neighbors.len()).any(|rank| job.cut.part(line, rank) == Part::Preferred);
         assert!(!inspect(&without, 0..data.rows()).iter().any(preferred), "a refusal without reason");
-        return;
+        return None;
     }
     outcome.ok();
     let lines = inspect(&run, 0..data.rows());
     let exactness = if job.input.integers && !job.cosine { Exactness::Exact } else { Exactness::NearTies };
     Oracle::new(&data, job.cosine).check(&lines, job.cut.skip + job.window, exactness);
     check_cut_graph(&lines, |_| job.cut, job.mutual);
-    let terms = Terms { cluster_size: job.cluster_size, batch_size, epochs: 1, remainder: "short" };
+    let terms = Terms { cluster_size: job.cluster_size, batch_size, epochs: job.epochs, remainder: job.remainder };
     let table = table::read(&run);
     promises::check(&data, &lines, &table, terms);
+    check_counts(&run, &table, data.rows() * job.epochs, batch_size);
     if job.negatives > 0 {
         negatives::check(&data, &lines, &table, job.cosine, &|_| job.cut, job.negatives);
     }
     assert!(job.negatives > 0 || table.iter().all(|row| row.negatives.is_none()));
+    Some(Made { place, data, run, flags })
+}
+
+/// The manifest counts the batches as they are, and each row that is in none.
+fn check_counts(run: &Path, table: &[Row], rows: usize, batch_size: usize) {
+    let manifest = std::fs::read(run.join("manifest.json")).unwrap();
+    let manifest: Value = serde_json::from_slice(&manifest).unwrap();
+    let counted = |name: &str| manifest["stages"]["batches"]["facts"][name].as_u64().unwrap() as usize;
+    let sizes: Vec<usize> = table.chunk_by(|a, b| a.batch == b.batch).map(<[Row]>::len).collect();
+    let full = sizes.iter().filter(|size| **size == batch_size).count();
+    assert_eq!(counted("batches"), sizes.len());
+    assert_eq!((counted("full_batches"), counted("short_batches")), (full, sizes.len() - full));
+    assert!(full <= counted("possible_batches"), "{full} full batches, and keys allow fewer");
+    assert_eq!(counted("dropped_rows"), rows - table.len(), "rows in no batch");
 }
 
 proptest! {
@@ -198,6 +291,7 @@ fn every_awkward_width_is_ranked_right() {
             one_column: number % 5 == 4,
             tasks: 0,
             key_columns: 0,
+            list_columns: 0,
             copies: 3,
             files: 1,
             row_group_rows: 64,
@@ -213,6 +307,8 @@ fn every_awkward_width_is_ranked_right() {
             cluster_size: 4,
             clusters_in_batch: 4,
             negatives: 3,
+            epochs: 1,
+            remainder: "short",
         });
     }
 }

@@ -14,7 +14,7 @@ use rand_chacha::ChaCha8Rng;
 use scraper::{Html, Selector};
 use serde_json::Value;
 
-use super::command::{Outcome, Place, batchmine, inspect, mine};
+use super::command::{Outcome, Place, batchmine, inspect, mine, verify};
 use super::dataset::{Dataset, Ids};
 use super::oracle::Cut;
 use super::table;
@@ -230,7 +230,7 @@ fn threads_change_no_byte_and_json_is_the_report() {
     let said = report(&run, "--sample 100 --json").ok().stdout;
     assert_eq!(said.lines().count(), 1);
     assert_eq!(serde_json::from_str::<Value>(&said).unwrap(), serde_json::from_slice::<Value>(&outputs[0].0).unwrap());
-    super::command::verify(&run).ok();
+    verify(&run).ok();
     mine(&place.input(), &run, KEYED).ok();
     assert!(run.join("report.html").exists(), "mining again leaves the report alone");
 }
@@ -337,6 +337,34 @@ fn a_damaged_run_gives_an_error_and_no_wrong_figures() {
     assert!(fs::read(run.join("report.json")).unwrap() == good, "a report that failed leaves the last one");
     report(&run, "--sample 50").ok();
     assert!(fs::read(run.join("report.json")).unwrap() == good);
+}
+
+#[test]
+fn a_report_that_was_changed_or_is_of_other_batches_is_found() {
+    let place = Place::with(&keyed());
+    let run = place.path("run");
+    mine(&place.input(), &run, KEYED).ok();
+    report(&run, "--sample 50").ok();
+    verify(&run).ok();
+    let again = "run `batchmine report` again";
+    for (name, old, new) in [("report.json", "\"queries\": ", "\"queries\": 1"), ("report.html", "random", "chosen")] {
+        let path = run.join(name);
+        let sound = fs::read_to_string(&path).unwrap();
+        assert!(sound.contains(old), "{name}");
+        fs::write(&path, sound.replacen(old, new, 1)).unwrap();
+        verify(&run).fails(3, &[name, again]);
+        fs::write(&path, sound).unwrap();
+    }
+    fs::write(run.join("report.html.tmp"), "").unwrap();
+    verify(&run).fails(3, &["report.html.tmp"]);
+    fs::remove_file(run.join("report.html.tmp")).unwrap();
+    mine(&place.input(), &run, &format!("{KEYED} --seed 99 --replace")).ok();
+    verify(&run).fails(3, &["report.json: it reports batches of fingerprint", again]);
+    report(&run, "--sample 50").ok();
+    verify(&run).ok();
+    fs::remove_file(run.join("report.json")).unwrap();
+    let said = verify(&run).ok().stdout;
+    assert!(said.contains("not checked: report.html"), "{said}");
 }
 
 #[test]

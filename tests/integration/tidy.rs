@@ -195,3 +195,17 @@ fn a_type_has_a_name_of_its_own() {
     let twice = twice.filter(|(name, _)| !DEFINED_TWICE.iter().any(|(known, _)| known == name));
     assert_none(twice.map(|(name, paths)| format!("{name} is defined in {}", paths.join(", "))).collect());
 }
+
+#[test]
+fn the_census_of_unsafe_code_is_of_the_versions_that_are_built() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let lock = fs::read_to_string(root.join("Cargo.lock")).unwrap();
+    let page = fs::read_to_string(root.join("docs/unsafe.md")).unwrap();
+    let census = page.split("<!-- census").nth(1).unwrap().split("<!-- end of census").next().unwrap();
+    let rows: Vec<Vec<&str>> = census.lines().map(|line| line.split('|').map(str::trim).collect()).collect();
+    let crates: Vec<&Vec<&str>> = rows.iter().filter(|cells| cells.len() == 7).skip(2).collect();
+    assert!(crates.len() > 40, "{} crates", crates.len());
+    let built = |cells: &&&Vec<&str>| lock.contains(&format!("name = \"{}\"\nversion = \"{}\"\n", cells[1], cells[2]));
+    let old = crates.iter().filter(|cells| !built(cells));
+    assert_none(old.map(|cells| format!("docs/unsafe.md: no {} {}", cells[1], cells[2])).collect());
+}

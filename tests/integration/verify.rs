@@ -9,6 +9,7 @@ use arrow::array::{Array, ArrayRef, Float32Array, RecordBatch, UInt32Array};
 use arrow::compute::take;
 use batchmine::run::Stage;
 use batchmine::run::{Manifest, PartRecord};
+use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::command::{Place, files, mine, verify};
@@ -102,6 +103,61 @@ fn an_unfinished_run_is_not_called_sound() {
     manifest.stages.get_mut(&Stage::Batches).unwrap().complete = false;
     fs::write(&path, manifest.to_bytes()).unwrap();
     assert_ne!(verify(&run).code, Some(0));
+}
+
+/// Changes the manifest at a JSON pointer, and gives it a checksum that fits.
+fn claim(run: &Path, at: &str, value: Value) {
+    let path = run.join("manifest.json");
+    let mut text: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    *text.pointer_mut(at).unwrap_or_else(|| panic!("no {at}")) = value;
+    let manifest: Manifest = serde_json::from_value(text).unwrap();
+    fs::write(&path, manifest.to_bytes()).unwrap();
+}
+
+#[test]
+fn counts_and_settings_that_are_not_the_runs_are_found() {
+    let (_place, run) = finished();
+    let path = run.join("manifest.json");
+    let sound = fs::read(&path).unwrap();
+    let counts = [
+        ("vectors/facts/rows", "rows of vectors"),
+        ("vectors/facts/dim", "dimensions"),
+        ("vectors/facts/tasks", "tasks"),
+        ("edges/facts/rows", "rows of the graph"),
+        ("edges/facts/arcs", "arcs"),
+        ("clusters/facts/clusters", "clusters"),
+        ("clusters/facts/unplaced", "rows in no cluster"),
+        ("batches/facts/batches", "batches"),
+    ];
+    for (at, word) in counts {
+        let at = format!("/stages/{at}");
+        let old = serde_json::from_slice::<Value>(&sound).unwrap().pointer(&at).unwrap().as_u64().unwrap();
+        claim(&run, &at, (old + 1).into());
+        verify(&run).fails(3, &[word, &format!("where the manifest counts {}", old + 1)]);
+        fs::write(&path, &sound).unwrap();
+    }
+    let settings = [
+        ("vectors/settings/metric", "dot"),
+        ("neighbors/settings/skip + window", "16"),
+        ("batches/settings/seed", "7"),
+        ("vectors/fingerprint", "\"0123456789abcdef\""),
+    ];
+    for (at, value) in settings {
+        let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
+        claim(&run, &format!("/stages/{at}"), value);
+        verify(&run).fails(1, &["manifest.json", "fingerprint"]);
+        fs::write(&path, &sound).unwrap();
+    }
+    // All fingerprints are made anew, too: the batch table has others.
+    claim(&run, "/stages/batches/settings/seed", 7.into());
+    let mut manifest = Manifest::read(&path).unwrap().unwrap();
+    let before = manifest.stages[&Stage::Clusters].fingerprint.clone();
+    let record = manifest.stages.get_mut(&Stage::Batches).unwrap();
+    record.fingerprint = format!("{:016x}", xxh3_64(format!("{before}\n{}", record.settings).as_bytes()));
+    fs::write(&path, manifest.to_bytes()).unwrap();
+    verify(&run).fails(3, &["part-00000-00000.parquet", "batchmine.settings"]);
+    fs::write(&path, &sound).unwrap();
+    verify(&run).ok();
 }
 
 /// Records a part anew after it was changed, so that no checksum tells.

@@ -5,18 +5,21 @@
 //! ```
 //!
 //! A file is written beside its place, made durable and renamed. Folders are synced at the end, before
-//! `_SUCCESS`. A folder with `_export.json` and without `_SUCCESS` holds an export that was interrupted: it is
+//! `_SUCCESS`, which has the length and checksum of every file: an export that is found finished is compared with them.
+//! Memory: a name and a checksum for each file, and a buffer for each that is being written. A folder with `_export.json` and without `_SUCCESS` holds an export that was interrupted: it is
 //! emptied and filled anew. Both names begin with an underscore, so that loaders of whole folders skip them.
 
-use std::collections::BTreeSet;
-use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, BufWriter, Read, Write};
+use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::Xxh3;
 
 use super::settings::Epochs;
 use crate::error::{Error, Result};
+use crate::run::PartRecord;
 use crate::run::json::{FoundRecord, differences};
 use crate::run::lock::Lock;
 use crate::run::storage::{Storage, StorageFile, list};
@@ -33,8 +36,7 @@ pub(crate) struct Folder {
     path: PathBuf,
     storage: Arc<dyn Storage>,
     touched: BTreeSet<PathBuf>,
-    files: u64,
-    bytes: u64,
+    contents: Contents,
     _lock: Lock,
 }
 
@@ -58,6 +60,13 @@ pub(crate) struct ExportRecord {
     pub run: String,
     /// Files given in place of the mined ones.
     pub source: Vec<String>,
+}
+
+/// Every file of an export but `_SUCCESS`, whose content this is: path within the folder, length and checksum.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Contents {
+    files: BTreeMap<String, PartRecord>,
 }
 
 /// What a finished folder holds.
@@ -94,6 +103,7 @@ impl Folder {
         if let (Some(found), true, false) = (&found, finished, replace) {
             let differing = differences(found, record);
             if differing.is_empty() {
+                check(path)?;
                 return Ok(None);
             }
             return Err(Error::input("the output folder holds another export")
@@ -106,7 +116,7 @@ impl Folder {
         let path = path.canonicalize().map_err(|e| Error::io("the output folder cannot be opened", path, e))?;
         let lock = Lock::acquire(&path)?;
         empty(&path, storage.as_ref())?;
-        let mut folder = Folder { path, storage, touched: BTreeSet::new(), files: 0, bytes: 0, _lock: lock };
+        let mut folder = Folder { path, storage, touched: BTreeSet::new(), contents: Contents::default(), _lock: lock };
         let mut text = serde_json::to_vec_pretty(record).expect("a record is plain data");
         text.push(b'\n');
         folder.put(RECORD, &text)?;
@@ -128,7 +138,11 @@ impl Folder {
         let file = parent.join(format!(".{}.tmp", path.file_name().unwrap_or_default().to_string_lossy()));
         let writer = self.storage.create(&file).map_err(|e| Error::io("a file cannot be created", &file, e))?;
         let writer = BufWriter::with_capacity(256 << 10, writer);
-        Ok(OutFile { state: Arc::new(Mutex::new(FileState { writer, bytes: 0 })), temp: file, path })
+        Ok(OutFile {
+            state: Arc::new(Mutex::new(FileState { writer, bytes: 0, hash: Box::new(Xxh3::new()) })),
+            temp: file,
+            path,
+        })
     }
 
     /// Makes a finished file durable and gives it its name.
@@ -139,8 +153,9 @@ impl Folder {
         let mut state = file.state();
         let done = state.writer.flush().and_then(|()| state.writer.get_ref().sync());
         done.and_then(|()| self.storage.rename(&file.temp, &file.path)).map_err(|e| file.failed(e))?;
-        self.files += 1;
-        self.bytes += state.bytes;
+        let name = file.path.strip_prefix(&self.path).unwrap_or(&file.path).display().to_string();
+        let record = PartRecord { bytes: state.bytes, xxh3: format!("{:016x}", state.hash.digest()) };
+        self.contents.files.insert(name, record);
         Ok(())
     }
 
@@ -149,9 +164,12 @@ impl Folder {
     /// # Errors
     /// The disk fails.
     pub(crate) fn succeed(mut self) -> Result<Filled> {
-        let filled = Filled { files: self.files - 1, bytes: self.bytes };
+        let files = &self.contents.files;
+        let filled = Filled { files: files.len() as u64 - 1, bytes: files.values().map(|file| file.bytes).sum() };
+        let mut contents = serde_json::to_vec_pretty(&self.contents).expect("a record is plain data");
+        contents.push(b'\n');
         self.sync()?;
-        self.put(SUCCESS, b"")?;
+        self.put(SUCCESS, &contents)?;
         self.sync()?;
         Ok(filled)
     }
@@ -182,6 +200,7 @@ pub(crate) struct OutFile {
 struct FileState {
     writer: BufWriter<Box<dyn StorageFile>>,
     bytes: u64,
+    hash: Box<Xxh3>,
 }
 
 impl OutFile {
@@ -200,6 +219,7 @@ impl Write for OutFile {
         let mut state = self.state();
         let written = state.writer.write(bytes)?;
         state.bytes += written as u64;
+        state.hash.update(&bytes[..written]);
         Ok(written)
     }
 
@@ -218,6 +238,58 @@ fn read_record(folder: &Path) -> Result<Option<FoundRecord>> {
         }
         Err(e) if e.kind() == io::ErrorKind::NotFound || e.kind() == io::ErrorKind::NotADirectory => Ok(None),
         Err(e) => Err(Error::io("a file cannot be read", &path, e)),
+    }
+}
+
+/// Compares the files of a finished export with what `_SUCCESS` says of them. O(bytes).
+///
+/// # Errors
+/// A file is gone, or is not what was written; or `_SUCCESS` does not say what was written.
+fn check(folder: &Path) -> Result<()> {
+    let damaged = |path: &Path, expected: String, found: String| {
+        Error::runtime("the output folder holds this export, and it is damaged")
+            .path(path)
+            .expected(expected)
+            .found(found)
+            .remedy("add --replace to write it again")
+    };
+    let success = folder.join(SUCCESS);
+    let text = std::fs::read(&success).map_err(|e| Error::io("a file cannot be read", &success, e))?;
+    let contents: Contents = serde_json::from_slice(&text)
+        .map_err(|e| damaged(&success, "the length and checksum of every file".into(), e.to_string()))?;
+    if !contents.files.contains_key(RECORD) {
+        return Err(damaged(&success, format!("{RECORD} among the files"), "no such file".into()));
+    }
+    for (name, record) in &contents.files {
+        if !Path::new(name).components().all(|part| matches!(part, Component::Normal(_))) {
+            return Err(damaged(&success, "paths within the folder".into(), format!("{name:?}")));
+        }
+        let path = folder.join(name);
+        let found = content(&path).map_err(|e| damaged(&path, "a file".into(), e.to_string()))?;
+        if found != *record {
+            let said = |file: &PartRecord| format!("{} bytes, xxh3 {}", file.bytes, file.xxh3);
+            return Err(damaged(&path, said(record), said(&found)));
+        }
+    }
+    Ok(())
+}
+
+/// A file's length and checksum.
+fn content(path: &Path) -> io::Result<PartRecord> {
+    // Anything else could be read without an end.
+    if !std::fs::symlink_metadata(path)?.is_file() {
+        return Err(io::Error::other("not a file"));
+    }
+    let (mut file, mut hash, mut bytes) = (std::fs::File::open(path)?, Xxh3::new(), 0);
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(PartRecord { bytes, xxh3: format!("{:016x}", hash.digest()) }),
+            read => {
+                hash.update(&buffer[..read]);
+                bytes += read as u64;
+            }
+        }
     }
 }
 
