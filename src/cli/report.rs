@@ -78,7 +78,7 @@ impl ReportArgs {
         let folder = self.out.unwrap_or(self.run);
         report::write(&folder.join("report.json"), (json::pretty(&report)? + "\n").as_bytes())?;
         report::write(&folder.join("report.html"), report::page(&report).as_bytes())?;
-        log::print(&if output.json { json::line(&report)? } else { report::table(&report) });
+        log::print(&if output.json { json::line(&report)? } else { report::table(&report) })?;
         if let Some(why) = &report.examples.no_texts {
             tracing::info!("no texts are shown: {why}");
         }

@@ -22,16 +22,23 @@ impl Lock {
     /// # Errors
     /// Another process holds the lock, or the file cannot be created.
     pub(crate) fn acquire(folder: &Path) -> Result<Lock> {
-        let path = folder.join("lock");
-        let file = File::create(&path).map_err(|e| Error::io("the lock file cannot be created", &path, e))?;
+        Lock::acquire_file(&folder.join("lock"))
+    }
+
+    /// Locks a file, which is created where it is not there.
+    ///
+    /// # Errors
+    /// Another process holds the lock, or the file cannot be created.
+    pub(crate) fn acquire_file(path: &Path) -> Result<Lock> {
+        let file = File::create(path).map_err(|e| Error::io("the lock file cannot be created", path, e))?;
         match file.try_lock() {
             Ok(()) => Ok(Lock(file)),
-            Err(TryLockError::WouldBlock) => Err(Error::runtime("the run folder is in use")
-                .path(&path)
-                .expected("no other process in this run folder")
+            Err(TryLockError::WouldBlock) => Err(Error::runtime("the folder is in use")
+                .path(path)
+                .expected("no other process in this folder")
                 .found("another process holds its lock")
                 .remedy("wait for the other job, or give this one another --out")),
-            Err(TryLockError::Error(e)) => Err(Error::io("the run folder cannot be locked", &path, e)),
+            Err(TryLockError::Error(e)) => Err(Error::io("the folder cannot be locked", path, e)),
         }
     }
 }

@@ -194,3 +194,24 @@ fn a_type_has_a_name_of_its_own() {
     let twice = twice.filter(|(name, _)| !DEFINED_TWICE.iter().any(|(known, _)| known == name));
     assert_none(twice.map(|(name, paths)| format!("{name} is defined in {}", paths.join(", "))).collect());
 }
+
+/// Nothing prints past `stdio`: what `println` and its kin cannot write, they make a panic of.
+#[test]
+fn everything_is_printed_in_one_place() {
+    let printing = ["println!", "print!(", "dbg!(", "stdout().lock", "stderr().lock"];
+    let mut faults = Vec::new();
+    for source in sources(&["src"]) {
+        // A worker's stdout is its protocol.
+        if ["src/stdio.rs", "src/neighbors/gpu/worker.rs"].contains(&&*source.path) {
+            continue;
+        }
+        let lines = before_tests(&source).iter().enumerate();
+        let prints = |line: &str| printing.iter().any(|form| code(line).contains(form));
+        faults.extend(
+            lines
+                .filter(|(_, line)| prints(line))
+                .map(|(at, line)| format!("{}:{}: {}", source.path, at + 1, line.trim())),
+        );
+    }
+    assert_none(faults);
+}

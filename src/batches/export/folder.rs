@@ -151,8 +151,11 @@ impl Folder {
     pub(crate) fn succeed(mut self) -> Result<Filled> {
         let filled = Filled { files: self.files - 1, bytes: self.bytes };
         self.sync()?;
-        self.put(SUCCESS, b"")?;
-        self.sync()?;
+        let done = self.put(SUCCESS, b"").and_then(|()| self.sync());
+        done.inspect_err(|_| {
+            // What may not be durable must not look finished.
+            let _ = self.storage.remove(&self.path.join(SUCCESS));
+        })?;
         Ok(filled)
     }
 
