@@ -75,6 +75,10 @@ impl Error {
             std::io::ErrorKind::StorageFull => {
                 "free some disk space, or point --work at a larger disk; then run the same command again"
             }
+            std::io::ErrorKind::QuotaExceeded => {
+                "free some of the quota, or point --work at another disk; then run the same command again"
+            }
+            std::io::ErrorKind::ReadOnlyFilesystem => "make the file system writable, or choose another one",
             std::io::ErrorKind::PermissionDenied => "check the permissions of the path",
             std::io::ErrorKind::NotFound => "check the path",
             _ => "fix the cause and run the same command again: finished parts are kept",

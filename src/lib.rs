@@ -26,7 +26,9 @@ mod cost;
 mod inspect;
 mod job;
 mod plan;
+mod planted;
 mod random;
+mod stdio;
 mod watch;
 
 // The stages. Of the stages, a later one imports earlier ones only; `tests/integration/imports.rs` holds which module
@@ -59,6 +61,7 @@ pub mod measured {
     pub use crate::neighbors::tiles::TILE_QUERIES;
     pub use crate::neighbors::topk::TopK;
     pub use crate::neighbors::{Neighbors, search};
+    pub use crate::planted::{Planted, Type, write as write_planted};
     pub use crate::vectors::{Keys, KeysByPlace, Place, PlaceRange, Vectors, import};
     pub use crate::watch::Watch;
 }

@@ -2,17 +2,28 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
+use std::io::Write;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, Command, CommandFactory, Parser};
 
 use super::Cli;
+use super::log::unwritten;
 use crate::error::{Error, Result};
+use crate::stdio::{is_read, tell_line};
 
 /// Beginning of the names of batchmine's variables.
 const PREFIX: &str = "BATCHMINE_";
 /// Variables that the project's own tests read (docs/testing.md).
-const OF_TESTS: [&str; 4] = ["BATCHMINE_CUDA", "BATCHMINE_PYTHON", "BATCHMINE_REAL", "BATCHMINE_REWRITE_DOCS"];
+const OF_TESTS: [&str; 7] = [
+    "BATCHMINE_CUDA",
+    "BATCHMINE_FAULTS",
+    "BATCHMINE_KILLS",
+    "BATCHMINE_POWER_LOSSES",
+    "BATCHMINE_PYTHON",
+    "BATCHMINE_REAL",
+    "BATCHMINE_REWRITE_DOCS",
+];
 
 /// Likeness of names, in millionths, from which on one may be a slip for the other.
 const NEAR: u64 = 800_000;
@@ -33,11 +44,26 @@ pub fn parse() -> Result<Cli> {
                 .expected("a build with the feature export")
                 .found("`batchmine export` in a build without it")
                 .remedy("build it with exports: `cargo build --release --features export`")),
-            None => error.exit(),
+            None => end(&error),
         }
     })?;
     refuse_unknown(&cli, names)?;
     Ok(parsed)
+}
+
+/// Prints what clap has to say, and ends the process: 0 for help and the version, 2 for a fault.
+fn end(error: &clap::Error) -> ! {
+    let printed = error.print().and_then(|()| std::io::stdout().flush());
+    let code = match is_read(printed) {
+        // Help and version are data. A fault's message goes to stderr, whose failure changes nothing.
+        Err(e) if !error.use_stderr() => {
+            let unwritten = unwritten(e.to_string());
+            tell_line(&format!("error: {unwritten}"));
+            unwritten.exit_code().into()
+        }
+        _ => error.exit_code(),
+    };
+    std::process::exit(code)
 }
 
 /// The flag and the number, where clap refused a negative number.

@@ -15,6 +15,7 @@ use crate::error::{Error, Kind, Result};
 use crate::job::Job;
 use crate::run::storage::Disk;
 use crate::run::{Run, Stage};
+use crate::stdio::tell_line;
 use crate::watch::Watch;
 
 /// Arguments of `mine`.
@@ -95,8 +96,8 @@ fn dry_run(job: &Job, output: &log::Output, interrupted: &AtomicBool) -> Result<
         false => meter.add(rows),
     };
     let checked = job.check_input(Watch::new(&listen))?;
-    log::print(&describe(job, &PlanEstimate::new(job, Some(&checked))?));
-    log::print(&format!("checked  {}", checked.words()));
+    log::print(&describe(job, &PlanEstimate::new(job, Some(&checked))?))?;
+    log::print(&format!("checked  {}", checked.words()))?;
     Ok(())
 }
 
@@ -124,7 +125,7 @@ fn interrupt() -> Result<Arc<AtomicBool>> {
         if raised.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
-        eprintln!("stopping after the work in hand; once more to stop at once");
+        tell_line("stopping after the work in hand; once more to stop at once");
     })
     .map_err(|e| Error::runtime("the signal handler cannot be set").found(e.to_string()))?;
     Ok(flag)

@@ -23,7 +23,9 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+use crate::error::Error;
 use crate::run::bus_error;
+use crate::stdio::tell_line;
 
 /// Mine hard training batches for contrastive learning: streaming, out of core, on one machine
 #[derive(Debug, Parser)]
@@ -89,11 +91,17 @@ pub fn run(cli: Cli) -> ExitCode {
         Verb::Reference => reference::print(&Cli::command()),
         Verb::GpuWorker(worker) => worker.run(),
     };
-    match done {
+    match done.and_then(|()| output.all_written()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             output.fail(&error);
             ExitCode::from(error.exit_code())
         }
     }
+}
+
+/// Ends a call whose command line is refused.
+pub fn refuse(error: &Error) -> ExitCode {
+    tell_line(&format!("error: {error}"));
+    ExitCode::from(error.exit_code())
 }

@@ -41,9 +41,9 @@ the default. Only a task's table in that file is stronger than a flag: [settings
 /// Prints the reference.
 ///
 /// # Errors
-/// None.
+/// Stdout cannot be written.
 pub fn print(cli: &Command) -> Result<()> {
-    log::print(markdown(cli).trim_end());
+    log::print(markdown(cli).trim_end())?;
     Ok(())
 }
 

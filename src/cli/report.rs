@@ -82,7 +82,7 @@ impl ReportArgs {
         let file = ReportFile::new(&report, &hash)?;
         report::write(&folder.join("report.json"), (json::pretty(&file)? + "\n").as_bytes())?;
         report::write(&folder.join("report.html"), page.as_bytes())?;
-        log::print(&if output.json { json::line(&file)? } else { report::table(&report) });
+        log::print(&if output.json { json::line(&file)? } else { report::table(&report) })?;
         if let Some(why) = &report.examples.no_texts {
             tracing::info!("no texts are shown: {why}");
         }

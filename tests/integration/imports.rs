@@ -15,16 +15,22 @@ const STAGES: [&str; 5] = ["vectors", "neighbors", "edges", "clusters", "batches
 fn allowed(module: &str) -> Vec<&'static str> {
     let stages_below = |stage: usize| [&BELOW_STAGES[..], &STAGES[..stage]].concat();
     match module {
-        "error" | "random" => vec![],
+        "error" | "random" | "stdio" => vec![],
         "watch" | "config" => vec!["error"],
-        "run" => vec!["config", "error", "watch"],
+        "run" => vec!["config", "error", "stdio", "watch"],
+        "planted" => vec!["error", "random", "run"],
         "budget" => vec!["run"],
         "cost" | "plan" => [&["config", "error", "run", "budget"], &STAGES[..]].concat(),
         "job" => [&BELOW_STAGES[..], &STAGES[..], &["cost", "plan"]].concat(),
         "inspect" | "report" | "verify" => {
             [&["config", "error", "job", "random", "run", "watch"], &STAGES[..]].concat()
         }
-        "cli" => [&BELOW_STAGES[..], &STAGES[..], &["cost", "inspect", "job", "plan", "report", "verify"]].concat(),
+        "cli" => [
+            &BELOW_STAGES[..],
+            &STAGES[..],
+            &["cost", "inspect", "job", "plan", "planted", "report", "stdio", "verify"],
+        ]
+        .concat(),
         stage => STAGES.iter().position(|name| *name == stage).map_or_else(Vec::new, stages_below),
     }
 }

@@ -170,8 +170,11 @@ impl Folder {
         let mut contents = serde_json::to_vec_pretty(&self.contents).expect("a record is plain data");
         contents.push(b'\n');
         self.sync()?;
-        self.put(SUCCESS, &contents)?;
-        self.sync()?;
+        let done = self.put(SUCCESS, &contents).and_then(|()| self.sync());
+        done.inspect_err(|_| {
+            // What may not be durable must not look finished.
+            let _ = self.storage.remove(&self.path.join(SUCCESS));
+        })?;
         Ok(filled)
     }
 
