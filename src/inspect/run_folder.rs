@@ -121,7 +121,10 @@ impl FolderMark {
     pub(crate) fn of(path: &Path) -> Result<Option<FolderMark>> {
         let (meaning, empty) = match path.file_name().and_then(|name| name.to_str()) {
             Some("_SUCCESS") => ("the run, the export or the table in this folder is finished", true),
-            Some("lock") => ("locked while a job works in this folder", true),
+            Some("lock") => (
+                "locked while a job works in this folder; it has the name of that job, or of one that was killed",
+                false,
+            ),
             Some("report.json") => ("the figures that `batchmine report` found; docs/formats.md describes them", false),
             Some("report.html") => ("the same figures as a page: open it in a browser", false),
             Some("_export.json") => ("what decides the content of the export in this folder", false),

@@ -154,7 +154,8 @@ pub struct Neighbors {
 }
 
 impl Neighbors {
-    /// Maps all blocks; `part` gives the path of the part of a name. The lists are not read: see [`Neighbors::check_lists`].
+    /// Maps all blocks; `part` gives the path of the part of a name. The lists are not read: see
+    /// [`Neighbors::check_lists`].
     ///
     /// # Errors
     /// A block is damaged, missing or out of place.
@@ -186,8 +187,8 @@ impl Neighbors {
 
     /// Fails where a list holds a place that no row has. To be called before [`Neighbors::of`] gives indices of tables.
     ///
-    /// The first call reads all lists, 8 · rows · stride bytes, in parallel: as much as one pass over the lists and their
-    /// scores reads, at the speed of memory where they are cached. Further calls cost nothing.
+    /// The first call reads all lists, 8 · rows · stride bytes, in parallel: as much as one pass over the lists and
+    /// their scores reads, at the speed of memory where they are cached. Further calls cost nothing.
     ///
     /// # Errors
     /// A block is damaged.

@@ -79,7 +79,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_table_is_that_of_the_whole_however_bytes_come(bytes in 0usize..3 * BLOCK_BYTES, piece in 1usize..200_000) {
+        fn the_table_is_that_of_the_whole_however_bytes_come(
+            bytes in 0usize..3 * BLOCK_BYTES,
+            piece in 1usize..200_000,
+        ) {
             let bytes: Vec<u8> = (0..bytes).map(|at| (at % 251) as u8).collect();
             let mut hasher = BlockHasher::new();
             bytes.chunks(piece).for_each(|piece| hasher.update(piece));

@@ -60,7 +60,7 @@ impl Run {
                 .found(format!("{}, and no manifest.json", other.display()))
                 .remedy("give another folder to --out"));
         }
-        storage.create_folder(&folder.join(TEMPORARY)).map_err(made)?;
+        make_folder(storage.as_ref(), &folder.join(TEMPORARY)).map_err(made)?;
         let folder = folder.canonicalize().map_err(made)?;
         let lock = Lock::acquire(&folder)?;
         let asked = work.map(|work| work_folder::inside(work, &folder, storage.as_ref())).transpose()?;
@@ -94,7 +94,7 @@ impl Run {
         };
         for stage in Stage::ALL {
             let path = run.stage_folder(stage);
-            run.storage.create_folder(&path).map_err(|e| Error::io("a folder cannot be created", &path, e))?;
+            make_folder(run.storage.as_ref(), &path).map_err(|e| Error::io("a folder cannot be created", &path, e))?;
         }
         run.sweep()?;
         Ok(run)
@@ -407,6 +407,11 @@ impl Run {
         }
         Ok(())
     }
+}
+
+/// Creates a folder where there is none. Where it is, nothing is written: the disk may be read-only.
+fn make_folder(storage: &dyn Storage, path: &Path) -> std::io::Result<()> {
+    if path.is_dir() { Ok(()) } else { storage.create_folder(path) }
 }
 
 /// What may be deleted in a folder: its entries, where it is a folder and no link to one, which may be anybody's.

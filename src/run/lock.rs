@@ -23,7 +23,9 @@ pub(crate) struct Lock(File);
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Closing would do, were it not for a child that was forked a moment ago and holds the file too.
+        // The name stays where the process died. Closing would free the lock, were it not for a child that was forked
+        // a moment ago and holds the file too.
+        let _ = self.0.set_len(0);
         let _ = self.0.unlock();
     }
 }

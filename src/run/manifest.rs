@@ -164,7 +164,7 @@ impl Manifest {
     }
 
     /// Makes each stage's fingerprint anew, from its settings and the fingerprint before it.
-    pub(super) fn chain_fingerprints(&mut self) {
+    pub fn chain_fingerprints(&mut self) {
         let mut before = String::new();
         for stage in Stage::ALL {
             let Some(record) = self.stages.get_mut(&stage) else { return };

@@ -70,7 +70,8 @@ impl RunReader {
     }
 
     /// A finished part, to be read: its path, if the file is the one that the manifest records. Who reads an artefact
-    /// checks its blocks as well ([`super::sealed`]); another file, such as a batch table, was read whole, once a process.
+    /// checks its blocks as well ([`super::sealed`]); another file, such as a batch table, is read whole, once a
+    /// process.
     ///
     /// # Errors
     /// The stage is not finished or was cleaned, the file is gone, or it is not what was written.

@@ -38,7 +38,9 @@ struct Owner {
 /// `work` cannot be created, or its path is no text.
 pub(super) fn inside(work: &Path, run: &Path, storage: &dyn Storage) -> Result<PathBuf> {
     let failed = |e| Error::io("the work folder cannot be created", work, e);
-    storage.create_folder(work).map_err(failed)?;
+    if !work.is_dir() {
+        storage.create_folder(work).map_err(failed)?;
+    }
     let own = work.canonicalize().map_err(failed)?;
     let own = own.join(format!("{PREFIX}{:016x}", xxh3_64(run.as_os_str().as_encoded_bytes())));
     if own.to_str().is_none() {
@@ -91,7 +93,9 @@ pub(super) fn claim(manifest: &Manifest, run: &Path, asked: bool, storage: &dyn 
         }
     }
     let lock = Lock::acquire(own)?;
-    storage.create_folder(&own.join(TEMPORARY)).map_err(failed)?;
+    if !own.join(TEMPORARY).is_dir() {
+        storage.create_folder(&own.join(TEMPORARY)).map_err(failed)?;
+    }
     Ok(Some(lock))
 }
 

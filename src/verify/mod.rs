@@ -4,11 +4,12 @@
 //! batch table's coverage, sizes, tasks, keys, order and hard negatives (`table`, `negatives`); the graph against
 //! the lists, for a sample of rows; a sample of lists against brute force; that no other file is there
 //! (`strangers`); that a report in the run folder is as it was written and of this run (`report_files`); and that
-//! fingerprints and counts of the manifest are those of the files (`claims`). Of a run that was cleaned, what is there
+//! fingerprints (`footers`) and counts (`claims`) of the manifest are those of the files. Of a run that was cleaned, what is there
 //! is checked; of a batch table without the vectors, its own columns (`table_alone`). Memory: 12 bytes a
 //! row, one batch, where there are hard negatives the rank windows of its rows, and a report whole.
 
 mod claims;
+mod footers;
 mod negatives;
 mod outcome;
 mod report_files;
@@ -58,7 +59,7 @@ pub fn verify(run: &RunReader, sample: usize) -> Outcome {
         // Every later check would only find the damaged files again.
         return outcome;
     }
-    let claimed = claims::check_footers(run, &mut outcome);
+    let claimed = footers::check(run, &mut outcome);
     outcome.record_silent(claimed);
     let cleaned: Vec<&str> = Stage::ALL.into_iter().filter(|stage| run.is_cleaned(*stage)).map(Stage::name).collect();
     if cleaned.iter().any(|name| *name != Stage::Edges.name()) {

@@ -10,10 +10,12 @@ use arrow::array::{Array, ArrayRef, AsArray, ListArray, RecordBatch};
 use arrow::buffer::OffsetBuffer;
 use arrow::compute::{cast, concat, concat_batches};
 use arrow::datatypes::{DataType, Int64Type};
+use batchmine::run::Stage;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value;
 
 use super::table::{self, Row};
+use super::verify::record;
 
 /// A column of strings of all files of a folder, in order, read by the parquet crate alone.
 pub fn column(folder: &Path, name: &str) -> Vec<Option<String>> {
@@ -213,5 +215,6 @@ pub fn keep_negatives(run: &Path, keep: impl Fn(usize) -> usize) {
         let columns = rows.columns().iter();
         let columns = columns.map(|column| if column.data_type().is_nested() { cut(column) } else { column.clone() });
         table::store(&part, &RecordBatch::try_new(rows.schema(), columns.collect()).unwrap(), &footer);
+        record(run, Stage::Batches, &part);
     }
 }

@@ -135,6 +135,7 @@ fn verify_cuts_lists_by_the_limits_on_record() {
     let edges = manifest.stages.get_mut(&Stage::Edges).unwrap();
     assert_eq!(edges.settings["relative-margin"], 0.05);
     edges.settings["relative-margin"] = json!(0.3);
+    manifest.chain_fingerprints();
     std::fs::write(&path, manifest.to_bytes()).unwrap();
-    verify(&run).fails(3, &["edges"]);
+    verify(&run).fails(3, &["its edges are not those of the neighbor lists"]);
 }

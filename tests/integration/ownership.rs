@@ -7,10 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+use batchmine::Job;
+use batchmine::config::{Config, Settings};
 use batchmine::run::{Disk, Manifest, Progress, Run};
 
 use super::command::{MADE, Outcome, Place, assert_same, call, files, mine, mine_command, skipped, verify};
 use super::dataset::Dataset;
+use super::failing::{Blow, Failing};
 
 const FLAGS: &str = "--skip 4 --window 16 --cluster-size 8 --batch-size 32";
 const STAGES: [&str; 5] = ["vectors", "neighbors", "edges", "clusters", "batches"];
@@ -51,18 +54,12 @@ fn the_second_process_is_refused_with_the_first_ones_number_and_machine() {
         call(["clean", path.to_str().unwrap()]).fails(1, &["in use", &holder]);
         verify(path).fails(1, &["in use", &holder]);
     }
-    let mount = place.path("mount");
-    fs::create_dir(&mount).unwrap();
-    let bound = Command::new("mount").arg("--bind").arg(&run).arg(&mount).stderr(Stdio::null()).status();
-    if bound.is_ok_and(|status| status.success()) {
-        let outcome = mine(&place.input(), &mount, FLAGS);
-        assert!(Command::new("umount").arg(&mount).status().unwrap().success());
-        outcome.fails(1, &["in use", &holder]);
-    } else {
-        skipped("the lock through another mount: this process may not mount");
-    }
+    match mounted(&run, &place.path("mount"), false) {
+        Some(mount) => mine(&place.input(), &mount.0, FLAGS).fails(1, &["in use", &holder]),
+        None => return skipped("the lock through another mount: this process may not mount"),
+    };
     drop(held);
-    assert!(fs::read_to_string(run.join("lock")).unwrap().contains("process"), "who was here last");
+    assert_eq!(fs::read_to_string(run.join("lock")).unwrap(), "", "nobody is here");
     mine(&place.input(), &run, FLAGS).ok();
     verify(&run).ok();
 }
@@ -110,19 +107,103 @@ fn a_folder_that_is_removed_under_a_job_is_named() {
     outcome.fails(1, &["the run folder was removed or replaced while the job ran", "remedy:"]);
 }
 
+/// The settings of `FLAGS`.
+fn config(place: &Place) -> Config {
+    let settings = Settings {
+        skip: Some(4),
+        window: Some(16),
+        cluster_size: Some(8),
+        batch_size: Some(32),
+        ..Settings::default()
+    };
+    Config::new(vec![place.input().display().to_string()], settings).unwrap()
+}
+
+/// Mounts a folder a second time; `None` where this process may not.
+fn mounted(folder: &Path, at: &Path, read_only: bool) -> Option<Mount> {
+    fs::create_dir(at).unwrap();
+    let mount = |words: &[&str], paths: &[&Path]| {
+        Command::new("mount")
+            .args(words)
+            .args(paths)
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success())
+    };
+    let mounted = mount(&["--bind"], &[folder, at]).then(|| Mount(at.to_owned()))?;
+    (!read_only || mount(&["-o", "remount,bind,ro"], &[at])).then_some(mounted)
+}
+
+/// Unmounts what was mounted.
+struct Mount(PathBuf);
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        Command::new("umount").arg(&self.0).status().expect("umount");
+    }
+}
+
+#[test]
+fn a_finished_run_can_be_asked_for_where_nothing_can_be_written() {
+    let place = place();
+    let (run, work) = (place.path("run"), place.path("work"));
+    with_work(&place, &run, &work).ok();
+    // Every call to the disk fails.
+    let disk = Failing::at(0, Blow::Kill);
+    let job = Job::open(config(&place)).unwrap();
+    let silent = Progress::silent();
+    let opened = Run::open(&run, None, Arc::new(disk.clone()), silent, Arc::new(AtomicBool::new(false))).unwrap();
+    assert!(job.run(&opened, false).unwrap().was_finished);
+    assert_eq!(disk.calls(), 0, "calls that would write");
+    drop(opened);
+    let Some(mount) = mounted(&run, &place.path("mount"), true) else {
+        return skipped("a finished run on a read-only disk: this process may not mount");
+    };
+    // Its work folder knows the run by its own path.
+    let plain = place.path("plain");
+    mine(&place.input(), &plain, FLAGS).ok();
+    let read_only = mounted(&plain, &place.path("plain-mount"), true).unwrap();
+    assert!(fs::write(read_only.0.join("x"), "").is_err(), "read-only");
+    let said = mine(&place.input(), &read_only.0, FLAGS).ok().stderr;
+    assert!(said.contains("finished already"), "{said}");
+    verify(&read_only.0).ok();
+    drop((mount, read_only));
+}
+
+#[test]
+fn a_mark_of_success_that_may_not_last_is_removed() {
+    let place = place();
+    let mine_on = |run: &Path, disk: &Failing| {
+        let (job, flag) = (Job::open(config(&place)).unwrap(), Arc::new(AtomicBool::new(false)));
+        let opened = Run::open(run, None, Arc::new(disk.clone()), Progress::silent(), flag).unwrap();
+        job.run(&opened, false)
+    };
+    let counted = Failing::at(u64::MAX, Blow::Error);
+    mine_on(&place.path("counted"), &counted).unwrap();
+    // The last calls of a job make the mark: created, written, synced, renamed, its folder synced.
+    for before_end in 1..=4 {
+        let run = place.path(&format!("run-{before_end}"));
+        mine_on(&run, &Failing::at(counted.calls() - before_end, Blow::Error)).unwrap_err();
+        assert!(!run.join("_SUCCESS").exists(), "{before_end} calls before the end");
+        mine(&place.input(), &run, FLAGS).ok();
+        verify(&run).ok();
+    }
+}
+
 #[test]
 fn inputs_are_never_written() {
     let place = place();
-    let input = fs::read(place.input()).unwrap();
-    let mut permissions = fs::metadata(place.input()).unwrap().permissions();
-    permissions.set_readonly(true);
-    fs::set_permissions(place.input(), permissions).unwrap();
-    let before = fs::metadata(place.input()).unwrap().modified().unwrap();
+    let shards: Vec<PathBuf> = fs::read_dir(place.input()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let state = || {
+        let of = |path: &PathBuf| (fs::read(path).unwrap(), fs::metadata(path).unwrap().modified().unwrap());
+        shards.iter().map(of).collect::<Vec<_>>()
+    };
+    let before = state();
     let run = place.path("run");
     mine(&place.input(), &run, FLAGS).ok();
     mine(&place.input(), &run, &format!("{FLAGS} --seed 5 --replace")).ok();
-    assert_eq!(fs::metadata(place.input()).unwrap().modified().unwrap(), before);
-    assert!(fs::read(place.input()).unwrap() == input);
+    assert!(!shards.is_empty() && state() == before);
+    assert_eq!(fs::read_dir(place.input()).unwrap().count(), shards.len());
 }
 
 #[test]

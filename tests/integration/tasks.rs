@@ -299,12 +299,15 @@ fn verify_holds_each_task_to_its_own_sizes() {
     assert!(outcome.stdout.contains("clusters of 4 to 6"), "{}", outcome.stdout);
     let path = run.join("manifest.json");
     let sound = Manifest::read(&path).unwrap().unwrap();
-    for (setting, value, word) in
-        [("cluster-size", 3, "cluster"), ("batch-size", 12, "batch"), ("batch-size", 20, "batch")]
-    {
+    for (setting, value, word) in [
+        ("cluster-size", 3, "rows, more than 3"),
+        ("batch-size", 12, "rows, more than 12"),
+        ("batch-size", 20, "smaller batches"),
+    ] {
         let mut manifest = sound.clone();
         let clusters = manifest.stages.get_mut(&Stage::Clusters).unwrap();
         clusters.settings["tasks"]["a"][setting] = json!(value);
+        manifest.chain_fingerprints();
         std::fs::write(&path, manifest.to_bytes()).unwrap();
         verify(&run).fails(3, &[word]);
     }

@@ -6,8 +6,9 @@
 //!
 //! A file is written beside its place, made durable and renamed. Folders are synced at the end, before
 //! `_SUCCESS`, which has the length and checksum of every file: an export that is found finished is compared with them.
-//! Memory: a name and a checksum for each file, and a buffer for each that is being written. A folder with `_export.json` and without `_SUCCESS` holds an export that was interrupted: it is
-//! emptied and filled anew. Both names begin with an underscore, so that loaders of whole folders skip them.
+//! A folder with `_export.json` and without `_SUCCESS` holds an export that was interrupted: it is emptied and filled
+//! anew. Both names begin with an underscore, so that loaders of whole folders skip them. Memory: a name and a checksum
+//! for each file, and a buffer for each that is being written.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufWriter, Read, Write};
