@@ -168,6 +168,7 @@ pub fn mine(run: &Run, job: &Job, replace: bool) -> Result<Summary> {
     vectors::recognise(run, shards, &mut settings.vectors.inputs)?;
     run.apply_settings(&settings, job.places(), replace)?;
     if run.is_finished() {
+        batches::check(run)?;
         lake.check_target(run, config)?;
         lake.publish(run, config, &plan.batches, replace)?;
         run.succeed()?;

@@ -33,4 +33,4 @@ mod write;
 
 pub(crate) use forecast::{Forecast, foresee, foresee_labels};
 pub use write::Summary;
-pub(crate) use write::{recorded, write};
+pub(crate) use write::{check, recorded, write};

@@ -58,6 +58,15 @@ pub(crate) fn write(
     recorded(run)
 }
 
+/// Compares the files of a finished batch table with their records. O(bytes).
+///
+/// # Errors
+/// A file is not what was written.
+pub(crate) fn check(run: &Run) -> Result<()> {
+    let parts = run.record(Stage::Batches).parts;
+    parts.keys().try_for_each(|name| run.part(Stage::Batches, name).map(drop))
+}
+
 /// What a finished job has written, by its records.
 ///
 /// # Errors

@@ -4,8 +4,8 @@
 //! batch table's coverage, sizes, tasks, keys, order and hard negatives (`table`, `negatives`); the graph against
 //! the lists, for a sample of rows; a sample of lists against brute force; that no other file is there
 //! (`strangers`); that a report in the run folder is as it was written and of this run (`report_files`); and that
-//! fingerprints (`footers`) and counts (`claims`) of the manifest are those of the files. Of a run that was cleaned, what is there
-//! is checked; of a batch table without the vectors, its own columns (`table_alone`). Memory: 12 bytes a
+//! fingerprints (`footers`) and counts (`claims`) of the manifest are those of the files. Of a run that was cleaned,
+//! what is there is checked; of a batch table without the vectors, its own columns (`table_alone`). Memory: 12 bytes a
 //! row, one batch, where there are hard negatives the rank windows of its rows, and a report whole.
 
 mod claims;

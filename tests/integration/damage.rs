@@ -252,7 +252,10 @@ impl World {
             Verb::Export => {
                 let format = ["--format", "sentence-transformers"];
                 let outcome = call(&[&["export", "run", "--out", "export"], &format[..]].concat());
-                Told { outcome, made: files_below(&folder.join("export")) }
+                let mut made = files_below(&folder.join("export"));
+                // It names the process.
+                made.retain(|(name, _)| name != "lock");
+                Told { outcome, made }
             }
         }
     }

@@ -169,6 +169,14 @@ impl Job {
         self.cluster_size * self.clusters_in_batch
     }
 
+    /// The same, with ranks that the input has rows for; some jobs are refused all the same.
+    pub fn fitting(self) -> Job {
+        let rows = self.input.rows;
+        let skip = self.cut.skip.min(rows.saturating_sub(3));
+        let window = self.window.min(rows.saturating_sub(skip + 1)).max(1);
+        Job { cut: Cut { skip, ..self.cut }, window, ..self }
+    }
+
     fn flags(&self, data: &Dataset) -> String {
         format!(
             "--metric {} --edges {} --skip {} --window {} --cluster-size {} --batch-size {} --hard-negatives {} \
