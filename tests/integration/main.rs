@@ -16,6 +16,7 @@ mod promises;
 mod table;
 
 mod bad_rows;
+mod budgets;
 mod clean;
 mod docs;
 mod embedding_columns;
@@ -42,6 +43,7 @@ mod lake;
 #[cfg(feature = "lake")]
 mod lake_server;
 mod limits;
+mod long_values;
 mod mine;
 mod negatives;
 mod npy_pairs;
