@@ -21,6 +21,7 @@ pub mod run;
 pub mod verify;
 
 // The job, and what all stages use.
+mod allocator;
 mod budget;
 mod cost;
 mod inspect;

@@ -2,7 +2,7 @@
 //!
 //! From the ground up: plain numbers and types (`row`, `shape`, `shard`); input files (`input`, `npy`, `npy_rows`,
 //! `arrow_ipc`, `parquet`, `columns`, `embedding_type`, `embedding_rows`, `values`, `decode`, `content`, `dimensions`,
-//! `labels`, `shards`, `recognise`); what the stage made
+//! `page_sizes`, `labels`, `label_arrays`, `shards`, `recognise`); what the stage made
 //! (`store`, `row_table`, `keys`, `key_lists`, `tasks`, `ids`, `open`); making it (`import`); scores (`dot`, `scorer`).
 
 mod arrow_ipc;
@@ -19,10 +19,12 @@ mod import;
 mod input;
 mod key_lists;
 mod keys;
+mod label_arrays;
 mod labels;
 mod npy;
 mod npy_rows;
 mod open;
+mod page_sizes;
 mod parquet;
 mod recognise;
 mod row;
@@ -48,6 +50,10 @@ pub(crate) use import::{
 pub(crate) use input::{FileKind, find, kind_of};
 pub(crate) use key_lists::{KEY_LISTS, KeyListFile};
 pub use keys::{Keys, KeysByPlace};
+#[cfg(feature = "export")]
+pub(crate) use label_arrays::for_each_label_array;
+#[cfg(feature = "export")]
+pub(crate) use labels::lengths;
 pub(crate) use labels::{LabelShape, ListElements, label_shape};
 pub use open::Vectors;
 #[cfg(feature = "lake")]

@@ -85,6 +85,11 @@ impl Shard {
         self
     }
 
+    /// The shard, read in another way: the same rows, columns and files.
+    pub(super) fn read_from(&self, source: Source) -> Shard {
+        Shard { source, ..self.clone() }
+    }
+
     /// Makes columns of the path that are used a part of what the file is: in another folder it has other labels.
     pub(super) fn identify_path_columns(&mut self, used: impl Fn(&str) -> bool) {
         let columns = self.partitions.iter().filter(|column| used(&column.name));

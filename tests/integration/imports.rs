@@ -8,14 +8,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::tidy::{Source, assert_none, code, sources};
 
 /// Modules that stages may use, whichever they are.
-const BELOW_STAGES: [&str; 6] = ["budget", "config", "error", "random", "run", "watch"];
+const BELOW_STAGES: [&str; 7] = ["allocator", "budget", "config", "error", "random", "run", "watch"];
 const STAGES: [&str; 5] = ["vectors", "neighbors", "edges", "clusters", "batches"];
 
 /// The top-level modules that a top-level module may import.
 fn allowed(module: &str) -> Vec<&'static str> {
     let stages_below = |stage: usize| [&BELOW_STAGES[..], &STAGES[..stage]].concat();
     match module {
-        "error" | "random" | "stdio" => vec![],
+        "allocator" | "error" | "random" | "stdio" => vec![],
         "watch" | "config" => vec!["error"],
         "run" => vec!["config", "error", "stdio", "watch"],
         "planted" => vec!["error", "random", "run"],

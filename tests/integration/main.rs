@@ -19,6 +19,7 @@ mod table;
 mod undisturbed;
 
 mod bad_rows;
+mod budgets;
 mod clean;
 mod corruption;
 mod docs;
@@ -49,6 +50,7 @@ mod lake;
 #[cfg(feature = "lake")]
 mod lake_server;
 mod limits;
+mod long_values;
 mod mine;
 mod model;
 mod negatives;
