@@ -16,6 +16,10 @@
 pub mod cli;
 pub mod config;
 pub mod error;
+#[doc(hidden)]
+pub mod fuzzing;
+#[doc(hidden)]
+pub mod guard;
 pub mod report;
 pub mod run;
 pub mod verify;
@@ -27,6 +31,7 @@ mod inspect;
 mod job;
 mod plan;
 mod random;
+mod regular;
 mod watch;
 
 // The stages. Of the stages, a later one imports earlier ones only; `tests/integration/imports.rs` holds which module

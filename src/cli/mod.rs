@@ -23,6 +23,9 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+use crate::config::half_of_memory;
+use crate::guard;
+
 /// Mine hard training batches for contrastive learning: streaming, out of core, on one machine
 #[derive(Debug, Parser)]
 #[command(
@@ -71,7 +74,8 @@ enum Verb {
 /// Runs a verb; the exit code tells how it ended.
 pub fn run(cli: Cli) -> ExitCode {
     let output = cli.output.start();
-    let done = match cli.verb {
+    guard::install(half_of_memory().saturating_mul(2));
+    let done = guard::caught(|| match cli.verb {
         Verb::Mine(mine) => mine.run(&output),
         Verb::Plan(plan) => plan.run(&output),
         Verb::Inspect(inspect) => inspect.run(&output),
@@ -85,7 +89,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Verb::Man(man) => man.run(Cli::command()),
         Verb::Reference => reference::print(&Cli::command()),
         Verb::GpuWorker(worker) => worker.run(),
-    };
+    });
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -9,6 +9,7 @@ use indicatif::{HumanBytes, HumanCount};
 use serde::Serialize;
 
 use super::line::one_line;
+use super::text_of;
 use crate::batches::texts::TextSource;
 use crate::batches::texts::columns::{is_text, sides};
 use crate::config::{Columns, EmbeddingColumns};
@@ -126,7 +127,7 @@ impl InputShards {
     /// # Errors
     /// A path is not there, a file cannot be read, or a column that the user named is not there.
     pub(crate) fn read(path: &Path, columns: &Columns) -> Result<InputShards> {
-        let inputs = vec![path.display().to_string()].into();
+        let inputs = vec![text_of(path)?.to_owned()].into();
         // A damaged file is an error, whatever its columns are.
         let mut list = open_files(&inputs)?;
         let columnar = list.iter().all(|shard| shard.schema().is_some());

@@ -13,9 +13,11 @@ use parquet::arrow::arrow_reader::{ParquetRecordBatchReaderBuilder, RowSelection
 
 use super::arrow_ipc::ArrowFile;
 use super::embedding_rows::{first_fault, usual_length};
+use super::parquet_batches::guarded_batches;
 use super::shard::{Shard, Source};
 use crate::config::BinaryType;
 use crate::error::{Error, Result};
+use crate::guard::guarded;
 
 /// Rows of a `.npy` file that are read as one unit.
 const NPY_UNIT_ROWS: u64 = 65_536;
@@ -182,8 +184,9 @@ impl<'a> Unit<'a> {
             Source::Arrow(file) => {
                 let indices = UInt64Array::from(rows.to_vec());
                 let arrays = file.columns(&own, self.start, self.rows).map_err(|found| self.damaged(columns, found))?;
-                let taken = arrays.iter().map(|array| take(array, &indices, None));
-                taken.collect::<Result<Vec<_>, _>>().map_err(|e| self.damaged(columns, e.to_string()))?
+                let of = |array: &ArrayRef| take(array, &indices, None).map_err(|e| e.to_string());
+                let taken = guarded(&self.shard.path, || arrays.iter().map(of).collect::<Result<Vec<_>, _>>());
+                taken.flatten().map_err(|found| self.damaged(columns, found))?
             }
             _ => {
                 let ranges = rows.iter().map(|row| *row as usize..*row as usize + 1);
@@ -239,14 +242,14 @@ impl<'a> Unit<'a> {
         let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(bytes.clone(), metadata.clone());
         let wanted = columns.iter().filter_map(|name| metadata.schema().index_of(name).ok());
         let mask = ProjectionMask::roots(builder.parquet_schema(), wanted);
-        let builder = builder.with_projection(mask).with_row_groups(vec![row_group]).with_batch_size(batch_rows);
-        let reader = match selection {
-            Some(selection) => builder.with_row_selection(selection).build(),
-            None => builder.build(),
-        };
-        let reader = reader.map_err(|e| self.damaged(columns, e.to_string()))?;
-        Ok(Box::new(reader.map(move |batch| {
-            let batch: RecordBatch = batch.map_err(|e| self.damaged(&self.damaged_among(columns), e.to_string()))?;
+        let mut builder = builder.with_projection(mask).with_row_groups(vec![row_group]).with_batch_size(batch_rows);
+        if let Some(selection) = selection {
+            builder = builder.with_row_selection(selection);
+        }
+        let batches = guarded_batches(&self.shard.path, builder);
+        let batches = batches.map_err(|found| self.damaged(&self.damaged_among(columns), found))?;
+        Ok(Box::new(batches.map(move |batch| {
+            let batch: RecordBatch = batch.map_err(|found| self.damaged(&self.damaged_among(columns), found))?;
             let column = |name: &&str| {
                 batch.column_by_name(name).cloned().ok_or_else(|| self.damaged(columns, format!("no column {name}")))
             };

@@ -1,7 +1,7 @@
 //! vectors: Parquet, Arrow and `.npy` shards become one mapped, row-major store, grouped by task.
 //!
-//! From the ground up: plain numbers and types (`row`, `shape`, `shard`); input files (`input`, `npy`, `npy_rows`,
-//! `arrow_ipc`, `parquet`, `columns`, `embedding_type`, `embedding_rows`, `values`, `decode`, `content`, `dimensions`,
+//! From the ground up: plain numbers and types (`row`, `shape`, `shard`); input files (`input`, `input_bytes`, `npy`, `npy_rows`,
+//! `arrow_ipc`, `parquet_footer`, `parquet_batches`, `parquet`, `columns`, `embedding_type`, `embedding_rows`, `values`, `decode`, `content`, `dimensions`,
 //! `labels`, `shards`, `recognise`); what the stage made
 //! (`store`, `row_table`, `keys`, `key_lists`, `tasks`, `ids`, `open`); making it (`import`); scores (`dot`, `scorer`).
 
@@ -17,6 +17,7 @@ mod embedding_type;
 mod ids;
 mod import;
 mod input;
+mod input_bytes;
 mod key_lists;
 mod keys;
 mod labels;
@@ -24,6 +25,8 @@ mod npy;
 mod npy_rows;
 mod open;
 mod parquet;
+mod parquet_batches;
+mod parquet_footer;
 mod recognise;
 mod row;
 mod row_fault;
@@ -53,6 +56,7 @@ pub use open::Vectors;
 #[cfg(feature = "lake")]
 pub(crate) use open::tasks;
 pub(crate) use open::{TASK_TABLE, open};
+pub(crate) use parquet_batches::{guarded_batches, read_metadata};
 pub(crate) use recognise::{is_same, recognise};
 #[cfg(test)]
 pub(crate) use row::UNIQUE;

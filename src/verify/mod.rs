@@ -12,7 +12,7 @@ mod outcome;
 mod strangers;
 mod table;
 mod table_alone;
-mod table_file;
+pub(crate) mod table_file;
 
 use std::collections::HashMap;
 

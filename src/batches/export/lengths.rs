@@ -28,7 +28,9 @@ impl Lengths {
         let rows = sources.rows as usize;
         let empty = Lengths { query: vec![NULL; rows], positive: vec![NULL; rows] };
         let frame = sources.scan(sources.texts()).map_err(engine::failed)?;
-        engine::fold(frame, false, empty, |lengths, piece| lengths.take(&piece).map_err(engine::failed))
+        let measured = engine::fold(frame, false, empty, |lengths, piece| lengths.take(&piece).map_err(engine::failed));
+        // The engine does not say which file it could not read.
+        measured.map_err(|error| sources.first_fault().unwrap_or(error))
     }
 
     fn take(&mut self, piece: &DataFrame) -> PolarsResult<()> {

@@ -16,7 +16,7 @@ use crate::batches::texts::files::{self, schema_of};
 use crate::error::{Error, Result};
 use crate::run::RunReader;
 use crate::run::record::{Roles, VectorsSettings};
-use crate::vectors::{Shard, Source};
+use crate::vectors::{FileKind, Shard, Source, Unit, open_file};
 
 /// Column of a scan: the row's number in the input. No source is likely to have this name, or the next two.
 pub(crate) const ROW: &str = "__batchmine_row";
@@ -28,6 +28,8 @@ pub(crate) const POSITIVE: &str = "__batchmine_positive";
 pub(crate) const QUERY_IMAGE: &str = "qry_image_path";
 /// The same of the positives.
 pub(crate) const IMAGE: &str = "pos_image_path";
+/// Rows that are read at a time where a fault is looked for.
+const ROWS_READ: usize = 1024;
 /// Bytes of a decoded text beside its characters: a view.
 const VIEW_BYTES: u64 = 16;
 
@@ -126,6 +128,17 @@ impl Sources {
         let plan = DslBuilder::scan_parquet(ScanSources::Paths(paths), options, arguments)?.build();
         let all: Vec<Expr> = std::iter::once(col(ROW)).chain(columns).collect();
         Ok(LazyFrame::from(plan).select(all))
+    }
+
+    /// Reads the texts once more, by another way: the error of the first file that cannot be read, if there is one.
+    pub(crate) fn first_fault(&self) -> Option<Error> {
+        let texts = if self.query == self.positive { vec![&*self.query] } else { vec![&*self.query, &*self.positive] };
+        let read = |path: &PathBuf| {
+            let shard = open_file(path, FileKind::Parquet)?;
+            let units = Unit::all(std::slice::from_ref(&shard));
+            units.iter().try_for_each(|unit| unit.for_each_batch(&texts, ROWS_READ, |_, _| Ok(())))
+        };
+        self.paths.iter().find_map(|path| read(path).err())
     }
 
     /// The two texts, under the names [`QUERY`] and [`POSITIVE`].
