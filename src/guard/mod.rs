@@ -62,7 +62,8 @@ fn text_of(panic: &(dyn Any + Send)) -> String {
     one_line(text.unwrap_or("a panic without a text"))
 }
 
-fn one_line(text: &str) -> String {
+/// A library's words without their line breaks.
+pub(crate) fn one_line(text: &str) -> String {
     text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")
 }
 

@@ -14,6 +14,7 @@ use parquet::arrow::arrow_reader::{ParquetRecordBatchReaderBuilder, RowSelection
 use super::arrow_ipc::ArrowFile;
 use super::embedding_rows::{first_fault, usual_length};
 use super::parquet_batches::guarded_batches;
+use super::parquet_pages::check_pages;
 use super::shard::{Shard, Source};
 use crate::config::BinaryType;
 use crate::error::{Error, Result};
@@ -239,6 +240,7 @@ impl<'a> Unit<'a> {
         let (Source::Parquet { bytes, metadata }, Some(row_group)) = (&self.shard.source, self.row_group) else {
             return Err(self.damaged(columns, "a .npy file, which has no columns".into()));
         };
+        self.refuse_large_pages(columns)?;
         let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(bytes.clone(), metadata.clone());
         let wanted = columns.iter().filter_map(|name| metadata.schema().index_of(name).ok());
         let mask = ProjectionMask::roots(builder.parquet_schema(), wanted);
@@ -255,6 +257,25 @@ impl<'a> Unit<'a> {
             };
             columns.iter().map(column).collect()
         })))
+    }
+
+    /// Fails where a page of some columns claims more than its column has: whoever decodes it would reserve that.
+    ///
+    /// # Errors
+    /// A page does.
+    pub(crate) fn refuse_large_pages(&self, columns: &[&str]) -> Result<()> {
+        let (Source::Parquet { bytes, metadata }, Some(row_group)) = (&self.shard.source, self.row_group) else {
+            return Ok(());
+        };
+        for chunk in metadata.metadata().row_group(row_group).columns() {
+            let root = chunk.column_path().parts().first();
+            let Some(column) = columns.iter().find(|column| root.is_some_and(|root| root == *column)) else { continue };
+            let (start, length) = chunk.byte_range();
+            let end = start.saturating_add(length).min(bytes.len() as u64) as usize;
+            let pages = bytes.get(start.min(end as u64) as usize..end).unwrap_or_default();
+            check_pages(pages, chunk.uncompressed_size()).map_err(|found| self.damaged(&[column], found))?;
+        }
+        Ok(())
     }
 
     /// The first column that cannot be decoded by itself; all of them where each can. Reads the unit again.

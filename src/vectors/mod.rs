@@ -1,9 +1,10 @@
 //! vectors: Parquet, Arrow and `.npy` shards become one mapped, row-major store, grouped by task.
 //!
-//! From the ground up: plain numbers and types (`row`, `shape`, `shard`); input files (`input`, `input_bytes`, `npy`, `npy_rows`,
-//! `arrow_ipc`, `parquet_footer`, `parquet_batches`, `parquet`, `columns`, `embedding_type`, `embedding_rows`, `values`, `decode`, `content`, `dimensions`,
-//! `labels`, `shards`, `recognise`); what the stage made
-//! (`store`, `row_table`, `keys`, `key_lists`, `tasks`, `ids`, `open`); making it (`import`); scores (`dot`, `scorer`).
+//! From the ground up: plain numbers and types (`row`, `shape`, `shard`); input files (`input`, `input_bytes`, `npy`,
+//! `npy_rows`, `arrow_ipc`, `thrift`, `parquet_footer`, `parquet_pages`, `parquet_batches`, `parquet`, `columns`,
+//! `embedding_type`, `embedding_rows`, `values`, `decode`, `content`, `dimensions`, `labels`, `shards`, `recognise`);
+//! what the stage made (`store`, `row_table`, `keys`, `key_lists`, `tasks`, `ids`, `open`); making it (`import`);
+//! scores (`dot`, `scorer`).
 
 mod arrow_ipc;
 pub(crate) mod budget;
@@ -27,6 +28,7 @@ mod open;
 mod parquet;
 mod parquet_batches;
 mod parquet_footer;
+mod parquet_pages;
 mod recognise;
 mod row;
 mod row_fault;
@@ -39,6 +41,7 @@ mod store;
 mod tasks;
 #[cfg(test)]
 pub(crate) mod testing;
+mod thrift;
 mod values;
 
 pub(crate) use decode::Unit;

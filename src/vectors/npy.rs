@@ -16,8 +16,8 @@ use crate::run::mapped::Mapped;
 const HEADER_MAX: usize = 10_000;
 /// Most opening brackets in a header. A plain array has two; structured ones have one more for each field.
 const BRACKETS_MAX: usize = 16;
-/// Most brackets within one another: of the dictionary, a type's list, a field, its shape. The parser tries each bracket
-/// in several ways, and so takes a time that grows by a factor with each level.
+/// Most brackets within one another: of the dictionary, a type's list, a field, its shape. The parser tries each
+/// bracket in several ways, and so takes a time that grows by a factor with each level.
 const LEVELS_MAX: usize = 4;
 
 /// What a header says of an array of [rows, dim], or of [rows, 2, dim] where `paired`.
@@ -171,7 +171,9 @@ fn remedy_of(found: &str, path: &Path) -> String {
 fn read_header(bytes: &[u8]) -> Result<NpyHeader, String> {
     refuse_before_parsing(bytes)?;
     let mut cursor = Cursor::new(bytes);
-    let header = npyz::NpyHeader::from_reader(&mut cursor).map_err(|e| e.to_string())?;
+    // Behind the first line the parser shows what it read.
+    let first_line = |text: String| text.lines().next().unwrap_or_default().trim().to_owned();
+    let header = npyz::NpyHeader::from_reader(&mut cursor).map_err(|e| first_line(e.to_string()))?;
     let data_start = cursor.position() as usize;
     let number = match header.dtype() {
         npyz::DType::Plain(ty) if ty.to_string() == "<f2" => BinaryType::F16,

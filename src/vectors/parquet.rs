@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
 use parquet::file::metadata::ParquetMetaData;
 
 use super::input_bytes::map_file;
@@ -63,9 +62,12 @@ fn refuse_negative_chunks(metadata: &ParquetMetaData) -> Result<(), String> {
         for column in meta.columns() {
             let start = column.dictionary_page_offset().unwrap_or(column.data_page_offset());
             let bytes = column.compressed_size();
-            if start < 0 || bytes < 0 {
+            if start < 0 || bytes < 0 || column.num_values() < 0 {
                 let name = column.column_path();
-                return Err(format!("{bytes} bytes at offset {start} for {name} in row group {row_group}"));
+                let values = column.num_values();
+                return Err(format!(
+                    "{values} values in {bytes} bytes at offset {start} for {name} in row group {row_group}"
+                ));
             }
         }
     }

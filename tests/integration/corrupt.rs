@@ -127,7 +127,7 @@ fn run(case: &Case, number: usize, place: &Place) -> Ended {
     });
     let begin = Instant::now();
     let mut child = batchmine();
-    child.args(words).stdin(std::process::Stdio::null());
+    child.args(words).env_remove("RUST_BACKTRACE").stdin(std::process::Stdio::null());
     let output = child.output().unwrap();
     let took = begin.elapsed();
     let stderr = String::from_utf8_lossy(&output.stderr);

@@ -66,7 +66,7 @@ fn a_run_that_was_moved_to_such_a_name_is_read_or_refused() {
     fs::rename(&run, &moved).unwrap();
     verify(&moved).ok();
     called(&["inspect".as_ref(), moved.as_os_str()]).ok();
-    called(&["report".as_ref(), moved.as_os_str()]).ok();
+    refused(called(&["report".as_ref(), moved.as_os_str()]));
     if cfg!(feature = "export") {
         let words: [&OsStr; 6] = [
             "export".as_ref(),

@@ -25,6 +25,10 @@ impl Lengths {
     /// # Errors
     /// A file cannot be read.
     pub(crate) fn measure(sources: &Sources) -> Result<Lengths> {
+        // The engine would reserve what damaged pages claim, and could not say which file they are in.
+        if let Some(error) = sources.has_deltas.then(|| sources.first_fault()).flatten() {
+            return Err(error);
+        }
         let rows = sources.rows as usize;
         let empty = Lengths { query: vec![NULL; rows], positive: vec![NULL; rows] };
         let frame = sources.scan(sources.texts()).map_err(engine::failed)?;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
+use parquet::basic::Encoding;
 use parquet::file::metadata::{ColumnChunkMetaData, RowGroupMetaData};
 use polars::prelude::*;
 
@@ -50,6 +51,8 @@ pub(crate) struct Sources {
     schema: SchemaRef,
     /// Decoded bytes of both texts in the largest row group.
     pub group_bytes: u64,
+    /// Texts are stored as differences, in pages whose decoder reserves what they claim.
+    pub has_deltas: bool,
 }
 
 impl Sources {
@@ -86,6 +89,9 @@ impl Sources {
             expect_text(&shard.path, schema_of(shard), &query, "--query-text")?;
             expect_text(&shard.path, schema_of(shard), &positive, "--positive-text")?;
         }
+        for unit in Unit::all(&shards) {
+            unit.refuse_large_pages(&[&query, &positive])?;
+        }
         if settings.format == Format::B3 {
             image_paths(&shards)?;
         }
@@ -101,8 +107,9 @@ impl Sources {
         let named = [&query, &positive].into_iter().chain(&kept);
         let read_as = |name: &String| (name.as_str().into(), engine_type(kind_of(&shards[0], name)));
         let schema = Arc::new(named.map(read_as).collect::<polars::prelude::Schema>());
+        let has_deltas = shards.iter().any(|shard| has_deltas(shard, [&query, &positive]));
         let paths = shards.into_iter().map(|shard| shard.path).collect();
-        Ok(Sources { paths, rows, query, positive, kept, schema, group_bytes })
+        Ok(Sources { paths, rows, query, positive, kept, schema, group_bytes, has_deltas })
     }
 
     /// All files as one lazy frame of some columns, rows numbered in the input's order as [`ROW`].
@@ -226,6 +233,16 @@ fn kept_columns(shards: &[Shard], roles: &Roles, texts: [&String; 2]) -> [Vec<St
     let (kept, left): (Vec<_>, Vec<_>) =
         others.partition(|field| plain(field.data_type()) && same(field.name(), field.data_type()));
     [kept, left].map(|fields| fields.iter().map(|field| field.name().clone()).collect())
+}
+
+/// Whether a file has texts in the encodings whose lengths are stored as differences.
+fn has_deltas(shard: &Shard, texts: [&String; 2]) -> bool {
+    let chunks = groups_of(shard).iter().flat_map(RowGroupMetaData::columns);
+    let mut named =
+        chunks.filter(|chunk| chunk.column_path().parts().first().is_some_and(|name| texts.contains(&name)));
+    named.any(|chunk| {
+        chunk.encodings().any(|known| matches!(known, Encoding::DELTA_BYTE_ARRAY | Encoding::DELTA_LENGTH_BYTE_ARRAY))
+    })
 }
 
 /// Bytes of two columns of a row group, decoded.

@@ -13,7 +13,7 @@ use arrow::ipc::reader::{read_dictionary, read_record_batch};
 use super::layout::has_dictionary;
 use super::messages::{BatchAt, Messages, describe, messages};
 use crate::error::{Error, Result};
-use crate::guard::guarded;
+use crate::guard::{guarded, one_line};
 use crate::vectors::input_bytes::map_file;
 
 /// Least rows of a piece of a record batch.
@@ -44,7 +44,7 @@ impl ArrowFile {
             Error::input("not a readable Arrow file")
                 .path(path)
                 .expected("a complete, little-endian Arrow IPC file or stream")
-                .found(found)
+                .found(one_line(&found))
                 .remedy("write or download the file again")
         })?;
         if !found.ended {

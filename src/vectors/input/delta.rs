@@ -105,7 +105,9 @@ fn newest(folder: &Path) -> Result<DeltaTableState> {
         Ok::<_, DeltaTableError>(table.snapshot()?.clone())
     };
     let state = guarded_engine(|| runtime.block_on(load)).map_err(|found| damaged(folder, found))?;
-    let state = state.map_err(|e| damaged(folder, e.to_string()))?;
+    // Behind the first line there may be a backtrace.
+    let first_line = |text: String| text.lines().next().unwrap_or_default().to_owned();
+    let state = state.map_err(|e| damaged(folder, first_line(e.to_string())))?;
     PROTOCOL.can_read_from(state.snapshot()).map_err(|e| unreadable(folder, e.to_string()))?;
     Ok(state)
 }
