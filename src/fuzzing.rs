@@ -26,8 +26,8 @@ use crate::run::record::{
 use crate::run::sealed::{FileFormat, HEADER_BYTES, u64_at};
 use crate::run::{Manifest, RunReader};
 use crate::vectors::{
-    INT_IDS, Ids, Place, ROWS, ROWS_MAX, Shards, TASKS, TEXT_IDS, Tasks, Unit, VECTORS, VectorStore, check_input,
-    guarded_batches, open_files, read_metadata,
+    INT_IDS, Ids, Place, ROWS, ROWS_MAX, RowTable, Shards, TASKS, TEXT_IDS, Tasks, Unit, VECTORS, VectorStore,
+    check_input, guarded_batches, open_files, read_metadata,
 };
 use crate::verify::table_file::for_each_batch;
 use crate::watch::Watch;
@@ -43,7 +43,7 @@ const DECODERS: [Decoder; 13] = [
     ("manifest", manifest),
     ("table", table),
     ("vectors", vectors),
-    ("rows", |bytes, folder| described(bytes, folder, &ROWS)),
+    ("rows", rows),
     ("tasks", tasks),
     ("ids", ids),
     ("neighbors", neighbors),
@@ -179,15 +179,23 @@ fn tasks(bytes: &[u8], folder: &Path) -> Result<()> {
     Ok(())
 }
 
+/// A row table without key lists, which would be files of their own.
+fn rows(bytes: &[u8], folder: &Path) -> Result<()> {
+    described(bytes, folder, &ROWS)?;
+    let rows = RowTable::open(&folder.join("artefact"))?;
+    let keys = rows.keys();
+    (0..rows.input_rows().len() as u32).for_each(|row| keep(keys.conflict(row, 0)));
+    Ok(())
+}
+
 /// Ids of whole numbers and of texts: the same bytes as each.
 fn ids(bytes: &[u8], folder: &Path) -> Result<()> {
     let path = folder.join("artefact");
-    let fields = framed(bytes, &path, &INT_IDS)?;
-    let whole = Ids::open_int(&path, fields[0]).map(drop);
-    described(bytes, folder, &TEXT_IDS)?;
-    let ids = Ids::open_text(&path, fields[0])?;
-    (0..fields[0].min(ROWS_MAX) as u32).for_each(|row| keep(ids.text(row).map(str::len)));
-    whole
+    let rows = framed(bytes, &path, &INT_IDS)?[0];
+    let whole = Ids::open_int(&path, rows).map(|ids| keep(ids.int(0)));
+    let texts = described(bytes, folder, &TEXT_IDS).and_then(|()| Ids::open_text(&path, rows));
+    let texts = texts.map(|ids| (0..rows.min(ROWS_MAX) as u32).for_each(|row| keep(ids.text(row).map(str::len))));
+    whole.or(texts)
 }
 
 fn neighbors(bytes: &[u8], folder: &Path) -> Result<()> {

@@ -93,6 +93,20 @@ pub(crate) fn utf8_path(path: &Path, what: &str) -> Result<PathBuf> {
         .remedy("rename the file or folder, or name it through a link with another name in another folder"))
 }
 
+/// A path as inputs are named.
+///
+/// # Errors
+/// It is not UTF-8.
+pub(crate) fn text_of(path: &Path) -> Result<&str> {
+    path.to_str().ok_or_else(|| {
+        Error::input("the path is not UTF-8")
+            .path(path)
+            .expected("a path in UTF-8")
+            .found(format!("{path:?}"))
+            .remedy("rename the file or folder")
+    })
+}
+
 fn refuse_irregular(path: &Path, meta: &Metadata) -> Result<()> {
     let kind = meta.file_type();
     if kind.is_file() {

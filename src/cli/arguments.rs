@@ -12,9 +12,10 @@ use crate::error::{Error, Result};
 /// Beginning of the names of batchmine's variables.
 const PREFIX: &str = "BATCHMINE_";
 /// Variables that the project's own tests read (docs/testing.md).
-const OF_TESTS: [&str; 6] = [
+const OF_TESTS: [&str; 7] = [
     "BATCHMINE_CUDA",
     "BATCHMINE_FUZZ",
+    "BATCHMINE_FUZZ_DECODER",
     "BATCHMINE_PYTHON",
     "BATCHMINE_REAL",
     "BATCHMINE_REWRITE_CORRUPT",

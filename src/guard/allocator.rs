@@ -3,7 +3,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::{ENGINES, READING};
+use super::reading::{ENGINES, READING};
 
 /// Most bytes that a guarded call may ask for in one piece.
 static MOST: AtomicUsize = AtomicUsize::new(usize::MAX);

@@ -8,25 +8,18 @@
 //! Memory: the path of the file that a thread reads.
 
 mod allocator;
+mod reading;
 
 use std::any::Any;
-use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::sync::{Mutex, Once, PoisonError};
 
 use crate::error::{Error, Result};
+use reading::{ENGINES, READING, is_guarded};
 
 pub use allocator::Allocator;
-
-thread_local! {
-    /// The file whose bytes this thread decodes, inside a guarded call.
-    static READING: RefCell<Option<PathBuf>> = const { RefCell::new(None) };
-}
-
-/// Guarded calls whose work is done on threads of others.
-static ENGINES: AtomicUsize = AtomicUsize::new(0);
 
 /// The first panic outside of guarded calls.
 static FAULT: Mutex<Option<String>> = Mutex::new(None);
@@ -85,11 +78,6 @@ pub fn install(memory_bytes: u64) {
             fault.get_or_insert_with(|| described(panic));
         }));
     });
-}
-
-fn is_guarded() -> bool {
-    let reading = READING.try_with(|path| path.try_borrow().map_or(true, |path| path.is_some()));
-    reading.unwrap_or(false) || ENGINES.load(Ordering::Relaxed) > 0
 }
 
 fn described(panic: &PanicHookInfo<'_>) -> String {

@@ -80,17 +80,6 @@ pub(crate) fn describe(path: &Path, columns: &Columns) -> Result<Description> {
     }
 }
 
-/// A path as inputs are named.
-fn text_of(path: &Path) -> Result<&str> {
-    path.to_str().ok_or_else(|| {
-        Error::input("the path is not UTF-8")
-            .path(path)
-            .expected("a path in UTF-8")
-            .found(format!("{path:?}"))
-            .remedy("rename the file or folder")
-    })
-}
-
 fn manifest(path: &Path) -> Result<Description> {
     let manifest = Manifest::read(path)?.ok_or_else(|| {
         Error::input("the manifest is gone")

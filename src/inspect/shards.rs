@@ -9,11 +9,11 @@ use indicatif::{HumanBytes, HumanCount};
 use serde::Serialize;
 
 use super::line::one_line;
-use super::text_of;
 use crate::batches::texts::TextSource;
 use crate::batches::texts::columns::{is_text, sides};
 use crate::config::{Columns, EmbeddingColumns};
 use crate::error::{Error, Result};
+use crate::regular::text_of;
 use crate::run::record::Roles;
 use crate::vectors::dot::dot;
 use crate::vectors::{EmbeddingRows, LabelShape, Shard, Shards, Source, Unit, label_shape, open_files};

@@ -9,8 +9,8 @@ use indicatif::{HumanBytes, HumanCount};
 use serde::Serialize;
 
 use super::line::one_line;
-use super::text_of;
 use crate::error::{Error, Result};
+use crate::regular::text_of;
 use crate::vectors::{Shard, Source, Unit, open_files};
 
 /// Rows that are decoded at a time.

@@ -66,8 +66,9 @@ pub(crate) use row::UNIQUE;
 pub use row::{Place, PlaceRange};
 pub(crate) use row::{ROWS_MAX, RowId};
 pub(crate) use row_table::ROWS;
+pub(crate) use row_table::RowTable;
 #[cfg(test)]
-pub(crate) use row_table::{BothSides, RowLayout, RowTable};
+pub(crate) use row_table::{BothSides, RowLayout};
 pub(crate) use scorer::{Scorer, TileScorer};
 pub(crate) use shape::{DIM_MAX, Shape, StoreType};
 pub(crate) use shard::{Shard, Source};

@@ -38,7 +38,8 @@ def main():
     for path in sorted(CORRUPT.iterdir()):
         for decoder, beginnings in DAMAGED.items():
             if any(path.name.startswith(beginning) for beginning in beginnings):
-                put(decoder, path.name, path.read_bytes())
+                # A file of settings without its ending: it is no TOML of the repository.
+                put(decoder, path.name.removesuffix(".toml"), path.read_bytes())
     put("parquet", "texts.parquet", (CORRUPT / "texts.parquet").read_bytes())
     put("parquet", "pairs.parquet", (FILES / "pairs.parquet").read_bytes())
     for path in sorted((FILES / "arrow").iterdir()):
@@ -48,7 +49,7 @@ def main():
         put("npy", path.name, path.read_bytes())
     settings = 'query-column = "a"\nskip = 3\nwindow = 12\nmax-score = "none"\ntask-column = "t"\nmemory = "4GiB"\n'
     settings += 'key-column = ["a", "b"]\nhard-negatives = 3\nremainder = "fill"\n[task."code search"]\nskip = 0\n'
-    put("settings", "sound.toml", settings.encode())
+    put("settings", "sound", settings.encode())
     with tempfile.TemporaryDirectory() as folder:
         run = pathlib.Path(folder) / "run"
         flags = "--skip 1 --window 4 --cluster-size 2 --batch-size 4 --hard-negatives 2"
