@@ -112,11 +112,14 @@ fn refuse_irregular(path: &Path, meta: &Metadata) -> Result<()> {
     if kind.is_file() {
         return Ok(());
     }
-    let found = match () {
-        () if kind.is_dir() => "a folder",
-        () if kind.is_fifo() => "a pipe",
-        () if kind.is_socket() => "a socket",
-        () => "a device",
+    let found = if kind.is_dir() {
+        "a folder"
+    } else if kind.is_fifo() {
+        "a pipe"
+    } else if kind.is_socket() {
+        "a socket"
+    } else {
+        "a device"
     };
     Err(Error::input("not a regular file")
         .path(path)

@@ -273,7 +273,7 @@ impl<'a> Unit<'a> {
             let (start, length) = chunk.byte_range();
             let end = start.saturating_add(length).min(bytes.len() as u64) as usize;
             let pages = bytes.get(start.min(end as u64) as usize..end).unwrap_or_default();
-            check_pages(pages, chunk.uncompressed_size()).map_err(|found| self.damaged(&[column], found))?;
+            check_pages(pages, chunk.uncompressed_size()).map_err(|found| self.damaged(&[*column], found))?;
         }
         Ok(())
     }
