@@ -148,12 +148,20 @@ impl Error {
     }
 }
 
+/// A path as text; where that would break a line, or has no text, with escapes.
+fn shown(path: &Path) -> String {
+    match path.to_str() {
+        Some(text) if !text.chars().any(char::is_control) => text.to_owned(),
+        _ => format!("{path:?}"),
+    }
+}
+
 impl fmt::Display for Details {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.what)?;
         let mut place = Vec::new();
         if let Some(path) = &self.path {
-            place.push(path.display().to_string());
+            place.push(shown(path));
         }
         if let Some(column) = &self.column {
             place.push(format!("column {column}"));

@@ -16,6 +16,10 @@
 pub mod cli;
 pub mod config;
 pub mod error;
+#[doc(hidden)]
+pub mod fuzzing;
+#[doc(hidden)]
+pub mod guard;
 pub mod report;
 pub mod run;
 pub mod verify;
@@ -29,6 +33,7 @@ mod job;
 mod plan;
 mod planted;
 mod random;
+mod regular;
 mod stdio;
 mod watch;
 

@@ -1,5 +1,8 @@
 //! Parses, calls, exits.
 
+#[global_allocator]
+static ALLOCATOR: batchmine::guard::Allocator = batchmine::guard::Allocator;
+
 fn main() -> std::process::ExitCode {
     match batchmine::cli::arguments::parse() {
         Ok(cli) => batchmine::cli::run(cli),

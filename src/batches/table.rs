@@ -17,7 +17,6 @@ use parquet::errors::{ParquetError, Result};
 use parquet::file::metadata::ParquetMetaData;
 use parquet::file::metadata::{KeyValue, SortingColumn};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
-use parquet::file::reader::{FileReader, SerializedFileReader};
 
 use super::negatives::NegativeSampler;
 use super::order::BatchOrder;
@@ -26,7 +25,7 @@ use crate::config::Config;
 use crate::neighbors::topk::Candidate;
 use crate::run::sealed::PartWriter;
 use crate::run::{Run, Stage, json};
-use crate::vectors::{Ids, RowId, Vectors};
+use crate::vectors::{Ids, RowId, Vectors, read_metadata};
 use crate::watch::Watch;
 
 /// Rows encoded at a time.
@@ -242,8 +241,8 @@ impl Sizes {
 /// # Errors
 /// The file cannot be read, or does not say.
 pub(crate) fn short_rows(path: &Path) -> Result<u64> {
-    let reader = SerializedFileReader::new(std::fs::File::open(path)?)?;
-    let pairs = reader.metadata().file_metadata().key_value_metadata();
+    let metadata = read_metadata(path, &std::fs::File::open(path)?).map_err(ParquetError::General)?;
+    let pairs = metadata.metadata().file_metadata().key_value_metadata();
     let known = pairs.into_iter().flatten().find(|pair| pair.key == SHORT_ROWS);
     let number = known.and_then(|pair| pair.value.as_ref()?.parse().ok());
     number.ok_or_else(|| ParquetError::General(format!("no {SHORT_ROWS} in the footer")))

@@ -15,14 +15,20 @@ use crate::stdio::{is_read, tell_line};
 /// Beginning of the names of batchmine's variables.
 const PREFIX: &str = "BATCHMINE_";
 /// Variables that the project's own tests read (docs/testing.md).
-const OF_TESTS: [&str; 7] = [
+const OF_TESTS: [&str; 13] = [
+    "BATCHMINE_BUDGETS",
     "BATCHMINE_CUDA",
     "BATCHMINE_FAULTS",
+    "BATCHMINE_FLIPS",
+    "BATCHMINE_FUZZ",
+    "BATCHMINE_FUZZ_DECODER",
     "BATCHMINE_KILLS",
     "BATCHMINE_POWER_LOSSES",
     "BATCHMINE_PYTHON",
     "BATCHMINE_REAL",
+    "BATCHMINE_REWRITE_CORRUPT",
     "BATCHMINE_REWRITE_DOCS",
+    "BATCHMINE_WORLDS",
 ];
 
 /// Likeness of names, in millionths, from which on one may be a slip for the other.
@@ -37,6 +43,9 @@ pub fn parse() -> Result<Cli> {
     let cli = Cli::command();
     let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
     let parsed = Cli::try_parse_from(&given).or_else(|error| {
+        if let Some(error) = no_text(&error, &given) {
+            return Err(error);
+        }
         let texts: Vec<String> = given.iter().map(|text| text.to_string_lossy().into_owned()).collect();
         match negative_number(&error, &texts) {
             Some((flag, number)) => Err(negative(&cli, &flag, &number)),
@@ -87,6 +96,17 @@ fn negative_number(error: &clap::Error, given: &[String]) -> Option<(String, Str
         }
         _ => None,
     }
+}
+
+/// The error for an argument that is no text, where clap refused one without its name.
+fn no_text(error: &clap::Error, given: &[OsString]) -> Option<Error> {
+    let argument = given.iter().find(|argument| argument.to_str().is_none())?;
+    (error.kind() == ErrorKind::InvalidUtf8).then(|| {
+        Error::input("an argument is not UTF-8")
+            .expected("names of files and folders in UTF-8")
+            .found(format!("{argument:?}"))
+            .remedy("rename the file or folder, or name it through a link: ln -s NAME LINK")
+    })
 }
 
 /// Whether clap knows no verb `export`.

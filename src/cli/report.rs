@@ -9,6 +9,7 @@ use super::log;
 use super::text_args::TextArgs;
 use crate::error::{Error, Result};
 use crate::job::on_threads;
+use crate::regular;
 use crate::report::figures::ReportFile;
 use crate::report::{self, Options};
 use crate::run::progress::Progress;
@@ -64,6 +65,7 @@ impl ReportArgs {
                 .remedy("leave --sample out"));
         }
         let begin = Instant::now();
+        regular::utf8_path(&self.run, "the run folder")?;
         let run = RunReader::open(&self.run)?;
         let options = Options {
             epoch: self.epoch,

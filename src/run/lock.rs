@@ -8,6 +8,7 @@ use std::time::Duration;
 use sysinfo::System;
 
 use crate::error::{Error, Result};
+use crate::regular;
 
 /// Name of the file that is locked.
 pub(super) const LOCK: &str = "lock";
@@ -75,7 +76,7 @@ impl Lock {
     /// The folder is in use.
     pub(super) fn refuse_held(folder: &Path) -> Result<()> {
         let path = folder.join(LOCK);
-        let Ok(mut file) = File::open(&path) else { return Ok(()) };
+        let Ok(mut file) = regular::open(&path) else { return Ok(()) };
         match file.try_lock_shared() {
             Err(TryLockError::WouldBlock) => Err(in_use(&path, &holder(&mut file))),
             // Where there are no locks, nobody holds one. Closing the file frees it.

@@ -8,12 +8,17 @@ use super::npy_rows::{NpyArray, NpySide};
 use super::shard::{Shard, ShardFile, Source};
 use crate::config::BinaryType;
 use crate::error::{Error, Result};
+use crate::guard::guarded;
+use crate::regular;
 use crate::run::mapped::Mapped;
 
 /// Longest header that is read, as in numpy.
 const HEADER_MAX: usize = 10_000;
-/// Most opening brackets in a header. A plain array has two; the parser recurses into each.
+/// Most opening brackets in a header. A plain array has two; structured ones have one more for each field.
 const BRACKETS_MAX: usize = 16;
+/// Most brackets within one another: of the dictionary, a type's list, a field, its shape. The parser tries each
+/// bracket in several ways, and so takes a time that grows by a factor with each level.
+const LEVELS_MAX: usize = 4;
 
 /// What a header says of an array of [rows, dim], or of [rows, 2, dim] where `paired`.
 struct NpyHeader {
@@ -121,8 +126,9 @@ fn one_kind(shards: Vec<Shard>) -> Result<Vec<Shard>> {
 
 impl<'a> OpenArray<'a> {
     fn open(path: &'a Path) -> Result<OpenArray<'a>> {
+        regular::open(path)?;
         let mapped = Mapped::open(path)?;
-        let header = read_header(mapped.bytes()).map_err(|found| {
+        let header = guarded(path, || read_header(mapped.bytes())).flatten().map_err(|found| {
             Error::input("not a usable .npy file")
                 .path(path)
                 .expected("a little-endian float16, float32 or float64 array, [rows, dim] or [rows, 2, dim]")
@@ -165,7 +171,9 @@ fn remedy_of(found: &str, path: &Path) -> String {
 fn read_header(bytes: &[u8]) -> Result<NpyHeader, String> {
     refuse_before_parsing(bytes)?;
     let mut cursor = Cursor::new(bytes);
-    let header = npyz::NpyHeader::from_reader(&mut cursor).map_err(|e| e.to_string())?;
+    // Behind the first line the parser shows what it read.
+    let first_line = |text: String| text.lines().next().unwrap_or_default().trim().to_owned();
+    let header = npyz::NpyHeader::from_reader(&mut cursor).map_err(|e| first_line(e.to_string()))?;
     let data_start = cursor.position() as usize;
     let number = match header.dtype() {
         npyz::DType::Plain(ty) if ty.to_string() == "<f2" => BinaryType::F16,
@@ -221,6 +229,7 @@ fn refuse_before_parsing(bytes: &[u8]) -> Result<(), String> {
     if brackets > BRACKETS_MAX {
         return Err(format!("a header with {brackets} brackets, which describes no plain array"));
     }
+    refuse_nested(text)?;
     // Between quotes are names and types; every other piece is outside.
     let outside = text.split(|byte| b"'\"".contains(byte)).step_by(2);
     let numbers =
@@ -234,6 +243,28 @@ fn refuse_before_parsing(bytes: &[u8]) -> Result<(), String> {
         Some(_) => Ok(()),
         None => Err("a shape of more values than a file can hold: the file is cut short or damaged".into()),
     }
+}
+
+/// Fails on brackets that the parser takes long for: more levels than any array's description has, or a dictionary or
+/// set within another bracket.
+fn refuse_nested(text: &[u8]) -> Result<(), String> {
+    let (mut level, mut deepest, mut dictionaries) = (0usize, 0, 0);
+    for byte in text {
+        match byte {
+            b'(' | b'[' | b'{' => level += 1,
+            b')' | b']' | b'}' => level = level.saturating_sub(1),
+            _ => {}
+        }
+        deepest = deepest.max(level);
+        dictionaries += usize::from(*byte == b'{');
+    }
+    if deepest > LEVELS_MAX {
+        return Err(format!("a header with brackets {deepest} deep, which describes no plain array"));
+    }
+    if dictionaries > 1 {
+        return Err(format!("a header with {dictionaries} dictionaries, which describes no plain array"));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

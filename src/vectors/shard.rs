@@ -14,6 +14,7 @@ use super::input::PartitionValue;
 use super::npy_rows::NpyArray;
 use super::row::ROWS_MAX;
 use crate::error::{Error, Result};
+use crate::regular;
 use crate::run::record::{FileIdentity, FilePlace};
 
 /// An input file: what it is, and where.
@@ -158,7 +159,8 @@ impl ShardFile {
         let meta = path.metadata().map_err(failed)?;
         let modified = meta.modified().map_err(failed)?;
         let since = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let real = path.canonicalize().map_err(failed)?;
+        // The manifest names the file, and an export finds it there.
+        let real = regular::utf8_path(path, "an input file")?;
         let footer = format!("{:016x}", xxh3_64(footer));
         Ok(ShardFile {
             path: path.to_owned(),

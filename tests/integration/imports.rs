@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::tidy::{Source, assert_none, code, sources};
 
 /// Modules that stages may use, whichever they are.
-const BELOW_STAGES: [&str; 7] = ["allocator", "budget", "config", "error", "random", "run", "watch"];
+const BELOW_STAGES: [&str; 9] =
+    ["allocator", "budget", "config", "error", "guard", "random", "regular", "run", "watch"];
 const STAGES: [&str; 5] = ["vectors", "neighbors", "edges", "clusters", "batches"];
 
 /// The top-level modules that a top-level module may import.
@@ -16,16 +17,17 @@ fn allowed(module: &str) -> Vec<&'static str> {
     let stages_below = |stage: usize| [&BELOW_STAGES[..], &STAGES[..stage]].concat();
     match module {
         "allocator" | "error" | "random" | "stdio" => vec![],
-        "watch" | "config" => vec!["error"],
-        "run" => vec!["config", "error", "stdio", "watch"],
+        "guard" | "regular" | "watch" => vec!["error"],
+        "config" => vec!["error", "regular"],
+        "run" => vec!["config", "error", "guard", "regular", "stdio", "watch"],
         "planted" => vec!["error", "random", "run"],
         "budget" => vec!["run"],
         "cost" | "plan" => [&["config", "error", "run", "budget"], &STAGES[..]].concat(),
         "job" => [&BELOW_STAGES[..], &STAGES[..], &["cost", "plan"]].concat(),
         "inspect" | "report" | "verify" => {
-            [&["config", "error", "job", "random", "run", "watch"], &STAGES[..]].concat()
+            [&["config", "error", "guard", "job", "random", "regular", "run", "watch"], &STAGES[..]].concat()
         }
-        "cli" => [
+        "cli" | "fuzzing" => [
             &BELOW_STAGES[..],
             &STAGES[..],
             &["cost", "inspect", "job", "plan", "planted", "report", "stdio", "verify"],

@@ -20,6 +20,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::settings::Epochs;
 use crate::error::{Error, Result};
+use crate::regular;
 use crate::run::PartRecord;
 use crate::run::json::{FoundRecord, differences};
 use crate::run::lock::Lock;
@@ -235,14 +236,9 @@ impl Write for OutFile {
 /// The record of an export, whichever batchmine made it.
 fn read_record(folder: &Path) -> Result<Option<FoundRecord>> {
     let path = folder.join(RECORD);
-    match std::fs::read(&path) {
-        Ok(bytes) => {
-            let found: Option<FoundRecord> = serde_json::from_slice(&bytes).ok();
-            Ok(found.filter(|record| record.text("batchmine").is_some()))
-        }
-        Err(e) if e.kind() == io::ErrorKind::NotFound || e.kind() == io::ErrorKind::NotADirectory => Ok(None),
-        Err(e) => Err(Error::io("a file cannot be read", &path, e)),
-    }
+    let Some(bytes) = regular::read_if_there(&path, regular::TEXT_MAX)? else { return Ok(None) };
+    let found: Option<FoundRecord> = serde_json::from_slice(&bytes).ok();
+    Ok(found.filter(|record| record.text("batchmine").is_some()))
 }
 
 /// Compares the files of a finished export with what `_SUCCESS` says of them. O(bytes).

@@ -71,6 +71,9 @@ impl Sources {
             expect_text(&shard.path, schema_of(shard), &query, "--query-text")?;
             expect_text(&shard.path, schema_of(shard), &positive, "--positive-text")?;
         }
+        for unit in Unit::all(&shards) {
+            unit.refuse_large_pages(&[&query, &positive])?;
+        }
         if settings.format == Format::B3 {
             image_paths(&shards)?;
         }
