@@ -14,11 +14,13 @@ use crate::run::mapped::Mapped;
 
 /// Longest header that is read, as in numpy.
 const HEADER_MAX: usize = 10_000;
+/// Longest description in a header that is parsed: that of a plain array has some 80 bytes, and spaces behind it.
+const DESCRIPTION_MAX: usize = 512;
 /// Most opening brackets in a header. A plain array has two; structured ones have one more for each field.
 const BRACKETS_MAX: usize = 16;
-/// Most brackets within one another: of the dictionary, a type's list, a field, its shape. The parser tries each
-/// bracket in several ways, and so takes a time that grows by a factor with each level.
-const LEVELS_MAX: usize = 4;
+/// Most brackets within one another: of the dictionary, a type's list, a field. The parser tries each bracket in several
+/// ways, so its time grows by a factor with each level, and with the length.
+const LEVELS_MAX: usize = 3;
 
 /// What a header says of an array of [rows, dim], or of [rows, 2, dim] where `paired`.
 struct NpyHeader {
@@ -229,7 +231,7 @@ fn refuse_before_parsing(bytes: &[u8]) -> Result<(), String> {
     if brackets > BRACKETS_MAX {
         return Err(format!("a header with {brackets} brackets, which describes no plain array"));
     }
-    refuse_nested(text)?;
+    refuse_slow(text)?;
     // Between quotes are names and types; every other piece is outside.
     let outside = text.split(|byte| b"'\"".contains(byte)).step_by(2);
     let numbers =
@@ -245,9 +247,9 @@ fn refuse_before_parsing(bytes: &[u8]) -> Result<(), String> {
     }
 }
 
-/// Fails on brackets that the parser takes long for: more levels than any array's description has, or a dictionary or
-/// set within another bracket.
-fn refuse_nested(text: &[u8]) -> Result<(), String> {
+/// Fails on descriptions that the parser takes long for: longer ones than any plain array has, more levels of brackets,
+/// and dictionaries or sets within others.
+fn refuse_slow(text: &[u8]) -> Result<(), String> {
     let (mut level, mut deepest, mut dictionaries) = (0usize, 0, 0);
     for byte in text {
         match byte {
@@ -258,13 +260,17 @@ fn refuse_nested(text: &[u8]) -> Result<(), String> {
         deepest = deepest.max(level);
         dictionaries += usize::from(*byte == b'{');
     }
-    if deepest > LEVELS_MAX {
-        return Err(format!("a header with brackets {deepest} deep, which describes no plain array"));
-    }
-    if dictionaries > 1 {
-        return Err(format!("a header with {dictionaries} dictionaries, which describes no plain array"));
-    }
-    Ok(())
+    let description = text.trim_ascii();
+    let fault = if deepest > LEVELS_MAX {
+        format!("brackets {deepest} deep")
+    } else if dictionaries != 1 || !description.starts_with(b"{") {
+        format!("{dictionaries} dictionaries")
+    } else if description.len() > DESCRIPTION_MAX {
+        format!("a description of {} bytes", description.len())
+    } else {
+        return Ok(());
+    };
+    Err(format!("a header with {fault}, which describes no plain array"))
 }
 
 #[cfg(test)]
@@ -304,9 +310,35 @@ mod tests {
         refused(b"", "no .npy file");
         refused(&file(&"(".repeat(9_000), 0), "9000 brackets");
         refused(&file(&" ".repeat(10_001), 0), "10001 bytes");
+        refused(&file("{[(((", 0), "5 deep");
+        refused(&file("{'descr': {}}", 0), "2 dictionaries");
+        refused(&file("(12, 4)", 0), "0 dictionaries");
+        refused(&file(&format!("{{[[{}", "1+".repeat(300)), 0), "a description of 603 bytes");
         let mut long = b"\x93NUMPY\x02\x00".to_vec();
         long.extend(u32::MAX.to_le_bytes());
         refused(&long, "4294967295 bytes");
+    }
+
+    /// The parser is given no text that it takes long for, whatever is repeated behind whatever brackets.
+    #[test]
+    fn no_header_takes_long() {
+        let brackets = ["{", "{(", "{[", "{[(", "{((", "{[[", "{'a': [(", "[[[[", "((((", "{{{{"];
+        let repeated =
+            ["1+", "1,", "-1,", "-", "'a',", "'a':1,", "'", "\\", "1.", "1e5,", " ", "b'a'", "#", "(),", "[],"];
+        let (mut slowest, mut of) = (std::time::Duration::ZERO, String::new());
+        for (open, piece) in brackets.iter().flat_map(|open| repeated.map(|piece| (open, piece))) {
+            for length in [DESCRIPTION_MAX, HEADER_MAX] {
+                let text = format!("{open}{}", piece.repeat(length / piece.len() - open.len()));
+                let begin = std::time::Instant::now();
+                drop(read_header(&file(&text, 0)));
+                if begin.elapsed() > slowest {
+                    (slowest, of) = (begin.elapsed(), format!("{open}{piece}{piece}.. of {length} bytes"));
+                }
+            }
+        }
+        println!("npy headers: {} tried, slowest {slowest:.1?}: {of}", brackets.len() * repeated.len() * 2);
+        // Here the parser is not optimised, and tests run beside it.
+        assert!(slowest < std::time::Duration::from_secs(2), "{slowest:?}: {of}");
     }
 
     #[test]

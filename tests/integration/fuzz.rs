@@ -1,7 +1,7 @@
 //! Every decoder takes any bytes: each file of the corpus, and changes of them by chance, end without a panic, soon.
 //!
 //! BATCHMINE_FUZZ sets how many changed inputs each decoder gets. What fails is written to the folder for temporary
-//! files: put it into `tests/fuzz/corpus/DECODER/`, where this test and `tests/fuzz` find it.
+//! files: put it into `tests/fuzz/corpus/DECODER/`, where this test finds it.
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
