@@ -16,10 +16,12 @@ filters=("$@")
 
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target/miri}
 export PROPTEST_CASES=${PROPTEST_CASES:-6} # interpreted, a case takes a second
-# proptest looks for its folder of regressions.
-export MIRIFLAGS="-Zmiri-disable-isolation ${MIRIFLAGS:-}"
+# proptest looks for its folder of regressions. crossbeam-epoch, which rayon uses, breaks the rules of stacked borrows,
+# and keeps those of tree borrows.
+export MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-tree-borrows -Zmiri-permissive-provenance ${MIRIFLAGS:-}"
 
-for features in "+avx2,+fma,+f16c" "+avx512f,+avx512bw,+avx512vl,+avx512vnni,+avx2,+fma,+f16c"; do
+# Miri has no instructions of f16c: without them the crate half converts by itself.
+for features in "+avx2,+fma" "+avx512f,+avx512bw,+avx512vl,+avx512vnni,+avx2,+fma"; do
     printf '\n== Miri, %s\n' "$features"
     start=$SECONDS
     RUSTFLAGS="-C target-feature=$features" \
