@@ -1,5 +1,6 @@
 //! A run folder that a job writes to: opened, locked, with its manifest in memory.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -71,6 +72,7 @@ impl Run {
             }
             None => {
                 tracing::debug!("new run folder {}", folder.display());
+                storage.sync_folder(folder.parent().unwrap_or(&folder)).map_err(made)?;
                 let manifest = Manifest::new(asked.clone());
                 if asked.is_some() {
                     // The identity must be known before the work folder is marked with it.
@@ -361,6 +363,10 @@ impl Run {
         self.remove_if_there(&self.folder.join(name))
     }
 
+    pub(super) fn sync_folder(&self, folder: &Path) -> Result<()> {
+        self.storage.sync_folder(folder).map_err(|e| Error::io("a folder cannot be synced", folder, e))
+    }
+
     pub(super) fn remove_if_there(&self, path: &Path) -> Result<()> {
         match self.storage.remove(path) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("a file cannot be removed", path, e)),
@@ -371,7 +377,7 @@ impl Run {
     /// Removes files that the manifest does not list, and forgets parts whose file is gone.
     fn sweep(&self) -> Result<()> {
         let mut manifest = self.manifest();
-        let mut lost = false;
+        let (mut lost, mut swept) = (false, BTreeSet::new());
         for stage in Stage::ALL {
             let folder = stage_folder(&self.folder, &manifest, stage);
             let record = manifest.stages.entry(stage).or_default();
@@ -379,6 +385,7 @@ impl Run {
                 let name = entry.file_name().unwrap_or_default().to_string_lossy().into_owned();
                 if !record.parts.contains_key(&name) {
                     self.remove_if_there(&entry)?;
+                    swept.insert(folder.clone());
                 }
             }
             let before = record.parts.len();
@@ -399,8 +406,11 @@ impl Run {
         for folder in std::iter::once(&self.folder).chain(&manifest.work) {
             for temp in own_entries(&folder.join(TEMPORARY))? {
                 self.remove_if_there(&temp)?;
+                swept.insert(folder.join(TEMPORARY));
             }
         }
+        // Else a loss of power could bring them back beside a finished run's files.
+        swept.iter().try_for_each(|folder| self.sync_folder(folder))?;
         if lost {
             self.remove_if_there(&self.folder.join(SUCCESS))?;
             self.write_manifest(&manifest)?;

@@ -180,10 +180,14 @@ impl StageRun<'_> {
         }));
         self.run.write_manifest(&manifest)?;
         let folder = stage_folder(&self.run.folder, &manifest, self.stage);
+        if unwanted.is_empty() {
+            return Ok(());
+        }
         for name in unwanted {
             self.run.remove_if_there(&folder.join(name))?;
         }
-        Ok(())
+        // Else a loss of power could bring back what no finished run has.
+        self.run.sync_folder(&folder)
     }
 
     /// Temporary files lie on the disk that the part will lie on: a rename must not copy.
