@@ -75,6 +75,10 @@ impl Error {
             std::io::ErrorKind::StorageFull => {
                 "free some disk space, or point --work at a larger disk; then run the same command again"
             }
+            std::io::ErrorKind::QuotaExceeded => {
+                "free some of the quota, or point --work at another disk; then run the same command again"
+            }
+            std::io::ErrorKind::ReadOnlyFilesystem => "make the file system writable, or choose another one",
             std::io::ErrorKind::PermissionDenied => "check the permissions of the path",
             std::io::ErrorKind::NotFound => "check the path",
             _ => "fix the cause and run the same command again: finished parts are kept",
@@ -144,12 +148,20 @@ impl Error {
     }
 }
 
+/// A path as text; where that would break a line, or has no text, with escapes.
+fn shown(path: &Path) -> String {
+    match path.to_str() {
+        Some(text) if !text.chars().any(char::is_control) => text.to_owned(),
+        _ => format!("{path:?}"),
+    }
+}
+
 impl fmt::Display for Details {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.what)?;
         let mut place = Vec::new();
         if let Some(path) = &self.path {
-            place.push(path.display().to_string());
+            place.push(shown(path));
         }
         if let Some(column) = &self.column {
             place.push(format!("column {column}"));

@@ -16,7 +16,7 @@ use crate::run::record::{
 };
 use crate::vectors::{self, CheckedInput, Shards};
 use crate::watch::Watch;
-use crate::{clusters, edges, neighbors};
+use crate::{allocator, clusters, edges, neighbors};
 
 /// One validated job: settings, input files and plan.
 #[derive(Debug)]
@@ -30,8 +30,8 @@ pub struct Job {
 }
 
 impl Job {
-    /// Opens the input and checks all that can be known before work. Reads footers, and the task column where single
-    /// tasks have settings.
+    /// Opens the input and checks all that can be known before work. Reads footers and headers of pages, and the task
+    /// column where single tasks have settings. Takes fewer threads where the budget has no room for all.
     ///
     /// # Errors
     /// A file or column that is not there or does not fit, a rank window that leaves no row, a budget that is too
@@ -40,7 +40,13 @@ impl Job {
         let shards = Shards::open(&config.inputs, &config.columns)?;
         let rows = shards.shape.rows as usize;
         refuse_empty_windows(config.windows().each().map(|window| (window, rows)))?;
-        let plan = Plan::new(&config, shards.shape, shards.labels.list_elements(), shards.record_batch_bytes())?;
+        let (lists, units) = (shards.labels.list_elements(), shards.unit_bytes());
+        let (plan, threads) = Plan::on_fewer_threads(&config, shards.shape, lists, units)?;
+        if threads < config.threads {
+            let asked = config.threads;
+            tracing::warn!("the memory budget has room for {threads} of {asked} threads: a larger --memory uses more");
+        }
+        let config = Config { threads, ..config };
         let job = Job { config, shards, plan, tasks: OnceLock::new() };
         if !job.config.tasks.is_empty() {
             vectors::refuse_unknown_tasks(&job.config, &job.shards, job.tasks()?)?;
@@ -177,10 +183,16 @@ pub fn mine(run: &Run, job: &Job, replace: bool) -> Result<Summary> {
     let vectors = vectors::import(run, shards, config, &plan.vectors)?;
     lake.check_target(run, config)?;
     batches::foresee(&vectors, shards, config)?;
+    // What a stage has freed is no part of the next one's budget.
+    allocator::give_back();
     let neighbors = neighbors::search(run, &vectors, config, &plan.neighbors)?;
+    allocator::give_back();
     let edges = edges::build(run, &vectors, &neighbors, config, &plan.edges)?;
+    allocator::give_back();
     let clusters = clusters::cluster(run, &vectors, &neighbors, &edges, config)?;
+    allocator::give_back();
     let summary = batches::write(run, &vectors, &neighbors, &clusters, config, &plan.batches)?;
+    allocator::give_back();
     lake.publish(run, config, &plan.batches, replace)?;
     run.succeed()?;
     Ok(summary)

@@ -16,17 +16,25 @@
 pub mod cli;
 pub mod config;
 pub mod error;
+#[doc(hidden)]
+pub mod fuzzing;
+#[doc(hidden)]
+pub mod guard;
 pub mod report;
 pub mod run;
 pub mod verify;
 
 // The job, and what all stages use.
+mod allocator;
 mod budget;
 mod cost;
 mod inspect;
 mod job;
 mod plan;
+mod planted;
 mod random;
+mod regular;
+mod stdio;
 mod watch;
 
 // The stages. Of the stages, a later one imports earlier ones only; `tests/integration/imports.rs` holds which module
@@ -59,6 +67,7 @@ pub mod measured {
     pub use crate::neighbors::tiles::TILE_QUERIES;
     pub use crate::neighbors::topk::TopK;
     pub use crate::neighbors::{Neighbors, search};
+    pub use crate::planted::{Planted, Type, write as write_planted};
     pub use crate::vectors::{Keys, KeysByPlace, Place, PlaceRange, Vectors, import};
     pub use crate::watch::Watch;
 }

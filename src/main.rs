@@ -1,11 +1,11 @@
 //! Parses, calls, exits.
 
+#[global_allocator]
+static ALLOCATOR: batchmine::guard::Allocator = batchmine::guard::Allocator;
+
 fn main() -> std::process::ExitCode {
     match batchmine::cli::arguments::parse() {
         Ok(cli) => batchmine::cli::run(cli),
-        Err(error) => {
-            eprintln!("error: {error}");
-            std::process::ExitCode::from(error.exit_code())
-        }
+        Err(error) => batchmine::cli::refuse(&error),
     }
 }

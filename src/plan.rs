@@ -12,7 +12,7 @@ use crate::edges::budget::{self as edges, EdgesCounts};
 use crate::error::{Error, Kind, Result};
 use crate::neighbors::budget::{self as neighbors, NeighborsCounts};
 use crate::run::Stage;
-use crate::vectors::budget::{self as vectors, VectorsCounts};
+use crate::vectors::budget::{self as vectors, UnitBytes, VectorsCounts};
 use crate::vectors::{ListElements, Shape};
 
 /// What the process needs before it holds any data: code, thread stacks, allocator slack.
@@ -33,14 +33,13 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Divides the budget; `lists`: what key columns of lists hold; `record_batch`: bytes of the largest record batch
-    /// that is decompressed as a whole.
+    /// Divides the budget; `lists`: what key columns of lists hold; `units`: what reading the files takes.
     ///
     /// # Errors
     /// The rank window is wider than the input, or the budget is too small; the message names what would do.
-    pub fn new(config: &Config, shape: Shape, lists: ListElements, record_batch: u64) -> Result<Plan> {
+    pub fn new(config: &Config, shape: Shape, lists: ListElements, units: UnitBytes) -> Result<Plan> {
         refuse_wide_windows(config, shape)?;
-        let plan = Plan::divide(config, shape, lists, record_batch);
+        let plan = Plan::divide(config, shape, lists, units);
         let (stage, least) = plan.least();
         let least = least.div_ceil(MIB);
         if config.memory_bytes >= least * MIB {
@@ -52,19 +51,47 @@ impl Plan {
                 bytes if bytes < MIB => format!("--memory {bytes}: a size without a unit is in bytes"),
                 bytes => format!("--memory {}MiB", bytes / MIB),
             })
-            .remedy(format!("raise --memory to {least}MiB, or lower --threads or --window")))
+            .remedy(format!("raise --memory to {least}MiB, or lower --window")))
     }
 
-    fn divide(config: &Config, shape: Shape, lists: ListElements, record_batch: u64) -> Plan {
+    fn divide(config: &Config, shape: Shape, lists: ListElements, units: UnitBytes) -> Plan {
         let base_bytes = BASE_BYTES + config.threads as u64 * THREAD_BYTES;
         let room = config.memory_bytes.saturating_sub(base_bytes);
-        let (vectors, of_vectors) = vectors::divide(config, shape, lists, record_batch);
+        let (vectors, of_vectors) = vectors::divide(config, shape, lists, units);
         let (neighbors, of_neighbors) = neighbors::divide(config, shape, room);
         let (edges, of_edges) = edges::divide(config, shape, neighbors.block_rows, room);
         let of_clusters = clusters::divide(config, shape);
         let (batches, of_batches) = batches::divide(config, shape, room);
         let needs = [of_vectors, of_neighbors, of_edges, of_clusters, of_batches];
         Plan { vectors, neighbors, edges, batches, needs, base_bytes }
+    }
+
+    /// The plan on as many of the job's threads as the budget has room for, and that number: each thread has buffers of
+    /// its own, and a job is done on fewer of them too. The error names what one thread needs.
+    ///
+    /// # Errors
+    /// See [`Plan::new`].
+    pub fn on_fewer_threads(
+        config: &Config,
+        shape: Shape,
+        lists: ListElements,
+        units: UnitBytes,
+    ) -> Result<(Plan, usize)> {
+        let on = |threads| Plan::new(&Config { threads, ..config.clone() }, shape, lists, units);
+        if let Ok(plan) = on(config.threads) {
+            return Ok((plan, config.threads));
+        }
+        let mut plan = on(1)?;
+        // The need rises with the threads: the most that fit are found by halves.
+        let (mut fits, mut too_many) = (1, config.threads);
+        while too_many - fits > 1 {
+            let middle = fits.midpoint(too_many);
+            match on(middle) {
+                Ok(found) => (plan, fits) = (found, middle),
+                Err(_) => too_many = middle,
+            }
+        }
+        Ok((plan, fits))
     }
 
     /// Peak of anonymous memory of a stage in bytes, all of the process.

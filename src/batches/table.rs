@@ -17,7 +17,6 @@ use parquet::errors::{ParquetError, Result};
 use parquet::file::metadata::ParquetMetaData;
 use parquet::file::metadata::{KeyValue, SortingColumn};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
-use parquet::file::reader::{FileReader, SerializedFileReader};
 
 use super::negatives::NegativeSampler;
 use super::order::BatchOrder;
@@ -26,11 +25,15 @@ use crate::config::Config;
 use crate::neighbors::topk::Candidate;
 use crate::run::sealed::PartWriter;
 use crate::run::{Run, Stage, json};
-use crate::vectors::{Ids, RowId, Vectors};
+use crate::vectors::{Ids, RowId, Vectors, read_metadata};
 use crate::watch::Watch;
 
 /// Rows encoded at a time.
 const CHUNK_ROWS: usize = 8192;
+/// Bytes of a row's text that a chunk has room for, and of each of its negatives.
+const TEXT_BYTES: [usize; 2] = [160, 40];
+/// Bytes of the encoded row group that are there in any case.
+const GROUP_BYTES_MIN: usize = 8 << 20;
 /// Footer key: rows of the file that have fewer hard negatives than asked for.
 const SHORT_ROWS: &str = "batchmine.rows_short_of_negatives";
 
@@ -182,6 +185,7 @@ pub(crate) fn write_file(
     let properties = properties(form.row_group_rows, form.footer)?;
     let mut writer = ArrowWriter::try_new(&mut *out, schema.clone(), Some(properties))?;
     let mut short_rows = 0;
+    let sizes = Sizes::of(source, form.row_group_rows);
     for group in layout.cut(batches, form.group_rows) {
         let entries: Vec<TableEntry> = layout.entries(group.clone()).collect();
         let drawn = source.negatives.map(|negatives| {
@@ -189,11 +193,14 @@ pub(crate) fn write_file(
             short_rows += lists.iter().filter(|list| list.len() < negatives.count).count();
             lists
         });
-        for (index, chunk) in entries.chunks(CHUNK_ROWS).enumerate() {
+        for (index, chunk) in entries.chunks(sizes.chunk_rows).enumerate() {
             let mut arrays = columns(source, layout.epoch, chunk);
-            let lists = drawn.as_ref().map(|lists| &lists[index * CHUNK_ROWS..][..chunk.len()]);
+            let lists = drawn.as_ref().map(|lists| &lists[index * sizes.chunk_rows..][..chunk.len()]);
             arrays.extend(lists.into_iter().flat_map(|lists| list_columns(source.vectors, lists)));
             writer.write(&RecordBatch::try_new(schema.clone(), arrays)?)?;
+            if writer.memory_size() > sizes.group_bytes {
+                writer.flush()?;
+            }
             watch.add(chunk.len() as u64).map_err(|stopped| ParquetError::External(Box::new(stopped)))?;
         }
     }
@@ -204,13 +211,38 @@ pub(crate) fn write_file(
     Ok(())
 }
 
+/// What is written at a time. A function of the input and the settings: ids and tasks of usual length change nothing,
+/// long ones make smaller chunks and row groups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Sizes {
+    /// Rows encoded at a time.
+    chunk_rows: usize,
+    /// Bytes of encoded rows after which a row group ends early.
+    group_bytes: usize,
+}
+
+impl Sizes {
+    fn of(source: &TableSource<'_>, row_group_rows: usize) -> Sizes {
+        let negatives = source.negatives.map_or(0, |negatives| negatives.count);
+        let task = source.vectors.tasks.names().map(str::len).max().unwrap_or(0);
+        Sizes::new(task, source.vectors.ids.longest(), negatives, row_group_rows)
+    }
+
+    fn new(task: usize, id: usize, negatives: usize, row_group_rows: usize) -> Sizes {
+        let room = TEXT_BYTES[0] + negatives * TEXT_BYTES[1];
+        let row = task + id * (negatives + 1);
+        let chunk_rows = (CHUNK_ROWS * room / row.max(1)).clamp(1, CHUNK_ROWS);
+        Sizes { chunk_rows, group_bytes: (row_group_rows * room).max(GROUP_BYTES_MIN) }
+    }
+}
+
 /// Rows of a finished file that have fewer hard negatives than asked for.
 ///
 /// # Errors
 /// The file cannot be read, or does not say.
 pub(crate) fn short_rows(path: &Path) -> Result<u64> {
-    let reader = SerializedFileReader::new(std::fs::File::open(path)?)?;
-    let pairs = reader.metadata().file_metadata().key_value_metadata();
+    let metadata = read_metadata(path, &std::fs::File::open(path)?).map_err(ParquetError::General)?;
+    let pairs = metadata.metadata().file_metadata().key_value_metadata();
     let known = pairs.into_iter().flatten().find(|pair| pair.key == SHORT_ROWS);
     let number = known.and_then(|pair| pair.value.as_ref()?.parse().ok());
     number.ok_or_else(|| ParquetError::General(format!("no {SHORT_ROWS} in the footer")))
@@ -260,4 +292,20 @@ fn list_columns(vectors: &Vectors, lists: &[Vec<Candidate>]) -> [ArrayRef; 3] {
         let list: ArrayRef = Arc::new(ListArray::new(element(values.data_type().clone()), ends, values, None));
         list
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_long_ids_make_smaller_chunks() {
+        for negatives in [0, 5, 50] {
+            assert_eq!(Sizes::new(20, 36, negatives, 122_880).chunk_rows, CHUNK_ROWS);
+            let long = Sizes::new(4096, 4096, negatives, 122_880).chunk_rows;
+            let room = CHUNK_ROWS * (TEXT_BYTES[0] + negatives * TEXT_BYTES[1]);
+            assert!(long * (4096 * (negatives + 2)) <= room && (long + 1) * 4096 * (negatives + 2) > room);
+        }
+        assert_eq!(Sizes::new(1 << 30, 0, 0, 1), Sizes { chunk_rows: 1, group_bytes: GROUP_BYTES_MIN });
+    }
 }

@@ -2,17 +2,34 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
+use std::io::Write;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, Command, CommandFactory, Parser};
 
 use super::Cli;
+use super::log::unwritten;
 use crate::error::{Error, Result};
+use crate::stdio::{is_read, tell_line};
 
 /// Beginning of the names of batchmine's variables.
 const PREFIX: &str = "BATCHMINE_";
 /// Variables that the project's own tests read (docs/testing.md).
-const OF_TESTS: [&str; 4] = ["BATCHMINE_CUDA", "BATCHMINE_PYTHON", "BATCHMINE_REAL", "BATCHMINE_REWRITE_DOCS"];
+const OF_TESTS: [&str; 13] = [
+    "BATCHMINE_BUDGETS",
+    "BATCHMINE_CUDA",
+    "BATCHMINE_FAULTS",
+    "BATCHMINE_FLIPS",
+    "BATCHMINE_FUZZ",
+    "BATCHMINE_FUZZ_DECODER",
+    "BATCHMINE_KILLS",
+    "BATCHMINE_POWER_LOSSES",
+    "BATCHMINE_PYTHON",
+    "BATCHMINE_REAL",
+    "BATCHMINE_REWRITE_CORRUPT",
+    "BATCHMINE_REWRITE_DOCS",
+    "BATCHMINE_WORLDS",
+];
 
 /// Likeness of names, in millionths, from which on one may be a slip for the other.
 const NEAR: u64 = 800_000;
@@ -26,6 +43,9 @@ pub fn parse() -> Result<Cli> {
     let cli = Cli::command();
     let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
     let parsed = Cli::try_parse_from(&given).or_else(|error| {
+        if let Some(error) = no_text(&error, &given) {
+            return Err(error);
+        }
         let texts: Vec<String> = given.iter().map(|text| text.to_string_lossy().into_owned()).collect();
         match negative_number(&error, &texts) {
             Some((flag, number)) => Err(negative(&cli, &flag, &number)),
@@ -33,11 +53,26 @@ pub fn parse() -> Result<Cli> {
                 .expected("a build with the feature export")
                 .found("`batchmine export` in a build without it")
                 .remedy("build it with exports: `cargo build --release --features export`")),
-            None => error.exit(),
+            None => end(&error),
         }
     })?;
     refuse_unknown(&cli, names)?;
     Ok(parsed)
+}
+
+/// Prints what clap has to say, and ends the process: 0 for help and the version, 2 for a fault.
+fn end(error: &clap::Error) -> ! {
+    let printed = error.print().and_then(|()| std::io::stdout().flush());
+    let code = match is_read(printed) {
+        // Help and version are data. A fault's message goes to stderr, whose failure changes nothing.
+        Err(e) if !error.use_stderr() => {
+            let unwritten = unwritten(e.to_string());
+            tell_line(&format!("error: {unwritten}"));
+            unwritten.exit_code().into()
+        }
+        _ => error.exit_code(),
+    };
+    std::process::exit(code)
 }
 
 /// The flag and the number, where clap refused a negative number.
@@ -61,6 +96,17 @@ fn negative_number(error: &clap::Error, given: &[String]) -> Option<(String, Str
         }
         _ => None,
     }
+}
+
+/// The error for an argument that is no text, where clap refused one without its name.
+fn no_text(error: &clap::Error, given: &[OsString]) -> Option<Error> {
+    let argument = given.iter().find(|argument| argument.to_str().is_none())?;
+    (error.kind() == ErrorKind::InvalidUtf8).then(|| {
+        Error::input("an argument is not UTF-8")
+            .expected("names of files and folders in UTF-8")
+            .found(format!("{argument:?}"))
+            .remedy("rename the file or folder, or name it through a link: ln -s NAME LINK")
+    })
 }
 
 /// Whether clap knows no verb `export`.

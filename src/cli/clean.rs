@@ -96,7 +96,7 @@ impl CleanArgs {
             run.clean(&stages, stays)?;
         }
         if output.json {
-            log::print(&json::line(&cleaned)?);
+            log::print(&json::line(&cleaned)?)?;
         }
         tell(&cleaned, left);
         Ok(())

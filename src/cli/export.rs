@@ -97,7 +97,7 @@ impl ExportArgs {
                 ("bytes", made.bytes),
                 ("peak_bytes", made.peak_bytes),
             ]);
-            log::print(&json::line(&facts)?);
+            log::print(&json::line(&facts)?)?;
         }
         Ok(())
     }

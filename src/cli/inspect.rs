@@ -62,7 +62,7 @@ impl InspectArgs {
         };
         let columns = Columns { embeddings, ..Columns::unnamed() };
         let found = describe(&self.path, &columns)?;
-        log::print(&if output.json { json::line(&found)? } else { found.text() });
+        log::print(&if output.json { json::line(&found)? } else { found.text() })?;
         Ok(())
     }
 }

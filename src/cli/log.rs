@@ -1,6 +1,6 @@
 //! Output of the command line: progress and logs on stderr, data and events on stdout.
 
-use std::io::{IsTerminal, Write};
+use std::io::{self, IsTerminal, Write};
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
@@ -9,8 +9,9 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::run::progress::{Progress, Style};
+use crate::stdio::{print_line, tell, tell_line};
 
 /// Flags that every verb takes.
 #[derive(Debug, Args)]
@@ -70,7 +71,7 @@ impl OutputArgs {
         let filter = Targets::new().with_target(env!("CARGO_CRATE_NAME"), level).with_default(libraries);
         let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let color = match self.color {
-            Color::Auto => std::io::stderr().is_terminal() && !plain,
+            Color::Auto => io::stderr().is_terminal() && !plain,
             Color::Always => true,
             Color::Never => false,
         };
@@ -86,15 +87,37 @@ impl OutputArgs {
 impl Output {
     /// Prints an error: on stderr, and as an event where events were asked for.
     pub fn fail(&self, error: &Error) {
-        self.progress.suspend(|| eprintln!("error: {error}"));
+        self.progress.suspend(|| tell_line(&format!("error: {error}")));
         let (exit_code, message) = (error.exit_code(), error.to_string());
         self.progress.event(&ErrorEvent { event: "error", exit_code, message });
     }
+
+    /// Fails if an event was lost: the work goes on without its events, but does not end as if they had been written.
+    ///
+    /// # Errors
+    /// An event could not be written to stdout.
+    pub fn all_written(&self) -> Result<()> {
+        match self.progress.lost_event() {
+            Some(found) => Err(unwritten(found).expected("all events of --json on stdout; the work itself is done")),
+            None => Ok(()),
+        }
+    }
 }
 
-/// Prints data on stdout. A reader that went away (`| head`) ends the printing, not the program.
-pub fn print(text: &str) {
-    let _ = writeln!(std::io::stdout().lock(), "{text}");
+/// Prints data on stdout. `false`: the reader went away (`| head`). That is no error: the verb ends as if all had been
+/// read, and may leave out what nobody reads.
+///
+/// # Errors
+/// Stdout cannot be written.
+pub fn print(text: &str) -> Result<bool> {
+    print_line(text).map_err(|e| unwritten(e.to_string()))
+}
+
+/// The error of a stdout that cannot be written.
+pub(super) fn unwritten(found: String) -> Error {
+    Error::runtime("stdout cannot be written")
+        .found(found)
+        .remedy("free the disk that stdout is redirected to, or redirect it elsewhere; then run the same command again")
 }
 
 /// Writes log lines above the bars.
@@ -115,12 +138,12 @@ impl<'a> MakeWriter<'a> for AboveBars {
 }
 
 impl Write for LogLine<'_> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.bytes.extend(bytes);
         Ok(bytes.len())
     }
 
-    fn flush(&mut self) -> std::io::Result<()> {
+    fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
 }
@@ -128,7 +151,6 @@ impl Write for LogLine<'_> {
 impl Drop for LogLine<'_> {
     fn drop(&mut self) {
         let bytes = std::mem::take(&mut self.bytes);
-        // A stderr that cannot be written has no other place for its error.
-        self.progress.suspend(|| drop(std::io::stderr().lock().write_all(&bytes)));
+        self.progress.suspend(|| tell(&bytes));
     }
 }

@@ -13,8 +13,10 @@ use super::{assumed, log};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::job::Job;
+use crate::regular;
 use crate::run::storage::Disk;
 use crate::run::{Run, Stage};
+use crate::stdio::tell_line;
 use crate::watch::Watch;
 
 /// Arguments of `mine`.
@@ -47,6 +49,10 @@ impl MineArgs {
         if self.dry_run {
             assumed::tell(&job.shards, &job.config);
             return dry_run(&job, output, &interrupted);
+        }
+        regular::utf8_path(&self.out, "the run folder")?;
+        if let Some(work) = &self.work {
+            regular::utf8_path(work, "the work folder")?;
         }
         let run = Run::open(&self.out, self.work.as_deref(), Arc::new(Disk), output.progress.clone(), interrupted)?;
         let Job { config, shards, .. } = &job;
@@ -95,8 +101,8 @@ fn dry_run(job: &Job, output: &log::Output, interrupted: &AtomicBool) -> Result<
         false => meter.add(rows),
     };
     let checked = job.check_input(Watch::new(&listen))?;
-    log::print(&describe(job, &PlanEstimate::new(job, Some(&checked))?));
-    log::print(&format!("checked  {}", checked.words()));
+    log::print(&describe(job, &PlanEstimate::new(job, Some(&checked))?))?;
+    log::print(&format!("checked  {}", checked.words()))?;
     Ok(())
 }
 
@@ -124,7 +130,7 @@ fn interrupt() -> Result<Arc<AtomicBool>> {
         if raised.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
-        eprintln!("stopping after the work in hand; once more to stop at once");
+        tell_line("stopping after the work in hand; once more to stop at once");
     })
     .map_err(|e| Error::runtime("the signal handler cannot be set").found(e.to_string()))?;
     Ok(flag)

@@ -23,7 +23,11 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+use crate::config::half_of_memory;
+use crate::error::Error;
+use crate::guard;
 use crate::run::bus_error;
+use crate::stdio::tell_line;
 
 /// Mine hard training batches for contrastive learning: streaming, out of core, on one machine
 #[derive(Debug, Parser)]
@@ -74,7 +78,8 @@ enum Verb {
 pub fn run(cli: Cli) -> ExitCode {
     bus_error::install();
     let output = cli.output.start();
-    let done = match cli.verb {
+    guard::install(half_of_memory().saturating_mul(2));
+    let done = guard::caught(|| match cli.verb {
         Verb::Mine(mine) => mine.run(&output),
         Verb::Plan(plan) => plan.run(&output),
         Verb::Inspect(inspect) => inspect.run(&output),
@@ -88,12 +93,18 @@ pub fn run(cli: Cli) -> ExitCode {
         Verb::Man(man) => man.run(Cli::command()),
         Verb::Reference => reference::print(&Cli::command()),
         Verb::GpuWorker(worker) => worker.run(),
-    };
-    match done {
+    });
+    match done.and_then(|()| output.all_written()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             output.fail(&error);
             ExitCode::from(error.exit_code())
         }
     }
+}
+
+/// Ends a call whose command line is refused.
+pub fn refuse(error: &Error) -> ExitCode {
+    tell_line(&format!("error: {error}"));
+    ExitCode::from(error.exit_code())
 }

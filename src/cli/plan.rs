@@ -34,7 +34,7 @@ impl PlanArgs {
         let job = Job::open(self.job.config()?)?;
         assumed::tell(&job.shards, &job.config);
         let estimate = PlanEstimate::new(&job, None)?;
-        log::print(&if output.json { as_json(&job, &estimate)? } else { describe(&job, &estimate) });
+        log::print(&if output.json { as_json(&job, &estimate)? } else { describe(&job, &estimate) })?;
         Ok(())
     }
 }

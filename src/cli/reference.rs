@@ -24,7 +24,7 @@ const EXIT_CODES: [(Option<Kind>, &str, &str); 6] = [
 const OTHER_VARIABLES: [(&str, &str); 4] = [
     ("NO_COLOR", "if set and not empty: no colours with `--color auto`"),
     ("CUDA_VISIBLE_DEVICES", "the devices that `--backend faiss-gpu` and `auto` may use"),
-    ("POLARS_MAX_THREADS", "threads of the join in `batchmine export`"),
+    ("POLARS_MAX_THREADS", "threads that read the batch table in `batchmine export`"),
     ("AWS_*, GOOGLE_*, AZURE_*", "how object stores are reached; see [publishing.md](publishing.md)"),
 ];
 
@@ -41,9 +41,9 @@ the default. Only a task's table in that file is stronger than a flag: [settings
 /// Prints the reference.
 ///
 /// # Errors
-/// None.
+/// Stdout cannot be written.
 pub fn print(cli: &Command) -> Result<()> {
-    log::print(markdown(cli).trim_end());
+    log::print(markdown(cli).trim_end())?;
     Ok(())
 }
 

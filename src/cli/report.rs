@@ -9,6 +9,7 @@ use super::log;
 use super::text_args::TextArgs;
 use crate::error::{Error, Result};
 use crate::job::on_threads;
+use crate::regular;
 use crate::report::figures::ReportFile;
 use crate::report::{self, Options};
 use crate::run::progress::Progress;
@@ -64,6 +65,7 @@ impl ReportArgs {
                 .remedy("leave --sample out"));
         }
         let begin = Instant::now();
+        regular::utf8_path(&self.run, "the run folder")?;
         let run = RunReader::open(&self.run)?;
         let options = Options {
             epoch: self.epoch,
@@ -82,7 +84,7 @@ impl ReportArgs {
         let file = ReportFile::new(&report, &hash)?;
         report::write(&folder.join("report.json"), (json::pretty(&file)? + "\n").as_bytes())?;
         report::write(&folder.join("report.html"), page.as_bytes())?;
-        log::print(&if output.json { json::line(&file)? } else { report::table(&report) });
+        log::print(&if output.json { json::line(&file)? } else { report::table(&report) })?;
         if let Some(why) = &report.examples.no_texts {
             tracing::info!("no texts are shown: {why}");
         }

@@ -145,7 +145,9 @@ pub(super) fn print(run: &RunReader, range: Range<u64>, shown: &Shown, texts: &T
             rows.iter_mut().for_each(|row| row.put_texts(&found, shown.candidates));
         }
         for row in &rows {
-            log::print(&if shown.json { json::line(row)? } else { row.text(shown.candidates) });
+            if !log::print(&if shown.json { json::line(row)? } else { row.text(shown.candidates) })? {
+                return Ok(());
+            }
         }
     }
     Ok(())

@@ -19,11 +19,11 @@ impl CompletionsArgs {
     /// Prints the completions of a command line.
     ///
     /// # Errors
-    /// None: every verb returns a result.
+    /// Stdout cannot be written.
     pub fn run(self, mut cli: Command) -> Result<()> {
         let mut text = Vec::new();
         clap_complete::generate(self.shell, &mut cli, "batchmine", &mut text);
-        log::print(&String::from_utf8_lossy(&text));
+        log::print(&String::from_utf8_lossy(&text))?;
         Ok(())
     }
 }
@@ -43,7 +43,7 @@ impl ManArgs {
     /// Prints a page, or writes all.
     ///
     /// # Errors
-    /// There is no such verb, or a file cannot be written.
+    /// There is no such verb, or a file or stdout cannot be written.
     pub fn run(self, mut cli: Command) -> Result<()> {
         // Gives verbs the flags of all verbs, and their full names.
         cli.build();
@@ -56,11 +56,11 @@ impl ManArgs {
                     .found(name.clone())
                     .remedy("`batchmine man` prints the page of batchmine as a whole")
             })?;
-            log::print(&page(verb)?);
+            log::print(&page(verb)?)?;
             return Ok(());
         }
         let Some(folder) = self.out else {
-            log::print(&page(&cli)?);
+            log::print(&page(&cli)?)?;
             return Ok(());
         };
         std::fs::create_dir_all(&folder).map_err(|e| Error::io("the folder cannot be made", &folder, e))?;

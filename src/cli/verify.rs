@@ -27,22 +27,22 @@ impl VerifyArgs {
     /// Checks and prints.
     ///
     /// # Errors
-    /// A fault was found.
+    /// A fault was found, or stdout cannot be written.
     pub fn run(self, output: &log::Output) -> Result<()> {
         let run = RunReader::open(&self.run)?;
         run.refuse_in_use()?;
         let outcome = on_threads(self.threads.unwrap_or(0), || verify(&run, self.sample))?;
         if output.json {
-            log::print(&json::line(&outcome)?);
+            log::print(&json::line(&outcome)?)?;
         } else {
             for line in &outcome.checked {
-                log::print(&format!("ok     {line}"));
+                log::print(&format!("ok     {line}"))?;
             }
             for line in &outcome.unchecked {
-                log::print(&format!("-      not checked: {line}"));
+                log::print(&format!("-      not checked: {line}"))?;
             }
             for fault in &outcome.faults {
-                log::print(&format!("FAULT  {fault}"));
+                log::print(&format!("FAULT  {fault}"))?;
             }
         }
         if outcome.faults.is_empty() {

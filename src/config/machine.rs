@@ -2,7 +2,8 @@
 
 use crate::error::{Error, Result};
 
-const THREADS_MAX: usize = 4096;
+/// More than any machine has; each has a stack and buffers.
+const THREADS_MAX: usize = 1024;
 
 /// The threads that were asked for; all that the machine has by default.
 pub(super) fn threads(asked: Option<usize>) -> Result<usize> {

@@ -11,6 +11,10 @@ use super::{
     Remainder, SameQuery, TableFormat, TaskSettings,
 };
 use crate::error::{Error, Result};
+use crate::regular;
+
+/// Longest configuration file.
+const FILE_MAX: u64 = 4 << 20;
 
 /// The settings of a job as the user wrote them: every field may be missing.
 #[derive(Debug, Clone, Default, Args, Deserialize)]
@@ -235,12 +239,13 @@ impl Settings {
     /// # Errors
     /// The file cannot be read, is not TOML, or has a key that is no flag's name.
     pub fn from_file(path: &Path) -> Result<Settings> {
-        let text = std::fs::read_to_string(path).map_err(|e| {
-            Error::input("the configuration file cannot be read")
+        if let Err(e) = path.metadata() {
+            return Err(Error::input("the configuration file cannot be read")
                 .path(path)
                 .found(e.to_string())
-                .remedy("check the path given to --config")
-        })?;
+                .remedy("check the path given to --config"));
+        }
+        let text = regular::read_text(path, FILE_MAX)?;
         toml::from_str(&text).map_err(|e| {
             Error::input("the configuration file is not valid")
                 .path(path)

@@ -50,17 +50,19 @@ pub(crate) fn divide(config: &Config, shape: Shape, block_rows: usize, room: u64
         ),
     ];
     let (range, part_ranges) = (MERGE_RANGE_EDGES as u64, PART_MERGE_RANGES as u64);
+    // Own and reversed: more threads than there are ranges of these have nothing to merge.
+    let both = edges * 2;
     let merging = vec![
         degrees(),
         Term::fixed(
-            format!("t · {range} · {MERGED_EDGE_BYTES}"),
+            format!("min(t · {range}, 2nk) · {MERGED_EDGE_BYTES}"),
             "a merge range on each thread: reversed, joined, encoded",
-            threads * range * MERGED_EDGE_BYTES,
+            both.min(threads * range) * MERGED_EDGE_BYTES,
         ),
         Term::fixed(
-            format!("{part_ranges} · {range} · {ENCODED_EDGE_BYTES}"),
+            format!("min({part_ranges} · {range}, 2nk) · {ENCODED_EDGE_BYTES}"),
             "the encoded merge ranges of a part",
-            part_ranges * range * ENCODED_EDGE_BYTES,
+            both.min(part_ranges * range) * ENCODED_EDGE_BYTES,
         ),
     ];
     let phases = vec![Phase { name: "spilling", terms: spilling }, Phase { name: "merging", terms: merging }];

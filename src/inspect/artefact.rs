@@ -16,6 +16,7 @@ use crate::neighbors::cpu::int8::PACKED;
 use crate::neighbors::file::{Block, NEIGHBORS};
 use crate::neighbors::gpu::GPU_BASE;
 use crate::neighbors::ivf::IVF_FORMAT;
+use crate::regular;
 use crate::run::sealed::{FileFormat, Sealed};
 use crate::vectors::{
     INT_IDS, Ids, KEY_LISTS, KeyListFile, ROWS, ROWS_MAX, RowId, TASKS, TEXT_IDS, Tasks, VECTORS, VectorStore,
@@ -68,8 +69,10 @@ impl Artefact {
     /// The file cannot be read, is damaged, or is of another version.
     pub(crate) fn read(path: &Path) -> Result<Option<Artefact>> {
         let mut magic = Vec::new();
-        let read = std::fs::File::open(path).and_then(|file| file.take(8).read_to_end(&mut magic));
-        read.map_err(|e| Error::io("a file cannot be read", path, e))?;
+        regular::open(path)?
+            .take(8)
+            .read_to_end(&mut magic)
+            .map_err(|e| Error::io("a file cannot be read", path, e))?;
         let Some((format, names)) = FORMATS.iter().find(|(format, _)| format.magic[..] == magic[..]) else {
             return Ok(None);
         };

@@ -13,6 +13,7 @@ use crate::batches::texts::TextSource;
 use crate::batches::texts::columns::{is_text, sides};
 use crate::config::{Columns, EmbeddingColumns};
 use crate::error::{Error, Result};
+use crate::regular::text_of;
 use crate::run::record::Roles;
 use crate::vectors::dot::dot;
 use crate::vectors::{EmbeddingRows, LabelShape, Shard, Shards, Source, Unit, label_shape, open_files};
@@ -126,7 +127,7 @@ impl InputShards {
     /// # Errors
     /// A path is not there, a file cannot be read, or a column that the user named is not there.
     pub(crate) fn read(path: &Path, columns: &Columns) -> Result<InputShards> {
-        let inputs = vec![path.display().to_string()].into();
+        let inputs = vec![text_of(path)?.to_owned()].into();
         // A damaged file is an error, whatever its columns are.
         let mut list = open_files(&inputs)?;
         let columnar = list.iter().all(|shard| shard.schema().is_some());

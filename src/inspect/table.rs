@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::line::one_line;
 use crate::error::{Error, Result};
+use crate::regular::text_of;
 use crate::vectors::{Shard, Source, Unit, open_files};
 
 /// Rows that are decoded at a time.
@@ -65,7 +66,7 @@ impl BatchTableFiles {
     /// # Errors
     /// There are no files, or one is damaged or no file of a batch table.
     pub(crate) fn read(path: &Path) -> Result<Option<BatchTableFiles>> {
-        let shards = open_files(&vec![path.display().to_string()].into())?;
+        let shards = open_files(&vec![text_of(path)?.to_owned()].into())?;
         if shards.first().is_none_or(|shard| !footer_of(shard).contains_key(VERSION_KEY)) {
             return Ok(None);
         }

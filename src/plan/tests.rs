@@ -6,18 +6,20 @@ use crate::config::{Backend, BatchRules, Columns, GpuRules, Settings, TableForma
 
 const NO_LISTS: ListElements = ListElements { columns: 0, most: 0, total: 0 };
 
+const UNITS: UnitBytes = UnitBytes { record_batch: 0, pages: 0, count: 1 << 20 };
+
 fn config(memory: u64, threads: usize) -> Config {
     let settings = Settings { memory: Some(ByteSize(memory)), threads: Some(threads), ..Settings::default() };
     Config::new(vec!["x".into()], settings).unwrap()
 }
 
 fn plan(memory: u64, threads: usize, shape: Shape) -> Plan {
-    Plan::new(&config(memory, threads), shape, NO_LISTS, 0).unwrap()
+    Plan::new(&config(memory, threads), shape, NO_LISTS, UNITS).unwrap()
 }
 
 /// The least budget that a refusal names, in bytes.
 fn least(shape: Shape) -> u64 {
-    let error = Plan::new(&config(MIB, 2), shape, NO_LISTS, 0).unwrap_err();
+    let error = Plan::new(&config(MIB, 2), shape, NO_LISTS, UNITS).unwrap_err();
     assert_eq!(error.exit_code(), 4);
     let text = error.to_string();
     let number = text.split("raise --memory to ").nth(1).unwrap().split("MiB").next().unwrap();
@@ -31,7 +33,7 @@ fn the_least_budget_that_is_named_is_accepted() {
         let least = least(shape);
         let plan = plan(least, 2, shape);
         assert!(plan.needs.iter().all(|need| plan.memory_bytes(need) <= least), "{plan:?}");
-        assert!(Plan::new(&config(least - MIB, 2), shape, NO_LISTS, 0).is_err());
+        assert!(Plan::new(&config(least - MIB, 2), shape, NO_LISTS, UNITS).is_err());
     }
 }
 
@@ -49,7 +51,8 @@ fn hard_negatives_of_the_largest_batches_take_what_their_windows_do() {
     let of = |hard_negatives, batch_size| {
         let config = config(1 << 40, 2);
         let batches = BatchRules { size: batch_size, hard_negatives, ..config.batches };
-        let plan = Plan::new(&Config { batches, ..config }, Shape { rows: 10_000_000, dim: 64 }, NO_LISTS, 0).unwrap();
+        let plan =
+            Plan::new(&Config { batches, ..config }, Shape { rows: 10_000_000, dim: 64 }, NO_LISTS, UNITS).unwrap();
         plan.memory_bytes(&plan.needs[4])
     };
     // 65,536 windows of 100 are 26 MB; pools of smaller batches are 8 MB together.
@@ -72,7 +75,7 @@ fn lists_of_keys_are_in_the_plan_by_their_elements() {
     let shape = Shape { rows: 1_000_000, dim: 64 };
     let of = |most| {
         let lists = ListElements { columns: u64::from(most > 0), most, total: most };
-        Plan::new(&config(64 << 30, 2), shape, lists, 0).map(|plan| plan.needs[0].least())
+        Plan::new(&config(64 << 30, 2), shape, lists, UNITS).map(|plan| plan.needs[0].least())
     };
     assert_eq!(of(100_000_000).unwrap() - of(0).unwrap(), 2_400_000_000);
     assert_eq!(of(1 << 48).unwrap_err().exit_code(), 4, "a footer that promises too much is no overflow");
@@ -96,7 +99,8 @@ fn all_plans() -> [Plan; 3] {
     let faiss = Config { backend: Backend::Faiss, ..plain.clone() };
     let gpus = Config { gpu, backend: Backend::FaissGpu, ..plain };
     let lists = ListElements { columns: 1, most: 20_000_000, total: 20_000_000 };
-    [cpu, faiss, gpus].map(|config| Plan::divide(&config, Shape { rows: 10_000_000, dim: 1024 }, lists, 100 * MIB))
+    let units = UnitBytes { record_batch: 100 * MIB, ..UNITS };
+    [cpu, faiss, gpus].map(|config| Plan::divide(&config, Shape { rows: 10_000_000, dim: 1024 }, lists, units))
 }
 
 /// The terms of all stages as a Markdown table: each once, with the phases that have it.
@@ -143,4 +147,34 @@ fn the_table_of_docs_memory_is_that_of_the_terms() {
         found == table,
         "the table in docs/memory.md is not that of the budgets: this test rewrites it with {REWRITE}=1"
     );
+}
+
+#[test]
+fn a_small_budget_takes_threads_and_refuses_no_job_for_them() {
+    let shape = Shape { rows: 1_000_000, dim: 384 };
+    let on = |memory, threads| Plan::on_fewer_threads(&config(memory, threads), shape, NO_LISTS, UNITS);
+    let text = on(MIB, 1024).unwrap_err().to_string();
+    let least: u64 = text.split("--memory ").nth(1).unwrap().split("MiB").next().unwrap().parse().unwrap();
+    for asked in [1, 2, 64, 1024] {
+        assert!(on((least - 1) * MIB, asked).is_err());
+        for memory in [least, 256, 1024, 4096, 65_536] {
+            let (plan, threads) = on(memory * MIB, asked).unwrap();
+            assert!(plan.least().1 <= memory * MIB && (1..=asked).contains(&threads));
+            // One more thread would not fit.
+            let more = Plan::new(&config(memory * MIB, threads + 1), shape, NO_LISTS, UNITS);
+            assert!(threads == asked || more.is_err(), "{memory} MiB, {threads} of {asked}");
+        }
+    }
+}
+
+#[test]
+fn threads_without_a_unit_to_read_need_no_pages() {
+    let need = |count, pages| {
+        let units = UnitBytes { record_batch: 0, pages, count };
+        let shape = Shape { rows: 100_000, dim: 64 };
+        Plan::new(&config(64 << 30, 64), shape, NO_LISTS, units).map(|plan| plan.needs[0].least())
+    };
+    assert_eq!(need(3, 100 * MIB).unwrap() - need(2, 100 * MIB).unwrap(), 102 * MIB);
+    assert_eq!(need(64, 0).unwrap(), need(1000, 6 * MIB).unwrap());
+    assert_eq!(need(64, 1 << 62).unwrap_err().exit_code(), 4, "a header that promises too much is no overflow");
 }

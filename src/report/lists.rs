@@ -19,7 +19,9 @@ use super::metrics::{Membership, NO_BATCH};
 use crate::clusters::NO_CLUSTER;
 use crate::error::{Error, Result};
 use crate::random::{Purpose, stream};
+use crate::regular;
 use crate::vectors::{Ids, Place, PlaceRange, Vectors};
+use crate::vectors::{guarded_batches, read_metadata};
 
 /// Rows decoded at a time.
 const CHUNK_ROWS: usize = 8192;
@@ -181,8 +183,9 @@ pub(crate) fn is_by_id(path: &Path) -> Result<bool> {
 }
 
 fn open(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<File>> {
-    let file = File::open(path).map_err(|e| Error::io("a batch list cannot be opened", path, e))?;
-    ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| unreadable(path, &e.to_string()))
+    let file = regular::open(path)?;
+    let metadata = read_metadata(path, &file).map_err(|found| unreadable(path, &found))?;
+    Ok(ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata))
 }
 
 fn unreadable(path: &Path, found: &str) -> Error {
@@ -219,10 +222,10 @@ impl Reading<'_> {
         }
         let wanted = ["epoch", "batch_id", "cluster_id", row].into_iter().filter(|name| has(name));
         let mask = ProjectionMask::columns(builder.parquet_schema(), wanted);
-        let reader = builder.with_projection(mask).with_batch_size(CHUNK_ROWS).build();
+        let batches = guarded_batches(path, builder.with_projection(mask).with_batch_size(CHUNK_ROWS));
         let mut first = 0;
-        for chunk in reader.map_err(|e| unreadable(path, &e.to_string()))? {
-            let chunk = chunk.map_err(|e| unreadable(path, &e.to_string()))?;
+        for chunk in batches.map_err(|found| unreadable(path, &found))? {
+            let chunk = chunk.map_err(|found| unreadable(path, &found))?;
             let column =
                 |name: &str| chunk.column_by_name(name).map(|array| whole_numbers(array, path, name)).transpose();
             let columns = ListColumns {

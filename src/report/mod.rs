@@ -301,9 +301,10 @@ fn costs(run: &RunReader) -> Vec<StageCost> {
 /// The disk fails.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
-    let mut temp = path.as_os_str().to_owned();
-    temp.push(".tmp");
-    let temp = PathBuf::from(temp);
+    let temp = path.with_file_name(format!(".{}.tmp", path.file_name().unwrap_or_default().to_string_lossy()));
     let written = Disk.create_folder(folder).and_then(|()| replace_file(&Disk, &temp, path, bytes));
-    written.map_err(|e| Error::io("a report cannot be written", path, e))
+    written.map_err(|e| {
+        let _ = Disk.remove(&temp);
+        Error::io("a report cannot be written", path, e)
+    })
 }

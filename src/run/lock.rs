@@ -8,6 +8,7 @@ use std::time::Duration;
 use sysinfo::System;
 
 use crate::error::{Error, Result};
+use crate::regular;
 
 /// Name of the file that is locked.
 pub(super) const LOCK: &str = "lock";
@@ -37,13 +38,20 @@ impl Lock {
     /// # Errors
     /// Another process holds the lock, or the file cannot be created.
     pub(crate) fn acquire(folder: &Path) -> Result<Lock> {
-        let path = folder.join(LOCK);
-        let failed = |e| Error::io("the lock file cannot be created", &path, e);
+        Lock::acquire_file(&folder.join(LOCK))
+    }
+
+    /// Locks a file, which is created where it is not there.
+    ///
+    /// # Errors
+    /// Another process holds the lock, or the file cannot be created.
+    pub(crate) fn acquire_file(path: &Path) -> Result<Lock> {
+        let failed = |e| Error::io("the lock file cannot be created", path, e);
         // It is not truncated: what it holds is the name of the holder, until the lock is ours.
-        let mut file = match OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path) {
+        let mut file = match OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path) {
             // A finished run may be asked for where nothing can be written.
             Err(e) if matches!(e.kind(), ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied) => {
-                File::open(&path).map_err(|_| failed(e))?
+                File::open(path).map_err(|_| failed(e))?
             }
             file => file.map_err(failed)?,
         };
@@ -51,8 +59,8 @@ impl Lock {
             match file.try_lock() {
                 Ok(()) => break,
                 Err(TryLockError::WouldBlock) if attempt < ATTEMPTS => std::thread::sleep(PAUSE),
-                Err(TryLockError::WouldBlock) => return Err(in_use(folder, &holder(&mut file))),
-                Err(TryLockError::Error(e)) => return Err(Error::io("the run folder cannot be locked", &path, e)),
+                Err(TryLockError::WouldBlock) => return Err(in_use(path, &holder(&mut file))),
+                Err(TryLockError::Error(e)) => return Err(Error::io("the folder cannot be locked", path, e)),
             }
         }
         // Only a name for messages: a full disk is no reason to fail.
@@ -67,9 +75,10 @@ impl Lock {
     /// # Errors
     /// The folder is in use.
     pub(super) fn refuse_held(folder: &Path) -> Result<()> {
-        let Ok(mut file) = File::open(folder.join(LOCK)) else { return Ok(()) };
+        let path = folder.join(LOCK);
+        let Ok(mut file) = regular::open(&path) else { return Ok(()) };
         match file.try_lock_shared() {
-            Err(TryLockError::WouldBlock) => Err(in_use(folder, &holder(&mut file))),
+            Err(TryLockError::WouldBlock) => Err(in_use(&path, &holder(&mut file))),
             // Where there are no locks, nobody holds one. Closing the file frees it.
             _ => Ok(()),
         }
@@ -87,10 +96,10 @@ fn holder(file: &mut File) -> String {
     }
 }
 
-fn in_use(folder: &Path, holder: &str) -> Error {
-    Error::runtime("the run folder is in use")
-        .path(folder)
-        .expected("no other process in this run folder")
+fn in_use(path: &Path, holder: &str) -> Error {
+    Error::runtime("the folder is in use")
+        .path(path)
+        .expected("no other process in this folder")
         .found(format!("{holder} holds its lock"))
         .remedy("wait for the other job, or give this one another --out")
 }

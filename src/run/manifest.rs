@@ -15,7 +15,10 @@ use super::json::{differences, to_value};
 use super::record::FilePlace;
 use super::stage::Stage;
 use crate::error::{Error, Result};
+use crate::regular;
 
+/// Most bytes of a manifest: some millions of parts.
+const BYTES_MAX: u64 = 1 << 30;
 /// Version of the run folder's layout.
 pub(crate) const FORMAT: u32 = 3;
 
@@ -103,11 +106,7 @@ impl Manifest {
     /// # Errors
     /// It cannot be read, was damaged, or belongs to another format.
     pub fn read(path: &Path) -> Result<Option<Manifest>> {
-        let bytes = match std::fs::read(path) {
-            Ok(bytes) => bytes,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(Error::io("the manifest cannot be read", path, e)),
-        };
+        let Some(bytes) = regular::read_if_there(path, BYTES_MAX)? else { return Ok(None) };
         let damaged = |found: String| {
             Error::runtime("the run folder's manifest is damaged")
                 .path(path)

@@ -1,12 +1,12 @@
 //! Read-only memory maps: the only place where files are mapped.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use memmap2::{Mmap, MmapOptions};
 
 use crate::error::{Error, Result};
+use crate::regular;
 
 /// A whole file, mapped read-only. Cloning shares the map.
 #[derive(Debug, Clone)]
@@ -19,9 +19,9 @@ impl Mapped {
     /// Maps `path`.
     ///
     /// # Errors
-    /// The file cannot be opened or mapped.
+    /// It is no regular file, or cannot be opened or mapped.
     pub fn open(path: &Path) -> Result<Mapped> {
-        let file = File::open(path).map_err(|e| Error::io("a file cannot be opened", path, e))?;
+        let file = regular::open(path)?;
         // SAFETY: The map is read-only and private to this process. Its one hazard is that somebody
         // changes or truncates the file while it is mapped. The run's own files are written under
         // another name, renamed when complete and never changed afterwards, and the run's lock keeps

@@ -2,9 +2,9 @@
 //!
 //! Bars and lines go to stderr; JSON events, one object a line, go to stdout.
 
-use std::io::{IsTerminal, Write};
-use std::sync::Mutex;
+use std::io::IsTerminal;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanCount, HumanDuration, MultiProgress, ProgressBar, ProgressStyle};
@@ -14,6 +14,7 @@ use serde_json::json;
 use super::interrupt::Interrupt;
 use super::json;
 use crate::error::Result;
+use crate::stdio::{print_line, tell_line};
 
 const PLAIN_EVERY: Duration = Duration::from_secs(5);
 const JSON_EVERY: Duration = Duration::from_secs(1);
@@ -35,6 +36,8 @@ pub struct Progress {
     bars: Option<MultiProgress>,
     plain: bool,
     json: bool,
+    /// Why the first event that was lost could not be written.
+    lost: Arc<OnceLock<String>>,
 }
 
 impl Progress {
@@ -45,11 +48,12 @@ impl Progress {
             bars: (style == Style::Auto && terminal).then(MultiProgress::new),
             plain: style == Style::Plain || (style == Style::Auto && !terminal),
             json,
+            lost: Arc::default(),
         }
     }
 
     pub fn silent() -> Progress {
-        Progress { bars: None, plain: false, json: false }
+        Progress { bars: None, plain: false, json: false, lost: Arc::default() }
     }
 
     /// Starts a meter that counts to `total` of `unit`.
@@ -83,9 +87,16 @@ impl Progress {
     pub fn event(&self, event: &impl Serialize) {
         if self.json {
             let event = json::to_value(event);
-            // A reader that went away must not end the job.
-            let _ = writeln!(std::io::stdout().lock(), "{event}");
+            // Neither a reader that went away nor a full disk ends the job.
+            if let Err(e) = print_line(&event.to_string()) {
+                self.lost.get_or_init(|| e.to_string());
+            }
         }
+    }
+
+    /// Why an event could not be written, if one could not.
+    pub(crate) fn lost_event(&self) -> Option<String> {
+        self.lost.get().cloned()
     }
 
     /// Runs `print` while no bar is on the screen.
@@ -189,7 +200,7 @@ impl Meter {
             bar.set_message(format!("{}  {rates}", self.unit));
         }
         if self.progress.plain {
-            eprintln!(
+            tell_line(&format!(
                 "{:>10} {:>3}%  {} of {} {}  {}/s  {rates}{} left",
                 self.stage,
                 100 * done / self.total.max(1),
@@ -199,7 +210,7 @@ impl Meter {
                 HumanCount(rate as u64),
                 HumanDuration(Duration::from_secs_f64(left.min(1e9))),
                 rates = if rates.is_empty() { String::new() } else { format!("{rates}  ") },
-            );
+            ));
         }
         self.progress.event(&json!({
             "event": "progress", "stage": self.stage, "done": done, "total": self.total,

@@ -14,6 +14,7 @@ use super::lock::{LOCK, Lock};
 use super::manifest::Manifest;
 use super::storage::{Storage, list, replace_file};
 use crate::error::{Error, Result};
+use crate::regular;
 
 const OWNER: &str = "owner.json";
 const OWNER_TEMPORARY: &str = "owner.json.tmp";
@@ -107,12 +108,7 @@ fn mark_folder(own: &Path, owner: &Owner, storage: &dyn Storage) -> std::io::Res
 /// The mark of a folder; `None` where there is none.
 fn marked(own: &Path) -> Result<Option<Owner>> {
     let path = own.join(OWNER);
-    match path.symlink_metadata() {
-        Err(_) => return Ok(None),
-        Ok(meta) if meta.is_file() && meta.len() <= OWNER_BYTES_MAX => {}
-        Ok(_) => return Err(damaged(&path, "no small file".into())),
-    }
-    let bytes = std::fs::read(&path).map_err(|e| Error::io("a work folder's mark cannot be read", &path, e))?;
+    let Some(bytes) = regular::read_if_there(&path, OWNER_BYTES_MAX)? else { return Ok(None) };
     serde_json::from_slice(&bytes).map(Some).map_err(|e| damaged(&path, e.to_string()))
 }
 

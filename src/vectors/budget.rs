@@ -8,7 +8,7 @@ use crate::vectors::{ListElements, Shape};
 
 /// Rows of both sides that a thread holds at a time: decoded, measured, encoded.
 const BATCH_BYTES: u64 = 2 * MIB;
-/// A Parquet page of each column, decompressed.
+/// A Parquet page of each column, decompressed, where writers keep to a MiB.
 const PAGE_BYTES: u64 = 6 * MIB;
 /// Bytes of a value of a batch: both sides as f64 at most, as f32, and encoded.
 const VALUE_BYTES: u64 = 24;
@@ -23,7 +23,7 @@ const ROWS_A_MARK_BYTE: u64 = 4;
 const ELEMENT_BYTES: u64 = 24;
 
 /// More than any machine holds: sums with it stay within a u64, whatever a file says.
-const RECORD_BATCHES_MAX: u64 = 1 << 60;
+const UNIT_BYTES_MAX: u64 = 1 << 60;
 
 /// Counts of the vectors stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,14 +32,27 @@ pub struct VectorsCounts {
     pub batch_rows: usize,
 }
 
-/// `record_batch`: bytes of the largest record batch that is decompressed as a whole.
+/// What a thread holds of the input files while it reads a unit of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct UnitBytes {
+    /// Bytes of the largest record batch that is decompressed as a whole.
+    pub(crate) record_batch: u64,
+    /// Bytes of the pages that are held at a time, where they are largest.
+    pub(crate) pages: u64,
+    /// Units of all files: more threads than that have nothing to read.
+    pub(crate) count: u64,
+}
+
+/// Divides the budget for the input's `lists` of keys and its `units`.
 pub(crate) fn divide(
     config: &Config,
     shape: Shape,
     lists: ListElements,
-    record_batch: u64,
+    units: UnitBytes,
 ) -> (VectorsCounts, StageNeed) {
-    let (rows, dim, threads) = (shape.rows, shape.dim as u64, config.threads as u64);
+    let (rows, dim) = (shape.rows, shape.dim as u64);
+    let threads = (config.threads as u64).min(units.count.max(1));
+    let pages = units.pages.max(PAGE_BYTES);
     let batch_rows = (BATCH_BYTES / (dim * VALUE_BYTES)).clamp(16, 4096);
     let label_bytes = if config.columns.keys.is_empty() { LABEL_BYTES } else { KEYED_LABEL_BYTES };
     let mut terms = vec![
@@ -58,13 +71,17 @@ pub(crate) fn divide(
             "decoded and encoded rows of both sides",
             threads * batch_rows * dim * VALUE_BYTES,
         ),
-        Term::fixed(format!("t · {}", written(PAGE_BYTES)), "decompressed Parquet pages", threads * PAGE_BYTES),
+        Term::fixed(
+            format!("t · pages of the columns read at a time, {} at least", written(PAGE_BYTES)),
+            "decompressed Parquet pages, with their dictionary",
+            threads.saturating_mul(pages).min(UNIT_BYTES_MAX),
+        ),
     ];
-    if record_batch > 0 {
+    if units.record_batch > 0 {
         terms.push(Term::fixed(
             "t · columns of the largest compressed record batch",
             "decompressed columns of Arrow record batches",
-            threads.saturating_mul(record_batch).min(RECORD_BATCHES_MAX),
+            threads.saturating_mul(units.record_batch).min(UNIT_BYTES_MAX),
         ));
     }
     if lists.columns > 0 {

@@ -13,9 +13,12 @@ use parquet::arrow::arrow_reader::{ParquetRecordBatchReaderBuilder, RowSelection
 
 use super::arrow_ipc::ArrowFile;
 use super::embedding_rows::{first_fault, usual_length};
+use super::parquet_batches::guarded_batches;
+use super::parquet_pages::check_pages;
 use super::shard::{Shard, Source};
 use crate::config::BinaryType;
 use crate::error::{Error, Result};
+use crate::guard::guarded;
 
 /// Rows of a `.npy` file that are read as one unit.
 const NPY_UNIT_ROWS: u64 = 65_536;
@@ -182,8 +185,9 @@ impl<'a> Unit<'a> {
             Source::Arrow(file) => {
                 let indices = UInt64Array::from(rows.to_vec());
                 let arrays = file.columns(&own, self.start, self.rows).map_err(|found| self.damaged(columns, found))?;
-                let taken = arrays.iter().map(|array| take(array, &indices, None));
-                taken.collect::<Result<Vec<_>, _>>().map_err(|e| self.damaged(columns, e.to_string()))?
+                let of = |array: &ArrayRef| take(array, &indices, None).map_err(|e| e.to_string());
+                let taken = guarded(&self.shard.path, || arrays.iter().map(of).collect::<Result<Vec<_>, _>>());
+                taken.flatten().map_err(|found| self.damaged(columns, found))?
             }
             _ => {
                 let ranges = rows.iter().map(|row| *row as usize..*row as usize + 1);
@@ -236,22 +240,42 @@ impl<'a> Unit<'a> {
         let (Source::Parquet { bytes, metadata }, Some(row_group)) = (&self.shard.source, self.row_group) else {
             return Err(self.damaged(columns, "a .npy file, which has no columns".into()));
         };
+        self.refuse_large_pages(columns)?;
         let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(bytes.clone(), metadata.clone());
         let wanted = columns.iter().filter_map(|name| metadata.schema().index_of(name).ok());
         let mask = ProjectionMask::roots(builder.parquet_schema(), wanted);
-        let builder = builder.with_projection(mask).with_row_groups(vec![row_group]).with_batch_size(batch_rows);
-        let reader = match selection {
-            Some(selection) => builder.with_row_selection(selection).build(),
-            None => builder.build(),
-        };
-        let reader = reader.map_err(|e| self.damaged(columns, e.to_string()))?;
-        Ok(Box::new(reader.map(move |batch| {
-            let batch: RecordBatch = batch.map_err(|e| self.damaged(&self.damaged_among(columns), e.to_string()))?;
+        let mut builder = builder.with_projection(mask).with_row_groups(vec![row_group]).with_batch_size(batch_rows);
+        if let Some(selection) = selection {
+            builder = builder.with_row_selection(selection);
+        }
+        let batches = guarded_batches(&self.shard.path, builder);
+        let batches = batches.map_err(|found| self.damaged(&self.damaged_among(columns), found))?;
+        Ok(Box::new(batches.map(move |batch| {
+            let batch: RecordBatch = batch.map_err(|found| self.damaged(&self.damaged_among(columns), found))?;
             let column = |name: &&str| {
                 batch.column_by_name(name).cloned().ok_or_else(|| self.damaged(columns, format!("no column {name}")))
             };
             columns.iter().map(column).collect()
         })))
+    }
+
+    /// Fails where a page of some columns claims more than its column has: whoever decodes it would reserve that.
+    ///
+    /// # Errors
+    /// A page does.
+    pub(crate) fn refuse_large_pages(&self, columns: &[&str]) -> Result<()> {
+        let (Source::Parquet { bytes, metadata }, Some(row_group)) = (&self.shard.source, self.row_group) else {
+            return Ok(());
+        };
+        for chunk in metadata.metadata().row_group(row_group).columns() {
+            let root = chunk.column_path().parts().first();
+            let Some(column) = columns.iter().find(|column| root.is_some_and(|root| root == *column)) else { continue };
+            let (start, length) = chunk.byte_range();
+            let end = start.saturating_add(length).min(bytes.len() as u64) as usize;
+            let pages = bytes.get(start.min(end as u64) as usize..end).unwrap_or_default();
+            check_pages(pages, chunk.uncompressed_size()).map_err(|found| self.damaged(&[*column], found))?;
+        }
+        Ok(())
     }
 
     /// The first column that cannot be decoded by itself; all of them where each can. Reads the unit again.

@@ -69,6 +69,14 @@ impl Ids {
         }
     }
 
+    /// Bytes of the longest string id; 0 where ids are numbers. O(rows).
+    pub(crate) fn longest(&self) -> usize {
+        let Ids::Text(sealed) = self else { return 0 };
+        let (offsets, _) = sealed.payload().split_at(8 * (sealed.fields[0] as usize + 1));
+        let offsets: &[u64] = bytemuck::cast_slice(offsets);
+        offsets.windows(2).map(|pair| pair[1].saturating_sub(pair[0]) as usize).max().unwrap_or(0)
+    }
+
     /// The string id of an input row, where ids are strings.
     pub(crate) fn text(&self, input_row: u32) -> Option<&str> {
         let Ids::Text(sealed) = self else { return None };

@@ -1,9 +1,10 @@
 //! vectors: Parquet, Arrow and `.npy` shards become one mapped, row-major store, grouped by task.
 //!
-//! From the ground up: plain numbers and types (`row`, `shape`, `shard`); input files (`input`, `npy`, `npy_rows`,
-//! `arrow_ipc`, `parquet`, `columns`, `embedding_type`, `embedding_rows`, `values`, `decode`, `content`, `dimensions`,
-//! `labels`, `shards`, `recognise`); what the stage made
-//! (`store`, `row_table`, `keys`, `key_lists`, `tasks`, `ids`, `open`); making it (`import`); scores (`dot`, `scorer`).
+//! From the ground up: plain numbers and types (`row`, `shape`, `shard`); input files (`input`, `input_bytes`, `npy`,
+//! `npy_rows`, `arrow_ipc`, `thrift`, `parquet_footer`, `parquet_pages`, `parquet_batches`, `parquet`, `columns`,
+//! `embedding_type`, `embedding_rows`, `values`, `decode`, `content`, `dimensions`, `page_sizes`, `labels`, `label_arrays`, `shards`,
+//! `recognise`); what the stage made (`store`, `row_table`, `keys`, `key_lists`, `tasks`, `ids`, `open`); making it (`import`);
+//! scores (`dot`, `scorer`).
 
 mod arrow_ipc;
 pub(crate) mod budget;
@@ -17,13 +18,19 @@ mod embedding_type;
 mod ids;
 mod import;
 mod input;
+mod input_bytes;
 mod key_lists;
 mod keys;
+mod label_arrays;
 mod labels;
 mod npy;
 mod npy_rows;
 mod open;
+mod page_sizes;
 mod parquet;
+mod parquet_batches;
+mod parquet_footer;
+mod parquet_pages;
 mod recognise;
 mod row;
 mod row_fault;
@@ -36,6 +43,7 @@ mod store;
 mod tasks;
 #[cfg(test)]
 pub(crate) mod testing;
+mod thrift;
 mod values;
 
 pub(crate) use decode::Unit;
@@ -48,19 +56,25 @@ pub(crate) use import::{
 pub(crate) use input::{FileKind, find, kind_of};
 pub(crate) use key_lists::{KEY_LISTS, KeyListFile};
 pub use keys::{Keys, KeysByPlace};
+#[cfg(feature = "export")]
+pub(crate) use label_arrays::for_each_label_array;
+#[cfg(feature = "export")]
+pub(crate) use labels::lengths;
 pub(crate) use labels::{LabelShape, ListElements, label_shape};
 pub use open::Vectors;
 #[cfg(feature = "lake")]
 pub(crate) use open::tasks;
 pub(crate) use open::{TASK_TABLE, open};
+pub(crate) use parquet_batches::{guarded_batches, read_metadata};
 pub(crate) use recognise::{is_same, recognise};
 #[cfg(test)]
 pub(crate) use row::UNIQUE;
 pub use row::{Place, PlaceRange};
 pub(crate) use row::{ROWS_MAX, RowId};
 pub(crate) use row_table::ROWS;
+pub(crate) use row_table::RowTable;
 #[cfg(test)]
-pub(crate) use row_table::{BothSides, RowLayout, RowTable};
+pub(crate) use row_table::{BothSides, RowLayout};
 pub(crate) use scorer::{Scorer, TileScorer};
 pub(crate) use shape::{DIM_MAX, Shape, StoreType};
 pub(crate) use shard::{Shard, Source};

@@ -8,12 +8,19 @@ use super::npy_rows::{NpyArray, NpySide};
 use super::shard::{Shard, ShardFile, Source};
 use crate::config::BinaryType;
 use crate::error::{Error, Result};
+use crate::guard::guarded;
+use crate::regular;
 use crate::run::mapped::Mapped;
 
 /// Longest header that is read, as in numpy.
 const HEADER_MAX: usize = 10_000;
-/// Most opening brackets in a header. A plain array has two; the parser recurses into each.
+/// Longest description in a header that is parsed: that of a plain array has some 80 bytes, and spaces behind it.
+const DESCRIPTION_MAX: usize = 512;
+/// Most opening brackets in a header. A plain array has two; structured ones have one more for each field.
 const BRACKETS_MAX: usize = 16;
+/// Most brackets within one another: of the dictionary, a type's list, a field. The parser tries each bracket in several
+/// ways, so its time grows by a factor with each level, and with the length.
+const LEVELS_MAX: usize = 3;
 
 /// What a header says of an array of [rows, dim], or of [rows, 2, dim] where `paired`.
 struct NpyHeader {
@@ -121,8 +128,9 @@ fn one_kind(shards: Vec<Shard>) -> Result<Vec<Shard>> {
 
 impl<'a> OpenArray<'a> {
     fn open(path: &'a Path) -> Result<OpenArray<'a>> {
+        regular::open(path)?;
         let mapped = Mapped::open(path)?;
-        let header = read_header(mapped.bytes()).map_err(|found| {
+        let header = guarded(path, || read_header(mapped.bytes())).flatten().map_err(|found| {
             Error::input("not a usable .npy file")
                 .path(path)
                 .expected("a little-endian float16, float32 or float64 array, [rows, dim] or [rows, 2, dim]")
@@ -165,7 +173,9 @@ fn remedy_of(found: &str, path: &Path) -> String {
 fn read_header(bytes: &[u8]) -> Result<NpyHeader, String> {
     refuse_before_parsing(bytes)?;
     let mut cursor = Cursor::new(bytes);
-    let header = npyz::NpyHeader::from_reader(&mut cursor).map_err(|e| e.to_string())?;
+    // Behind the first line the parser shows what it read.
+    let first_line = |text: String| text.lines().next().unwrap_or_default().trim().to_owned();
+    let header = npyz::NpyHeader::from_reader(&mut cursor).map_err(|e| first_line(e.to_string()))?;
     let data_start = cursor.position() as usize;
     let number = match header.dtype() {
         npyz::DType::Plain(ty) if ty.to_string() == "<f2" => BinaryType::F16,
@@ -221,6 +231,7 @@ fn refuse_before_parsing(bytes: &[u8]) -> Result<(), String> {
     if brackets > BRACKETS_MAX {
         return Err(format!("a header with {brackets} brackets, which describes no plain array"));
     }
+    refuse_slow(text)?;
     // Between quotes are names and types; every other piece is outside.
     let outside = text.split(|byte| b"'\"".contains(byte)).step_by(2);
     let numbers =
@@ -234,6 +245,32 @@ fn refuse_before_parsing(bytes: &[u8]) -> Result<(), String> {
         Some(_) => Ok(()),
         None => Err("a shape of more values than a file can hold: the file is cut short or damaged".into()),
     }
+}
+
+/// Fails on descriptions that the parser takes long for: longer ones than any plain array has, more levels of brackets,
+/// and dictionaries or sets within others.
+fn refuse_slow(text: &[u8]) -> Result<(), String> {
+    let (mut level, mut deepest, mut dictionaries) = (0usize, 0, 0);
+    for byte in text {
+        match byte {
+            b'(' | b'[' | b'{' => level += 1,
+            b')' | b']' | b'}' => level = level.saturating_sub(1),
+            _ => {}
+        }
+        deepest = deepest.max(level);
+        dictionaries += usize::from(*byte == b'{');
+    }
+    let description = text.trim_ascii();
+    let fault = if deepest > LEVELS_MAX {
+        format!("brackets {deepest} deep")
+    } else if dictionaries != 1 || !description.starts_with(b"{") {
+        format!("{dictionaries} dictionaries")
+    } else if description.len() > DESCRIPTION_MAX {
+        format!("a description of {} bytes", description.len())
+    } else {
+        return Ok(());
+    };
+    Err(format!("a header with {fault}, which describes no plain array"))
 }
 
 #[cfg(test)]
@@ -273,9 +310,35 @@ mod tests {
         refused(b"", "no .npy file");
         refused(&file(&"(".repeat(9_000), 0), "9000 brackets");
         refused(&file(&" ".repeat(10_001), 0), "10001 bytes");
+        refused(&file("{[(((", 0), "5 deep");
+        refused(&file("{'descr': {}}", 0), "2 dictionaries");
+        refused(&file("(12, 4)", 0), "0 dictionaries");
+        refused(&file(&format!("{{[[{}", "1+".repeat(300)), 0), "a description of 603 bytes");
         let mut long = b"\x93NUMPY\x02\x00".to_vec();
         long.extend(u32::MAX.to_le_bytes());
         refused(&long, "4294967295 bytes");
+    }
+
+    /// The parser is given no text that it takes long for, whatever is repeated behind whatever brackets.
+    #[test]
+    fn no_header_takes_long() {
+        let brackets = ["{", "{(", "{[", "{[(", "{((", "{[[", "{'a': [(", "[[[[", "((((", "{{{{"];
+        let repeated =
+            ["1+", "1,", "-1,", "-", "'a',", "'a':1,", "'", "\\", "1.", "1e5,", " ", "b'a'", "#", "(),", "[],"];
+        let (mut slowest, mut of) = (std::time::Duration::ZERO, String::new());
+        for (open, piece) in brackets.iter().flat_map(|open| repeated.map(|piece| (open, piece))) {
+            for length in [DESCRIPTION_MAX, HEADER_MAX] {
+                let text = format!("{open}{}", piece.repeat(length / piece.len() - open.len()));
+                let begin = std::time::Instant::now();
+                drop(read_header(&file(&text, 0)));
+                if begin.elapsed() > slowest {
+                    (slowest, of) = (begin.elapsed(), format!("{open}{piece}{piece}.. of {length} bytes"));
+                }
+            }
+        }
+        println!("npy headers: {} tried, slowest {slowest:.1?}: {of}", brackets.len() * repeated.len() * 2);
+        // Here the parser is not optimised, and tests run beside it.
+        assert!(slowest < std::time::Duration::from_secs(2), "{slowest:?}: {of}");
     }
 
     #[test]

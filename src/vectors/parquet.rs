@@ -1,22 +1,16 @@
 //! Opening Parquet files: only footers are read here; the values are decoded by [`super::decode`].
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
-use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
-use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData};
+use parquet::file::metadata::ParquetMetaData;
 
+use super::input_bytes::map_file;
+use super::parquet_batches::read_metadata;
+use super::parquet_footer::TRAILER_BYTES;
 use super::row::ROWS_MAX;
 use super::shard::{Shard, ShardFile, Source, rows_out_of_range};
 use crate::error::{Error, Result};
-use crate::run::mapped::Mapped;
 use crate::run::sealed::u32_at;
-
-/// Bytes at the end of a file: the footer's length, and the magic.
-const TRAILER_BYTES: usize = 8;
-/// A magic at each end, and the footer's length.
-const LEAST_BYTES: u64 = 12;
 
 /// Maps files and reads their footers.
 ///
@@ -34,20 +28,14 @@ fn open_one(path: &Path) -> Result<Shard> {
             .found(found)
             .remedy("write or download the file again")
     };
-    let meta = File::open(path).and_then(|file| file.metadata());
-    let length = meta.map_err(|e| Error::io("a file cannot be opened", path, e))?.len();
-    if length < LEAST_BYTES {
-        return Err(wrong(format!("{length} bytes")));
-    }
-    let bytes = Bytes::from_owner(Mapped::open(path)?);
-    let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Skip);
-    let metadata = ArrowReaderMetadata::load(&bytes, options).map_err(|e| wrong(e.to_string()))?;
+    let bytes = map_file(path)?;
+    let metadata = read_metadata(path, &bytes).map_err(wrong)?;
     let rows = rows_of(metadata.metadata()).map_err(wrong)?;
     if rows > ROWS_MAX {
         return Err(rows_out_of_range(path, rows, 1));
     }
     refuse_negative_chunks(metadata.metadata()).map_err(wrong)?;
-    let trailer = bytes.len() - TRAILER_BYTES;
+    let trailer = bytes.len() - TRAILER_BYTES as usize;
     let footer_start = trailer.saturating_sub(u32_at(&bytes, trailer) as usize);
     let files = vec![ShardFile::new(path, &bytes[footer_start..])?];
     Ok(Shard::new(path, rows, files, Source::Parquet { bytes, metadata }))
@@ -74,9 +62,12 @@ fn refuse_negative_chunks(metadata: &ParquetMetaData) -> Result<(), String> {
         for column in meta.columns() {
             let start = column.dictionary_page_offset().unwrap_or(column.data_page_offset());
             let bytes = column.compressed_size();
-            if start < 0 || bytes < 0 {
+            if start < 0 || bytes < 0 || column.num_values() < 0 {
                 let name = column.column_path();
-                return Err(format!("{bytes} bytes at offset {start} for {name} in row group {row_group}"));
+                let values = column.num_values();
+                return Err(format!(
+                    "{values} values in {bytes} bytes at offset {start} for {name} in row group {row_group}"
+                ));
             }
         }
     }
@@ -86,6 +77,8 @@ fn refuse_negative_chunks(metadata: &ParquetMetaData) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use parquet::file::metadata::{FileMetaData, ParquetMetaDataReader};
+
+    use bytes::Bytes;
 
     use super::*;
     use crate::vectors::testing::parquet_file;

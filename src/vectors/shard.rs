@@ -14,6 +14,7 @@ use super::input::PartitionValue;
 use super::npy_rows::NpyArray;
 use super::row::ROWS_MAX;
 use crate::error::{Error, Result};
+use crate::regular;
 use crate::run::record::{FileIdentity, FilePlace};
 
 /// An input file: what it is, and where.
@@ -85,6 +86,11 @@ impl Shard {
         self
     }
 
+    /// The shard, read in another way: the same rows, columns and files.
+    pub(super) fn read_from(&self, source: Source) -> Shard {
+        Shard { source, ..self.clone() }
+    }
+
     /// Makes columns of the path that are used a part of what the file is: in another folder it has other labels.
     pub(super) fn identify_path_columns(&mut self, used: impl Fn(&str) -> bool) {
         let columns = self.partitions.iter().filter(|column| used(&column.name));
@@ -153,7 +159,8 @@ impl ShardFile {
         let meta = path.metadata().map_err(failed)?;
         let modified = meta.modified().map_err(failed)?;
         let since = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let real = path.canonicalize().map_err(failed)?;
+        // The manifest names the file, and an export finds it there.
+        let real = regular::utf8_path(path, "an input file")?;
         let footer = format!("{:016x}", xxh3_64(footer));
         Ok(ShardFile {
             path: path.to_owned(),

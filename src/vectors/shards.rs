@@ -4,9 +4,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::arrow_ipc::ArrowFile;
+use super::budget::UnitBytes;
 use super::columns::resolve;
+use super::decode::Unit;
 use super::dimensions::dimensions;
 use super::input::{FileKind, InputFile, find};
+use super::label_arrays::BATCH_BYTES;
 use super::labels::Labels;
 use super::npy::{open_npy, open_npy_sides};
 use super::parquet::open_parquet;
@@ -68,17 +71,29 @@ impl Shards {
         Ok(Shards { list, shape: Shape { rows, dim }, roles, labels: Labels::default(), store_types })
     }
 
-    /// Bytes of the largest record batch that a thread decompresses as a whole: the embeddings of one, or a label.
-    pub(crate) fn record_batch_bytes(&self) -> u64 {
+    /// What a thread holds of the files while it reads one of their units. Reads headers of pages: those of all labels,
+    /// and those of the embeddings in each file's first row group, which is like the others.
+    pub(crate) fn unit_bytes(&self) -> UnitBytes {
         let Roles { query, positive, id, task, keys, .. } = &self.roles;
+        let labels: Vec<&str> = [id, task].into_iter().flatten().chain(keys).map(String::as_str).collect();
         let embeddings: Vec<&str> = [query, positive].into_iter().flatten().map(String::as_str).collect();
-        let labels = [id, task].into_iter().flatten().chain(keys).map(|label| vec![label.as_str()]);
-        let passes: Vec<Vec<&str>> = labels.chain([embeddings]).collect();
-        let of = |shard: &Shard| match &shard.source {
-            Source::Arrow(file) => passes.iter().map(|columns| file.heap_bytes(columns)).max().unwrap_or(0),
+        let record_batch = |shard: &Shard| match &shard.source {
+            Source::Arrow(file) => {
+                let labels = labels.iter().map(|label| file.heap_bytes(&[label]));
+                labels.chain([file.heap_bytes(&embeddings)]).max().unwrap_or(0)
+            }
             _ => 0,
         };
-        self.list.iter().map(of).max().unwrap_or(0)
+        let held = |unit: &Unit<'_>, column: &&str| unit.page_sizes(column).unwrap_or_default().held();
+        let units = Unit::all(&self.list);
+        let of_labels = units.iter().flat_map(|unit| labels.iter().map(|label| held(unit, label) + BATCH_BYTES));
+        let first = units.iter().filter(|unit| unit.start == 0);
+        let of_embeddings = first.map(|unit| embeddings.iter().fold(0u64, |sum, side| sum + held(unit, side)));
+        UnitBytes {
+            record_batch: self.list.iter().map(record_batch).max().unwrap_or(0),
+            pages: of_labels.chain(of_embeddings).max().unwrap_or(0),
+            count: units.len() as u64,
+        }
     }
 
     /// Bytes of all input files.

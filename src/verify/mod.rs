@@ -16,7 +16,7 @@ mod report_files;
 mod strangers;
 mod table;
 mod table_alone;
-mod table_file;
+pub(crate) mod table_file;
 
 use std::collections::HashMap;
 

@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::run::{RunReader, Stage};
 
 /// What batchmine writes into a run folder beside the stages' folders: entries that are no faults.
-const OWN: [&str; 9] = [
+const OWN: [&str; 11] = [
     "manifest.json",
     "lock",
     "owner.json",
@@ -17,7 +17,12 @@ const OWN: [&str; 9] = [
     "report.json",
     "report.html",
     "bad_rows.parquet",
+    // A `report` that was killed leaves them.
+    ".report.json.tmp",
+    ".report.html.tmp",
 ];
+/// One of these is in the folder of an export, the second one alone where it was killed at once.
+const OF_EXPORTS: [&str; 2] = ["_export.json", "._export.json.tmp"];
 
 /// Names each file that is not the run's: in the folders of stages, in `tmp`, and beside them.
 ///
@@ -43,7 +48,7 @@ pub(super) fn check(run: &RunReader, outcome: &mut Outcome) -> Result<()> {
         let stages = Stage::ALL.map(Stage::name);
         for path in run.entries(&folder)? {
             let own = file_name(&path);
-            let export = path.join("_export.json").exists();
+            let export = OF_EXPORTS.iter().any(|name| path.join(name).exists());
             if !OWN.contains(&&*own) && !stages.contains(&&*own) && !export {
                 name(&path, "is not the run's");
             }

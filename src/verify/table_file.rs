@@ -1,6 +1,5 @@
 //! A file of the batch table, read in order.
 
-use std::fs::File;
 use std::path::Path;
 
 use arrow::array::RecordBatch;
@@ -8,6 +7,8 @@ use arrow::datatypes::{DataType, Schema};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use crate::error::{Error, Result};
+use crate::regular;
+use crate::vectors::{guarded_batches, read_metadata};
 
 /// Rows that are held at a time.
 const BATCH_ROWS: usize = 8192;
@@ -16,19 +17,18 @@ const BATCH_ROWS: usize = 8192;
 ///
 /// # Errors
 /// The file cannot be read, or has other columns.
-pub(super) fn for_each_batch(path: &Path, wanted: &Schema, mut each: impl FnMut(&RecordBatch)) -> Result<()> {
+pub(crate) fn for_each_batch(path: &Path, wanted: &Schema, mut each: impl FnMut(&RecordBatch)) -> Result<()> {
     let unreadable = |found: String| {
         Error::runtime("a batch table cannot be read")
             .path(path)
             .found(found)
             .remedy("delete it and run the same `mine` command again")
     };
-    let file = File::open(path).map_err(|e| Error::io("a file cannot be opened", path, e))?;
-    let reader = ParquetRecordBatchReaderBuilder::try_new(file)
-        .and_then(|builder| builder.with_batch_size(BATCH_ROWS).build())
-        .map_err(|e| unreadable(e.to_string()))?;
-    for batch in reader {
-        let batch = batch.map_err(|e| unreadable(e.to_string()))?;
+    let file = regular::open(path)?;
+    let metadata = read_metadata(path, &file).map_err(unreadable)?;
+    let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata).with_batch_size(BATCH_ROWS);
+    for batch in guarded_batches(path, builder).map_err(unreadable)? {
+        let batch = batch.map_err(unreadable)?;
         let found = columns(batch.schema_ref());
         if found != columns(wanted) {
             return Err(unreadable(format!("columns {found:?}")));

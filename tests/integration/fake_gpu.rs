@@ -287,7 +287,7 @@ fn the_plan_says_what_stays_on_the_device() {
 #[test]
 fn killed_or_interrupted_a_gpu_search_goes_on_and_leaves_no_worker() {
     let bench = Bench::new(&Dataset::planted(9000, 8, 3), FLAGS);
-    for signal in ["-INT", "-KILL"] {
+    for signal in ["-INT", "-TERM", "-KILL"] {
         let run = bench.place.path(signal);
         // It hangs in its second block, when the first one is done.
         let mut command = bench.command(signal, "--backend faiss-gpu", &[("FAULT", "hang"), ("FROM", "4")]);
@@ -299,9 +299,9 @@ fn killed_or_interrupted_a_gpu_search_goes_on_and_leaves_no_worker() {
         }
         let workers = children(child.id());
         assert!(!workers.is_empty(), "no worker");
-        assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
-        let code = child.wait().unwrap().code();
-        assert_eq!(code, (signal == "-INT").then_some(130));
+        let (status, time) = super::signals::end(&mut child, signal);
+        assert_eq!(status.code(), (signal != "-KILL").then_some(130));
+        assert!(time < super::signals::SOON, "{signal} took {time:?}");
         let gone = |id: &u32| !Path::new(&format!("/proc/{id}/fd/0")).exists();
         let end = Instant::now() + Duration::from_secs(20);
         while !workers.iter().all(gone) {

@@ -8,23 +8,31 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::tidy::{Source, assert_none, code, sources};
 
 /// Modules that stages may use, whichever they are.
-const BELOW_STAGES: [&str; 6] = ["budget", "config", "error", "random", "run", "watch"];
+const BELOW_STAGES: [&str; 9] =
+    ["allocator", "budget", "config", "error", "guard", "random", "regular", "run", "watch"];
 const STAGES: [&str; 5] = ["vectors", "neighbors", "edges", "clusters", "batches"];
 
 /// The top-level modules that a top-level module may import.
 fn allowed(module: &str) -> Vec<&'static str> {
     let stages_below = |stage: usize| [&BELOW_STAGES[..], &STAGES[..stage]].concat();
     match module {
-        "error" | "random" => vec![],
-        "watch" | "config" => vec!["error"],
-        "run" => vec!["config", "error", "watch"],
+        "allocator" | "error" | "random" | "stdio" => vec![],
+        "guard" | "regular" | "watch" => vec!["error"],
+        "config" => vec!["error", "regular"],
+        "run" => vec!["config", "error", "guard", "regular", "stdio", "watch"],
+        "planted" => vec!["error", "random", "run"],
         "budget" => vec!["run"],
         "cost" | "plan" => [&["config", "error", "run", "budget"], &STAGES[..]].concat(),
         "job" => [&BELOW_STAGES[..], &STAGES[..], &["cost", "plan"]].concat(),
         "inspect" | "report" | "verify" => {
-            [&["config", "error", "job", "random", "run", "watch"], &STAGES[..]].concat()
+            [&["config", "error", "guard", "job", "random", "regular", "run", "watch"], &STAGES[..]].concat()
         }
-        "cli" => [&BELOW_STAGES[..], &STAGES[..], &["cost", "inspect", "job", "plan", "report", "verify"]].concat(),
+        "cli" | "fuzzing" => [
+            &BELOW_STAGES[..],
+            &STAGES[..],
+            &["cost", "inspect", "job", "plan", "planted", "report", "stdio", "verify"],
+        ]
+        .concat(),
         stage => STAGES.iter().position(|name| *name == stage).map_or_else(Vec::new, stages_below),
     }
 }

@@ -1,8 +1,8 @@
 //! Everything that is tested through the executable or through a whole run, in one binary.
 //!
-//! `dataset`, `command`, `table` and `exported` write inputs, call batchmine and read what it wrote; `damage` changes
-//! that; `oracle`, `promises` and `worth` say what it should have written; `pages` reads the documentation; the rest
-//! are the tests.
+//! `dataset`, `command`, `table`, `exported` and `undisturbed` write inputs, call batchmine and read what it wrote;
+//! `damage` changes that; `oracle`, `promises` and `worth` say what it should have written; `pages` reads the
+//! documentation; the rest are the tests.
 
 #![allow(unreachable_pub, reason = "one binary: nothing is reached from outside")]
 
@@ -16,9 +16,12 @@ mod oracle;
 mod pages;
 mod promises;
 mod table;
+mod undisturbed;
 
 mod bad_rows;
+mod budgets;
 mod clean;
+mod corrupt;
 mod corruption;
 mod docs;
 mod embedding_columns;
@@ -29,9 +32,11 @@ mod export;
 mod export_rows;
 mod fake_cuda;
 mod fake_gpu;
+mod fault_disk;
 mod files;
 mod first_hour;
 mod formats;
+mod fuzz;
 mod garbage;
 mod gpu;
 mod hostile;
@@ -39,6 +44,7 @@ mod ids;
 mod imports;
 mod inputs;
 mod inspect;
+mod kills;
 mod label_faults;
 mod labels;
 #[cfg(feature = "lake")]
@@ -46,12 +52,17 @@ mod lake;
 #[cfg(feature = "lake")]
 mod lake_server;
 mod limits;
+mod long_values;
 mod mine;
 mod model;
+mod names;
 mod negatives;
 mod npy_pairs;
 mod ownership;
 mod packing;
+mod power;
+mod power_disk;
+mod printed;
 mod properties;
 mod ranks;
 mod readers;
@@ -60,6 +71,7 @@ mod replace;
 mod report;
 mod resume;
 mod same_query;
+mod signals;
 mod tasks;
 mod tidy;
 mod truncated;

@@ -50,7 +50,7 @@ fn the_second_process_is_refused_with_the_first_ones_number_and_machine() {
     let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
     let holder = format!("process {} on {}", std::process::id(), host.trim());
     for path in [&run, &link] {
-        mine(&place.input(), path, FLAGS).fails(1, &["the run folder is in use", &holder, "wait for the other job"]);
+        mine(&place.input(), path, FLAGS).fails(1, &["the folder is in use", &holder, "wait for the other job"]);
         call(["clean", path.to_str().unwrap()]).fails(1, &["in use", &holder]);
         verify(path).fails(1, &["in use", &holder]);
     }

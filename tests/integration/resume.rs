@@ -19,18 +19,18 @@ use super::command::{MADE, Place, assert_same, mine, mine_command, verify};
 use super::dataset::Dataset;
 use super::failing::{Blow, Failing};
 
-const STAGES: [&str; 5] = ["vectors", "neighbors", "edges", "clusters", "batches"];
+pub const STAGES: [&str; 5] = ["vectors", "neighbors", "edges", "clusters", "batches"];
 
 /// Enough rows for each stage to take a while.
-fn large() -> Dataset {
+pub fn large() -> Dataset {
     Dataset::planted(3000, 96, 31).with_text_ids().with_tasks(|row| ["a", "b", "c"][row * row % 7 % 3].into())
 }
 
-const LARGE: &str = "--task-column task --skip 10 --window 50 --cluster-size 16 --batch-size 64 --epochs 2 \
+pub const LARGE: &str = "--task-column task --skip 10 --window 50 --cluster-size 16 --batch-size 64 --epochs 2 \
     --hard-negatives 3 --world-size 2 --rank-layout strided";
 
 /// Starts the job and returns when the stage begins, or, with `false`, when it ended before.
-fn start_until(stage: &str, input: &Path, run: &Path) -> (Child, bool) {
+pub fn start_until(stage: &str, input: &Path, run: &Path) -> (Child, bool) {
     let mut command = mine_command(input, run, &format!("{LARGE} --json"));
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut events = BufReader::new(child.stdout.take().unwrap()).lines();

@@ -75,7 +75,8 @@ fn unsafe_code_stays_behind_its_fences() {
     for source in sources(&["src"]) {
         let name = source.path.rsplit('/').next().unwrap();
         let fenced =
-            ["mapped.rs", "bus_error.rs", "dot.rs", "blas.rs", "plugin.rs", "shared.rs", "simd.rs"].contains(&name);
+            ["allocator.rs", "mapped.rs", "bus_error.rs", "dot.rs", "blas.rs", "plugin.rs", "shared.rs", "simd.rs"]
+                .contains(&name);
         let lines = source.lines.iter().enumerate().filter(|(_, line)| is_unsafe(line));
         if !fenced {
             faults.extend(lines.map(|(at, _)| format!("{}:{}: unsafe outside its fences", source.path, at + 1)));
@@ -208,4 +209,25 @@ fn the_census_of_unsafe_code_is_of_the_versions_that_are_built() {
     let built = |cells: &&&Vec<&str>| lock.contains(&format!("name = \"{}\"\nversion = \"{}\"\n", cells[1], cells[2]));
     let old = crates.iter().filter(|cells| !built(cells));
     assert_none(old.map(|cells| format!("docs/unsafe.md: no {} {}", cells[1], cells[2])).collect());
+}
+
+/// Nothing prints past `stdio`: what `println` and its kin cannot write, they make a panic of.
+#[test]
+fn everything_is_printed_in_one_place() {
+    let printing = ["println!", "print!(", "dbg!(", "stdout().lock", "stderr().lock"];
+    let mut faults = Vec::new();
+    for source in sources(&["src"]) {
+        // A worker's stdout is its protocol.
+        if ["src/stdio.rs", "src/neighbors/gpu/worker.rs"].contains(&&*source.path) {
+            continue;
+        }
+        let lines = before_tests(&source).iter().enumerate();
+        let prints = |line: &str| printing.iter().any(|form| code(line).contains(form));
+        faults.extend(
+            lines
+                .filter(|(_, line)| prints(line))
+                .map(|(at, line)| format!("{}:{}: {}", source.path, at + 1, line.trim())),
+        );
+    }
+    assert_none(faults);
 }

@@ -15,7 +15,7 @@ use arrow::datatypes::{DataType, Field, Schema};
 
 use super::folder::Folder;
 use super::join::{Id, Joined};
-use super::tables::{PIECE_ROWS, TableFile};
+use super::tables::{PIECE_BYTES, PIECE_ROWS, TableFile};
 use super::trainer::Trainer;
 use crate::error::Result;
 
@@ -66,13 +66,19 @@ impl Texts {
         self.numbers.append_value(number);
         self.ids.append_value(id.to_string());
         self.texts.append_value(text);
-        if self.numbers.values_slice().len() < PIECE_ROWS { Ok(()) } else { self.encode() }
+        let full = self.numbers.values_slice().len() >= PIECE_ROWS || self.bytes() >= PIECE_BYTES;
+        if full { self.encode() } else { Ok(()) }
+    }
+
+    fn bytes(&self) -> u64 {
+        self.texts.values_slice().len() as u64
     }
 
     fn encode(&mut self) -> Result<()> {
+        let bytes = self.bytes();
         let columns: Vec<ArrayRef> =
             vec![Arc::new(self.numbers.finish()), Arc::new(self.ids.finish()), Arc::new(self.texts.finish())];
-        self.file.write(RecordBatch::try_new(self.schema.clone(), columns).expect("columns of the schema"))
+        self.file.write(RecordBatch::try_new(self.schema.clone(), columns).expect("columns of the schema"), bytes)
     }
 
     fn finish(mut self, folder: &mut Folder) -> Result<()> {
@@ -96,7 +102,7 @@ impl Relations {
 
     fn encode(&mut self) -> Result<()> {
         let columns = self.columns.iter_mut().map(|column| Arc::new(column.finish()) as ArrayRef).collect();
-        self.file.write(RecordBatch::try_new(self.schema.clone(), columns).expect("columns of the schema"))
+        self.file.write(RecordBatch::try_new(self.schema.clone(), columns).expect("columns of the schema"), 0)
     }
 
     fn finish(mut self, folder: &mut Folder) -> Result<()> {

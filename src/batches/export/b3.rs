@@ -10,18 +10,13 @@ use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{
-    ArrayRef, BooleanArray, Float32Array, Float64Array, Int32Array, Int64Array, ListBuilder, RecordBatch, StringArray,
-    StringBuilder, UInt32Array, UInt64Array,
-};
+use arrow::array::{ArrayRef, AsArray, ListBuilder, RecordBatch, StringArray, StringBuilder};
 use arrow::datatypes::{Field, Schema};
-use polars::prelude::{Column, DataType, PolarsResult, polars_bail};
 
-use super::engine;
 use super::folder::Folder;
 use super::join::{Joined, JoinedRow};
-use super::sources::{IMAGE, QUERY_IMAGE, kept_name};
-use super::tables::{PIECE_ROWS, TableFile};
+use super::sources::{IMAGE, QUERY_IMAGE};
+use super::tables::{TableFile, first_room};
 use super::trainer::Trainer;
 use crate::error::{Error, Result};
 
@@ -74,12 +69,13 @@ impl B3 {
 
     /// Rows of one task as the trainer's columns.
     fn columns(&self, rows: &Joined, range: Range<usize>) -> Result<RecordBatch> {
-        let piece = rows.table.slice(range.start as i64, range.len());
-        let path = |name: &str| -> ArrayRef {
-            match piece.column(&kept_name(name)).and_then(Column::str) {
-                Ok(paths) => Arc::new(StringArray::from_iter_values(paths.iter().map(Option::unwrap_or_default))),
-                Err(_) => Arc::new(StringArray::from(vec![""; range.len()])),
+        let path = |name: &str| -> Result<ArrayRef> {
+            if !rows.keeps(name) {
+                return Ok(Arc::new(StringArray::from(vec![""; range.len()])));
             }
+            let paths = rows.kept(name, range.clone())?;
+            let paths = paths.as_string::<i32>();
+            Ok(Arc::new(StringArray::from_iter_values(paths.iter().map(Option::unwrap_or_default))))
         };
         let text = |of: fn(JoinedRow<'_>) -> &str| -> ArrayRef {
             let all: Vec<&str> = range.clone().map(|at| of(rows.row(at))).collect();
@@ -87,17 +83,16 @@ impl B3 {
         };
         let mut columns: Vec<(&str, ArrayRef)> = vec![
             ("qry", text(|row| row.query)),
-            (QUERY_IMAGE, path(QUERY_IMAGE)),
+            (QUERY_IMAGE, path(QUERY_IMAGE)?),
             ("pos_text", text(|row| row.positive)),
-            (IMAGE, path(IMAGE)),
+            (IMAGE, path(IMAGE)?),
         ];
         if self.negatives {
-            let [texts, images] = negative_columns(rows, range);
+            let [texts, images] = negative_columns(rows, range.clone());
             columns.extend([("neg_text", texts), ("neg_image_path", images)]);
         }
         for name in self.kept.iter().filter(|name| !TAKEN.contains(&name.as_str())) {
-            let column = piece.column(&kept_name(name)).and_then(to_arrow).map_err(engine::failed)?;
-            columns.push((name, column));
+            columns.push((name, rows.kept(name, range.clone())?));
         }
         let fields: Vec<Field> =
             columns.iter().map(|(name, column)| Field::new(*name, column.data_type().clone(), true)).collect();
@@ -121,21 +116,6 @@ fn negative_columns(rows: &Joined, range: Range<usize>) -> [ArrayRef; 2] {
     [Arc::new(texts.finish()), Arc::new(images.finish())]
 }
 
-/// A polars column as an Arrow array.
-fn to_arrow(column: &Column) -> PolarsResult<ArrayRef> {
-    Ok(match column.dtype() {
-        DataType::Boolean => Arc::new(BooleanArray::from_iter(column.bool()?.iter())),
-        DataType::Int32 => Arc::new(Int32Array::from_iter(column.i32()?.iter())),
-        DataType::Int64 => Arc::new(Int64Array::from_iter(column.i64()?.iter())),
-        DataType::UInt32 => Arc::new(UInt32Array::from_iter(column.u32()?.iter())),
-        DataType::UInt64 => Arc::new(UInt64Array::from_iter(column.u64()?.iter())),
-        DataType::Float32 => Arc::new(Float32Array::from_iter(column.f32()?.iter())),
-        DataType::Float64 => Arc::new(Float64Array::from_iter(column.f64()?.iter())),
-        DataType::String => Arc::new(StringArray::from_iter(column.str()?.iter())),
-        other => polars_bail!(InvalidOperation: "column {} of type {other} cannot be kept", column.name()),
-    })
-}
-
 impl Trainer for B3 {
     fn write(&mut self, rows: &Joined, folder: &mut Folder) -> Result<()> {
         let mut at = 0;
@@ -147,7 +127,9 @@ impl Trainer for B3 {
             }
             let same = (at..rows.len()).take_while(|other| rows.row(*other).task == row.task).count();
             let file = self.open.as_ref().and_then(|open| open.file.as_ref());
-            let range = at..at + file.map_or(same.min(PIECE_ROWS), |file| file.room(same));
+            let bytes = (at..at + same).map(|at| rows.bytes(at));
+            let range = at..at + file.map_or_else(|| first_room(bytes.clone()), |file| file.room(bytes.clone()));
+            let bytes = bytes.take(range.len()).sum();
             at = range.end;
             let columns = self.columns(rows, range)?;
             let open = self.open.as_mut().expect("begun above");
@@ -155,7 +137,7 @@ impl Trainer for B3 {
                 let name = format!("{}/train-00000-of-00001.parquet", open.folder);
                 open.file = Some(TableFile::create(folder, &name, columns.schema(), self.group_rows)?);
             }
-            open.file.as_mut().expect("created above").write(columns)?;
+            open.file.as_mut().expect("created above").write(columns, bytes)?;
         }
         Ok(())
     }

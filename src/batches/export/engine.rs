@@ -1,11 +1,11 @@
 //! Two ways to run polars' streaming engine, and its failures as errors of this project.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 
 use polars::prelude::*;
 
 use crate::error::{Error, Result};
+use crate::guard::guarded_engine;
 
 /// Runs a frame and folds `step` over its pieces as they come, in the frame's order if `in_order`. Returns the state.
 /// Memory: the state and the pieces in flight.
@@ -45,14 +45,8 @@ pub(crate) fn collect(frame: LazyFrame) -> Result<DataFrame> {
 }
 
 /// The engine panics on some damaged files; that becomes an error.
-fn guarded<T>(run: impl FnOnce() -> PolarsResult<T>) -> Result<T> {
-    match catch_unwind(AssertUnwindSafe(run)) {
-        Ok(done) => done.map_err(failed),
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
-            Err(unreadable(text.unwrap_or("polars panicked").to_owned()))
-        }
-    }
+pub(crate) fn guarded<T>(run: impl FnOnce() -> PolarsResult<T>) -> Result<T> {
+    guarded_engine(run).map_err(unreadable)?.map_err(failed)
 }
 
 pub(crate) fn failed(e: PolarsError) -> Error {

@@ -20,6 +20,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::settings::Epochs;
 use crate::error::{Error, Result};
+use crate::regular;
 use crate::run::PartRecord;
 use crate::run::json::{FoundRecord, differences};
 use crate::run::lock::Lock;
@@ -170,8 +171,11 @@ impl Folder {
         let mut contents = serde_json::to_vec_pretty(&self.contents).expect("a record is plain data");
         contents.push(b'\n');
         self.sync()?;
-        self.put(SUCCESS, &contents)?;
-        self.sync()?;
+        let done = self.put(SUCCESS, &contents).and_then(|()| self.sync());
+        done.inspect_err(|_| {
+            // What may not be durable must not look finished.
+            let _ = self.storage.remove(&self.path.join(SUCCESS));
+        })?;
         Ok(filled)
     }
 
@@ -232,14 +236,9 @@ impl Write for OutFile {
 /// The record of an export, whichever batchmine made it.
 fn read_record(folder: &Path) -> Result<Option<FoundRecord>> {
     let path = folder.join(RECORD);
-    match std::fs::read(&path) {
-        Ok(bytes) => {
-            let found: Option<FoundRecord> = serde_json::from_slice(&bytes).ok();
-            Ok(found.filter(|record| record.text("batchmine").is_some()))
-        }
-        Err(e) if e.kind() == io::ErrorKind::NotFound || e.kind() == io::ErrorKind::NotADirectory => Ok(None),
-        Err(e) => Err(Error::io("a file cannot be read", &path, e)),
-    }
+    let Some(bytes) = regular::read_if_there(&path, regular::TEXT_MAX)? else { return Ok(None) };
+    let found: Option<FoundRecord> = serde_json::from_slice(&bytes).ok();
+    Ok(found.filter(|record| record.text("batchmine").is_some()))
 }
 
 /// Compares the files of a finished export with what `_SUCCESS` says of them. O(bytes).

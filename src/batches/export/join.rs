@@ -1,33 +1,35 @@
 //! One chunk of the batch table joined to the texts of its rows and of their negatives.
 //!
-//! The chunk's rows are the join's build side; the sources are its probe side and are read once a chunk, twice where
-//! there are negatives. The engine yields matches in any order; each carries its place in the chunk, by which they are
-//! sorted. Texts are copied out of the pages that they were read from, so that the pages are freed.
+//! Texts are looked up by row number in what was read of the sources.
 //!
-//! Memory: the chunk's texts once, and 16 bytes a text for sorting.
+//! Memory: the chunk's texts once, with those of its negatives.
 
+use std::ops::Range;
+
+use arrow::array::ArrayRef;
 use polars::prelude::*;
 
 use super::chunks::Pick;
+use super::documents::Documents;
 use super::engine::{self, flattened};
 use super::padding::Padding;
-use super::sources::{IMAGE, POSITIVE, QUERY, ROW, Sources, kept_name};
+use super::sources::{IMAGE, Sources};
 use super::table::BatchTable;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// Rows in order, with everything that a trainer's format may contain.
 #[derive(Debug)]
 pub(crate) struct Joined {
-    /// Columns of the batch table, [`QUERY`], [`POSITIVE`], and those that are kept, by their [`kept_name`].
-    pub table: DataFrame,
+    /// Numbers of the rows in the sources.
+    rows: Vec<u32>,
+    /// Texts of queries and positives, then the columns that are kept.
+    documents: Documents,
     negatives: Option<JoinedNegatives>,
     batches: Int64Chunked,
     epochs: Int32Chunked,
     tasks: StringChunked,
     ids: Column,
     scores: Float32Chunked,
-    queries: StringChunked,
-    positives: StringChunked,
 }
 
 /// The negatives of all rows, one row's after the other's.
@@ -35,10 +37,12 @@ pub(crate) struct Joined {
 struct JoinedNegatives {
     /// Where each row's negatives begin; the last element is the number of all.
     starts: Vec<usize>,
+    rows: Vec<u32>,
     ids: Column,
     scores: Float32Chunked,
-    texts: StringChunked,
-    images: Option<StringChunked>,
+    /// Texts, then images where the sources have them.
+    documents: Documents,
+    image: Option<usize>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -86,7 +90,7 @@ pub(crate) struct Negative<'a> {
 
 impl Joined {
     pub(crate) fn len(&self) -> usize {
-        self.table.height()
+        self.rows.len()
     }
 
     pub(crate) fn row(&self, at: usize) -> JoinedRow<'_> {
@@ -96,8 +100,8 @@ impl Joined {
             task: self.tasks.get(at),
             id: id_at(&self.ids, at),
             score: self.scores.get(at).unwrap_or(0.0),
-            query: self.queries.get(at).unwrap_or_default(),
-            positive: self.positives.get(at).unwrap_or_default(),
+            query: self.documents.text(0, self.rows[at]).unwrap_or_default(),
+            positive: self.documents.text(1, self.rows[at]).unwrap_or_default(),
         }
     }
 
@@ -106,14 +110,41 @@ impl Joined {
         let range = self.negatives.as_ref().map_or(0..0, |negatives| negatives.starts[at]..negatives.starts[at + 1]);
         let of = |at: usize| {
             let negatives = self.negatives.as_ref().expect("a range of negatives has negatives");
+            let row = negatives.rows[at];
             Negative {
                 id: id_at(&negatives.ids, at),
-                text: negatives.texts.get(at).unwrap_or_default(),
+                text: negatives.documents.text(0, row).unwrap_or_default(),
                 score: negatives.scores.get(at).unwrap_or(0.0),
-                image: negatives.images.as_ref().and_then(|images| images.get(at)),
+                image: negatives.image.and_then(|image| negatives.documents.text(image, row)),
             }
         };
         range.map(of)
+    }
+
+    /// Bytes of a row's texts, with those of its negatives.
+    pub(crate) fn bytes(&self, at: usize) -> u64 {
+        let row = self.row(at);
+        let of_negatives: usize = self.negatives(at).map(|negative| negative.text.len()).sum();
+        (row.query.len() + row.positive.len() + of_negatives) as u64
+    }
+
+    /// Whether a column is kept beside the texts.
+    pub(crate) fn keeps(&self, name: &str) -> bool {
+        self.kept_index(name).is_some()
+    }
+
+    /// A kept column of some rows.
+    ///
+    /// # Errors
+    /// There is no such column.
+    pub(crate) fn kept(&self, name: &str, range: Range<usize>) -> Result<ArrayRef> {
+        let column = self.kept_index(name).ok_or_else(|| engine::damaged(&format!("no column {name}")))?;
+        self.documents.values(column, &self.rows[range])
+    }
+
+    fn kept_index(&self, name: &str) -> Option<usize> {
+        // The first two are texts, which may have the name of another column only if it is one of them.
+        self.documents.column(name).filter(|column| *column > 1)
     }
 }
 
@@ -124,8 +155,7 @@ fn id_at(ids: &Column, at: usize) -> Id<'_> {
     }
 }
 
-/// Reads a chunk and joins it. `kept`: columns of the sources to keep beside the texts; `padding`: negatives of rows
-/// that have none.
+/// Reads a chunk and joins it. `padding`: negatives of rows that have none; `longest`: most bytes of a row's texts.
 ///
 /// # Errors
 /// A file cannot be read, the sources lack a row, or lists of negatives have different lengths.
@@ -133,57 +163,35 @@ pub(crate) fn join(
     table: &BatchTable,
     sources: &Sources,
     pick: &Pick,
-    kept: &[String],
     padding: &Padding,
+    longest: u64,
 ) -> Result<Joined> {
     let chunk = table.chunk(pick)?;
     let negatives = match table.negatives {
         0 => None,
-        _ => Some(negatives(&chunk, sources, kept.iter().any(|name| name == IMAGE), padding)?),
+        _ => Some(negatives(&chunk, sources, padding, longest)?),
     };
-    let chunk = chunk.drop_many(["negatives", "negative_rows", "negative_scores"]);
-    let texts = texts(&chunk, sources, kept)?;
+    let numbers = || -> PolarsResult<Vec<Option<i64>>> { Ok(chunk.column("row")?.i64()?.iter().collect()) };
+    let rows = numbers().map_err(engine::failed)?.into_iter().map(|row| row_number(row.unwrap_or(-1)));
+    let rows = rows.collect::<Result<Vec<u32>>>()?;
+    let documents = Documents::read(sources, &sources.columns(), rows.clone(), longest)?;
     let all = || -> PolarsResult<Joined> {
-        let table = chunk.hstack(texts.columns())?;
-        let text =
-            |name: &str| -> PolarsResult<StringChunked> { Ok(table.column(name)?.str()?.rechunk().into_owned()) };
         Ok(Joined {
-            batches: table.column("batch_id")?.i64()?.rechunk().into_owned(),
-            epochs: table.column("epoch")?.i32()?.rechunk().into_owned(),
-            tasks: text("task")?,
-            ids: table.column("id")?.rechunk(),
-            scores: table.column("score")?.f32()?.rechunk().into_owned(),
-            queries: text(QUERY)?,
-            positives: text(POSITIVE)?,
+            rows,
+            documents,
             negatives,
-            table,
+            batches: chunk.column("batch_id")?.i64()?.rechunk().into_owned(),
+            epochs: chunk.column("epoch")?.i32()?.rechunk().into_owned(),
+            tasks: chunk.column("task")?.str()?.rechunk().into_owned(),
+            ids: chunk.column("id")?.rechunk(),
+            scores: chunk.column("score")?.f32()?.rechunk().into_owned(),
         })
     };
     all().map_err(engine::failed)
 }
 
-/// The texts (and kept columns) of a chunk's rows, in its order.
-fn texts(chunk: &DataFrame, sources: &Sources, kept: &[String]) -> Result<DataFrame> {
-    let wanted = || -> PolarsResult<LazyFrame> {
-        let keys = chunk.select(["place", "row"])?.lazy();
-        let keys = keys.select([col("place"), col("row").cast(IDX_DTYPE).alias(ROW)]);
-        let columns = sources
-            .texts()
-            .into_iter()
-            .chain(kept.iter().map(|name| col(name.as_str()).alias(kept_name(name))))
-            .collect();
-        Ok(probe(keys, sources.scan(columns)?, ROW))
-    };
-    let found = gather(wanted().map_err(engine::failed)?)?;
-    if found.height() != chunk.height() {
-        return Err(Error::runtime("the sources lack rows of the batch table")
-            .path(&sources.paths[0])
-            .expected(format!("{} rows", chunk.height()))
-            .found(format!("{} of them", found.height()))
-            .remedy("`batchmine verify RUN` checks the batch table"));
-    }
-    let sorted = found.sort(["place"], SortMultipleOptions::default()).map_err(engine::failed)?;
-    Ok(sorted.drop_many(["place", ROW]))
+fn row_number(row: i64) -> Result<u32> {
+    u32::try_from(row).map_err(|_| engine::damaged(&format!("row {row}")))
 }
 
 /// The lists of negatives of a chunk, one row's after the other's.
@@ -249,75 +257,18 @@ impl FlatLists {
 }
 
 /// The texts of all negatives of a chunk, in the order in which its rows list them.
-fn negatives(chunk: &DataFrame, sources: &Sources, images: bool, padding: &Padding) -> Result<JoinedNegatives> {
+fn negatives(chunk: &DataFrame, sources: &Sources, padding: &Padding, longest: u64) -> Result<JoinedNegatives> {
     let mut lists = FlatLists::of(chunk)?;
     if !padding.is_empty() {
         lists = lists.padded(chunk, padding).map_err(engine::failed)?;
     }
     let FlatLists { counts, rows, ids, scores } = lists;
-    let rows = Column::new(ROW.into(), rows).cast(&IDX_DTYPE).map_err(engine::failed)?;
-    let unique = || -> PolarsResult<LazyFrame> {
-        let unique = rows.unique()?;
-        let keys = DataFrame::new(unique.len(), vec![unique])?.lazy();
-        let mut columns = vec![col(sources.positive.as_str()).alias(POSITIVE)];
-        columns.extend(images.then(|| col(IMAGE)));
-        Ok(probe(keys, sources.scan(columns)?, ROW))
-    };
-    let documents = gather(unique().map_err(engine::failed)?)?;
-    let placed = || -> PolarsResult<DataFrame> {
-        let wanted = DataFrame::new(rows.len(), vec![rows.clone()])?;
-        let arguments = JoinArgs { maintain_order: MaintainOrderJoin::Left, ..JoinArgs::new(JoinType::Left) };
-        wanted.join(&documents, [ROW], [ROW], arguments, None)
-    };
-    let placed = placed().map_err(engine::failed)?;
-    if placed.height() != rows.len() {
-        return Err(engine::damaged(&format!("{} texts of {} negatives", placed.height(), rows.len())));
-    }
-    let column = |name: &str| -> Result<StringChunked> {
-        let texts = placed.column(name).and_then(|column| Ok(column.str()?.rechunk().into_owned()));
-        texts.map_err(engine::failed)
-    };
+    let rows = rows.into_iter().map(row_number).collect::<Result<Vec<u32>>>()?;
+    let documents = Documents::read(sources, &sources.negative_columns(), rows.clone(), longest)?;
     let starts = std::iter::once(0).chain(counts.iter().scan(0, |sum, count| {
         *sum += count;
         Some(*sum)
     }));
-    let (starts, texts) = (starts.collect(), column(POSITIVE)?);
-    let images = if images { Some(column(IMAGE)?) } else { None };
-    Ok(JoinedNegatives { starts, ids, scores, texts, images })
-}
-
-/// Joins a small frame of keys to a large one, which is streamed.
-fn probe(keys: LazyFrame, large: LazyFrame, key: &str) -> LazyFrame {
-    let joined = keys.join_builder().with(large).how(JoinType::Inner).on([col(key)]);
-    joined.build_side(Some(JoinBuildSide::ForceLeft)).finish()
-}
-
-/// Collects matches in any order, with texts copied: as they come they point into the pages that they were read from.
-fn gather(frame: LazyFrame) -> Result<DataFrame> {
-    let found = engine::fold(frame.clone(), false, None::<DataFrame>, |all, piece| {
-        let piece = copied(piece).map_err(engine::failed)?;
-        match all {
-            Some(all) => all.vstack_mut(&piece).map(drop).map_err(engine::failed),
-            None => {
-                *all = Some(piece);
-                Ok(())
-            }
-        }
-    })?;
-    match found {
-        Some(found) => Ok(found),
-        // Not one match: an empty frame of the same columns.
-        None => engine::collect(frame.limit(0)),
-    }
-}
-
-fn copied(piece: DataFrame) -> PolarsResult<DataFrame> {
-    let copy = |column: &Column| match column.str() {
-        Ok(texts) => {
-            let copied: StringChunked = texts.iter().collect();
-            copied.with_name(column.name().clone()).into_column()
-        }
-        Err(_) => column.clone(),
-    };
-    DataFrame::new(piece.height(), piece.columns().iter().map(copy).collect())
+    let image = sources.negative_columns().iter().skip(1).position(|name| *name == IMAGE).map(|at| at + 1);
+    Ok(JoinedNegatives { starts: starts.collect(), rows, ids, scores, documents, image })
 }

@@ -1,13 +1,14 @@
 //! How many bytes the texts of each source row have.
 //!
-//! Memory: 8 bytes a source row.
+//! Memory: 12 bytes a source row, and on each thread what reading a column takes.
 
-use polars::prelude::*;
+use arrow::array::Array;
+use rayon::prelude::*;
 
 use super::budget::{NEGATIVE_BYTES, ROW_BYTES};
-use super::engine;
-use super::sources::{POSITIVE, QUERY, ROW, Sources};
+use super::sources::Sources;
 use crate::error::{Error, Result};
+use crate::vectors::{Unit, for_each_label_array, lengths};
 
 /// The length of a text that is null.
 const NULL: u32 = u32::MAX;
@@ -17,34 +18,33 @@ const NULL: u32 = u32::MAX;
 pub(crate) struct Lengths {
     query: Vec<u32>,
     positive: Vec<u32>,
+    /// Of all strings that are kept beside the texts.
+    kept: Vec<u32>,
 }
 
 impl Lengths {
-    /// Measures all texts in one scan of the sources.
+    /// Measures all texts in one pass over the sources.
     ///
     /// # Errors
     /// A file cannot be read.
     pub(crate) fn measure(sources: &Sources) -> Result<Lengths> {
-        let rows = sources.rows as usize;
-        let empty = Lengths { query: vec![NULL; rows], positive: vec![NULL; rows] };
-        let frame = sources.scan(sources.texts()).map_err(engine::failed)?;
-        engine::fold(frame, false, empty, |lengths, piece| lengths.take(&piece).map_err(engine::failed))
+        let units = Unit::all(&sources.shards);
+        let of = |columns: &[&str]| -> Result<Vec<u32>> {
+            let pieces = units.par_iter().map(|unit| of_unit(unit, columns)).collect::<Result<Vec<_>>>()?;
+            Ok(pieces.concat())
+        };
+        let query = of(&[&sources.query])?;
+        let positive = if sources.query == sources.positive { query.clone() } else { of(&[&sources.positive])? };
+        let kept: Vec<&str> = sources.kept.iter().map(String::as_str).collect();
+        Ok(Lengths { query, positive, kept: if kept.is_empty() { Vec::new() } else { of(&kept)? } })
     }
 
-    fn take(&mut self, piece: &DataFrame) -> PolarsResult<()> {
-        let rows = piece.column(ROW)?.idx()?;
-        for (name, lengths) in [(QUERY, &mut self.query), (POSITIVE, &mut self.positive)] {
-            let texts = piece.column(name)?.str()?;
-            for (row, text) in rows.iter().zip(texts.iter()) {
-                let (Some(row), Some(text)) = (row, text) else { continue };
-                let rows = lengths.len();
-                let Some(length) = lengths.get_mut(row as usize) else {
-                    polars_bail!(ComputeError: "a file holds more rows than its footer says: row {row} of {rows}");
-                };
-                *length = text.len().min(NULL as usize - 1) as u32;
-            }
-        }
-        Ok(())
+    /// Most bytes that any row can take in a chunk, with so many negatives.
+    pub(crate) fn longest(&self, negatives: u32) -> u64 {
+        let most = |lengths: &[u32]| lengths.iter().filter(|n| **n != NULL).max().map_or(0, |n| u64::from(*n));
+        let kept = most(&self.kept);
+        let of_negatives = (most(&self.positive) + kept + NEGATIVE_BYTES).saturating_mul(negatives.into());
+        (most(&self.query) + most(&self.positive) + kept + ROW_BYTES).saturating_add(of_negatives)
     }
 
     /// Bytes that a row takes in a chunk: its texts, those of its negatives, and what is held beside them.
@@ -64,7 +64,7 @@ impl Lengths {
                 return Ok(u64::from(*length));
             }
             Err(Error::input("a row of a batch has no text")
-                .path(&sources.paths[0])
+                .path(sources.first_path())
                 .column(column)
                 .row(row as u64)
                 .expected("a text in every row that was mined")
@@ -72,8 +72,9 @@ impl Lengths {
                 .remedy("fill it or drop the row, and mine again; or give files with all texts to --source"))
         };
         let positive = |row: i64| length(&self.positive, &sources.positive, row);
-        let own = length(&self.query, &sources.query, row)? + positive(row)? + ROW_BYTES;
-        negatives.iter().try_fold(own, |sum, row| Ok(sum + positive(*row)? + NEGATIVE_BYTES))
+        let kept = |row: i64| usize::try_from(row).ok().and_then(|row| self.kept.get(row)).map_or(0, |n| u64::from(*n));
+        let own = length(&self.query, &sources.query, row)? + positive(row)? + kept(row) + ROW_BYTES;
+        negatives.iter().try_fold(own, |sum, row| Ok(sum + positive(*row)? + kept(*row) + NEGATIVE_BYTES))
     }
 
     /// Mean bytes of a row's texts.
@@ -81,4 +82,25 @@ impl Lengths {
         let sum = |lengths: &[u32]| lengths.iter().filter(|n| **n != NULL).map(|n| u64::from(*n)).sum::<u64>();
         (sum(&self.query) + sum(&self.positive)) / (self.query.len() as u64).max(1)
     }
+}
+
+/// The lengths of a unit's rows, summed over the columns; null where the only column is.
+fn of_unit(unit: &Unit<'_>, columns: &[&str]) -> Result<Vec<u32>> {
+    let mut sums = vec![0u32; usize::try_from(unit.rows).unwrap_or(0)];
+    for column in columns {
+        for_each_label_array(unit, column, 1, |first, array| {
+            let Some(lengths) = lengths(array) else { return Ok(()) };
+            for (at, length) in lengths.into_iter().enumerate() {
+                let sum = &mut sums[first as usize + at];
+                let length = u32::try_from(length).unwrap_or(NULL - 1);
+                *sum = if columns.len() == 1 && array.is_null(at) {
+                    NULL
+                } else {
+                    sum.saturating_add(length).min(NULL - 1)
+                };
+            }
+            Ok(())
+        })?;
+    }
+    Ok(sums)
 }

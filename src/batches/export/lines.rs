@@ -20,9 +20,9 @@ impl LinesFile {
     /// # Errors
     /// The disk fails.
     pub(crate) fn write(&mut self, object: &impl Serialize) -> Result<()> {
-        let mut line = serde_json::to_vec(object).map_err(|e| self.0.failed(e.into()))?;
-        line.push(b'\n');
-        self.0.write_all(&line).map_err(|e| self.0.failed(e))
+        // Straight into the file: a line is as long as its texts.
+        serde_json::to_writer(&mut self.0, object).map_err(|e| self.0.failed(e.into()))?;
+        self.0.write_all(b"\n").map_err(|e| self.0.failed(e))
     }
 
     /// # Errors

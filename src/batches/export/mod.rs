@@ -3,20 +3,22 @@
 //! ```text
 //!  batch table ──▶ order, cut into chunks ──▶ join ──▶ the trainer's files
 //!  (sorted)        whose texts fit            ▲
-//!                  the budget                 │ one scan of the sources a chunk
-//!  sources ───────────────────────────────────┘ (two with negatives)
+//!                  the budget                 │ the row groups that hold the chunk's rows
+//!  sources ───────────────────────────────────┘ (and those of its negatives)
 //! ```
 //!
 //! The sources hold texts in any order and may be larger than memory. They are therefore read once to measure the
-//! texts, then once for each chunk: about as often as the texts, with those of the negatives, fill half of the budget.
-//! polars' streaming engine joins. Where chunks end does not change what is written.
+//! texts, then for each chunk: about as often as the texts, with those of the negatives, fill half of the budget.
+//! polars reads the batch table. Where chunks end does not change what is written.
 //!
-//! Memory (`budget`): a chunk's texts and, for each thread, decoded row groups of the sources.
+//! Memory (`budget`): a chunk's texts, a few times the longest row while it is written, and on each thread pages of
+//! the sources.
 
 mod arctic;
 mod b3;
 mod budget;
 mod chunks;
+mod documents;
 mod engine;
 mod flagembedding;
 mod folder;
@@ -37,13 +39,14 @@ mod trainer;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::allocator;
 use crate::error::{Error, Result};
 use crate::run::memory::MemoryWatch;
 use crate::run::progress::Progress;
 use crate::run::record::ClustersSettings;
 use crate::run::storage::Storage;
 use crate::run::{RunReader, Stage};
-use budget::{Needs, chunk_bytes};
+use budget::{Needs, divide};
 use folder::{ExportRecord, Folder};
 use lengths::Lengths;
 use order::{Arrangement, Measured};
@@ -68,7 +71,7 @@ pub struct ExportSummary {
     pub rows_without: u64,
     /// Of these, rows that got negatives of their batch, because the trainer cannot read rows without.
     pub rows_filled: u64,
-    /// Chunks: for each the sources were read once, or twice with negatives.
+    /// Chunks: for each the sources' row groups with its rows were read once, or twice with negatives.
     pub chunks: usize,
     pub files: u64,
     /// Bytes of these files.
@@ -93,16 +96,26 @@ pub fn export(
     let sources = Arc::new(Sources::open(run, settings)?);
     let table = BatchTable::open(run, settings.epochs, settings.negatives)?;
     let arrangement = arrangement(run, settings)?;
-    let needs = Needs { rows: sources.rows, group_bytes: sources.group_bytes, threads: engine_threads() };
-    let limit = chunk_bytes(settings.memory_bytes, needs)?;
+    let needs = needs(&sources);
+    let readers = documents::readers(divide(settings.memory_bytes, needs)?.readers)?;
     let (padding, counts) = padding::read(run, &table, arrangement.batch_size(), needs_negatives(settings.format))?;
     let record = record(run, settings, &sources, &table, counts)?;
     let Some(mut folder) = Folder::open(path, storage, &record, settings.replace)? else { return Ok(None) };
-    let lengths = Arc::new(Lengths::measure(&sources)?);
+    let lengths = Arc::new(readers.install(|| Lengths::measure(&sources))?);
+    let longest = lengths.longest(table.negatives);
+    let division = divide(settings.memory_bytes, Needs { longest, ..needs })?;
+    let readers = documents::readers(division.readers)?;
+    allocator::give_back();
     let negatives_bytes = (lengths.mean() / 2).saturating_mul(table.negatives.into());
     let group_rows = tables::group_rows(lengths.mean().saturating_add(negatives_bytes));
     let padding = Arc::new(padding);
-    let order = order::read(&table, &sources, Measured { lengths, padding: padding.clone() }, arrangement, limit)?;
+    let order = order::read(
+        &table,
+        &sources,
+        Measured { lengths, padding: padding.clone() },
+        arrangement,
+        division.chunk_bytes,
+    )?;
     if order.rows == 0 {
         return Err(Error::input("there is nothing to export")
             .path(run.folder())
@@ -110,13 +123,14 @@ pub fn export(
             .found(format!("{} rows, all in smaller ones", order.left_out))
             .remedy("mine with a smaller --batch-size or --cluster-size, or choose a format that takes any batch"));
     }
-    let kept = if settings.format == Format::B3 { sources.kept.clone() } else { Vec::new() };
-    let mut trainer = trainer(settings.format, &table, &kept, group_rows, &mut folder)?;
+    let mut trainer = trainer(settings.format, &table, &sources.kept, group_rows, &mut folder)?;
     let meter = progress.meter("export", order.rows, "rows");
     for chunk in &order.chunks {
-        let rows = join::join(&table, &sources, chunk, &kept, &padding)?;
+        let rows = readers.install(|| join::join(&table, &sources, chunk, &padding, longest))?;
         trainer.write(&rows, &mut folder)?;
         meter.add(rows.len() as u64)?;
+        drop(rows);
+        allocator::give_back();
     }
     trainer.finish(&mut folder)?;
     drop(meter);
@@ -202,8 +216,8 @@ fn record(
     })
 }
 
-/// The number of threads that polars starts.
-fn engine_threads() -> u64 {
-    let asked = std::env::var("POLARS_MAX_THREADS").ok().and_then(|text| text.parse().ok());
-    asked.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get() as u64))
+/// What is known of the sources before they are read.
+fn needs(sources: &Sources) -> Needs {
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
+    Needs { rows: sources.rows, held_bytes: sources.held_bytes, longest: 0, threads }
 }

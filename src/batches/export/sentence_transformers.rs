@@ -74,7 +74,7 @@ impl SentenceTransformers {
             Arc::new(Int32Array::from_value((self.rows - batch.start) as i32, 1)),
             Arc::new(StringArray::from_iter([batch.task])),
         ];
-        self.batches.write(RecordBatch::try_new(self.index.clone(), columns).expect("columns of the schema"))
+        self.batches.write(RecordBatch::try_new(self.index.clone(), columns).expect("columns of the schema"), 0)
     }
 }
 
@@ -82,7 +82,9 @@ impl Trainer for SentenceTransformers {
     fn write(&mut self, rows: &Joined, _: &mut Folder) -> Result<()> {
         let mut at = 0;
         while at < rows.len() {
-            let piece = at..at + self.pairs.room(rows.len() - at);
+            let bytes = (at..rows.len()).map(|at| rows.bytes(at));
+            let piece = at..at + self.pairs.room(bytes.clone());
+            let bytes = bytes.take(piece.len()).sum();
             at = piece.end;
             let mut columns: Vec<ArrayRef> = vec![
                 Arc::new(StringArray::from_iter_values(piece.clone().map(|at| rows.row(at).query))),
@@ -97,7 +99,8 @@ impl Trainer for SentenceTransformers {
                 let texts = piece.clone().map(text).collect::<Result<Vec<&str>>>()?;
                 columns.push(Arc::new(StringArray::from_iter_values(texts)));
             }
-            self.pairs.write(RecordBatch::try_new(self.schema.clone(), columns).expect("columns of the schema"))?;
+            let columns = RecordBatch::try_new(self.schema.clone(), columns).expect("columns of the schema");
+            self.pairs.write(columns, bytes)?;
             for row in piece.map(|at| rows.row(at)) {
                 if self.open.as_ref().is_none_or(|open| (open.epoch, open.batch) != (row.epoch, row.batch)) {
                     self.end_batch()?;

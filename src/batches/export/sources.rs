@@ -1,13 +1,10 @@
 //! The files that a run was mined from, as the export reads them: checked to be unchanged, with their text columns.
 //!
-//! Only footers are read here. [`Sources::scan`] is the lazy frame that joins are made with.
+//! Only footers and headers of pages are read here.
 
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::Path;
 
 use arrow::datatypes::DataType;
-use parquet::file::metadata::{ColumnChunkMetaData, RowGroupMetaData};
-use polars::prelude::*;
 
 use super::settings::{ExportSettings, Format};
 use crate::batches::texts::TextSource;
@@ -16,26 +13,18 @@ use crate::batches::texts::files::{self, schema_of};
 use crate::error::{Error, Result};
 use crate::run::RunReader;
 use crate::run::record::{Roles, VectorsSettings};
-use crate::vectors::{Shard, Source};
+use crate::vectors::{Shard, Source, Unit};
 
-/// Column of a scan: the row's number in the input. No source is likely to have this name, or the next two.
-pub(crate) const ROW: &str = "__batchmine_row";
-/// Column of a scan: the query's text.
-pub(crate) const QUERY: &str = "__batchmine_query";
-/// Column of a scan: the positive's text.
-pub(crate) const POSITIVE: &str = "__batchmine_positive";
 /// Image paths of the queries, for trainers that read images.
 pub(crate) const QUERY_IMAGE: &str = "qry_image_path";
 /// The same of the positives.
 pub(crate) const IMAGE: &str = "pos_image_path";
-/// Bytes of a decoded text beside its characters: a view.
-const VIEW_BYTES: u64 = 16;
 
 /// The source files and the columns that an export reads.
 #[derive(Debug)]
 pub(crate) struct Sources {
-    /// Files in the input's order.
-    pub paths: Vec<PathBuf>,
+    /// Files with rows, in the input's order.
+    pub shards: Vec<Shard>,
     /// Rows of all files.
     pub rows: u64,
     /// Column of the queries' texts.
@@ -44,10 +33,8 @@ pub(crate) struct Sources {
     pub positive: String,
     /// Other columns that tables can keep: strings, booleans, numbers of 32 or 64 bits.
     pub kept: Vec<String>,
-    /// The columns that a scan may select, and the types that they are read as.
-    schema: SchemaRef,
-    /// Decoded bytes of both texts in the largest row group.
-    pub group_bytes: u64,
+    /// Bytes of the pages that are held while a row group's columns are read, where they are largest.
+    pub held_bytes: u64,
 }
 
 impl Sources {
@@ -84,11 +71,12 @@ impl Sources {
             expect_text(&shard.path, schema_of(shard), &query, "--query-text")?;
             expect_text(&shard.path, schema_of(shard), &positive, "--positive-text")?;
         }
+        for unit in Unit::all(&shards) {
+            unit.refuse_large_pages(&[&query, &positive])?;
+        }
         if settings.format == Format::B3 {
             image_paths(&shards)?;
         }
-        let groups = shards.iter().flat_map(|shard| groups_of(shard).iter());
-        let group_bytes = groups.map(|group| text_bytes(group, [&query, &positive])).max().unwrap_or(0);
         let [kept, left] = kept_columns(&shards, roles, [&query, &positive]);
         if settings.format == Format::B3 && !left.is_empty() {
             tracing::warn!(
@@ -96,72 +84,30 @@ impl Sources {
                 left.join(", ")
             );
         }
-        let named = [&query, &positive].into_iter().chain(&kept);
-        let read_as = |name: &String| (name.as_str().into(), engine_type(kind_of(&shards[0], name)));
-        let schema = Arc::new(named.map(read_as).collect::<polars::prelude::Schema>());
-        let paths = shards.into_iter().map(|shard| shard.path).collect();
-        Ok(Sources { paths, rows, query, positive, kept, schema, group_bytes })
-    }
-
-    /// All files as one lazy frame of some columns, rows numbered in the input's order as [`ROW`].
-    ///
-    /// # Errors
-    /// None in practice: files are read when the frame is.
-    pub(crate) fn scan(&self, columns: Vec<Expr>) -> PolarsResult<LazyFrame> {
-        let paths = self.paths.iter().map(|path| PlRefPath::new(path.to_string_lossy())).collect();
-        let hive = polars::io::HiveOptions { enabled: Some(false), ..Default::default() };
-        let arguments = UnifiedScanArgs {
-            glob: false,
-            hive_options: hive,
-            row_index: Some(polars::io::RowIndex { name: ROW.into(), offset: 0 }),
-            // Files may differ in columns that are not selected, and in how they store those that are.
-            extra_columns_policy: ExtraColumnsPolicy::Ignore,
-            cast_columns_policy: CastColumnsPolicy {
-                categorical_to_string: true,
-                ..CastColumnsPolicy::ERROR_ON_MISMATCH
-            },
-            ..Default::default()
+        let kept = if settings.format == Format::B3 { kept } else { Vec::new() };
+        let held = |unit: &Unit<'_>| {
+            let named = [&query, &positive].into_iter().chain(&kept);
+            let sizes = named.map(|name| unit.page_sizes(name).unwrap_or_default().held());
+            sizes.fold(0, u64::saturating_add)
         };
-        let options = ParquetOptions { schema: Some(self.schema.clone()), ..Default::default() };
-        let plan = DslBuilder::scan_parquet(ScanSources::Paths(paths), options, arguments)?.build();
-        let all: Vec<Expr> = std::iter::once(col(ROW)).chain(columns).collect();
-        Ok(LazyFrame::from(plan).select(all))
+        let held_bytes = Unit::all(&shards).iter().map(held).max().unwrap_or(0);
+        Ok(Sources { shards, rows, query, positive, kept, held_bytes })
     }
 
-    /// The two texts, under the names [`QUERY`] and [`POSITIVE`].
-    pub(crate) fn texts(&self) -> Vec<Expr> {
-        vec![col(self.query.as_str()).alias(QUERY), col(self.positive.as_str()).alias(POSITIVE)]
+    /// The first file, for errors about all of them.
+    pub(crate) fn first_path(&self) -> &Path {
+        &self.shards[0].path
     }
-}
 
-/// The name of a kept column in a frame, where other columns may have its own name.
-pub(crate) fn kept_name(name: &str) -> String {
-    format!("__batchmine_kept_{name}")
-}
-
-/// The type that a column is read as. Strings may be stored in another way in other files.
-fn engine_type(kind: &DataType) -> polars::prelude::DataType {
-    use polars::prelude::DataType as Engine;
-    match kind {
-        DataType::Boolean => Engine::Boolean,
-        DataType::Float32 => Engine::Float32,
-        DataType::Float64 => Engine::Float64,
-        DataType::Int32 => Engine::Int32,
-        DataType::Int64 => Engine::Int64,
-        DataType::UInt32 => Engine::UInt32,
-        DataType::UInt64 => Engine::UInt64,
-        _ => Engine::String,
+    /// The columns that are read of a row: the texts, and those that are kept.
+    pub(crate) fn columns(&self) -> Vec<&str> {
+        [&self.query, &self.positive].into_iter().chain(&self.kept).map(String::as_str).collect()
     }
-}
 
-fn kind_of<'a>(shard: &'a Shard, column: &str) -> &'a DataType {
-    schema_of(shard).field_with_name(column).map_or(&DataType::Null, |field| field.data_type())
-}
-
-fn groups_of(shard: &Shard) -> &[RowGroupMetaData] {
-    match &shard.source {
-        Source::Parquet { metadata, .. } => metadata.metadata().row_groups(),
-        Source::Arrow(_) | Source::Npy(_) => &[],
+    /// The columns that are read of a negative: its text, and its image where images are kept.
+    pub(crate) fn negative_columns(&self) -> Vec<&str> {
+        let image = self.kept.iter().filter(|name| *name == IMAGE);
+        std::iter::once(&self.positive).chain(image).map(String::as_str).collect()
     }
 }
 
@@ -213,16 +159,4 @@ fn kept_columns(shards: &[Shard], roles: &Roles, texts: [&String; 2]) -> [Vec<St
     let (kept, left): (Vec<_>, Vec<_>) =
         others.partition(|field| plain(field.data_type()) && same(field.name(), field.data_type()));
     [kept, left].map(|fields| fields.iter().map(|field| field.name().clone()).collect())
-}
-
-/// Bytes of two columns of a row group, decoded.
-fn text_bytes(group: &RowGroupMetaData, texts: [&String; 2]) -> u64 {
-    let rows = u64::try_from(group.num_rows()).unwrap_or(0);
-    let named =
-        |column: &&ColumnChunkMetaData| column.column_path().parts().first().is_some_and(|name| texts.contains(&name));
-    let bytes = |column: &ColumnChunkMetaData| {
-        // With a dictionary, decoded texts share its bytes.
-        u64::try_from(column.uncompressed_size()).unwrap_or(0).saturating_add(VIEW_BYTES.saturating_mul(rows))
-    };
-    group.columns().iter().filter(named).map(bytes).fold(0, u64::saturating_add)
 }

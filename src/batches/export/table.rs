@@ -8,6 +8,7 @@ use super::chunks::Pick;
 use super::engine;
 use super::settings::Epochs;
 use crate::error::{Error, Result};
+use crate::regular;
 use crate::run::record::BatchesSettings;
 use crate::run::{RunReader, Stage};
 
@@ -26,7 +27,7 @@ impl BatchTable {
     /// The run is not finished, has no such epoch, or has no negatives although some are requested.
     pub(crate) fn open(run: &RunReader, epochs: Epochs, negatives: Option<u32>) -> Result<BatchTable> {
         let record = run.stage(Stage::Batches)?;
-        let folder = run.stage_folder(Stage::Batches);
+        let folder = regular::utf8_path(&run.stage_folder(Stage::Batches), "the run folder")?;
         let wanted = |name: &&String| match epochs {
             Epochs::All => true,
             Epochs::One(epoch) => name.starts_with(&format!("part-{epoch:05}-")),
@@ -45,7 +46,8 @@ impl BatchTable {
                 .remedy("choose another epoch, or mine with more --epochs"));
         }
         let mut table = BatchTable { paths, negatives: 0 };
-        let schema = table.scan()?.collect_schema().map_err(engine::failed)?;
+        let mut scan = table.scan()?;
+        let schema = engine::guarded(|| scan.collect_schema())?;
         let listed = schema.get("negative_rows").is_some();
         if !listed && negatives.is_some_and(|count| count > 0) {
             return Err(Error::input("the run has no hard negatives")
@@ -124,7 +126,7 @@ impl BatchTable {
             hive_options: polars::io::HiveOptions { enabled: Some(false), ..Default::default() },
             ..Default::default()
         };
-        LazyFrame::scan_parquet_files(paths, arguments).map_err(engine::failed)
+        engine::guarded(|| LazyFrame::scan_parquet_files(paths, arguments))
     }
 }
 

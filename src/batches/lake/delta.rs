@@ -39,15 +39,20 @@ pub(crate) async fn check_target(location: &Location, schema: &StructType, by_ta
     }
 }
 
-/// The table's version, if the table contains this publication. O(log entries).
+/// The table's version, if the table contains this publication; its commit is durable then. O(log entries).
 ///
 /// # Errors
-/// The table cannot be read, or plain Parquet lies here.
+/// The table cannot be read, plain Parquet lies here, or a disk fails.
 pub(crate) async fn version_with(location: &Location, id: &str) -> Result<Option<u64>> {
     folder::refuse_plain(location).await?;
     let table = DeltaTable::open(location);
     let Some(state) = table.state().await? else { return Ok(None) };
-    Ok(if table.has(&state, id).await? { Some(state.version()) } else { None })
+    if !table.has(&state, id).await? {
+        return Ok(None);
+    }
+    // The job that committed may have found the disk failing just then.
+    location.make_durable("_delta_log")?;
+    Ok(Some(state.version()))
 }
 
 /// Makes the files the table's newest version, and returns its number.
@@ -77,7 +82,7 @@ pub(crate) async fn commit(
                 tracing::debug!("another writer has committed to {location}: trying again");
                 tokio::time::sleep(Duration::from_millis(u64::from(attempt.min(20)) * 10)).await;
             }
-            // The commit itself may have succeeded: its answer was lost, or a checkpoint after it failed.
+            // The commit itself may have succeeded: its answer was lost, or what came after it failed.
             Err(e) => match version_with(location, id).await {
                 Ok(Some(version)) => return Ok(version),
                 _ => return Err(table.failed(&e)),

@@ -130,8 +130,13 @@ pub(crate) async fn finish(location: &Location, id: &str, placed: &[PlacedFile])
             remove(location, &path).await?;
         }
     }
-    let success = location.store().put(&Path::from(SUCCESS), PutPayload::new()).await;
-    success.map(drop).map_err(|e| unwritten(location, SUCCESS, &e))
+    let success = Path::from(SUCCESS);
+    if let Err(e) = location.store().put(&success, PutPayload::new()).await {
+        // What may not be durable must not look finished.
+        let _ = location.store().delete(&success).await;
+        return Err(unwritten(location, SUCCESS, &e));
+    }
+    Ok(())
 }
 
 /// All files of batch tables that lie in a place.

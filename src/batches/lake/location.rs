@@ -10,7 +10,7 @@ use object_store::prefix::PrefixStore;
 use object_store::{Error as StoreError, ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 use url::Url;
 
-use super::durable::{FolderStore, unique};
+use super::durable::{FolderStore, sync_folders, unique};
 use crate::error::{Error, Result};
 
 /// Folder of the table where the user names none.
@@ -127,6 +127,17 @@ impl Location {
     /// The folder, if the place is one.
     pub(crate) fn folder(&self) -> Option<&FilePath> {
         self.folder.as_deref()
+    }
+
+    /// Makes the entries of a folder in the place, and of the place, durable. A store's objects are durable.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub(crate) fn make_durable(&self, name: &str) -> Result<()> {
+        let Some(place) = &self.folder else { return Ok(()) };
+        let inside = place.join(name);
+        sync_folders(place, &inside.join("any"))
+            .map_err(|e| Error::io("a folder of the table cannot be synced", &inside, e))
     }
 
     /// Writes an object and removes it. With `exclusive` it is created twice, and the second creation must fail.

@@ -22,6 +22,7 @@ mod placed;
 mod schema;
 mod stats;
 mod upload;
+mod waiting;
 
 use deltalake::kernel::StructType;
 use serde::Serialize;
@@ -38,11 +39,10 @@ use crate::vectors;
 use location::Location;
 use placed::PlacedFile;
 use upload::{LocalFile, upload};
+use waiting::StoreThreads;
 
 /// Version of the published layout; goes up whenever the same batches would be published as other files.
 const PUBLICATION_VERSION: u32 = 1;
-/// Threads for requests to the store.
-const STORE_THREADS: usize = 2;
 
 /// Where the batch table will be published, if the settings want that.
 #[derive(Debug)]
@@ -53,7 +53,7 @@ pub(crate) struct Lake(Option<TableTarget>);
 struct TableTarget {
     rules: TableRules,
     location: Location,
-    runtime: tokio::runtime::Runtime,
+    threads: StoreThreads,
 }
 
 /// The progress event of a publication.
@@ -118,23 +118,15 @@ impl Lake {
 
 impl TableTarget {
     fn open(rules: &TableRules, run: &Run) -> Result<TableTarget> {
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(STORE_THREADS).enable_all().build().map_err(
-                |e| {
-                    Error::runtime("the store's threads cannot be started")
-                        .expected(format!("{STORE_THREADS} threads beside the workers"))
-                        .found(e.to_string())
-                        .remedy("lower --threads, or raise the limit of processes and threads")
-                },
-            )?;
+        let threads = StoreThreads::start()?;
         let vectors = run.stage_folder(Stage::Vectors);
         let work = vectors.parent().unwrap_or(run.folder());
         let location = Location::open(rules.out.as_deref(), run.folder(), work)?;
         if rules.format == TableFormat::Delta {
             location.refuse_escapes()?;
         }
-        runtime.block_on(location.probe(rules.format == TableFormat::Delta))?;
-        Ok(TableTarget { rules: rules.clone(), location, runtime })
+        threads.wait(run, location.probe(rules.format == TableFormat::Delta))?;
+        Ok(TableTarget { rules: rules.clone(), location, threads })
     }
 
     fn check(&self, run: &Run, config: &Config) -> Result<()> {
@@ -146,14 +138,14 @@ impl TableTarget {
             TableFormat::Delta => {
                 let finished = run.is_complete(Stage::Batches);
                 if finished
-                    && self.runtime.block_on(delta::version_with(&self.location, &self.identity(run)))?.is_some()
+                    && self.threads.wait(run, delta::version_with(&self.location, &self.identity(run)))?.is_some()
                 {
                     return Ok(());
                 }
                 let schema = table_schema(run, config)?;
-                self.runtime.block_on(delta::check_target(&self.location, &schema, self.rules.by_task))
+                self.threads.wait(run, delta::check_target(&self.location, &schema, self.rules.by_task))
             }
-            TableFormat::Parquet => self.runtime.block_on(folder::check_target(&self.location)),
+            TableFormat::Parquet => self.threads.wait(run, folder::check_target(&self.location)),
         }
     }
 
@@ -166,11 +158,11 @@ impl TableTarget {
                 .remedy("mine with a smaller --batch-size or another --remainder"));
         }
         let id = self.identity(run);
-        let published = match self.published_before(&id, replace)? {
+        let published = match self.published_before(run, &id, replace)? {
             Some(published) => published,
             None => {
                 let schema = table_schema(run, config)?;
-                self.commit(&id, &schema, &self.place(run, counts)?)?
+                self.commit(run, &id, &schema, &self.place(run, counts)?)?
             }
         };
         run.progress().event(&TableEvent { event: "table", published: &published });
@@ -179,14 +171,14 @@ impl TableTarget {
 
     /// The publication of this identity, if it is there already; else a place for plain Parquet is taken. `replace`:
     /// also one that holds another run's.
-    fn published_before(&self, id: &str, replace: bool) -> Result<Option<Published>> {
+    fn published_before(&self, run: &Run, id: &str, replace: bool) -> Result<Option<Published>> {
         let place = self.location.to_string();
         let version = match self.rules.format {
-            TableFormat::Delta => match self.runtime.block_on(delta::version_with(&self.location, id))? {
+            TableFormat::Delta => match self.threads.wait(run, delta::version_with(&self.location, id))? {
                 Some(version) => Some(version),
                 None => return Ok(None),
             },
-            TableFormat::Parquet if self.runtime.block_on(folder::claim(&self.location, id, replace))? => None,
+            TableFormat::Parquet if self.threads.wait(run, folder::claim(&self.location, id, replace))? => None,
             TableFormat::Parquet => return Ok(None),
         };
         match version {
@@ -199,15 +191,15 @@ impl TableTarget {
     }
 
     /// Makes the uploaded files the table.
-    fn commit(&self, id: &str, schema: &StructType, placed: &[PlacedFile]) -> Result<Published> {
+    fn commit(&self, run: &Run, id: &str, schema: &StructType, placed: &[PlacedFile]) -> Result<Published> {
         let place = self.location.to_string();
         let version = match self.rules.format {
             TableFormat::Delta => {
                 let commit = delta::commit(&self.location, id, schema, self.rules.by_task, placed);
-                Some(self.runtime.block_on(commit)?)
+                Some(self.threads.wait(run, commit)?)
             }
             TableFormat::Parquet => {
-                self.runtime.block_on(folder::finish(&self.location, id, placed))?;
+                self.threads.wait(run, folder::finish(&self.location, id, placed))?;
                 None
             }
         };
@@ -236,7 +228,7 @@ impl TableTarget {
         let mut publication = Publication { run, location: &self.location, meter, placed: Vec::new() };
         if self.rules.by_task {
             partition::divide(run, counts, &mut |stem, task, local| {
-                self.runtime.block_on(publication.put(stem, Some(task), &local))?;
+                self.threads.wait(run, publication.put(stem, Some(task), &local))?;
                 run.discard(&local.path)
             })?;
         } else {
@@ -245,7 +237,7 @@ impl TableTarget {
                 let path = run.part(Stage::Batches, name)?;
                 let local = LocalFile { path, bytes: part.bytes, xxh3: part.xxh3.clone() };
                 let stem = name.trim_end_matches(".parquet");
-                self.runtime.block_on(publication.put(stem, None, &local))?;
+                self.threads.wait(run, publication.put(stem, None, &local))?;
             }
         }
         Ok(publication.placed)

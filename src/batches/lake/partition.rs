@@ -23,6 +23,7 @@ use crate::batches::table;
 use crate::error::{Error, Result};
 use crate::run::sealed::PartWriter;
 use crate::run::{Run, Stage};
+use crate::vectors::{guarded_batches, read_metadata};
 
 const TASK: &str = "task";
 /// Rows decoded at a time.
@@ -54,7 +55,7 @@ pub(crate) fn divide(
         for path in &paths {
             for batch in read(path, None)? {
                 run.check_interrupt()?;
-                files.write(&batch.map_err(|e| unreadable(path, &e.into()))?)?;
+                files.write(&batch?)?;
             }
         }
         for (index, local) in group.zip(files.close()?) {
@@ -136,7 +137,7 @@ struct OpenFiles {
 impl OpenFiles {
     fn new(run: &Run, counts: &BatchesCounts, like: &Path, tasks: &[(String, u64)]) -> Result<OpenFiles> {
         let file = File::open(like).map_err(|e| Error::io("a batch table cannot be opened", like, e))?;
-        let reader = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| unreadable(like, &e))?;
+        let reader = read_metadata(like, &file).map_err(|found| damaged(like, found))?;
         let whole = reader.schema();
         let task = whole.index_of(TASK).map_err(|e| unreadable(like, &e.into()))?;
         let columns: Vec<usize> = (0..whole.fields().len()).filter(|column| *column != task).collect();
@@ -184,7 +185,7 @@ fn count(paths: &[PathBuf]) -> Result<BTreeMap<String, u64>> {
     let mut rows = BTreeMap::new();
     for path in paths {
         for batch in read(path, Some(TASK))? {
-            let batch = batch.map_err(|e| unreadable(path, &e.into()))?;
+            let batch = batch?;
             let tasks = batch.column(0).as_any().downcast_ref::<StringArray>();
             for task in tasks.into_iter().flatten() {
                 match task.and_then(|task| rows.get_mut(task)) {
@@ -197,23 +198,28 @@ fn count(paths: &[PathBuf]) -> Result<BTreeMap<String, u64>> {
     Ok(rows)
 }
 
-type Batches = parquet::arrow::arrow_reader::ParquetRecordBatchReader;
-
 /// Reads a part: one column, or all.
-fn read(path: &Path, column: Option<&str>) -> Result<Batches> {
+fn read<'p>(path: &'p Path, column: Option<&str>) -> Result<impl Iterator<Item = Result<RecordBatch>> + use<'p>> {
     let file = File::open(path).map_err(|e| Error::io("a batch table cannot be opened", path, e))?;
-    let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| unreadable(path, &e))?;
+    let metadata = read_metadata(path, &file).map_err(|found| damaged(path, found))?;
+    let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata);
     let mask = match column {
         Some(name) => ProjectionMask::columns(builder.parquet_schema(), [name]),
         None => ProjectionMask::all(),
     };
-    builder.with_projection(mask).with_batch_size(READ_ROWS).build().map_err(|e| unreadable(path, &e))
+    let batches = guarded_batches(path, builder.with_projection(mask).with_batch_size(READ_ROWS));
+    let batches = batches.map_err(|found| damaged(path, found))?;
+    Ok(batches.map(move |batch| batch.map_err(|found| damaged(path, found))))
 }
 
 fn unreadable(path: &Path, error: &ParquetError) -> Error {
+    damaged(path, error.to_string())
+}
+
+fn damaged(path: &Path, found: String) -> Error {
     Error::runtime("a batch table cannot be read")
         .path(path)
-        .found(error.to_string())
+        .found(found)
         .remedy("the file is damaged: delete it and run the same `mine` command again")
 }
 

@@ -6,11 +6,11 @@ use std::fs::File;
 use std::path::Path;
 
 use parquet::file::metadata::ParquetMetaData;
-use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::file::statistics::Statistics;
 use serde::Serialize;
 
 use crate::error::{Error, Result};
+use crate::vectors::read_metadata;
 
 /// The statistics of one file; keys in alphabetical order.
 #[derive(Debug, Default, Serialize)]
@@ -55,8 +55,8 @@ pub(crate) fn of_file(path: &Path) -> Result<String> {
             .remedy("the file is damaged: delete it and run the same `mine` command again")
     };
     let file = File::open(path).map_err(|e| Error::io("a file cannot be opened", path, e))?;
-    let reader = SerializedFileReader::new(file).map_err(|e| unreadable(e.to_string()))?;
-    let stats = of(reader.metadata()).ok_or_else(|| unreadable("row counts that are negative or overflow".into()))?;
+    let metadata = read_metadata(path, &file).map_err(unreadable)?;
+    let stats = of(metadata.metadata()).ok_or_else(|| unreadable("row counts that are negative or overflow".into()))?;
     Ok(serde_json::to_string(&stats).expect("statistics are plain data"))
 }
 

@@ -1,4 +1,6 @@
 //! The texts of a few rows, to be looked at.
+//!
+//! Memory: the whole texts of some rows, and of all of them what is shown.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,6 +16,9 @@ use crate::error::{Error, Result};
 use crate::run::RunReader;
 use crate::run::record::VectorsSettings;
 use crate::vectors::{Shard, Unit};
+
+/// Rows whose whole texts are in memory at a time: what is kept of them is shortened.
+const ROWS_AT_A_TIME: usize = 256;
 
 /// Files of a run that hold texts, and the columns with them.
 #[derive(Debug)]
@@ -83,26 +88,41 @@ impl RowTexts {
             if wanted.is_empty() {
                 continue;
             }
-            let within: Vec<u64> = wanted.iter().map(|row| u64::from(*row) - first).collect();
-            let arrays = unit.some_rows(&columns, &within)?;
-            let mut texts = Vec::with_capacity(arrays.len());
-            for (array, column) in arrays.iter().zip(&columns) {
-                let text = cast(array, &DataType::LargeUtf8).map_err(|e| {
-                    let error = Error::input("a column of texts cannot be read as strings").found(e.to_string());
-                    unit.place(error.remedy("cast the column to strings"), column, None)
-                })?;
-                texts.push(text);
-            }
-            let text = |name: &Option<String>, at: usize| -> Option<String> {
-                let column = columns.iter().position(|column| Some(*column) == name.as_deref())?;
-                let array = texts[column].as_string_opt::<i64>()?;
-                array.is_valid(at).then(|| shortened(array.value(at), most))
-            };
-            for (at, row) in wanted.into_iter().enumerate() {
-                found.insert(row, RowText { query: text(&self.query, at), positive: text(&self.positive, at) });
+            for some in wanted.chunks(ROWS_AT_A_TIME) {
+                self.read_some(&unit, &columns, some, most, &mut found)?;
             }
         }
         Ok(found)
+    }
+
+    /// The texts of some rows of a unit.
+    fn read_some(
+        &self,
+        unit: &Unit<'_>,
+        columns: &[&str],
+        rows: &[u32],
+        most: usize,
+        found: &mut BTreeMap<u32, RowText>,
+    ) -> Result<()> {
+        let within: Vec<u64> = rows.iter().map(|row| u64::from(*row) - unit.first_input_row()).collect();
+        let arrays = unit.some_rows(columns, &within)?;
+        let mut texts = Vec::with_capacity(arrays.len());
+        for (array, column) in arrays.iter().zip(columns) {
+            let text = cast(array, &DataType::LargeUtf8).map_err(|e| {
+                let error = Error::input("a column of texts cannot be read as strings").found(e.to_string());
+                unit.place(error.remedy("cast the column to strings"), column, None)
+            })?;
+            texts.push(text);
+        }
+        let text = |name: &Option<String>, at: usize| -> Option<String> {
+            let column = columns.iter().position(|column| Some(*column) == name.as_deref())?;
+            let array = texts[column].as_string_opt::<i64>()?;
+            array.is_valid(at).then(|| shortened(array.value(at), most))
+        };
+        for (at, row) in rows.iter().enumerate() {
+            found.insert(*row, RowText { query: text(&self.query, at), positive: text(&self.positive, at) });
+        }
+        Ok(())
     }
 }
 

@@ -2,20 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::ArrayRef;
 use arrow::buffer::Buffer;
 use arrow::datatypes::Schema;
 use arrow::ipc::reader::{read_dictionary, read_record_batch};
-use bytes::Bytes;
 
 use super::layout::has_dictionary;
 use super::messages::{BatchAt, Messages, describe, messages};
 use crate::error::{Error, Result};
-use crate::run::mapped::Mapped;
+use crate::guard::{guarded, one_line};
+use crate::vectors::input_bytes::map_file;
 
 /// Least rows of a piece of a record batch.
 const PIECE_ROWS: u64 = 65_536;
@@ -27,6 +26,7 @@ type Dictionaries = HashMap<i64, ArrayRef>;
 /// An Arrow IPC file or stream, mapped, with its messages found.
 #[derive(Debug)]
 pub(crate) struct ArrowFile {
+    path: PathBuf,
     bytes: Buffer,
     messages: Messages,
     /// The dictionaries after so many messages, as they were last read.
@@ -39,18 +39,19 @@ impl ArrowFile {
     /// # Errors
     /// The file cannot be opened, is not whole, or is in a form that cannot be read.
     pub(crate) fn open(path: &Path) -> Result<ArrowFile> {
-        let mapped = Bytes::from_owner(Mapped::open(path)?);
-        let found = guarded(|| messages(&mapped)).map_err(|found| {
+        let mapped = map_file(path)?;
+        let found = guarded(path, || messages(&mapped)).flatten().map_err(|found| {
             Error::input("not a readable Arrow file")
                 .path(path)
                 .expected("a complete, little-endian Arrow IPC file or stream")
-                .found(found)
+                .found(one_line(&found))
                 .remedy("write or download the file again")
         })?;
         if !found.ended {
             tracing::warn!("{}: the stream has no mark of its end, and may be cut short", path.display());
         }
-        Ok(ArrowFile { bytes: Buffer::from(mapped), messages: found, dictionaries: Mutex::new(None) })
+        let (path, bytes) = (path.to_owned(), Buffer::from(mapped));
+        Ok(ArrowFile { path, bytes, messages: found, dictionaries: Mutex::new(None) })
     }
 
     pub(crate) fn rows(&self) -> u64 {
@@ -118,7 +119,7 @@ impl ArrowFile {
         let batch = self.batch_of(first).ok_or_else(|| format!("no row {first}"))?;
         let index = |column: &&str| self.schema().index_of(column).map_err(|_| format!("no column {column}"));
         let indices = columns.iter().map(index).collect::<Result<Vec<_>, _>>()?;
-        let arrays = guarded(|| self.decode(batch, &indices))?;
+        let arrays = guarded(&self.path, || self.decode(batch, &indices)).flatten()?;
         let start = (first - batch.first_row) as usize;
         Ok(arrays.iter().map(|array| array.slice(start, rows as usize)).collect())
     }
@@ -170,15 +171,6 @@ impl ArrowFile {
         *last = Some((count, dictionaries.clone()));
         Ok(dictionaries)
     }
-}
-
-/// What `work` gives, or the panic of the decoder in it as an error.
-fn guarded<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().cloned();
-        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-        Err(format!("damaged data: {}", text.unwrap_or_default()))
-    })
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The id column becomes `ids.col`; no id may occur twice.
 //!
-//! Memory: 8 bytes a row, the hashes that duplicates are found by.
+//! Memory: 8 bytes a row, the hashes that duplicates are found by; about two MiB of string ids before they are written.
 
 use std::collections::HashMap;
 
@@ -84,22 +84,48 @@ fn text_ids(import: &Import<'_>, column: &LabelColumn) -> Result<ScatteredPart> 
     let mut end = 0u64;
     for unit in &input.units {
         import.run.check_interrupt()?;
-        let (mut text, mut offsets) = (Vec::new(), Vec::new());
-        let (first, text_from) = (unit.first_input_row(), end);
+        let mut written = Written { offsets: Vec::new(), text: Vec::new(), row: unit.first_input_row(), end };
         read_text_ids(input, unit, column, &mut hashes, |id| {
-            offsets.extend(end.to_le_bytes());
-            text.extend(id.as_bytes());
+            written.offsets.extend(end.to_le_bytes());
+            written.text.extend(id.as_bytes());
             end += id.len() as u64;
-            Ok(())
+            if written.text.len() + written.offsets.len() < WRITE_BYTES {
+                Ok(())
+            } else {
+                written.write(&part, text_start)
+            }
         })?;
-        part.write_at(&offsets, HEADER_BYTES as u64 + 8 * first)?;
-        part.write_at(&text, text_start + text_from)?;
+        written.write(&part, text_start)?;
     }
     part.write_at(&end.to_le_bytes(), text_start - 8)?;
     part.write_at(&TEXT_IDS.header([input.rows() as u64, end, 0, 0, 0, 0]), 0)?;
     part.set_payload_end(text_start + end);
     refuse_duplicate_ids(input, column, hashes)?;
     Ok(part)
+}
+
+/// Bytes of ids that are written at a time.
+const WRITE_BYTES: usize = 1 << 20;
+
+/// String ids that are not in the file yet.
+struct Written {
+    offsets: Vec<u8>,
+    text: Vec<u8>,
+    /// The first one's row, and where its text begins.
+    row: u64,
+    end: u64,
+}
+
+impl Written {
+    fn write(&mut self, part: &ScatteredPart, text_start: u64) -> Result<()> {
+        part.write_at(&self.offsets, HEADER_BYTES as u64 + 8 * self.row)?;
+        part.write_at(&self.text, text_start + self.end)?;
+        self.row += self.offsets.len() as u64 / 8;
+        self.end += self.text.len() as u64;
+        self.offsets.clear();
+        self.text.clear();
+        Ok(())
+    }
 }
 
 /// Reads a unit's string ids and appends their hashes. A row that is left out has an empty id.

@@ -1,4 +1,6 @@
 //! Reading label columns: ids, tasks and keys.
+//!
+//! Memory: labels are written out in pieces of a MiB at most, or one label, which has a bound of its own.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -7,10 +9,13 @@ use rayon::prelude::*;
 
 use crate::error::{Error, Result};
 use crate::vectors::decode::Unit;
-use crate::vectors::labels::{LabelColumn, LabelValues, Missing, Unlabelled, elements};
+use crate::vectors::label_arrays::for_each_label_array;
+use crate::vectors::labels::{
+    LabelColumn, LabelValues, Missing, Unlabelled, elements, lengths, of_list, pieces, slice, spanned,
+};
 
-/// Rows decoded at a time; of lists about so many elements.
-const BATCH_ROWS: usize = 8192;
+/// Most bytes of the keys of one row.
+const LIST_BYTES_MAX: usize = 4 << 20;
 
 /// Runs `work` on every unit in parallel; of several errors the one that comes first in the input
 /// is returned, whatever the threads did.
@@ -44,11 +49,29 @@ pub(super) fn for_each_label_batch(
     column: &LabelColumn,
     mut each: impl FnMut(u64, &LabelValues) -> Result<()>,
 ) -> Result<()> {
-    unit.for_each_batch(&[&column.name], BATCH_ROWS, |first, arrays| {
-        let labels = LabelValues::new(&arrays[0], column.form)
-            .map_err(|wrong| unlabelled(unit, column, &arrays[0], first + wrong.row as u64, &wrong))?;
-        each(first, &labels)
+    for_each_label_array(unit, &column.name, 1, |first, array| {
+        let lengths = lengths(array);
+        if let Some((row, bytes)) = longest(lengths.as_deref(), column.bytes_max) {
+            return Err(unit.place(column.too_long(bytes), &column.name, Some(first + row as u64)));
+        }
+        for rows in lengths.map_or_else(|| whole(array.len()), pieces) {
+            let (first, array) = (first + rows.start as u64, slice(array, &rows));
+            let labels = LabelValues::new(&array, column.form)
+                .map_err(|wrong| unlabelled(unit, column, &array, first + wrong.row as u64, &wrong))?;
+            each(first, &labels)?;
+        }
+        Ok(())
     })
+}
+
+/// The first label that is longer than `most`, and its bytes.
+fn longest(lengths: Option<&[usize]>, most: usize) -> Option<(usize, usize)> {
+    lengths?.iter().copied().enumerate().find(|(_, bytes)| *bytes > most)
+}
+
+/// All rows as one piece.
+fn whole(rows: usize) -> Vec<std::ops::Range<usize>> {
+    std::iter::once(0..rows).collect()
 }
 
 /// Calls `each(row within the unit, label)` for every row of a column that has one label a row.
@@ -95,18 +118,41 @@ pub(super) fn for_each_list(
     mut each: impl FnMut(u64, &LabelValues, Option<std::ops::Range<usize>>) -> Result<()>,
 ) -> Result<()> {
     // The elements of a row group are known, and about how many of them a row has.
-    let rows = BATCH_ROWS as u64 * unit.rows / unit.values_of(&column.name).max(1);
-    unit.for_each_batch(&[&column.name], (rows as usize).clamp(1, BATCH_ROWS), |first, arrays| {
-        let array = &arrays[0];
-        let place = |row: usize, wrong: &Unlabelled| unlabelled(unit, column, array, first + row as u64, wrong);
-        let (values, lists) = elements(array).map_err(|wrong| place(wrong.row, &wrong))?;
-        let labels = LabelValues::new(&values, column.form).map_err(|wrong| {
-            let has =
-                |list: &Option<std::ops::Range<usize>>| list.as_ref().is_some_and(|list| list.contains(&wrong.row));
-            place(lists.iter().position(has).unwrap_or(0), &wrong)
-        })?;
-        (first..).zip(lists).try_for_each(|(row, list)| each(row, &labels, list))
+    let elements_of_row = unit.values_of(&column.name).div_ceil(unit.rows.max(1)).max(1);
+    for_each_label_array(unit, &column.name, elements_of_row, |first, array| {
+        let (values, lists) =
+            elements(array).map_err(|wrong| unlabelled(unit, column, array, first + wrong.row as u64, &wrong))?;
+        let of_values = lengths(&values);
+        if let Some((at, bytes)) = longest(of_values.as_deref(), column.bytes_max) {
+            return Err(unit.place(column.too_long(bytes), &column.name, row_of(&lists, at).map(|row| first + row)));
+        }
+        let of_row = |list: &Option<_>| of_values.as_ref().map_or(0, |all| of_list(all, list.as_ref()));
+        let of_rows: Vec<usize> = lists.iter().map(of_row).collect();
+        if let Some((row, bytes)) = longest(Some(&of_rows), LIST_BYTES_MAX) {
+            let error = column.list_too_long(bytes, LIST_BYTES_MAX);
+            return Err(unit.place(error, &column.name, Some(first + row as u64)));
+        }
+        for rows in pieces(of_rows) {
+            let span = spanned(&lists[rows.clone()]);
+            let labels = LabelValues::new(&slice(&values, &span), column.form).map_err(|wrong| {
+                let row = row_of(&lists, span.start + wrong.row).unwrap_or(0);
+                unlabelled(unit, column, array, first + row, &wrong)
+            })?;
+            for row in rows {
+                let list = lists[row].clone().map(|list| match list.is_empty() {
+                    true => 0..0,
+                    false => list.start - span.start..list.end - span.start,
+                });
+                each(first + row as u64, &labels, list)?;
+            }
+        }
+        Ok(())
     })
+}
+
+/// The row that has an element.
+fn row_of(lists: &[Option<std::ops::Range<usize>>], element: usize) -> Option<u64> {
+    lists.iter().position(|list| list.as_ref().is_some_and(|list| list.contains(&element))).map(|row| row as u64)
 }
 
 /// The error for a value without a label, with the number of such values in its file.
@@ -120,8 +166,8 @@ fn unlabelled(unit: &Unit<'_>, column: &LabelColumn, array: &ArrayRef, row: u64,
 fn unlabelled_in_file(unit: &Unit<'_>, column: &LabelColumn) -> u64 {
     let mut count = 0;
     for unit in Unit::all(std::slice::from_ref(unit.shard)) {
-        let counted = unit.for_each_batch(&[&column.name], BATCH_ROWS, |_, arrays| {
-            let Ok((values, _)) = elements(&arrays[0]) else { return Ok(()) };
+        let counted = for_each_label_array(&unit, &column.name, 1, |_, array| {
+            let Ok((values, _)) = elements(array) else { return Ok(()) };
             if LabelValues::new(&values, column.form).is_err() {
                 let wrong = |row: &usize| LabelValues::new(&values.slice(*row, 1), column.form).is_err();
                 count += (0..values.len()).filter(wrong).count() as u64;

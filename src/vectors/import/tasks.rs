@@ -1,6 +1,7 @@
 //! The task column becomes `tasks.col` and the order of rows: tasks by name, and within a task the input's order.
 //!
-//! Memory: 4 bytes a row: its task's code, which the row's number then replaces.
+//! Memory: 4 bytes a row: its task's code, which the row's number then replaces; and the names, whose share of the
+//! budget is bounded.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
@@ -10,7 +11,7 @@ use super::context::{Import, Input};
 use super::labels::{for_each_text, for_each_unit, missing_label};
 use super::scatter::Scatter;
 use crate::config::{BadRows, Config};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::vectors::decode::Unit;
 use crate::vectors::labels::{LabelColumn, Missing};
 use crate::vectors::open::TASK_TABLE;
@@ -26,7 +27,14 @@ const NAMES_SHOWN: usize = 50;
 struct Names {
     codes: HashMap<String, u32>,
     list: Vec<String>,
+    /// Bytes of all names, with what is held beside each.
+    bytes: u64,
 }
+
+/// Bytes of a name beside its text.
+const NAME_BYTES: u64 = 48;
+/// The share of the budget that names may take: they are there some times over.
+const NAMES_SHARE: u64 = 16;
 
 impl Names {
     fn code(&mut self, name: &str) -> u32 {
@@ -36,6 +44,7 @@ impl Names {
         let code = self.list.len() as u32;
         self.codes.insert(name.to_owned(), code);
         self.list.push(name.to_owned());
+        self.bytes += name.len() as u64 + NAME_BYTES;
         code
     }
 }
@@ -94,7 +103,11 @@ fn task_codes(
         let code = match seen.get(name) {
             Some(code) => *code,
             None => {
-                let code = known.lock().expect("no thread panics while it holds the names").code(name);
+                let mut known = known.lock().expect("no thread panics while it holds the names");
+                let code = known.code(name);
+                if known.bytes > input.config.memory_bytes / NAMES_SHARE {
+                    return Err(unit.place(too_many_names(&known), &column.name, Some(row)));
+                }
                 seen.insert(name.to_owned(), code);
                 code
             }
@@ -102,6 +115,17 @@ fn task_codes(
         codes.write((unit.first_input_row() + row) as usize, [code]);
         Ok(())
     })
+}
+
+/// The error for names that the budget has no room for.
+fn too_many_names(known: &Names) -> Error {
+    let least = (known.bytes * NAMES_SHARE).div_ceil(1 << 20);
+    Error::new(Kind::OverBudget, "the memory budget is too small for the names of the tasks")
+        .expected(format!("names that take 1/{NAMES_SHARE} of the budget at most"))
+        .found(format!("{} tasks whose names take {} bytes, and more rows to read", known.list.len(), known.bytes))
+        .remedy(format!(
+            "check that the column names tasks; else shorten the names, or raise --memory to {least}MiB or more"
+        ))
 }
 
 /// The error for a row without a task.

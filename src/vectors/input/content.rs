@@ -1,10 +1,10 @@
 //! What a file is, by its first and last bytes.
 
-use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
 use crate::error::{Error, Result};
+use crate::regular;
 
 /// First bytes of a file that are looked at.
 const HEAD_BYTES: u64 = 4096;
@@ -33,8 +33,8 @@ impl Ends {
     /// # Errors
     /// The file cannot be read.
     pub(super) fn read(path: &Path) -> Result<Ends> {
+        let mut file = regular::open(path)?;
         let read = || {
-            let mut file = File::open(path)?;
             let bytes = file.metadata()?.len();
             let (mut head, mut tail) = (Vec::new(), Vec::new());
             (&file).take(HEAD_BYTES).read_to_end(&mut head)?;

@@ -12,9 +12,16 @@ use super::hive::PartitionValue;
 use super::kinds::InputFile;
 use super::tables::TableFolder;
 use crate::error::{Error, Result};
+use crate::guard::{guarded, guarded_engine};
+use crate::regular;
+use crate::vectors::parquet_footer::footer_of;
 
 /// Threads that read the log.
 const LOG_THREADS: usize = 2;
+/// Folder of the log.
+const LOG: &str = "_delta_log";
+/// Longest file of the log that is read: each is parsed as a whole.
+const LOG_FILE_MAX: u64 = 1 << 30;
 /// The table's property that says whether columns have other names in its files.
 const MAPPING: &str = "delta.columnMapping.mode";
 
@@ -23,6 +30,7 @@ const MAPPING: &str = "delta.columnMapping.mode";
 /// # Errors
 /// The log cannot be read; or a file has rows that are deleted, or columns that have other names there.
 pub(super) fn table_files(folder: &Path) -> Result<Vec<InputFile>> {
+    refuse_long_log(&folder.join(LOG))?;
     let state = newest(folder)?;
     let mapping = state.metadata().configuration().get(MAPPING).map_or("none", String::as_str);
     if mapping != "none" {
@@ -57,6 +65,30 @@ pub(super) fn table_files(folder: &Path) -> Result<Vec<InputFile>> {
     Ok(files)
 }
 
+/// Fails where the log has what would be read without an end, or without a bound.
+fn refuse_long_log(log: &Path) -> Result<()> {
+    let failed = |e| Error::io("the folder cannot be listed", log, e);
+    for entry in std::fs::read_dir(log).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        if path.is_dir() {
+            continue;
+        }
+        let file = regular::open(&path)?;
+        let bytes = file.metadata().map_err(failed)?.len();
+        if path.extension().is_some_and(|ending| ending == "parquet") {
+            let found = |found| damaged(log, format!("{}: {found}", path.display()));
+            guarded(&path, || footer_of(&file)).flatten().map_err(found)?;
+        }
+        if bytes > LOG_FILE_MAX {
+            return Err(damaged(
+                log,
+                format!("{} of {bytes} bytes, where at most {LOG_FILE_MAX} are read", path.display()),
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// What the log says of the newest version.
 fn newest(folder: &Path) -> Result<DeltaTableState> {
     let failed = |e| Error::io("the folder cannot be examined", folder, e);
@@ -72,7 +104,10 @@ fn newest(folder: &Path) -> Result<DeltaTableState> {
         let table = DeltaTableBuilder::from_url(url)?.load().await?;
         Ok::<_, DeltaTableError>(table.snapshot()?.clone())
     };
-    let state = runtime.block_on(load).map_err(|e| damaged(folder, e.to_string()))?;
+    let state = guarded_engine(|| runtime.block_on(load)).map_err(|found| damaged(folder, found))?;
+    // Behind the first line there may be a backtrace.
+    let first_line = |text: String| text.lines().next().unwrap_or_default().to_owned();
+    let state = state.map_err(|e| damaged(folder, first_line(e.to_string())))?;
     PROTOCOL.can_read_from(state.snapshot()).map_err(|e| unreadable(folder, e.to_string()))?;
     Ok(state)
 }

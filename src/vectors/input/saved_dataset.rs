@@ -1,13 +1,13 @@
 //! Folders that Hugging Face `datasets` wrote: saved with `save_to_disk`, or its cache.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Result};
+use crate::regular;
 
 /// Says which files a saved data set has.
 const STATE: &str = "state.json";
@@ -135,8 +135,8 @@ fn split_of(file: &Path) -> Option<String> {
 }
 
 fn json<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    let text = fs::read_to_string(path).map_err(|e| Error::io("a file cannot be read", path, e))?;
-    serde_json::from_str(&text).map_err(|e| broken(path, e.to_string()))
+    let text = regular::read(path, regular::TEXT_MAX)?;
+    serde_json::from_slice(&text).map_err(|e| broken(path, e.to_string()))
 }
 
 fn broken(path: &Path, found: String) -> Error {

@@ -14,6 +14,10 @@ use crate::vectors::shard::{Shard, Source};
 
 /// The name under which ids are found without being named.
 const ID: &str = "id";
+/// Longest id or task in bytes: they are written into every row of the batch table.
+pub(crate) const NAME_BYTES_MAX: usize = 4 << 10;
+/// Longest key in bytes. Of keys only hashes are kept.
+const KEY_BYTES_MAX: usize = 1 << 20;
 /// More elements than any machine holds: sums of bytes stay within a u64, whatever a footer says.
 const ELEMENTS_MAX: u64 = 1 << 48;
 
@@ -38,6 +42,8 @@ pub(crate) struct LabelColumn {
     types: Vec<(DataType, PathBuf)>,
     /// Most labels that all rows have together, by the footers.
     pub(crate) elements: u64,
+    /// Longest label that is taken, in bytes.
+    pub(crate) bytes_max: usize,
 }
 
 /// How many labels the key columns of lists have, at most.
@@ -62,9 +68,9 @@ impl Labels {
         if roles.id.is_none() && *ids == IdColumn::Found {
             refuse_ids_of_some(shards)?;
         }
-        let of_id = |name: &String| Ok(column(name)?.of_ids()?.with_uuids(shards));
+        let of_id = |name: &String| Ok(column(name)?.of_ids()?.named().with_uuids(shards));
         let of_task =
-            |name: &String| Ok(column(name)?.single("task", "mine without --task-column")?.with_uuids(shards));
+            |name: &String| Ok(column(name)?.single("task", "mine without --task-column")?.named().with_uuids(shards));
         let id = roles.id.as_ref().map(of_id).transpose()?;
         let task = roles.task.as_ref().map(of_task).transpose()?;
         let keys = roles.keys.iter().map(column).collect::<Result<Vec<_>>>()?;
@@ -113,7 +119,7 @@ impl LabelColumn {
         }
         let leaves: Vec<&DataType> = types.iter().map(|(leaf, _)| leaf).collect();
         let (form, id) = (form(&leaves), id_form(&leaves));
-        Ok(LabelColumn { name: name.to_owned(), form, list, id, types, elements })
+        Ok(LabelColumn { name: name.to_owned(), form, list, id, types, elements, bytes_max: KEY_BYTES_MAX })
     }
 
     /// The column, if rows have one label each.
@@ -148,6 +154,35 @@ impl LabelColumn {
                 "name another column with --id-column NAME, or cast this one to integers or strings; \
                  --id-column none numbers the rows",
             ))
+    }
+
+    /// The column, whose labels are names: they stand in the batch table.
+    fn named(self) -> LabelColumn {
+        LabelColumn { bytes_max: NAME_BYTES_MAX, ..self }
+    }
+
+    /// The error for a label that is longer than is taken.
+    pub(crate) fn too_long(&self, bytes: usize) -> Error {
+        let (what, remedy) = match self.bytes_max {
+            NAME_BYTES_MAX => (
+                "an id or a task is too long",
+                "name another column, or write a short name or a hash of it into the column; --id-column none numbers \
+                 the rows",
+            ),
+            _ => ("a key is too long", "write a hash of it into the column, or name another column"),
+        };
+        Error::input(what)
+            .expected(format!("at most {} bytes", self.bytes_max))
+            .found(format!("{bytes} bytes"))
+            .remedy(remedy)
+    }
+
+    /// The error for a row whose keys are together longer than is taken.
+    pub(crate) fn list_too_long(&self, bytes: usize, most: usize) -> Error {
+        Error::input("the keys of a row are too long")
+            .expected(format!("at most {most} bytes in a row"))
+            .found(format!("{bytes} bytes"))
+            .remedy("write hashes of them into the column, or name another column")
     }
 
     /// The column, with its labels written as UUIDs if all files call them so.

@@ -1,0 +1,228 @@
+//! An entry for each decoder of bytes that come from a disk, for fuzzing. Nothing of it is part of the interface.
+//!
+//! An entry writes the bytes to a file, opens it as the stages and verbs do, and reads all that it holds. It returns
+//! whether the bytes were taken. Whatever they are, it must neither panic nor run long. Bytes of a binary file of a run
+//! are its header's fields and its payload: the frame around them, with length and checksum, is made here.
+//!
+//! Memory: what a run of the same file takes.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::clusters::labels::{Clusters, LABELS, members};
+use crate::config::{Columns, Config, IdColumn, Settings};
+use crate::edges::file::EDGES;
+use crate::edges::{Adjacency, EdgeFile, EdgeRows};
+use crate::error::{Error, Result};
+use crate::inspect::describe;
+use crate::neighbors::file::{Block, NEIGHBORS};
+use crate::run::record::{
+    BatchesFacts, BatchesSettings, ClustersFacts, ClustersSettings, EdgesFacts, EdgesSettings, NeighborsFacts,
+    NeighborsSettings, VectorsFacts, VectorsSettings,
+};
+use crate::run::sealed::{FileFormat, HEADER_BYTES, u64_at};
+use crate::run::{Manifest, RunReader};
+use crate::vectors::{
+    INT_IDS, Ids, Place, ROWS, ROWS_MAX, RowTable, Shards, TASKS, TEXT_IDS, Tasks, Unit, VECTORS, VectorStore,
+    check_input, guarded_batches, open_files, read_metadata,
+};
+use crate::verify::table_file::for_each_batch;
+use crate::watch::Watch;
+
+/// Name and function of each entry: bytes, and a folder to write to.
+type Decoder = (&'static str, fn(&[u8], &Path) -> Result<()>);
+
+const DECODERS: [Decoder; 13] = [
+    ("parquet", import),
+    ("arrow", import),
+    ("npy", import),
+    ("settings", settings),
+    ("manifest", manifest),
+    ("table", table),
+    ("vectors", vectors),
+    ("rows", rows),
+    ("tasks", tasks),
+    ("ids", ids),
+    ("neighbors", neighbors),
+    ("edges", edges),
+    ("labels", labels),
+];
+
+/// Rows that are decoded at a time.
+const BATCH_ROWS: usize = 64;
+
+/// Names of all entries.
+pub fn decoders() -> impl Iterator<Item = &'static str> {
+    DECODERS.iter().map(|(name, _)| *name)
+}
+
+/// Decodes bytes with the entry of a name, by way of a file in a folder. Returns whether they were taken.
+pub fn decode(name: &str, bytes: &[u8], folder: &Path) -> bool {
+    DECODERS.iter().any(|(known, entry)| *known == name && entry(bytes, folder).is_ok())
+}
+
+/// Uses what was read, so that the compiler does not leave the reading out.
+fn keep<T>(value: T) {
+    std::hint::black_box(value);
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    std::fs::write(path, bytes).map_err(|e| Error::io("a file cannot be written", path, e))
+}
+
+/// Input files, as `mine --dry-run` and `inspect` read them.
+fn import(bytes: &[u8], folder: &Path) -> Result<()> {
+    let path = folder.join("input");
+    write(&path, bytes)?;
+    let name = path.display().to_string();
+    let inputs = vec![name.clone()].into();
+    let shards = open_files(&inputs)?;
+    for unit in Unit::all(&shards) {
+        let Some(schema) = unit.shard.schema() else { continue };
+        let names: BTreeSet<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+        let names: Vec<&str> = names.into_iter().collect();
+        // A damaged column does not hide what the others do.
+        names.iter().for_each(|name| drop(unit.for_each_batch(&[name], BATCH_ROWS, |_, _| Ok(()))));
+    }
+    drop(describe(&path, &Columns::unnamed()));
+    let mut config = Config::new(vec![name], Settings::default())?;
+    let plain = Shards::open(&inputs, &config.columns).and_then(|shards| checked(&shards, &config));
+    config.columns.task = Some("task".into());
+    config.columns.keys = vec!["task".into(), "id".into()];
+    config.columns.id = IdColumn::Found;
+    drop(Shards::open(&inputs, &config.columns).and_then(|shards| checked(&shards, &config)));
+    plain
+}
+
+fn checked(shards: &Shards, config: &Config) -> Result<()> {
+    check_input(shards, config, BATCH_ROWS, Watch::silent()).map(drop)
+}
+
+/// A file of settings.
+fn settings(bytes: &[u8], folder: &Path) -> Result<()> {
+    let path = folder.join("settings.toml");
+    write(&path, bytes)?;
+    Config::new(vec!["input".into()], Settings::from_file(&path)?).map(drop)
+}
+
+/// A manifest: as it is, and with the checksum that it should have. Then the records of all stages.
+fn manifest(bytes: &[u8], folder: &Path) -> Result<()> {
+    let path = folder.join("manifest.json");
+    write(&path, bytes)?;
+    let as_it_is = RunReader::open(folder).map(drop);
+    let parsed = serde_json::from_slice::<Manifest>(bytes);
+    let Ok(found) = parsed else { return as_it_is };
+    write(&path, &found.to_bytes())?;
+    let run = RunReader::open(folder)?;
+    drop((run.settings::<VectorsSettings>(), run.facts::<VectorsFacts>()));
+    drop((run.settings::<NeighborsSettings>(), run.facts::<NeighborsFacts>()));
+    drop((run.settings::<EdgesSettings>(), run.facts::<EdgesFacts>()));
+    drop((run.settings::<ClustersSettings>(), run.facts::<ClustersFacts>()));
+    drop((run.settings::<BatchesSettings>(), run.facts::<BatchesFacts>()));
+    let described = describe(folder, &Columns::unnamed()).map(|run| drop(run.text()));
+    std::fs::remove_file(&path).map_err(|e| Error::io("a file cannot be removed", &path, e))?;
+    described
+}
+
+/// A file of a batch table, as `verify`, `report` and `inspect` read it.
+fn table(bytes: &[u8], folder: &Path) -> Result<()> {
+    let path = folder.join("part-00000-00000.parquet");
+    write(&path, bytes)?;
+    drop(describe(&path, &Columns::unnamed()).map(|table| table.text()));
+    let file = crate::regular::open(&path)?;
+    let wrong = |found: String| Error::runtime(found);
+    let metadata = read_metadata(&path, &file).map_err(wrong)?;
+    let schema = metadata.schema().clone();
+    let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata).with_batch_size(BATCH_ROWS);
+    guarded_batches(&path, builder).map_err(wrong)?.try_for_each(|batch| batch.map(drop)).map_err(wrong)?;
+    for_each_batch(&path, &schema, |_| ())
+}
+
+/// A binary file of a run: 48 bytes of fields, and the payload, put into the frame of their format.
+fn framed(bytes: &[u8], path: &Path, format: &FileFormat) -> Result<[u64; 6]> {
+    let (fields, payload) = bytes.split_at(bytes.len().min(HEADER_BYTES - 16));
+    let mut all = [0; HEADER_BYTES - 16];
+    all[..fields.len()].copy_from_slice(fields);
+    let fields: [u64; 6] = std::array::from_fn(|field| u64_at(&all, 8 * field));
+    let mut file = format.header(fields).to_vec();
+    file.extend(payload);
+    let (length, checksum) = (file.len() as u64 + 24, xxh3_64(&file));
+    file.extend(length.to_le_bytes());
+    file.extend(checksum.to_le_bytes());
+    file.extend(b"BMSEALED");
+    write(path, &file)?;
+    Ok(fields)
+}
+
+fn described(bytes: &[u8], folder: &Path, format: &FileFormat) -> Result<()> {
+    let path = folder.join("artefact");
+    framed(bytes, &path, format)?;
+    describe(&path, &Columns::unnamed()).map(|artefact| drop(artefact.text()))
+}
+
+fn vectors(bytes: &[u8], folder: &Path) -> Result<()> {
+    described(bytes, folder, &VECTORS)?;
+    let store = VectorStore::open(&folder.join("artefact"))?;
+    let mut row = vec![0.0; store.shape().dim];
+    (0..store.shape().rows as u32).for_each(|number| store.load(number, &mut row));
+    Ok(())
+}
+
+fn tasks(bytes: &[u8], folder: &Path) -> Result<()> {
+    described(bytes, folder, &TASKS)?;
+    let tasks = Tasks::open(&folder.join("artefact"))?;
+    tasks.ranges().for_each(|range| keep(range.clone().next().map(|row| tasks.of(row))));
+    tasks.names().for_each(|name| keep(name.len()));
+    Ok(())
+}
+
+/// A row table without key lists, which would be files of their own.
+fn rows(bytes: &[u8], folder: &Path) -> Result<()> {
+    described(bytes, folder, &ROWS)?;
+    let rows = RowTable::open(&folder.join("artefact"))?;
+    let keys = rows.keys();
+    (0..rows.input_rows().len() as u32).for_each(|row| keep(keys.conflict(row, 0)));
+    Ok(())
+}
+
+/// Ids of whole numbers and of texts: the same bytes as each.
+fn ids(bytes: &[u8], folder: &Path) -> Result<()> {
+    let path = folder.join("artefact");
+    let rows = framed(bytes, &path, &INT_IDS)?[0];
+    let whole = Ids::open_int(&path, rows).map(|ids| keep(ids.int(0)));
+    let texts = described(bytes, folder, &TEXT_IDS).and_then(|()| Ids::open_text(&path, rows));
+    let texts = texts.map(|ids| (0..rows.min(ROWS_MAX) as u32).for_each(|row| keep(ids.text(row).map(str::len))));
+    whole.or(texts)
+}
+
+fn neighbors(bytes: &[u8], folder: &Path) -> Result<()> {
+    described(bytes, folder, &NEIGHBORS)?;
+    let block = Block::open(&folder.join("artefact"))?;
+    for place in block.range().indices().map(|place| Place::new(place as u32)) {
+        let lists = (block.neighbors(place).len(), block.scores(place).len());
+        assert_eq!(lists.0, lists.1, "as many scores as places");
+    }
+    Ok(())
+}
+
+fn edges(bytes: &[u8], folder: &Path) -> Result<()> {
+    described(bytes, folder, &EDGES)?;
+    let path = folder.join("artefact");
+    let fields = framed(bytes, &path, &EDGES)?;
+    let rows = u32::try_from(fields[4]).map_err(|_| Error::runtime("too many rows"))?;
+    let graph = EdgeFile::open(&[path], rows)?;
+    let mut block = Adjacency::default();
+    (0..graph.blocks()).try_for_each(|number| graph.read(number, &mut block))
+}
+
+fn labels(bytes: &[u8], folder: &Path) -> Result<()> {
+    described(bytes, folder, &LABELS)?;
+    let path = folder.join("artefact");
+    let rows = framed(bytes, &path, &LABELS)?[0];
+    let labels = Clusters::open(&path, u32::try_from(rows).map_err(|_| Error::runtime("too many rows"))?)?;
+    members(labels.labels(), labels.count());
+    Ok(())
+}

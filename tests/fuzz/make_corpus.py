@@ -1,0 +1,78 @@
+"""Writes tests/fuzz/corpus/: small inputs for the decoders of src/fuzzing.rs, one folder for each.
+
+`python tests/fuzz/make_corpus.py target/debug/batchmine` mines fixtures/corrupt/texts.parquet for the files of a run.
+What was found by fuzzing is added by hand, with a name that says what it is, and is kept.
+"""
+
+import pathlib
+import struct
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).parents[2]
+CORPUS = ROOT / "tests/fuzz/corpus"
+CORRUPT = ROOT / "fixtures/corrupt"
+FILES = ROOT / "fixtures/files"
+# Those whose numbers ask for terabytes end the process: they are not here.
+# Beginnings of the names of damaged files that say something to a decoder; the rest of them differ less.
+DAMAGED = {
+    "parquet": ["page-v2", "values-dictionary", "values-levels", "page-dictionary", "schema-", "rows-null"],
+    "arrow": ["arrow-"],
+    "npy": ["array-"],
+    "settings": ["settings-"],
+}
+
+
+def put(decoder, name, data):
+    (CORPUS / decoder).mkdir(parents=True, exist_ok=True)
+    (CORPUS / decoder / name).write_bytes(data)
+
+
+def framed(path):
+    """Fields and payload of a run's file, without its frame."""
+    return path.read_bytes()[16:-24]
+
+
+def main():
+    for path in sorted(CORRUPT.iterdir()):
+        for decoder, beginnings in DAMAGED.items():
+            if any(path.name.startswith(beginning) for beginning in beginnings):
+                # A file of settings without its ending: it is no TOML of the repository.
+                put(decoder, path.name.removesuffix(".toml"), path.read_bytes())
+    put("parquet", "texts.parquet", (CORRUPT / "texts.parquet").read_bytes())
+    put("parquet", "pairs.parquet", (FILES / "pairs.parquet").read_bytes())
+    for path in sorted((FILES / "arrow").iterdir()):
+        if path.suffix == ".arrow" and path.stat().st_size < 9000:
+            put("arrow", path.name, path.read_bytes())
+    for path in sorted((FILES / "arrays").glob("*.npy")):
+        put("npy", path.name, path.read_bytes())
+    settings = 'query-column = "a"\nskip = 3\nwindow = 12\nmax-score = "none"\ntask-column = "t"\nmemory = "4GiB"\n'
+    settings += 'key-column = ["a", "b"]\nhard-negatives = 3\nremainder = "fill"\n[task."code search"]\nskip = 0\n'
+    put("settings", "sound", settings.encode())
+    with tempfile.TemporaryDirectory() as folder:
+        run = pathlib.Path(folder) / "run"
+        flags = "--skip 1 --window 4 --cluster-size 2 --batch-size 4 --hard-negatives 2"
+        flags += " --task-column task --key-column id"
+        command = [sys.argv[1], "mine", CORRUPT / "texts.parquet", "--out", run, "--quiet", *flags.split()]
+        subprocess.run(command, check=True)
+        put("manifest", "manifest.json", (run / "manifest.json").read_bytes())
+        put("table", "part.parquet", (run / "batches/part-00000-00000.parquet").read_bytes())
+        for decoder, pattern in [
+            ("vectors", "vectors/*.vec"),
+            ("rows", "vectors/rows.col"),
+            ("tasks", "vectors/tasks.col"),
+            ("ids", "vectors/ids.col"),
+            ("neighbors", "neighbors/*.nbr"),
+            ("edges", "edges/*.edg"),
+            ("labels", "clusters/labels.lbl"),
+        ]:
+            for path in sorted(run.glob(pattern)):
+                put(decoder, path.name, framed(path))
+    texts = [b"a", b"", "ä火".encode()]
+    offsets = [sum(map(len, texts[:count])) for count in range(len(texts) + 1)]
+    put("ids", "text.col", struct.pack("<6Q4Q", len(texts), offsets[-1], 0, 0, 0, 0, *offsets) + b"".join(texts))
+    print(sum(path.stat().st_size for path in CORPUS.rglob("*") if path.is_file()), "bytes")
+
+
+main()
