@@ -44,7 +44,7 @@ impl InspectArgs {
                 return Err(Error::input("--rows needs a run folder")
                     .path(&self.path)
                     .expected("a folder made by `batchmine mine`")
-                    .found("something else")
+                    .found("no manifest.json")
                     .remedy("name the run folder"));
             }
             let shown = rows::Shown { vectors: self.vectors, candidates: self.show, json: output.json };

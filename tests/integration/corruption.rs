@@ -85,11 +85,13 @@ fn is_excused(name: &str, change: &Change) -> bool {
     name.starts_with("report.") && *change == Change::Delete
 }
 
-/// `inspect RUN` shows the manifest and `inspect FILE` the file that is there: a whole one of another run is shown.
+/// `inspect RUN` shows the manifest and `inspect FILE` the file that is there: a whole one of another run is shown, and
+/// of marks and reports the length.
 fn shows_what_is_there(world: &World, verb: Verb, file: usize, change: &Change) -> bool {
     let is_manifest = |file: usize| world.files[file].0 == "manifest.json";
     match (verb, change) {
         (Verb::File, Change::Older | Change::Swap(_)) => true,
+        (Verb::File, _) => !world.files[file].0.contains('/') && !is_manifest(file),
         (Verb::Inspect, Change::Older) => is_manifest(file),
         _ => false,
     }
