@@ -113,7 +113,7 @@ impl EpochLayout<'_> {
     }
 }
 
-/// Sizes of a file's pieces, and its footer.
+/// WriteSizes of a file's pieces, and its footer.
 #[derive(Debug, Clone)]
 pub(crate) struct Form {
     pub row_group_rows: usize,
@@ -185,7 +185,7 @@ pub(crate) fn write_file(
     let properties = properties(form.row_group_rows, form.footer)?;
     let mut writer = ArrowWriter::try_new(&mut *out, schema.clone(), Some(properties))?;
     let mut short_rows = 0;
-    let sizes = Sizes::of(source, form.row_group_rows);
+    let sizes = WriteSizes::of(source, form.row_group_rows);
     for group in layout.cut(batches, form.group_rows) {
         let entries: Vec<TableEntry> = layout.entries(group.clone()).collect();
         let drawn = source.negatives.map(|negatives| {
@@ -214,25 +214,25 @@ pub(crate) fn write_file(
 /// What is written at a time. A function of the input and the settings: ids and tasks of usual length change nothing,
 /// long ones make smaller chunks and row groups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Sizes {
+struct WriteSizes {
     /// Rows encoded at a time.
     chunk_rows: usize,
     /// Bytes of encoded rows after which a row group ends early.
     group_bytes: usize,
 }
 
-impl Sizes {
-    fn of(source: &TableSource<'_>, row_group_rows: usize) -> Sizes {
+impl WriteSizes {
+    fn of(source: &TableSource<'_>, row_group_rows: usize) -> WriteSizes {
         let negatives = source.negatives.map_or(0, |negatives| negatives.count);
         let task = source.vectors.tasks.names().map(str::len).max().unwrap_or(0);
-        Sizes::new(task, source.vectors.ids.longest(), negatives, row_group_rows)
+        WriteSizes::new(task, source.vectors.ids.longest(), negatives, row_group_rows)
     }
 
-    fn new(task: usize, id: usize, negatives: usize, row_group_rows: usize) -> Sizes {
+    fn new(task: usize, id: usize, negatives: usize, row_group_rows: usize) -> WriteSizes {
         let room = TEXT_BYTES[0] + negatives * TEXT_BYTES[1];
         let row = task + id * (negatives + 1);
         let chunk_rows = (CHUNK_ROWS * room / row.max(1)).clamp(1, CHUNK_ROWS);
-        Sizes { chunk_rows, group_bytes: (row_group_rows * room).max(GROUP_BYTES_MIN) }
+        WriteSizes { chunk_rows, group_bytes: (row_group_rows * room).max(GROUP_BYTES_MIN) }
     }
 }
 
@@ -301,11 +301,11 @@ mod tests {
     #[test]
     fn only_long_ids_make_smaller_chunks() {
         for negatives in [0, 5, 50] {
-            assert_eq!(Sizes::new(20, 36, negatives, 122_880).chunk_rows, CHUNK_ROWS);
-            let long = Sizes::new(4096, 4096, negatives, 122_880).chunk_rows;
+            assert_eq!(WriteSizes::new(20, 36, negatives, 122_880).chunk_rows, CHUNK_ROWS);
+            let long = WriteSizes::new(4096, 4096, negatives, 122_880).chunk_rows;
             let room = CHUNK_ROWS * (TEXT_BYTES[0] + negatives * TEXT_BYTES[1]);
             assert!(long * (4096 * (negatives + 2)) <= room && (long + 1) * 4096 * (negatives + 2) > room);
         }
-        assert_eq!(Sizes::new(1 << 30, 0, 0, 1), Sizes { chunk_rows: 1, group_bytes: GROUP_BYTES_MIN });
+        assert_eq!(WriteSizes::new(1 << 30, 0, 0, 1), WriteSizes { chunk_rows: 1, group_bytes: GROUP_BYTES_MIN });
     }
 }
