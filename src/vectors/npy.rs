@@ -18,7 +18,7 @@ const HEADER_MAX: usize = 10_000;
 const DESCRIPTION_MAX: usize = 512;
 /// Most opening brackets in a header. A plain array has two; structured ones have one more for each field.
 const BRACKETS_MAX: usize = 16;
-/// Most brackets within one another: of the dictionary, a type's list, a field. The parser tries each bracket in several
+/// Most brackets within one another: of the dictionary, a type's list, a field. The parser tries each bracket in many
 /// ways, so its time grows by a factor with each level, and with the length.
 const LEVELS_MAX: usize = 3;
 
