@@ -76,7 +76,6 @@ fn refuse_negative_chunks(metadata: &ParquetMetaData) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
     use parquet::file::metadata::{FileMetaData, ParquetMetaDataReader};
 
     use bytes::Bytes;
