@@ -10,7 +10,6 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use xxhash_rust::xxh3::xxh3_64;
 
 use crate::clusters::labels::{Clusters, LABELS, members};
 use crate::config::{Columns, Config, IdColumn, Settings};
@@ -19,11 +18,12 @@ use crate::edges::{Adjacency, EdgeFile, EdgeRows};
 use crate::error::{Error, Result};
 use crate::inspect::describe;
 use crate::neighbors::file::{Block, NEIGHBORS};
+use crate::run::block_hash;
 use crate::run::record::{
     BatchesFacts, BatchesSettings, ClustersFacts, ClustersSettings, EdgesFacts, EdgesSettings, NeighborsFacts,
     NeighborsSettings, VectorsFacts, VectorsSettings,
 };
-use crate::run::sealed::{FileFormat, HEADER_BYTES, u64_at};
+use crate::run::sealed::{FileFormat, HEADER_BYTES, seal_of, u64_at};
 use crate::run::{Manifest, RunReader};
 use crate::vectors::{
     INT_IDS, Ids, Place, ROWS, ROWS_MAX, RowTable, Shards, TASKS, TEXT_IDS, Tasks, Unit, VECTORS, VectorStore,
@@ -149,10 +149,7 @@ fn framed(bytes: &[u8], path: &Path, format: &FileFormat) -> Result<[u64; 6]> {
     let fields: [u64; 6] = std::array::from_fn(|field| u64_at(&all, 8 * field));
     let mut file = format.header(fields).to_vec();
     file.extend(payload);
-    let (length, checksum) = (file.len() as u64 + 24, xxh3_64(&file));
-    file.extend(length.to_le_bytes());
-    file.extend(checksum.to_le_bytes());
-    file.extend(b"BMSEALED");
+    file.extend(seal_of(file.len() as u64, &block_hash::table(&file)));
     write(path, &file)?;
     Ok(fields)
 }

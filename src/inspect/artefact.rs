@@ -168,7 +168,7 @@ mod tests {
             let found = Artefact::read(&path).unwrap().unwrap();
             let text = found.text();
             assert!(text.contains(name) && text.contains("rows: 2") && text.contains("-3"), "{text}");
-            assert_eq!((found.payload_bytes, found.bytes), (64, 152));
+            assert_eq!((found.payload_bytes, found.bytes), (64, 160));
             let mut bytes = std::fs::read(&path).unwrap();
             bytes[70] ^= 1;
             std::fs::write(&path, bytes).unwrap();

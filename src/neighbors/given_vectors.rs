@@ -1,11 +1,8 @@
 //! Vectors for tests, from given values, in files that are gone when the test ends.
 
-use std::fs;
-use std::path::Path;
-
 use crate::config::Metric;
-use crate::run::sealed::FileFormat;
 use crate::vectors::dot::dot;
+use crate::vectors::testing::write_sealed;
 use crate::vectors::{
     BothSides, Ids, ROWS, RowLayout, RowTable, Shape, StoreType, TASKS, Tasks, UNIQUE, VECTORS, VectorStore, Vectors,
 };
@@ -63,15 +60,4 @@ impl GivenVectors {
             named_tasks: false,
         }
     }
-}
-
-/// Writes a file with a whole envelope, whatever its fields and payload say.
-pub(crate) fn write_sealed(path: &Path, format: &FileFormat, fields: [u64; 6], payload: &[u8]) {
-    let mut bytes = format.header(fields).to_vec();
-    bytes.extend(payload);
-    let total = bytes.len() as u64 + 24;
-    bytes.extend(total.to_le_bytes());
-    bytes.extend([0; 8]); // no test asks for the checksum
-    bytes.extend(b"BMSEALED");
-    fs::write(path, bytes).unwrap();
 }

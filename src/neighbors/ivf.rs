@@ -297,8 +297,9 @@ impl IvfIndex {
 mod tests {
     use super::*;
     use crate::config::Metric;
-    use crate::neighbors::given_vectors::{GivenVectors, write_sealed};
+    use crate::neighbors::given_vectors::GivenVectors;
     use crate::vectors::UNIQUE;
+    use crate::vectors::testing::write_sealed;
 
     const ROWS: usize = 12;
     const DIM: usize = 3;

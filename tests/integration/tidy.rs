@@ -218,7 +218,8 @@ fn everything_is_printed_in_one_place() {
     let mut faults = Vec::new();
     for source in sources(&["src"]) {
         // A worker's stdout is its protocol.
-        if ["src/stdio.rs", "src/neighbors/gpu/worker.rs"].contains(&&*source.path) {
+        // An allocator must not allocate.
+        if ["src/stdio.rs", "src/neighbors/gpu/worker.rs", "src/guard/allocator.rs"].contains(&&*source.path) {
             continue;
         }
         let lines = before_tests(&source).iter().enumerate();

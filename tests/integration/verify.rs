@@ -177,6 +177,13 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())
 }
 
+/// The payload of a file of a run, without its header, the hashes of its blocks, and its footer.
+pub fn payload(bytes: &[u8]) -> &[u8] {
+    let footer = bytes.len() - 24;
+    let end = (0..footer).rfind(|end| end + 8 * end.div_ceil(64 << 10) == footer).unwrap();
+    &bytes[64..end]
+}
+
 /// The hashes of blocks of 64 KiB.
 fn block_hashes(bytes: &[u8]) -> Vec<u8> {
     bytes.chunks(64 << 10).flat_map(|block| xxh3_64(block).to_le_bytes()).collect()
@@ -185,8 +192,7 @@ fn block_hashes(bytes: &[u8]) -> Vec<u8> {
 /// Changes a part before the hashes of its blocks and its footer of 24 bytes, so that no hash tells.
 fn reseal(run: &Path, stage: Stage, path: &Path, change: impl FnOnce(&mut [u8])) {
     let mut bytes = fs::read(path).unwrap();
-    let footer = bytes.len() - 24;
-    let end = (0..footer).rfind(|end| end + 8 * end.div_ceil(64 << 10) == footer).unwrap();
+    let (footer, end) = (bytes.len() - 24, 64 + payload(&bytes).len());
     change(&mut bytes[..end]);
     let hashes = block_hashes(&bytes[..end]);
     bytes[footer + 8..footer + 16].copy_from_slice(&xxh3_64(&hashes).to_le_bytes());

@@ -299,7 +299,7 @@ fn section(sealed: &Sealed, offset: usize, bytes: usize) -> &[u8] {
 mod tests {
     use super::*;
     use crate::neighbors::calibrate::random_rows;
-    use crate::neighbors::given_vectors::write_sealed;
+    use crate::vectors::testing::write_sealed;
 
     const ROWS: u64 = 70;
     const SAMPLED: u64 = 5;
