@@ -173,7 +173,7 @@ mod tests {
             bytes[70] ^= 1;
             std::fs::write(&path, bytes).unwrap();
             let text = Artefact::read(&path).unwrap_err().to_string();
-            assert!(text.contains("a file") && text.contains("checksum"), "{text}");
+            assert!(text.contains("a file") && text.contains("not what was written"), "{text}");
         }
     }
 

@@ -84,7 +84,7 @@ impl Page {
                     }
                     ("file", name) => comments.file = Some(name.into()),
                     ("output", "") => comments.output = true,
-                    ("terms" | "census", _) => {}
+                    ("terms" | "census" | "end of census", _) => {}
                     _ => panic!("{place}: nobody knows the comment {comment:?}"),
                 }
                 continue;
