@@ -1,7 +1,7 @@
 //! Calls into parsers that others wrote, on bytes that nobody has checked.
 //!
-//! Such a parser may panic, or ask for more memory than there is, where a file is damaged. [`guarded`] and
-//! [`guarded_engine`] catch the panic and return its text; the hook of [`install`] prints nothing meanwhile. A request
+//! Such a parser may panic, or ask for more memory than there is, where a file is damaged. `guarded` and
+//! `guarded_engine` catch the panic and return its text; the hook of [`install`] prints nothing meanwhile. A request
 //! for memory that cannot be granted ends the process with the name of the file ([`Allocator`]): no code can go on
 //! behind it. Panics elsewhere are faults of this program: [`caught`] makes an error of the usual form of them.
 //!
@@ -13,11 +13,10 @@ mod reading;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 use std::path::Path;
-use std::sync::atomic::Ordering;
 use std::sync::{Mutex, Once, PoisonError};
 
 use crate::error::{Error, Result};
-use reading::{ENGINES, READING, is_guarded};
+use reading::{READING, is_guarded};
 
 pub use allocator::Allocator;
 
@@ -39,10 +38,13 @@ pub(crate) fn guarded<T>(path: &Path, work: impl FnOnce() -> T) -> Result<T, Str
 ///
 /// # Errors
 /// `work` panics, or one of the engine's threads does and the engine passes it on.
+#[cfg(any(test, feature = "export", feature = "lake"))]
 pub(crate) fn guarded_engine<T>(work: impl FnOnce() -> T) -> Result<T, String> {
-    ENGINES.fetch_add(1, Ordering::Relaxed);
+    use std::sync::atomic::Ordering;
+
+    reading::ENGINES.fetch_add(1, Ordering::Relaxed);
     let done = catch_unwind(AssertUnwindSafe(work));
-    ENGINES.fetch_sub(1, Ordering::Relaxed);
+    reading::ENGINES.fetch_sub(1, Ordering::Relaxed);
     done.map_err(|panic| damaged(&*panic))
 }
 

@@ -26,7 +26,7 @@ pub(crate) const FORMAT: u32 = 3;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PartRecord {
     pub bytes: u64,
-    /// Its hash ([`super::block_hash`]), in hex.
+    /// Its hash (`run/block_hash.rs`), in hex.
     pub xxh3: String,
 }
 
