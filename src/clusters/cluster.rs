@@ -47,7 +47,10 @@ pub(crate) fn cluster(
         }
         let largest = sizes(config, vectors).iter().map(|sizes| sizes.cluster_size).max().unwrap_or(0);
         let labels: Vec<u32> = neighbors.places().iter().map(|place| labels[place.index()]).collect();
-        stage.commit(LABELS, |out| write_labels(out, &labels, clusters, largest))?;
+        // A job that was killed just before the end has written them.
+        if !run.has(Stage::Clusters, LABELS) {
+            stage.commit(LABELS, |out| write_labels(out, &labels, clusters, largest))?;
+        }
         let metrics = phases.last().map(|(_, metrics)| *metrics);
         stage.finish(&ClustersFacts { clusters, unplaced, metrics, phases }, |name| name == LABELS)?;
     }

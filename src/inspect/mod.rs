@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use crate::config::Columns;
 use crate::error::{Error, Result};
-use crate::run::{Manifest, RunReader};
+use crate::run::{Manifest, RunReader, Stage};
 use artefact::Artefact;
 use run_folder::{FolderMark, ManifestFile, RunFolder};
 use shards::InputShards;
@@ -60,7 +60,8 @@ impl Description {
 /// # Errors
 /// Nothing is there, it is of no known kind, or it is damaged.
 pub(crate) fn describe(path: &Path, columns: &Columns) -> Result<Description> {
-    if path.join("manifest.json").exists() {
+    // A folder with the stages' folders is that of a run, and says so where its manifest is gone.
+    if path.join("manifest.json").exists() || Stage::ALL.iter().all(|stage| path.join(stage.name()).is_dir()) {
         return Ok(Description::Run(RunFolder::read(&RunReader::open(path)?)));
     }
     if path.is_file() {
@@ -74,10 +75,27 @@ pub(crate) fn describe(path: &Path, columns: &Columns) -> Result<Description> {
             return Ok(Description::Mark(mark));
         }
     }
+    check_of_run(path)?;
     match BatchTableFiles::read(path)? {
         Some(table) => Ok(Description::Table(table)),
         None => Ok(Description::Shards(InputShards::read(path, columns)?)),
     }
+}
+
+/// Compares a file of a run's batch table with the manifest of that run: the file itself has no hash. Nothing where the
+/// file is no such one.
+fn check_of_run(path: &Path) -> Result<()> {
+    let batches = path.parent().filter(|folder| folder.ends_with(Stage::Batches.name()));
+    let (Some(run), Some(name)) = (batches.and_then(Path::parent), path.file_name().and_then(|name| name.to_str()))
+    else {
+        return Ok(());
+    };
+    if !run.join("manifest.json").exists() {
+        return Ok(());
+    }
+    let run = RunReader::open(run)?;
+    let is_listed = run.stage(Stage::Batches).is_ok_and(|stage| stage.parts.contains_key(name));
+    if is_listed { run.part(Stage::Batches, name).map(drop) } else { Ok(()) }
 }
 
 fn manifest(path: &Path) -> Result<Description> {

@@ -66,6 +66,8 @@ struct Toll {
     /// Most recorded parts that were made again after a kill, in vectors and in other stages.
     remade_vectors: usize,
     remade: usize,
+    /// Names of such parts of other stages.
+    remade_names: Vec<String>,
 }
 
 impl Toll {
@@ -83,6 +85,8 @@ impl Toll {
         let vectors = again.iter().filter(|((stage, _), _)| stage == "vectors").count();
         self.remade_vectors = self.remade_vectors.max(vectors);
         self.remade = self.remade.max(again.len() - vectors);
+        let others = again.iter().filter(|((stage, _), _)| stage != "vectors");
+        self.remade_names.extend(others.map(|((stage, name), _)| format!("{stage}/{name}")));
     }
 
     fn tell(&self, when: &str) {
@@ -96,7 +100,7 @@ impl Toll {
             self.remade
         ));
         assert!(self.lost <= THREADS, "a kill cost {} parts", self.lost);
-        assert_eq!(self.remade, 0, "recorded parts were made again");
+        assert_eq!(self.remade, 0, "recorded parts were made again: {:?}", self.remade_names);
     }
 }
 
