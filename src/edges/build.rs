@@ -7,7 +7,7 @@ use indicatif::HumanCount;
 use rayon::prelude::*;
 
 use super::budget::{EdgesCounts, MERGE_RANGE_EDGES, PART_MERGE_RANGES};
-use super::file::{EdgeFile, EdgePart, EncodedRange};
+use super::file::{EdgeFile, EdgePart, EncodedRange, release_compressors};
 use super::merge::{Merge, cut_merge_ranges};
 use super::spill::{Reversed, in_degrees};
 use crate::config::Config;
@@ -51,6 +51,7 @@ pub fn build(
         let facts = EdgesFacts { rows, arcs: graph.edges(), bytes: graph.bytes(), runs: runs.len(), windows: cut };
         drop(runs);
         stage.finish(&facts, |name| name.starts_with(RANGE_PREFIX))?;
+        release_compressors();
     }
     EdgeFile::open(&range_paths(run)?, rows)
 }

@@ -351,12 +351,18 @@ impl EdgeRows for EdgeFile {
     }
 }
 
+thread_local! {
+    static COMPRESSOR: RefCell<Option<Compressor<'static>>> = const { RefCell::new(None) };
+}
+
+/// Frees what the threads of this pool compress with, some MiB each: later stages only read the graph.
+pub(super) fn release_compressors() {
+    rayon::broadcast(|_| COMPRESSOR.take());
+}
+
 /// Compresses a frame with a context that each thread makes once.
 fn compress(raw: &[u8]) -> std::io::Result<Vec<u8>> {
-    thread_local! {
-        static CONTEXT: RefCell<Option<Compressor<'static>>> = const { RefCell::new(None) };
-    }
-    CONTEXT.with_borrow_mut(|context| match context {
+    COMPRESSOR.with_borrow_mut(|context| match context {
         Some(context) => context.compress(raw),
         None => context.insert(Compressor::new(ZSTD_LEVEL)?).compress(raw),
     })

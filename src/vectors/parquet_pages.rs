@@ -18,12 +18,14 @@ const VALUES: i16 = 1;
 
 /// What a page's header says.
 #[derive(Debug, Default)]
-struct PageHeader {
-    header_bytes: usize,
-    decompressed: i64,
-    compressed: i64,
-    values: i64,
-    is_dictionary: bool,
+pub(super) struct PageHeader {
+    /// Bytes of the header itself.
+    pub(super) header_bytes: usize,
+    /// Bytes of the page, once decompressed and as it is stored.
+    pub(super) decompressed: i64,
+    pub(super) compressed: i64,
+    pub(super) values: i64,
+    pub(super) is_dictionary: bool,
 }
 
 /// Fails where a page claims what its column cannot have. `pages`: the bytes of the column's pages, as far as they are
@@ -50,8 +52,8 @@ pub(super) fn check_pages(pages: &[u8], decompressed: i64) -> Result<(), String>
     Ok(())
 }
 
-/// The header that bytes begin with, if it is one.
-fn header(bytes: &[u8]) -> Option<PageHeader> {
+/// The header that bytes begin with, if it is one. What it lacks is zero.
+pub(super) fn header(bytes: &[u8]) -> Option<PageHeader> {
     let mut walk = Walk::new(bytes);
     let mut page = PageHeader::default();
     let each = |walk: &mut Walk<'_>, kind: u8, id: i16| match (kind, id) {

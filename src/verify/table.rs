@@ -68,17 +68,7 @@ impl Opened<'_> {
                 .fault(format!("{missing} rows are in no batch, {dropped} are counted as dropped, {alone} as alone"));
         }
         self.check_packing(&settings, &facts, [full, divided], outcome);
-        if full + short != facts.batches {
-            outcome.fault(format!("{} batches, where the manifest counts {}", full + short, facts.batches));
-        }
-        let counted = [facts.full_batches, facts.short_batches];
-        if settings.remainder == Remainder::Short && counted != [full, short] {
-            outcome.fault(format!("{full} full and {short} smaller batches, where the manifest counts {counted:?}"));
-        }
-        let counted = facts.rows_short_of_negatives.unwrap_or(0);
-        if counted != without {
-            outcome.fault(format!("{without} rows are short of hard negatives, where the manifest counts {counted}"));
-        }
+        compare_counts(&settings, &facts, [full, short, without], outcome);
         let drawn = match negatives {
             0 => String::new(),
             h => format!(
@@ -132,6 +122,27 @@ impl Opened<'_> {
             outcome
                 .fault(format!("{divided} clusters are divided, where the manifest counts {}", facts.divided_clusters));
         }
+    }
+}
+
+/// Compares what the manifest counts of batches with what the table holds: full ones, smaller ones, and rows that are
+/// short of hard negatives.
+fn compare_counts(
+    settings: &BatchesSettings,
+    facts: &BatchesFacts,
+    [full, short, without]: [u64; 3],
+    outcome: &mut Outcome,
+) {
+    if full + short != facts.batches {
+        outcome.fault(format!("{} batches, where the manifest counts {}", full + short, facts.batches));
+    }
+    let counted = [facts.full_batches, facts.short_batches];
+    if settings.remainder == Remainder::Short && counted != [full, short] {
+        outcome.fault(format!("{full} full and {short} smaller batches, where the manifest counts {counted:?}"));
+    }
+    let counted = facts.rows_short_of_negatives.unwrap_or(0);
+    if counted != without {
+        outcome.fault(format!("{without} rows are short of hard negatives, where the manifest counts {counted}"));
     }
 }
 

@@ -176,9 +176,7 @@ fn each_stage_begins_without_what_the_one_before_has_freed() {
             *bytes as f64 / MIB as f64,
             peak as f64 / MIB as f64
         );
-        // What the edges stage leaves is not all given back yet: see docs/memory.md.
-        let most = if ["clusters", "batches"].contains(&stage.as_str()) { peak } else { 16 * MIB };
-        assert!(*bytes < most, "{stage} begins with {bytes} bytes");
+        assert!(*bytes < 16 * MIB, "{stage} begins with {bytes} bytes");
     }
     assert!(peak > 36 * MIB, "the graph takes more than a stage may begin with: {peak}");
 }
