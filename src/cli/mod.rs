@@ -23,6 +23,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+use crate::allocator;
 use crate::config::half_of_memory;
 use crate::error::Error;
 use crate::guard;
@@ -76,6 +77,7 @@ enum Verb {
 
 /// Runs a verb; the exit code tells how it ended.
 pub fn run(cli: Cli) -> ExitCode {
+    allocator::keep_arenas_small();
     bus_error::install();
     let output = cli.output.start();
     guard::install(half_of_memory().saturating_mul(2));
