@@ -15,6 +15,7 @@ use rand_chacha::ChaCha8Rng;
 use super::command::{MADE, Place, files};
 use super::dataset::Dataset;
 use super::power_disk::{Recorder, Unsynced};
+use super::resume::small_settings;
 use super::undisturbed::{Made, copy, count_of, figures};
 
 type Call<'a> = &'a dyn Fn(Arc<dyn Storage>, &Path) -> Result<(), Error>;
@@ -39,18 +40,7 @@ fn text_data() -> Dataset {
 
 /// A small job inside this process. Its run is the folder `run` below `root`.
 fn mine_on(storage: Arc<dyn Storage>, input: &Path, root: &Path, seed: u64, replace: bool) -> Result<(), Error> {
-    let settings = Settings {
-        task_column: Some("task".into()),
-        skip: Some(4),
-        window: Some(16),
-        cluster_size: Some(8),
-        batch_size: Some(32),
-        epochs: Some(2),
-        hard_negatives: Some(2),
-        threads: Some(2),
-        seed: Some(seed),
-        ..Settings::default()
-    };
+    let settings = Settings { seed: Some(seed), ..small_settings() };
     let config = Config::new(vec![input.display().to_string()], settings)?;
     let go_on = Arc::new(AtomicBool::new(false));
     let run = Run::open(&root.join("run"), None, storage, Progress::silent(), go_on)?;

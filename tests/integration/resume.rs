@@ -123,9 +123,9 @@ fn a_folder_in_use_is_left_alone() {
     mine(&place.input(), &run, LARGE).ok();
 }
 
-/// A small job inside this process, on the given storage.
-fn mine_on(storage: Arc<dyn Storage>, input: &Path, run: &Path, interrupt: bool) -> Result<(), Error> {
-    let settings = Settings {
+/// The settings of a small job.
+pub fn small_settings() -> Settings {
+    Settings {
         task_column: Some("task".into()),
         skip: Some(4),
         window: Some(16),
@@ -135,8 +135,12 @@ fn mine_on(storage: Arc<dyn Storage>, input: &Path, run: &Path, interrupt: bool)
         hard_negatives: Some(2),
         threads: Some(2),
         ..Settings::default()
-    };
-    let config = Config::new(vec![input.display().to_string()], settings)?;
+    }
+}
+
+/// A small job inside this process, on the given storage.
+fn mine_on(storage: Arc<dyn Storage>, input: &Path, run: &Path, interrupt: bool) -> Result<(), Error> {
+    let config = Config::new(vec![input.display().to_string()], small_settings())?;
     let run = Run::open(run, None, storage, Progress::silent(), Arc::new(AtomicBool::new(interrupt)))?;
     Job::open(config)?.run(&run, false).map(drop)
 }
