@@ -7,8 +7,8 @@
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const KEPT_BYTES: libc::c_int = 512 << 10;
 
-/// Keeps arenas small, for the executable as it starts. Left alone, glibc raises both bounds with the largest block that
-/// was freed, up to 64 MiB for each thread: what one large buffer took would stay with every thread.
+/// Keeps arenas small, for the executable as it starts. Left alone, glibc raises both bounds with the largest block
+/// that was freed, up to 64 MiB for each thread: what one large buffer took would stay with every thread.
 pub(crate) fn keep_arenas_small() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: mallopt takes plain numbers, and is called before threads are started. A refusal changes nothing.
