@@ -11,6 +11,7 @@ mod planted;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use batchmine::config::{KernelPrecision, Metric, Settings};
+use batchmine::measured::Frame;
 use batchmine::measured::{Bf16, Bf16Base, Bf16Queries};
 use batchmine::measured::{Float, FloatBase, FloatQueries};
 use batchmine::measured::{Int8, PackedBase, Quantised};
@@ -38,8 +39,9 @@ fn kernel_int8(bencher: Bencher<'_, '_>, dim: usize) {
     let source = random_rows(BASE_ROWS, dim);
     let rows: Vec<u32> = (0..BASE_ROWS as u32).collect();
     let slots: Vec<u32> = (0..TILE_QUERIES as u32).collect();
-    let queries = Quantised::new(&source, &rows[..TILE_QUERIES], None, Metric::Cosine).gather(&slots);
-    let base = PackedBase::in_memory(&source, &rows, None, Metric::Cosine);
+    let queries = Quantised::new(Simd::detect(), &source, &rows[..TILE_QUERIES], &Frame::default(), Metric::Cosine)
+        .gather(&slots);
+    let base = PackedBase::in_memory(&source, &rows, &Frame::default(), Metric::Cosine);
     let mut best: Vec<TopK> = slots.iter().map(|_| TopK::new(1)).collect();
     let kernel = Int8(Simd::detect());
     bencher

@@ -61,6 +61,7 @@ pub mod measured {
     pub use crate::neighbors::calibrate::random_rows;
     pub use crate::neighbors::cpu::bf16::{Bf16, Bf16Base, Bf16Queries};
     pub use crate::neighbors::cpu::float::{Float, FloatBase, FloatQueries};
+    pub use crate::neighbors::cpu::frame::Frame;
     pub use crate::neighbors::cpu::int8::{Int8, PackedBase, Quantised};
     pub use crate::neighbors::cpu::scan::{Nearest, scan};
     pub use crate::neighbors::cpu::simd::Simd;

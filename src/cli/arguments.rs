@@ -15,7 +15,7 @@ use crate::stdio::{is_read, tell_line};
 /// Beginning of the names of batchmine's variables.
 const PREFIX: &str = "BATCHMINE_";
 /// Variables that the project's own tests read (docs/testing.md).
-const OF_TESTS: [&str; 13] = [
+const OF_TESTS: [&str; 14] = [
     "BATCHMINE_BUDGETS",
     "BATCHMINE_CUDA",
     "BATCHMINE_FAULTS",
@@ -28,6 +28,7 @@ const OF_TESTS: [&str; 13] = [
     "BATCHMINE_REAL",
     "BATCHMINE_REWRITE_CORRUPT",
     "BATCHMINE_REWRITE_DOCS",
+    "BATCHMINE_SIMD",
     "BATCHMINE_WORLDS",
 ];
 

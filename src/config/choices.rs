@@ -147,6 +147,8 @@ pub enum Backend {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum KernelPrecision {
+    /// What a short trial on the job's own vectors finds to be the fastest here.
+    Auto,
     /// Eight bits with a certificate; finer numbers by itself where they cannot filter.
     Int8,
     /// Sixteen bits with a certificate, slow without AVX-512 BF16; f32 by itself where they cannot filter.

@@ -99,7 +99,7 @@ impl Config {
             backend,
             gpu,
             method,
-            precision: settings.precision.unwrap_or(KernelPrecision::Int8),
+            precision: settings.precision.unwrap_or(KernelPrecision::Auto),
             memory_bytes: settings.memory.map_or_else(half_of_memory, |size| size.as_u64()),
             threads,
             idle: idle::idle(&settings, backend, method),

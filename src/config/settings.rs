@@ -166,7 +166,7 @@ pub struct Settings {
     /// Recall that --search ivf reaches on a sample by choosing its probes [default: 0.95]
     #[arg(long, value_name = "SHARE", env = "BATCHMINE_RECALL", hide_env = true, help_heading = "Mining")]
     pub recall: Option<f64>,
-    /// Numbers that the CPU's search filters with; the result is the same [default: int8]
+    /// Numbers that the CPU's search filters with; the result is the same [default: auto]
     #[arg(long, value_enum, env = "BATCHMINE_PRECISION", hide_env = true, help_heading = "Resources")]
     pub precision: Option<KernelPrecision>,
     /// Memory budget, such as 4GiB [default: half of the machine or its cgroup]

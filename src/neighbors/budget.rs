@@ -43,6 +43,8 @@ pub struct NeighborsCounts {
     pub block_rows: usize,
     /// Base rows that FAISS holds at a time.
     pub faiss_tile_rows: usize,
+    /// Most queries of a tile where base rows are packed for each tile anew: more of them pack less often.
+    pub fine_tile_queries: usize,
     /// Memory that the slots of all GPUs take; 0 where no GPU is sought or the budget has no room.
     pub gpu_shared_bytes: usize,
 }
@@ -73,9 +75,9 @@ impl Terms {
         // The widest task's: blocks and buffers are made for it.
         let ranks = u64::from(config.most_ranks()).min(rows);
         let block_rows = (BLOCK_BYTES / block_row_bytes(ranks)).clamp(BLOCK_ROWS_MIN, BLOCK_ROWS_MAX);
-        let small = config.method == Method::Exact && config.precision == KernelPrecision::Int8;
-        let rotation =
-            if config.precision == KernelPrecision::Int8 { head::bytes(rows as usize, shape.dim) } else { [0; 2] };
+        let packs = matches!(config.precision, KernelPrecision::Auto | KernelPrecision::Int8);
+        let small = config.method == Method::Exact && packs;
+        let rotation = if packs { head::bytes(rows as usize, shape.dim) } else { [0; 2] };
         Terms {
             rows,
             dim: shape.dim as u64,
@@ -87,14 +89,21 @@ impl Terms {
         }
     }
 
-    /// Queries that a thread searches at a time, and base rows that it packs where bytes rule out too little.
-    fn tile(&self, queries: u64) -> Term {
-        let query = topk::capacity(self.ranks as usize) as u64 * CANDIDATE_BYTES + self.dim * 16 + 64;
+    /// Bytes of a query of a tile.
+    fn query_bytes(&self) -> u64 {
+        topk::capacity(self.ranks as usize) as u64 * CANDIDATE_BYTES + self.dim * 16 + 64
+    }
+
+    /// Queries that a thread searches at a time, at least and at most, and base rows that it packs where bytes rule out
+    /// too little.
+    fn tile(&self, least: u64, most: u64) -> Term {
         let packed = PACKED_COLUMNS as u64 * (self.dim * 4 + 8) + SCORER_BYTES;
-        Term::fixed(
+        let bytes = |queries: u64| self.threads * (queries.min(self.rows) * self.query_bytes() + packed);
+        Term::elastic(
             format!("t · (q · (8(6k + 64) + 16d + 64) + {PACKED_COLUMNS} · (4d + 8) + {})", written(SCORER_BYTES)),
             "a tile of q queries on each thread: candidates, packed values, true scores; packed base rows",
-            self.threads * (queries.min(self.rows) * query + packed),
+            bytes(least),
+            bytes(most),
         )
     }
 
@@ -152,18 +161,22 @@ impl Terms {
             "axes while they are found, and the trial of heads",
             self.rotation[0],
         );
-        Phase { name: "rotation", terms: vec![chosen, self.tile(self.tile_queries), self.threshold_sample()] }
+        Phase {
+            name: "rotation",
+            terms: vec![chosen, self.tile(self.tile_queries, self.tile_queries), self.threshold_sample()],
+        }
     }
 
     fn sampling(&self) -> Phase {
-        let tile = self.tile(LIST_TILE_QUERIES as u64);
+        let tile = self.tile(LIST_TILE_QUERIES as u64, LIST_TILE_QUERIES as u64);
         Phase { name: "recall sample", terms: vec![tile, self.sample(), self.kept_rotation(), self.threshold_sample()] }
     }
 
-    fn search(&self, more: Vec<Term>) -> Phase {
+    /// With at most so many queries in a tile.
+    fn search(&self, tile_queries: u64, more: Vec<Term>) -> Phase {
         let mut terms = vec![
             self.block(),
-            self.tile(self.tile_queries),
+            self.tile(self.tile_queries, tile_queries),
             self.sample(),
             self.kept_rotation(),
             self.threshold_sample(),
@@ -183,16 +196,18 @@ pub(crate) fn divide(config: &Config, shape: Shape, room: u64) -> (NeighborsCoun
     let terms = Terms::new(config, shape);
     let (faiss_tile_rows, faiss) = faiss_terms(config, &terms, room);
     let (gpu_shared_bytes, gpu) = gpu_terms(config, &terms, room);
+    let fine = if gpu.is_empty() { fine_tile_queries(config, &terms, room) } else { terms.tile_queries };
     let phases = if !gpu.is_empty() {
-        vec![terms.ivf(), terms.rotation(), terms.sampling(), terms.search(gpu)]
+        vec![terms.ivf(), terms.rotation(), terms.sampling(), terms.search(fine, gpu)]
     } else if config.backend == Backend::Faiss {
-        vec![terms.ivf(), terms.sampling(), terms.search(faiss)]
+        vec![terms.ivf(), terms.sampling(), terms.search(fine, faiss)]
     } else {
-        vec![terms.ivf(), terms.rotation(), terms.sampling(), terms.search(Vec::new())]
+        vec![terms.ivf(), terms.rotation(), terms.sampling(), terms.search(fine, Vec::new())]
     };
     let counts = NeighborsCounts {
         block_rows: terms.block_rows as usize,
         faiss_tile_rows: faiss_tile_rows as usize,
+        fine_tile_queries: fine as usize,
         gpu_shared_bytes: gpu_shared_bytes as usize,
     };
     (counts, StageNeed { stage: Stage::Neighbors, phases })
@@ -200,6 +215,16 @@ pub(crate) fn divide(config: &Config, shape: Shape, room: u64) -> (NeighborsCoun
 
 fn bytes_of(phase: &Phase) -> u64 {
     phase.terms.iter().map(|term| term.given).sum()
+}
+
+/// Queries of a tile where base rows are packed for each tile anew: what is left takes more of them.
+fn fine_tile_queries(config: &Config, terms: &Terms, room: u64) -> u64 {
+    let least = terms.tile_queries;
+    if config.precision != KernelPrecision::Auto || config.backend == Backend::Faiss {
+        return least;
+    }
+    let left = room.saturating_sub(bytes_of(&terms.search(least, Vec::new())));
+    (least + left / (terms.threads * terms.query_bytes())).min(LIST_TILE_QUERIES as u64)
 }
 
 /// Rows of FAISS's base tile, and what its search takes beside our own.
@@ -214,7 +239,7 @@ fn faiss_terms(config: &Config, terms: &Terms, room: u64) -> (u64, Vec<Term>) {
         "FAISS: queries, scores and answers of a call, and what OpenBLAS packs",
         terms.threads * thread,
     );
-    let fixed = bytes_of(&terms.search(vec![terms.candidates(false), threads.clone()]));
+    let fixed = bytes_of(&terms.search(terms.tile_queries, vec![terms.candidates(false), threads.clone()]));
     let most = FAISS_TILE_ROWS_MAX.min(terms.rows.max(FAISS_TILE_ROWS_MIN));
     let tile_bytes = |rows: u64| rows * terms.dim * 4;
     let rows = (room.saturating_sub(fixed) / (terms.dim * 4)).clamp(FAISS_TILE_ROWS_MIN, most);
@@ -249,7 +274,7 @@ fn gpu_terms(config: &Config, terms: &Terms, room: u64) -> (u64, Vec<Term>) {
     }
     let [least, most] = gpu::layout::shared_bytes(terms.dim, terms.ranks + SPARE as u64);
     let others = [bytes_of(&terms.ivf()), bytes_of(&terms.sampling())];
-    let own = bytes_of(&terms.search(vec![terms.candidates(false)])).max(others[0]).max(others[1]);
+    let own = bytes_of(&terms.search(terms.tile_queries, vec![terms.candidates(false)])).max(others[0]).max(others[1]);
     let shared_room = room.saturating_sub(own).min(most);
     let shared = if shared_room < least { 0 } else { shared_room };
     let asked = config.backend == Backend::FaissGpu;
@@ -277,5 +302,5 @@ pub(crate) fn temporary_bytes(config: &Config, shape: Shape) -> u64 {
     let (rows, dim) = (shape.rows, shape.dim as u64);
     let gpu_width = if config.precision == KernelPrecision::F32 { 4 } else { 2 };
     let gpu_base = if config.seeks_gpus() { rows * dim * gpu_width } else { 0 };
-    (rows * (dim + 80)) * 17 / 16 + 4 * dim.pow(2) + gpu_base
+    (rows * (dim + 84)) * 17 / 16 + 4 * (dim + 1) * dim + gpu_base
 }

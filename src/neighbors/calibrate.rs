@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use super::cpu::bf16::{Bf16, Bf16Base, Bf16Queries};
 use super::cpu::float::{Float, FloatBase, FloatQueries};
+use super::cpu::frame::Frame;
 use super::cpu::int8::{Int8, PackedBase, Quantised};
 use super::cpu::matrix::Matrix;
 use super::cpu::scan::{Nearest, scan};
@@ -34,8 +35,8 @@ pub(crate) fn operations_per_second(precision: KernelPrecision, dim: usize, time
     let source = random_rows(BASE_ROWS, dim);
     let rows: Vec<RowId> = (0..BASE_ROWS as RowId).collect();
     let slots: Vec<u32> = (0..TILE_QUERIES as u32).collect();
-    let bytes = Quantised::new(&source, &rows[..TILE_QUERIES], None, Metric::Cosine).gather(&slots);
-    let packed = PackedBase::in_memory(&source, &rows, None, Metric::Cosine);
+    let bytes = Quantised::new(simd, &source, &rows[..TILE_QUERIES], &Frame::default(), Metric::Cosine).gather(&slots);
+    let packed = PackedBase::in_memory(&source, &rows, &Frame::default(), Metric::Cosine);
     let halves = Bf16Queries::pack(&source, &rows[..TILE_QUERIES], Metric::Cosine);
     let half_base = Bf16Base::pack(&source, &rows, Metric::Cosine);
     let floats = FloatQueries::pack(&source, &rows[..TILE_QUERIES], Metric::Cosine);
@@ -49,7 +50,9 @@ pub(crate) fn operations_per_second(precision: KernelPrecision, dim: usize, time
             while start.elapsed() < time {
                 let mut sink = Nearest(&mut best);
                 match precision {
-                    KernelPrecision::Int8 => scan(Int8(simd), &bytes, &packed, 0..BASE_ROWS, 0, &mut sink),
+                    KernelPrecision::Auto | KernelPrecision::Int8 => {
+                        scan(Int8(simd), &bytes, &packed, 0..BASE_ROWS, 0, &mut sink)
+                    }
                     KernelPrecision::Bf16 => scan(Bf16(simd), &halves, &half_base, 0..BASE_ROWS, 0, &mut sink),
                     KernelPrecision::F32 => scan(Float(simd), &floats, &base, 0..BASE_ROWS, 0, &mut sink),
                 };

@@ -31,6 +31,7 @@ pub(crate) mod recall;
 pub(crate) mod search;
 pub(crate) mod tiles;
 pub(crate) mod topk;
+pub(crate) mod trial;
 pub(crate) mod window;
 
 pub use file::Neighbors;

@@ -15,6 +15,7 @@ use super::probes::choose_probes;
 use super::recall::RecallSample;
 use super::tiles::Tiles;
 use super::topk::Candidate;
+use super::trial;
 use super::window::refuse_empty_windows;
 use crate::config::{Backend, Config, KernelPrecision, RankWindow};
 use crate::error::Result;
@@ -47,12 +48,15 @@ pub fn search(run: &Run, vectors: &Vectors, config: &Config, counts: &NeighborsC
     let gpus = gpu::find(config, counts.gpu_room(), vectors.shape(), largest_task, watch)?;
     let prepared = prepare(run, &stage, vectors, config, simd)?;
     warn_of_slow_bf16(config, simd);
-    let tiles = prepared.tiles(vectors, config, simd);
+    let mut tiles = prepared.tiles(vectors, config, counts, simd);
+    if config.precision == KernelPrecision::Auto && gpus.is_none() && prepared.packed.is_some() {
+        tiles.precision = trial::fastest(&tiles, &ranks, watch)?;
+    }
     let sample = RecallSample::draw(&tiles, &ranks, watch)?;
     let gpus = gpus.map(|gpus| gpus.begin(run, &stage, vectors, config)).transpose()?;
     let choose = |goal: f64| choose_probes(&tiles, &sample, &ranks, goal, watch);
     let engine = SearchEngine::choose(config, counts, gpus, choose)?;
-    tracing::debug!("search: {engine:?}, {:?}, {simd:?}", config.precision);
+    tracing::debug!("search: {engine:?}, {:?}, {simd:?}", tiles.precision);
     search_blocks(run, &stage, &tiles, &engine, &ranks, counts.block_rows)?;
     let neighbors = Neighbors::open(&part, vectors, counts.block_rows)?;
     let recall = sample.of_lists(&neighbors)?;
@@ -98,10 +102,10 @@ struct Prepared {
 }
 
 impl Prepared {
-    fn tiles<'a>(&'a self, vectors: &'a Vectors, config: &Config, simd: Simd) -> Tiles<'a> {
+    fn tiles<'a>(&'a self, vectors: &'a Vectors, config: &Config, counts: &NeighborsCounts, simd: Simd) -> Tiles<'a> {
         let Prepared { ivf, samples, packed } = self;
-        let (precision, metric) = (config.precision, config.metric);
-        Tiles { vectors, ivf, packed: packed.as_ref(), samples, precision, simd, metric }
+        let (precision, metric, fine_queries) = (config.precision, config.metric, counts.fine_tile_queries);
+        Tiles { vectors, ivf, packed: packed.as_ref(), samples, precision, simd, metric, fine_queries }
     }
 }
 
@@ -115,14 +119,14 @@ fn prepare(run: &Run, stage: &StageRun<'_>, vectors: &Vectors, config: &Config, 
     }
     let ivf = IvfIndex::open(&run.part(Stage::Neighbors, IVF_FILE)?, vectors)?;
     let samples = ThresholdSample::new(&vectors.tasks, ivf.order());
-    if config.precision != KernelPrecision::Int8 || config.backend == Backend::Faiss {
+    let packs = matches!(config.precision, KernelPrecision::Auto | KernelPrecision::Int8);
+    if !packs || config.backend == Backend::Faiss {
         return Ok(Prepared { ivf, samples, packed: None });
     }
     let dim = vectors.shape().dim;
     if !run.has(Stage::Neighbors, BASE) {
-        let rotation = head::choose(simd, vectors, config.most_ranks() as usize);
-        let (order, sampled, rotation) = (ivf.order(), samples.rows(), rotation.as_ref());
-        let packing = Packing { order, sampled, rotation, metric: config.metric };
+        let frame = head::choose(simd, vectors, config.most_ranks() as usize, config.metric);
+        let packing = Packing { order: ivf.order(), sampled: samples.rows(), frame: &frame, metric: config.metric };
         let part = stage.scattered(BASE, packing.file_bytes(dim))?;
         packing.write(&part, &vectors.positives, watch)?;
         stage.publish(vec![part])?;
@@ -240,7 +244,9 @@ mod tests {
     use super::*;
     use crate::config::{Metric, Settings};
     use crate::job::Job;
+    use crate::neighbors::cpu::frame::Frame;
     use crate::neighbors::cpu::rotation::Rotation;
+    use crate::neighbors::tiles::TILE_QUERIES;
     use crate::neighbors::topk::Candidate;
     use crate::run::progress::Progress;
     use crate::run::storage::Disk;
@@ -285,7 +291,8 @@ mod tests {
         let rows: Vec<RowId> = (0..ROWS as RowId).step_by(ROWS / 100).collect();
         let search = |samples: &ThresholdSample, packed: Option<&PackedBase>| {
             let (vectors, ivf, precision) = (&vectors, &ivf, KernelPrecision::Int8);
-            let tiles = Tiles { vectors, ivf, packed, samples, precision, simd, metric: Metric::Cosine };
+            let fine_queries = TILE_QUERIES;
+            let tiles = Tiles { vectors, ivf, packed, samples, precision, simd, metric: Metric::Cosine, fine_queries };
             tiles.exact(0..ROWS as RowId, &rows, RANKS, Watch::silent()).unwrap()
         };
         let wanted = search(&samples, packed.as_ref());
@@ -295,8 +302,9 @@ mod tests {
         assert!(crate::neighbors::initial_thresholds::rank(RANKS, ROWS, chosen.len()).unwrap() <= RANKS / 2);
         let rotation = Rotation::new(simd, &vectors.positives, &rows, DIM * 3 / 4);
         let samples = ThresholdSample::of_one_task(chosen);
-        for (name, rotation) in [("whole.pak", None), ("turned.pak", Some(&rotation))] {
-            let packing = Packing { order: ivf.order(), sampled: samples.rows(), rotation, metric: Metric::Cosine };
+        for (name, rotation) in [("whole.pak", None), ("turned.pak", Some(rotation))] {
+            let (order, frame) = (ivf.order(), Frame::rotated(rotation));
+            let packing = Packing { order, sampled: samples.rows(), frame: &frame, metric: Metric::Cosine };
             let part = stage.scattered(name, packing.file_bytes(DIM)).unwrap();
             packing.write(&part, &vectors.positives, Watch::silent()).unwrap();
             stage.publish(vec![part]).unwrap();
@@ -326,6 +334,7 @@ mod tests {
                         precision,
                         simd,
                         metric: Metric::Cosine,
+                        fine_queries: TILE_QUERIES,
                     };
                     let rows: Vec<RowId> = (0..ROWS as RowId).step_by(ROWS / 100).collect();
                     let exact = tiles.exact(0..ROWS as RowId, &rows, 20, Watch::silent()).unwrap();

@@ -26,7 +26,7 @@ pub const TILE_QUERIES: usize = 192;
 /// are packed for each tile anew.
 pub(crate) const LIST_TILE_QUERIES: usize = 768;
 /// Columns that are scanned before pairs are counted as done, and the share that was ruled out is looked at.
-const STRETCH_COLUMNS: usize = 128 * PANEL;
+pub(crate) const STRETCH_COLUMNS: usize = 128 * PANEL;
 /// Columns that are packed in bf16 or f32 at a time, where int8 rules out too little.
 pub(crate) const PACKED_COLUMNS: usize = 16 * PANEL;
 /// Rows that are fetched before they are scored.
@@ -45,11 +45,13 @@ pub(crate) struct Tiles<'a> {
     pub packed: Option<&'a PackedBase>,
     /// The sampled rows, which are packed behind the others.
     pub samples: &'a ThresholdSample,
-    /// The numbers to begin with; int8 without a packed base is f32.
+    /// The numbers to begin with; int8, or `Auto`, without a packed base is f32.
     pub precision: KernelPrecision,
     pub simd: Simd,
     /// How vectors are compared.
     pub metric: Metric,
+    /// Most queries of a tile in exact search where base rows are packed for each tile anew.
+    pub fine_queries: usize,
 }
 
 impl Tiles<'_> {
@@ -64,18 +66,22 @@ impl Tiles<'_> {
         ranks: usize,
         watch: Watch<'_>,
     ) -> Result<Vec<Vec<Candidate>>> {
-        let tile_queries = match self.precision() {
-            KernelPrecision::Int8 => TILE_QUERIES,
-            // As large as leaves a tile for each thread.
-            KernelPrecision::Bf16 | KernelPrecision::F32 => {
-                rows.len().div_ceil(rayon::current_num_threads()).clamp(TILE_QUERIES, LIST_TILE_QUERIES)
-            }
-        };
+        // As large as leaves a tile for each thread.
+        let fair = rows.len().div_ceil(rayon::current_num_threads());
+        let tile_queries = fair.clamp(TILE_QUERIES, self.most_queries());
         self.by_tiles(rows, tile_queries, |rows, _| self.exact_tile(task.clone(), rows, ranks, watch))
     }
 
+    /// Most queries of a tile in exact search.
+    pub(crate) fn most_queries(&self) -> usize {
+        match self.precision() {
+            KernelPrecision::Auto | KernelPrecision::Int8 => TILE_QUERIES,
+            KernelPrecision::Bf16 | KernelPrecision::F32 => self.fine_queries,
+        }
+    }
+
     /// The same of one tile. Queries whose initial threshold was too high are searched again without one.
-    fn exact_tile(
+    pub(crate) fn exact_tile(
         &self,
         task: Range<RowId>,
         rows: &[RowId],
@@ -122,10 +128,10 @@ impl Tiles<'_> {
     }
 
     fn precision(&self) -> KernelPrecision {
-        if self.precision == KernelPrecision::Int8 && self.packed.is_none() {
-            KernelPrecision::F32
-        } else {
-            self.precision
+        match (self.precision, self.packed) {
+            (KernelPrecision::Auto | KernelPrecision::Int8, None) => KernelPrecision::F32,
+            (KernelPrecision::Auto | KernelPrecision::Int8, Some(_)) => KernelPrecision::Int8,
+            (precision, _) => precision,
         }
     }
 
@@ -317,7 +323,7 @@ impl<'a> QueryTile<'a> {
         tiles
             .packed
             .filter(|_| begins)
-            .map(|packed| Quantised::new(&tiles.vectors.queries, self.rows, packed.rotation(), tiles.metric))
+            .map(|packed| Quantised::new(tiles.simd, &tiles.vectors.queries, self.rows, packed.frame(), tiles.metric))
     }
 
     /// Packs the queries of some slots.
@@ -329,7 +335,7 @@ impl<'a> QueryTile<'a> {
         let rows: Vec<RowId> = slots.iter().map(|slot| self.rows[*slot as usize]).collect();
         match precision {
             KernelPrecision::Bf16 => PackedQueries::Halves(Bf16Queries::pack(source, &rows, metric)),
-            KernelPrecision::Int8 | KernelPrecision::F32 => {
+            KernelPrecision::Auto | KernelPrecision::Int8 | KernelPrecision::F32 => {
                 PackedQueries::Floats(FloatQueries::pack(source, &rows, metric))
             }
         }

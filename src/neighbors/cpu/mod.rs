@@ -14,6 +14,7 @@
 pub(crate) mod bf16;
 pub(crate) mod bounds;
 pub(crate) mod float;
+pub(crate) mod frame;
 pub(crate) mod int8;
 pub(crate) mod matrix;
 pub(crate) mod rotation;

@@ -1,5 +1,7 @@
 //! What the machine can do.
 
+use crate::vectors::dot::FORCED;
+
 /// The instructions that kernels are written for; chosen once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Simd {
@@ -9,6 +11,8 @@ pub enum Simd {
     Avx512Vnni,
     /// 512-bit registers.
     Avx512,
+    /// 256-bit registers, with byte dot products.
+    AvxVnni,
     /// 256-bit registers with fused multiply-add.
     Avx2,
     /// Portable reference.
@@ -16,9 +20,12 @@ pub enum Simd {
 }
 
 impl Simd {
-    /// The fastest of this machine.
+    /// The fastest of this machine; for tests and comparisons the one that [`FORCED`] names, where there is one.
     pub fn detect() -> Simd {
-        Simd::all()[0]
+        let all = Simd::all();
+        let forced = std::env::var(FORCED).ok();
+        let named = |name: String| all.iter().copied().find(|simd| format!("{simd:?}").eq_ignore_ascii_case(&name));
+        forced.and_then(named).unwrap_or(all[0])
     }
 
     /// All that this machine can run, the fastest first.
@@ -36,12 +43,24 @@ impl Simd {
             if has!("avx512f") {
                 found.push(Simd::Avx512);
             }
+            if has!("avx2") && has!("fma") && has!("avxvnni") {
+                found.push(Simd::AvxVnni);
+            }
             if has!("avx2") && has!("fma") {
                 found.push(Simd::Avx2);
             }
         }
         found.push(Simd::Scalar);
         found
+    }
+
+    /// Largest whole number of a quantised query. Without an instruction for byte dot products, a pair of products is
+    /// summed in 16 bits first: 2 · 63 · 255 fits, 2 · 127 · 255 would not.
+    pub(crate) fn query_levels(self) -> i8 {
+        match self {
+            Simd::Avx512Bf16 | Simd::Avx512Vnni | Simd::AvxVnni | Simd::Scalar => 127,
+            Simd::Avx512 | Simd::Avx2 => 63,
+        }
     }
 
     /// Whether there is an instruction for bf16; without it, bf16 is slower than f32.

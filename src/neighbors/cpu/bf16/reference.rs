@@ -1,6 +1,7 @@
 //! The bf16 kernel in portable code: what the instruction does, step by step.
 
 use super::layout::{Bf16Step, Pairs};
+use crate::neighbors::cpu::bounds::fused;
 use crate::neighbors::cpu::scan::{GROUP, PANEL, Scores};
 
 pub(super) fn score_scalar(
@@ -17,7 +18,7 @@ pub(super) fn score_scalar(
             let [first, second] = query[i].map(|value| flush(value.to_f32()));
             for (sum, pair) in sums.iter_mut().zip(&pairs.0) {
                 let [a, b] = pair.map(|value| flush(value.to_f32()));
-                *sum = flush(first.mul_add(a, flush(second.mul_add(b, *sum))));
+                *sum = flush(fused(first, a, flush(fused(second, b, *sum))));
             }
         }
         for (column, sum) in sums.iter_mut().enumerate() {

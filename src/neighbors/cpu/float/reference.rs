@@ -1,6 +1,7 @@
 //! The float kernel in portable code.
 
 use super::layout::{FloatLines, FloatStep};
+use crate::neighbors::cpu::bounds::fused;
 use crate::neighbors::cpu::scan::{GROUP, LANES, PANEL, Scores};
 
 /// The reference: one fused step a dimension, in order, as the SIMD kernels do.
@@ -16,7 +17,7 @@ pub(super) fn score_scalar(
         let mut sums = [0f32; PANEL];
         for (query, lines) in queries.iter().zip(panel) {
             for (lane, sum) in sums.iter_mut().enumerate() {
-                *sum = query[i].mul_add(lines[lane / LANES].0[lane % LANES], *sum);
+                *sum = fused(query[i], lines[lane / LANES].0[lane % LANES], *sum);
             }
         }
         for (column, sum) in sums.iter_mut().enumerate() {

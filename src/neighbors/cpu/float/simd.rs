@@ -25,7 +25,9 @@ pub(crate) fn score(
                 return unsafe { x86::avx512(q, p, norms, t, out) };
             }
             // SAFETY: the machine has AVX2 and FMA, as just checked, and that is all that `avx2` needs.
-            Simd::Avx2 if has!("avx2") && has!("fma") => return unsafe { x86::avx2(q, p, norms, t, out) },
+            Simd::AvxVnni | Simd::Avx2 if has!("avx2") && has!("fma") => {
+                return unsafe { x86::avx2(q, p, norms, t, out) };
+            }
             _ => {}
         }
     }

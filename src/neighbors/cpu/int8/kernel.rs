@@ -70,6 +70,7 @@ mod tests {
     use super::super::reference::{finish_scalar, score_scalar};
     use super::*;
     use crate::config::Metric;
+    use crate::neighbors::cpu::frame::{Frame, Lead};
     use crate::neighbors::cpu::matrix::Matrix;
     use crate::neighbors::cpu::rotation::Rotation;
     use crate::neighbors::cpu::scan::PANEL;
@@ -83,10 +84,14 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
-        fn simd_kernels_equal_the_reference(steps in 1usize..120, lines in 0usize..5, seed in any::<u64>()) {
+        fn simd_kernels_equal_the_reference(
+            steps in 1usize..120, lines in 0usize..5, seed in any::<u64>(), is_led in any::<bool>(),
+            simd in proptest::sample::select(Simd::all()), extreme in any::<bool>(),
+        ) {
             let mut random = random(seed);
+            let levels = simd.query_levels();
             let query_steps = (0..steps).map(|_| {
-                std::array::from_fn(|_| std::array::from_fn(|_| random.random_range(-127..=127)))
+                std::array::from_fn(|_| std::array::from_fn(|_| if extreme { levels } else { random.random_range(-levels..=levels) }))
             });
             let values: Vec<[[i8; STEP]; GROUP]> = query_steps.collect();
             let base_steps = (0..steps).map(|_| {
@@ -94,9 +99,10 @@ mod tests {
             });
             let quads: Vec<Quad> = base_steps.collect();
             let mut floats = || -> [f32; PANEL] { std::array::from_fn(|_| random.random_range(0f32..1.0)) };
-            let [factors, bounds, tail_factors] = [floats(), floats(), floats()];
+            let [factors, bounds, tail_factors, base_leads] = [floats(), floats(), floats(), floats()];
             let starts = std::array::from_fn(|_| random.random_range(-1_000_000..1_000_000));
             let reaches = std::array::from_fn(|_| random.random_range(0.0..1e4f32));
+            let leads = std::array::from_fn(|_| random.random_range(-1e4..1e4f32));
             let thresholds = std::array::from_fn(|_| random.random_range(-1e5f32..1e5));
             let facts = GroupFacts {
                 norms: [1.0; 8],
@@ -105,19 +111,20 @@ mod tests {
                 lengths: [[0.9; 8]; 2],
             };
             let panel_facts = PanelFacts { norm: 1.0, head: [1.0, 0.01], tail: [0.1, 0.001] };
-            let q = Heads { values: &values, starts: &starts, reaches: &reaches, facts: &facts, slack: 1e-4 };
+            let q = Heads { values: &values, starts: &starts, reaches: &reaches, leads: &leads, is_led, facts: &facts, slack: 1e-4 };
             let p = Int8Panel {
                 quads: &quads,
                 factors: &factors,
                 bounds: &bounds,
+                leads: &base_leads,
                 facts: &panel_facts,
                 tails: &[],
                 tail_factors: &tail_factors,
                 next_tails: &[],
             };
-            let mut query_line = || QueryLine(std::array::from_fn(|_| random.random_range(-127..=127)));
+            let mut query_line = || QueryLine(std::array::from_fn(|_| if extreme { levels } else { random.random_range(-levels..=levels) }));
             let query: Vec<QueryLine> = (0..lines).map(|_| query_line()).collect();
-            let mut row_line = || TailLine(std::array::from_fn(|_| random.random_range(1..=255)));
+            let mut row_line = || TailLine(std::array::from_fn(|_| if extreme { 255 } else { random.random_range(1..=255) }));
             let rows: Vec<TailLine> = (0..lines * PANEL).map(|_| row_line()).collect();
             let (factors, scales) = (&tail_factors, [0.7, 0.3]);
             let tails = Tails { query: &query, start: 77, rows: &rows, factors, scales, cutoff: 1e4 };
@@ -126,19 +133,19 @@ mod tests {
             let hits = score_scalar(q, p, &thresholds, &mut wanted);
             let mut whole = wanted[0];
             let left = finish_scalar(tails, mask, &mut whole);
-            for simd in Simd::all() {
-                let mut found = [[0f32; PANEL]; GROUP];
-                prop_assert_eq!(simd::score(simd, q, p, &thresholds, &mut found), hits);
-                prop_assert_eq!(found, wanted);
-                prop_assert_eq!(simd::finish(simd, tails, mask, &mut found[0]), left);
-                prop_assert_eq!(found[0], whole);
-            }
+            let mut found = [[0f32; PANEL]; GROUP];
+            prop_assert_eq!(simd::score(simd, q, p, &thresholds, &mut found), hits);
+            prop_assert_eq!(found, wanted);
+            prop_assert_eq!(simd::finish(simd, tails, mask, &mut found[0]), left);
+            prop_assert_eq!(found[0], whole);
         }
 
         #[test]
         fn no_pair_that_reaches_the_threshold_is_ruled_out(
             dim in 1usize..200, seed in any::<u64>(), spread in prop_oneof![Just(0f32), 0f32..90.0],
             cut in prop_oneof![Just(None), (0f64..1.0).prop_map(Some)], (dominant, unit) in any::<(bool, bool)>(),
+            is_led in any::<bool>(), simd in proptest::sample::select(Simd::all()),
+            cone in prop_oneof![Just(0f32), 0f32..2000.0],
         ) {
             const ROWS: usize = 70;
             let mut random = random(seed);
@@ -146,16 +153,18 @@ mod tests {
                 .map(|_| (random.random::<f32>() - 0.5) * (random.random::<f32>() * spread - spread / 2.0).exp2())
                 .collect();
             for row in values.chunks_exact_mut(dim) {
+                row.iter_mut().enumerate().for_each(|(at, value)| *value += cone * (at as f32 + 0.3).sin());
                 let largest = row.iter().fold(0f32, |most, value| most.max(value.abs()));
                 row[0] = if dominant { 1e4 * largest } else { row[0] } + 1e-30;
             }
             let source = Matrix { values, dim };
             let rows: Vec<RowId> = (0..ROWS as RowId).collect();
-            let simd = Simd::detect();
             let rotation = cut.map(|cut| Rotation::new(simd, &source, &rows, 1 + (cut * (dim - 1) as f64) as usize));
             let metric = if unit { Metric::Cosine } else { Metric::Dot };
-            let queries = Quantised::new(&source, &rows, rotation.as_ref(), metric).gather(&rows);
-            let base = PackedBase::in_memory(&source, &rows, rotation.as_ref(), metric);
+            let lead = is_led.then(|| Lead::find(&source, &rows).or_else(|| Lead::new(vec![1.0; dim]))).flatten();
+            let frame = Frame { lead, rotation };
+            let queries = Quantised::new(simd, &source, &rows, &frame, metric).gather(&rows);
+            let base = PackedBase::in_memory(&source, &rows, &frame, metric);
             let scale = |row: usize| if unit { dot(source.row(row), source.row(row)).sqrt().recip() } else { 1.0 };
             let truth: Vec<Vec<f64>> = (0..ROWS)
                 .map(|x| (0..ROWS).map(|y| dot(source.row(x), source.row(y)) * scale(x) * scale(y)).collect())

@@ -63,6 +63,10 @@ pub(crate) struct Heads<'a> {
     pub starts: &'a [i32; GROUP],
     /// Length of the tail, in units of a head's score.
     pub reaches: &'a [f32; GROUP],
+    /// Coordinates along the lead, in the same units; all zero without one.
+    pub leads: &'a [f32; GROUP],
+    /// Whether there is a lead.
+    pub is_led: bool,
     /// Norms, scales, errors.
     pub facts: &'a GroupFacts,
     /// Of the rotation.
@@ -84,6 +88,8 @@ pub struct Int8Panel<'a> {
     pub next_tails: &'a [TailLine],
     /// Lengths of the tails · norm, rounded up.
     pub bounds: &'a [f32; PANEL],
+    /// Coordinates along the lead · norm.
+    pub leads: &'a [f32; PANEL],
     /// Norms and errors.
     pub facts: &'a PanelFacts,
 }

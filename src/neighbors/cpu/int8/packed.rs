@@ -4,12 +4,13 @@
 //! |---|---|---|
 //! | 64 | 40 · panels | of each panel the largest norm; length + residual, and residual, of heads and of tails, f64 |
 //! | | | zeros up to a multiple of 64 |
-//! | | 768 · panels | scale · norm of heads, of tails, and length · norm of tails, f32, 3 · 64 a panel |
+//! | | 1024 · panels | scale · norm of heads, of tails, length · norm of tails, coordinate along the lead · norm, f32, 4 · 64 a panel |
 //! | | 256 · steps · panels | values of heads + 128, u8, `[panel][step][64][4]` |
 //! | | 4096 · lines · panels | values of tails + 128, u8, `[panel][64][lines][64]` |
 //! | | 4 · dim² | the rotation's axes, f32; nothing where all is head |
+//! | | 4 · dim | the lead, f32; nothing where there is none |
 //!
-//! Header fields: rows, dimensions, dimensions of the head, sampled rows. Panels hold the rows in that order, then, in
+//! Header fields: rows, dimensions, dimensions of the head, sampled rows, 1 where there is a lead. Panels hold the rows in that order, then, in
 //! panels of their own, the sampled rows once more. A step is four dimensions of the head, a line 64 of the tail; the
 //! last panels are padded with zeros. The file is deleted when the search ends. Memory: the axes twice, and some panels
 //! a thread while it is made.
@@ -22,6 +23,7 @@ use super::layout::{Int8Panel, PanelFacts, Quad, TailLine};
 use super::quantise::{Cut, PanelParts, pack_panel};
 use crate::config::Metric;
 use crate::error::{Error, Result};
+use crate::neighbors::cpu::frame::{Frame, Lead};
 use crate::neighbors::cpu::matrix::{Matrix, UnitRows};
 use crate::neighbors::cpu::rotation::Rotation;
 use crate::neighbors::cpu::scan::PANEL;
@@ -32,12 +34,12 @@ use crate::vectors::RowId;
 use crate::watch::Watch;
 
 /// Format of the packed base.
-pub(crate) const PACKED: FileFormat = FileFormat { magic: *b"BMPACKED", version: 3, name: "packed base" };
+pub(crate) const PACKED: FileFormat = FileFormat { magic: *b"BMPACKED", version: 4, name: "packed base" };
 /// Panels that one thread packs and writes at a time.
 const PANELS_AT_ONCE: usize = 16;
 
-/// Factors of a panel: scale · norm of heads, of tails, length · norm of tails.
-type Factors = [[f32; PANEL]; 3];
+/// Factors of a panel: scale · norm of heads, of tails, length · norm of tails, coordinate along the lead · norm.
+type Factors = [[f32; PANEL]; 4];
 
 /// Where the sections lie.
 #[derive(Debug, Clone, Copy)]
@@ -45,6 +47,7 @@ struct PackedLayout {
     rows: u64,
     sampled: u64,
     cut: Cut,
+    is_led: bool,
 }
 
 impl PackedLayout {
@@ -68,8 +71,12 @@ impl PackedLayout {
         self.tails() + self.panels() * self.tail_lines() * size_of::<TailLine>()
     }
 
-    fn end(self) -> usize {
+    fn lead(self) -> usize {
         self.axes() + if self.cut.head < self.cut.dim { 4 * self.cut.dim * self.cut.dim } else { 0 }
+    }
+
+    fn end(self) -> usize {
+        self.lead() + if self.is_led { 4 * self.cut.dim } else { 0 }
     }
 
     /// Tail lines of a panel.
@@ -78,7 +85,7 @@ impl PackedLayout {
     }
 
     fn fields(self) -> [u64; 6] {
-        [self.rows, self.cut.dim as u64, self.cut.head as u64, self.sampled, 0, 0]
+        [self.rows, self.cut.dim as u64, self.cut.head as u64, self.sampled, u64::from(self.is_led), 0]
     }
 }
 
@@ -89,16 +96,16 @@ pub(crate) struct Packing<'a> {
     pub order: &'a [RowId],
     /// Rows that come once more, behind.
     pub sampled: &'a [RowId],
-    /// `None`: all is head.
-    pub rotation: Option<&'a Rotation>,
+    /// What rows are turned into first.
+    pub frame: &'a Frame,
     /// How vectors are compared.
     pub metric: Metric,
 }
 
 impl Packing<'_> {
     fn layout(&self, dim: usize) -> PackedLayout {
-        let cut = Cut::new(dim, self.rotation);
-        PackedLayout { rows: self.order.len() as u64, sampled: self.sampled.len() as u64, cut }
+        let (cut, is_led) = (Cut::new(dim, self.frame), self.frame.lead.is_some());
+        PackedLayout { rows: self.order.len() as u64, sampled: self.sampled.len() as u64, cut, is_led }
     }
 
     /// Bytes of header and payload.
@@ -108,11 +115,11 @@ impl Packing<'_> {
 
     /// Packs some rows as whole panels.
     fn pack(&self, source: &impl UnitRows, rows: &[RowId]) -> Panels {
-        let cut = Cut::new(source.dim(), self.rotation);
+        let cut = Cut::new(source.dim(), self.frame);
         let (panels, lines) = (rows.len().div_ceil(PANEL), PANEL * cut.lines());
         let mut packed = Panels {
             facts: vec![PanelFacts::default(); panels],
-            factors: vec![[[0f32; PANEL]; 3]; panels],
+            factors: vec![[[0f32; PANEL]; 4]; panels],
             quads: vec![bytemuck::Zeroable::zeroed(); panels * cut.steps()],
             tails: vec![bytemuck::Zeroable::zeroed(); panels * lines],
         };
@@ -122,7 +129,7 @@ impl Packing<'_> {
                 tails: &mut packed.tails[panel * lines..][..lines],
                 factors: packed.factors[panel].each_mut(),
             };
-            packed.facts[panel] = pack_panel(source, rows, self.rotation, self.metric, parts);
+            packed.facts[panel] = pack_panel(source, rows, self.frame, self.metric, parts);
         }
         packed
     }
@@ -135,8 +142,11 @@ impl Packing<'_> {
         let layout = self.layout(source.dim());
         part.write_at(&PACKED.header(layout.fields()), 0)?;
         part.extend()?;
-        if let Some(rotation) = self.rotation {
+        if let Some(rotation) = &self.frame.rotation {
             part.write_at(bytemuck::cast_slice(&rotation.axes().values), layout.axes() as u64)?;
+        }
+        if let Some(lead) = &self.frame.lead {
+            part.write_at(bytemuck::cast_slice(lead.direction()), layout.lead() as u64)?;
         }
         let base_panels = self.order.len().div_ceil(PANEL);
         for (rows, first) in [(self.order, 0), (self.sampled, base_panels)] {
@@ -170,7 +180,7 @@ struct Panels {
 pub struct PackedBase {
     bytes: Bytes,
     layout: PackedLayout,
-    rotation: Option<Rotation>,
+    frame: Frame,
 }
 
 /// Where its bytes are.
@@ -190,16 +200,22 @@ impl PackedBase {
         let sealed = Sealed::open(path, &PACKED)?;
         sealed.check()?;
         let head = usize::try_from(sealed.fields[2]).unwrap_or(0);
-        let layout = PackedLayout { rows, sampled, cut: Cut { dim, head } };
+        let layout = PackedLayout { rows, sampled, cut: Cut { dim, head }, is_led: sealed.fields[4] == 1 };
         // Everything but the head is the caller's, so that no number of the file can make the layout too large.
         let is_sound = (1..=dim).contains(&head) && sealed.fields == layout.fields();
         sealed.expect_payload(is_sound.then(|| (layout.end() - HEADER_BYTES) as u64))?;
+        let floats = |offset: usize, count: usize| -> Vec<f32> {
+            bytemuck::cast_slice(section(&sealed, offset, 4 * count)).to_vec()
+        };
         let rotation = (head < dim).then(|| {
-            let axes: &[f32] = bytemuck::cast_slice(section(&sealed, layout.axes(), 4 * dim * dim));
-            Rotation::from_axes(simd, Matrix { values: axes.to_vec(), dim }, head)
+            let axes = floats(layout.axes(), dim * dim);
+            Rotation::from_axes(simd, Matrix { values: axes, dim }, head)
         });
-        let base = PackedBase { bytes: Bytes::Mapped(sealed), layout, rotation };
-        if !base.has_bounds() {
+        let lead = layout.is_led.then(|| Lead::new(floats(layout.lead(), dim)));
+        let has_length = lead.as_ref().is_none_or(Option::is_some);
+        let frame = Frame { lead: lead.flatten(), rotation };
+        let base = PackedBase { bytes: Bytes::Mapped(sealed), layout, frame };
+        if !has_length || !base.has_bounds() {
             return Err(Error::runtime("a packed base has impossible norms or axes")
                 .path(path)
                 .expected("finite numbers")
@@ -214,25 +230,20 @@ impl PackedBase {
         let are_finite = |PanelFacts { norm, head, tail }: &PanelFacts| {
             [*norm, head[0], head[1], tail[0], tail[1]].iter().all(|value| value.is_finite() && *value >= 0.0)
         };
-        let slack = self.rotation.as_ref().map_or(0.0, Rotation::slack);
+        let slack = self.frame.slack();
         slack.is_finite() && (0..self.layout.panels()).all(|panel| are_finite(self.facts(panel)))
     }
 
     /// Packs rows in memory. Memory: 1 byte a value.
-    pub fn in_memory(
-        source: &impl UnitRows,
-        rows: &[RowId],
-        rotation: Option<&Rotation>,
-        metric: Metric,
-    ) -> PackedBase {
-        let packing = Packing { order: rows, sampled: &[], rotation, metric };
+    pub fn in_memory(source: &impl UnitRows, rows: &[RowId], frame: &Frame, metric: Metric) -> PackedBase {
+        let packing = Packing { order: rows, sampled: &[], frame, metric };
         let bytes = Bytes::Owned(packing.pack(source, rows));
-        PackedBase { bytes, layout: packing.layout(source.dim()), rotation: rotation.cloned() }
+        PackedBase { bytes, layout: packing.layout(source.dim()), frame: frame.clone() }
     }
 
-    /// How rows were rotated before they were packed.
-    pub(crate) fn rotation(&self) -> Option<&Rotation> {
-        self.rotation.as_ref()
+    /// What rows were turned into before they were packed.
+    pub(crate) fn frame(&self) -> &Frame {
+        &self.frame
     }
 
     /// Where the sampled rows begin.
@@ -241,7 +252,7 @@ impl PackedBase {
     }
 
     pub(crate) fn panel(&self, panel: usize) -> Int8Panel<'_> {
-        let [factors, tail_factors, bounds] = self.factors(panel);
+        let [factors, tail_factors, bounds, leads] = self.factors(panel);
         let next_tails = if panel + 1 < self.layout.panels() { self.tails(panel + 1) } else { &[] };
         Int8Panel {
             quads: self.quads(panel),
@@ -250,6 +261,7 @@ impl PackedBase {
             tail_factors,
             next_tails,
             bounds,
+            leads,
             facts: self.facts(panel),
         }
     }
@@ -313,7 +325,7 @@ mod tests {
     }
 
     fn layout(head: usize) -> PackedLayout {
-        PackedLayout { rows: ROWS, sampled: SAMPLED, cut: Cut { dim: DIM, head } }
+        PackedLayout { rows: ROWS, sampled: SAMPLED, cut: Cut { dim: DIM, head }, is_led: true }
     }
 
     /// A payload of nothing but zeros and axes.
@@ -324,6 +336,8 @@ mod tests {
             let value = if index / DIM == index % DIM { 1f32 } else { 0.0 };
             bytes.copy_from_slice(&value.to_le_bytes());
         }
+        let end = payload.len();
+        payload[end - 4 * DIM..end - 4 * DIM + 4].copy_from_slice(&1f32.to_le_bytes());
         payload
     }
 
@@ -332,9 +346,12 @@ mod tests {
         for head in [8, DIM] {
             let (fields, payload) = (layout(head).fields(), payload(layout(head)));
             assert!(open(fields, &payload).is_ok());
-            for field in 0..4 {
-                for value in [0, 1, DIM as u64 + 1, ROWS + 1, 1 << 31, 1 << 32, 1 << 62, u64::MAX] {
+            for field in 0..5 {
+                for value in [0, 1, 2, DIM as u64 + 1, ROWS + 1, 1 << 31, 1 << 32, 1 << 62, u64::MAX] {
                     let mut fields = fields;
+                    if fields[field] == value {
+                        continue;
+                    }
                     fields[field] = value;
                     assert!(open(fields, &payload).is_err(), "field {field} is {value}");
                 }
@@ -346,7 +363,7 @@ mod tests {
     #[test]
     fn norms_and_axes_that_are_no_numbers_are_refused() {
         let layout = layout(8);
-        for at in [0, 8, layout.axes() - HEADER_BYTES] {
+        for at in [0, 8, layout.axes() - HEADER_BYTES, layout.lead() - HEADER_BYTES] {
             let mut payload = payload(layout);
             payload[at..at + 8].fill(0xFF); // NaN
             assert!(open(layout.fields(), &payload).is_err(), "byte {at}");
@@ -357,19 +374,22 @@ mod tests {
     fn panels_on_disk_are_those_in_memory() {
         let source = random_rows(ROWS as usize, DIM);
         let rows: Vec<RowId> = (0..ROWS as RowId).collect();
-        let packing = Packing { order: &rows, sampled: &rows[..SAMPLED as usize], rotation: None, metric: Metric::Dot };
+        let frame = Frame { lead: Lead::new(vec![1.0; DIM]), rotation: None };
+        let (order, sampled) = (&rows[..], &rows[..SAMPLED as usize]);
+        let packing = Packing { order, sampled, frame: &frame, metric: Metric::Dot };
         let panels = [packing.pack(&source, packing.order), packing.pack(&source, packing.sampled)];
         let mut payload = Vec::new();
         panels.iter().for_each(|panels| payload.extend_from_slice(bytemuck::cast_slice(&panels.facts)));
         payload.resize(layout(DIM).factors() - HEADER_BYTES, 0);
         panels.iter().for_each(|panels| payload.extend_from_slice(bytemuck::cast_slice(&panels.factors)));
         panels.iter().for_each(|panels| payload.extend_from_slice(bytemuck::cast_slice(&panels.quads)));
+        payload.extend_from_slice(bytemuck::cast_slice(frame.lead.as_ref().unwrap().direction()));
         let mapped = open(layout(DIM).fields(), &payload).unwrap();
-        let owned = PackedBase::in_memory(&source, &rows, None, Metric::Dot);
+        let owned = PackedBase::in_memory(&source, &rows, &frame, Metric::Dot);
         for panel in 0..2 {
             let (found, wanted) = (mapped.panel(panel), owned.panel(panel));
             assert!(found.quads.iter().zip(wanted.quads).all(|(a, b)| a.0 == b.0));
-            assert_eq!((found.factors, found.bounds), (wanted.factors, wanted.bounds));
+            assert_eq!((found.factors, found.bounds, found.leads), (wanted.factors, wanted.bounds, wanted.leads));
         }
         assert_eq!(mapped.sample_column(), 2 * PANEL);
     }

@@ -1,12 +1,13 @@
 //! Quantised queries, and groups of them as the byte kernels take them.
 
 use super::layout::{GroupFacts, Heads, Int8Panel, PanelFacts, Part, QueryLine, STEP, Tails};
-use super::quantise::{Cut, load, quantise, sum_of};
+use super::quantise::{Cut, quantise, sum_of};
 use super::reference::whole_error;
 use crate::config::Metric;
+use crate::neighbors::cpu::frame::{Frame, FramedRows};
 use crate::neighbors::cpu::matrix::{UnitRows, norm_in};
-use crate::neighbors::cpu::rotation::Rotation;
 use crate::neighbors::cpu::scan::GROUP;
+use crate::neighbors::cpu::simd::Simd;
 use crate::vectors::RowId;
 
 /// What is known of a query. Without a query all is zero: nothing reaches its threshold.
@@ -14,6 +15,8 @@ use crate::vectors::RowId;
 struct QueryFacts {
     /// Norm (1 for cosine).
     norm: f64,
+    /// Coordinate along the lead.
+    lead: f64,
     head: Part,
     tail: Part,
 }
@@ -28,28 +31,29 @@ pub struct Quantised {
     facts: Vec<QueryFacts>,
     cut: Cut,
     slack: f64,
+    is_led: bool,
 }
 
 impl Quantised {
-    /// Quantises rows, on this thread.
-    pub fn new(source: &impl UnitRows, rows: &[RowId], rotation: Option<&Rotation>, metric: Metric) -> Quantised {
-        let cut = Cut::new(source.dim(), rotation);
-        let (mut values, norms) = load(source, rows, rotation);
+    /// Quantises rows, on this thread, to the whole numbers that the instructions take.
+    pub fn new(simd: Simd, source: &impl UnitRows, rows: &[RowId], frame: &Frame, metric: Metric) -> Quantised {
+        let (cut, levels) = (Cut::new(source.dim(), frame), simd.query_levels());
+        let FramedRows { mut values, norms, leads } = frame.load(source, rows);
         let mut heads = vec![[0i8; STEP]; rows.len() * cut.steps()];
         let mut tails: Vec<QueryLine> = vec![bytemuck::Zeroable::zeroed(); rows.len() * cut.lines()];
         let (mut starts, mut facts) = (Vec::with_capacity(rows.len()), Vec::with_capacity(rows.len()));
-        for (index, (values, norm)) in values.chunks_exact_mut(cut.dim).zip(norms).enumerate() {
+        let framed = values.chunks_exact_mut(cut.dim).zip(norms.into_iter().zip(leads));
+        for (index, (values, (norm, lead))) in framed.enumerate() {
             let norm = norm_in(metric, norm);
             let (head_values, tail_values) = values.split_at_mut(cut.head);
             let bytes: &mut [i8] = bytemuck::cast_slice_mut(&mut heads[index * cut.steps()..][..cut.steps()]);
-            let head = quantise(head_values, &mut bytes[..cut.head]);
+            let head = quantise(head_values, &mut bytes[..cut.head], levels);
             let lines: &mut [i8] = bytemuck::cast_slice_mut(&mut tails[index * cut.lines()..][..cut.lines()]);
-            let tail = quantise(tail_values, &mut lines[..cut.dim - cut.head]);
+            let tail = quantise(tail_values, &mut lines[..cut.dim - cut.head], levels);
             starts.push([-128 * sum_of(bytes), -128 * sum_of(lines)]);
-            facts.push(QueryFacts { norm, head, tail });
+            facts.push(QueryFacts { norm, lead, head, tail });
         }
-        let slack = rotation.map_or(0.0, Rotation::slack);
-        Quantised { heads, tails, starts, facts, cut, slack }
+        Quantised { heads, tails, starts, facts, cut, slack: frame.slack(), is_led: frame.lead.is_some() }
     }
 
     /// Packs some of them in groups. O(count · dim) bytes are moved.
@@ -63,15 +67,18 @@ impl Quantised {
             starts: vec![[0; GROUP]; groups],
             tail_starts: vec![0; groups * GROUP],
             reaches: vec![[0.0; GROUP]; groups],
+            leads: vec![[0.0; GROUP]; groups],
             facts: vec![QueryFacts::default(); groups * GROUP],
             group_facts: vec![GroupFacts::default(); groups],
             cut: self.cut,
             slack: self.slack,
+            is_led: self.is_led,
         };
         for (index, slot) in slots.iter().map(|slot| *slot as usize).enumerate() {
             let (group, place, facts) = (index / GROUP, index % GROUP, &self.facts[slot]);
             [queries.starts[group][place], queries.tail_starts[index]] = self.starts[slot];
             queries.reaches[group][place] = ((facts.tail.length / f64::from(facts.head.scale)) as f32).next_up();
+            queries.leads[group][place] = (facts.lead / f64::from(facts.head.scale)) as f32;
             queries.facts[index] = *facts;
             let group_facts = &mut queries.group_facts[group];
             group_facts.norms[place] = facts.norm;
@@ -100,10 +107,13 @@ pub struct Int8Queries {
     tail_starts: Vec<i32>,
     /// The tail's length in units of the head's scale, rounded up.
     reaches: Vec<[f32; GROUP]>,
+    /// The coordinate along the lead, in the same units.
+    leads: Vec<[f32; GROUP]>,
     facts: Vec<QueryFacts>,
     group_facts: Vec<GroupFacts>,
     cut: Cut,
     slack: f64,
+    is_led: bool,
 }
 
 impl Int8Queries {
@@ -126,9 +136,10 @@ impl Int8Queries {
     #[inline]
     pub(super) fn error(&self, query: usize, panel: &PanelFacts) -> f64 {
         let x = &self.facts[query];
-        let head = x.head.residual * panel.head[0] + x.head.length * panel.head[1];
+        let turned = self.slack * (x.head.length + x.tail.length) * (panel.head[0] + panel.tail[0]);
+        let head = turned + x.head.residual * panel.head[0] + x.head.length * panel.head[1];
         let both = head + x.tail.residual * panel.tail[0] + x.tail.length * panel.tail[1];
-        whole_error(both, self.slack, x.norm, panel.norm)
+        whole_error(both, x.norm, panel.norm)
     }
 
     /// The heads of a group.
@@ -139,6 +150,8 @@ impl Int8Queries {
             values: &self.heads[group * steps..][..steps],
             starts: &self.starts[group],
             reaches: &self.reaches[group],
+            leads: &self.leads[group],
+            is_led: self.is_led,
             facts: &self.group_facts[group],
             slack: self.slack,
         }

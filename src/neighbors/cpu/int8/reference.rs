@@ -1,17 +1,17 @@
 //! The byte kernels in portable code, their cutoffs, and what SIMD shares with them.
 
 use super::layout::{GroupFacts, HeadHits, Heads, Int8Panel, PanelFacts, QueryLine, TailLine, Tails};
-use crate::neighbors::cpu::bounds::underflow;
+use crate::neighbors::cpu::bounds::{fused, underflow};
 use crate::neighbors::cpu::scan::{GROUP, PANEL, Scores};
 
 /// Relative error of what is rounded besides, in scores that are at most about 2 before they are scaled: the
-/// unit vectors, the sums as f32, the products, their sum, the result.
-const ROUNDINGS: f64 = 24.0 * f32::EPSILON as f64;
+/// unit vectors, what is left of them without the lead, the sums as f32, the products, their sum, the result.
+const ROUNDINGS: f64 = 32.0 * f32::EPSILON as f64;
 
 /// What a relative bound is worth in similarities.
 #[inline(always)]
-pub(super) fn whole_error(relative: f64, slack: f64, query_norm: f64, base_norm: f64) -> f64 {
-    (relative * 1.000_001 + ROUNDINGS + slack) * query_norm * base_norm + underflow(query_norm, base_norm)
+pub(super) fn whole_error(relative: f64, query_norm: f64, base_norm: f64) -> f64 {
+    (relative * 1.000_001 + ROUNDINGS) * query_norm * base_norm + underflow(query_norm, base_norm)
 }
 
 /// What heads' scores, with the most that the tails can add, must reach so that similarities can reach the
@@ -21,10 +21,12 @@ pub(super) fn cutoffs(x: &GroupFacts, y: &PanelFacts, slack: f64, thresholds: &[
     let mut cutoffs = [[f32::INFINITY; 8]; 2];
     // A plain loop: closures would not be compiled for the kernel's registers.
     for i in 0..GROUP {
-        let head = x.residuals[0][i] * y.head[0] + x.lengths[0][i] * y.head[1];
+        // What a rotation changes is a share of the lengths that it turned.
+        let turned = slack * (x.lengths[0][i] + x.lengths[1][i]) * (y.head[0] + y.tail[0]);
+        let head = turned + x.residuals[0][i] * y.head[0] + x.lengths[0][i] * y.head[1];
         let both = head + x.residuals[1][i] * y.tail[0] + x.lengths[1][i] * y.tail[1];
-        let head_least = (f64::from(thresholds[i]) - whole_error(head, slack, x.norms[i], y.norm)) * x.inverses[1][i];
-        let least = (f64::from(thresholds[i]) - whole_error(both, slack, x.norms[i], y.norm)) * x.inverses[0][i];
+        let head_least = (f64::from(thresholds[i]) - whole_error(head, x.norms[i], y.norm)) * x.inverses[1][i];
+        let least = (f64::from(thresholds[i]) - whole_error(both, x.norms[i], y.norm)) * x.inverses[0][i];
         // Below what the conversion to f32 can round up. Without a query this is NaN, which nothing reaches.
         cutoffs[0][i] = (head_least - head_least.abs() * 1e-6 - f64::from(f32::MIN_POSITIVE)) as f32;
         cutoffs[1][i] = (least - least.abs() * 1e-6 - f64::from(f32::MIN_POSITIVE)) as f32;
@@ -43,9 +45,12 @@ pub(super) fn score_scalar(q: Heads<'_>, p: Int8Panel<'_>, thresholds: &[f32; GR
                 *sum += query[i].iter().zip(bytes).map(|(x, y)| i32::from(*x) * i32::from(*y)).sum::<i32>();
             }
         }
-        let row: [f32; PANEL] = std::array::from_fn(|column| sums[column] as f32 * p.factors[column]);
+        let row: [f32; PANEL] = std::array::from_fn(|column| {
+            let (sum, factor) = (sums[column] as f32, p.factors[column]);
+            if q.is_led { fused(sum, factor, q.leads[i] * p.leads[column]) } else { sum * factor }
+        });
         for (column, score) in row.iter().enumerate() {
-            let most = q.reaches[i].mul_add(p.bounds[column], *score);
+            let most = fused(q.reaches[i], p.bounds[column], *score);
             hits[i] |= u64::from(most >= cutoffs[i]) << column;
         }
         if hits[i] != 0 {

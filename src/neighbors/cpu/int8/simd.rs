@@ -25,6 +25,10 @@ pub(crate) fn score(
             Simd::Avx512Bf16 | Simd::Avx512Vnni if has!("avx512f") && has!("avx512vnni") => {
                 return unsafe { x86::avx512(q, p, thresholds, out) };
             }
+            // SAFETY: the machine has AVX2, FMA and AVX-VNNI, as just checked: all that `avx_vnni` needs.
+            Simd::AvxVnni if has!("avx2") && has!("fma") && has!("avxvnni") => {
+                return unsafe { x86::avx_vnni(q, p, thresholds, out) };
+            }
             // SAFETY: the machine has AVX2 and FMA, as just checked, and that is all that `avx2` needs.
             Simd::Avx512 | Simd::Avx2 if has!("avx2") && has!("fma") => {
                 return unsafe { x86::avx2(q, p, thresholds, out) };
@@ -49,6 +53,10 @@ pub(crate) fn finish(simd: Simd, tails: Tails<'_>, mask: u64, scores: &mut [f32;
                 // SAFETY: the machine has AVX-512F and VNNI, as just checked: all that `finish_avx512` needs.
                 return unsafe { x86::finish_avx512(tails, mask, scores) };
             }
+            Simd::AvxVnni if has!("avx2") && has!("avxvnni") => {
+                // SAFETY: the machine has AVX2 and AVX-VNNI, as just checked: all that `finish_avx_vnni` needs.
+                return unsafe { x86::finish_avx_vnni(tails, mask, scores) };
+            }
             Simd::Avx512 | Simd::Avx2 if has!("avx2") => {
                 // SAFETY: the machine has AVX2, as just checked, and that is all that `finish_avx2` needs.
                 return unsafe { x86::finish_avx2(tails, mask, scores) };
@@ -64,10 +72,12 @@ pub(crate) fn finish(simd: Simd, tails: Tails<'_>, mask: u64, scores: &mut [f32;
 mod x86 {
     use std::arch::x86_64::*;
 
+    use super::super::layout::{Quad, QueryLine, TailLine};
     use super::super::reference::{cutoffs, finish_each};
     use super::{GROUP, HeadHits, Heads, Int8Panel, PANEL, Scores, Tails};
 
     const WIDE: usize = PANEL / 16;
+    const LINES_256: usize = PANEL / 8;
 
     /// 24 accumulators of 16 sums: 6 queries by 4 lines, four values a step.
     #[target_feature(enable = "avx512f,avx512vnni")]
@@ -96,12 +106,18 @@ mod x86 {
                 unsafe { _mm512_loadu_ps(floats[16 * j..].as_ptr()) }
             })
         };
-        let (factors, bounds) = (load(p.factors), load(p.bounds));
+        let (factors, bounds, leads) = (load(p.factors), load(p.bounds), load(p.leads));
         let mut hits = [0; GROUP];
         for i in 0..GROUP {
             let (bound, reach) = (_mm512_set1_ps(t[i]), _mm512_set1_ps(q.reaches[i]));
-            let scores: [__m512; WIDE] =
-                std::array::from_fn(|j| _mm512_mul_ps(_mm512_cvtepi32_ps(sums[i][j]), factors[j]));
+            let (lead, sums) = (_mm512_set1_ps(q.leads[i]), sums[i].map(|sums| _mm512_cvtepi32_ps(sums)));
+            let scores: [__m512; WIDE] = std::array::from_fn(|j| {
+                if q.is_led {
+                    _mm512_fmadd_ps(sums[j], factors[j], _mm512_mul_ps(lead, leads[j]))
+                } else {
+                    _mm512_mul_ps(sums[j], factors[j])
+                }
+            });
             for (j, scores) in scores.iter().enumerate() {
                 let most = _mm512_fmadd_ps(reach, bounds[j], *scores);
                 hits[i] |= u64::from(_mm512_cmp_ps_mask::<_CMP_GE_OQ>(most, bound)) << (16 * j);
@@ -131,64 +147,160 @@ mod x86 {
         })
     }
 
-    /// One row after the other, 16 values a step, widened.
+    /// Sums of products of bytes, four to a lane. The query's are of 7 bits, so that two products fit 16 bits: at most
+    /// 2 · 63 · 255.
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn dot_bytes(sums: __m256i, base: __m256i, query: __m256i) -> __m256i {
+        let pairs = _mm256_maddubs_epi16(base, query);
+        _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+    }
+
+    /// One row after the other, 32 values a step.
     #[target_feature(enable = "avx2")]
     pub(crate) fn finish_avx2(tails: Tails<'_>, mask: u64, scores: &mut [f32; PANEL]) -> u64 {
         finish_each(tails, mask, scores, |x, y| {
             let mut sum = _mm256_setzero_si256();
             for (x, y) in x.iter().zip(y) {
-                for (x, y) in x.0.as_chunks::<16>().0.iter().zip(y.0.as_chunks::<16>().0) {
-                    // SAFETY: both chunks are 16 bytes; unaligned loads are allowed.
-                    let (x, y) = unsafe { (_mm_loadu_si128(x.as_ptr().cast()), _mm_loadu_si128(y.as_ptr().cast())) };
-                    let products = _mm256_madd_epi16(_mm256_cvtepi8_epi16(x), _mm256_cvtepu8_epi16(y));
-                    sum = _mm256_add_epi32(sum, products);
+                for (x, y) in halves(x, y) {
+                    sum = dot_bytes(sum, y, x);
                 }
             }
-            let mut lanes = [0i32; 8];
-            // SAFETY: there are 8 lanes of 4 bytes; unaligned stores are allowed.
-            unsafe { _mm256_storeu_si256(lanes.as_mut_ptr().cast(), sum) };
-            lanes.iter().sum()
+            sum_of_lanes(sum)
         })
     }
 
-    /// 12 accumulators of 8 sums, four times. Bytes are widened: the 8-bit product of AVX2 saturates.
+    /// The same with an instruction for it.
+    #[target_feature(enable = "avx2,avxvnni")]
+    pub(crate) fn finish_avx_vnni(tails: Tails<'_>, mask: u64, scores: &mut [f32; PANEL]) -> u64 {
+        finish_each(tails, mask, scores, |x, y| {
+            let mut sum = _mm256_setzero_si256();
+            for (x, y) in x.iter().zip(y) {
+                for (x, y) in halves(x, y) {
+                    sum = _mm256_dpbusd_avx_epi32(sum, y, x);
+                }
+            }
+            sum_of_lanes(sum)
+        })
+    }
+
+    /// Both halves of two lines.
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn halves(x: &QueryLine, y: &TailLine) -> [(__m256i, __m256i); 2] {
+        [0, 32].map(|at| {
+            // SAFETY: both lines are 64 bytes, aligned to 64 by their types, and `at` is 0 or 32.
+            unsafe { (_mm256_load_si256(x.0[at..].as_ptr().cast()), _mm256_load_si256(y.0[at..].as_ptr().cast())) }
+        })
+    }
+
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn sum_of_lanes(sums: __m256i) -> i32 {
+        let mut lanes = [0i32; 8];
+        // SAFETY: there are 8 lanes of 4 bytes; unaligned stores are allowed.
+        unsafe { _mm256_storeu_si256(lanes.as_mut_ptr().cast(), sums) };
+        lanes.iter().sum()
+    }
+
+    /// Half of the queries with 16 rows at a time: 6 accumulators, and room for what lies between two multiplications.
     #[target_feature(enable = "avx2,fma")]
     pub(crate) fn avx2(q: Heads<'_>, p: Int8Panel<'_>, thresholds: &[f32; GROUP], out: &mut Scores) -> HeadHits {
         let [t, whole] = cutoffs(q.facts, p.facts, q.slack, thresholds);
-        let mut all = [[0f32; PANEL]; GROUP];
-        let mut hits = [0; GROUP];
-        let even = _mm256_set1_epi16(0xFF);
-        for at in (0..PANEL).step_by(8) {
-            let mut sums = q.starts.map(|start| _mm256_set1_epi32(start));
-            for (query, quad) in q.values.iter().zip(p.quads) {
-                // SAFETY: a quad is 256 bytes and `at` ≤ 56: 32 bytes from 4·at on; unaligned loads are allowed.
-                let bytes = unsafe { _mm256_loadu_si256(quad.0[at..].as_ptr().cast()) };
-                // Values 0 and 2 of each lane, and 1 and 3, as 16-bit numbers.
-                let (low, high) = (_mm256_and_si256(bytes, even), _mm256_srli_epi16::<8>(bytes));
-                for i in 0..GROUP {
-                    let [a, b, c, d] = query[i].map(i16::from);
-                    let pair = |x: i16, y: i16| _mm256_set1_epi32(i32::from(x as u16) | i32::from(y) << 16);
-                    let sum = _mm256_add_epi32(_mm256_madd_epi16(low, pair(a, c)), _mm256_madd_epi16(high, pair(b, d)));
-                    sums[i] = _mm256_add_epi32(sums[i], sum);
+        let mut all = [[_mm256_setzero_si256(); LINES_256]; GROUP];
+        for half in 0..2 {
+            for pair in 0..LINES_256 / 2 {
+                let first: [i32; 3] = std::array::from_fn(|i| q.starts[3 * half + i]);
+                let mut sums = first.map(|start| [_mm256_set1_epi32(start); 2]);
+                for (query, quad) in q.values.iter().zip(p.quads) {
+                    let lines = lines_256::<2>(quad, 2 * pair);
+                    for i in 0..3 {
+                        let broadcast =
+                            _mm256_set1_epi32(i32::from_le_bytes(query[3 * half + i].map(|byte| byte as u8)));
+                        for j in 0..2 {
+                            sums[i][j] = dot_bytes(sums[i][j], lines[j], broadcast);
+                        }
+                    }
+                }
+                for (i, sums) in sums.into_iter().enumerate() {
+                    all[3 * half + i][2 * pair..2 * pair + 2].copy_from_slice(&sums);
                 }
             }
-            // SAFETY: there are 64 of each and `at` ≤ 56; unaligned loads are allowed.
-            let (factors, bounds) =
-                unsafe { (_mm256_loadu_ps(p.factors[at..].as_ptr()), _mm256_loadu_ps(p.bounds[at..].as_ptr())) };
-            for i in 0..GROUP {
-                let scores = _mm256_mul_ps(_mm256_cvtepi32_ps(sums[i]), factors);
-                let most = _mm256_fmadd_ps(_mm256_set1_ps(q.reaches[i]), bounds, scores);
-                let mask = _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GE_OQ>(most, _mm256_set1_ps(t[i]))) as u8;
-                hits[i] |= u64::from(mask) << at;
-                // SAFETY: a row of `all` has 64 floats and `at` ≤ 56; unaligned stores are allowed.
-                unsafe { _mm256_storeu_ps(all[i][at..].as_mut_ptr(), scores) };
+        }
+        (hits_256(q, p, &t, &all, out), whole)
+    }
+
+    /// All queries with 16 rows at a time: 12 accumulators.
+    #[target_feature(enable = "avx2,fma,avxvnni")]
+    pub(crate) fn avx_vnni(q: Heads<'_>, p: Int8Panel<'_>, thresholds: &[f32; GROUP], out: &mut Scores) -> HeadHits {
+        let [t, whole] = cutoffs(q.facts, p.facts, q.slack, thresholds);
+        let mut all = [[_mm256_setzero_si256(); LINES_256]; GROUP];
+        for pair in 0..LINES_256 / 2 {
+            let mut sums = q.starts.map(|start| [_mm256_set1_epi32(start); 2]);
+            for (query, quad) in q.values.iter().zip(p.quads) {
+                let lines = lines_256::<2>(quad, 2 * pair);
+                for i in 0..GROUP {
+                    let broadcast = _mm256_set1_epi32(i32::from_le_bytes(query[i].map(|byte| byte as u8)));
+                    for j in 0..2 {
+                        sums[i][j] = _mm256_dpbusd_avx_epi32(sums[i][j], lines[j], broadcast);
+                    }
+                }
+            }
+            for (all, sums) in all.iter_mut().zip(sums) {
+                all[2 * pair..2 * pair + 2].copy_from_slice(&sums);
             }
         }
+        (hits_256(q, p, &t, &all, out), whole)
+    }
+
+    /// Some lines of eight rows, from line `first` on.
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn lines_256<const COUNT: usize>(quad: &Quad, first: usize) -> [__m256i; COUNT] {
+        std::array::from_fn(|j| {
+            // SAFETY: a quad is 256 bytes, aligned to 64 by its type: eight rows take 32 bytes, and the slice is
+            // checked to begin inside; the callers' lines are below `LINES_256`.
+            unsafe { _mm256_load_si256(quad.0[8 * (first + j)..][..8].as_ptr().cast()) }
+        })
+    }
+
+    /// Scores from sums, and who can reach the cutoffs.
+    #[target_feature(enable = "avx2,fma")]
+    #[inline]
+    fn hits_256(
+        q: Heads<'_>,
+        p: Int8Panel<'_>,
+        t: &[f32; 8],
+        all: &[[__m256i; LINES_256]; GROUP],
+        out: &mut Scores,
+    ) -> [u64; GROUP] {
+        let load = |floats: &[f32; PANEL], j: usize| {
+            // SAFETY: there are 64 floats, and eight from 8 · j on, as the slice checks; unaligned loads are allowed.
+            unsafe { _mm256_loadu_ps(floats[8 * j..][..8].as_ptr()) }
+        };
+        let mut hits = [0; GROUP];
         for i in 0..GROUP {
+            let (bound, reach, lead) = (_mm256_set1_ps(t[i]), _mm256_set1_ps(q.reaches[i]), _mm256_set1_ps(q.leads[i]));
+            let scores: [__m256; LINES_256] = std::array::from_fn(|j| {
+                let (sums, factors) = (_mm256_cvtepi32_ps(all[i][j]), load(p.factors, j));
+                if q.is_led {
+                    _mm256_fmadd_ps(sums, factors, _mm256_mul_ps(lead, load(p.leads, j)))
+                } else {
+                    _mm256_mul_ps(sums, factors)
+                }
+            });
+            for (j, scores) in scores.iter().enumerate() {
+                let most = _mm256_fmadd_ps(reach, load(p.bounds, j), *scores);
+                let mask = _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GE_OQ>(most, bound)) as u8;
+                hits[i] |= u64::from(mask) << (8 * j);
+            }
             if hits[i] != 0 {
-                out[i] = all[i];
+                for (to, scores) in out[i].as_chunks_mut::<8>().0.iter_mut().zip(scores) {
+                    // SAFETY: `to` is 8 floats; unaligned stores are allowed.
+                    unsafe { _mm256_storeu_ps(to.as_mut_ptr(), scores) };
+                }
             }
         }
-        (hits, whole)
+        hits
     }
 }

@@ -1,0 +1,100 @@
+//! Which precision is the fastest here: by a trial on the job's own vectors.
+//!
+//! What a filter is worth depends on the machine (which products it has instructions for) and on the vectors (how many
+//! pairs bytes rule out). So a tile of queries out of the middle of the largest task is searched among some of its rows
+//! in each precision, twice, and the fastest is taken. The result of a search does not depend on it.
+//!
+//! Memory: one tile of queries. O(queries of a tile · rows of the trial · dim), a fraction of a second.
+
+use std::time::{Duration, Instant};
+
+use super::tiles::{STRETCH_COLUMNS, TILE_QUERIES, Tiles};
+use crate::config::KernelPrecision;
+use crate::error::Result;
+use crate::vectors::RowId;
+use crate::watch::Watch;
+
+/// Searches of less work (pairs times dimensions) have no trial: it would take a share of their time.
+const WORK_MIN: f64 = 1e11;
+/// A trial's work for each precision, at most, beyond the least rows.
+const TRIAL_WORK: usize = 1 << 32;
+/// Stretches of rows. In the first, lists fill; a tile may leave its precision after the second.
+const STRETCHES: std::ops::RangeInclusive<usize> = 3..=6;
+const REPEATS: usize = 3;
+/// Bytes stay where nothing takes less than this share of their time: a short trial counts more of a search's beginning
+/// than there is of it, and that is where they rule out least.
+const FASTER: f64 = 0.85;
+
+/// The fastest precision for a search of so many ranks in each task.
+///
+/// # Errors
+/// The watch stops the job.
+pub(crate) fn fastest(tiles: &Tiles<'_>, ranks: &[usize], watch: Watch<'_>) -> Result<KernelPrecision> {
+    let (tasks, dim) = (&tiles.vectors.tasks, tiles.vectors.shape().dim);
+    let work: f64 = tasks.ranges().map(|task| (task.len() as f64).powi(2)).sum::<f64>() * dim as f64;
+    let Some(task) = tasks.ranges().max_by_key(|task| task.len()).filter(|_| work >= WORK_MIN) else {
+        return Ok(KernelPrecision::Int8);
+    };
+    let stretches = (TRIAL_WORK / (TILE_QUERIES * STRETCH_COLUMNS * dim)).clamp(*STRETCHES.start(), *STRETCHES.end());
+    let columns = task.start..task.end.min(task.start + (stretches * STRETCH_COLUMNS) as RowId);
+    // So many ranks that thresholds are as high as in the whole task.
+    let ranks = (ranks[tasks.of(task.start)] * columns.len()).div_ceil(task.len()).min(columns.len() - 1).max(1);
+    let middle = columns.start as usize + columns.len() / 2;
+    let seconds_a_query = |precision: KernelPrecision| -> Result<Duration> {
+        let tiles = Tiles { precision, ..*tiles };
+        let first = middle - (tiles.most_queries() / 2).min(columns.len() / 2);
+        let places = first..(first + tiles.most_queries()).min(columns.end as usize);
+        let begin = Clock::now();
+        tiles.exact_tile(columns.clone(), &tiles.ivf.order()[places.clone()], ranks, Watch::new(&|_| watch.add(0)))?;
+        Ok(begin.elapsed() / places.len() as u32)
+    };
+    let mut precisions = vec![KernelPrecision::Int8, KernelPrecision::F32];
+    if tiles.simd.multiplies_bf16() {
+        precisions.insert(1, KernelPrecision::Bf16);
+    }
+    let mut best = vec![Duration::MAX; precisions.len()];
+    for _ in 0..REPEATS {
+        for (best, precision) in best.iter_mut().zip(&precisions) {
+            *best = (*best).min(seconds_a_query(*precision)?);
+        }
+    }
+    let fastest = (1..precisions.len()).min_by_key(|index| best[*index]).unwrap_or(0);
+    let chosen = if best[fastest] < best[0].mul_f64(FASTER) { fastest } else { 0 };
+    tracing::debug!(
+        "a trial of {} rows took {:?} for a query in {precisions:?}: {:?} searches on {:?}",
+        columns.len(),
+        best,
+        precisions[chosen],
+        tiles.simd
+    );
+    Ok(precisions[chosen])
+}
+
+/// Time that this thread was busy, where the system tells it: others' work then counts little. Else time that passed.
+struct Clock {
+    begin: Instant,
+    busy: Option<Duration>,
+}
+
+impl Clock {
+    fn now() -> Clock {
+        Clock { begin: Instant::now(), busy: busy() }
+    }
+
+    fn elapsed(&self) -> Duration {
+        let busy = busy().zip(self.busy).map(|(end, begin)| end.saturating_sub(begin));
+        busy.filter(|busy| !busy.is_zero()).unwrap_or_else(|| self.begin.elapsed())
+    }
+}
+
+/// How long this thread has run, where the system counts it.
+fn busy() -> Option<Duration> {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::time::{ClockId, clock_gettime};
+        let time = clock_gettime(ClockId::ThreadCPUTime);
+        Some(Duration::new(u64::try_from(time.tv_sec).ok()?, u32::try_from(time.tv_nsec).ok()?))
+    }
+    #[cfg(not(target_os = "linux"))]
+    None
+}
