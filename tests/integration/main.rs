@@ -44,6 +44,7 @@ mod ids;
 mod imports;
 mod inputs;
 mod inspect;
+mod instructions;
 mod kills;
 mod label_faults;
 mod labels;
