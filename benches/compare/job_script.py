@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The script that one would otherwise write: FAISS, METIS, and a Parquet file of batches.
 
-    python job_script.py DATA... --out FILE [--skip 10] [--window 100] [--edges any] [--cluster-size 8] [--batch-size 1024]
+    python job_script.py DATA... --out FILE [--skip 10] [--window 100] [--edges any] [--cluster-size 8] [--batch-size N]
 
 The method is that of B3: the best p + m candidates of each query by exact search; a graph of ranks p to p + m; METIS's
 clusters of about K rows; batches of random clusters. DATA have the columns query_embedding, positive_embedding and,
