@@ -11,7 +11,7 @@ use super::ceilings::{DISK_WRITE, peak_of};
 use super::measured::Repeated;
 use super::record::{Ceiling, Share, StageFigures, WholeFigures};
 use crate::config::Config;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::job::Job;
 use crate::run::json::hash;
 use crate::run::record::EdgesFacts;
@@ -49,7 +49,7 @@ pub(super) struct Repeats {
 /// Runs a job in fresh folders inside `folder`, which are removed.
 ///
 /// # Errors
-/// Those of the job. An interrupt ends it, and the message is not that of a folder that can be gone on with.
+/// Those of the job.
 pub(super) fn run(job: &Job, folder: &Path, repeats: Repeats, interrupted: &Arc<AtomicBool>) -> Result<JobRuns> {
     let mut runs = Vec::new();
     let mut last = Duration::ZERO;
@@ -79,10 +79,7 @@ pub(super) fn run(job: &Job, folder: &Path, repeats: Repeats, interrupted: &Arc<
 
 fn one(job: &Job, path: &Path, interrupted: &Arc<AtomicBool>) -> Result<OneJob> {
     let run = Run::open(path, None, Arc::new(Disk), Progress::silent(), interrupted.clone())?;
-    job.run(&run, false).map_err(|error| match error.kind() {
-        Kind::Interrupted => super::stopped(),
-        _ => error,
-    })?;
+    job.run(&run, false)?;
     let records = Stage::ALL.map(|stage| run.record(stage));
     let identities = run.known_inputs().map(|(identities, _)| identities).unwrap_or_default();
     let contents: Vec<String> = identities.into_iter().filter_map(|file| file.content).collect();

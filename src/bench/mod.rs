@@ -78,6 +78,19 @@ pub(crate) fn measure(
     work: &Path,
     interrupted: &Arc<AtomicBool>,
 ) -> Result<BenchRecord> {
+    // A job says how to go on with its folder; this one is gone.
+    all(options, config, work, interrupted).map_err(|error| match error.kind() {
+        Kind::Interrupted => stopped(),
+        _ => error,
+    })
+}
+
+fn all(
+    options: &BenchOptions,
+    config: &dyn Fn(Option<String>) -> Result<Config>,
+    work: &Path,
+    interrupted: &Arc<AtomicBool>,
+) -> Result<BenchRecord> {
     let start = Instant::now();
     let listen = |_| match interrupted.load(Ordering::Relaxed) {
         true => Err(stopped()),
@@ -93,8 +106,7 @@ pub(crate) fn measure(
             let settings = config(Some(path.clone()))?;
             let planted = planted(shape, &settings)?;
             tracing::info!("bench: {} planted rows x {} dimensions", planted.rows, planted.dim);
-            on_threads(settings.threads, || write_watched(&planted, &data, &Disk, &Progress::silent(), watch))?
-                .map_err(|error| if interrupted.load(Ordering::Relaxed) { stopped() } else { error })?;
+            on_threads(settings.threads, || write_watched(&planted, &data, &Disk, &Progress::silent(), watch))??;
             Job::open(settings)?
         }
     };

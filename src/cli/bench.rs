@@ -78,14 +78,11 @@ impl BenchArgs {
         if let Some(out) = &self.out {
             refuse_taken(out)?;
         }
-        let out = self.out.clone();
+        let out = self.out.as_deref().map(|out| regular::utf8_path(out, "the record")).transpose()?;
         let record = match &self.show {
             Some(path) => BenchRecord::read(path)?,
             None => self.measure(baseline.as_ref())?,
         };
-        if let Some(out) = &out {
-            write(out, &(json::pretty(&record)? + "\n"))?;
-        }
         let compared = baseline.map(|old| bench::compare(&record, &old).describe());
         if output.json {
             log::print(&json::line(&record)?)?;
@@ -93,11 +90,15 @@ impl BenchArgs {
             if let Some(compared) = compared {
                 compared.lines().for_each(|line| tracing::info!("{line}"));
             }
-            return Ok(());
+        } else {
+            let compared = compared.map_or_else(String::new, |compared| format!("\n\n{compared}"));
+            log::print(&(bench::describe_record(&record) + &compared))?;
         }
-        let text = bench::describe_record(&record);
-        log::print(&compared.map_or_else(|| text.clone(), |compared| format!("{text}\n\n{compared}")))?;
-        Ok(())
+        // After the print: what was measured is not lost with the file.
+        match &out {
+            Some(out) => write(out, &(json::pretty(&record)? + "\n")),
+            None => Ok(()),
+        }
     }
 
     fn measure(self, baseline: Option<&BenchRecord>) -> Result<BenchRecord> {

@@ -56,7 +56,7 @@ pub fn write(planted: &Planted, folder: &Path, storage: &dyn Storage, progress: 
 ///
 /// # Errors
 /// Those of [`write`]; or the work is to stop.
-pub fn write_watched(
+pub(crate) fn write_watched(
     planted: &Planted,
     folder: &Path,
     storage: &dyn Storage,

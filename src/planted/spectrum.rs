@@ -1,7 +1,7 @@
 //! How planted vectors fill their axes: all alike, or as real embeddings do.
 //!
 //! A falling spectrum has the shape of the principal axes of real sentence embeddings. Axis i of d, at
-//! t = (i + 1/2) / d, has a variance in proportion to e^(-2.75 t) / √(t + 0.01), and the first axis holds a mean that
+//! t = (i + 1/2) / d, has a variance in proportion to e^(-2.5 t) / √(t + 0.01), and the first axis holds a mean that
 //! all vectors share. The axes are then mixed by a fixed orthogonal transform: signs by chance, and Hadamard
 //! transforms. So every coordinate has about the same variance, as in real embeddings, and whoever wants the principal
 //! axes has to find them. A row takes d·log d additions.
@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::random::{Purpose, stream};
 
 /// The fall of the exponential end, over all axes.
-const FALL: f64 = 2.75;
+const FALL: f64 = 2.5;
 /// Where the power law begins, as a share of the axes: it bounds the first variances.
 const BEGIN: f64 = 0.01;
 /// Share of the mean in the squared length.

@@ -14,6 +14,7 @@ const STAGES: [&str; 5] = ["vectors", "neighbors", "edges", "clusters", "batches
 fn bench(place: &Place, flags: &str) -> Outcome {
     let mut command = batchmine();
     command.arg("bench").args(flags.split_whitespace()).arg("--work").arg(place.path(""));
+    command.current_dir(place.path(""));
     if !flags.contains("--show") {
         command.args(["--threads", "2", "--memory", "512MiB"]);
     }
@@ -59,7 +60,7 @@ fn shown(value: &Value) -> String {
 fn the_table_and_the_record_are_of_one_bench_and_baselines_name_what_got_slower() {
     let place = Place::empty();
     let out = place.path("new.json");
-    let measured = bench(&place, &format!("--rows 2000 --dim 64 --k 40 --out {}", out.display())).ok();
+    let measured = bench(&place, "--rows 2000 --dim 64 --k 40 --out new.json").ok();
     assert_eq!(names(&place), ["new.json"], "nothing but the record is left");
     let new = record(&out);
     assert_eq!(new["format"], 1);
@@ -156,8 +157,9 @@ fn faster(record: &Value, times: f64) -> Value {
     let mut faster = record.clone();
     let scale = |figure: &mut Value, by: f64| {
         let scaled = |value: &Value| json!(value.as_f64().unwrap() * by);
+        let values: Vec<Value> = figure["values"].as_array().unwrap().iter().map(scaled).collect();
+        figure["values"] = json!(values);
         figure["median"] = scaled(&figure["median"]);
-        figure["values"] = figure["values"].as_array().unwrap().iter().map(scaled).collect();
     };
     for ceiling in faster["ceilings"].as_array_mut().unwrap() {
         scale(&mut ceiling["rate"], times);
@@ -194,9 +196,9 @@ fn what_cannot_be_measured_is_refused_and_nothing_is_left() {
     };
     refused("--rows 2000 --k 10", &["--k above --skip (10)"]);
     refused("--rows 2000 --dim 8 --cluster-size 3 --batch-size 16", &["--cluster-size"]);
-    refused("--rows 2000 --dim 8 --table folder --table-out x", &["publishes no table"]);
+    refused("--rows 2000 --dim 8 --table parquet --table-out x", &["publishes no table"]);
     refused("--rows 2000 --query-file a.npy --positive-file b.npy", &["planted data have a shape"]);
-    refused("--rows 5 --dim 8", &["window"]);
+    refused("--rows 5 --dim 8", &["--skip + 1"]);
     refused("--baseline none.json", &["none.json", "no record"]);
     refused("--out none/record.json", &["no such folder"]);
     refused("none.parquet", &["none.parquet"]);

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use super::repeat::{REPEATS, repeated};
 use super::simd::peaks;
-use super::{REPEATS, repeated};
 use crate::bench::record::{Ceiling, CeilingUnit};
 use crate::config::KernelPrecision;
 use crate::error::Result;

@@ -7,13 +7,15 @@ use std::time::{Duration, Instant};
 
 use rand::Rng;
 
-use super::{DISK_WRITE, LONG_REPEATS, repeated};
+use super::repeat::{LONG_REPEATS, repeated};
 use crate::bench::record::{Ceiling, CeilingUnit};
 use crate::error::{Error, Result};
 use crate::random::{Purpose, stream};
 use crate::run::{Disk, Storage};
 use crate::watch::Watch;
 
+/// Name of the ceiling of files that are written and made durable.
+pub(in crate::bench) const DISK_WRITE: &str = "disk write";
 /// Bytes of the file; fewer where the disk takes longer than `LONGEST` for them.
 const FILE_BYTES: usize = 64 << 20;
 const LONGEST: Duration = Duration::from_secs(2);

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use rayon::prelude::*;
 
-use super::{REPEATS, repeated};
+use super::repeat::{REPEATS, repeated};
 use crate::bench::record::{Ceiling, CeilingUnit};
 use crate::error::Result;
 use crate::watch::Watch;

@@ -6,30 +6,26 @@
 mod arithmetic;
 mod disk;
 mod memory;
+mod repeat;
 mod simd;
 
 use std::path::Path;
 use std::time::Duration;
 
-use super::measured::Repeated;
 use super::record::{Ceiling, CeilingUnit};
 use crate::config::KernelPrecision;
 use crate::error::Result;
 use crate::neighbors::calibrate::operations_per_second;
 use crate::watch::Watch;
 
+use repeat::{LONG_REPEATS, repeated};
+
 pub(super) use arithmetic::peak_of;
+pub(super) use disk::DISK_WRITE;
 pub(super) use memory::buffer_bytes;
 
-/// How often each ceiling of memory and arithmetic is measured.
-const REPEATS: usize = 5;
-/// How often the kernels and the disk are measured.
-const LONG_REPEATS: usize = 3;
 /// Time for a kernel.
 const KERNEL_TIME: Duration = Duration::from_millis(150);
-
-/// Name of the ceiling of files that are written and made durable.
-pub(super) const DISK_WRITE: &str = "disk write";
 
 /// All ceilings. `dim`: dimensions that kernels are measured with; `folder`: where files are written and removed.
 ///
@@ -48,14 +44,4 @@ pub(super) fn measure(dim: usize, buffer_bytes: u64, folder: &Path, watch: Watch
     found.extend(memory::measure(buffer_bytes, watch)?);
     found.extend(disk::measure(folder, watch)?);
     Ok(found)
-}
-
-/// A figure, measured so often.
-fn repeated(times: usize, watch: Watch<'_>, mut once: impl FnMut() -> Result<f64>) -> Result<Repeated> {
-    let mut values = Vec::with_capacity(times);
-    for _ in 0..times {
-        watch.add(0)?;
-        values.push(once()?);
-    }
-    Ok(Repeated::new(values))
 }

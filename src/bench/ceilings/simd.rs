@@ -19,10 +19,14 @@ pub(super) struct Peak {
     pub(super) name: &'static str,
     /// Multiplications and additions of a block.
     pub(super) operations: u64,
+    /// # Safety
+    /// The machine has its instructions.
     block: unsafe fn(),
 }
 
 impl Peak {
+    /// # Safety
+    /// The machine has the instructions of the block.
     fn new(name: &'static str, sums: usize, products: usize, block: unsafe fn()) -> Peak {
         Peak { name, operations: ROUNDS * (sums * products * 2) as u64, block }
     }
@@ -96,7 +100,7 @@ mod x86 {
     use std::arch::x86_64::*;
     use std::hint::black_box;
 
-    use super::{CHAINS, ROUNDS};
+    use crate::bench::ceilings::simd::{CHAINS, ROUNDS};
 
     /// Chains of 512-bit registers, of which there are 32.
     pub(super) const WIDE_CHAINS: usize = 24;
