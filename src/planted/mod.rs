@@ -271,7 +271,7 @@ mod tests {
         // Shares of the squared length in the first half, quarter and eighth of the principal axes of 60,940 real
         // pairs of 384 dimensions: means of the two sides (docs/input.md).
         let real = [(2, 0.922), (4, 0.751), (8, 0.583)];
-        for dim in [96, 384, 768] {
+        for dim in [384, 768, 1024] {
             let spectrum = Spectrum::Falling;
             let planted = Planted { clusters: 500, dim, dtype: Type::F32, spectrum, ..planted() };
             let axes = planted.axes().unwrap();
