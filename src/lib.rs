@@ -26,6 +26,7 @@ pub mod verify;
 
 // The job, and what all stages use.
 mod allocator;
+mod bench;
 mod budget;
 mod cost;
 mod inspect;
@@ -68,7 +69,7 @@ pub mod measured {
     pub use crate::neighbors::tiles::TILE_QUERIES;
     pub use crate::neighbors::topk::TopK;
     pub use crate::neighbors::{Neighbors, search};
-    pub use crate::planted::{Planted, Type, write as write_planted};
+    pub use crate::planted::{Planted, Spectrum, Type, write as write_planted};
     pub use crate::vectors::{Keys, KeysByPlace, Place, PlaceRange, Vectors, import};
     pub use crate::watch::Watch;
 }

@@ -43,6 +43,10 @@ pub(crate) enum Purpose {
     ReportSample { seed: u64, epoch: u32, task: usize },
     /// The rows that `verify` looks at.
     VerifySample { rows: u64 },
+    /// Bytes that `bench` writes to the disk.
+    BenchBytes,
+    /// The order of planted axes of a falling spectrum, and the signs that mix them.
+    PlantedAxes { dim: u64 },
     /// A number of planted data: of a row or a cluster, for one of its parts.
     Planted { seed: u64, number: u64, part: u64 },
 }
@@ -65,6 +69,9 @@ impl Purpose {
                 [seed, REPORT_SAMPLE | u64::from(epoch), task as u64, COMMON]
             }
             Purpose::VerifySample { rows } => [0x5EED, rows, 0, COMMON],
+            // No row and no cluster has these numbers.
+            Purpose::BenchBytes => [0, u64::MAX, 0, PLANTED],
+            Purpose::PlantedAxes { dim } => [dim, u64::MAX, 1, PLANTED],
             Purpose::Planted { seed, number, part } => [seed, number, part, PLANTED],
         }
     }
@@ -95,6 +102,8 @@ mod tests {
             Purpose::HardNegatives { seed, epoch, batch: 2 },
             Purpose::ReportShuffle { seed, epoch, task },
             Purpose::ReportSample { seed, epoch, task },
+            Purpose::BenchBytes,
+            Purpose::PlantedAxes { dim: seed },
             Purpose::Planted { seed, number: 1, part: 2 },
         ];
         let mut first: Vec<u64> = purposes.into_iter().map(|purpose| stream(purpose).next_u64()).collect();

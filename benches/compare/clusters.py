@@ -47,7 +47,7 @@ def flags_of(run):
         raise SystemExit(f"{run}: has no complete edges")
     settings = stages["vectors"]["settings"] | stages["neighbors"]["settings"] | stages["edges"]["settings"]
     columns = settings["columns"]
-    flags = [file["path"] for file in settings["inputs"]]
+    flags = [file["path"] for file in manifest["inputs"]]
     if columns["shared"]:
         flags += ["--embedding-column", columns["query"]]
     else:

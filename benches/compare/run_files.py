@@ -7,24 +7,30 @@ import xxhash
 import zstandard
 
 NONE = 0xFFFFFFFF
+BLOCK = 65_536  # bytes that have a hash of their own
 
 
 def fail(file, reason):
     raise SystemExit(f"{file}: {reason}")
 
 
-def sealed(file, magic, version=1):
-    """(header fields, payload) of a binary file, its frame checked."""
+def sealed(file, magic, version=2):
+    """(header fields, payload) of a binary file, its frame and all its blocks checked."""
     data = np.memmap(file, np.uint8, "r")
-    length = len(data) - 88
-    if length < 0 or data[:8].tobytes() != magic or data[-8:].tobytes() != b"BMSEALED":
+    if len(data) < 96 or data[:8].tobytes() != magic or data[-8:].tobytes() != b"BMBLOCKS":
         fail(file, "frame")
     if struct.unpack("<II", data[8:16]) != (version, 0):
         fail(file, "version")
+    blocks = -(-(len(data) - 24) // (BLOCK + 8))
+    end = len(data) - 24 - 8 * blocks  # of the payload
+    hashes = data[end:-24].view("<u8")
     total, checksum = struct.unpack("<QQ", data[-24:-8])
-    if total != len(data) or checksum != xxhash.xxh3_64_intdigest(data[:-24]):
-        fail(file, "length or checksum")
-    return struct.unpack("<6Q", data[16:64]), data[64:-24]
+    if end < 64 or total != len(data) or checksum != xxhash.xxh3_64_intdigest(data[end:-24]):
+        fail(file, "length or hash")
+    for number, due in enumerate(hashes.tolist()):
+        if due != xxhash.xxh3_64_intdigest(data[number * BLOCK : min((number + 1) * BLOCK, end)]):
+            fail(file, f"block {number}")
+    return struct.unpack("<6Q", data[16:64]), data[64:end]
 
 
 def vectors(run, side):
@@ -56,7 +62,7 @@ def order(run):
 def lists(run):
     """(first place, ranked places, their scores) of each block of neighbour lists; NONE beyond a list's end."""
     for file in sorted((run / "neighbors").glob("block-*.nbr")):
-        (first, rows, stride, *_), payload = sealed(file, b"BMNEIGHB", 2)
+        (first, rows, stride, *_), payload = sealed(file, b"BMNEIGHB", 3)
         words = payload.view("<u4")
         if len(words) != rows * (1 + 2 * stride):
             fail(file, "length of the payload")
@@ -102,7 +108,7 @@ def edges(run):
     """(starts, others, kinds): the whole graph by place, each arc from both ends."""
     parts, next_row, rows_of_all = [], 0, 0
     for file in sorted((run / "edges").glob("range-*.edg")):
-        (first, rows, arcs, blocks, rows_of_all, _), payload = sealed(file, b"BMEDGES\0", 2)
+        (first, rows, arcs, blocks, rows_of_all, _), payload = sealed(file, b"BMEDGES\0", 3)
         if first != next_row:
             fail(file, "first row")
         seen = end = 0

@@ -53,7 +53,8 @@ def copies(positives, sample):
 def batchmine(data, out, args):
     """The cost of the neighbors stage of one whole job in a fresh run folder."""
     flags = [*data, "--out", out, "--threads", args.threads, "--skip", args.skip, "--window", args.window]
-    return mine(args.batchmine, [*flags, "--cluster-passes", 1], "neighbors")[0]
+    # Lists leave out the copies of a positive alone, as FAISS's lists do once `agree` is done with them.
+    return mine(args.batchmine, [*flags, "--cluster-passes", 1, "--same-query", "allow"], "neighbors")[0]
 
 
 def neighbour_lists(run, sample):

@@ -7,7 +7,7 @@ use indicatif::HumanCount;
 
 use super::log;
 use crate::error::Result;
-use crate::planted::{Planted, Type, write};
+use crate::planted::{Planted, Spectrum, Type, write};
 use crate::run::storage::Disk;
 
 /// Arguments of `gen`.
@@ -31,6 +31,10 @@ pub struct GenerateArgs {
     /// Length of the noise, where a centre has length 1; from 0 to 1000000
     #[arg(long, default_value_t = 1.0)]
     noise: f32,
+    /// How variance falls from axis to axis; falling: with a mean and principal axes like those of real sentence
+    /// embeddings
+    #[arg(long, value_enum, default_value = "flat")]
+    spectrum: Spectrum,
     /// Number type
     #[arg(long, value_enum, default_value = "f16")]
     dtype: Type,
@@ -52,6 +56,7 @@ impl GenerateArgs {
             noise: self.noise,
             rows: self.rows,
             seed: self.seed,
+            spectrum: self.spectrum,
             tasks: self.tasks,
         }
         .checked()?;

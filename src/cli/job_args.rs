@@ -28,7 +28,16 @@ impl JobArgs {
     /// # Errors
     /// A setting is out of range, or the file is not valid.
     pub fn config(self) -> Result<Config> {
+        let (pairs, settings) = self.settings()?;
+        Config::new(pairs, settings)
+    }
+
+    /// The paths, and flags, environment and file as one.
+    ///
+    /// # Errors
+    /// The file is not valid.
+    pub(super) fn settings(self) -> Result<(Vec<String>, Settings)> {
         let file = self.config.as_deref().map(Settings::from_file).transpose()?.unwrap_or_default();
-        Config::new(self.pairs, self.settings.or(file))
+        Ok((self.pairs, self.settings.or(file)))
     }
 }

@@ -19,7 +19,7 @@ pub struct OutputArgs {
     /// How progress is shown
     #[arg(long, value_enum, default_value = "auto", global = true, help_heading = "Output")]
     progress: Style,
-    /// Events (mine) or data (plan, inspect, verify) as JSON lines on stdout
+    /// Events (mine) or data (plan, inspect, verify, bench) as JSON lines on stdout
     #[arg(long, global = true, help_heading = "Output")]
     json: bool,
     /// Colours on stderr

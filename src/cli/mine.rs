@@ -123,7 +123,7 @@ fn stage_table(run: &Run, config: &Config) {
 
 /// The flag that Ctrl-C and SIGTERM set. A second signal ends the process at once: finished parts are kept, the one
 /// that is being written is lost.
-fn interrupt() -> Result<Arc<AtomicBool>> {
+pub(super) fn interrupt() -> Result<Arc<AtomicBool>> {
     let flag = Arc::new(AtomicBool::new(false));
     let raised = flag.clone();
     ctrlc::set_handler(move || {

@@ -2,6 +2,7 @@
 
 pub mod arguments;
 mod assumed;
+pub mod bench;
 pub mod clean;
 #[cfg(feature = "export")]
 pub mod export;
@@ -64,6 +65,8 @@ enum Verb {
     Clean(clean::CleanArgs),
     /// Write planted data with known clusters, of any size
     Gen(generate::GenerateArgs),
+    /// How fast a job is on this machine, beside what the machine can do
+    Bench(bench::BenchArgs),
     /// Print shell completions
     Completions(shell::CompletionsArgs),
     /// Print the manual page of batchmine or of a verb, or write them all
@@ -91,6 +94,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Verb::Export(export) => export.run(&output),
         Verb::Clean(clean) => clean.run(&output),
         Verb::Gen(generate) => generate.run(&output),
+        Verb::Bench(bench) => bench.run(&output),
         Verb::Completions(completions) => completions.run(Cli::command()),
         Verb::Man(man) => man.run(Cli::command()),
         Verb::Reference => reference::print(&Cli::command()),

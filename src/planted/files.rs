@@ -23,8 +23,9 @@ use super::Planted;
 use crate::error::{Error, Result};
 use crate::run::json::{differences, pretty};
 use crate::run::lock::Lock;
-use crate::run::progress::{Meter, Progress};
+use crate::run::progress::Progress;
 use crate::run::storage::{Storage, list, replace_file};
+use crate::watch::Watch;
 
 const RECORD: &str = "_gen.json";
 const SUCCESS: &str = "_SUCCESS";
@@ -48,6 +49,20 @@ struct PlantedRecord {
 /// # Errors
 /// The folder holds something else, or other planted data; another process writes into it; or the disk fails.
 pub fn write(planted: &Planted, folder: &Path, storage: &dyn Storage, progress: &Progress) -> Result<bool> {
+    write_watched(planted, folder, storage, progress, Watch::silent())
+}
+
+/// [`write`], which `watch` may stop.
+///
+/// # Errors
+/// Those of [`write`]; or the work is to stop.
+pub(crate) fn write_watched(
+    planted: &Planted,
+    folder: &Path,
+    storage: &dyn Storage,
+    progress: &Progress,
+    watch: Watch<'_>,
+) -> Result<bool> {
     let record = PlantedRecord { batchmine: env!("CARGO_PKG_VERSION").into(), planted: planted.clone() };
     check_folder(folder, &record)?;
     storage.create_folder(folder).map_err(|e| Error::io("the folder cannot be made", folder, e))?;
@@ -73,6 +88,7 @@ pub fn write(planted: &Planted, folder: &Path, storage: &dyn Storage, progress: 
         storage.sync_folder(parent).map_err(|e| Error::io("a folder cannot be synced", parent, e))?;
     }
     let meter = progress.meter("gen", planted.rows, "rows");
+    let listen = |rows| watch.add(rows).and_then(|()| meter.add(rows));
     files.par_iter().enumerate().try_for_each(|(file, path)| {
         let file = file as u64;
         let rows = file * FILE_ROWS..planted.rows.min((file + 1) * FILE_ROWS);
@@ -80,7 +96,7 @@ pub fn write(planted: &Planted, folder: &Path, storage: &dyn Storage, progress: 
             meter.skip(rows.end - rows.start);
             return Ok(());
         }
-        write_file(planted, storage, path, rows, &meter)
+        write_file(planted, storage, path, rows, Watch::new(&listen))
     })?;
     storage.sync_folder(&folder).map_err(|e| Error::io("a folder cannot be synced", &folder, e))?;
     put(storage, &success, b"").inspect_err(|_| {
@@ -144,7 +160,7 @@ fn put(storage: &dyn Storage, path: &Path, bytes: &[u8]) -> Result<()> {
     replace_file(storage, &temporary(path), path, bytes).map_err(|e| Error::io("a file cannot be written", path, e))
 }
 
-fn write_file(planted: &Planted, storage: &dyn Storage, path: &Path, rows: Range<u64>, meter: &Meter) -> Result<()> {
+fn write_file(planted: &Planted, storage: &dyn Storage, path: &Path, rows: Range<u64>, watch: Watch<'_>) -> Result<()> {
     let temp = temporary(path);
     let fill = || -> parquet::errors::Result<()> {
         let schema = Arc::new(planted.schema());
@@ -156,7 +172,7 @@ fn write_file(planted: &Planted, storage: &dyn Storage, path: &Path, rows: Range
         let mut writer = ArrowWriter::try_new(storage.create(&temp)?, schema.clone(), Some(properties))?;
         for start in rows.clone().step_by(BATCH_ROWS as usize) {
             let batch = start..rows.end.min(start + BATCH_ROWS);
-            meter.add(batch.end - batch.start).map_err(|e| ParquetError::External(Box::new(e)))?;
+            watch.add(batch.end - batch.start).map_err(|e| ParquetError::External(Box::new(e)))?;
             writer.write(&planted.rows(&schema, batch)?)?;
         }
         writer.into_inner()?.sync()?;

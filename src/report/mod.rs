@@ -17,7 +17,7 @@ pub mod figures;
 mod html;
 mod lists;
 mod metrics;
-mod numbers;
+pub(crate) mod numbers;
 mod plots;
 mod sample;
 mod terminal;

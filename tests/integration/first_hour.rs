@@ -126,7 +126,7 @@ fn every_verb_has_a_manual_page() {
     let folder = Place::empty();
     let out = folder.path("man");
     call(["man".as_ref(), "--out".as_ref(), out.as_os_str()]).ok();
-    for verb in ["mine", "plan", "inspect", "verify", "report", "clean", "gen", "completions", "man"] {
+    for verb in ["mine", "plan", "inspect", "verify", "report", "clean", "gen", "bench", "completions", "man"] {
         let page = fs::read_to_string(out.join(format!("batchmine-{verb}.1"))).unwrap();
         assert_eq!(page.trim_end(), call(["man", verb]).ok().stdout.trim_end());
         let help = call([verb, "--help"]).ok().stdout;

@@ -20,7 +20,10 @@ fn allowed(module: &str) -> Vec<&'static str> {
         "guard" | "regular" | "watch" => vec!["error"],
         "config" => vec!["error", "regular"],
         "run" => vec!["config", "error", "guard", "regular", "stdio", "watch"],
-        "planted" => vec!["error", "random", "run"],
+        "planted" => vec!["error", "random", "run", "watch"],
+        "bench" => {
+            vec!["config", "error", "job", "neighbors", "planted", "random", "regular", "report", "run", "watch"]
+        }
         "budget" => vec!["run"],
         "cost" | "plan" => [&["config", "error", "run", "budget"], &STAGES[..]].concat(),
         "job" => [&BELOW_STAGES[..], &STAGES[..], &["cost", "plan"]].concat(),
@@ -30,7 +33,7 @@ fn allowed(module: &str) -> Vec<&'static str> {
         "cli" | "fuzzing" => [
             &BELOW_STAGES[..],
             &STAGES[..],
-            &["cost", "inspect", "job", "plan", "planted", "report", "stdio", "verify"],
+            &["bench", "cost", "inspect", "job", "plan", "planted", "report", "stdio", "verify"],
         ]
         .concat(),
         stage => STAGES.iter().position(|name| *name == stage).map_or_else(Vec::new, stages_below),

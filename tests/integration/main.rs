@@ -19,6 +19,7 @@ mod table;
 mod undisturbed;
 
 mod bad_rows;
+mod bench;
 mod budgets;
 mod clean;
 mod corrupt;

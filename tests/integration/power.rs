@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use batchmine::Job;
 use batchmine::config::{Config, Settings};
 use batchmine::error::Error;
-use batchmine::measured::{Planted, Type, write_planted};
+use batchmine::measured::{Planted, Spectrum, Type, write_planted};
 use batchmine::run::{Progress, Run, Storage};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -140,8 +140,18 @@ fn folder_made(folder: &Path) -> Made {
 #[test]
 fn planted_data_whose_power_goes_are_finished() {
     let place = Place::empty();
-    let planted =
-        Planted { clusters: 4, dim: 1, dtype: Type::F16, noise: 1.0, rows: 3000, seed: 3, tasks: 1 }.checked().unwrap();
+    let planted = Planted {
+        clusters: 4,
+        dim: 1,
+        dtype: Type::F16,
+        noise: 1.0,
+        rows: 3000,
+        seed: 3,
+        spectrum: Spectrum::Flat,
+        tasks: 1,
+    }
+    .checked()
+    .unwrap();
     let call = |storage: Arc<dyn Storage>, root: &Path| {
         write_planted(&planted, &root.join("planted"), storage.as_ref(), &Progress::silent()).map(drop)
     };
