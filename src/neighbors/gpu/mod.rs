@@ -20,7 +20,7 @@ mod segment;
 mod shared;
 pub(crate) mod worker;
 
-pub(crate) use base::GPU_BASE;
+pub(crate) use base::{DeviceBase, GPU_BASE};
 pub(crate) use segment::GpuSearch;
 
 use std::path::Path;
