@@ -37,6 +37,9 @@ export TMPDIR RAYON_NUM_THREADS=1
 trap 'rm -rf "$TMPDIR"' EXIT
 # Panics that are caught may leave memory behind: what libraries leak then is no fault of a decoder.
 limits=(-rss_limit_mb=2048 -timeout=10 -max_len=65536 -detect_leaks=0)
+# What takes more time than it finds: names of functions, records of stacks, weights of rare branches.
+limits+=(-print_funcs=0 -entropic=0)
+export ASAN_OPTIONS=detect_stack_use_after_return=0:malloc_context_size=2:quarantine_size_mb=32
 
 status=0
 mkdir -p "$failed"
@@ -44,7 +47,7 @@ for decoder in "${decoders[@]}"; do
     mkdir -p "$found/$decoder"
     log=$failed/$decoder.log
     ended="0 failures"
-    "$CARGO_TARGET_DIR/$target/release/$decoder" "${limits[@]}" -runs="$runs" -print_final_stats=1 \
+    nice -n 19 "$CARGO_TARGET_DIR/$target/release/$decoder" "${limits[@]}" -runs="$runs" -print_final_stats=1 \
         -artifact_prefix="$failed/$decoder-" "$found/$decoder" "tests/fuzz/corpus/$decoder" >"$log" 2>&1 ||
         { ended="FAILED, see $log"; status=1; }
     stat() { sed -n "s/^stat::$1: *//p" "$log"; }

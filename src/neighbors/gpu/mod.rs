@@ -34,7 +34,7 @@ use crate::error::{Error, Result};
 use crate::run::{Run, Stage, StageRun};
 use crate::vectors::{Shape, StoreType, Vectors};
 use crate::watch::Watch;
-use base::{DeviceBase, DeviceBaseWriter};
+use base::DeviceBaseWriter;
 use device::DeviceHandle;
 use layout::{LayoutInput, Resident, TileLayout};
 use process::Worker;
