@@ -11,13 +11,19 @@ use std::path::Path;
 
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
+use crate::clusters::TaskPlaces;
 use crate::clusters::labels::{Clusters, LABELS, members};
+use crate::clusters::passes::{PASS, PassState};
 use crate::config::{Columns, Config, IdColumn, Settings};
 use crate::edges::file::EDGES;
 use crate::edges::{Adjacency, EdgeFile, EdgeRows};
 use crate::error::{Error, Result};
 use crate::inspect::describe;
+use crate::neighbors::cpu::int8::{PACKED, PackedBase};
+use crate::neighbors::cpu::simd::Simd;
 use crate::neighbors::file::{Block, NEIGHBORS};
+use crate::neighbors::gpu::{DeviceBase, GPU_BASE};
+use crate::neighbors::ivf::{IVF_FORMAT, IvfIndex};
 use crate::run::block_hash;
 use crate::run::record::{
     BatchesFacts, BatchesSettings, ClustersFacts, ClustersSettings, EdgesFacts, EdgesSettings, NeighborsFacts,
@@ -26,8 +32,8 @@ use crate::run::record::{
 use crate::run::sealed::{FileFormat, HEADER_BYTES, seal_of, u64_at};
 use crate::run::{Manifest, RunReader};
 use crate::vectors::{
-    INT_IDS, Ids, Place, ROWS, ROWS_MAX, RowTable, Shards, TASKS, TEXT_IDS, Tasks, Unit, VECTORS, VectorStore,
-    check_input, guarded_batches, open_files, read_metadata,
+    INT_IDS, Ids, KEY_LISTS, KeyListFile, Place, PlaceRange, ROWS, ROWS_MAX, RowTable, Shards, TASKS, TEXT_IDS, Tasks,
+    Unit, VECTORS, VectorStore, check_input, guarded_batches, open_files, read_metadata,
 };
 use crate::verify::table_file::for_each_batch;
 use crate::watch::Watch;
@@ -35,7 +41,7 @@ use crate::watch::Watch;
 /// Name and function of each entry: bytes, and a folder to write to.
 type Decoder = (&'static str, fn(&[u8], &Path) -> Result<()>);
 
-const DECODERS: [Decoder; 13] = [
+const DECODERS: [Decoder; 18] = [
     ("parquet", import),
     ("arrow", import),
     ("npy", import),
@@ -49,10 +55,17 @@ const DECODERS: [Decoder; 13] = [
     ("neighbors", neighbors),
     ("edges", edges),
     ("labels", labels),
+    ("key-lists", key_lists),
+    ("pass", pass),
+    ("order", order),
+    ("packed", packed),
+    ("gpu-base", gpu_base),
 ];
 
 /// Rows that are decoded at a time.
 const BATCH_ROWS: usize = 64;
+/// Most rows of the vectors that a file is read with, where that asks for them.
+const OTHERS_ROWS: u64 = 4096;
 
 /// Names of all entries.
 pub fn decoders() -> impl Iterator<Item = &'static str> {
@@ -221,5 +234,58 @@ fn labels(bytes: &[u8], folder: &Path) -> Result<()> {
     let rows = framed(bytes, &path, &LABELS)?[0];
     let labels = Clusters::open(&path, u32::try_from(rows).map_err(|_| Error::runtime("too many rows"))?)?;
     members(labels.labels(), labels.count());
+    Ok(())
+}
+
+fn key_lists(bytes: &[u8], folder: &Path) -> Result<()> {
+    described(bytes, folder, &KEY_LISTS)?;
+    let path = folder.join("artefact");
+    let file = KeyListFile::open(&path, framed(bytes, &path, &KEY_LISTS)?[0])?;
+    keep(file.lists().codes.len());
+    Ok(())
+}
+
+/// The sixth field, which the format does not have, says where a second task begins, and which rows are excluded.
+fn pass(bytes: &[u8], folder: &Path) -> Result<()> {
+    let path = folder.join("artefact");
+    let [rows, size, _, _, _, others] = framed(bytes, &path, &PASS)?;
+    let rows = rows.min(OTHERS_ROWS) as u32;
+    let middle = (others as u32 >> 8).min(rows);
+    let size = (size as u32).max(1);
+    let task = |start, end| TaskPlaces { places: PlaceRange::new(start, end), size, per_key: 1 };
+    let mut tasks = vec![task(0, middle), task(middle, rows)];
+    tasks.retain(|task| !task.places.is_empty());
+    let excluded: Vec<bool> = (0..u64::from(rows)).map(|row| row % 8 + 1 == others % 16).collect();
+    PassState::read(&path, &tasks, &excluded).map(keep)
+}
+
+/// IVF lists of tasks of equal size.
+fn order(bytes: &[u8], folder: &Path) -> Result<()> {
+    let path = folder.join("artefact");
+    let [rows, _, tasks, dim, ..] = framed(bytes, &path, &IVF_FORMAT)?;
+    let (rows, tasks) = (rows.min(OTHERS_ROWS), tasks.clamp(1, 64));
+    let begin = |task| (task * rows / tasks) as u32;
+    let ranges: Vec<_> = (0..tasks).map(|task| begin(task)..begin(task + 1)).collect();
+    let dim = dim.min(OTHERS_ROWS) as usize;
+    let lists = IvfIndex::open_of(&path, rows as u32, dim, &ranges)?;
+    (0..ranges.len()).for_each(|task| keep(lists.lists(task).map(|list| lists.starts()[list + 1]).max()));
+    Ok(())
+}
+
+fn packed(bytes: &[u8], folder: &Path) -> Result<()> {
+    let path = folder.join("artefact");
+    let [rows, dim, _, sampled, ..] = framed(bytes, &path, &PACKED)?;
+    let (rows, dim) = (rows.clamp(1, OTHERS_ROWS), dim.clamp(1, 64) as usize);
+    let base = PackedBase::open(&path, Simd::detect(), rows, dim, sampled.min(rows))?;
+    keep(base.panel(0).quads.len());
+    Ok(())
+}
+
+fn gpu_base(bytes: &[u8], folder: &Path) -> Result<()> {
+    let path = folder.join("artefact");
+    let rows = framed(bytes, &path, &GPU_BASE)?[0] as usize;
+    let base = DeviceBase::open(&path)?;
+    keep(base.rows(0..rows).map(<[u8]>::len));
+    keep(base.bounds(0..rows));
     Ok(())
 }

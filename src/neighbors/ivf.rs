@@ -201,15 +201,24 @@ impl IvfIndex {
     /// # Errors
     /// It is not complete, or of other vectors.
     pub(crate) fn open(path: &Path, vectors: &Vectors) -> Result<IvfIndex> {
+        let tasks: Vec<_> = vectors.tasks.ranges().collect();
+        IvfIndex::open_of(path, vectors.row_count(), vectors.shape().dim, &tasks)
+    }
+
+    /// The same of vectors that are not there: their rows, dimensions, and each task's rows.
+    ///
+    /// # Errors
+    /// As above.
+    pub(crate) fn open_of(path: &Path, rows: RowId, dim: usize, ranges: &[Range<RowId>]) -> Result<IvfIndex> {
+        let expected = [u64::from(rows), ranges.len() as u64, dim as u64];
         let sealed = Sealed::open(path, &IVF_FORMAT)?;
         sealed.check()?;
         let [rows, lists, tasks, dim, ..] = sealed.fields;
-        let expected = [u64::from(vectors.row_count()), vectors.tasks.len() as u64, vectors.shape().dim as u64];
         let is_sound = [rows, tasks, dim] == expected && lists <= rows;
         sealed.expect_payload(payload_bytes(sealed.fields).filter(|_| is_sound))?;
         let [rows, lists, tasks, dim] = [rows, lists, tasks, dim].map(|field| field as usize);
         let ivf = IvfIndex { sealed, rows, lists, tasks, dim };
-        if !ivf.has_lists_of(vectors.tasks.ranges()) || !ivf.orders(vectors.tasks.ranges()) {
+        if !ivf.has_lists_of(ranges) || !ivf.orders(ranges) {
             return Err(Error::runtime("a file of IVF lists is inconsistent")
                 .path(path)
                 .expected("rising starts, each task's lists over its rows, and each row at one place of its task")
@@ -220,7 +229,7 @@ impl IvfIndex {
     }
 
     /// Whether the lists of each task, at least one, cover its places.
-    fn has_lists_of(&self, tasks: impl Iterator<Item = Range<RowId>>) -> bool {
+    fn has_lists_of(&self, tasks: &[Range<RowId>]) -> bool {
         let (starts, firsts) = (self.starts(), self.task_lists());
         let rising = starts.is_sorted() && firsts.is_sorted_by(|a, b| a < b);
         let whole = firsts.last() == Some(&(self.lists as u32)) && starts.last() == Some(&(self.rows as u32));
@@ -229,13 +238,13 @@ impl IvfIndex {
     }
 
     /// Whether each row stands at one place, which is its task's.
-    fn orders(&self, tasks: impl Iterator<Item = Range<RowId>>) -> bool {
+    fn orders(&self, tasks: &[Range<RowId>]) -> bool {
         let (order, places) = (self.order(), self.places());
         let leads_back = |task: &Range<RowId>, place: RowId| {
             let row = order[place as usize];
             task.contains(&row) && places[row as usize] == Place::new(place)
         };
-        tasks.into_iter().all(|task| task.clone().all(|place| leads_back(&task, place)))
+        tasks.iter().all(|task| task.clone().all(|place| leads_back(task, place)))
     }
 
     fn words(&self) -> &[u32] {

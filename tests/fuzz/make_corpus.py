@@ -34,6 +34,41 @@ def framed(path):
     return path.read_bytes()[16:-24]
 
 
+def words(*numbers):
+    return struct.pack(f"<{len(numbers)}I", *numbers)
+
+
+def made():
+    """Files that a finished run does not have: fields, and the payload."""
+
+    def put_made(decoder, name, fields, payload):
+        fields = [*fields, 0, 0, 0, 0, 0, 0][:6]
+        put(decoder, name, struct.pack("<6Q", *fields) + payload)
+
+    texts = [b"a", b"", "ä火".encode()]
+    offsets = [sum(map(len, texts[:count])) for count in range(len(texts) + 1)]
+    put_made("ids", "text.col", [len(texts), offsets[-1]], struct.pack("<4Q", *offsets) + b"".join(texts))
+    put_made("key-lists", "three-rows", [3, 4], struct.pack("<4Q", 0, 2, 2, 4) + words(0, 3, 1, 2))
+    none, whole = 0xFFFFFFFF, words(0, 1, 2)
+    put_made("pass", "growing", [3, 2, 1, 1, 1], words(0, 0, 2))
+    put_made("pass", "growing-two-tasks", [7, 2, 2, 1, 1, 4 << 8], words(0, 0, 2, 3, 4, 4, 6))
+    put_made("pass", "exact", [3, 2, 3, 1, 0], whole)
+    put_made("pass", "exact-excluded", [3, 2, 3, 1, 0, 3], words(0, 1, none))
+    put_made("pass", "swapping", [3, 2, 4, 4, 0], whole + words(5, 5, 5, 1, none, 0, 1, 0, 2))
+    put_made("order", "one-list", [3, 1, 1, 2], words(1, 0, 2, 1, 0, 2, 0, 3, 0, 1) + struct.pack("<2f", 1, 0))
+    put_made("order", "two-tasks", [4, 3, 2, 1], words(1, 0, 3, 2, 1, 0, 3, 2, 0, 1, 2, 4, 0, 2, 3) + bytes(12))
+    panels = {"all-is-head": (1, 8, 8, 0), "head-and-tail": (70, 8, 4, 3)}
+    for name, (rows, dim, head, sampled) in panels.items():
+        count = -(-rows // 64) + -(-sampled // 64)
+        facts = -(-40 * count // 64) * 64
+        steps, lines = -(-head // 4), -(-(dim - head) // 64)
+        axes = struct.pack(f"<{dim * dim}f", *[float(a == b) for a in range(dim) for b in range(dim)])
+        payload = bytes(facts + count * (768 + 256 * steps + 4096 * lines)) + (axes if head < dim else b"")
+        put_made("packed", name, [rows, dim, head, sampled], payload)
+    put_made("gpu-base", "half", [3, 4, 2, 5], bytes(64) + struct.pack("<2f", 1, 0.5))
+    put_made("gpu-base", "single", [2, 4, 4, 0xFFFFFFFFFFFFFFFF], bytes(64) + struct.pack("<2f", 1, 0.5))
+
+
 def main():
     for path in sorted(CORRUPT.iterdir()):
         for decoder, beginnings in DAMAGED.items():
@@ -69,9 +104,7 @@ def main():
         ]:
             for path in sorted(run.glob(pattern)):
                 put(decoder, path.name, framed(path))
-    texts = [b"a", b"", "ä火".encode()]
-    offsets = [sum(map(len, texts[:count])) for count in range(len(texts) + 1)]
-    put("ids", "text.col", struct.pack("<6Q4Q", len(texts), offsets[-1], 0, 0, 0, 0, *offsets) + b"".join(texts))
+    made()
     print(sum(path.stat().st_size for path in CORPUS.rglob("*") if path.is_file()), "bytes")
 
 

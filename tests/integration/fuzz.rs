@@ -117,3 +117,14 @@ fn no_decoder_panics_on_any_bytes() {
         println!("fuzz: {decoder}: {executions} executions, {taken} taken, 0 panics, longest {longest:.1?}");
     }
 }
+
+#[test]
+fn every_decoder_has_a_target_for_guided_fuzzing() {
+    let manifest = fs::read_to_string(root().join("tests/fuzz/Cargo.toml")).unwrap();
+    let targets: Vec<&str> = manifest
+        .split("[[bin]]")
+        .skip(1)
+        .map(|target| target.split("name = \"").nth(1).and_then(|rest| rest.split('"').next()).unwrap())
+        .collect();
+    assert_eq!(targets, decoders().collect::<Vec<_>>());
+}

@@ -20,7 +20,7 @@ mod segment;
 mod shared;
 pub(crate) mod worker;
 
-pub(crate) use base::GPU_BASE;
+pub(crate) use base::{DeviceBase, GPU_BASE};
 pub(crate) use segment::GpuSearch;
 
 use std::path::Path;
@@ -34,7 +34,7 @@ use crate::error::{Error, Result};
 use crate::run::{Run, Stage, StageRun};
 use crate::vectors::{Shape, StoreType, Vectors};
 use crate::watch::Watch;
-use base::{DeviceBase, DeviceBaseWriter};
+use base::DeviceBaseWriter;
 use device::DeviceHandle;
 use layout::{LayoutInput, Resident, TileLayout};
 use process::Worker;
