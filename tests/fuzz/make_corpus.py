@@ -57,14 +57,15 @@ def made():
     put_made("pass", "swapping", [3, 2, 4, 4, 0], whole + words(5, 5, 5, 1, none, 0, 1, 0, 2))
     put_made("order", "one-list", [3, 1, 1, 2], words(1, 0, 2, 1, 0, 2, 0, 3, 0, 1) + struct.pack("<2f", 1, 0))
     put_made("order", "two-tasks", [4, 3, 2, 1], words(1, 0, 3, 2, 1, 0, 3, 2, 0, 1, 2, 4, 0, 2, 3) + bytes(12))
-    panels = {"all-is-head": (1, 8, 8, 0), "head-and-tail": (70, 8, 4, 3)}
-    for name, (rows, dim, head, sampled) in panels.items():
+    panels = {"all-is-head": (1, 8, 8, 0, 0), "head-and-tail": (70, 8, 4, 3, 0), "with-a-lead": (70, 8, 4, 3, 1)}
+    for name, (rows, dim, head, sampled, led) in panels.items():
         count = -(-rows // 64) + -(-sampled // 64)
         facts = -(-40 * count // 64) * 64
         steps, lines = -(-head // 4), -(-(dim - head) // 64)
         axes = struct.pack(f"<{dim * dim}f", *[float(a == b) for a in range(dim) for b in range(dim)])
-        payload = bytes(facts + count * (768 + 256 * steps + 4096 * lines)) + (axes if head < dim else b"")
-        put_made("packed", name, [rows, dim, head, sampled], payload)
+        payload = bytes(facts + count * (1024 + 256 * steps + 4096 * lines)) + (axes if head < dim else b"")
+        lead = struct.pack(f"<{dim}f", *[1.0] * dim) if led else b""
+        put_made("packed", name, [rows, dim, head, sampled, led], payload + lead)
     put_made("gpu-base", "half", [3, 4, 2, 5], bytes(64) + struct.pack("<2f", 1, 0.5))
     put_made("gpu-base", "single", [2, 4, 4, 0xFFFFFFFFFFFFFFFF], bytes(64) + struct.pack("<2f", 1, 0.5))
 

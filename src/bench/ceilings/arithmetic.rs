@@ -45,7 +45,7 @@ pub(in crate::bench) fn peak_of(precision: KernelPrecision, ceilings: &[Ceiling]
         of_kind.max_by(|a, b| a.rate.median.total_cmp(&b.rate.median))
     };
     match precision {
-        KernelPrecision::Int8 => fastest("int8"),
+        KernelPrecision::Auto | KernelPrecision::Int8 => fastest("int8"),
         KernelPrecision::Bf16 => fastest("bf16").or_else(|| fastest("f32")),
         KernelPrecision::F32 => fastest("f32"),
     }
