@@ -35,7 +35,15 @@ pub(super) struct PageHeader {
 /// What is wrong.
 pub(super) fn check_pages(pages: &[u8], decompressed: i64) -> Result<(), String> {
     let mut rest = pages;
-    while let Some(page) = header(rest) {
+    loop {
+        let mut walk = Walk::new(rest);
+        let Some(page) = header_at(&mut walk) else {
+            // The reader would go through all elements, though the bytes have ended.
+            return match walk.overlong() {
+                Some(count) => Err(format!("a list of {count} elements in a page's header of {} bytes", rest.len())),
+                None => Ok(()),
+            };
+        };
         if page.decompressed > decompressed.saturating_add(SLACK_BYTES) {
             return Err(format!(
                 "a page of {} bytes in a column that has {decompressed} bytes in this row group",
@@ -49,12 +57,14 @@ pub(super) fn check_pages(pages: &[u8], decompressed: i64) -> Result<(), String>
         let Some(next) = next.and_then(|next| rest.get(next..)) else { return Ok(()) };
         rest = next;
     }
-    Ok(())
 }
 
 /// The header that bytes begin with, if it is one. What it lacks is zero.
 pub(super) fn header(bytes: &[u8]) -> Option<PageHeader> {
-    let mut walk = Walk::new(bytes);
+    header_at(&mut Walk::new(bytes))
+}
+
+fn header_at(walk: &mut Walk<'_>) -> Option<PageHeader> {
     let mut page = PageHeader::default();
     let each = |walk: &mut Walk<'_>, kind: u8, id: i16| match (kind, id) {
         (kind::I32, DECOMPRESSED) => {
@@ -116,6 +126,11 @@ mod tests {
         // Zigzag: 61 is -31, 62 is 31.
         assert!(check_pages(&page(5, 30, 10, 61), 70).unwrap_err().contains("-31 values"));
         assert!(check_pages(&page(7, 30, 10, 62), 70).unwrap_err().contains("31 values in 30 bytes"));
+        // A list of 2^31 - 1 doubles in a field that is not known, and of as many truth values.
+        for own in [7, 2] {
+            let list = [0x15, 0, 0x15, 2, 0x15, 2, 0xc9, 0xf0 | own, 0xff, 0xff, 0xff, 0xff, 7, 0, 0];
+            assert!(check_pages(&list, 70).unwrap_err().contains("a list of 2147483647 elements"));
+        }
         // What the reader finds by itself.
         assert_eq!(check_pages(&page(5, 30, 10, 8)[..9], 70), Ok(()));
         assert_eq!(check_pages(&[0xff; 30], 70), Ok(()));

@@ -27,16 +27,22 @@ pub(super) const STRUCTURES_MAX: usize = 32;
 pub(super) struct Walk<'b> {
     bytes: &'b [u8],
     at: usize,
+    overlong: Option<u64>,
 }
 
 impl<'b> Walk<'b> {
     pub(super) fn new(bytes: &'b [u8]) -> Walk<'b> {
-        Walk { bytes, at: 0 }
+        Walk { bytes, at: 0, overlong: None }
     }
 
     /// Bytes that were walked.
     pub(super) fn at(&self) -> usize {
         self.at
+    }
+
+    /// The elements of the list at which the walk ended since the bytes that are left cannot hold them.
+    pub(super) fn overlong(&self) -> Option<u64> {
+        self.overlong
     }
 
     fn byte(&mut self) -> Option<u8> {
@@ -83,7 +89,11 @@ impl<'b> Walk<'b> {
     pub(super) fn list(&mut self) -> Option<(u8, u64)> {
         let byte = self.byte()?;
         let count = if byte >> 4 == 15 { self.number()? } else { u64::from(byte >> 4) };
-        (count <= (self.bytes.len() - self.at) as u64).then_some((byte & 0x0f, count))
+        if count > (self.bytes.len() - self.at) as u64 {
+            self.overlong = Some(count);
+            return None;
+        }
+        Some((byte & 0x0f, count))
     }
 
     /// Goes through a structure: `each` hears of all fields, and walks those that it takes.
