@@ -11,10 +11,40 @@ const SLACK_BYTES: i64 = 1 << 20;
 /// Fields of a page's header.
 const DECOMPRESSED: i16 = 2;
 const COMPRESSED: i16 = 3;
-/// The headers of data pages and of dictionaries, whose first field is the number of values.
-const VALUED: [i16; 3] = [5, 7, 8];
-const DICTIONARY: i16 = 7;
+/// The first field of the headers of data pages and of dictionaries: the number of values.
 const VALUES: i16 = 1;
+
+/// The structures of a page's header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Structure {
+    Page,
+    Data,
+    Index,
+    Dictionary,
+    DataV2,
+    Statistics,
+}
+
+impl Structure {
+    /// The type of a field that the format knows, and the structure in it. (The format's `parquet.thrift`.)
+    fn field(self, id: i16) -> Option<(u8, Option<Structure>)> {
+        let plain = |kind: u8| Some((kind, None));
+        let within = |structure: Structure| Some((kind::STRUCT, Some(structure)));
+        match (self, id) {
+            (Structure::Page, 1..=4) | (Structure::Data, 1..=4) => plain(kind::I32),
+            (Structure::Page, 5) => within(Structure::Data),
+            (Structure::Page, 6) => within(Structure::Index),
+            (Structure::Page, 7) => within(Structure::Dictionary),
+            (Structure::Page, 8) => within(Structure::DataV2),
+            (Structure::Data, 5) | (Structure::DataV2, 8) => within(Structure::Statistics),
+            (Structure::Dictionary, 1..=2) | (Structure::DataV2, 1..=6) => plain(kind::I32),
+            (Structure::Dictionary, 3) | (Structure::DataV2, 7) | (Structure::Statistics, 7..=8) => plain(kind::TRUE),
+            (Structure::Statistics, 1..=2 | 5..=6) => plain(kind::BINARY),
+            (Structure::Statistics, 3..=4) => plain(kind::I64),
+            _ => None,
+        }
+    }
+}
 
 /// What a page's header says.
 #[derive(Debug, Default)]
@@ -36,12 +66,16 @@ pub(super) struct PageHeader {
 pub(super) fn check_pages(pages: &[u8], decompressed: i64) -> Result<(), String> {
     let mut rest = pages;
     loop {
-        let mut walk = Walk::new(rest);
-        let Some(page) = header_at(&mut walk) else {
-            // The reader would go through all elements, though the bytes have ended.
-            return match walk.overlong() {
-                Some(count) => Err(format!("a list of {count} elements in a page's header of {} bytes", rest.len())),
-                None => Ok(()),
+        let (mut walk, mut mistyped) = (Walk::new(rest), None);
+        let Some(page) = header_at(&mut walk, &mut mistyped) else {
+            // The reader would go through all elements, though the bytes have ended; and it knows a field by its number
+            // alone, whose value would then be read as another one.
+            return match (walk.overlong(), mistyped) {
+                (Some(count), _) => {
+                    Err(format!("a list of {count} elements in a page's header of {} bytes", rest.len()))
+                }
+                (None, Some((kind, id))) => Err(format!("a page's header whose field {id} has the type {kind}")),
+                (None, None) => Ok(()),
             };
         };
         if page.decompressed > decompressed.saturating_add(SLACK_BYTES) {
@@ -61,44 +95,53 @@ pub(super) fn check_pages(pages: &[u8], decompressed: i64) -> Result<(), String>
 
 /// The header that bytes begin with, if it is one. What it lacks is zero.
 pub(super) fn header(bytes: &[u8]) -> Option<PageHeader> {
-    header_at(&mut Walk::new(bytes))
+    header_at(&mut Walk::new(bytes), &mut None)
 }
 
-fn header_at(walk: &mut Walk<'_>) -> Option<PageHeader> {
+/// The same at a walk; `mistyped` becomes the type and the number of a known field that has another type.
+fn header_at(walk: &mut Walk<'_>, mistyped: &mut Option<(u8, i16)>) -> Option<PageHeader> {
     let mut page = PageHeader::default();
-    let each = |walk: &mut Walk<'_>, kind: u8, id: i16| match (kind, id) {
-        (kind::I32, DECOMPRESSED) => {
-            page.decompressed = walk.signed()?;
-            Some(true)
-        }
-        (kind::I32, COMPRESSED) => {
-            page.compressed = walk.signed()?;
-            Some(true)
-        }
-        (kind::STRUCT, id) if VALUED.contains(&id) => {
-            page.values = values(walk)?;
-            page.is_dictionary = id == DICTIONARY;
-            Some(true)
-        }
-        _ => Some(false),
-    };
-    walk.structure(each, STRUCTURES_MAX)?;
+    go_through(walk, Structure::Page, &mut page, mistyped)?;
     page.header_bytes = walk.at();
     Some(page)
 }
 
-/// The first field of a page's own header: its number of values.
-fn values(walk: &mut Walk<'_>) -> Option<i64> {
-    let mut values = 0;
-    let each = |walk: &mut Walk<'_>, kind: u8, id: i16| match (kind, id) {
-        (kind::I32, VALUES) => {
-            values = walk.signed()?;
-            Some(true)
+/// Goes through a structure and those in it: three levels, as their kinds say.
+fn go_through(
+    walk: &mut Walk<'_>,
+    structure: Structure,
+    page: &mut PageHeader,
+    mistyped: &mut Option<(u8, i16)>,
+) -> Option<()> {
+    let mut last = 0;
+    loop {
+        let (kind, id) = walk.field(last)?;
+        if kind == kind::STOP {
+            return Some(());
         }
-        _ => Some(false),
-    };
-    walk.structure(each, STRUCTURES_MAX)?;
-    Some(values)
+        last = id;
+        match structure.field(id) {
+            None => walk.skip(kind, STRUCTURES_MAX)?,
+            Some((due, _)) if due != if kind == kind::FALSE { kind::TRUE } else { kind } => {
+                *mistyped = Some((kind, id));
+                return None;
+            }
+            Some((_, Some(within))) => {
+                page.is_dictionary |= within == Structure::Dictionary;
+                go_through(walk, within, page, mistyped)?;
+            }
+            Some((kind::I32, _)) => {
+                let number = walk.signed()?;
+                match (structure, id) {
+                    (Structure::Page, DECOMPRESSED) => page.decompressed = number,
+                    (Structure::Page, COMPRESSED) => page.compressed = number,
+                    (Structure::Data | Structure::Dictionary | Structure::DataV2, VALUES) => page.values = number,
+                    _ => {}
+                }
+            }
+            Some(_) => walk.skip(kind, STRUCTURES_MAX)?,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -130,6 +173,12 @@ mod tests {
         for own in [7, 2] {
             let list = [0x15, 0, 0x15, 2, 0x15, 2, 0xc9, 0xf0 | own, 0xff, 0xff, 0xff, 0xff, 7, 0, 0];
             assert!(check_pages(&list, 70).unwrap_err().contains("a list of 2147483647 elements"));
+        }
+        // A list in the place of a number, of a structure, and of statistics.
+        for (at, own) in [(1, 0x19), (5, 0x29)] {
+            let mut mistyped = page(5, 30, 10, 8);
+            mistyped[at - 1] = own;
+            assert!(check_pages(&mistyped, 70).unwrap_err().contains("has the type 9"), "{at}");
         }
         // What the reader finds by itself.
         assert_eq!(check_pages(&page(5, 30, 10, 8)[..9], 70), Ok(()));
