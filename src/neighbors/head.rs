@@ -31,8 +31,10 @@ const BASE_VALUES_MAX: usize = 6 << 20;
 const QUERY_SAMPLE: usize = 96;
 /// Heads that are tried: one, two, three ... of this many equal parts of the dimensions.
 const TRIALS: usize = 24;
-/// About what the byte kernel errs by between unit vectors, for each of the two sides whose numbers have 8 bits.
-const SIDE_ERROR: f32 = 0.007;
+/// About what the byte kernel errs by between unit vectors: what whole numbers lose on the base's side and on the
+/// query's, and there where two of them share the range.
+const BASE_ERROR: f32 = 0.007;
+const QUERY_ERROR: [f32; 2] = [0.007, 0.009];
 /// Rows that the lead is found in.
 const LEAD_SAMPLE: usize = 2048;
 /// Rows of greater norm have no lead: coordinates are divided by scales, and must stay within f32's range.
@@ -137,7 +139,7 @@ impl Costs {
 
 /// What both sides' whole numbers lose of a unit length.
 fn side_errors(simd: Simd) -> f32 {
-    SIDE_ERROR * (1.0 + 127.0 / f32::from(simd.query_levels()))
+    BASE_ERROR + QUERY_ERROR[usize::from(simd.sums_pairs())]
 }
 
 /// Rows without their part along the lead.

@@ -54,12 +54,12 @@ impl Simd {
         found
     }
 
-    /// Largest whole number of a quantised query. Without an instruction for byte dot products, a pair of products is
-    /// summed in 16 bits first: 2 · 63 · 255 fits, 2 · 127 · 255 would not.
-    pub(crate) fn query_levels(self) -> i8 {
+    /// Whether products of bytes are summed by twos in 16 bits first, where there is no instruction for byte dot
+    /// products. Then two neighbouring numbers of a query must not be large at once: (|a| + |b|) · 255 < 2¹⁵.
+    pub(crate) fn sums_pairs(self) -> bool {
         match self {
-            Simd::Avx512Bf16 | Simd::Avx512Vnni | Simd::AvxVnni | Simd::Scalar => 127,
-            Simd::Avx512 | Simd::Avx2 => 63,
+            Simd::Avx512Bf16 | Simd::Avx512Vnni | Simd::AvxVnni | Simd::Scalar => false,
+            Simd::Avx512 | Simd::Avx2 => true,
         }
     }
 

@@ -64,6 +64,7 @@ impl TileKernel for Int8 {
 mod tests {
     use proptest::prelude::*;
     use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
 
     use super::super::layout::{GroupFacts, Heads, PanelFacts, Quad, QueryLine, STEP, TailLine, Tails};
     use super::super::queries::Quantised;
@@ -89,13 +90,16 @@ mod tests {
             simd in proptest::sample::select(Simd::all()), extreme in any::<bool>(),
         ) {
             let mut random = random(seed);
-            let levels = simd.query_levels();
+            let levels = if simd.sums_pairs() { 64 } else { 127 };
+            let least = if extreme { levels } else { -levels };
+            let of_query = |random: &mut ChaCha8Rng| random.random_range(least..=levels);
+            let of_base = |random: &mut ChaCha8Rng| random.random_range(if extreme { 255 } else { 1 }..=255);
             let query_steps = (0..steps).map(|_| {
-                std::array::from_fn(|_| std::array::from_fn(|_| if extreme { levels } else { random.random_range(-levels..=levels) }))
+                std::array::from_fn(|_| std::array::from_fn(|_| of_query(&mut random)))
             });
             let values: Vec<[[i8; STEP]; GROUP]> = query_steps.collect();
             let base_steps = (0..steps).map(|_| {
-                Quad(std::array::from_fn(|_| std::array::from_fn(|_| random.random_range(1..=255))))
+                Quad(std::array::from_fn(|_| std::array::from_fn(|_| of_base(&mut random))))
             });
             let quads: Vec<Quad> = base_steps.collect();
             let mut floats = || -> [f32; PANEL] { std::array::from_fn(|_| random.random_range(0f32..1.0)) };
@@ -111,7 +115,9 @@ mod tests {
                 lengths: [[0.9; 8]; 2],
             };
             let panel_facts = PanelFacts { norm: 1.0, head: [1.0, 0.01], tail: [0.1, 0.001] };
-            let q = Heads { values: &values, starts: &starts, reaches: &reaches, leads: &leads, is_led, facts: &facts, slack: 1e-4 };
+            let (values, facts) = (&values, &facts);
+            let q =
+                Heads { values, starts: &starts, reaches: &reaches, leads: &leads, is_led, facts, slack: 1e-4 };
             let p = Int8Panel {
                 quads: &quads,
                 factors: &factors,
@@ -122,9 +128,9 @@ mod tests {
                 tail_factors: &tail_factors,
                 next_tails: &[],
             };
-            let mut query_line = || QueryLine(std::array::from_fn(|_| if extreme { levels } else { random.random_range(-levels..=levels) }));
+            let mut query_line = || QueryLine(std::array::from_fn(|_| of_query(&mut random)));
             let query: Vec<QueryLine> = (0..lines).map(|_| query_line()).collect();
-            let mut row_line = || TailLine(std::array::from_fn(|_| if extreme { 255 } else { random.random_range(1..=255) }));
+            let mut row_line = || TailLine(std::array::from_fn(|_| of_base(&mut random)));
             let rows: Vec<TailLine> = (0..lines * PANEL).map(|_| row_line()).collect();
             let (factors, scales) = (&tail_factors, [0.7, 0.3]);
             let tails = Tails { query: &query, start: 77, rows: &rows, factors, scales, cutoff: 1e4 };

@@ -4,13 +4,14 @@
 //! |---|---|---|
 //! | 64 | 40 · panels | of each panel the largest norm; length + residual, and residual, of heads and of tails, f64 |
 //! | | | zeros up to a multiple of 64 |
-//! | | 1024 · panels | scale · norm of heads, of tails, length · norm of tails, coordinate along the lead · norm, f32, 4 · 64 a panel |
+//! | | 1024 · panels | f32, 4 · 64 a panel: scale · norm of heads, of tails, length · norm of tails, lead · norm |
 //! | | 256 · steps · panels | values of heads + 128, u8, `[panel][step][64][4]` |
 //! | | 4096 · lines · panels | values of tails + 128, u8, `[panel][64][lines][64]` |
 //! | | 4 · dim² | the rotation's axes, f32; nothing where all is head |
 //! | | 4 · dim | the lead, f32; nothing where there is none |
 //!
-//! Header fields: rows, dimensions, dimensions of the head, sampled rows, 1 where there is a lead. Panels hold the rows in that order, then, in
+//! Header fields: rows, dimensions, dimensions of the head, sampled rows, 1 where there is a lead. Panels hold the
+//! rows in that order, then, in
 //! panels of their own, the sampled rows once more. A step is four dimensions of the head, a line 64 of the tail; the
 //! last panels are padded with zeros. The file is deleted when the search ends. Memory: the axes twice, and some panels
 //! a thread while it is made.

@@ -41,21 +41,26 @@ pub(crate) fn sum_of(bytes: &[i8]) -> i32 {
     bytes.iter().map(|byte| i32::from(*byte)).sum()
 }
 
-/// Quantises a part of a unit vector to whole numbers of at most `levels`. `values` become the residual. Pure. O(dim).
-pub(crate) fn quantise(values: &mut [f32], out: &mut [i8], levels: i8) -> Part {
+/// Quantises a part of a unit vector to whole numbers of at most 127; with `in_pairs` the sizes of two neighbours, from
+/// an even place on, are together at most 128. `values` become the residual. Pure. O(dim).
+pub(crate) fn quantise(values: &mut [f32], out: &mut [i8], in_pairs: bool) -> Part {
     // Eight maxima side by side: one would wait for itself.
     let mut largest = [0f32; 8];
     for chunk in values.chunks(8) {
-        largest.iter_mut().zip(chunk).for_each(|(most, value)| *most = most.max(value.abs()));
+        if in_pairs {
+            let sums = chunk.chunks(2).map(|pair| pair.iter().map(|value| value.abs()).sum::<f32>());
+            largest.iter_mut().zip(sums).for_each(|(most, sum)| *most = most.max(sum));
+        } else {
+            largest.iter_mut().zip(chunk).for_each(|(most, value)| *most = most.max(value.abs()));
+        }
     }
     let largest = largest.into_iter().fold(0f32, f32::max);
     let length = dot(values, values).sqrt() * (1.0 + 1e-6);
-    let levels = f32::from(levels);
-    let scale = (largest / levels).max(SCALE_MIN);
+    let scale = (largest / LEVELS).max(SCALE_MIN);
     let inverse = scale.recip();
     for (byte, value) in out.iter_mut().zip(&mut *values) {
         // Adding and taking away 1.5 · 2²³ rounds to whole numbers, ties to even.
-        let whole = ((*value * inverse).clamp(-levels, levels) + ROUND) - ROUND;
+        let whole = ((*value * inverse).clamp(-LEVELS, LEVELS) + ROUND) - ROUND;
         *byte = whole as i32 as i8;
         // Exact but for the rounding to f32, which the last factor covers.
         *value = (f64::from(*value) - f64::from(scale) * f64::from(whole)) as f32;
@@ -67,8 +72,8 @@ const ROUND: f32 = 12_582_912.0;
 /// Least scale: other parts of a score are divided by it, and must stay within f32's range. Half of it, times the root
 /// of the dimensions, is what a part may lose at least, times the other side's length: next to nothing.
 const SCALE_MIN: f32 = 1.0 / (1 << 20) as f32;
-/// Largest whole number of a base row.
-const BASE_LEVELS: i8 = 127;
+/// Largest whole number. The sizes of two that are at most as much together are at most one more when rounded.
+const LEVELS: f32 = 127.0;
 
 /// A panel while it is packed.
 pub(crate) struct PanelParts<'a> {
@@ -99,8 +104,8 @@ pub(crate) fn pack_panel(
     {
         let norm = norm_in(metric, norm);
         let (head_values, tail_values) = values.split_at_mut(cut.head);
-        let head = quantise(head_values, &mut head_bytes[..cut.head], BASE_LEVELS);
-        let tail = quantise(tail_values, &mut tail_bytes[..cut.dim - cut.head], BASE_LEVELS);
+        let head = quantise(head_values, &mut head_bytes[..cut.head], false);
+        let tail = quantise(tail_values, &mut tail_bytes[..cut.dim - cut.head], false);
         factors[column] = (f64::from(head.scale) * norm) as f32;
         tail_factors[column] = (f64::from(tail.scale) * norm) as f32;
         bounds[column] = ((tail.length * norm) as f32).next_up();
@@ -118,4 +123,31 @@ pub(crate) fn pack_panel(
         }
     }
     facts
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn whole_numbers_stay_within_their_bounds(
+            values in proptest::collection::vec(-1f32..1.0, 1..200), in_pairs in any::<bool>(), spike in any::<bool>(),
+        ) {
+            let mut values = values;
+            values[0] = if spike { 50.0 } else { values[0] };
+            let mut bytes = vec![0i8; values.len()];
+            let before = values.clone();
+            let part = quantise(&mut values, &mut bytes, in_pairs);
+            for (byte, (before, left)) in bytes.iter().zip(before.iter().zip(&values)) {
+                prop_assert!((f32::from(*byte) * part.scale + left - before).abs() <= 1e-5 * before.abs() + 1e-9);
+            }
+            let sizes = |pair: &[i8]| pair.iter().map(|byte| i32::from(byte.unsigned_abs())).sum::<i32>();
+            let most = bytes.chunks(if in_pairs { 2 } else { 1 }).map(sizes).max().unwrap();
+            prop_assert!(most <= if in_pairs { 128 } else { 127 }, "{most}");
+            prop_assert!(most * 255 < 1 << 15 || !in_pairs);
+        }
+    }
 }

@@ -147,8 +147,8 @@ mod x86 {
         })
     }
 
-    /// Sums of products of bytes, four to a lane. The query's are of 7 bits, so that two products fit 16 bits: at most
-    /// 2 · 63 · 255.
+    /// Sums of products of bytes, four to a lane. Two neighbouring bytes of the query are together at most 128 in size,
+    /// so that two products fit 16 bits: 128 · 255 < 2¹⁵.
     #[target_feature(enable = "avx2")]
     #[inline]
     fn dot_bytes(sums: __m256i, base: __m256i, query: __m256i) -> __m256i {
