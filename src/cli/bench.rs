@@ -72,7 +72,7 @@ impl BenchArgs {
     /// Measures, and prints the table or the record.
     ///
     /// # Errors
-    /// See [`bench::measure`]; or a record cannot be read or written.
+    /// See `bench::measure`; or a record cannot be read or written.
     pub fn run(self, output: &log::Output) -> Result<()> {
         let baseline = self.baseline.as_deref().map(BenchRecord::read).transpose()?;
         if let Some(out) = &self.out {
