@@ -10,7 +10,9 @@ use clap::{Arg, Command, CommandFactory, Parser};
 use super::Cli;
 use super::log::unwritten;
 use crate::error::{Error, Result};
+use crate::neighbors::cpu::simd::Simd;
 use crate::stdio::{is_read, tell_line};
+use crate::vectors::dot::FORCED;
 
 /// Beginning of the names of batchmine's variables.
 const PREFIX: &str = "BATCHMINE_";
@@ -58,6 +60,7 @@ pub fn parse() -> Result<Cli> {
         }
     })?;
     refuse_unknown(&cli, names)?;
+    refuse_instructions(std::env::var_os(FORCED))?;
     Ok(parsed)
 }
 
@@ -134,6 +137,18 @@ fn negative(cli: &Command, flag: &str, number: &str) -> Error {
         .remedy(format!("leave {flag} out for its default; `batchmine help` and the verb's --help say what it means"))
 }
 
+/// Fails on a value of [`FORCED`] that names no instructions: a comparison would be of other ones. Pure.
+fn refuse_instructions(forced: Option<OsString>) -> Result<()> {
+    let forced = forced.unwrap_or_default().to_string_lossy().into_owned();
+    if forced.is_empty() || Simd::is_name(&forced) {
+        return Ok(());
+    }
+    Err(Error::input("no instructions have this name")
+        .expected(format!("{FORCED} with avx512bf16, avx512vnni, avx512, avxvnni, avx2 or scalar"))
+        .found(format!("{FORCED}={forced}"))
+        .remedy(format!("unset {FORCED}: the best instructions of the machine are taken by themselves")))
+}
+
 /// Fails on variables that look like settings and are none. Pure.
 fn refuse_unknown(cli: &Command, names: impl Iterator<Item = String>) -> Result<()> {
     let known: BTreeSet<String> =
@@ -208,6 +223,11 @@ mod tests {
         }
         let text = refuse(&["BATCHMINE_PROGRESS"]).unwrap_err().to_string();
         assert!(text.contains("give the flag --progress, which has no variable"), "{text}");
+        for forced in [None, Some(""), Some("avx2"), Some("AVX512VNNI"), Some("scalar")] {
+            assert!(refuse_instructions(forced.map(OsString::from)).is_ok(), "{forced:?}");
+        }
+        let text = refuse_instructions(Some("avx3".into())).unwrap_err().to_string();
+        assert!(text.contains("BATCHMINE_SIMD=avx3") && text.contains("unset BATCHMINE_SIMD"), "{text}");
         let text = refuse(&["BATCHMINE_XYZZY"]).unwrap_err().to_string();
         assert!(text.contains("remedy:   unset BATCHMINE_XYZZY;"), "{text}");
     }

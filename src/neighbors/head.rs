@@ -64,11 +64,10 @@ pub(crate) fn choose(simd: Simd, vectors: &Vectors, ranks: usize, metric: Metric
 
 fn find_lead(vectors: &Vectors, task: &Range<RowId>, metric: Metric) -> Option<Lead> {
     let lead = Lead::find(&vectors.positives, &spread(task.clone(), task.len().min(LEAD_SAMPLE)))?;
-    let is_short = |row: RowId| {
-        let mut values = vec![0f32; vectors.shape().dim];
-        vectors.positives.load_unit(row, &mut values) <= NORM_MAX
-    };
-    let is_sound = metric.ignores_norms() || (0..vectors.row_count()).into_par_iter().all(is_short);
+    let row = || vec![0f32; vectors.shape().dim];
+    let is_short = |values: &mut Vec<f32>, row: RowId| vectors.positives.load_unit(row, values) <= NORM_MAX;
+    let all = (0..vectors.row_count()).into_par_iter();
+    let is_sound = metric.ignores_norms() || all.map_init(row, is_short).all(|is_short| is_short);
     tracing::debug!("the vectors have a lead{}", if is_sound { "" } else { ", but norms that leave no room for one" });
     is_sound.then_some(lead)
 }
@@ -93,8 +92,8 @@ fn choose_rotation(
     let sample = spread(task.clone(), task.len().min(2 * dim));
     let axes = principal_axes(&InFrame { source: &vectors.positives, frame: &without }, &sample);
     let plain = Frame { lead, rotation: Some(axes.unmixed(simd)) };
-    let base = plain.load(&vectors.positives, &spread(task.clone(), base_sample(task.len(), dim)));
-    let queries = plain.load(&vectors.queries, &spread(task.clone(), task.len().min(QUERY_SAMPLE)));
+    let base = plain.load_in_parallel(&vectors.positives, &spread(task.clone(), base_sample(task.len(), dim)));
+    let queries = plain.load_in_parallel(&vectors.queries, &spread(task.clone(), task.len().min(QUERY_SAMPLE)));
     // One more than the share of the best: thresholds come to that in the end, and begin lower.
     let rank = (ranks * base.norms.len() / task.len() + 1).min(base.norms.len());
     let left = shares_left(&queries, &base, dim, rank, side_errors(simd));

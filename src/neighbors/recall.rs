@@ -3,7 +3,7 @@
 use rand::RngExt;
 
 use super::file::Neighbors;
-use super::tiles::Tiles;
+use super::tiles::{LIST_TILE_QUERIES, Tiles};
 use crate::config::KernelPrecision;
 use crate::error::Result;
 use crate::neighbors::topk::Candidate;
@@ -64,7 +64,7 @@ impl RecallSample {
         // All pairs, by another kernel than the search's: bf16 where it is fast, with the same exact result.
         let other = tiles.precision != KernelPrecision::Bf16 && tiles.simd.multiplies_bf16();
         let precision = if other { KernelPrecision::Bf16 } else { KernelPrecision::F32 };
-        let brute = Tiles { packed: None, precision, ..*tiles };
+        let brute = Tiles { packed: None, precision, fine_queries: LIST_TILE_QUERIES, ..*tiles };
         let groups = chosen.chunk_by(|a, b| vectors.tasks.of(*a) == vectors.tasks.of(*b));
         let mut tasks = Vec::new();
         for rows in groups {

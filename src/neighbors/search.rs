@@ -341,6 +341,15 @@ mod tests {
                     (exact, tiles.approximate(0, &rows, 20, 4, Watch::silent()).unwrap())
                 };
                 let wanted = search(KernelPrecision::F32);
+                let packed = packed.as_ref();
+                let (precision, fine_queries) = (KernelPrecision::Auto, TILE_QUERIES);
+                let (vectors, ivf, samples, metric) = (&vectors, &ivf, &samples, Metric::Cosine);
+                let tiles = Tiles { vectors, ivf, packed, samples, precision, simd, metric, fine_queries };
+                let tried = trial::tried(&tiles, 0..ROWS as RowId, &[20], Watch::silent()).unwrap();
+                assert!(search(tried) == wanted, "{by} {simd:?} {tried:?}");
+                // A trial ends with its job.
+                let stopped = |_: u64| Err(crate::error::Error::runtime("stopped"));
+                assert!(trial::tried(&tiles, 0..ROWS as RowId, &[20], Watch::new(&stopped)).is_err());
                 assert!(
                     search(KernelPrecision::Int8) == wanted && search(KernelPrecision::Bf16) == wanted,
                     "{by} {simd:?}"

@@ -2,10 +2,11 @@
 //!
 //! What a filter is worth depends on the machine (which products it has instructions for) and on the vectors (how many
 //! pairs bytes rule out). So a tile of queries out of the middle of the largest task is searched among some of its rows
-//! in each precision, twice, and the fastest is taken. The result of a search does not depend on it.
+//! in each precision, some times, and the fastest is taken. The result of a search does not depend on it.
 //!
 //! Memory: one tile of queries. O(queries of a tile · rows of the trial · dim), a fraction of a second.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use super::tiles::{STRETCH_COLUMNS, TILE_QUERIES, Tiles};
@@ -32,9 +33,23 @@ const FASTER: f64 = 0.85;
 pub(crate) fn fastest(tiles: &Tiles<'_>, ranks: &[usize], watch: Watch<'_>) -> Result<KernelPrecision> {
     let (tasks, dim) = (&tiles.vectors.tasks, tiles.vectors.shape().dim);
     let work: f64 = tasks.ranges().map(|task| (task.len() as f64).powi(2)).sum::<f64>() * dim as f64;
-    let Some(task) = tasks.ranges().max_by_key(|task| task.len()).filter(|_| work >= WORK_MIN) else {
-        return Ok(KernelPrecision::Int8);
-    };
+    match tasks.ranges().max_by_key(|task| task.len()) {
+        Some(task) if work >= WORK_MIN => tried(tiles, task, ranks, watch),
+        _ => Ok(KernelPrecision::Int8),
+    }
+}
+
+/// The same by a trial on a task.
+///
+/// # Errors
+/// The watch stops the job.
+pub(super) fn tried(
+    tiles: &Tiles<'_>,
+    task: Range<RowId>,
+    ranks: &[usize],
+    watch: Watch<'_>,
+) -> Result<KernelPrecision> {
+    let (tasks, dim) = (&tiles.vectors.tasks, tiles.vectors.shape().dim);
     let stretches = (TRIAL_WORK / (TILE_QUERIES * STRETCH_COLUMNS * dim)).clamp(*STRETCHES.start(), *STRETCHES.end());
     let columns = task.start..task.end.min(task.start + (stretches * STRETCH_COLUMNS) as RowId);
     // So many ranks that thresholds are as high as in the whole task.
@@ -58,8 +73,7 @@ pub(crate) fn fastest(tiles: &Tiles<'_>, ranks: &[usize], watch: Watch<'_>) -> R
             *best = (*best).min(seconds_a_query(*precision)?);
         }
     }
-    let fastest = (1..precisions.len()).min_by_key(|index| best[*index]).unwrap_or(0);
-    let chosen = if best[fastest] < best[0].mul_f64(FASTER) { fastest } else { 0 };
+    let chosen = choice(&best);
     tracing::debug!(
         "a trial of {} rows took {:?} for a query in {precisions:?}: {:?} searches on {:?}",
         columns.len(),
@@ -68,6 +82,12 @@ pub(crate) fn fastest(tiles: &Tiles<'_>, ranks: &[usize], watch: Watch<'_>) -> R
         tiles.simd
     );
     Ok(precisions[chosen])
+}
+
+/// Which of the times counts: the first, unless another one is much less. Pure.
+fn choice(times: &[Duration]) -> usize {
+    let fastest = (0..times.len()).min_by_key(|index| times[*index]).unwrap_or(0);
+    if times[fastest] < times[0].mul_f64(FASTER) { fastest } else { 0 }
 }
 
 /// Time that this thread was busy, where the system tells it: others' work then counts little. Else time that passed.
@@ -97,4 +117,28 @@ fn busy() -> Option<Duration> {
     }
     #[cfg(not(target_os = "linux"))]
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_stay_unless_another_precision_takes_much_less() {
+        let choose = |times: &[u64]| choice(&times.iter().map(|time| Duration::from_micros(*time)).collect::<Vec<_>>());
+        assert_eq!(choose(&[100, 90, 300]), 0);
+        assert_eq!(choose(&[100, 84, 90]), 1);
+        assert_eq!(choose(&[100, 300, 20]), 2);
+        assert_eq!(choose(&[100, 200]), 0);
+    }
+
+    #[test]
+    fn a_busy_thread_is_seen_to_be_busy() {
+        let (begin, clock) = (Instant::now(), Clock::now());
+        let mut sum = 0u64;
+        while begin.elapsed() < Duration::from_millis(30) {
+            sum = std::hint::black_box(sum.wrapping_add(1));
+        }
+        assert!(clock.elapsed() > Duration::ZERO && clock.elapsed() <= begin.elapsed());
+    }
 }

@@ -9,6 +9,8 @@
 //! Memory: a vector, and the rotation's axes. Algorithm of the lead: the power method (Golub, Van Loan, *Matrix
 //! Computations*, section 8.2) on a sample's second moments, from the sum of its rows.
 
+use rayon::prelude::*;
+
 use super::matrix::UnitRows;
 use super::rotation::Rotation;
 use crate::vectors::RowId;
@@ -16,6 +18,8 @@ use crate::vectors::dot::dot;
 
 /// Rounds of the power method.
 const ROUNDS: usize = 4;
+/// Rows that a thread loads at a time.
+const ROWS_AT_ONCE: usize = 96;
 /// Least mean share of squared length along the lead. Below it, the lead costs more than it saves.
 const SHARE_MIN: f64 = 0.25;
 
@@ -34,25 +38,27 @@ impl Lead {
         (inverse.is_finite() && inverse > 0.0).then_some(Lead { direction, inverse })
     }
 
-    /// The direction of most length in some rows, where it holds much of it. O(rows · dim).
+    /// The direction of most length in some rows, where it holds much of it. Rows are read anew in each round: a sample
+    /// of the longest ones would take a budget's worth of memory. O(rows · dim).
     pub(crate) fn find(source: &impl UnitRows, rows: &[RowId]) -> Option<Lead> {
-        let dim = source.dim();
-        let mut values = vec![0f32; rows.len() * dim];
-        for (row, out) in rows.iter().zip(values.chunks_exact_mut(dim)) {
-            source.load_unit(*row, out);
-        }
-        let (mut sums, mut share) = (vec![0f64; dim], 0.0);
+        let mut values = vec![0f32; source.dim()];
+        let mut sums = vec![0f64; source.dim()];
         let add = |sums: &mut [f64], factor: f64, row: &[f32]| {
             sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += factor * f64::from(*value));
         };
-        values.chunks_exact(dim).for_each(|row| add(&mut sums, 1.0, row));
-        let mut lead = of_unit_length(&sums)?;
+        for row in rows {
+            source.load_unit(*row, &mut values);
+            add(&mut sums, 1.0, &values);
+        }
+        let (mut lead, mut share) = (of_unit_length(&sums)?, 0.0);
         for _ in 0..ROUNDS {
-            (sums, share) = (vec![0f64; dim], 0.0);
-            for row in values.chunks_exact(dim) {
-                let coordinate = lead.coordinate(row);
+            sums.fill(0.0);
+            share = 0.0;
+            for row in rows {
+                source.load_unit(*row, &mut values);
+                let coordinate = lead.coordinate(&values);
                 share += coordinate * coordinate / rows.len() as f64;
-                add(&mut sums, coordinate, row);
+                add(&mut sums, coordinate, &values);
             }
             lead = of_unit_length(&sums)?;
         }
@@ -93,6 +99,12 @@ pub(crate) struct FramedRows {
     pub leads: Vec<f64>,
 }
 
+impl FramedRows {
+    fn of(rows: usize, dim: usize) -> FramedRows {
+        FramedRows { values: vec![0.0; rows * dim], norms: vec![0.0; rows], leads: vec![0.0; rows] }
+    }
+}
+
 /// What rows are turned into before they are quantised.
 #[derive(Debug, Clone, Default)]
 pub struct Frame {
@@ -116,19 +128,39 @@ impl Frame {
         self.rotation.as_ref().map_or(dim, Rotation::head)
     }
 
-    /// Loads rows. O(rows · dim), with a rotation O(rows · dim²).
+    /// Loads rows, on this thread. A rotation holds them three times. O(rows · dim), with a rotation O(rows · dim²).
     pub(crate) fn load(&self, source: &impl UnitRows, rows: &[RowId]) -> FramedRows {
-        let dim = source.dim();
-        let mut values = vec![0f32; rows.len() * dim];
-        let (mut norms, mut leads) = (Vec::with_capacity(rows.len()), Vec::with_capacity(rows.len()));
-        for (row, out) in rows.iter().zip(values.chunks_exact_mut(dim)) {
-            norms.push(source.load_unit(*row, out));
-            leads.push(self.lead.as_ref().map_or(0.0, |lead| lead.part(out)));
+        let mut framed = FramedRows::of(rows.len(), source.dim());
+        self.load_into(source, rows, (&mut framed.values, &mut framed.norms, &mut framed.leads));
+        framed
+    }
+
+    /// The same on all threads, some rows at a time on each.
+    pub(crate) fn load_in_parallel(&self, source: &impl UnitRows, rows: &[RowId]) -> FramedRows {
+        let mut framed = FramedRows::of(rows.len(), source.dim());
+        let FramedRows { values, norms, leads } = &mut framed;
+        let facts = norms.par_chunks_mut(ROWS_AT_ONCE).zip(leads.par_chunks_mut(ROWS_AT_ONCE));
+        let parts = values.par_chunks_mut(ROWS_AT_ONCE * source.dim()).zip(facts);
+        rows.par_chunks(ROWS_AT_ONCE)
+            .zip(parts)
+            .for_each(|(rows, (values, (norms, leads)))| self.load_into(source, rows, (values, norms, leads)));
+        framed
+    }
+
+    fn load_into(
+        &self,
+        source: &impl UnitRows,
+        rows: &[RowId],
+        (values, norms, leads): (&mut [f32], &mut [f64], &mut [f64]),
+    ) {
+        let out = values.chunks_exact_mut(source.dim()).zip(norms.iter_mut().zip(leads));
+        for (row, (out, (norm, lead))) in rows.iter().zip(out) {
+            *norm = source.load_unit(*row, out);
+            *lead = self.lead.as_ref().map_or(0.0, |lead| lead.part(out));
         }
         if let Some(rotation) = &self.rotation {
-            rotation.apply(&mut values);
+            rotation.apply(values);
         }
-        FramedRows { values, norms, leads }
     }
 }
 
@@ -163,6 +195,8 @@ mod tests {
             let framed = frame.load(&source, &rows);
             let length = framed.values.chunks_exact(DIM).map(|row| dot(row, row)).sum::<f64>() / 200.0;
             assert!(length < 0.01, "what is left is short: {length}");
+            let at_once = frame.load_in_parallel(&source, &rows);
+            assert!(at_once.values == framed.values && at_once.leads == framed.leads && at_once.norms == framed.norms);
             let whole = Frame::default().load(&source, &rows);
             assert!(whole.leads.iter().all(|lead| *lead == 0.0));
             for (x, y) in [(0, 1), (3, 3), (10, 199)] {

@@ -28,6 +28,12 @@ impl Simd {
         forced.and_then(named).unwrap_or(all[0])
     }
 
+    /// Whether a name is one of instructions, which this machine may lack. Upper and lower case are the same.
+    pub(crate) fn is_name(name: &str) -> bool {
+        let all = [Simd::Avx512Bf16, Simd::Avx512Vnni, Simd::Avx512, Simd::AvxVnni, Simd::Avx2, Simd::Scalar];
+        all.iter().any(|simd| format!("{simd:?}").eq_ignore_ascii_case(name))
+    }
+
     /// All that this machine can run, the fastest first.
     pub fn all() -> Vec<Simd> {
         let mut found = Vec::new();
