@@ -9,8 +9,6 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-
 use crate::clusters::TaskPlaces;
 use crate::clusters::labels::{Clusters, LABELS, members};
 use crate::clusters::passes::{PASS, PassState};
@@ -33,7 +31,7 @@ use crate::run::sealed::{FileFormat, HEADER_BYTES, seal_of, u64_at};
 use crate::run::{Manifest, RunReader};
 use crate::vectors::{
     INT_IDS, Ids, KEY_LISTS, KeyListFile, Place, PlaceRange, ROWS, ROWS_MAX, RowTable, Shards, TASKS, TEXT_IDS, Tasks,
-    Unit, VECTORS, VectorStore, check_input, guarded_batches, open_files, read_metadata,
+    Unit, VECTORS, VectorStore, check_input, guarded_batches, open_files, open_table,
 };
 use crate::verify::table_file::for_each_batch;
 use crate::watch::Watch;
@@ -145,11 +143,9 @@ fn table(bytes: &[u8], folder: &Path) -> Result<()> {
     let path = folder.join("part-00000-00000.parquet");
     write(&path, bytes)?;
     drop(describe(&path, &Columns::unnamed()).map(|table| table.text()));
-    let file = crate::regular::open(&path)?;
     let wrong = |found: String| Error::runtime(found);
-    let metadata = read_metadata(&path, &file).map_err(wrong)?;
-    let schema = metadata.schema().clone();
-    let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata).with_batch_size(BATCH_ROWS);
+    let builder = open_table(&path, wrong)?.with_batch_size(BATCH_ROWS);
+    let schema = builder.schema().clone();
     guarded_batches(&path, builder).map_err(wrong)?.try_for_each(|batch| batch.map(drop)).map_err(wrong)?;
     for_each_batch(&path, &schema, |_| ())
 }

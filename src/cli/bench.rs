@@ -12,7 +12,7 @@ use crate::config::{Config, Settings, WINDOW_MAX};
 use crate::error::{Error, Result};
 use crate::regular;
 use crate::run::json;
-use crate::run::storage::{Disk, Storage, replace_file};
+use crate::run::storage::{Disk, Storage, folder_of, replace_file};
 
 /// Arguments of `bench`.
 #[derive(Debug, Args)]
@@ -147,7 +147,7 @@ fn window_of(k: u32, settings: &Settings) -> Result<u32> {
 
 /// Refuses a place for the record that cannot be written, before the work.
 fn refuse_taken(out: &Path) -> Result<()> {
-    let folder = out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = folder_of(out);
     let refused = |found: &str, remedy: &str| {
         Err(Error::input("the record cannot be written there")
             .path(out)

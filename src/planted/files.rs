@@ -24,7 +24,7 @@ use crate::error::{Error, Result};
 use crate::run::json::{differences, pretty};
 use crate::run::lock::Lock;
 use crate::run::progress::Progress;
-use crate::run::storage::{Storage, list, replace_file};
+use crate::run::storage::{Storage, folder_of, list, replace_file};
 use crate::watch::Watch;
 
 const RECORD: &str = "_gen.json";
@@ -84,7 +84,7 @@ pub(crate) fn write_watched(
     if !is_begun {
         let text = pretty(&record)? + "\n";
         put(storage, &folder.join(RECORD), text.as_bytes())?;
-        let parent = folder.parent().unwrap_or(&folder);
+        let parent = folder_of(&folder);
         storage.sync_folder(parent).map_err(|e| Error::io("a folder cannot be synced", parent, e))?;
     }
     let meter = progress.meter("gen", planted.rows, "rows");

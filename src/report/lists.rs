@@ -4,12 +4,12 @@
 //! by id), and 8 bytes a batch beside a table of the batches' numbers.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type};
+use bytes::Bytes;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use rand::seq::SliceRandom;
@@ -19,9 +19,8 @@ use super::metrics::{Membership, NO_BATCH};
 use crate::clusters::NO_CLUSTER;
 use crate::error::{Error, Result};
 use crate::random::{Purpose, stream};
-use crate::regular;
 use crate::vectors::{Ids, Place, PlaceRange, Vectors};
-use crate::vectors::{guarded_batches, read_metadata};
+use crate::vectors::{guarded_batches, open_table};
 
 /// Rows decoded at a time.
 const CHUNK_ROWS: usize = 8192;
@@ -182,18 +181,17 @@ pub(crate) fn is_by_id(path: &Path) -> Result<bool> {
     Ok(open(path)?.schema().column_with_name("row").is_none())
 }
 
-fn open(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<File>> {
-    let file = regular::open(path)?;
-    let metadata = read_metadata(path, &file).map_err(|found| unreadable(path, &found))?;
-    Ok(ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata))
+fn open(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<Bytes>> {
+    open_table(path, |found| unreadable(path, &found))
 }
 
 fn unreadable(path: &Path, found: &str) -> Error {
-    Error::runtime("a batch list cannot be read")
+    // The run's own are held to their checksums before.
+    Error::input("a batch list cannot be read")
         .path(path)
         .expected("a Parquet file with the columns batch_id and row or id")
         .found(found)
-        .remedy("if it is the run's own, delete it and run the same `mine` command again; else write it again")
+        .remedy("write it again; if it is the run's own, delete it and run the same `mine` command again")
 }
 
 /// A list while it is read.

@@ -30,7 +30,7 @@ use crate::error::{Error, Result};
 use crate::neighbors::{self, Windows};
 use crate::run::progress::Progress;
 use crate::run::record::{BatchesSettings, ClustersSettings, VectorsSettings};
-use crate::run::storage::{Disk, Storage, replace_file};
+use crate::run::storage::{Disk, Storage, folder_of, replace_file};
 use crate::run::{RunReader, Stage};
 use crate::vectors::{self, Vectors};
 use count::{Counter, HITS, ListTally, Members};
@@ -300,7 +300,7 @@ fn costs(run: &RunReader) -> Vec<StageCost> {
 /// # Errors
 /// The disk fails.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
+    let folder = folder_of(path);
     let temp = path.with_file_name(format!(".{}.tmp", path.file_name().unwrap_or_default().to_string_lossy()));
     let written = Disk.create_folder(folder).and_then(|()| replace_file(&Disk, &temp, path, bytes));
     written.map_err(|e| {

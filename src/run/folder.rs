@@ -20,7 +20,7 @@ use super::reader;
 use super::record::{FileIdentity, FilePlace, JobSettings, StageFacts, VectorsSettings, facts_fault, from_value};
 use super::sealed::PartWriter;
 use super::stage::Stage;
-use super::storage::{self, Storage, list};
+use super::storage::{self, Storage, folder_of, list};
 use super::work_folder;
 use crate::error::{Error, Kind, Result};
 
@@ -74,7 +74,7 @@ impl Run {
             }
             None => {
                 tracing::debug!("new run folder {}", folder.display());
-                storage.sync_folder(folder.parent().unwrap_or(&folder)).map_err(made)?;
+                storage.sync_folder(folder_of(&folder)).map_err(made)?;
                 let manifest = Manifest::new(asked.clone());
                 if asked.is_some() {
                     // The identity must be known before the work folder is marked with it.

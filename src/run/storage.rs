@@ -33,7 +33,13 @@ pub(crate) fn replace_file(storage: &dyn Storage, temp: &Path, path: &Path, byte
     file.sync()?;
     drop(file);
     storage.rename(temp, path)?;
-    storage.sync_folder(path.parent().unwrap_or(Path::new(".")))
+    storage.sync_folder(folder_of(path))
+}
+
+/// The folder that a path's last name is in: of a bare name the current one. `Path::parent` says "" then, which no call
+/// can open.
+pub(crate) fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// The entries of a folder, in order of name; none where there is no folder.

@@ -12,7 +12,7 @@ use super::json::to_value;
 use super::layout::{MANIFEST, TEMPORARY, display_work};
 use super::lock::{LOCK, Lock};
 use super::manifest::Manifest;
-use super::storage::{Storage, list, replace_file};
+use super::storage::{Storage, folder_of, list, replace_file};
 use crate::error::{Error, Result};
 use crate::regular;
 
@@ -90,7 +90,7 @@ pub(super) fn claim(manifest: &Manifest, run: &Path, asked: bool, storage: &dyn 
             }
             storage.create_folder(own).map_err(failed)?;
             mark_folder(own, &owner, storage).map_err(failed)?;
-            storage.sync_folder(own.parent().unwrap_or(own)).map_err(failed)?;
+            storage.sync_folder(folder_of(own)).map_err(failed)?;
         }
     }
     let lock = Lock::acquire(own)?;

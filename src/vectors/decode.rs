@@ -13,8 +13,7 @@ use parquet::arrow::arrow_reader::{ParquetRecordBatchReaderBuilder, RowSelection
 
 use super::arrow_ipc::ArrowFile;
 use super::embedding_rows::{first_fault, usual_length};
-use super::parquet_batches::guarded_batches;
-use super::parquet_pages::check_pages;
+use super::parquet_batches::{check_chunk, guarded_batches};
 use super::shard::{Shard, Source};
 use crate::config::BinaryType;
 use crate::error::{Error, Result};
@@ -270,10 +269,7 @@ impl<'a> Unit<'a> {
         for chunk in metadata.metadata().row_group(row_group).columns() {
             let root = chunk.column_path().parts().first();
             let Some(column) = columns.iter().find(|column| root.is_some_and(|root| root == *column)) else { continue };
-            let (start, length) = chunk.byte_range();
-            let end = start.saturating_add(length).min(bytes.len() as u64) as usize;
-            let pages = bytes.get(start.min(end as u64) as usize..end).unwrap_or_default();
-            check_pages(pages, chunk.uncompressed_size()).map_err(|found| self.damaged(&[*column], found))?;
+            check_chunk(bytes, chunk).map_err(|found| self.damaged(&[*column], found))?;
         }
         Ok(())
     }

@@ -38,9 +38,7 @@ impl Unit<'_> {
             let all = u64::try_from(leaf.uncompressed_size()).unwrap_or(0);
             let values = u64::try_from(leaf.num_values()).unwrap_or(0);
             let range = start as usize..start.saturating_add(length) as usize;
-            // Small chunks need no look: they are no larger than a page may be.
-            let known = if all <= BATCH_BYTES { None } else { bytes.get(range).and_then(page_sizes) };
-            known.unwrap_or(PageSizes::of_one_page(all, values))
+            bytes.get(range).and_then(page_sizes).unwrap_or(PageSizes::of_one_page(all, values))
         })
         .reduce(PageSizes::max)
     }

@@ -1,7 +1,7 @@
 //! How large the pages of a Parquet column are, by the headers of its pages. Pure.
 //!
 //! A page is decompressed as a whole, and the footer does not say how large it becomes: a small file may have a page
-//! of any size. The headers are read here, and no page. Only three numbers of each are kept; the rest is skipped, so
+//! of any size. The headers are read here, and no page. Only four facts of each are kept; the rest is skipped, so
 //! that headers of later versions are read too.
 
 use super::parquet_pages::header;
@@ -13,7 +13,8 @@ pub(crate) struct PageSizes {
     pub(crate) dictionary: u64,
     /// The largest of the other pages.
     pub(crate) largest: u64,
-    /// Bytes of a value in the page where values take most, rounded up.
+    /// Bytes of a value in the page where values take most, rounded up. Where a value may repeat what the one before it
+    /// begins with, which the page then has once, each value may be as long as the page.
     pub(crate) value: u64,
 }
 
@@ -49,7 +50,7 @@ pub(crate) fn page_sizes(chunk: &[u8]) -> Option<PageSizes> {
         } else {
             sizes.largest = sizes.largest.max(bytes);
             let values = u64::try_from(page.values).unwrap_or(1).max(1);
-            sizes.value = sizes.value.max(bytes.div_ceil(values));
+            sizes.value = sizes.value.max(if page.shares_prefixes { bytes } else { bytes.div_ceil(values) });
         }
         at = at.checked_add(page.header_bytes)?.checked_add(usize::try_from(page.compressed).ok()?)?;
     }
@@ -97,13 +98,13 @@ mod tests {
             (0..250).map(|row| format!("{row:03}").repeat(if row < 200 { 10 } else { 1000 })).collect();
         for version in [WriterVersion::PARQUET_1_0, WriterVersion::PARQUET_2_0] {
             let plain = page_sizes(&chunk(&texts, false, version)).unwrap();
-            assert_eq!((plain.dictionary, plain.value / 100), (0, 30), "{plain:?}");
-            // The second version stores what neighbours share once.
-            let stored = match version {
-                WriterVersion::PARQUET_1_0 => 150_000..152_000,
-                WriterVersion::PARQUET_2_0 => 149_950..150_000,
+            // The second version stores what neighbours share once: a value may be as long as its page.
+            let (stored, value) = match version {
+                WriterVersion::PARQUET_1_0 => (150_000..152_000, 3000..3050),
+                WriterVersion::PARQUET_2_0 => (149_950..150_000, 149_950..150_000),
             };
-            assert!(stored.contains(&plain.largest), "{plain:?}");
+            assert!(stored.contains(&plain.largest) && value.contains(&plain.value), "{plain:?}");
+            assert_eq!(plain.dictionary, 0);
             let coded = page_sizes(&chunk(&texts, true, version)).unwrap();
             assert!((156_000..158_000).contains(&coded.dictionary) && coded.largest < 200, "{coded:?}");
             assert_eq!(coded.held(), coded.dictionary + coded.largest);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use parquet::file::metadata::ParquetMetaData;
 
 use super::input_bytes::map_file;
-use super::parquet_batches::read_metadata;
+use super::parquet_batches::{read_metadata, refuse_negative_chunks};
 use super::parquet_footer::TRAILER_BYTES;
 use super::row::ROWS_MAX;
 use super::shard::{Shard, ShardFile, Source, rows_out_of_range};
@@ -54,24 +54,6 @@ fn rows_of(metadata: &ParquetMetaData) -> Result<u64, String> {
         return Err(format!("a footer of {rows} rows whose row groups have {sum}"));
     }
     Ok(sum)
-}
-
-/// Fails where the reader would panic: on column data that begins before the file or has a negative length.
-fn refuse_negative_chunks(metadata: &ParquetMetaData) -> Result<(), String> {
-    for (row_group, meta) in metadata.row_groups().iter().enumerate() {
-        for column in meta.columns() {
-            let start = column.dictionary_page_offset().unwrap_or(column.data_page_offset());
-            let bytes = column.compressed_size();
-            if start < 0 || bytes < 0 || column.num_values() < 0 {
-                let name = column.column_path();
-                let values = column.num_values();
-                return Err(format!(
-                    "{values} values in {bytes} bytes at offset {start} for {name} in row group {row_group}"
-                ));
-            }
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -3,13 +3,17 @@
 use std::path::Path;
 
 use arrow::array::RecordBatch;
+use bytes::Bytes;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
 };
-use parquet::file::metadata::PageIndexPolicy;
+use parquet::file::metadata::{ColumnChunkMetaData, PageIndexPolicy, ParquetMetaData, RowGroupMetaData};
 use parquet::file::reader::ChunkReader;
 
+use super::input_bytes::map_file;
 use super::parquet_footer::footer_of;
+use super::parquet_pages::check_pages;
+use crate::error::Error;
 use crate::guard::guarded;
 
 /// A file's footer, parsed.
@@ -22,6 +26,53 @@ pub(crate) fn read_metadata(path: &Path, file: &(impl ChunkReader + 'static)) ->
         let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Skip);
         ArrowReaderMetadata::load(file, options).map_err(|e| e.to_string())
     })?
+}
+
+/// A table that is no input, such as one of batches: its footer parsed, and the headers of all its pages looked at.
+/// Memory: the file's bytes are mapped. O(pages).
+///
+/// # Errors
+/// The file cannot be opened; or what is wrong with it, in the words of `damaged`.
+pub(crate) fn open_table(
+    path: &Path,
+    damaged: impl Fn(String) -> Error,
+) -> Result<ParquetRecordBatchReaderBuilder<Bytes>, Error> {
+    let bytes = map_file(path)?;
+    let metadata = read_metadata(path, &bytes).map_err(&damaged)?;
+    refuse_negative_chunks(metadata.metadata()).map_err(&damaged)?;
+    for chunk in metadata.metadata().row_groups().iter().flat_map(RowGroupMetaData::columns) {
+        check_chunk(&bytes, chunk).map_err(|found| damaged(format!("{found}, in {}", chunk.column_path())))?;
+    }
+    Ok(ParquetRecordBatchReaderBuilder::new_with_metadata(bytes, metadata))
+}
+
+/// Fails where a page of a column chunk claims more than the chunk has: whoever decodes it would reserve that.
+///
+/// # Errors
+/// What is wrong.
+pub(super) fn check_chunk(bytes: &Bytes, chunk: &ColumnChunkMetaData) -> Result<(), String> {
+    let (start, length) = chunk.byte_range();
+    let end = start.saturating_add(length).min(bytes.len() as u64) as usize;
+    let pages = bytes.get(start.min(end as u64) as usize..end).unwrap_or_default();
+    check_pages(pages, chunk.uncompressed_size())
+}
+
+/// Fails where the reader would panic: on column data that begins before the file or has a negative length.
+pub(super) fn refuse_negative_chunks(metadata: &ParquetMetaData) -> Result<(), String> {
+    for (row_group, meta) in metadata.row_groups().iter().enumerate() {
+        for column in meta.columns() {
+            let start = column.dictionary_page_offset().unwrap_or(column.data_page_offset());
+            let bytes = column.compressed_size();
+            if start < 0 || bytes < 0 || column.num_values() < 0 {
+                let name = column.column_path();
+                let values = column.num_values();
+                return Err(format!(
+                    "{values} values in {bytes} bytes at offset {start} for {name} in row group {row_group}"
+                ));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// What a builder reads, batch by batch. Behind the first error nothing comes.

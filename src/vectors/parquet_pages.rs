@@ -14,6 +14,12 @@ const COMPRESSED: i16 = 3;
 /// The first field of the headers of data pages and of dictionaries: the number of values.
 const VALUES: i16 = 1;
 
+/// Of data pages, the encoding, in both versions of their headers.
+const ENCODING: i16 = 2;
+const ENCODING_V2: i16 = 4;
+/// The encoding DELTA_BYTE_ARRAY.
+const DELTA_BYTE_ARRAY: i64 = 7;
+
 /// The structures of a page's header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Structure {
@@ -56,6 +62,8 @@ pub(super) struct PageHeader {
     pub(super) compressed: i64,
     pub(super) values: i64,
     pub(super) is_dictionary: bool,
+    /// Values are what they do not share with the one before (the encoding DELTA_BYTE_ARRAY).
+    pub(super) shares_prefixes: bool,
 }
 
 /// Fails where a page claims what its column cannot have. `pages`: the bytes of the column's pages, as far as they are
@@ -136,6 +144,9 @@ fn go_through(
                     (Structure::Page, DECOMPRESSED) => page.decompressed = number,
                     (Structure::Page, COMPRESSED) => page.compressed = number,
                     (Structure::Data | Structure::Dictionary | Structure::DataV2, VALUES) => page.values = number,
+                    (Structure::Data, ENCODING) | (Structure::DataV2, ENCODING_V2) => {
+                        page.shares_prefixes = number == DELTA_BYTE_ARRAY;
+                    }
                     _ => {}
                 }
             }

@@ -1,14 +1,12 @@
 //! The footers of the batch table name the fingerprints of the manifest.
 
-use std::fs::File;
 use std::path::Path;
-
-use parquet::file::reader::FileReader;
-use parquet::file::serialized_reader::SerializedFileReader;
 
 use super::outcome::Outcome;
 use crate::error::{Error, Result};
+use crate::regular;
 use crate::run::{RunReader, Stage};
+use crate::vectors::read_metadata;
 
 /// Compares the batch table's footers with the fingerprints of the manifest, which its reader compares with the
 /// settings.
@@ -35,13 +33,13 @@ pub(super) fn check(run: &RunReader, outcome: &mut Outcome) -> Result<()> {
 
 /// The key-values of a Parquet file's footer.
 fn footer(path: &Path) -> Result<Vec<(String, Option<String>)>> {
-    let file = File::open(path).map_err(|e| Error::io("a file cannot be opened", path, e))?;
-    let reader = SerializedFileReader::new(file).map_err(|e| {
+    let file = regular::open(path)?;
+    let metadata = read_metadata(path, &file).map_err(|found| {
         Error::runtime("a batch table cannot be read")
             .path(path)
-            .found(e.to_string())
+            .found(found)
             .remedy("delete it and run the same `mine` command again")
     })?;
-    let pairs = reader.metadata().file_metadata().key_value_metadata().cloned().unwrap_or_default();
+    let pairs = metadata.metadata().file_metadata().key_value_metadata().cloned().unwrap_or_default();
     Ok(pairs.into_iter().map(|pair| (pair.key, pair.value)).collect())
 }

@@ -4,11 +4,9 @@ use std::path::Path;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Schema};
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use crate::error::{Error, Result};
-use crate::regular;
-use crate::vectors::{guarded_batches, read_metadata};
+use crate::vectors::{guarded_batches, open_table};
 
 /// Rows that are held at a time.
 const BATCH_ROWS: usize = 8192;
@@ -24,9 +22,7 @@ pub(crate) fn for_each_batch(path: &Path, wanted: &Schema, mut each: impl FnMut(
             .found(found)
             .remedy("delete it and run the same `mine` command again")
     };
-    let file = regular::open(path)?;
-    let metadata = read_metadata(path, &file).map_err(unreadable)?;
-    let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata).with_batch_size(BATCH_ROWS);
+    let builder = open_table(path, unreadable)?.with_batch_size(BATCH_ROWS);
     for batch in guarded_batches(path, builder).map_err(unreadable)? {
         let batch = batch.map_err(unreadable)?;
         let found = columns(batch.schema_ref());

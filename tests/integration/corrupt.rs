@@ -91,6 +91,10 @@ fn irregular(folder: &Path, cases: &mut Vec<Case>) {
     add("pipe-as-list", "report GOOD --out RUN --against IN/pipe");
     add("array-as-list", "report GOOD --out RUN --against IN/array-nan.npy");
     add("pages-as-list", "report GOOD --out RUN --against IN/page-values-2-gib.parquet");
+    // A column that is not a list's: its pages are looked at all the same.
+    let slow = root().join("tests/fuzz/corpus/parquet/page-header-slow-to-skip.parquet");
+    fs::copy(slow, at("slow.parquet")).unwrap();
+    add("slow-header-as-list", "report GOOD --out RUN --against IN/slow.parquet");
     add("footer-as-list", "report GOOD --out RUN --against IN/schema-1000-levels-deep.parquet");
     if cfg!(feature = "export") {
         let export = "export GOOD --format sentence-transformers --out RUN --source";

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, DictionaryArray, Int32Array, RecordBatch, StringArray};
 use arrow::datatypes::Int32Type;
 use parquet::arrow::ArrowWriter;
-use parquet::basic::{Compression, ZstdLevel};
+use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 
 use super::budgets::measured;
@@ -16,6 +16,9 @@ use super::dataset::{Dataset, write_columns};
 
 const MIB: u64 = 1 << 20;
 const FLAGS: &str = "--skip 3 --window 20 --cluster-size 4 --batch-size 16";
+
+/// A column whose values are stored as what they do not share with the one before.
+const FRONT: &str = "front";
 
 /// Writes the embeddings of a planted set and more columns, in row groups of so many rows, compressed.
 fn write(path: &Path, rows: usize, group_rows: usize, columns: Vec<(&str, ArrayRef)>) {
@@ -36,6 +39,8 @@ fn write(path: &Path, rows: usize, group_rows: usize, columns: Vec<(&str, ArrayR
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(1).unwrap()))
         .set_max_row_group_row_count(Some(group_rows))
         .set_dictionary_page_size_limit(1 << 30)
+        .set_column_dictionary_enabled(FRONT.into(), false)
+        .set_column_encoding(FRONT.into(), Encoding::DELTA_BYTE_ARRAY)
         .build();
     let mut writer = ArrowWriter::try_new(File::create(path).unwrap(), batches[0].schema(), Some(properties)).unwrap();
     batches.iter().for_each(|batch| writer.write(batch).unwrap());
@@ -57,6 +62,14 @@ fn shared(rows: usize, values: usize, bytes: usize) -> ArrayRef {
     Arc::new(DictionaryArray::<Int32Type>::new(keys, Arc::new(values_of)))
 }
 
+/// Texts that differ in their last bytes only.
+fn with_one_front(rows: usize, values: usize, bytes: usize) -> ArrayRef {
+    let front = "f".repeat(bytes);
+    let values_of = StringArray::from_iter_values((0..values).map(|value| format!("{front}{value:06}")));
+    let keys = Int32Array::from_iter_values((0..rows).map(|row| (row % values) as i32));
+    Arc::new(DictionaryArray::<Int32Type>::new(keys, Arc::new(values_of)))
+}
+
 #[test]
 fn long_names_are_refused_and_long_keys_stay_in_the_budget() {
     let place = Place::empty();
@@ -64,11 +77,15 @@ fn long_names_are_refused_and_long_keys_stay_in_the_budget() {
     write(&tasks, 600, 600, vec![("task", shared(600, 3, 5_000_000))]);
     write(&ids, 60, 60, vec![("id", Arc::new(StringArray::from_iter_values((0..60).map(|row| long(row, 1_000_000)))))]);
     write(&keys, 4000, 4000, vec![("doc", shared(4000, 400, 100_000))]);
+    let fronts = place.path("fronts.parquet");
+    write(&fronts, 4000, 4000, vec![(FRONT, with_one_front(4000, 400, 100_000))]);
+    assert!(fs::metadata(&fronts).unwrap().len() < MIB, "the front is in the file once");
     for (input, flags, mib, code, words) in [
         (&tasks, "--task-column task", 128, 2, ["tasks.parquet, column task, row group 0, row 0", "5000000 bytes"]),
         (&ids, "", 256, 2, ["ids.parquet, column id, row group 0, row 0", "1000000 bytes"]),
         (&ids, "", 48, 4, ["the memory budget is too small", "(the vectors stage needs it)"]),
         (&keys, "--key-column doc", 192, 0, ["keys", "batches"]),
+        (&fronts, "--key-column front", 192, 0, ["keys", "batches"]),
     ] {
         let run = place.path("run");
         let found = measured(mine_command(input, &run, &format!("{FLAGS} {flags} --memory {mib}MiB")), &run);

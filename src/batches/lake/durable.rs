@@ -21,7 +21,7 @@ use object_store::{
     PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result,
 };
 
-use crate::run::storage::{Disk, Storage};
+use crate::run::storage::{Disk, Storage, folder_of};
 
 /// The whole file system as a store, with durable writes.
 #[derive(Debug)]
@@ -63,7 +63,7 @@ pub(crate) fn sync_folders(folder: &FilePath, path: &FilePath) -> io::Result<()>
 /// is of kind `AlreadyExists`.
 fn write(folder: &FilePath, path: &FilePath, bytes: &PutPayload, create: bool) -> io::Result<()> {
     let temp = hidden(path);
-    Disk.create_folder(path.parent().unwrap_or(folder))?;
+    Disk.create_folder(folder_of(path))?;
     let fill = || {
         let mut file = Disk.create(&temp)?;
         bytes.iter().try_for_each(|piece| file.write_all(piece))?;

@@ -13,7 +13,6 @@ use std::sync::Arc;
 use arrow::array::{Array, RecordBatch, StringArray, UInt32Array};
 use arrow::compute::take_record_batch;
 use arrow::datatypes::{Schema, SchemaRef};
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::arrow::{ArrowWriter, ProjectionMask};
 use parquet::errors::ParquetError;
 
@@ -23,7 +22,7 @@ use crate::batches::table;
 use crate::error::{Error, Result};
 use crate::run::sealed::PartWriter;
 use crate::run::{Run, Stage};
-use crate::vectors::{guarded_batches, read_metadata};
+use crate::vectors::{guarded_batches, open_table, read_metadata};
 
 const TASK: &str = "task";
 /// Rows decoded at a time.
@@ -200,9 +199,7 @@ fn count(paths: &[PathBuf]) -> Result<BTreeMap<String, u64>> {
 
 /// Reads a part: one column, or all.
 fn read<'p>(path: &'p Path, column: Option<&str>) -> Result<impl Iterator<Item = Result<RecordBatch>> + use<'p>> {
-    let file = File::open(path).map_err(|e| Error::io("a batch table cannot be opened", path, e))?;
-    let metadata = read_metadata(path, &file).map_err(|found| damaged(path, found))?;
-    let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata);
+    let builder = open_table(path, |found| damaged(path, found))?;
     let mask = match column {
         Some(name) => ProjectionMask::columns(builder.parquet_schema(), [name]),
         None => ProjectionMask::all(),

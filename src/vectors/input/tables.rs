@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::run::storage::folder_of;
 
 /// The formats of tables that are known by their folders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,7 +92,7 @@ impl TableFolder {
 pub(super) fn refuse_inside_tables(paths: &[PathBuf]) -> Result<()> {
     let mut folders = BTreeMap::new();
     for path in paths {
-        let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = folder_of(path);
         folders.entry(folder).or_insert(path);
     }
     folders.into_iter().try_for_each(|(folder, path)| refuse_below_table(folder, path))
