@@ -52,9 +52,8 @@ pub(crate) fn open_table(
 /// What is wrong.
 pub(super) fn check_chunk(bytes: &Bytes, chunk: &ColumnChunkMetaData) -> Result<(), String> {
     let (start, length) = chunk.byte_range();
-    let end = start.saturating_add(length).min(bytes.len() as u64) as usize;
-    let pages = bytes.get(start.min(end as u64) as usize..end).unwrap_or_default();
-    check_pages(pages, chunk.uncompressed_size())
+    let pages = usize::try_from(start).ok().and_then(|start| bytes.get(start..)).unwrap_or_default();
+    check_pages(pages, usize::try_from(length).unwrap_or(usize::MAX), chunk.uncompressed_size())
 }
 
 /// Fails where the reader would panic: on column data that begins before the file or has a negative length.

@@ -66,25 +66,25 @@ pub(super) struct PageHeader {
     pub(super) shares_prefixes: bool,
 }
 
-/// Fails where a page claims what its column cannot have. `pages`: the bytes of the column's pages, as far as they are
-/// there; `decompressed`: the bytes of all of them, decompressed, by the footer.
+/// Fails where a page claims what its column cannot have, or has a header that the reader would not get through.
+/// `bytes`: those of the file, from the column's first page on; `length`: how many of them are the column's;
+/// `decompressed`: how many its pages have, decompressed, by the footer. The reader does not stop at the column's end in
+/// the midst of a header, and neither does this. O(pages).
 ///
 /// # Errors
 /// What is wrong.
-pub(super) fn check_pages(pages: &[u8], decompressed: i64) -> Result<(), String> {
-    let mut rest = pages;
-    loop {
+pub(super) fn check_pages(bytes: &[u8], length: usize, decompressed: i64) -> Result<(), String> {
+    let mut at = 0usize;
+    while at < length.min(bytes.len()) {
+        let rest = &bytes[at..];
         let (mut walk, mut mistyped) = (Walk::new(rest), None);
         let Some(page) = header_at(&mut walk, &mut mistyped) else {
-            // The reader would go through all elements, though the bytes have ended; and it knows a field by its number
-            // alone, whose value would then be read as another one.
-            return match (walk.overlong(), mistyped) {
-                (Some(count), _) => {
-                    Err(format!("a list of {count} elements in a page's header of {} bytes", rest.len()))
-                }
-                (None, Some((kind, id))) => Err(format!("a page's header whose field {id} has the type {kind}")),
-                (None, None) => Ok(()),
-            };
+            return Err(match (walk.fault(), mistyped) {
+                (Some(fault), _) => format!("{fault}, in a page's header"),
+                // The reader knows a field by its number alone, and would read its value as another one.
+                (None, Some((kind, id))) => format!("a page's header whose field {id} has the type {kind}"),
+                (None, None) => format!("a page's header that is damaged at its byte {}", walk.at()),
+            });
         };
         if page.decompressed > decompressed.saturating_add(SLACK_BYTES) {
             return Err(format!(
@@ -96,9 +96,11 @@ pub(super) fn check_pages(pages: &[u8], decompressed: i64) -> Result<(), String>
             return Err(format!("a page of {} values in {} bytes", page.values, page.decompressed));
         }
         let next = usize::try_from(page.compressed).ok().and_then(|bytes| bytes.checked_add(page.header_bytes));
-        let Some(next) = next.and_then(|next| rest.get(next..)) else { return Ok(()) };
-        rest = next;
+        // A negative length the reader refuses by itself.
+        let Some(next) = next.and_then(|next| at.checked_add(next)) else { return Ok(()) };
+        at = next;
     }
+    Ok(())
 }
 
 /// The header that bytes begin with, if it is one. What it lacks is zero.
@@ -172,27 +174,39 @@ mod tests {
         bytes
     }
 
+    fn check(pages: &[u8]) -> Result<(), String> {
+        check_pages(pages, pages.len(), 70)
+    }
+
     #[test]
     fn pages_that_claim_more_than_their_column_are_refused() {
-        assert_eq!(check_pages(&[page(7, 30, 10, 8), page(5, 40, 40, 24)].concat(), 70), Ok(()));
+        assert_eq!(check(&[page(7, 30, 10, 8), page(5, 40, 40, 24)].concat()), Ok(()));
         let large = [page(7, 30, 10, 8), page(5, i32::MAX as u32, 40, 24)].concat();
-        assert!(check_pages(&large, 70).unwrap_err().contains("2147483647 bytes in a column that has 70"));
+        assert!(check(&large).unwrap_err().contains("2147483647 bytes in a column that has 70"));
         // Zigzag: 61 is -31, 62 is 31.
-        assert!(check_pages(&page(5, 30, 10, 61), 70).unwrap_err().contains("-31 values"));
-        assert!(check_pages(&page(7, 30, 10, 62), 70).unwrap_err().contains("31 values in 30 bytes"));
+        assert!(check(&page(5, 30, 10, 61)).unwrap_err().contains("-31 values"));
+        assert!(check(&page(7, 30, 10, 62)).unwrap_err().contains("31 values in 30 bytes"));
         // A list of 2^31 - 1 doubles in a field that is not known, and of as many truth values.
         for own in [7, 2] {
             let list = [0x15, 0, 0x15, 2, 0x15, 2, 0xc9, 0xf0 | own, 0xff, 0xff, 0xff, 0xff, 7, 0, 0];
-            assert!(check_pages(&list, 70).unwrap_err().contains("a list of 2147483647 elements"));
+            assert!(check(&list).unwrap_err().contains("a list of 2147483647 elements"));
         }
         // A list in the place of a number, of a structure, and of statistics.
         for (at, own) in [(1, 0x19), (5, 0x29)] {
             let mut mistyped = page(5, 30, 10, 8);
             mistyped[at - 1] = own;
-            assert!(check_pages(&mistyped, 70).unwrap_err().contains("has the type 9"), "{at}");
+            assert!(check(&mistyped).unwrap_err().contains("has the type 9"), "{at}");
         }
-        // What the reader finds by itself.
-        assert_eq!(check_pages(&page(5, 30, 10, 8)[..9], 70), Ok(()));
-        assert_eq!(check_pages(&[0xff; 30], 70), Ok(()));
+        // Truth values in a list and in a map, of which the library's walk takes no byte.
+        for collection in [vec![0xc9, 0xf1, 100], vec![0xcb, 100, 0x21]] {
+            let header = [&[0x15, 0, 0x15, 2, 0x15, 2], &collection[..], &[1; 250]].concat();
+            assert!(check(&header).unwrap_err().starts_with("a list or map of truth values"));
+        }
+        assert!(check(&[0xff; 30]).unwrap_err().contains("damaged at its byte 1"));
+        // A header that ends behind the column is what the reader reads; its page the reader misses by itself.
+        let whole = page(5, 30, 10, 8);
+        assert_eq!(check_pages(&whole, 9, 70), Ok(()));
+        assert_eq!(check(&whole[..whole.len() - 3]), Ok(()));
+        assert!(check(&whole[..9]).unwrap_err().contains("damaged at its byte 9"));
     }
 }

@@ -1,6 +1,8 @@
 //! A walk through bytes of Thrift's compact protocol, in which Parquet describes files and pages. Pure.
 //!
-//! It reserves nothing, and goes as deep as it is told.
+//! It reserves nothing, and goes as deep as it is told. Each step takes a byte at least. What the library's own walk goes
+//! through without a byte for each element is refused: it has no byte for a truth value in a list or map that it passes
+//! over, and would count two milliards of them.
 
 /// Types of fields.
 pub(super) mod kind {
@@ -27,12 +29,12 @@ pub(super) const STRUCTURES_MAX: usize = 32;
 pub(super) struct Walk<'b> {
     bytes: &'b [u8],
     at: usize,
-    overlong: Option<u64>,
+    fault: Option<String>,
 }
 
 impl<'b> Walk<'b> {
     pub(super) fn new(bytes: &'b [u8]) -> Walk<'b> {
-        Walk { bytes, at: 0, overlong: None }
+        Walk { bytes, at: 0, fault: None }
     }
 
     /// Bytes that were walked.
@@ -40,9 +42,20 @@ impl<'b> Walk<'b> {
         self.at
     }
 
-    /// The elements of the list at which the walk ended since the bytes that are left cannot hold them.
-    pub(super) fn overlong(&self) -> Option<u64> {
-        self.overlong
+    /// Why the walk ended, where it is a list or map that nobody should go through.
+    pub(super) fn fault(&self) -> Option<&str> {
+        self.fault.as_deref()
+    }
+
+    fn fails(&mut self, fault: String) -> Option<()> {
+        self.fault = Some(fault);
+        None
+    }
+
+    /// Goes on if the bytes that are left can hold so many elements.
+    fn fits(&mut self, count: u64, of: &str) -> Option<()> {
+        let left = (self.bytes.len() - self.at) as u64;
+        if count > left { self.fails(format!("a {of} of {count} elements in {left} bytes")) } else { Some(()) }
     }
 
     fn byte(&mut self) -> Option<u8> {
@@ -89,10 +102,7 @@ impl<'b> Walk<'b> {
     pub(super) fn list(&mut self) -> Option<(u8, u64)> {
         let byte = self.byte()?;
         let count = if byte >> 4 == 15 { self.number()? } else { u64::from(byte >> 4) };
-        if count > (self.bytes.len() - self.at) as u64 {
-            self.overlong = Some(count);
-            return None;
-        }
+        self.fits(count, "list")?;
         Some((byte & 0x0f, count))
     }
 
@@ -134,6 +144,7 @@ impl<'b> Walk<'b> {
             }
             kind::MAP => {
                 let count = self.number()?;
+                self.fits(count.saturating_mul(2), "map")?;
                 let kinds = if count == 0 { 0 } else { self.byte()? };
                 (0..count).try_for_each(|_| {
                     self.element(kinds >> 4, levels)?;
@@ -141,25 +152,21 @@ impl<'b> Walk<'b> {
                 })
             }
             // No closure here: one that called this function would be of an endless type.
-            kind::STRUCT => {
-                let mut last = 0;
-                loop {
-                    let (kind, id) = self.field(last)?;
-                    if kind == kind::STOP {
-                        return Some(());
-                    }
-                    self.skip(kind, levels)?;
-                    last = id;
+            kind::STRUCT => loop {
+                // Numbers of fields are of no interest, so that none is too large.
+                match self.field(0)? {
+                    (kind::STOP, _) => return Some(()),
+                    (kind, _) => self.skip(kind, levels)?,
                 }
-            }
+            },
             _ => None,
         }
     }
 
-    /// Elements of lists and maps: a truth value has a byte of its own there.
+    /// Elements of lists and maps.
     fn element(&mut self, kind: u8, levels: usize) -> Option<()> {
         match kind {
-            kind::TRUE | kind::FALSE => self.pass(1),
+            kind::TRUE | kind::FALSE => self.fails("a list or map of truth values".into()),
             kind => self.skip(kind, levels),
         }
     }

@@ -92,8 +92,8 @@ const LARGE: &[&str] = &[
     "--threads 1 --cluster-size 8 --batch-size 64 --task-column task",
     "--threads 2 --cluster-size 32 --batch-size 1024 --hard-negatives 50 --task-column task",
     "--threads 64 --cluster-size 16 --batch-size 256 --task-column task",
-    "--threads 2 --cluster-size 256 --batch-size 65536 --search ivf --probes 2",
-    "--threads 8 --cluster-size 16 --batch-size 256 --search ivf --probes 2",
+    "--threads 2 --cluster-size 256 --batch-size 65536 --search ivf:2",
+    "--threads 8 --cluster-size 16 --batch-size 256 --search ivf:2",
     "--threads 2 --cluster-size 32 --batch-size 1024 --hard-negatives 50",
 ];
 const WINDOW: &str = "--skip 10 --window 40";
