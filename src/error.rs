@@ -28,18 +28,22 @@ pub enum Kind {
 #[error("{0}")]
 pub struct Error(Box<Details>);
 
+/// The parts of an error, for those who show it in their own way.
 #[derive(Debug)]
-struct Details {
-    kind: Kind,
-    what: String,
-    path: Option<PathBuf>,
-    column: Option<String>,
-    task: Option<String>,
-    row_group: Option<usize>,
-    row: Option<u64>,
-    expected: Option<String>,
-    found: Option<String>,
-    remedy: Option<String>,
+pub struct Details {
+    pub kind: Kind,
+    /// What went wrong: a sentence without a full stop.
+    pub what: String,
+    pub path: Option<PathBuf>,
+    pub column: Option<String>,
+    pub task: Option<String>,
+    /// From 0.
+    pub row_group: Option<usize>,
+    /// From 0 within the file.
+    pub row: Option<u64>,
+    pub expected: Option<String>,
+    pub found: Option<String>,
+    pub remedy: Option<String>,
 }
 
 impl Error {
@@ -129,6 +133,11 @@ impl Error {
     pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
         self.0.remedy = Some(remedy.into());
         self
+    }
+
+    /// Its parts.
+    pub fn details(&self) -> &Details {
+        &self.0
     }
 
     /// The sort of failure.

@@ -202,7 +202,7 @@ pub fn mine(run: &Run, job: &Job, replace: bool) -> Result<Summary> {
 ///
 /// # Errors
 /// The threads cannot be started.
-pub(crate) fn on_threads<T: Send>(threads: usize, work: impl FnOnce() -> T + Send) -> Result<T> {
+pub fn on_threads<T: Send>(threads: usize, work: impl FnOnce() -> T + Send) -> Result<T> {
     // The job itself runs on a thread of the pool: it gets the stack of a main thread.
     let builder = rayon::ThreadPoolBuilder::new().num_threads(threads).stack_size(8 << 20);
     let pool = builder.build().map_err(|e| {

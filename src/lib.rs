@@ -46,10 +46,10 @@ mod edges;
 mod neighbors;
 mod vectors;
 
-pub use batches::Summary;
 #[cfg(feature = "export")]
 pub use batches::export;
-pub use job::{Job, mine};
+pub use batches::{BatchReader, BatchRows, Summary};
+pub use job::{Job, mine, on_threads};
 
 /// What the benches and some tests measure. Nothing of it is part of the library's interface.
 #[doc(hidden)]

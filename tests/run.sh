@@ -106,6 +106,41 @@ python_environment() {
     "$python" -m pip list --disable-pip-version-check --format freeze
 }
 
+# --- the Python package -------------------------------------------------------------------------
+
+# With FAISS the wheel's library is the one that the tests are built with, and is not built again. Wheels for others are
+# built without.
+wheel() {
+    if [ -z "${BATCHMINE_PYTHON:-}" ]; then
+        loud "no Python environment: the Python package is NOT built or tested"
+        return
+    fi
+    # Its library's rlib, as the tests have it.
+    cargo test --locked --all-features --no-run
+    rm -rf target/wheels
+    "$BATCHMINE_PYTHON" -m maturin build --quiet --locked --profile dev --features faiss --compatibility linux \
+        --manifest-path python/Cargo.toml --out target/wheels
+    # For what the tests of exports and of the documentation import.
+    "$BATCHMINE_PYTHON" -m pip install --quiet --disable-pip-version-check --no-index --no-deps --force-reinstall \
+        target/wheels/*.whl
+}
+
+# The wheel in an environment of its own, without cargo on its PATH. Readers of tables are borrowed.
+python_tests() {
+    [ -n "${BATCHMINE_PYTHON:-}" ] || return 0
+    local fresh=$PWD/target/wheel-python
+    rm -rf "$fresh"
+    "$BATCHMINE_PYTHON" -m venv --without-pip "$fresh"
+    local site borrowed
+    site=$("$fresh/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+    borrowed=$("$BATCHMINE_PYTHON" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+    "$BATCHMINE_PYTHON" -m pip --python "$fresh/bin/python" install --quiet --disable-pip-version-check --no-index \
+        --no-deps target/wheels/*.whl
+    echo "$borrowed" >"$site/readers.pth"
+    env -i PATH=/usr/bin:/bin HOME="$HOME" "$fresh/bin/python" -m pytest -q -rs -p no:cacheprovider python/tests
+    (cd python && "$BATCHMINE_PYTHON" -m mypy --cache-dir "$PWD/../target/mypy" batchmine)
+}
+
 # --- the tests ----------------------------------------------------------------------------------
 
 # One set of features for lints, documentation and tests: what they share is built once. FAISS's C++ is most of it.
@@ -144,11 +179,13 @@ deny() {
 
 step "system packages" system_packages
 step "python environment" python_environment
-step "format" cargo fmt --check
+step "format" cargo fmt --all --check
 step "clippy without features" cargo clippy --locked --no-default-features --all-targets -- -D warnings
-step "clippy" cargo clippy --locked --all-features --all-targets -- -D warnings
+step "clippy" cargo clippy --locked --workspace --all-features --all-targets -- -D warnings
 step "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --locked --all-features --no-deps
+step "wheel" wheel
 step "tests" tests
+step "Python tests" python_tests
 step "cargo-deny" install_deny
 step "dependencies" deny
 

@@ -24,6 +24,7 @@ pub(crate) mod lake;
 pub(crate) mod negatives;
 pub(crate) mod order;
 pub(crate) mod pack;
+pub(crate) mod read;
 mod rows_by_key;
 pub(crate) mod sharding;
 pub(crate) mod table;
@@ -32,5 +33,6 @@ mod units;
 mod write;
 
 pub(crate) use forecast::{Forecast, foresee, foresee_labels};
+pub use read::{BatchReader, BatchRows};
 pub use write::Summary;
 pub(crate) use write::{check, recorded, write};

@@ -37,12 +37,12 @@ const OF_TESTS: [&str; 14] = [
 /// Likeness of names, in millionths, from which on one may be a slip for the other.
 const NEAR: u64 = 800_000;
 
-/// Parses the command line. Clap itself ends the process where it has the better words: for help, and most faults.
+/// Parses the command line, whose first argument is the program's name. Clap itself ends the process where it has the
+/// better words: for help, and most faults.
 ///
 /// # Errors
 /// A number is negative that cannot be, or a variable of the environment is no setting.
-pub fn parse() -> Result<Cli> {
-    let given: Vec<OsString> = std::env::args_os().collect();
+pub fn parse(given: Vec<OsString>) -> Result<Cli> {
     let cli = Cli::command();
     let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
     let parsed = Cli::try_parse_from(&given).or_else(|error| {

@@ -78,12 +78,18 @@ enum Verb {
     GpuWorker(gpu_worker::GpuWorkerArgs),
 }
 
-/// Runs a verb; the exit code tells how it ended.
-pub fn run(cli: Cli) -> ExitCode {
+/// Prepares the process for work: freed memory goes back to the system, a file that becomes shorter while it is read
+/// ends the process with a message, and panics of parsers are errors. It may be called again.
+pub fn prepare() {
     allocator::keep_arenas_small();
     bus_error::install();
-    let output = cli.output.start();
     guard::install(half_of_memory().saturating_mul(2));
+}
+
+/// Runs a verb; the exit code tells how it ended.
+pub fn run(cli: Cli) -> ExitCode {
+    prepare();
+    let output = cli.output.start();
     let done = guard::caught(|| match cli.verb {
         Verb::Mine(mine) => mine.run(&output),
         Verb::Plan(plan) => plan.run(&output),

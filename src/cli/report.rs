@@ -28,13 +28,13 @@ pub struct ReportArgs {
     #[arg(long, value_name = "E", default_value_t = 0)]
     epoch: u32,
     /// Queries to sample for what takes vectors; as many as there are rows: all
-    #[arg(long, value_name = "N", default_value_t = 5000)]
+    #[arg(long, value_name = "N", default_value_t = report::SAMPLE)]
     sample: u64,
     /// K of the top-K similarity and of Theorem 1's gap [default: the run's cluster size]
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
     top: Option<u32>,
     /// τ of Theorem 1's gap
-    #[arg(long, value_name = "TAU", default_value_t = 0.02)]
+    #[arg(long, value_name = "TAU", default_value_t = report::TEMPERATURE)]
     temperature: f64,
     #[command(flatten)]
     texts: TextArgs,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{ArgAction, Args, Command, FromArgMatches};
 use serde::Deserialize;
 
 use super::{
@@ -180,7 +180,44 @@ pub struct Settings {
     pub task: BTreeMap<String, TaskSettings>,
 }
 
+/// A setting's flag, for those who offer settings in another way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Flag {
+    /// Without the dashes before it.
+    pub name: String,
+    /// What it means, with its default.
+    pub help: String,
+    /// It may be given several times.
+    pub is_list: bool,
+}
+
 impl Settings {
+    /// The flags of all settings, in the order of `mine --help`.
+    pub fn flags() -> Vec<Flag> {
+        let command = Settings::augment_args(Command::new("mine"));
+        let flag = |argument: &clap::Arg| {
+            let name = argument.get_long()?.to_owned();
+            let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+            Some(Flag { name, help, is_list: matches!(argument.get_action(), ArgAction::Append) })
+        };
+        command.get_arguments().filter_map(flag).collect()
+    }
+
+    /// The settings that the environment has, `BATCHMINE_*`.
+    ///
+    /// # Errors
+    /// A variable has a value that its setting cannot have.
+    pub fn from_environment() -> Result<Settings> {
+        let command = Settings::augment_args(Command::new("mine").no_binary_name(true));
+        let none: [&str; 0] = [];
+        let found = command.try_get_matches_from(none).and_then(|found| Settings::from_arg_matches(&found));
+        found.map_err(|e| {
+            Error::input("a variable of the environment has no value of its setting")
+                .found(e.to_string().lines().next().unwrap_or_default().trim_start_matches("error: "))
+                .remedy("correct it, or unset it")
+        })
+    }
+
     /// These settings, with `weaker` ones where a field is missing here.
     pub fn or(self, weaker: Settings) -> Settings {
         // A flag for one shape of input (one column, or two) overrides the file's other shape.

@@ -25,11 +25,12 @@ mod words;
 
 use std::path::{Path, PathBuf};
 
+use crate::batches::read::epoch_files;
 pub use crate::batches::texts::TextSource;
 use crate::error::{Error, Result};
 use crate::neighbors::{self, Windows};
 use crate::run::progress::Progress;
-use crate::run::record::{BatchesSettings, ClustersSettings, VectorsSettings};
+use crate::run::record::{ClustersSettings, VectorsSettings};
 use crate::run::storage::{Disk, Storage, folder_of, replace_file};
 use crate::run::{RunReader, Stage};
 use crate::vectors::{self, Vectors};
@@ -40,6 +41,10 @@ use figures::{Compared, FORMAT, Histogram, Measures, Parameters, Report, StageCo
 use lists::{BatchList, Directory};
 use metrics::PairCounts;
 use sample::{Sampled, Sampler};
+
+/// Queries that are sampled, and τ, where nothing else is asked for.
+pub const SAMPLE: u64 = 5000;
+pub const TEMPERATURE: f64 = 0.02;
 
 /// Options of a report.
 #[derive(Debug, Clone)]
@@ -58,12 +63,20 @@ pub struct Options {
     pub texts: TextSource,
 }
 
+impl Default for Options {
+    /// Those of `batchmine report` without flags.
+    fn default() -> Options {
+        let texts = TextSource::default();
+        Options { epoch: 0, against: None, sample: SAMPLE, top: None, temperature: TEMPERATURE, texts }
+    }
+}
+
 /// Measures a finished run. O(rows · ranks + sample · |B| · dim) for each list of batches.
 ///
 /// # Errors
 /// The run is not finished or damaged, has no such epoch, or the given list does not fit it.
 pub fn measure(run: &RunReader, options: &Options, progress: &Progress) -> Result<Report> {
-    let epoch_files = own_files(run, options.epoch)?;
+    let epoch_files = epoch_files(run, options.epoch)?;
     let vectors = vectors::open(run)?;
     let neighbors = neighbors::open(run, &vectors)?;
     neighbors.check_lists()?;
@@ -215,36 +228,6 @@ fn similarities(mined: &MeasuredList, random: &MeasuredList, against: Option<&Me
     let bounds = bounds(lists.iter().flat_map(|list| list.sampled.similarities().iter().copied()));
     let shares = |list: &MeasuredList| histogram(&list.sampled.similarity(&list.populations()), &bounds);
     Histogram { mined: shares(mined), random: shares(random), against: against.map(shares), bounds }
-}
-
-/// Files of the epoch that is asked for.
-fn own_files(run: &RunReader, epoch: u32) -> Result<Vec<PathBuf>> {
-    let record = run.stage(Stage::Batches)?;
-    if !run.succeeded() {
-        return Err(Error::input("the run is not finished")
-            .path(run.folder())
-            .expected("a _SUCCESS in the run folder")
-            .found("none: the job was interrupted or is under way")
-            .remedy("run the `mine` command again to finish it"));
-    }
-    let epochs = run.settings::<BatchesSettings>()?.epochs;
-    if epoch >= epochs {
-        return Err(Error::input("the run has no such epoch")
-            .path(run.folder())
-            .expected(format!("--epoch from 0 to {}", epochs.saturating_sub(1)))
-            .found(format!("--epoch {epoch}"))
-            .remedy("leave --epoch out for the first one"));
-    }
-    let (folder, prefix) = (run.stage_folder(Stage::Batches), format!("part-{epoch:05}-"));
-    let names: Vec<&String> = record.parts.keys().filter(|name| name.starts_with(&prefix)).collect();
-    if names.is_empty() {
-        return Err(Error::input("the epoch has no batches")
-            .path(&folder)
-            .expected("batches")
-            .found("no row in any: --remainder drop left all of them out")
-            .remedy("mine with a smaller --batch-size or another --remainder"));
-    }
-    names.into_iter().map(|name| run.part(Stage::Batches, name)).collect()
 }
 
 fn read_given(path: &Path, epoch: u32, directory: &mut Directory<'_>) -> Result<BatchList> {

@@ -1,6 +1,7 @@
 //! Progress of a job: bars on a terminal, plain lines elsewhere, JSON events on request.
 //!
-//! Bars and lines go to stderr; JSON events, one object a line, go to stdout.
+//! Bars and lines go to stderr; JSON events, one object a line, go to stdout. A program that calls the library hears of
+//! the same events by itself.
 
 use std::io::IsTerminal;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{HumanCount, HumanDuration, MultiProgress, ProgressBar, ProgressStyle};
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::interrupt::Interrupt;
 use super::json;
@@ -17,7 +18,7 @@ use crate::error::Result;
 use crate::stdio::{print_line, tell_line};
 
 const PLAIN_EVERY: Duration = Duration::from_secs(5);
-const JSON_EVERY: Duration = Duration::from_secs(1);
+const EVENTS_EVERY: Duration = Duration::from_secs(1);
 
 /// How progress is shown: the values of `--progress`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -30,14 +31,24 @@ pub enum Style {
     None,
 }
 
+/// Hears of events.
+type Listener = Arc<dyn Fn(&Value) + Send + Sync>;
+
 /// Where progress and events go.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Progress {
     bars: Option<MultiProgress>,
     plain: bool,
     json: bool,
+    listener: Option<Listener>,
     /// Why the first event that was lost could not be written.
     lost: Arc<OnceLock<String>>,
+}
+
+impl std::fmt::Debug for Progress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Progress")
+    }
 }
 
 impl Progress {
@@ -48,12 +59,24 @@ impl Progress {
             bars: (style == Style::Auto && terminal).then(MultiProgress::new),
             plain: style == Style::Plain || (style == Style::Auto && !terminal),
             json,
+            listener: None,
             lost: Arc::default(),
         }
     }
 
     pub fn silent() -> Progress {
-        Progress { bars: None, plain: false, json: false, lost: Arc::default() }
+        Progress { bars: None, plain: false, json: false, listener: None, lost: Arc::default() }
+    }
+
+    /// Nothing is printed: `listener` is called with each event, from any thread, about once a second. It must return
+    /// at once.
+    pub fn listened_to(listener: impl Fn(&Value) + Send + Sync + 'static) -> Progress {
+        Progress { listener: Some(Arc::new(listener)), ..Progress::silent() }
+    }
+
+    /// Whether anybody wants events.
+    fn has_events(&self) -> bool {
+        self.json || self.listener.is_some()
     }
 
     /// Starts a meter that counts to `total` of `unit`.
@@ -85,8 +108,14 @@ impl Progress {
 
     /// Prints one JSON event on stdout, where events were asked for.
     pub fn event(&self, event: &impl Serialize) {
+        if !self.has_events() {
+            return;
+        }
+        let event = json::to_value(event);
+        if let Some(listener) = &self.listener {
+            listener(&event);
+        }
         if self.json {
-            let event = json::to_value(event);
             // Neither a reader that went away nor a full disk ends the job.
             if let Err(e) = print_line(&event.to_string()) {
                 self.lost.get_or_init(|| e.to_string());
@@ -177,7 +206,7 @@ impl Meter {
         if let Some(bar) = &self.bar {
             bar.inc(n);
         }
-        if self.progress.plain || self.progress.json || self.rates.is_some() {
+        if self.progress.plain || self.progress.has_events() || self.rates.is_some() {
             self.print_now_and_then(done);
         }
         self.interrupt.as_ref().map_or(Ok(()), Interrupt::check)
@@ -185,7 +214,7 @@ impl Meter {
 
     /// Prints the progress if the last print is long enough ago.
     fn print_now_and_then(&self, done: u64) {
-        let every = if self.progress.json { JSON_EVERY } else { PLAIN_EVERY };
+        let every = if self.progress.has_events() { EVENTS_EVERY } else { PLAIN_EVERY };
         // A thread that finds another one printing has nothing to add.
         let Ok(mut printed) = self.printed.try_lock() else { return };
         if printed.elapsed() < every {

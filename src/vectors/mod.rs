@@ -65,7 +65,7 @@ pub use open::Vectors;
 #[cfg(feature = "lake")]
 pub(crate) use open::tasks;
 pub(crate) use open::{TASK_TABLE, open};
-pub(crate) use parquet_batches::{guarded_batches, open_table, read_metadata};
+pub(crate) use parquet_batches::{GuardedBatches, guarded_batches, open_table, read_metadata};
 pub(crate) use recognise::{is_same, recognise};
 #[cfg(test)]
 pub(crate) use row::UNIQUE;

@@ -1,6 +1,6 @@
 //! Decoding Parquet with panics of the decoder caught: what every reader of Parquet files goes through.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use arrow::array::RecordBatch;
 use bytes::Bytes;
@@ -81,24 +81,24 @@ pub(super) fn refuse_negative_chunks(metadata: &ParquetMetaData) -> Result<(), S
 pub(crate) fn guarded_batches<T: ChunkReader + 'static>(
     path: &Path,
     builder: ParquetRecordBatchReaderBuilder<T>,
-) -> Result<GuardedBatches<'_>, String> {
+) -> Result<GuardedBatches, String> {
     let reader = guarded(path, || builder.build())?.map_err(|e| e.to_string())?;
-    Ok(GuardedBatches { path, reader: Some(reader) })
+    Ok(GuardedBatches { path: path.to_owned(), reader: Some(reader) })
 }
 
 /// The batches of a Parquet file, or what is wrong with it.
-pub(crate) struct GuardedBatches<'p> {
-    path: &'p Path,
+pub(crate) struct GuardedBatches {
+    path: PathBuf,
     /// None behind an error: after a panic the reader's state is unknown.
     reader: Option<ParquetRecordBatchReader>,
 }
 
-impl Iterator for GuardedBatches<'_> {
+impl Iterator for GuardedBatches {
     type Item = Result<RecordBatch, String>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let reader = self.reader.as_mut()?;
-        let batch = match guarded(self.path, || reader.next()) {
+        let batch = match guarded(&self.path, || reader.next()) {
             Ok(batch) => batch?.map_err(|e| e.to_string()),
             Err(panic) => Err(panic),
         };

@@ -68,8 +68,8 @@ pub(super) struct PageHeader {
 
 /// Fails where a page claims what its column cannot have, or has a header that the reader would not get through.
 /// `bytes`: those of the file, from the column's first page on; `length`: how many of them are the column's;
-/// `decompressed`: how many its pages have, decompressed, by the footer. The reader does not stop at the column's end in
-/// the midst of a header, and neither does this. O(pages).
+/// `decompressed`: how many its pages have, decompressed, by the footer. The reader does not stop at the column's end
+/// in the midst of a header, and neither does this. O(pages).
 ///
 /// # Errors
 /// What is wrong.

@@ -1,8 +1,8 @@
 //! A walk through bytes of Thrift's compact protocol, in which Parquet describes files and pages. Pure.
 //!
-//! It reserves nothing, and goes as deep as it is told. Each step takes a byte at least. What the library's own walk goes
-//! through without a byte for each element is refused: it has no byte for a truth value in a list or map that it passes
-//! over, and would count two milliards of them.
+//! It reserves nothing, and goes as deep as it is told. Each step takes a byte at least. What the library's own walk
+//! goes through without a byte for each element is refused: it has no byte for a truth value in a list or map that it
+//! passes over, and would count two milliards of them.
 
 /// Types of fields.
 pub(super) mod kind {

@@ -85,6 +85,14 @@ fn is_excused(name: &str, change: &Change) -> bool {
     name.starts_with("report.") && *change == Change::Delete
 }
 
+/// Whether a file of JSON has other bytes and the same values: without its last line break, or with a number of more
+/// digits than it needs.
+fn says_the_same(world: &World, file: usize, run: &Path) -> bool {
+    let (name, bytes) = &world.files[file];
+    let values = |bytes: &[u8]| serde_json::from_slice::<serde_json::Value>(bytes).ok();
+    name.ends_with(".json") && values(&fs::read(run.join(name)).unwrap_or_default()) == values(bytes)
+}
+
 /// `inspect RUN` shows the manifest and `inspect FILE` the file that is there: a whole one of another run is shown, and
 /// of marks and reports the length.
 fn shows_what_is_there(world: &World, verb: Verb, file: usize, change: &Change) -> bool {
@@ -212,7 +220,9 @@ fn verify_finds_every_damaged_byte() {
             if world.damage(&run, file, &change).is_some() {
                 let names = names(&world, file, &change);
                 let verdict = match faults(&run) {
-                    Ok(said) if said.is_empty() && is_excused(name, &change) => Verdict::Harmless,
+                    Ok(said) if said.is_empty() && (is_excused(name, &change) || says_the_same(&world, file, &run)) => {
+                        Verdict::Harmless
+                    }
                     Ok(said) if said.is_empty() => Verdict::Wrong("it is called sound".into()),
                     Ok(said) if names.iter().any(|name| said.contains(name)) => Verdict::Detected,
                     Ok(said) => Verdict::Wrong(format!("none of {names:?} is named in: {said}")),

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 /// The trainer whose files are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// Pairs and a batch index in Parquet; a sampler in python/ plays them
+    /// Pairs and a batch index in Parquet; batchmine.export.Batches of the Python package plays them
     SentenceTransformers,
     /// The B3 paper's trainer: Parquet, a file for each task, in cluster order
     B3,

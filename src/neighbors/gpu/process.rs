@@ -1,10 +1,11 @@
 //! One worker process, as its parent sees it.
 
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
@@ -21,6 +22,30 @@ const POLL: Duration = Duration::from_millis(100);
 const EXIT_POLLS: u32 = 100;
 /// Characters of a worker's line that a message shows.
 const LINE_CHARACTERS: usize = 400;
+
+/// The command that is this program, where that is not the executable of the process: of a Python module, `python -m
+/// batchmine`.
+static PROGRAM: OnceLock<Vec<OsString>> = OnceLock::new();
+
+/// Says by which command workers are started; the first call counts.
+pub(crate) fn started_by(command: Vec<OsString>) {
+    let _ = PROGRAM.set(command);
+}
+
+/// The command that starts this program.
+fn program() -> std::io::Result<Command> {
+    if let Some([program, arguments @ ..]) = PROGRAM.get().map(Vec::as_slice) {
+        let mut command = Command::new(program);
+        command.args(arguments);
+        return Ok(command);
+    }
+    let name = std::env::current_exe()?;
+    // This path names the running executable even when its file was replaced.
+    let program = if cfg!(target_os = "linux") { Path::new("/proc/self/exe") } else { &name };
+    let mut command = Command::new(program);
+    command.arg0(&name);
+    Ok(command)
+}
 
 /// What went wrong with a worker.
 #[derive(Debug, Clone)]
@@ -57,11 +82,8 @@ impl Worker {
     /// The process cannot be started.
     pub(crate) fn start(plugin: &Path) -> Result<Worker, Fault> {
         let failed = |e: std::io::Error| Fault::Broken(format!("a GPU worker cannot be started: {e}"));
-        let name = std::env::current_exe().map_err(failed)?;
-        // This path names the running executable even when its file was replaced.
-        let program = if cfg!(target_os = "linux") { Path::new("/proc/self/exe") } else { &name };
-        let mut child = Command::new(program)
-            .arg0(&name)
+        let mut child = program()
+            .map_err(failed)?
             .arg(VERB)
             .arg(plugin)
             // Products of f32 must not be rounded to TF32 or emulated.

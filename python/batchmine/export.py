@@ -1,70 +1,67 @@
 """Plays what `batchmine export` writes.
 
-`Batches` is the batch sampler for sentence-transformers' trainer. `python -m batchmine_export tokenize` adds to an
+`Batches` is the batch sampler for sentence-transformers' trainer. `python -m batchmine.export tokenize` adds to an
 arctic export the tokens that Snowflake's arctic-embed trainer reads. Needs pyarrow; tokenizing needs `tokenizers`.
 """
 
 import argparse
+import array
+import hashlib
 import json
 import pathlib
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from batchmine.sampler import SentenceTransformersSampler, rows_digest, sampled_rows
 
-class Batches:
+
+class ExportBatches:
+    """The batches of a sentence-transformers export, by epoch: rows of `pairs.parquet`, one after the other."""
+
+    def __init__(self, export):
+        table = pq.read_table(pathlib.Path(export) / "batches.parquet")
+        columns = [table[name].to_pylist() for name in ("epoch", "start", "rows")]
+        starts = {}
+        for epoch, start, rows in zip(*columns):
+            starts.setdefault(epoch, [start])
+            starts[epoch].append(start + rows)
+        self.starts = [starts[epoch] for epoch in sorted(starts)]
+        self.epochs = len(self.starts)
+        self.fingerprint = hashlib.sha256(repr(columns).encode()).hexdigest()[:32]
+        self.total = sum(columns[2])
+
+    def read(self, epoch):
+        return self.starts[epoch], memoryview(array.array("Q", range(self.total)))
+
+
+class Batches(SentenceTransformersSampler):
     """Batches of a sentence-transformers export, in order, as lists of rows of `pairs.parquet`.
 
-    Give an instance as `batch_sampler` to SentenceTransformerTrainingArguments (it takes any callable, and this
-    one answers with the sampler), or as `batch_sampler` to a torch DataLoader.
-
-    The trainer's batch size divides the mined one: each mined batch is then played in so many steps, one after the
-    other. That is for several devices: with W of them and |B| / W rows on each, a step is one mined batch.
-    Batches smaller than the largest are played where a batch is one step, and left out where it is several, or
-    where the trainer drops the last batch.
+    Give an instance as `batch_sampler` to SentenceTransformerTrainingArguments, or to a torch DataLoader. The trainer's
+    dataset is `pairs.parquet`, in its order; any other, of an evaluation, is played in its own.
 
     An export of all epochs plays epoch e in the trainer's epoch e, and begins again after the last.
     """
 
-    def __init__(self, export, batch_size=None, drop_last=False):
-        table = pq.read_table(pathlib.Path(export) / "batches.parquet")
-        columns = (table[name].to_pylist() for name in ("epoch", "start", "rows"))
-        self.epochs = {}
-        for epoch, start, rows in zip(*columns):
-            self.epochs.setdefault(epoch, []).append((start, rows))
-        self.total = sum(table["rows"].to_pylist())
-        self.largest = max(table["rows"].to_pylist())
-        self.epoch = 0
-        self.set_batch_size(batch_size or self.largest, drop_last)
+    def __init__(self, export, batch_size=None, *, shuffle=False, seed=0):
+        self._begin(ExportBatches(export), shuffle, seed)
+        self._known = _pairs_digest(pathlib.Path(export) / "pairs.parquet")
+        self.set_batch_size(batch_size or self.largest)
 
-    def set_batch_size(self, batch_size, drop_last=False):
-        if self.largest % batch_size:
-            raise ValueError(f"a batch size of {batch_size} does not divide the mined batches of {self.largest} rows")
-        self.batch_size, self.drop_last = batch_size, drop_last
 
-    def __call__(self, dataset, batch_size, drop_last, **_):
-        """What the trainer calls: holds the dataset against the export."""
-        if len(dataset) != self.total:
-            raise ValueError(f"the dataset has {len(dataset)} rows, the export {self.total}: load its pairs.parquet")
-        self.set_batch_size(batch_size, drop_last)
-        return self
-
-    def set_epoch(self, epoch):
-        self.epoch = epoch
-
-    def played(self):
-        order = sorted(self.epochs)
-        batches = self.epochs[order[self.epoch % len(order)]]
-        whole = self.drop_last or self.batch_size < self.largest
-        return [(start, rows) for start, rows in batches if rows == self.largest or not whole]
-
-    def __iter__(self):
-        for start, rows in self.played():
-            for step in range(start, start + rows, self.batch_size):
-                yield list(range(step, min(step + self.batch_size, start + rows)))
-
-    def __len__(self):
-        return sum(-(-rows // self.batch_size) for _, rows in self.played())
+def _pairs_digest(path):
+    """The digest of the rows of a file, read a row group at a time."""
+    file, found, first = pq.ParquetFile(path), {}, 0
+    wanted = sampled_rows(file.metadata.num_rows)
+    for group in range(file.num_row_groups):
+        rows = file.metadata.row_group(group).num_rows
+        inside = [row - first for row in wanted if first <= row < first + rows]
+        if inside:
+            taken = file.read_row_group(group).take(inside).to_pylist()
+            found.update(zip((first + row for row in inside), taken))
+        first += rows
+    return rows_digest(first, found.__getitem__)
 
 
 TOKENS = {"queries": ("QUERY", "QUERY_TOKEN_ID_LIST"), "documents": ("DOCUMENT", "DOCUMENT_TOKEN_ID_LIST")}

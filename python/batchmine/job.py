@@ -1,0 +1,147 @@
+"""The whole job."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import operator
+import os
+from collections.abc import Callable, Iterable, Mapping
+
+from batchmine import _batchmine
+from batchmine.run import Run
+
+logger = logging.getLogger("batchmine")
+#: Of each setting, whether it is a list, by keyword.
+SETTINGS = {name.replace("-", "_"): is_list for name, _, is_list in _batchmine.flags()}
+
+
+def mine(
+    pairs: str | os.PathLike | Iterable[str | os.PathLike] = (),
+    out: str | os.PathLike = "RUN",
+    *,
+    tasks: Mapping[str, Mapping] | None = None,
+    work: str | os.PathLike | None = None,
+    replace: bool = False,
+    config: str | os.PathLike | None = None,
+    progress: bool | Callable[[dict], None] | None = None,
+    **settings,
+) -> Run:
+    """Mines batches, and returns the finished run.
+
+    A run that was interrupted goes on where it was; a finished one is returned at once. Other data or settings than
+    those of the folder's run are refused, unless `replace`.
+
+    pairs: a path, a folder, a glob, or several: embeddings of queries and positives in Parquet, Arrow or `.npy`.
+    out: the run folder. work: a folder for the files of the first four stages.
+    tasks: settings of single tasks by name, as in `tasks={"fonts": {"skip": 70}}`.
+    config: a TOML file of settings; keywords are stronger, and so are variables `BATCHMINE_*`.
+    progress: True: a bar (with tqdm), False: nothing, a function: it is called with each event, a dict as
+        `batchmine mine --json` prints; None: a bar on a terminal or in a notebook.
+    settings: each flag of `batchmine mine` as a keyword: `batch_size=1024, memory="4GiB", key_column=["doc"]`. Sizes
+        are bytes or texts with a unit; `docs/reference.md` has them all.
+
+    Messages go to the logger "batchmine". Ctrl-C raises KeyboardInterrupt, as soon as the work in hand is done.
+
+    Raises InputError, BudgetError or RunError; TypeError for a keyword that is no setting.
+    """
+    unknown = [name for name in settings if name not in SETTINGS]
+    if unknown:
+        raise TypeError(f"mine() got an unexpected keyword argument {unknown[0]!r}; settings are {', '.join(SETTINGS)}")
+    given = {
+        name.replace("_", "-"): _plain(value, SETTINGS[name]) for name, value in settings.items() if value is not None
+    }
+    if tasks:
+        given["task"] = {
+            task: {name.replace("_", "-"): _plain(value) for name, value in own.items()} for task, own in tasks.items()
+        }
+    paths = [pairs] if isinstance(pairs, (str, os.PathLike)) else list(pairs)
+    call: _batchmine._Call = {
+        "pairs": [os.fspath(path) for path in paths],
+        "out": out,
+        "work": work,
+        "replace": replace,
+        "config": config,
+        "settings": json.dumps(given),
+    }
+    with listening(progress) as on_event:
+        _batchmine.mine(call, on_event, log)
+    return Run(out)
+
+
+def _plain(value, is_list=False):
+    """A value as JSON has it: paths are texts, numbers of other libraries are Python's."""
+    if is_list:
+        one = isinstance(value, (str, os.PathLike))
+        return [os.fspath(item) for item in ([value] if one else value)]
+    if isinstance(value, (bool, str)):
+        return value
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    try:
+        return operator.index(value)
+    except TypeError:
+        return float(value)
+
+
+def log(level: int, text: str) -> None:
+    logger.log(level, "%s", text)
+
+
+@contextlib.contextmanager
+def listening(progress):
+    """What hears of events: a bar, the caller's function, or nothing."""
+    if callable(progress):
+        yield lambda text: progress(json.loads(text))
+        return
+    bar = None if progress is False else _bar(asked=progress is True)
+    if bar is None:
+        yield lambda text: None
+        return
+    try:
+        yield bar.hear
+    finally:
+        bar.close()
+
+
+def _bar(asked):
+    try:
+        from tqdm.auto import tqdm
+    except ImportError:
+        if asked:
+            raise ImportError("progress=True needs tqdm: pip install tqdm") from None
+        return None
+    return _Bar(tqdm, None if asked else _is_quiet())
+
+
+def _is_quiet():
+    """None: tqdm shows a bar on terminals only. In a notebook it is shown as well."""
+    try:
+        from IPython import get_ipython
+
+        return False if get_ipython() is not None else None
+    except ImportError:
+        return None
+
+
+class _Bar:
+    """A bar for each stage, one after the other."""
+
+    def __init__(self, tqdm, disable):
+        self.tqdm, self.disable, self.shown = tqdm, disable, None
+
+    def hear(self, text):
+        event = json.loads(text)
+        if event["event"] == "start":
+            self.close()
+            self.shown = self.tqdm(
+                total=event["total"], desc=event["stage"], unit=f" {event['unit']}", disable=self.disable, leave=False
+            )
+        elif event["event"] == "progress" and self.shown is not None:
+            self.shown.update(event["done"] - self.shown.n)
+
+    def close(self):
+        if self.shown is not None:
+            self.shown.close()
+            self.shown = None

@@ -1,0 +1,114 @@
+"""A finished run."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+
+from batchmine import _batchmine
+
+
+class Batches:
+    """The batch table: an Arrow table that pyarrow, Polars, DuckDB and pandas take, by `__arrow_c_stream__`.
+
+    `pyarrow.table(run.batches)`, `polars.DataFrame(run.batches)`. It is read anew each time, a few thousand rows at a
+    time, sorted by epoch, batch_id and position. docs/table.md names the columns.
+    """
+
+    def __init__(self, folder: str, epoch: int | None = None):
+        self._folder, self._epoch = folder, epoch
+
+    def epoch(self, epoch: int) -> Batches:
+        """The batches of one epoch, from 0."""
+        return Batches(self._folder, epoch)
+
+    def __arrow_c_stream__(self, requested_schema=None):
+        return _batchmine.BatchStream(self._folder, self._epoch).__arrow_c_stream__(requested_schema)
+
+
+class Report:
+    """What a run's batches are worth. `figures`: the dict that report.json has; in notebooks it shows the page."""
+
+    def __init__(self, figures: dict, page: str):
+        self.figures, self.page = figures, page
+
+    def _repr_html_(self) -> str:
+        # The page has styles of its own, which must not reach the notebook.
+        import html
+
+        return f'<iframe srcdoc="{html.escape(self.page)}" width="100%" height="640" style="border:0"></iframe>'
+
+    def __repr__(self) -> str:
+        return f"Report(epoch={self.figures['terms']['epoch']}, rows={self.figures['terms']['rows']})"
+
+
+class Run:
+    """A finished run. `batchmine.open(folder)` opens one, and `batchmine.mine` returns one.
+
+    path: its folder. manifest: all that is recorded of it, a dict.
+    """
+
+    def __init__(self, folder: str | os.PathLike):
+        self.path = pathlib.Path(folder)
+        self.manifest = json.loads(_batchmine.manifest(os.fspath(folder)))
+
+    def _stage(self, stage: str) -> dict:
+        return self.manifest["stages"].get(stage, {})
+
+    @property
+    def settings(self) -> dict:
+        """The settings that decided its batches, by stage and keyword."""
+        stages = self.manifest["stages"].items()
+        return {
+            stage: {name.replace("-", "_"): value for name, value in record["settings"].items()}
+            for stage, record in stages
+        }
+
+    @property
+    def summary(self) -> dict:
+        """What came out: numbers of batches, full and smaller ones, of divided clusters, of rows left out."""
+        return dict(self._stage("batches").get("facts") or {})
+
+    @property
+    def epochs(self) -> int:
+        """Epochs that were mined."""
+        return self._stage("batches")["settings"]["epochs"]
+
+    @property
+    def batches(self) -> Batches:
+        """The batch table of all epochs."""
+        return Batches(os.fspath(self.path))
+
+    def verify(self, sample: int = 1000) -> list[str]:
+        """Reads all files again, and checks what the run promises; `sample` lists are compared with brute force.
+
+        Returns what is wrong with it: an empty list where it is sound. O(bytes + sample · rows · dimensions).
+        """
+        from batchmine.job import listening, log
+
+        with listening(False) as on_event:
+            faults, _ = _batchmine.verify(os.fspath(self.path), sample, on_event, log)
+        return faults
+
+    def report(self, epoch: int = 0, sample: int = 5000, progress=None) -> Report:
+        """Measures the batches of an epoch beside random ones; `sample` queries are scored against their batches."""
+        from batchmine.job import listening, log
+
+        with listening(progress) as on_event:
+            figures, page = _batchmine.report(os.fspath(self.path), epoch, sample, on_event, log)
+        return Report(json.loads(figures), page)
+
+    def sentence_transformers(self, dataset, **options):
+        """What SentenceTransformerTrainingArguments takes as `batch_sampler`: see SentenceTransformersSampler."""
+        from batchmine.sampler import SentenceTransformersSampler
+
+        return SentenceTransformersSampler(self, dataset, **options)
+
+    def __repr__(self) -> str:
+        return f"Run({os.fspath(self.path)!r})"
+
+
+def open(folder: str | os.PathLike) -> Run:
+    """Opens a run folder. Raises InputError where it is none."""
+    return Run(folder)

@@ -1,0 +1,104 @@
+//! Jobs, and what is said of finished ones.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use batchmine::config::{Config, Settings};
+use batchmine::error::{Error, Result};
+use batchmine::report::{Options, measure, page};
+use batchmine::run::{Disk, Run, RunReader};
+use batchmine::verify::verify as verified;
+use batchmine::{Job, on_threads};
+use pyo3::prelude::*;
+
+use crate::errors::raised;
+use crate::watched::watched;
+
+/// A pool of a thread for each core, which ends with the work: none is left for a process that is forked.
+pub(crate) const ALL: usize = 0;
+
+/// What `mine` is called with, apart from settings.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub(crate) struct Call {
+    pairs: Vec<String>,
+    out: PathBuf,
+    work: Option<PathBuf>,
+    replace: bool,
+    config: Option<PathBuf>,
+    /// The settings as JSON, by the names of their flags.
+    settings: String,
+}
+
+/// Mines.
+#[pyfunction]
+pub(crate) fn mine(
+    py: Python<'_>,
+    call: Call,
+    on_event: &Bound<'_, PyAny>,
+    on_line: &Bound<'_, PyAny>,
+) -> PyResult<()> {
+    let given = settings(&call).map_err(|error| raised(py, &error))?;
+    watched(py, on_event, on_line, move |control| {
+        let job = Job::open(Config::new(call.pairs, given)?)?;
+        let (progress, interrupted) = (control.progress, control.interrupted);
+        let run = Run::open(&call.out, call.work.as_deref(), Arc::new(Disk), progress, interrupted)?;
+        job.run(&run, call.replace).map(drop)
+    })
+}
+
+/// Keywords, then the environment, then the file.
+fn settings(call: &Call) -> Result<Settings> {
+    let keywords: Settings = serde_json::from_str(&call.settings).map_err(|e| {
+        let found = e.to_string();
+        let found = found.split(" at line ").next().unwrap_or_default();
+        Error::input("a setting cannot be what it was given")
+            .expected("the values that docs/reference.md names")
+            .found(found)
+            .remedy("help(batchmine.mine) says what each setting may be")
+    })?;
+    let file = call.config.as_deref().map(Settings::from_file).transpose()?.unwrap_or_default();
+    Ok(keywords.or(Settings::from_environment()?).or(file))
+}
+
+/// The manifest of a run, as JSON.
+#[pyfunction]
+pub(crate) fn manifest(py: Python<'_>, folder: PathBuf) -> PyResult<String> {
+    let run = RunReader::open(&folder).map_err(|error| raised(py, &error))?;
+    serde_json::to_string(run.manifest()).map_err(|e| pyo3::exceptions::PyValueError::new_err(e.to_string()))
+}
+
+/// Faults of a run, and what was not checked.
+#[pyfunction]
+pub(crate) fn verify(
+    py: Python<'_>,
+    folder: PathBuf,
+    sample: usize,
+    on_event: &Bound<'_, PyAny>,
+    on_line: &Bound<'_, PyAny>,
+) -> PyResult<(Vec<String>, Vec<String>)> {
+    watched(py, on_event, on_line, move |_| {
+        let run = RunReader::open(&folder)?;
+        let outcome = on_threads(ALL, || verified(&run, sample))?;
+        Ok((outcome.faults, outcome.unchecked))
+    })
+}
+
+/// The report of an epoch, as JSON and as a page.
+#[pyfunction]
+pub(crate) fn report(
+    py: Python<'_>,
+    folder: PathBuf,
+    epoch: u32,
+    sample: u64,
+    on_event: &Bound<'_, PyAny>,
+    on_line: &Bound<'_, PyAny>,
+) -> PyResult<(String, String)> {
+    watched(py, on_event, on_line, move |control| {
+        let options = Options { epoch, sample, ..Options::default() };
+        let run = RunReader::open(&folder)?;
+        let report = on_threads(ALL, || measure(&run, &options, &control.progress))??;
+        let text = serde_json::to_string(&report).map_err(|e| Error::runtime(e.to_string()))?;
+        Ok((text, page(&report)))
+    })
+}

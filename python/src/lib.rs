@@ -1,0 +1,65 @@
+//! The extension module `batchmine._batchmine`: jobs, runs and the command line, for the Python beside it.
+//!
+//! Work runs on a thread of its own, without Python's lock. The calling thread waits for it, hands on events and log
+//! lines, and asks ten times a second whether Python was interrupted.
+
+mod errors;
+mod job;
+mod table;
+mod watched;
+
+use std::ffi::OsString;
+use std::process::{ExitCode, Termination};
+
+use batchmine::cli;
+use batchmine::config::Settings;
+use pyo3::prelude::*;
+
+#[global_allocator]
+static ALLOCATOR: batchmine::guard::Allocator = batchmine::guard::Allocator;
+
+/// Runs the command line, whose first argument is the program's name; the exit code.
+#[pyfunction]
+fn main(py: Python<'_>, arguments: Vec<OsString>) -> u8 {
+    py.detach(|| {
+        let code = match cli::arguments::parse(arguments) {
+            Ok(cli) => cli::run(cli),
+            Err(error) => cli::refuse(&error),
+        };
+        number_of(code)
+    })
+}
+
+/// The number of an exit code, which the standard library keeps to itself.
+fn number_of(code: ExitCode) -> u8 {
+    let text = format!("{:?}", code.report());
+    let digits: String = text.chars().filter(char::is_ascii_digit).collect();
+    digits.parse().unwrap_or(1)
+}
+
+/// Name, help, and whether it is a list, of each setting.
+#[pyfunction]
+fn flags() -> Vec<(String, String, bool)> {
+    Settings::flags().into_iter().map(|flag| (flag.name, flag.help, flag.is_list)).collect()
+}
+
+/// Says by which command GPU workers are started.
+#[pyfunction]
+fn started_by(command: Vec<OsString>) {
+    cli::gpu_worker::started_by(command);
+}
+
+#[pymodule]
+fn _batchmine(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add_function(wrap_pyfunction!(main, module)?)?;
+    module.add_function(wrap_pyfunction!(flags, module)?)?;
+    module.add_function(wrap_pyfunction!(started_by, module)?)?;
+    module.add_function(wrap_pyfunction!(job::mine, module)?)?;
+    module.add_function(wrap_pyfunction!(job::manifest, module)?)?;
+    module.add_function(wrap_pyfunction!(job::verify, module)?)?;
+    module.add_function(wrap_pyfunction!(job::report, module)?)?;
+    module.add_function(wrap_pyfunction!(table::batch_rows, module)?)?;
+    module.add_function(wrap_pyfunction!(table::some_ids, module)?)?;
+    module.add_class::<table::BatchStream>()
+}

@@ -1,0 +1,186 @@
+import json
+import logging
+import os
+import pathlib
+import pickle
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import PAIRS, ROOT, SETTINGS, command, flags, tables
+
+import batchmine
+
+
+def test_the_batches_are_those_of_the_command_byte_for_byte(run, tmp_path):
+    done = command("mine", PAIRS, "--out", tmp_path / "run", *flags(SETTINGS), "--progress", "none")
+    assert done.returncode == 0, done.stderr
+    assert tables(run.path) == tables(tmp_path / "run")
+    assert len(tables(run.path)) == 3
+
+
+def test_paths_are_one_or_several(run, tmp_path):
+    files = sorted(PAIRS.glob("*.parquet"))
+    for number, pairs in enumerate([files, str(PAIRS / "*.parquet")]):
+        again = batchmine.mine(pairs, tmp_path / str(number), progress=False, **SETTINGS)
+        assert tables(again.path) == tables(run.path)
+
+
+def test_keywords_are_the_flags_of_the_reference():
+    reference = (ROOT / "docs" / "reference.md").read_text()
+    mine = reference.split("## batchmine mine")[1].split("\n## ")[0]
+    documented = set(re.findall(r"`(?:-\w`, `)?--([a-z0-9-]+)", mine))
+    known = {name.replace("_", "-") for name in batchmine.job.SETTINGS}
+    own = {"config", "out", "work", "replace", "dry-run"}
+    general = {"progress", "json", "color", "quiet", "verbose", "help", "version"}
+    assert known == documented - own - general
+    with pytest.raises(TypeError, match="batchsize"):
+        batchmine.mine(PAIRS, "nowhere", batchsize=3)
+
+
+def test_settings_take_lists_numbers_of_other_libraries_paths_and_tasks(tmp_path):
+    numpy = pytest.importorskip("numpy")
+    settings = {"task_column": "dataset", "batch_size": numpy.int64(16), "suspect_weight": numpy.float32(0.25)}
+    task = json.loads(json.dumps(next(iter(names()))))
+    run = batchmine.mine(
+        PAIRS, tmp_path / "run", progress=False, key_column="id", tasks={task: {"skip": 3}}, memory=1 << 30, **settings
+    )
+    assert run.settings["clusters"]["suspect_weight"] == 0.25
+    assert run.settings["edges"]["tasks"][task]["skip"] == 3
+
+
+def names():
+    parquet = pytest.importorskip("pyarrow.parquet")
+    for path in sorted(PAIRS.glob("*.parquet")):
+        yield from parquet.read_table(path, columns=["dataset"])["dataset"].unique().to_pylist()
+
+
+def test_the_environment_and_a_file_are_weaker_than_keywords(run, tmp_path, monkeypatch):
+    (tmp_path / "settings.toml").write_text("epochs = 3\nhard-negatives = 7\n")
+    monkeypatch.setenv("BATCHMINE_HARD_NEGATIVES", "2")
+    monkeypatch.setenv("BATCHMINE_SEED", "77")
+    given = {name: value for name, value in SETTINGS.items() if name not in ("epochs", "hard_negatives")}
+    again = batchmine.mine(PAIRS, tmp_path / "run", config=tmp_path / "settings.toml", progress=False, **given)
+    assert tables(again.path) == tables(run.path)
+
+
+def test_errors_have_their_parts(tmp_path):
+    with pytest.raises(batchmine.InputError) as raised:
+        batchmine.mine(tmp_path / "nothing.parquet", tmp_path / "run", progress=False)
+    assert isinstance(raised.value, ValueError) and "nothing.parquet" in str(raised.value)
+    assert raised.value.remedy and pickle.loads(pickle.dumps(raised.value)).remedy == raised.value.remedy
+    with pytest.raises(batchmine.InputError) as raised:
+        batchmine.mine(PAIRS, tmp_path / "run", task_column="no such", progress=False)
+    assert raised.value.column == "no such" and pathlib.Path(raised.value.path).parent == PAIRS
+    with pytest.raises(batchmine.InputError, match="remainder|unknown variant"):
+        batchmine.mine(PAIRS, tmp_path / "run", remainder="burn", progress=False)
+    with pytest.raises(batchmine.BudgetError) as raised:
+        batchmine.mine(PAIRS, tmp_path / "run", memory="1MiB", progress=False)
+    assert isinstance(raised.value, MemoryError) and "--memory" in raised.value.remedy
+    with pytest.raises(batchmine.InputError):
+        batchmine.open(tmp_path)
+    assert not (tmp_path / "run" / "batches").exists()
+
+
+def test_a_finished_run_is_returned_and_other_settings_are_refused(run):
+    before = tables(run.path)
+    again = batchmine.mine(PAIRS, run.path, progress=False, **SETTINGS)
+    assert again.summary == run.summary and tables(run.path) == before
+    with pytest.raises(batchmine.InputError) as raised:
+        batchmine.mine(PAIRS, run.path, progress=False, **{**SETTINGS, "seed": 6})
+    assert "--replace" in str(raised.value)
+
+
+def test_progress_and_messages_are_pythons_and_nothing_is_printed(tmp_path, capfd, caplog):
+    events = []
+    with caplog.at_level(logging.DEBUG, logger="batchmine"):
+        batchmine.mine(PAIRS, tmp_path / "run", progress=events.append, **SETTINGS)
+    stages = [event["stage"] for event in events if event["event"] == "start"]
+    assert set(stages) >= {"vectors", "neighbors", "edges", "clusters", "batches"}
+    assert any(record.name == "batchmine" and record.levelno == logging.INFO for record in caplog.records)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_an_exception_in_a_callback_stops_the_job_and_it_goes_on(run, tmp_path):
+    def stop(event):
+        if event["event"] == "start" and event["stage"] == "edges":
+            raise LookupError("enough")
+
+    with pytest.raises(LookupError, match="enough"):
+        batchmine.mine(PAIRS, tmp_path / "run", progress=stop, **SETTINGS)
+    again = batchmine.mine(PAIRS, tmp_path / "run", progress=False, **SETTINGS)
+    assert tables(again.path) == tables(run.path)
+
+
+INTERRUPTED = """
+import sys, batchmine
+try:
+    batchmine.mine(sys.argv[1], sys.argv[2], threads=1, progress=lambda event: print(event, flush=True), **{settings!r})
+except KeyboardInterrupt:
+    sys.exit(33)
+"""
+
+
+def test_ctrl_c_is_a_keyboard_interrupt_and_leaves_a_run_that_goes_on(run, tmp_path):
+    script = INTERRUPTED.format(settings=SETTINGS)
+    child = subprocess.Popen(
+        [sys.executable, "-c", script, str(PAIRS), str(tmp_path / "run")], stdout=subprocess.PIPE, text=True
+    )
+    for line in child.stdout:
+        if "neighbors" in line:
+            break
+    begin = time.monotonic()
+    child.send_signal(signal.SIGINT)
+    child.stdout.read()
+    assert child.wait(timeout=20) == 33 and time.monotonic() - begin < 5
+    again = batchmine.mine(PAIRS, tmp_path / "run", progress=False, **SETTINGS)
+    assert tables(again.path) == tables(run.path)
+
+
+def threads():
+    """Threads of this process, once those that are about to end have."""
+    counts = []
+    for _ in range(20):
+        counts.append(len(os.listdir("/proc/self/task")))
+        time.sleep(0.02)
+    return min(counts)
+
+
+def test_no_thread_is_left_and_two_jobs_run_in_one_process(tmp_path):
+    from concurrent.futures import ThreadPoolExecutor
+
+    batchmine.mine(PAIRS, tmp_path / "first", progress=False, **SETTINGS)
+    before = threads()
+    again = batchmine.mine(PAIRS, tmp_path / "second", progress=False, **SETTINGS)
+    again.report(sample=10, progress=False), again.verify(sample=10), batchmine.BatchSampler(again)
+    assert threads() <= before
+    both = [tmp_path / "left", tmp_path / "right"]
+    with ThreadPoolExecutor() as pool:
+        runs = list(pool.map(lambda out: batchmine.mine(PAIRS, out, progress=False, **SETTINGS), both))
+    assert tables(runs[0].path) == tables(runs[1].path)
+
+
+def test_a_forked_process_mines(tmp_path):
+    script = (
+        "import os, sys, batchmine; settings = dict(progress=False, batch_size=64)\n"
+        "batchmine.mine(sys.argv[1], sys.argv[2] + '/parent', **settings)\n"
+        "child = os.fork()\n"
+        "if child == 0:\n"
+        "    batchmine.mine(sys.argv[1], sys.argv[2] + '/child', **settings); os._exit(7)\n"
+        "sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+    )
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", script, str(PAIRS), str(tmp_path)], timeout=120)
+    assert done.returncode == 7
+    assert tables(tmp_path / "child") == tables(tmp_path / "parent")
+
+
+def test_the_command_line_is_there():
+    assert command("--version").stdout.split() == ["batchmine", batchmine.__version__]
+    assert command("mine", "nowhere", "--out", "x").returncode == 2
+    script = pathlib.Path(sys.executable).with_name("batchmine")
+    assert subprocess.run([script, "help"], capture_output=True, text=True).stdout.startswith("Mine hard")
+    assert "--format" in command("export", "--help").stdout
+    assert "delta" in command("mine", "--help").stdout
