@@ -34,7 +34,7 @@ def mine(
     those of the folder's run are refused, unless `replace`.
 
     pairs: a path, a folder, a glob, or several: embeddings of queries and positives in Parquet, Arrow or `.npy`.
-    out: the run folder. work: a folder for the files of the first four stages.
+    out: the run folder, by default RUN in the current folder. work: a folder for the files of the first four stages.
     tasks: settings of single tasks by name, as in `tasks={"fonts": {"skip": 70}}`.
     config: a TOML file of settings; keywords are stronger, and so are variables `BATCHMINE_*`.
     progress: True: a bar (with tqdm), False: nothing, a function: it is called with each event, a dict as
@@ -50,19 +50,22 @@ def mine(
     if unknown:
         raise TypeError(f"mine() got an unexpected keyword argument {unknown[0]!r}; settings are {', '.join(SETTINGS)}")
     given = {
-        name.replace("_", "-"): _plain(value, SETTINGS[name]) for name, value in settings.items() if value is not None
+        name.replace("_", "-"): _plain(name, value, SETTINGS[name])
+        for name, value in settings.items()
+        if value is not None
     }
-    if tasks:
-        given["task"] = {
-            task: {name.replace("_", "-"): _plain(value) for name, value in own.items()} for task, own in tasks.items()
-        }
-    paths = [pairs] if isinstance(pairs, (str, os.PathLike)) else list(pairs)
+    for task, own in (tasks or {}).items():
+        if not isinstance(own, Mapping):
+            raise TypeError(f"tasks[{task!r}] is a mapping of settings, such as {{'skip': 70}}, not {own!r}")
+        plain = {name.replace("_", "-"): _plain(name, value) for name, value in own.items() if value is not None}
+        given.setdefault("task", {})[task] = plain
+    paths = [pairs] if isinstance(pairs, (str, bytes, os.PathLike)) else list(pairs)
     call: _batchmine._Call = {
-        "pairs": [os.fspath(path) for path in paths],
-        "out": out,
-        "work": work,
-        "replace": replace,
-        "config": config,
+        "pairs": [os.fsdecode(path) for path in paths],
+        "out": os.fsdecode(out),
+        "work": None if work is None else os.fsdecode(work),
+        "replace": bool(replace),
+        "config": None if config is None else os.fsdecode(config),
         "settings": json.dumps(given),
     }
     with listening(progress) as on_event:
@@ -70,19 +73,25 @@ def mine(
     return Run(out)
 
 
-def _plain(value, is_list=False):
+def _plain(name, value, is_list=False):
     """A value as JSON has it: paths are texts, numbers of other libraries are Python's."""
     if is_list:
-        one = isinstance(value, (str, os.PathLike))
-        return [os.fspath(item) for item in ([value] if one else value)]
+        one = isinstance(value, (str, bytes, os.PathLike))
+        return [os.fsdecode(item) for item in ([value] if one else value)]
     if isinstance(value, (bool, str)):
         return value
     if isinstance(value, os.PathLike):
-        return os.fspath(value)
+        return os.fsdecode(value)
     try:
         return operator.index(value)
     except TypeError:
-        return float(value)
+        pass
+    try:
+        if not isinstance(value, (bytes, bytearray)):
+            return float(value)
+    except (TypeError, ValueError):
+        pass
+    raise TypeError(f"{name} is a text or a number, not {value!r}")
 
 
 def log(level: int, text: str) -> None:
@@ -92,6 +101,8 @@ def log(level: int, text: str) -> None:
 @contextlib.contextmanager
 def listening(progress):
     """What hears of events: a bar, the caller's function, or nothing."""
+    if not callable(progress) and progress not in (None, True, False):
+        raise TypeError(f"progress is True, False, None or a function, not {progress!r}")
     if callable(progress):
         yield lambda text: progress(json.loads(text))
         return

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import json
+import operator
 import os
 import pathlib
 
 from batchmine import _batchmine
+
+
+def counted(name: str, value: int) -> int:
+    """A number that is counted from 0."""
+    number = operator.index(value)
+    if not 0 <= number < 1 << 32:
+        raise ValueError(f"{name} is {number}: give a number from 0 to {(1 << 32) - 1}")
+    return number
 
 
 class Batches:
@@ -21,7 +30,7 @@ class Batches:
 
     def epoch(self, epoch: int) -> Batches:
         """The batches of one epoch, from 0."""
-        return Batches(self._folder, epoch)
+        return Batches(self._folder, counted("epoch", epoch))
 
     def __arrow_c_stream__(self, requested_schema=None):
         return _batchmine.BatchStream(self._folder, self._epoch).__arrow_c_stream__(requested_schema)
@@ -50,8 +59,9 @@ class Run:
     """
 
     def __init__(self, folder: str | os.PathLike):
-        self.path = pathlib.Path(folder)
-        self.manifest = json.loads(_batchmine.manifest(os.fspath(folder)))
+        # The current folder may be another one when it is read.
+        self.path = pathlib.Path(os.fsdecode(folder)).absolute()
+        self.manifest = json.loads(_batchmine.manifest(os.fspath(self.path)))
 
     def _stage(self, stage: str) -> dict:
         return self.manifest["stages"].get(stage, {})
@@ -88,7 +98,7 @@ class Run:
         from batchmine.job import listening, log
 
         with listening(False) as on_event:
-            faults, _ = _batchmine.verify(os.fspath(self.path), sample, on_event, log)
+            faults, _ = _batchmine.verify(os.fspath(self.path), counted("sample", sample), on_event, log)
         return faults
 
     def report(self, epoch: int = 0, sample: int = 5000, progress=None) -> Report:
@@ -96,6 +106,7 @@ class Run:
         from batchmine.job import listening, log
 
         with listening(progress) as on_event:
+            epoch, sample = counted("epoch", epoch), counted("sample", sample)
             figures, page = _batchmine.report(os.fspath(self.path), epoch, sample, on_event, log)
         return Report(json.loads(figures), page)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import operator
 import os
 import random
 import sys
@@ -35,14 +36,21 @@ class RunBatches:
     def __init__(self, run: Run | str | os.PathLike):
         self.run = run if isinstance(run, Run) else Run(run)
         self.epochs = self.run.epochs
-        record = self.run.manifest["stages"]["batches"]
-        parts = sorted((name, part["xxh3"]) for name, part in record["parts"].items())
-        self.fingerprint = hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
+        self.fingerprint = self._fingerprint(self.run)
         own = self.run.settings["batches"]
         self.strided, self.world_size = own["rank_layout"] == "strided", own["world_size"]
 
+    @staticmethod
+    def _fingerprint(run: Run) -> str:
+        """Of the files with the batches."""
+        parts = run.manifest["stages"]["batches"]["parts"]
+        hashes = sorted((name, part["xxh3"]) for name, part in parts.items())
+        return hashlib.sha256(repr(hashes).encode()).hexdigest()[:32]
+
     def read(self, epoch: int) -> tuple[memoryview, memoryview]:
         """Where each batch begins and the last one ends, and the rows of all."""
+        if self._fingerprint(Run(self.run.path)) != self.fingerprint:
+            raise ValueError(f"{self.run.path} holds other batches than when the sampler was made: make it anew")
         starts, rows = _batchmine.batch_rows(os.fspath(self.run.path), epoch)
         return _numbers(starts), _numbers(rows)
 
@@ -77,7 +85,7 @@ class BatchSampler:
     the log.
 
     `state_dict` says which batches of the epoch were handed out; after `load_state_dict` the next iteration begins
-    with the batch behind them. Memory: 8 bytes for each row of an epoch.
+    with the batch behind them. `len` stays that of a whole epoch. Memory: 8 bytes for each row of an epoch.
     """
 
     def __init__(
@@ -91,15 +99,17 @@ class BatchSampler:
     ):
         self._begin(RunBatches(run), shuffle, seed)
         here, processes = _process()
-        self.rank = here if rank is None else rank
-        self.world_size = processes if world_size is None else world_size
+        self.rank = here if rank is None else operator.index(rank)
+        self.world_size = processes if world_size is None else operator.index(world_size)
         if not 0 <= self.rank < self.world_size:
             raise ValueError(f"rank {self.rank} of {self.world_size} ranks: ranks are counted from 0")
         self._plan()
 
     def _begin(self, source, shuffle, seed):
-        self._source, self.shuffle, self.seed = source, shuffle, seed
-        self.epoch, self._resume, self._given, self._loaded = 0, 0, 0, None
+        self._source, self.shuffle, self.seed = source, bool(shuffle), operator.index(seed)
+        self.epoch, self._resume, self._loaded = 0, 0, None
+        #: The epoch that was played last, and how many of its batches were handed out.
+        self._position = (0, 0)
         self.rank, self.world_size, self.drop_last = 0, 1, False
         self._sizes = []
         for epoch in range(source.epochs):
@@ -149,8 +159,11 @@ class BatchSampler:
 
     def set_epoch(self, epoch: int) -> None:
         """The epoch that the next iteration plays. It begins at its first batch, unless a state of it was loaded."""
+        epoch = operator.index(epoch)
+        if epoch < 0:
+            raise ValueError(f"epoch {epoch}: epochs are counted from 0")
         if epoch != self.epoch:
-            self._resume = self._given = 0
+            self._resume, self._position = 0, (epoch, 0)
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -158,25 +171,44 @@ class BatchSampler:
 
     def __iter__(self) -> Iterator[list[int]]:
         epoch, begin = self.epoch, self._resume
-        self._resume, self._given = 0, begin
+        self._resume, self._position = 0, (epoch, begin)
         own = epoch % self._source.epochs
         if self._loaded is None or self._loaded[0] != own:
             self._loaded = (own, self._source.read(own))
         starts, rows = self._loaded[1]
         for step, (start, size) in enumerate(self._order(self._pieces(starts), epoch)):
             if step >= begin:
-                self._given = step + 1
+                self._position = (epoch, step + 1)
                 yield self._rows(rows, start, size)
 
     def state_dict(self) -> dict:
-        """Epoch, batches handed out in it, and which run it was."""
-        return {"epoch": self.epoch, "batches": self._given, "run": self._source.fingerprint}
+        """Epoch, batches handed out in it, and what decides their order: numbers and texts, as JSON has them."""
+        epoch, batches = self._position
+        return {"epoch": epoch, "batches": batches, **self._same()}
+
+    def _same(self) -> dict:
+        """What a state and its sampler must agree on."""
+        return {
+            "run": self._source.fingerprint,
+            "steps": self._steps,
+            "world_size": self.world_size,
+            "batch_size": self.batch_size,
+            "shuffle": self.shuffle,
+            "seed": self.seed if self.shuffle else 0,
+        }
 
     def load_state_dict(self, state: dict) -> None:
-        """Goes on behind the state's batches. Raises ValueError where it is of another run."""
-        if state["run"] != self._source.fingerprint:
-            raise ValueError("the state is of another run: its batches are not those of this one")
-        self.epoch, self._resume, self._given = state["epoch"], state["batches"], state["batches"]
+        """Goes on behind the state's batches. Raises ValueError where it is none, of another run, or of other ranks."""
+        whole = isinstance(state, dict) and all(type(state.get(name)) is int for name in ("epoch", "batches"))
+        if not whole or state["epoch"] < 0 or not 0 <= state["batches"] <= self._steps:
+            raise ValueError(f"not a state of this sampler: {state!r}")
+        for name, own in self._same().items():
+            if state.get(name) != own:
+                what = f"a sampler of {name} {state.get(name)!r}, and this has {own!r}"
+                what = "another run" if name == "run" else what
+                raise ValueError(f"the state is of {what}: its batches are not those of this one")
+        self.epoch, self._resume = state["epoch"], state["batches"]
+        self._position = (self.epoch, self._resume)
 
     def __getstate__(self):
         # Workers that are started anew get a copy, and read what they need by themselves.
@@ -225,7 +257,7 @@ class SentenceTransformersSampler(BatchSampler):
 
     def set_batch_size(self, batch_size: int) -> None:
         """Rows of a step on one device."""
-        if self.largest % batch_size:
+        if batch_size < 1 or self.largest % batch_size:
             raise ValueError(f"a batch size of {batch_size} does not divide the mined batches of {self.largest} rows")
         self.batch_size = batch_size
         whole = batch_size < self.largest or self.drop_last

@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use batchmine::config::{Config, Settings};
+use batchmine::config::{Config, Settings, TaskSettings};
 use batchmine::error::{Error, Result};
 use batchmine::report::{Options, measure, page};
 use batchmine::run::{Disk, Run, RunReader};
 use batchmine::verify::verify as verified;
 use batchmine::{Job, on_threads};
 use pyo3::prelude::*;
+use serde_json::{Map, Value};
 
 use crate::errors::raised;
 use crate::watched::watched;
@@ -49,16 +50,41 @@ pub(crate) fn mine(
 
 /// Keywords, then the environment, then the file.
 fn settings(call: &Call) -> Result<Settings> {
-    let keywords: Settings = serde_json::from_str(&call.settings).map_err(|e| {
-        let found = e.to_string();
-        let found = found.split(" at line ").next().unwrap_or_default();
-        Error::input("a setting cannot be what it was given")
-            .expected("the values that docs/reference.md names")
-            .found(found)
-            .remedy("help(batchmine.mine) says what each setting may be")
-    })?;
+    let given: Map<String, Value> = serde_json::from_str(&call.settings).map_err(|e| Error::input(e.to_string()))?;
+    // Each by itself first: a message names the one that cannot be.
+    for (name, value) in &given {
+        one(name, value)?;
+    }
+    let keywords: Settings = serde_json::from_value(Value::Object(given)).map_err(|e| Error::input(e.to_string()))?;
     let file = call.config.as_deref().map(Settings::from_file).transpose()?.unwrap_or_default();
     Ok(keywords.or(Settings::from_environment()?).or(file))
+}
+
+/// Fails where a setting, or one of a task, cannot have its value.
+fn one(name: &str, value: &Value) -> Result<()> {
+    let refused = |task: Option<&str>, name: &str, value: &Value, why: &serde_json::Error| {
+        let keyword = name.replace('-', "_");
+        let error = Error::input(format!("{keyword} cannot be {value}"))
+            .expected("a value that docs/reference.md names for its flag")
+            .found(why.to_string())
+            .remedy("help(batchmine.mine) and `batchmine mine --help` say what settings may be");
+        match task {
+            Some(task) => error.task(task),
+            None => error,
+        }
+    };
+    let alone = |name: &str, value: &Value| Value::Object(Map::from_iter([(name.to_owned(), value.clone())]));
+    let (Value::Object(tasks), "task") = (value, name) else {
+        let parsed = serde_json::from_value::<Settings>(alone(name, value));
+        return parsed.map(drop).map_err(|why| refused(None, name, value, &why));
+    };
+    for (task, own) in tasks {
+        for (name, value) in own.as_object().into_iter().flatten() {
+            let parsed = serde_json::from_value::<TaskSettings>(alone(name, value));
+            parsed.map_err(|why| refused(Some(task), name, value, &why))?;
+        }
+    }
+    Ok(())
 }
 
 /// The manifest of a run, as JSON.

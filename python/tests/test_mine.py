@@ -75,8 +75,16 @@ def test_errors_have_their_parts(tmp_path):
     with pytest.raises(batchmine.InputError) as raised:
         batchmine.mine(PAIRS, tmp_path / "run", task_column="no such", progress=False)
     assert raised.value.column == "no such" and pathlib.Path(raised.value.path).parent == PAIRS
-    with pytest.raises(batchmine.InputError, match="remainder|unknown variant"):
-        batchmine.mine(PAIRS, tmp_path / "run", remainder="burn", progress=False)
+    for wrong in ({"remainder": "burn"}, {"seed": -1}, {"batch_size": "many"}, {"tasks": {"fonts": {"skip": "a"}}}):
+        name = "skip" if "tasks" in wrong else next(iter(wrong))
+        with pytest.raises(batchmine.InputError, match=f"^{name} cannot be"):
+            batchmine.mine(PAIRS, tmp_path / "run", progress=False, **wrong)
+    for wrong in ({"task_column": b"dataset"}, {"batch_size": [64]}, {"tasks": {"fonts": 3}}, {"out": 3}):
+        with pytest.raises(TypeError):
+            batchmine.mine(PAIRS, **{"out": tmp_path / "run", "progress": False, **wrong})
+    (tmp_path / "file").write_text("")
+    with pytest.raises(batchmine.InputError, match="is a file"):
+        batchmine.mine(PAIRS, tmp_path / "file", progress=False)
     with pytest.raises(batchmine.BudgetError) as raised:
         batchmine.mine(PAIRS, tmp_path / "run", memory="1MiB", progress=False)
     assert isinstance(raised.value, MemoryError) and "--memory" in raised.value.remedy

@@ -1,4 +1,5 @@
 import itertools
+import json
 import pickle
 import random
 
@@ -49,6 +50,46 @@ def test_a_state_of_another_run_is_refused(run, tmp_path):
     other = batchmine.mine(PAIRS, tmp_path / "other", progress=False, **{**SETTINGS, "seed": 6})
     with pytest.raises(ValueError, match="another run"):
         batchmine.BatchSampler(other).load_state_dict(batchmine.BatchSampler(run).state_dict())
+
+
+def test_states_that_are_none_are_refused_and_change_nothing(run):
+    sampler = batchmine.BatchSampler(run)
+    sampler.set_epoch(1)
+    steps = iter(sampler)
+    whole = [next(steps) for _ in range(4)]
+    state = json.loads(json.dumps(sampler.state_dict()))
+    wrong = [None, {}, "state", [], *({**state, "batches": value} for value in (-1, 10**9, 5.5, True, "5", None))]
+    wrong += [{**state, "epoch": value} for value in (-1, "1", None)]
+    wrong += [{name: value for name, value in state.items() if name != left_out} for left_out in state]
+    for damaged in wrong:
+        with pytest.raises(ValueError):
+            sampler.load_state_dict(damaged)
+    assert sampler.state_dict() == state and len(whole) == 4
+    for other in (
+        batchmine.BatchSampler(run, shuffle=True),
+        batchmine.BatchSampler(run, world_size=2, rank=0),
+    ):
+        with pytest.raises(ValueError, match="shuffle|world_size|steps"):
+            other.load_state_dict(state)
+    # The epoch that is set is the next one's: what is played is still the one before.
+    sampler.set_epoch(2)
+    next(steps)
+    assert sampler.state_dict() == {**state, "batches": 5}
+    for epoch in (-1, None, "1", 1.0):
+        with pytest.raises((TypeError, ValueError)):
+            sampler.set_epoch(epoch)
+
+
+def test_a_run_that_was_replaced_or_moved_from_is_not_played(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    batchmine.mine(PAIRS, "run", progress=False, **SETTINGS)
+    sampler = batchmine.BatchSampler(batchmine.open("run"))
+    before = play(sampler, 0)
+    monkeypatch.chdir("/")
+    assert len(play(sampler, 1)) == len(before)
+    batchmine.mine(PAIRS, tmp_path / "run", progress=False, replace=True, **{**SETTINGS, "seed": 6})
+    with pytest.raises(ValueError, match="other batches"):
+        play(sampler, 2)
 
 
 @pytest.mark.parametrize("world", [1, 2, 4, 7])

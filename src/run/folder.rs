@@ -55,6 +55,13 @@ impl Run {
         interrupt: Arc<AtomicBool>,
     ) -> Result<Run> {
         let made = |e| Error::io("the run folder cannot be created", folder, e);
+        if folder.exists() && !folder.is_dir() {
+            return Err(Error::input("the output folder is a file")
+                .path(folder)
+                .expected("a folder that is new, empty, or made by `batchmine mine`")
+                .found("a file")
+                .remedy("give another folder to --out"));
+        }
         let is_new = !folder.join(MANIFEST).exists();
         if is_new && let Some(other) = foreign(folder)? {
             return Err(Error::input("the output folder is not a run folder")
