@@ -10,7 +10,6 @@ def main() -> int:
     """Runs the command line; returns its exit code."""
     # The command line has handlers of its own; Python's would only be called when it has ended.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    _batchmine.started_by([sys.executable, "-m", "batchmine"])
     return _batchmine.main(["batchmine", *sys.argv[1:]])
 
 

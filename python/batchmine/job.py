@@ -7,12 +7,15 @@ import json
 import logging
 import operator
 import os
+import sys
 from collections.abc import Callable, Iterable, Mapping
 
 from batchmine import _batchmine
 from batchmine.run import Run
 
 logger = logging.getLogger("batchmine")
+# The executable of this process is Python: GPU workers are started by the installed command.
+_batchmine.started_by([sys.executable, "-m", "batchmine"])
 #: Of each setting, whether it is a list, by keyword.
 SETTINGS = {name.replace("-", "_"): is_list for name, _, is_list in _batchmine.flags()}
 

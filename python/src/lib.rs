@@ -9,7 +9,6 @@ mod table;
 mod watched;
 
 use std::ffi::OsString;
-use std::process::{ExitCode, Termination};
 
 use batchmine::cli;
 use batchmine::config::Settings;
@@ -21,20 +20,10 @@ static ALLOCATOR: batchmine::guard::Allocator = batchmine::guard::Allocator;
 /// Runs the command line, whose first argument is the program's name; the exit code.
 #[pyfunction]
 fn main(py: Python<'_>, arguments: Vec<OsString>) -> u8 {
-    py.detach(|| {
-        let code = match cli::arguments::parse(arguments) {
-            Ok(cli) => cli::run(cli),
-            Err(error) => cli::refuse(&error),
-        };
-        number_of(code)
+    py.detach(|| match cli::arguments::parse(arguments) {
+        Ok(parsed) => cli::run(parsed),
+        Err(error) => cli::refuse(&error),
     })
-}
-
-/// The number of an exit code, which the standard library keeps to itself.
-fn number_of(code: ExitCode) -> u8 {
-    let text = format!("{:?}", code.report());
-    let digits: String = text.chars().filter(char::is_ascii_digit).collect();
-    digits.parse().unwrap_or(1)
 }
 
 /// Name, help, and whether it is a list, of each setting.

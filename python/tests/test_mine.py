@@ -1,9 +1,9 @@
-import json
 import logging
 import os
 import pathlib
 import pickle
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -44,7 +44,7 @@ def test_keywords_are_the_flags_of_the_reference():
 def test_settings_take_lists_numbers_of_other_libraries_paths_and_tasks(tmp_path):
     numpy = pytest.importorskip("numpy")
     settings = {"task_column": "dataset", "batch_size": numpy.int64(16), "suspect_weight": numpy.float32(0.25)}
-    task = json.loads(json.dumps(next(iter(names()))))
+    task = next(names())
     run = batchmine.mine(
         PAIRS, tmp_path / "run", progress=False, key_column="id", tasks={task: {"skip": 3}}, memory=1 << 30, **settings
     )
@@ -83,8 +83,11 @@ def test_errors_have_their_parts(tmp_path):
         with pytest.raises(TypeError):
             batchmine.mine(PAIRS, **{"out": tmp_path / "run", "progress": False, **wrong})
     (tmp_path / "file").write_text("")
-    with pytest.raises(batchmine.InputError, match="is a file"):
+    with pytest.raises(batchmine.InputError) as raised:
         batchmine.mine(PAIRS, tmp_path / "file", progress=False)
+    assert raised.value.found == "a file" and "--out" in raised.value.remedy
+    with pytest.raises(batchmine.InputError, match="not UTF-8"):
+        batchmine.mine(PAIRS, os.fsencode(tmp_path) + b"/\xff", progress=False)
     with pytest.raises(batchmine.BudgetError) as raised:
         batchmine.mine(PAIRS, tmp_path / "run", memory="1MiB", progress=False)
     assert isinstance(raised.value, MemoryError) and "--memory" in raised.value.remedy
@@ -183,6 +186,21 @@ def test_a_forked_process_mines(tmp_path):
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", script, str(PAIRS), str(tmp_path)], timeout=120)
     assert done.returncode == 7
     assert tables(tmp_path / "child") == tables(tmp_path / "parent")
+
+
+def test_gpu_workers_are_the_installed_command(run, tmp_path, monkeypatch):
+    """With a plugin that computes on the CPU: tests/integration/fake_plugin.c."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("no cc for a plugin without a GPU")
+    plugin, log = tmp_path / "libfake.so", tmp_path / "searches"
+    include, source = ROOT / "src/neighbors/gpu/plugin", ROOT / "tests/integration/fake_plugin.c"
+    flags = ["-std=c11", "-D_GNU_SOURCE", "-O2", "-shared", "-fPIC", "-I", include, source, "-o", plugin, "-lm"]
+    subprocess.run([compiler, *flags], check=True)
+    monkeypatch.setenv("FAKE_GPU_LOG", str(log))
+    again = batchmine.mine(PAIRS, tmp_path / "run", progress=False, backend="gpu", gpu_plugin=plugin, **SETTINGS)
+    assert log.read_text().strip(), "the plugin searched"
+    assert tables(again.path) == tables(run.path)
 
 
 def test_the_command_line_is_there():

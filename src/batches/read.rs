@@ -140,7 +140,8 @@ impl BatchRows {
     }
 }
 
-fn unreadable(path: &Path, found: String) -> Error {
+/// The error of a file of a run's batch table that cannot be read.
+pub(crate) fn unreadable(path: &Path, found: String) -> Error {
     Error::runtime("a batch table cannot be read")
         .path(path)
         .found(found)

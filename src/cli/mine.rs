@@ -13,7 +13,6 @@ use super::{assumed, log};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::job::Job;
-use crate::regular;
 use crate::run::storage::Disk;
 use crate::run::{Run, Stage};
 use crate::stdio::tell_line;
@@ -49,10 +48,6 @@ impl MineArgs {
         if self.dry_run {
             assumed::tell(&job.shards, &job.config);
             return dry_run(&job, output, &interrupted);
-        }
-        regular::utf8_path(&self.out, "the run folder")?;
-        if let Some(work) = &self.work {
-            regular::utf8_path(work, "the work folder")?;
         }
         let run = Run::open(&self.out, self.work.as_deref(), Arc::new(Disk), output.progress.clone(), interrupted)?;
         let Job { config, shards, .. } = &job;

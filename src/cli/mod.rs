@@ -20,8 +20,6 @@ pub mod shell;
 mod text_args;
 pub mod verify;
 
-use std::process::ExitCode;
-
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::allocator;
@@ -87,7 +85,7 @@ pub fn prepare() {
 }
 
 /// Runs a verb; the exit code tells how it ended.
-pub fn run(cli: Cli) -> ExitCode {
+pub fn run(cli: Cli) -> u8 {
     prepare();
     let output = cli.output.start();
     let done = guard::caught(|| match cli.verb {
@@ -107,16 +105,16 @@ pub fn run(cli: Cli) -> ExitCode {
         Verb::GpuWorker(worker) => worker.run(),
     });
     match done.and_then(|()| output.all_written()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => 0,
         Err(error) => {
             output.fail(&error);
-            ExitCode::from(error.exit_code())
+            error.exit_code()
         }
     }
 }
 
-/// Ends a call whose command line is refused.
-pub fn refuse(error: &Error) -> ExitCode {
+/// Ends a call whose command line is refused; the exit code.
+pub fn refuse(error: &Error) -> u8 {
     tell_line(&format!("error: {error}"));
-    ExitCode::from(error.exit_code())
+    error.exit_code()
 }

@@ -11,7 +11,7 @@ use super::checked_parts::CheckedParts;
 use super::inputs::{InputFiles, changes};
 use super::interrupt::Interrupt;
 use super::json::{differences, to_value};
-use super::layout::{MANIFEST, SUCCESS, TEMPORARY, foreign, stage_folder};
+use super::layout::{MANIFEST, SUCCESS, TEMPORARY, refuse_foreign, stage_folder};
 use super::lock::Lock;
 use super::manifest::{Manifest, StageRecord, fingerprint};
 use super::memory::MemoryWatch;
@@ -23,6 +23,7 @@ use super::stage::Stage;
 use super::storage::{self, Storage, folder_of, list};
 use super::work_folder;
 use crate::error::{Error, Kind, Result};
+use crate::regular;
 
 /// An open, locked run folder.
 #[derive(Debug)]
@@ -46,7 +47,7 @@ impl Run {
     /// own inside `work`, where that is given.
     ///
     /// # Errors
-    /// The folder is in use, is not a run folder, or was made with another `work`.
+    /// The folder is in use, is not a run folder, was made with another `work`, or a path is not UTF-8.
     pub fn open(
         folder: &Path,
         work: Option<&Path>,
@@ -55,20 +56,13 @@ impl Run {
         interrupt: Arc<AtomicBool>,
     ) -> Result<Run> {
         let made = |e| Error::io("the run folder cannot be created", folder, e);
-        if folder.exists() && !folder.is_dir() {
-            return Err(Error::input("the output folder is a file")
-                .path(folder)
-                .expected("a folder that is new, empty, or made by `batchmine mine`")
-                .found("a file")
-                .remedy("give another folder to --out"));
+        regular::utf8_path(folder, "the run folder")?;
+        if let Some(work) = work {
+            regular::utf8_path(work, "the work folder")?;
         }
         let is_new = !folder.join(MANIFEST).exists();
-        if is_new && let Some(other) = foreign(folder)? {
-            return Err(Error::input("the output folder is not a run folder")
-                .path(folder)
-                .expected("a folder that is new, empty, or made by `batchmine mine`")
-                .found(format!("{}, and no manifest.json", other.display()))
-                .remedy("give another folder to --out"));
+        if is_new {
+            refuse_foreign(folder)?;
         }
         make_folder(storage.as_ref(), &folder.join(TEMPORARY)).map_err(made)?;
         let folder = folder.canonicalize().map_err(made)?;

@@ -6,7 +6,7 @@ use super::lock::LOCK;
 use super::manifest::Manifest;
 use super::stage::Stage;
 use super::storage::list;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 pub(super) const SUCCESS: &str = "_SUCCESS";
 pub(super) const MANIFEST: &str = "manifest.json";
@@ -21,9 +21,28 @@ pub(super) fn stage_folder(folder: &Path, manifest: &Manifest, stage: Stage) -> 
     }
 }
 
+/// Fails where a folder without manifest is none that a run may begin in.
+///
+/// # Errors
+/// It is a file, or has entries that are not a run's.
+pub(super) fn refuse_foreign(folder: &Path) -> Result<()> {
+    let found = if folder.exists() && !folder.is_dir() {
+        "a file".into()
+    } else if let Some(other) = foreign(folder)? {
+        format!("{}, and no {MANIFEST}", other.display())
+    } else {
+        return Ok(());
+    };
+    Err(Error::input("the output folder is not a run folder")
+        .path(folder)
+        .expected("a folder that is new, empty, or made by `batchmine mine`")
+        .found(found)
+        .remedy("give another folder to --out"))
+}
+
 /// The first entry that no killed job can have left in a folder without manifest: such a job leaves a lock, empty
 /// folders of stages, and the manifest's temporary file.
-pub(super) fn foreign(folder: &Path) -> Result<Option<PathBuf>> {
+fn foreign(folder: &Path) -> Result<Option<PathBuf>> {
     for path in list(folder)? {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let ours = name == TEMPORARY || Stage::ALL.iter().any(|stage| stage.name() == name);

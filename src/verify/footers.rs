@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use super::outcome::Outcome;
-use crate::error::{Error, Result};
+use crate::batches::read::unreadable;
+use crate::error::Result;
 use crate::regular;
 use crate::run::{RunReader, Stage};
 use crate::vectors::read_metadata;
@@ -34,12 +35,7 @@ pub(super) fn check(run: &RunReader, outcome: &mut Outcome) -> Result<()> {
 /// The key-values of a Parquet file's footer.
 fn footer(path: &Path) -> Result<Vec<(String, Option<String>)>> {
     let file = regular::open(path)?;
-    let metadata = read_metadata(path, &file).map_err(|found| {
-        Error::runtime("a batch table cannot be read")
-            .path(path)
-            .found(found)
-            .remedy("delete it and run the same `mine` command again")
-    })?;
+    let metadata = read_metadata(path, &file).map_err(|found| unreadable(path, found))?;
     let pairs = metadata.metadata().file_metadata().key_value_metadata().cloned().unwrap_or_default();
     Ok(pairs.into_iter().map(|pair| (pair.key, pair.value)).collect())
 }

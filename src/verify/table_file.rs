@@ -5,7 +5,8 @@ use std::path::Path;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Schema};
 
-use crate::error::{Error, Result};
+use crate::batches::read::unreadable;
+use crate::error::Result;
 use crate::vectors::{guarded_batches, open_table};
 
 /// Rows that are held at a time.
@@ -16,12 +17,7 @@ const BATCH_ROWS: usize = 8192;
 /// # Errors
 /// The file cannot be read, or has other columns.
 pub(crate) fn for_each_batch(path: &Path, wanted: &Schema, mut each: impl FnMut(&RecordBatch)) -> Result<()> {
-    let unreadable = |found: String| {
-        Error::runtime("a batch table cannot be read")
-            .path(path)
-            .found(found)
-            .remedy("delete it and run the same `mine` command again")
-    };
+    let unreadable = |found: String| unreadable(path, found);
     let builder = open_table(path, unreadable)?.with_batch_size(BATCH_ROWS);
     for batch in guarded_batches(path, builder).map_err(unreadable)? {
         let batch = batch.map_err(unreadable)?;

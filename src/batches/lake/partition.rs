@@ -18,6 +18,7 @@ use parquet::errors::ParquetError;
 
 use super::upload::LocalFile;
 use crate::batches::budget::BatchesCounts;
+use crate::batches::read::unreadable;
 use crate::batches::table;
 use crate::error::{Error, Result};
 use crate::run::sealed::PartWriter;
@@ -136,13 +137,14 @@ struct OpenFiles {
 impl OpenFiles {
     fn new(run: &Run, counts: &BatchesCounts, like: &Path, tasks: &[(String, u64)]) -> Result<OpenFiles> {
         let file = File::open(like).map_err(|e| Error::io("a batch table cannot be opened", like, e))?;
-        let reader = read_metadata(like, &file).map_err(|found| damaged(like, found))?;
+        let reader = read_metadata(like, &file).map_err(|found| unreadable(like, found))?;
         let whole = reader.schema();
-        let task = whole.index_of(TASK).map_err(|e| unreadable(like, &e.into()))?;
+        let task = whole.index_of(TASK).map_err(|e| unreadable(like, e.to_string()))?;
         let columns: Vec<usize> = (0..whole.fields().len()).filter(|column| *column != task).collect();
         let schema = Arc::new(Schema::new(columns.iter().map(|c| whole.field(*c).clone()).collect::<Vec<_>>()));
         let footer = table::footer_of(reader.metadata());
-        let properties = table::properties(counts.row_group_rows, footer).map_err(|e| unreadable(like, &e))?;
+        let properties =
+            table::properties(counts.row_group_rows, footer).map_err(|e| unreadable(like, e.to_string()))?;
         let mut writers = Vec::new();
         for number in 0..tasks.len() {
             let (path, out) = run.scratch(&format!("task-{number:05}.parquet"))?;
@@ -199,25 +201,14 @@ fn count(paths: &[PathBuf]) -> Result<BTreeMap<String, u64>> {
 
 /// Reads a part: one column, or all.
 fn read<'p>(path: &'p Path, column: Option<&str>) -> Result<impl Iterator<Item = Result<RecordBatch>> + use<'p>> {
-    let builder = open_table(path, |found| damaged(path, found))?;
+    let builder = open_table(path, |found| unreadable(path, found))?;
     let mask = match column {
         Some(name) => ProjectionMask::columns(builder.parquet_schema(), [name]),
         None => ProjectionMask::all(),
     };
     let batches = guarded_batches(path, builder.with_projection(mask).with_batch_size(READ_ROWS));
-    let batches = batches.map_err(|found| damaged(path, found))?;
-    Ok(batches.map(move |batch| batch.map_err(|found| damaged(path, found))))
-}
-
-fn unreadable(path: &Path, error: &ParquetError) -> Error {
-    damaged(path, error.to_string())
-}
-
-fn damaged(path: &Path, found: String) -> Error {
-    Error::runtime("a batch table cannot be read")
-        .path(path)
-        .found(found)
-        .remedy("the file is damaged: delete it and run the same `mine` command again")
+    let batches = batches.map_err(|found| unreadable(path, found))?;
+    Ok(batches.map(move |batch| batch.map_err(|found| unreadable(path, found))))
 }
 
 fn unwritable(path: &Path, error: &ParquetError) -> Error {
