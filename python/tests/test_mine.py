@@ -198,7 +198,7 @@ def test_gpu_workers_are_the_installed_command(run, tmp_path, monkeypatch):
     flags = ["-std=c11", "-D_GNU_SOURCE", "-O2", "-shared", "-fPIC", "-I", include, source, "-o", plugin, "-lm"]
     subprocess.run([compiler, *flags], check=True)
     monkeypatch.setenv("FAKE_GPU_LOG", str(log))
-    again = batchmine.mine(PAIRS, tmp_path / "run", progress=False, backend="gpu", gpu_plugin=plugin, **SETTINGS)
+    again = batchmine.mine(PAIRS, tmp_path / "run", progress=False, backend="faiss-gpu", gpu_plugin=plugin, **SETTINGS)
     assert log.read_text().strip(), "the plugin searched"
     assert tables(again.path) == tables(run.path)
 
