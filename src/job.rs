@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
+use arrow::array::RecordBatchReader;
+
 use crate::batches::lake::Lake;
 use crate::batches::{self, Forecast, Summary};
-use crate::config::Config;
+use crate::config::{Config, Inputs};
 use crate::cost::Cost;
 use crate::error::{Error, Result};
 use crate::neighbors::window::refuse_empty_windows;
@@ -14,7 +16,7 @@ use crate::run::Run;
 use crate::run::record::{
     BatchesSettings, ClustersSettings, EdgesSettings, FilePlace, JobSettings, NeighborsSettings, VectorsSettings,
 };
-use crate::vectors::{self, CheckedInput, Shards};
+use crate::vectors::{self, CheckedInput, MemoryRows, Shards};
 use crate::watch::Watch;
 use crate::{allocator, clusters, edges, neighbors};
 
@@ -38,6 +40,33 @@ impl Job {
     /// small, settings for a task that the input does not have.
     pub fn open(config: Config) -> Result<Job> {
         let shards = Shards::open(&config.inputs, &config.columns)?;
+        Job::of(config, shards)
+    }
+
+    /// Opens a job whose rows are in memory, which `config` names no file of. See [`Job::open`].
+    ///
+    /// # Errors
+    /// Those of [`Job::open`].
+    pub fn in_memory(config: Config, rows: MemoryRows) -> Result<Job> {
+        let shards = Shards::in_memory(rows, &config.columns)?;
+        Job::of(config, shards)
+    }
+
+    /// Mines the rows of an Arrow stream, which `config` names no file of, on as many threads as it says. They are
+    /// written to a temporary file of the run folder first: what is not needed of them is left out.
+    ///
+    /// # Errors
+    /// The stream or the disk fails; else those of [`Job::open`] and [`Job::run`].
+    pub fn run_stream(config: Config, stream: impl RecordBatchReader, run: &Run, replace: bool) -> Result<Summary> {
+        let path = vectors::keep_stream(run, stream, &config.columns).map_err(|error| run.explain(error))?;
+        let inputs = Inputs::from(vec![glob::Pattern::escape(&path.to_string_lossy())]);
+        let done = Job::open(Config { inputs, ..config }).and_then(|job| job.run(run, replace));
+        let swept = run.discard(&path);
+        done.and_then(|summary| swept.map(|()| summary))
+    }
+
+    /// A job of this input, once it was checked.
+    fn of(config: Config, shards: Shards) -> Result<Job> {
         let rows = shards.shape.rows as usize;
         refuse_empty_windows(config.windows().each().map(|window| (window, rows)))?;
         let (lists, units) = (shards.labels.list_elements(), shards.unit_bytes());

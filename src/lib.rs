@@ -49,7 +49,9 @@ mod vectors;
 #[cfg(feature = "export")]
 pub use batches::export;
 pub use batches::{BatchReader, BatchRows, Summary};
+pub use clusters::labels_by_input_row;
 pub use job::{Job, mine, on_threads};
+pub use vectors::MemoryRows;
 
 /// What the benches and some tests measure. Nothing of it is part of the library's interface.
 #[doc(hidden)]

@@ -9,7 +9,7 @@ trainer the batches as lists of row numbers, and goes on in the midst of an epoc
 
 from batchmine._batchmine import __version__
 from batchmine.errors import BatchmineError, BudgetError, FaultError, InputError, Interrupted, RunError
-from batchmine.job import mine
+from batchmine.job import mine, plan
 from batchmine.run import Batches, Report, Run, open
 from batchmine.sampler import BatchSampler, SentenceTransformersSampler
 
@@ -28,4 +28,5 @@ __all__ = [
     "__version__",
     "mine",
     "open",
+    "plan",
 ]

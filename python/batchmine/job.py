@@ -8,9 +8,10 @@ import logging
 import operator
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from batchmine import _batchmine
+from batchmine import _batchmine, rows
 from batchmine.run import Run
 
 logger = logging.getLogger("batchmine")
@@ -21,10 +22,13 @@ SETTINGS = {name.replace("-", "_"): is_list for name, _, is_list in _batchmine.f
 
 
 def mine(
-    pairs: str | os.PathLike | Iterable[str | os.PathLike] = (),
+    pairs: Any = (),
     out: str | os.PathLike = "RUN",
     *,
-    tasks: Mapping[str, Mapping] | None = None,
+    ids: Any = None,
+    tasks: Any = None,
+    keys: Any = None,
+    task_settings: Mapping[str, Mapping] | None = None,
     work: str | os.PathLike | None = None,
     replace: bool = False,
     config: str | os.PathLike | None = None,
@@ -36,9 +40,16 @@ def mine(
     A run that was interrupted goes on where it was; a finished one is returned at once. Other data or settings than
     those of the folder's run are refused, unless `replace`.
 
-    pairs: a path, a folder, a glob, or several: embeddings of queries and positives in Parquet, Arrow or `.npy`.
+    pairs: a path, a folder, a glob, or several: embeddings of queries and positives in Parquet, Arrow or `.npy`. Or
+        `(queries, positives)`, arrays of (rows, dimensions) of numpy, torch or whatever knows DLPack, in float16,
+        float32, float64, bfloat16, int8 or uint8; one array serves both sides. They are read where they lie, and may be
+        memory-mapped; nobody must write to them meanwhile. Or what gives an Arrow stream: PyArrow, Polars, DuckDB,
+        pandas, Lance, Hugging Face's data sets. What is needed of a stream is on disk, in `out`, while the job runs.
+    ids, tasks, keys: with arrays, a value for each row, texts or whole numbers: ids, tasks, and keys, of which a row may
+        have a list; a mapping has several kinds of keys by name.
+    task_settings: settings of single tasks by name, as in `task_settings={"fonts": {"skip": 70}}`; `tasks` takes them,
+        too, where rows have their tasks in a column.
     out: the run folder, by default RUN in the current folder. work: a folder for the files of the first four stages.
-    tasks: settings of single tasks by name, as in `tasks={"fonts": {"skip": 70}}`.
     config: a TOML file of settings; keywords are stronger, and so are variables `BATCHMINE_*`.
     progress: True: a bar (with tqdm), False: nothing, a function: it is called with each event, a dict as
         `batchmine mine --json` prints; None: a bar on a terminal or in a notebook.
@@ -49,6 +60,35 @@ def mine(
 
     Raises InputError, BudgetError or RunError; TypeError for a keyword that is no setting.
     """
+    call, source = _call(pairs, {"ids": ids, "tasks": tasks, "keys": keys}, task_settings, config, settings)
+    call |= {"out": os.fsdecode(out), "work": None if work is None else os.fsdecode(work), "replace": bool(replace)}
+    with listening(progress) as on_event:
+        _batchmine.mine(call, source, on_event, log)
+    return Run(out)
+
+
+def plan(
+    pairs: Any = (),
+    *,
+    ids: Any = None,
+    tasks: Any = None,
+    keys: Any = None,
+    task_settings: Mapping[str, Mapping] | None = None,
+    config: str | os.PathLike | None = None,
+    **settings,
+) -> dict[str, Any]:
+    """What `mine` would cost with the same arguments: memory and disk by stage, seconds of the search, full batches.
+
+    The dict that `batchmine plan --json` prints. It measures a kernel for a second, reads labels, and writes nothing.
+    Streams cannot be planned. Raises what `mine` raises.
+    """
+    call, source = _call(pairs, {"ids": ids, "tasks": tasks, "keys": keys}, task_settings, config, settings)
+    with listening(False) as on_event:
+        return json.loads(_batchmine.plan(call, source, on_event, log))
+
+
+def _call(pairs, labels, task_settings, config, settings) -> tuple[_batchmine._Call, Any]:
+    """What the extension is called with, and what there is to mine apart from paths."""
     unknown = [name for name in settings if name not in SETTINGS]
     if unknown:
         raise TypeError(f"mine() got an unexpected keyword argument {unknown[0]!r}; settings are {', '.join(SETTINGS)}")
@@ -57,23 +97,49 @@ def mine(
         for name, value in settings.items()
         if value is not None
     }
-    for task, own in (tasks or {}).items():
+    if isinstance(labels["tasks"], Mapping):
+        if task_settings is not None:
+            raise TypeError("tasks and task_settings are both settings: give one of them")
+        labels, task_settings = labels | {"tasks": None}, labels["tasks"]
+    given |= _of_tasks(task_settings or {})
+    paths, source, found = _source(pairs, labels)
+    for name, value in found.items():
+        if given.setdefault(name, value) != value:
+            raise TypeError(f"{name.replace('-', '_')} has no effect on arrays, whose columns have names of their own")
+    call: _batchmine._Call = {
+        "pairs": [os.fsdecode(path) for path in paths],
+        "out": "",
+        "work": None,
+        "replace": False,
+        "config": None if config is None else os.fsdecode(config),
+        "settings": json.dumps(given),
+    }
+    return call, source
+
+
+def _of_tasks(task_settings):
+    """Settings of single tasks, as the call has them."""
+    given: dict[str, Any] = {}
+    for task, own in task_settings.items():
         if not isinstance(own, Mapping):
             raise TypeError(f"tasks[{task!r}] is a mapping of settings, such as {{'skip': 70}}, not {own!r}")
         plain = {name.replace("_", "-"): _plain(name, value) for name, value in own.items() if value is not None}
         given.setdefault("task", {})[task] = plain
-    paths = [pairs] if isinstance(pairs, (str, bytes, os.PathLike)) else list(pairs)
-    call: _batchmine._Call = {
-        "pairs": [os.fsdecode(path) for path in paths],
-        "out": os.fsdecode(out),
-        "work": None if work is None else os.fsdecode(work),
-        "replace": bool(replace),
-        "config": None if config is None else os.fsdecode(config),
-        "settings": json.dumps(given),
-    }
-    with listening(progress) as on_event:
-        _batchmine.mine(call, on_event, log)
-    return Run(out)
+    return given
+
+
+def _source(pairs, labels):
+    """Paths, or what else there is to mine, and the settings that follow from it."""
+    if rows.is_arrays(pairs):
+        columns, found = rows.columns(pairs, **labels)
+        return [], columns, {name.replace("_", "-"): value for name, value in found.items()}
+    for name, value in labels.items():
+        if value is not None:
+            column = {"ids": "id_column", "tasks": "task_column", "keys": "key_column"}[name]
+            raise TypeError(f"{name} are for arrays: name a column by {column}")
+    if not rows.is_files(pairs):
+        return [], rows.stream(pairs), {}
+    return [pairs] if isinstance(pairs, (str, bytes, os.PathLike)) else list(pairs), None, {}
 
 
 def _plain(name, value, is_list=False):

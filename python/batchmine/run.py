@@ -90,6 +90,64 @@ class Run:
         """The batch table of all epochs."""
         return Batches(os.fspath(self.path))
 
+    @property
+    def clusters(self) -> memoryview:
+        """The cluster of each row of the input, in its order, as 32-bit numbers; -1: in none. numpy and Arrow take it."""
+        return memoryview(_batchmine.clusters(os.fspath(self.path))).cast("i")
+
+    def neighbors(self, rows: range | int) -> list[dict]:
+        """What the run knows of a row of the input, or of a range of them: a dict each, in their order.
+
+        `neighbors` are its candidates, best first, with scores; those of the ranks `window` are preferred negatives,
+        those before it suspects. `arcs` and `suspects` are its edges in the graph, `score` is that of its own pair.
+        """
+        wanted = rows if isinstance(rows, range) else range(operator.index(rows), operator.index(rows) + 1)
+        if wanted.step != 1 or len(wanted) == 0:
+            raise ValueError(f"rows are {rows}: give a row, or a range of step 1 that has some")
+        found = _batchmine.known(os.fspath(self.path), counted("rows", wanted.start), counted("rows", wanted.stop))
+        return [json.loads(row) for row in found]
+
+    def export(
+        self,
+        format: str,
+        out: str | os.PathLike,
+        *,
+        epoch: int | str = 0,
+        query_text: str | None = None,
+        positive_text: str | None = None,
+        source: str | os.PathLike | list[str | os.PathLike] = (),
+        negatives: int | None = None,
+        memory: int | str | None = None,
+        replace: bool = False,
+        progress=None,
+    ) -> pathlib.Path:
+        """Writes the batches as a trainer's own files, joined to the texts of the mined rows, into the folder `out`.
+
+        format: "sentence-transformers", "flagembedding", "tevatron", "swift", "arctic" or "b3". epoch: a number, or
+        "all". source: Parquet files with the texts, in the order of the mined rows; by default the mined files. The
+        other arguments are the flags of `batchmine export`. An export that is there already stays, unless `replace`.
+
+        Raises InputError, BudgetError or RunError.
+        """
+        from batchmine.job import listening, log
+
+        sources = [source] if isinstance(source, (str, bytes, os.PathLike)) else list(source)
+        call: _batchmine._ExportCall = {
+            "run": os.fspath(self.path),
+            "out": os.fsdecode(out),
+            "format": format,
+            "epoch": str(epoch),
+            "query_text": query_text,
+            "positive_text": positive_text,
+            "source": [os.fsdecode(path) for path in sources],
+            "negatives": None if negatives is None else counted("negatives", negatives),
+            "memory": None if memory is None else str(memory),
+            "replace": bool(replace),
+        }
+        with listening(progress) as on_event:
+            _batchmine.export(call, on_event, log)
+        return pathlib.Path(os.fsdecode(out))
+
     def verify(self, sample: int = 1000) -> list[str]:
         """Reads all files again, and checks what the run promises; `sample` lists are compared with brute force.
 

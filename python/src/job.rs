@@ -3,16 +3,20 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use arrow::ffi_stream::ArrowArrayStreamReader;
+use batchmine::cli::plan::measured;
 use batchmine::config::{Config, Settings, TaskSettings};
 use batchmine::error::{Error, Result};
 use batchmine::report::{Options, measure, page};
 use batchmine::run::{Disk, Run, RunReader};
 use batchmine::verify::verify as verified;
-use batchmine::{Job, on_threads};
+use batchmine::{Job, MemoryRows, on_threads};
 use pyo3::prelude::*;
 use serde_json::{Map, Value};
 
 use crate::errors::raised;
+use crate::foreign::stream_of;
+use crate::rows::Rows;
 use crate::watched::watched;
 
 /// A pool of a thread for each core, which ends with the work: none is left for a process that is forked.
@@ -31,20 +35,54 @@ pub(crate) struct Call {
     settings: String,
 }
 
-/// Mines.
+/// What is mined, apart from files, which the call names.
+enum Pairs {
+    Files,
+    Memory(MemoryRows),
+    Stream(ArrowArrayStreamReader),
+}
+
+impl Pairs {
+    /// `Rows`, an object with `__arrow_c_stream__`, or None.
+    fn of(py: Python<'_>, rows: &Bound<'_, PyAny>) -> PyResult<Pairs> {
+        if rows.is_none() {
+            return Ok(Pairs::Files);
+        }
+        match rows.cast::<Rows>() {
+            Ok(rows) => {
+                let batch = rows.borrow_mut().take()?;
+                Ok(Pairs::Memory(MemoryRows::new(batch).map_err(|error| raised(py, &error))?))
+            }
+            Err(_) => Ok(Pairs::Stream(stream_of(rows)?)),
+        }
+    }
+}
+
+/// Mines the files that the call names, or `rows`.
 #[pyfunction]
 pub(crate) fn mine(
     py: Python<'_>,
     call: Call,
+    rows: &Bound<'_, PyAny>,
     on_event: &Bound<'_, PyAny>,
     on_line: &Bound<'_, PyAny>,
 ) -> PyResult<()> {
     let given = settings(&call).map_err(|error| raised(py, &error))?;
+    let pairs = Pairs::of(py, rows)?;
     watched(py, on_event, on_line, move |control| {
-        let job = Job::open(Config::new(call.pairs, given)?)?;
-        let (progress, interrupted) = (control.progress, control.interrupted);
-        let run = Run::open(&call.out, call.work.as_deref(), Arc::new(Disk), progress, interrupted)?;
-        job.run(&run, call.replace).map(drop)
+        let open = || {
+            let (progress, interrupted) = (control.progress, control.interrupted);
+            Run::open(&call.out, call.work.as_deref(), Arc::new(Disk), progress, interrupted)
+        };
+        let job = match pairs {
+            Pairs::Files => Job::open(Config::new(call.pairs, given)?)?,
+            Pairs::Memory(rows) => Job::in_memory(Config::without_files(given)?, rows)?,
+            Pairs::Stream(stream) => {
+                let config = Config::without_files(given)?;
+                return Job::run_stream(config, stream, &open()?, call.replace).map(drop);
+            }
+        };
+        job.run(&open()?, call.replace).map(drop)
     })
 }
 
@@ -85,6 +123,32 @@ fn one(name: &str, value: &Value) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// What mining the files that the call names, or `rows`, will cost: as JSON.
+#[pyfunction]
+pub(crate) fn plan(
+    py: Python<'_>,
+    call: Call,
+    rows: &Bound<'_, PyAny>,
+    on_event: &Bound<'_, PyAny>,
+    on_line: &Bound<'_, PyAny>,
+) -> PyResult<String> {
+    let given = settings(&call).map_err(|error| raised(py, &error))?;
+    let pairs = Pairs::of(py, rows)?;
+    watched(py, on_event, on_line, move |_| {
+        let job = match pairs {
+            Pairs::Files => Job::open(Config::new(call.pairs, given)?)?,
+            Pairs::Memory(rows) => Job::in_memory(Config::without_files(given)?, rows)?,
+            Pairs::Stream(_) => {
+                return Err(Error::input("a stream cannot be planned: what it has is known when it was read")
+                    .expected("files, or arrays")
+                    .found("an Arrow stream")
+                    .remedy("write a part of it to a Parquet file, and plan with that"));
+            }
+        };
+        measured(&job)
+    })
 }
 
 /// The manifest of a run, as JSON.

@@ -4,7 +4,10 @@
 //! lines, and asks ten times a second whether Python was interrupted.
 
 mod errors;
+mod exports;
+mod foreign;
 mod job;
+mod rows;
 mod table;
 mod watched;
 
@@ -45,10 +48,15 @@ fn _batchmine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(flags, module)?)?;
     module.add_function(wrap_pyfunction!(started_by, module)?)?;
     module.add_function(wrap_pyfunction!(job::mine, module)?)?;
+    module.add_function(wrap_pyfunction!(job::plan, module)?)?;
     module.add_function(wrap_pyfunction!(job::manifest, module)?)?;
     module.add_function(wrap_pyfunction!(job::verify, module)?)?;
     module.add_function(wrap_pyfunction!(job::report, module)?)?;
     module.add_function(wrap_pyfunction!(table::batch_rows, module)?)?;
+    module.add_function(wrap_pyfunction!(table::known, module)?)?;
+    module.add_function(wrap_pyfunction!(table::clusters, module)?)?;
+    module.add_function(wrap_pyfunction!(exports::export, module)?)?;
     module.add_function(wrap_pyfunction!(table::some_ids, module)?)?;
+    module.add_class::<rows::Rows>()?;
     module.add_class::<table::BatchStream>()
 }

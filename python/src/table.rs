@@ -6,9 +6,10 @@ use arrow::array::{AsArray, RecordBatch, RecordBatchReader};
 use arrow::datatypes::{DataType, Int64Type, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::ffi_stream::FFI_ArrowArrayStream;
+use batchmine::cli::rows::known_rows;
 use batchmine::error::Result;
 use batchmine::run::RunReader;
-use batchmine::{BatchReader, BatchRows, on_threads};
+use batchmine::{BatchReader, BatchRows, labels_by_input_row, on_threads};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyCapsule};
 
@@ -88,6 +89,19 @@ pub(crate) fn some_ids(py: Python<'_>, folder: PathBuf, most: usize) -> PyResult
         _ => return Ok(Vec::new()),
     };
     Ok(rows.values().iter().copied().zip(ids).take(most).collect())
+}
+
+/// What a run knows of some rows of the input, as a JSON object each.
+#[pyfunction]
+pub(crate) fn known(py: Python<'_>, folder: PathBuf, start: u64, end: u64) -> PyResult<Vec<String>> {
+    read(py, &folder, |run| known_rows(run, start..end))
+}
+
+/// The cluster of each row of the input, in its order: little-endian numbers of 4 bytes, -1 where it has none.
+#[pyfunction]
+pub(crate) fn clusters(py: Python<'_>, folder: PathBuf) -> PyResult<Bound<'_, PyBytes>> {
+    let labels = read(py, &folder, labels_by_input_row)?;
+    Ok(PyBytes::new(py, &labels.iter().flat_map(|label| label.to_le_bytes()).collect::<Vec<u8>>()))
 }
 
 /// Of an epoch's batches the first rows, and the rows of the input: little-endian numbers of 8 bytes.

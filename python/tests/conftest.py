@@ -28,6 +28,10 @@ def tables(folder):
     return {path.name: path.read_bytes() for path in sorted((folder / "batches").glob("*.parquet"))}
 
 
+def stage_files(folder, stage):
+    return {path.name: path.read_bytes() for path in sorted((folder / stage).iterdir())}
+
+
 @pytest.fixture(scope="session")
 def run(tmp_path_factory):
     """A run of three epochs of real pairs."""

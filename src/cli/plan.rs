@@ -114,6 +114,14 @@ struct CountsRecord {
 /// Bytes by stage.
 type StageBytes = std::collections::BTreeMap<&'static str, u64>;
 
+/// What a job will cost, as one JSON object: what `plan --json` prints.
+///
+/// # Errors
+/// See [`PlanEstimate::new`].
+pub fn measured(job: &Job) -> Result<String> {
+    as_json(job, &PlanEstimate::new(job, None)?)
+}
+
 fn as_json(job: &Job, estimate: &PlanEstimate) -> Result<String> {
     let Job { config, shards, plan, .. } = job;
     let record = PlanRecord {

@@ -105,6 +105,31 @@ pub(super) struct Shown {
 /// # Errors
 /// The run is not finished or damaged, or has no such rows; or the texts that the user named are not there.
 pub(super) fn print(run: &RunReader, range: Range<u64>, shown: &Shown, texts: &TextSource) -> Result<()> {
+    for_each(run, &range, shown, texts, |line| log::print(&line))
+}
+
+/// What a run knows of some input rows, without their texts, as one JSON object each.
+///
+/// # Errors
+/// The run is not finished or damaged, or has no such rows.
+pub fn known_rows(run: &RunReader, range: Range<u64>) -> Result<Vec<String>> {
+    let mut rows = Vec::new();
+    let shown = Shown { vectors: false, candidates: 0, json: true };
+    for_each(run, &range, &shown, &TextSource::default(), |row| {
+        rows.push(row);
+        Ok(true)
+    })?;
+    Ok(rows)
+}
+
+/// Calls `each` for each row, as long as it returns true.
+fn for_each(
+    run: &RunReader,
+    range: &Range<u64>,
+    shown: &Shown,
+    texts: &TextSource,
+    mut each: impl FnMut(String) -> Result<bool>,
+) -> Result<()> {
     let vectors = vectors::open(run)?;
     let count = u64::from(vectors.row_count());
     if range.end > count {
@@ -122,11 +147,11 @@ pub(super) fn print(run: &RunReader, range: Range<u64>, shown: &Shown, texts: &T
         vectors: &vectors,
         neighbors: &neighbors,
     };
-    let texts = RowTexts::find(run, texts)?;
-    if let Err(why) = &texts {
+    let texts = if shown.candidates > 0 { Some(RowTexts::find(run, texts)?) } else { None };
+    if let Some(Err(why)) = &texts {
         tracing::info!("no texts are shown: {why}");
     }
-    let texts = texts.ok().filter(|_| shown.candidates > 0);
+    let texts = texts.and_then(|texts| texts.ok());
     let input_rows = vectors.rows.input_rows();
     let mut wanted: Vec<(u32, RowId)> = (0..vectors.row_count())
         .map(|row| (input_rows[row as usize], row))
@@ -145,7 +170,7 @@ pub(super) fn print(run: &RunReader, range: Range<u64>, shown: &Shown, texts: &T
             rows.iter_mut().for_each(|row| row.put_texts(&found, shown.candidates));
         }
         for row in &rows {
-            if !log::print(&if shown.json { json::line(row)? } else { row.text(shown.candidates) })? {
+            if !each(if shown.json { json::line(row)? } else { row.text(shown.candidates) })? {
                 return Ok(());
             }
         }

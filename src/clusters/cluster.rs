@@ -16,7 +16,7 @@ use crate::error::Result;
 use crate::neighbors::{Neighbors, Windows};
 use crate::run::record::{ClusterMetrics, ClustersFacts};
 use crate::run::{Run, RunReader, Stage, StageRun};
-use crate::vectors::{RowId, Vectors};
+use crate::vectors::{self, RowId, Vectors};
 use crate::watch::Watch;
 
 const LABELS: &str = "labels.lbl";
@@ -63,6 +63,24 @@ pub(crate) fn cluster(
 /// The stage is not finished, or the file is damaged.
 pub(crate) fn open(run: &RunReader, rows: u32) -> Result<Clusters> {
     Clusters::open(&run.part(Stage::Clusters, LABELS)?, rows)
+}
+
+/// The cluster of each input row of a finished run, in the input's order; -1: in none.
+///
+/// # Errors
+/// The run is not finished, or a file is damaged.
+pub fn labels_by_input_row(run: &RunReader) -> Result<Vec<i32>> {
+    let vectors = vectors::open(run)?;
+    let clusters = open(run, vectors.row_count())?;
+    let rows = vectors.rows.input_rows();
+    // Rows that were left out have no cluster either.
+    let mut all = vec![-1; rows.iter().max().map_or(0, |last| *last as usize + 1)];
+    for (row, label) in rows.iter().zip(clusters.labels()) {
+        if *label != NO_CLUSTER {
+            all[*row as usize] = label.cast_signed();
+        }
+    }
+    Ok(all)
 }
 
 /// The sizes of each task.

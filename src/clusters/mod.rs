@@ -25,6 +25,7 @@ pub(crate) mod refine;
 mod rules;
 mod sums;
 
+pub use cluster::labels_by_input_row;
 pub(crate) use cluster::{cluster, open};
 pub(crate) use labels::{Clusters, NO_CLUSTER};
 pub use rules::{PassRules, TaskPlaces, weights};

@@ -36,6 +36,17 @@ impl Inputs {
             (false, ..) => Err(wrong("files besides --query-file or --positive-file")),
         }
     }
+
+    /// Fails where settings name files.
+    pub(super) fn refuse_files(settings: &Settings) -> Result<()> {
+        match settings.query_file.first().or(settings.positive_file.first()) {
+            None => Ok(()),
+            Some(file) => Err(Error::input("the input is named twice")
+                .expected("rows, or files")
+                .found(format!("rows, and the file {file}"))
+                .remedy("leave out query_file and positive_file")),
+        }
+    }
 }
 
 #[cfg(test)]

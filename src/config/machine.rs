@@ -18,7 +18,7 @@ pub(super) fn threads(asked: Option<usize>) -> Result<usize> {
 }
 
 /// Half of the machine's memory in bytes, or of its cgroup's limit where that is lower.
-pub(crate) fn half_of_memory() -> u64 {
+pub fn half_of_memory() -> u64 {
     let known = sysinfo::System::new().ok().map(|mut system| {
         system.refresh_memory();
         let machine = system.total_memory();

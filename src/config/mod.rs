@@ -27,7 +27,7 @@ pub use choices::{
 pub use columns::{Columns, EmbeddingColumns, IdColumn};
 pub use gpu::GpuRules;
 pub use inputs::Inputs;
-pub(crate) use machine::half_of_memory;
+pub use machine::half_of_memory;
 pub use settings::{Flag, Settings};
 pub use sizes::{BATCH_SIZE_MAX, Sizes};
 pub use table::TableRules;
@@ -75,7 +75,19 @@ impl Config {
     /// # Errors
     /// No input, numbers out of range, or K that does not divide the batch size; the message names the flag.
     pub fn new(paths: Vec<String>, settings: Settings) -> Result<Config> {
-        let inputs = Inputs::new(paths, &settings)?;
+        Config::of(Inputs::new(paths, &settings)?, settings)
+    }
+
+    /// Validates settings into a job whose rows come from elsewhere than from files.
+    ///
+    /// # Errors
+    /// See [`Config::new`]; or the settings name files.
+    pub fn without_files(settings: Settings) -> Result<Config> {
+        Inputs::refuse_files(&settings)?;
+        Config::of(Inputs::default(), settings)
+    }
+
+    fn of(inputs: Inputs, settings: Settings) -> Result<Config> {
         let metric = settings.metric.unwrap_or(Metric::Cosine);
         let window = job_window(&settings, metric)?;
         let (clusters, batches) = (ClusterRules::new(&settings)?, BatchRules::new(&settings)?);

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 
@@ -35,6 +35,8 @@ pub struct Run {
     interrupt: Interrupt,
     pub(super) memory: MemoryWatch,
     pub(super) checked: CheckedParts,
+    /// Temporary files that are in use.
+    scratch: Mutex<BTreeSet<PathBuf>>,
     /// There has been a manifest in the folder.
     has_manifest: AtomicBool,
     // Freed before the run folder's.
@@ -94,6 +96,7 @@ impl Run {
             progress,
             memory: MemoryWatch::start(),
             checked: CheckedParts::default(),
+            scratch: Mutex::default(),
             has_manifest: AtomicBool::new(!is_new || asked.is_some()),
             _work_lock: work_lock,
             _lock: lock,
@@ -277,10 +280,10 @@ impl Run {
     ///
     /// # Errors
     /// The file cannot be created.
-    #[cfg(feature = "lake")]
     pub(crate) fn scratch(&self, name: &str) -> Result<(PathBuf, PartWriter)> {
         let path = self.folder.join(TEMPORARY).join(name);
         let file = self.storage.create(&path).map_err(|e| Error::io("a file cannot be created", &path, e))?;
+        self.scratch.lock().unwrap_or_else(PoisonError::into_inner).insert(path.clone());
         Ok((path, PartWriter::new(file)))
     }
 
@@ -288,8 +291,8 @@ impl Run {
     ///
     /// # Errors
     /// The file cannot be removed.
-    #[cfg(feature = "lake")]
     pub(crate) fn discard(&self, path: &Path) -> Result<()> {
+        self.scratch.lock().unwrap_or_else(PoisonError::into_inner).remove(path);
         self.remove_if_there(path)
     }
 
@@ -410,8 +413,9 @@ impl Run {
             }
         }
         manifest.stages.retain(|_, record| !record.fingerprint.is_empty());
+        let in_use = self.scratch.lock().unwrap_or_else(PoisonError::into_inner).clone();
         for folder in std::iter::once(&self.folder).chain(&manifest.work) {
-            for temp in own_entries(&folder.join(TEMPORARY))? {
+            for temp in own_entries(&folder.join(TEMPORARY))?.into_iter().filter(|temp| !in_use.contains(temp)) {
                 self.remove_if_there(&temp)?;
                 swept.insert(folder.join(TEMPORARY));
             }

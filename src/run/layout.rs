@@ -10,6 +10,8 @@ use crate::error::{Error, Result};
 
 pub(super) const SUCCESS: &str = "_SUCCESS";
 pub(super) const MANIFEST: &str = "manifest.json";
+/// A temporary file that may be there before the manifest is: the rows of a stream.
+pub(crate) const STREAM: &str = "input.arrow";
 /// Folder of files that are being written; emptied when the run folder is opened.
 pub(super) const TEMPORARY: &str = "tmp";
 
@@ -41,12 +43,12 @@ pub(super) fn refuse_foreign(folder: &Path) -> Result<()> {
 }
 
 /// The first entry that no killed job can have left in a folder without manifest: such a job leaves a lock, empty
-/// folders of stages, and the manifest's temporary file.
+/// folders of stages, and the temporary files of the manifest and of a stream.
 fn foreign(folder: &Path) -> Result<Option<PathBuf>> {
     for path in list(folder)? {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let ours = name == TEMPORARY || Stage::ALL.iter().any(|stage| stage.name() == name);
-        let temporary = name == TEMPORARY && list(&path)?.iter().all(|file| file.ends_with(MANIFEST));
+        let temporary = name == TEMPORARY && list(&path)?.iter().all(|file| file.ends_with(MANIFEST) || file.ends_with(STREAM));
         if name != LOCK && !(ours && path.is_dir() && (temporary || list(&path)?.is_empty())) {
             return Ok(Some(path));
         }

@@ -35,6 +35,7 @@ pub(crate) mod storage;
 mod work_folder;
 
 pub use folder::Run;
+pub(crate) use layout::STREAM;
 pub use manifest::{Manifest, PartRecord, StageRecord};
 pub use progress::Progress;
 pub use reader::RunReader;

@@ -107,6 +107,12 @@ impl PartWriter {
         self.file.write_all(&seal)
     }
 
+    /// Gives all bytes to the file, which a loss of power may take; its length.
+    pub(crate) fn unsynced(mut self) -> std::io::Result<u64> {
+        self.file.flush()?;
+        Ok(self.bytes)
+    }
+
     /// Makes the file durable; its length and its hash.
     pub(crate) fn finish(mut self) -> std::io::Result<(u64, u64)> {
         self.file.flush()?;

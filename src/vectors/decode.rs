@@ -11,7 +11,6 @@ use arrow::compute::take;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReaderBuilder, RowSelection};
 
-use super::arrow_ipc::ArrowFile;
 use super::embedding_rows::{first_fault, usual_length};
 use super::parquet_batches::{check_chunk, guarded_batches};
 use super::shard::{Shard, Source};
@@ -19,8 +18,8 @@ use crate::config::BinaryType;
 use crate::error::{Error, Result};
 use crate::guard::guarded;
 
-/// Rows of a `.npy` file that are read as one unit.
-const NPY_UNIT_ROWS: u64 = 65_536;
+/// Rows of a `.npy` file, or of columns in memory, that are read as one unit.
+const ARRAY_UNIT_ROWS: u64 = 65_536;
 /// Rows that say how long vectors are.
 const SAMPLE_ROWS: usize = 1024;
 
@@ -28,7 +27,7 @@ const SAMPLE_ROWS: usize = 1024;
 type ColumnBatches<'c> = Box<dyn Iterator<Item = Result<Vec<ArrayRef>>> + 'c>;
 
 /// A stretch of input that one thread decodes by itself: a row group, a record batch of an Arrow file, or a piece of
-/// one, or some rows of a `.npy` file.
+/// one, or some rows of a `.npy` file or of columns in memory.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Unit<'a> {
     pub shard: &'a Shard,
@@ -57,9 +56,9 @@ impl<'a> Unit<'a> {
                     let pieces = file.pieces();
                     units.extend(pieces.map(|(start, rows)| Unit { shard, row_group: None, start, rows }));
                 }
-                Source::Npy(_) => {
+                Source::Npy(_) | Source::Memory(_) => {
                     while start < shard.rows {
-                        let rows = NPY_UNIT_ROWS.min(shard.rows - start);
+                        let rows = ARRAY_UNIT_ROWS.min(shard.rows - start);
                         units.push(Unit { shard, row_group: None, start, rows });
                         start += rows;
                     }
@@ -71,8 +70,10 @@ impl<'a> Unit<'a> {
 
     /// Values of a column by the footer: rows, or elements of lists, where a list without one counts as one.
     pub(crate) fn values_of(&self, column: &str) -> u64 {
-        if let Source::Arrow(file) = &self.shard.source {
-            return file.values_of(column, self.start, self.rows);
+        match &self.shard.source {
+            Source::Arrow(file) => return file.values_of(column, self.start, self.rows),
+            Source::Memory(rows) => return rows.values_of(column, self.start, self.rows),
+            _ => {}
         }
         let (Source::Parquet { metadata, .. }, Some(row_group)) = (&self.shard.source, self.row_group) else {
             return self.rows;
@@ -96,6 +97,7 @@ impl<'a> Unit<'a> {
                 std::iter::once(begin(row_group)..begin(row_group + 1)).collect()
             }
             Source::Arrow(file) => vec![file.byte_range(self.start)],
+            Source::Memory(rows) => rows.byte_ranges(self.start, self.rows),
             Source::Npy(array) => {
                 let files = std::iter::once(&array.queries).chain(&array.positives);
                 files.map(|file| array.byte_range(file, self.start, self.rows)).collect()
@@ -181,9 +183,9 @@ impl<'a> Unit<'a> {
         let own: Vec<&str> = columns.iter().copied().filter(|name| self.shard.partition(name).is_none()).collect();
         let found = match &self.shard.source {
             _ if own.is_empty() => Vec::new(),
-            Source::Arrow(file) => {
+            Source::Arrow(_) | Source::Memory(_) => {
                 let indices = UInt64Array::from(rows.to_vec());
-                let arrays = file.columns(&own, self.start, self.rows).map_err(|found| self.damaged(columns, found))?;
+                let arrays = self.held_columns(&own).map_err(|found| self.damaged(columns, found))?;
                 let of = |array: &ArrayRef| take(array, &indices, None).map_err(|e| e.to_string());
                 let taken = guarded(&self.shard.path, || arrays.iter().map(of).collect::<Result<Vec<_>, _>>());
                 taken.flatten().map_err(|found| self.damaged(columns, found))?
@@ -209,19 +211,23 @@ impl<'a> Unit<'a> {
     /// The batches of some columns in the file, each in the order asked for.
     fn batches<'c>(&'c self, columns: &'c [&str], batch_rows: usize) -> Result<ColumnBatches<'c>> {
         match &self.shard.source {
-            Source::Arrow(file) => self.arrow_batches(file, columns, batch_rows),
+            Source::Arrow(_) | Source::Memory(_) => self.held_batches(columns, batch_rows),
             _ => self.parquet_batches(columns, batch_rows, None),
         }
     }
 
-    /// Those of a piece of an Arrow file: views of the piece, which is decoded once.
-    fn arrow_batches<'c>(
-        &'c self,
-        file: &ArrowFile,
-        columns: &'c [&str],
-        batch_rows: usize,
-    ) -> Result<ColumnBatches<'c>> {
-        let arrays = file.columns(columns, self.start, self.rows).map_err(|found| self.damaged(columns, found))?;
+    /// Some columns of a piece of an Arrow file, or of columns in memory: whole.
+    fn held_columns(&self, columns: &[&str]) -> Result<Vec<ArrayRef>, String> {
+        match &self.shard.source {
+            Source::Arrow(file) => file.columns(columns, self.start, self.rows),
+            Source::Memory(rows) => rows.columns(columns, self.start, self.rows),
+            Source::Parquet { .. } | Source::Npy(_) => Err("no columns of Arrow's".into()),
+        }
+    }
+
+    /// Views of the unit's columns, which are decoded once.
+    fn held_batches<'c>(&'c self, columns: &'c [&str], batch_rows: usize) -> Result<ColumnBatches<'c>> {
+        let arrays = self.held_columns(columns).map_err(|found| self.damaged(columns, found))?;
         let starts = (0..self.rows as usize).step_by(batch_rows.max(1));
         Ok(Box::new(starts.map(move |start| {
             let rows = batch_rows.min(self.rows as usize - start);

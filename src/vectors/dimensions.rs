@@ -27,7 +27,7 @@ pub(super) fn dimensions(list: &[Shard], roles: &Roles, columns: &Columns) -> Re
             };
             let (dim, store_type) = match &shard.source {
                 Source::Npy(array) => (Some(array.dim), array.store_type(side)),
-                Source::Parquet { .. } | Source::Arrow(_) => {
+                Source::Parquet { .. } | Source::Arrow(_) | Source::Memory(_) => {
                     refuse_missing_labels(shard, roles)?;
                     let name = name.as_deref().unwrap_or_default();
                     let column = column_embeddings(shard, name, columns)?;

@@ -17,6 +17,7 @@ mod embedding_rows;
 mod embedding_type;
 mod ids;
 mod import;
+mod in_memory;
 mod input;
 mod input_bytes;
 mod key_lists;
@@ -40,6 +41,7 @@ mod shape;
 mod shard;
 mod shards;
 mod store;
+mod stream;
 mod tasks;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -53,6 +55,7 @@ pub use import::import;
 pub(crate) use import::{
     CheckedInput, RowMarks, check_input, label_keys, refuse_unknown_tasks, task_sizes, words_on_key,
 };
+pub use in_memory::MemoryRows;
 pub(crate) use input::{FileKind, find, kind_of};
 pub(crate) use key_lists::{KEY_LISTS, KeyListFile};
 pub use keys::{Keys, KeysByPlace};
@@ -79,5 +82,6 @@ pub(crate) use scorer::{Scorer, TileScorer};
 pub(crate) use shape::{DIM_MAX, Shape, StoreType};
 pub(crate) use shard::{Shard, Source};
 pub(crate) use shards::{Shards, open_file, open_files};
+pub(crate) use stream::keep_stream;
 pub(crate) use store::{VECTORS, VectorStore};
 pub(crate) use tasks::{TASKS, Tasks};

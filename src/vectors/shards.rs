@@ -2,12 +2,14 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::arrow_ipc::ArrowFile;
 use super::budget::UnitBytes;
 use super::columns::resolve;
 use super::decode::Unit;
 use super::dimensions::dimensions;
+use super::in_memory::{MemoryRows, PLACE};
 use super::input::{FileKind, InputFile, find};
 use super::label_arrays::BATCH_BYTES;
 use super::labels::Labels;
@@ -42,9 +44,20 @@ impl Shards {
     /// A path or column that is not there, a file that is no input, types or dimensions that
     /// do not fit; labels that cannot be compared.
     pub(crate) fn open(inputs: &Inputs, columns: &Columns) -> Result<Shards> {
-        let shards = Shards::open_unlabelled(inputs, columns)?;
-        let labels = Labels::resolve(&shards.list, &shards.roles, &columns.id)?;
-        Ok(Shards { labels, ..shards })
+        Shards::open_unlabelled(inputs, columns)?.with_labels(columns)
+    }
+
+    /// Takes rows that are in memory as the whole input, and compares their columns.
+    ///
+    /// # Errors
+    /// A column that is not there; types or dimensions that do not fit; too many rows or none.
+    pub(crate) fn in_memory(rows: MemoryRows, columns: &Columns) -> Result<Shards> {
+        Shards::agreed(vec![shard_in_memory(rows)], columns)?.with_labels(columns)
+    }
+
+    fn with_labels(self, columns: &Columns) -> Result<Shards> {
+        let labels = Labels::resolve(&self.list, &self.roles, &columns.id)?;
+        Ok(Shards { labels, ..self })
     }
 
     /// Does the same without a look at the labels' types: for those who look at the input, and do not mine it.
@@ -52,7 +65,11 @@ impl Shards {
     /// # Errors
     /// See [`Shards::open`].
     pub(crate) fn open_unlabelled(inputs: &Inputs, columns: &Columns) -> Result<Shards> {
-        let mut list = open_files(inputs)?;
+        Shards::agreed(open_files(inputs)?, columns)
+    }
+
+    /// What some files agree on.
+    fn agreed(mut list: Vec<Shard>, columns: &Columns) -> Result<Shards> {
         let (mut rows, mut files) = (0u64, 0);
         for shard in &mut list {
             (shard.first_row, shard.first_file) = (rows, files);
@@ -149,6 +166,15 @@ fn open_arrow(path: &Path) -> Result<Shard> {
     let file = ArrowFile::open(path)?;
     let (rows, files) = (file.rows(), vec![ShardFile::new(path, file.head())?]);
     Ok(Shard::new(path, rows, files, Source::Arrow(Arc::new(file))))
+}
+
+/// The shard of rows in memory. Its files are their buffers. Only their content tells whether they are those of an
+/// earlier call: the time that they have is now.
+fn shard_in_memory(rows: MemoryRows) -> Shard {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64;
+    let file = |(path, bytes, what): (PathBuf, u64, String)| ShardFile::in_memory(path, bytes, what.as_bytes(), now);
+    let files = rows.files().into_iter().map(file).collect();
+    Shard::new(Path::new(PLACE), rows.rows(), files, Source::Memory(rows))
 }
 
 /// The files of `--query-file` and `--positive-file`.

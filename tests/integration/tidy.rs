@@ -74,11 +74,13 @@ fn files_are_short_enough_to_read() {
 #[test]
 fn unsafe_code_stays_behind_its_fences() {
     let mut faults = Vec::new();
-    for source in sources(&["src"]) {
+    for source in sources(&["src", "python"]) {
         let name = source.path.rsplit('/').next().unwrap();
-        let fenced =
-            ["allocator.rs", "mapped.rs", "bus_error.rs", "dot.rs", "blas.rs", "plugin.rs", "shared.rs", "simd.rs"]
-                .contains(&name);
+        let fences = [
+            "allocator.rs", "mapped.rs", "bus_error.rs", "dot.rs", "blas.rs", "plugin.rs", "shared.rs", "simd.rs",
+            "foreign.rs",
+        ];
+        let fenced = fences.contains(&name);
         let lines = source.lines.iter().enumerate().filter(|(_, line)| is_unsafe(line));
         if !fenced {
             faults.extend(lines.map(|(at, _)| format!("{}:{}: unsafe outside its fences", source.path, at + 1)));
@@ -90,7 +92,7 @@ fn unsafe_code_stays_behind_its_fences() {
 #[test]
 fn every_unsafe_block_says_why_it_is_sound() {
     let mut faults = Vec::new();
-    for source in sources(&["src", "benches"]) {
+    for source in sources(&["src", "python", "benches"]) {
         for (at, line) in source.lines.iter().enumerate().filter(|(_, line)| is_unsafe(line)) {
             let above = &source.lines[at.saturating_sub(REASON_WITHIN)..at];
             // An unsafe function says in its documentation what its callers owe it.

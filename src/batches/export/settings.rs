@@ -22,6 +22,11 @@ pub enum Format {
 }
 
 impl Format {
+    /// The format that the command line calls so.
+    pub fn named(name: &str) -> Option<Format> {
+        Format::from_str(name, false).ok()
+    }
+
     pub(crate) fn name(self) -> String {
         self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
     }
