@@ -8,6 +8,7 @@ trainer the batches as lists of row numbers, and goes on in the midst of an epoc
 """
 
 from batchmine._batchmine import __version__
+from batchmine.encode import encode
 from batchmine.errors import BatchmineError, BudgetError, FaultError, InputError, Interrupted, RunError
 from batchmine.job import mine, plan
 from batchmine.run import Batches, Report, Run, open
@@ -26,6 +27,7 @@ __all__ = [
     "RunError",
     "SentenceTransformersSampler",
     "__version__",
+    "encode",
     "mine",
     "open",
     "plan",

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from batchmine import _batchmine, rows
+from batchmine.encode import encode, metric_of
 from batchmine.run import Run
 
 logger = logging.getLogger("batchmine")
@@ -29,6 +30,10 @@ def mine(
     tasks: Any = None,
     keys: Any = None,
     task_settings: Mapping[str, Mapping] | None = None,
+    model: Any = None,
+    query: str = "query",
+    positive: str = "positive",
+    embeddings: str | os.PathLike | None = None,
     work: str | os.PathLike | None = None,
     replace: bool = False,
     config: str | os.PathLike | None = None,
@@ -49,6 +54,8 @@ def mine(
         have a list; a mapping has several kinds of keys by name.
     task_settings: settings of single tasks by name, as in `task_settings={"fonts": {"skip": 70}}`; `tasks` takes them,
         too, where rows have their tasks in a column.
+    model: a SentenceTransformer, or any object with `encode`: the texts in the columns `query` and `positive` of `pairs`
+        are encoded first, into files in the folder `embeddings`, by default `out` with ".embeddings": see `encode`.
     out: the run folder, by default RUN in the current folder. work: a folder for the files of the first four stages.
     config: a TOML file of settings; keywords are stronger, and so are variables `BATCHMINE_*`.
     progress: True: a bar (with tqdm), False: nothing, a function: it is called with each event, a dict as
@@ -60,6 +67,11 @@ def mine(
 
     Raises InputError, BudgetError or RunError; TypeError for a keyword that is no setting.
     """
+    if model is not None:
+        pairs = encode(pairs, model, embeddings or f"{os.fsdecode(out)}.embeddings", query=query, positive=positive)
+        settings.setdefault("metric", metric_of(model))
+    elif embeddings is not None or (query, positive) != ("query", "positive"):
+        raise TypeError("query, positive and embeddings are for a model; columns of embeddings: query_column=")
     call, source = _call(pairs, {"ids": ids, "tasks": tasks, "keys": keys}, task_settings, config, settings)
     call |= {"out": os.fsdecode(out), "work": None if work is None else os.fsdecode(work), "replace": bool(replace)}
     with listening(progress) as on_event:

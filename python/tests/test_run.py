@@ -1,5 +1,5 @@
 import pytest
-from conftest import tables
+from conftest import PAIRS, SETTINGS, command, flags, tables
 
 import batchmine
 
@@ -58,3 +58,43 @@ def test_a_report_is_figures_and_a_page(run, tmp_path):
     assert report.figures["terms"]["epoch"] == 1
     assert report._repr_html_().startswith("<iframe") and "</html>" in report.page
     assert not (run.path / "report.json").exists()
+
+
+def test_neighbors_and_clusters_are_those_of_the_command(run):
+    import json
+
+    shown = command("inspect", run.path, "--rows", "3..6", "--json")
+    wanted = [json.loads(line) for line in shown.stdout.splitlines()]
+    found = run.neighbors(range(3, 6))
+    for row in wanted:
+        row.pop("query_text", None), row.pop("positive_text", None)
+        for neighbor in row["neighbors"]:
+            neighbor.pop("text", None)
+    assert found == wanted and run.neighbors(4) == wanted[1:2]
+    clusters = run.clusters
+    assert len(clusters) == 2000 and all(row["cluster_id"] == clusters[row["row"]] for row in found)
+    for wrong in (range(0), range(0, 4, 2), 2000, -1):
+        with pytest.raises(ValueError):
+            run.neighbors(wrong)
+
+
+def test_an_export_is_that_of_the_command(run, tmp_path):
+    out = run.export("tevatron", tmp_path / "here", epoch=1, negatives=1, progress=False)
+    done = command("export", run.path, "--format", "tevatron", "--out", tmp_path / "there", "--epoch", 1, "--negatives", 1)
+    assert done.returncode == 0, done.stderr
+    files = sorted(path.name for path in out.iterdir() if not path.name.startswith("_"))
+    assert files and all((out / name).read_bytes() == (tmp_path / "there" / name).read_bytes() for name in files)
+    assert run.export("tevatron", out, epoch=1, negatives=1, progress=False) == out
+    with pytest.raises(batchmine.InputError, match="no such format"):
+        run.export("csv", tmp_path / "other")
+
+
+def test_a_plan_is_that_of_the_command():
+    import json
+
+    planned = batchmine.plan(PAIRS, **SETTINGS)
+    shown = command("plan", PAIRS, *flags(SETTINGS), "--json")
+    wanted = json.loads(shown.stdout)
+    assert {**planned, "search_seconds": 0} == {**wanted, "search_seconds": 0}
+    with pytest.raises(batchmine.InputError):
+        batchmine.plan(PAIRS, task_column="no such")
