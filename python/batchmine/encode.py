@@ -81,7 +81,8 @@ def encode(
 def metric_of(model: Any) -> str | None:
     """The metric that a SentenceTransformer is compared with: "cosine", "dot", or None where it is another."""
     name = getattr(model, "similarity_fn_name", None)
-    return {"cosine": "cosine", "dot": "dot"}.get(name if isinstance(name, str) else getattr(name, "value", None))
+    name = name if isinstance(name, str) else getattr(name, "value", None)
+    return name if name in ("cosine", "dot") else None
 
 
 def _chunks(pairs, chunk_rows) -> Iterator[Any]:

@@ -50,12 +50,12 @@ def mine(
         float32, float64, bfloat16, int8 or uint8; one array serves both sides. They are read where they lie, and may be
         memory-mapped; nobody must write to them meanwhile. Or what gives an Arrow stream: PyArrow, Polars, DuckDB,
         pandas, Lance, Hugging Face's data sets. What is needed of a stream is on disk, in `out`, while the job runs.
-    ids, tasks, keys: with arrays, a value for each row, texts or whole numbers: ids, tasks, and keys, of which a row may
-        have a list; a mapping has several kinds of keys by name.
+    ids, tasks, keys: with arrays, a value for each row, texts or whole numbers: ids, tasks, and keys, of which a row
+        may have a list; a mapping has several kinds of keys by name.
     task_settings: settings of single tasks by name, as in `task_settings={"fonts": {"skip": 70}}`; `tasks` takes them,
         too, where rows have their tasks in a column.
-    model: a SentenceTransformer, or any object with `encode`: the texts in the columns `query` and `positive` of `pairs`
-        are encoded first, into files in the folder `embeddings`, by default `out` with ".embeddings": see `encode`.
+    model: a SentenceTransformer, or any object with `encode`: the texts in the columns `query` and `positive` of
+        `pairs` are encoded first, to files in the folder `embeddings`, by default `out` with ".embeddings": see `encode`.
     out: the run folder, by default RUN in the current folder. work: a folder for the files of the first four stages.
     config: a TOML file of settings; keywords are stronger, and so are variables `BATCHMINE_*`.
     progress: True: a bar (with tqdm), False: nothing, a function: it is called with each event, a dict as

@@ -75,7 +75,8 @@ def columns(pairs, ids=None, tasks=None, keys=None) -> tuple[_batchmine.Rows, di
     rows = {name: array.shape for name, (array, _) in zip(names, arrays)}
     if len(set(rows.values())) > 1:
         raise ValueError(f"queries are an array of {rows[QUERY]}, and positives one of {rows[POSITIVE]}")
-    columns, settings = _batchmine.Rows(), {}
+    columns = _batchmine.Rows()
+    settings: dict[str, Any] = {}
     for name, (array, bfloat16) in zip(names, arrays):
         columns.add_embeddings(name, array, bfloat16)
         settings["dtype"] = "bf16" if bfloat16 else settings.get("dtype")
@@ -112,7 +113,8 @@ def _array(value, name) -> tuple[Any, bool]:
         raise ValueError(f"{name} is an array of {array.shape}: give one of (rows, dimensions)")
     bfloat16 |= array.dtype.name == "bfloat16"
     if not bfloat16 and array.dtype.newbyteorder("<").str not in NUMBERS:
-        raise ValueError(f"{name} is an array of {array.dtype}: give float16, float32, float64, bfloat16, int8 or uint8")
+        known = "float16, float32, float64, bfloat16, int8 or uint8"
+        raise ValueError(f"{name} is an array of {array.dtype}: give {known}")
     wanted = array if bfloat16 else array.astype(array.dtype.newbyteorder("<"), copy=False)
     whole = numpy.require(wanted, requirements=["C", "A"])
     if not numpy.may_share_memory(whole, array):

@@ -6,6 +6,7 @@ import json
 import operator
 import os
 import pathlib
+from collections.abc import Sequence
 
 from batchmine import _batchmine
 
@@ -92,7 +93,7 @@ class Run:
 
     @property
     def clusters(self) -> memoryview:
-        """The cluster of each row of the input, in its order, as 32-bit numbers; -1: in none. numpy and Arrow take it."""
+        """The cluster of each row of the input, in its order; -1: in none. 32-bit numbers, which numpy takes."""
         return memoryview(_batchmine.clusters(os.fspath(self.path))).cast("i")
 
     def neighbors(self, rows: range | int) -> list[dict]:
@@ -115,7 +116,7 @@ class Run:
         epoch: int | str = 0,
         query_text: str | None = None,
         positive_text: str | None = None,
-        source: str | os.PathLike | list[str | os.PathLike] = (),
+        source: str | os.PathLike | Sequence[str | os.PathLike] = (),
         negatives: int | None = None,
         memory: int | str | None = None,
         replace: bool = False,

@@ -38,7 +38,8 @@ impl ExportCall {
         let memory = match &self.memory {
             Some(text) => {
                 let given = serde_json::json!({ "memory": text });
-                let parsed = serde_json::from_value::<Settings>(given).map_err(|e| wrong("memory", text, &e.to_string()))?;
+                let parsed =
+                    serde_json::from_value::<Settings>(given).map_err(|e| wrong("memory", text, &e.to_string()))?;
                 parsed.memory.map(|size| size.as_u64())
             }
             None => None,

@@ -5,7 +5,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use arrow::buffer::Buffer;
-use arrow::ffi_stream::{ArrowArrayStreamReader, FFI_ArrowArrayStream};
+use arrow::ffi_stream::{FFI_ArrowArrayStream, RecordBatchStreamReader};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyCapsule;
@@ -32,7 +32,8 @@ impl HeldArray {
         let number: String = part("typestr")?.extract()?;
         let shape: Vec<usize> = part("shape")?.extract()?;
         let &[rows, dim] = &shape[..] else { return Err(wrong("has not two dimensions")) };
-        let width = number.get(2..).and_then(|width| width.parse::<usize>().ok()).ok_or_else(|| wrong("of no numbers"))?;
+        let width =
+            number.get(2..).and_then(|width| width.parse::<usize>().ok()).ok_or_else(|| wrong("of no numbers"))?;
         let strides: Option<Vec<isize>> = interface.call_method1("get", ("strides",))?.extract()?;
         let row_bytes = dim.checked_mul(width).ok_or_else(|| wrong("is larger than memory"))?;
         let bytes = rows.checked_mul(row_bytes).ok_or_else(|| wrong("is larger than memory"))?;
@@ -43,8 +44,8 @@ impl HeldArray {
         let pointer = NonNull::new(address as *mut u8).ok_or_else(|| wrong("has no address"))?;
         // The last buffer to be dropped gives its reference to the object back, on whatever thread.
         let owner = Arc::new(AssertUnwindSafe(object.clone().unbind()));
-        // SAFETY: by numpy's array interface protocol there is an array of this shape and item size at the address, which
-        // is C-contiguous as just checked, so it has so many bytes; they are initialised and stay while the object
+        // SAFETY: by numpy's array interface protocol there is an array of this shape and item size at the address. It
+        // is C-contiguous, as was just checked, so it has so many bytes. They are initialised and stay while the object
         // lives, to which the buffer holds a reference. Nothing here writes to them. That no other thread does so
         // meanwhile is what the documentation of `mine` asks for.
         let bytes = unsafe { Buffer::from_custom_allocation(pointer, bytes, owner) };
@@ -56,12 +57,12 @@ impl HeldArray {
 ///
 /// # Errors
 /// It gives something else, or a stream that was taken already, or one whose schema cannot be read.
-pub(crate) fn stream_of(object: &Bound<'_, PyAny>) -> PyResult<ArrowArrayStreamReader> {
+pub(crate) fn stream_of(object: &Bound<'_, PyAny>) -> PyResult<RecordBatchStreamReader> {
     let capsule = object.call_method0("__arrow_c_stream__")?;
     let capsule = capsule.cast::<PyCapsule>()?;
     let pointer = capsule.pointer_checked(Some(c"arrow_array_stream"))?.cast::<FFI_ArrowArrayStream>();
     // SAFETY: by the Arrow PyCapsule interface a capsule of this name holds a pointer to such a struct, which lives as
     // long as the capsule; it is alive here. What is left behind is an empty stream, which its owner need not release.
     let stream = unsafe { FFI_ArrowArrayStream::from_raw(pointer.as_ptr()) };
-    ArrowArrayStreamReader::try_new(stream).map_err(|error| PyValueError::new_err(error.to_string()))
+    RecordBatchStreamReader::try_new(stream).map_err(|error| PyValueError::new_err(error.to_string()))
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use arrow::ffi_stream::ArrowArrayStreamReader;
+use arrow::ffi_stream::RecordBatchStreamReader;
 use batchmine::cli::plan::measured;
 use batchmine::config::{Config, Settings, TaskSettings};
 use batchmine::error::{Error, Result};
@@ -39,7 +39,7 @@ pub(crate) struct Call {
 enum Pairs {
     Files,
     Memory(MemoryRows),
-    Stream(ArrowArrayStreamReader),
+    Stream(RecordBatchStreamReader),
 }
 
 impl Pairs {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayData, ArrayRef, FixedSizeBinaryArray, FixedSizeListArray, Float64Array, Int64Array, Int64Builder, LargeStringBuilder,
-    ListBuilder, RecordBatch, make_array,
+    ArrayData, ArrayRef, FixedSizeBinaryArray, FixedSizeListArray, Float64Array, Int64Array, Int64Builder,
+    LargeStringBuilder, ListBuilder, RecordBatch, make_array,
 };
 use arrow::datatypes::{DataType, Field};
 use arrow::error::ArrowError;
@@ -27,8 +27,8 @@ impl Rows {
         Rows { columns: Vec::new() }
     }
 
-    /// Adds embeddings: a C-contiguous array of [rows, dim] with `__array_interface__`; `bfloat16`: of this number type,
-    /// which numpy does not know.
+    /// Adds embeddings: a C-contiguous array of [rows, dim] with `__array_interface__`; `bfloat16`: of this number
+    /// type, which numpy does not know.
     fn add_embeddings(&mut self, name: String, array: &Bound<'_, PyAny>, bfloat16: bool) -> PyResult<()> {
         let array = HeldArray::of(array)?;
         let array = vectors(array, bfloat16).map_err(|error| PyValueError::new_err(error.to_string()))?;
@@ -39,8 +39,12 @@ impl Rows {
     /// Adds labels: `kind` says what the values are, or None: "integer", "number", "text", "integers" or "texts".
     fn add_labels(&mut self, name: String, values: &Bound<'_, PyAny>, kind: &str) -> PyResult<()> {
         let array: ArrayRef = match kind {
-            "integer" => Arc::new(each(values)?.map(|value| value?.extract()).collect::<PyResult<Int64Array>>()?),
-            "number" => Arc::new(each(values)?.map(|value| value?.extract()).collect::<PyResult<Float64Array>>()?),
+            "integer" => {
+                Arc::new(each(values)?.map(|value| value?.extract::<Option<i64>>()).collect::<PyResult<Int64Array>>()?)
+            }
+            "number" => Arc::new(
+                each(values)?.map(|value| value?.extract::<Option<f64>>()).collect::<PyResult<Float64Array>>()?,
+            ),
             "text" => {
                 let mut texts = LargeStringBuilder::new();
                 for value in each(values)? {

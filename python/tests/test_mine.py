@@ -135,10 +135,14 @@ except KeyboardInterrupt:
 """
 
 
-def test_ctrl_c_is_a_keyboard_interrupt_and_leaves_a_run_that_goes_on(run, tmp_path):
-    script = INTERRUPTED.format(settings=SETTINGS)
+def test_ctrl_c_is_a_keyboard_interrupt_and_leaves_a_run_that_goes_on(tmp_path):
+    # Enough rows that the search takes seconds on any machine.
+    pairs, settings = tmp_path / "pairs", {"batch_size": 64, "window": 20}
+    made = command("gen", "--out", pairs, "--rows", 40000, "--dim", 64, "--clusters", 400)
+    assert made.returncode == 0, made.stderr
+    script = INTERRUPTED.format(settings=settings)
     child = subprocess.Popen(
-        [sys.executable, "-c", script, str(PAIRS), str(tmp_path / "run")], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", script, str(pairs), str(tmp_path / "run")], stdout=subprocess.PIPE, text=True
     )
     for line in child.stdout:
         if "neighbors" in line:
@@ -147,8 +151,11 @@ def test_ctrl_c_is_a_keyboard_interrupt_and_leaves_a_run_that_goes_on(run, tmp_p
     child.send_signal(signal.SIGINT)
     child.stdout.read()
     assert child.wait(timeout=20) == 33 and time.monotonic() - begin < 5
-    again = batchmine.mine(PAIRS, tmp_path / "run", progress=False, **SETTINGS)
-    assert tables(again.path) == tables(run.path)
+    with pytest.raises(batchmine.InputError, match="not finished"):
+        batchmine.open(tmp_path / "run").batches.epoch(0).__arrow_c_stream__()
+    again = batchmine.mine(pairs, tmp_path / "run", progress=False, **settings)
+    whole = batchmine.mine(pairs, tmp_path / "whole", progress=False, **settings)
+    assert tables(again.path) == tables(whole.path)
 
 
 def threads():

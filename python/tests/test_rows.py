@@ -1,6 +1,9 @@
 """Arrays and Arrow streams as input: the batches are those of the files."""
 
 import logging
+import signal
+import subprocess
+import sys
 
 import pytest
 from conftest import PAIRS, SETTINGS, stage_files
@@ -17,17 +20,18 @@ ARRAYS = {name: value for name, value in SETTINGS.items() if name != "task_colum
 
 @pytest.fixture(scope="module")
 def table():
-    return pyarrow.concat_tables(parquet.read_table(path, columns=[*COLUMNS, "query"]) for path in sorted(PAIRS.glob("*.parquet")))
+    files = sorted(PAIRS.glob("*.parquet"))
+    return pyarrow.concat_tables(parquet.read_table(path, columns=[*COLUMNS, "query"]) for path in files)
 
 
 @pytest.fixture(scope="module")
 def arrays(table):
     """Queries and positives as arrays, and the labels of rows."""
-    sides = [
-        numpy.concatenate([chunk.flatten().to_numpy(zero_copy_only=False) for chunk in table[name].chunks]).reshape(len(table), -1)
-        for name in COLUMNS[2:]
-    ]
-    return tuple(sides), {"ids": table["id"], "tasks": table["dataset"].to_pylist()}
+    def side(name):
+        chunks = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in table[name].chunks]
+        return numpy.concatenate(chunks).reshape(len(table), -1)
+
+    return tuple(map(side, COLUMNS[2:])), {"ids": table["id"], "tasks": table["dataset"].to_pylist()}
 
 
 def same(run, other):
@@ -88,8 +92,10 @@ def test_tensors_are_arrays_and_bfloat16_is_one_of_their_types(arrays, tmp_path)
 
 def test_one_array_serves_both_sides_and_keys_have_names_and_lists(tmp_path):
     array = numpy.random.default_rng(1).normal(size=(96, 8)).astype("f4")
-    keys = {"page": [row // 2 for row in range(96)], "tags": [[f"a{row % 48}"] if row % 5 else None for row in range(96)]}
-    run = batchmine.mine(array, tmp_path / "run", keys=keys, batch_size=8, cluster_size=2, skip=1, window=20, progress=False)
+    tags = [[f"a{row % 48}"] if row % 5 else None for row in range(96)]
+    keys = {"page": [row // 2 for row in range(96)], "tags": tags}
+    settings = {"batch_size": 8, "cluster_size": 2, "skip": 1, "window": 20, "progress": False}
+    run = batchmine.mine(array, tmp_path / "run", keys=keys, **settings)
     for batch in batchmine.BatchSampler(run):
         assert len({row // 2 for row in batch}) == len(batch)
         tags = [row % 48 for row in batch if row % 5]
@@ -135,7 +141,7 @@ def test_a_bad_row_of_an_array_is_named(arrays, tmp_path):
     broken[7, 3] = numpy.nan
     with pytest.raises(batchmine.InputError) as raised:
         batchmine.mine((queries, broken), tmp_path / "run", progress=False)
-    assert raised.value.path == "memory" and "row 7" in str(raised.value), str(raised.value)
+    assert str(raised.value.path) == "memory" and "row 7" in str(raised.value), str(raised.value)
 
 
 def streams(pairs):
@@ -146,8 +152,8 @@ def streams(pairs):
     polars = pytest.importorskip("polars")
     yield "polars", polars.from_arrow(pairs)
     duckdb = pytest.importorskip("duckdb")
-    connection = duckdb.connect()
-    yield "duckdb", connection.sql("select * from pairs")
+    # DuckDB has no half precision, and reads singles.
+    yield "duckdb", duckdb.connect().sql(f"select {', '.join(COLUMNS)} from read_parquet('{PAIRS}/*.parquet')")
     pandas = pytest.importorskip("pandas")
     yield "pandas", pandas.DataFrame({name: list(pairs[name].to_numpy(zero_copy_only=False)) for name in COLUMNS})
     datasets = pytest.importorskip("datasets")
@@ -191,6 +197,26 @@ def test_a_stream_that_fails_is_an_error_and_the_next_call_goes_on(run, table, t
     assert raised.value.column == "no such" and "dataset" in raised.value.expected
     again = batchmine.mine(table, tmp_path / "run", progress=False, **SETTINGS)
     assert stage_files(again.path, "clusters") == stage_files(run.path, "clusters")
+
+
+KILLED = """
+import os, signal, sys, batchmine, pyarrow.parquet as parquet, pyarrow
+table = parquet.read_table(sys.argv[1])
+def batches():
+    yield from table.to_batches(max_chunksize=100)[:3]
+    os.kill(os.getpid(), signal.SIGKILL)
+reader = pyarrow.RecordBatchReader.from_batches(table.schema, batches())
+batchmine.mine(reader, sys.argv[2], progress=False, task_column="dataset")
+"""
+
+
+def test_a_kill_while_a_stream_is_read_leaves_a_folder_that_goes_on(run, table, tmp_path):
+    pairs = str(sorted(PAIRS.glob("*.parquet"))[0])
+    done = subprocess.run([sys.executable, "-c", KILLED, pairs, str(tmp_path / "run")])
+    assert done.returncode == -signal.SIGKILL and (tmp_path / "run" / "tmp" / "input.arrow").exists()
+    again = batchmine.mine(table, tmp_path / "run", progress=False, **SETTINGS)
+    assert stage_files(again.path, "clusters") == stage_files(run.path, "clusters")
+    assert not list((again.path / "tmp").iterdir())
 
 
 def test_a_stream_is_taken_once(table, tmp_path):

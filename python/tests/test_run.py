@@ -80,7 +80,8 @@ def test_neighbors_and_clusters_are_those_of_the_command(run):
 
 def test_an_export_is_that_of_the_command(run, tmp_path):
     out = run.export("tevatron", tmp_path / "here", epoch=1, negatives=1, progress=False)
-    done = command("export", run.path, "--format", "tevatron", "--out", tmp_path / "there", "--epoch", 1, "--negatives", 1)
+    flags = ["--format", "tevatron", "--out", tmp_path / "there", "--epoch", 1, "--negatives", 1]
+    done = command("export", run.path, *flags)
     assert done.returncode == 0, done.stderr
     files = sorted(path.name for path in out.iterdir() if not path.name.startswith("_"))
     assert files and all((out / name).read_bytes() == (tmp_path / "there" / name).read_bytes() for name in files)

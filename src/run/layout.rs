@@ -48,7 +48,8 @@ fn foreign(folder: &Path) -> Result<Option<PathBuf>> {
     for path in list(folder)? {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let ours = name == TEMPORARY || Stage::ALL.iter().any(|stage| stage.name() == name);
-        let temporary = name == TEMPORARY && list(&path)?.iter().all(|file| file.ends_with(MANIFEST) || file.ends_with(STREAM));
+        let temporary =
+            name == TEMPORARY && list(&path)?.iter().all(|file| file.ends_with(MANIFEST) || file.ends_with(STREAM));
         if name != LOCK && !(ours && path.is_dir() && (temporary || list(&path)?.is_empty())) {
             return Ok(Some(path));
         }

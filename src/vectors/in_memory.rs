@@ -135,7 +135,8 @@ mod tests {
         let item = Arc::new(Field::new_list_field(DataType::Float32, false));
         let vectors: ArrayRef = Arc::new(FixedSizeListArray::new(item, 4, values, None));
         let ids: ArrayRef = Arc::new(StringArray::from(vec!["a", "bcd", "e"]));
-        let keys = ListArray::from_iter_primitive::<Int32Type, _, _>([Some(vec![Some(1), Some(2)]), None, Some(vec![])]);
+        let keys =
+            ListArray::from_iter_primitive::<Int32Type, _, _>([Some(vec![Some(1), Some(2)]), None, Some(vec![])]);
         RecordBatch::try_from_iter([("vector", vectors), ("id", ids), ("key", Arc::new(keys))]).unwrap()
     }
 

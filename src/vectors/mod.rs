@@ -3,7 +3,7 @@
 //! From the ground up: plain numbers and types (`row`, `shape`, `shard`); input files (`input`, `input_bytes`, `npy`,
 //! `npy_rows`, `arrow_ipc`, `thrift`, `parquet_footer`, `parquet_pages`, `parquet_batches`, `parquet`, `columns`,
 //! `embedding_type`, `embedding_rows`, `values`, `decode`, `content`, `dimensions`, `page_sizes`, `labels`,
-//! `label_arrays`, `shards`, `recognise`); what the stage made (`store`, `row_table`, `keys`, `key_lists`, `tasks`,
+//! `label_arrays`, `in_memory`, `shards`, `stream`, `recognise`); what the stage made (`store`, `row_table`, `keys`, `key_lists`, `tasks`,
 //! `ids`, `open`); making it (`import`); scores (`dot`, `scorer`).
 
 mod arrow_ipc;
@@ -82,6 +82,6 @@ pub(crate) use scorer::{Scorer, TileScorer};
 pub(crate) use shape::{DIM_MAX, Shape, StoreType};
 pub(crate) use shard::{Shard, Source};
 pub(crate) use shards::{Shards, open_file, open_files};
-pub(crate) use stream::keep_stream;
 pub(crate) use store::{VECTORS, VectorStore};
+pub(crate) use stream::keep_stream;
 pub(crate) use tasks::{TASKS, Tasks};

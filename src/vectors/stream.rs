@@ -151,7 +151,9 @@ fn batch_rows(schema: &Schema) -> usize {
 mod tests {
     use std::sync::atomic::AtomicBool;
 
-    use arrow::array::{DictionaryArray, FixedSizeListArray, Float32Array, RecordBatchIterator, StringArray, StringViewArray};
+    use arrow::array::{
+        DictionaryArray, FixedSizeListArray, Float32Array, RecordBatchIterator, StringArray, StringViewArray,
+    };
     use arrow::datatypes::Int8Type;
 
     use super::*;
@@ -162,8 +164,10 @@ mod tests {
         let values: ArrayRef = Arc::new(Float32Array::from_iter_values((0..rows * 2).map(|at| at as f32)));
         let item = Arc::new(Field::new_list_field(DataType::Float32, true));
         let vectors: ArrayRef = Arc::new(FixedSizeListArray::new(item, 2, values, None));
-        let tasks: DictionaryArray<Int8Type> = (0..rows).map(|row| Some(if row % 3 == 0 { "a" } else { "b" })).collect();
-        let ids: ArrayRef = Arc::new(StringViewArray::from_iter_values((0..rows).map(|row| format!("the row of number {row}"))));
+        let tasks: DictionaryArray<Int8Type> =
+            (0..rows).map(|row| Some(if row % 3 == 0 { "a" } else { "b" })).collect();
+        let ids: ArrayRef =
+            Arc::new(StringViewArray::from_iter_values((0..rows).map(|row| format!("the row of number {row}"))));
         let texts: ArrayRef = Arc::new(StringArray::from_iter_values((0..rows).map(|row| format!("text {row}"))));
         let columns: [(&str, ArrayRef); 4] =
             [("embedding", vectors), ("task", Arc::new(tasks)), ("id", ids), ("text", texts)];
@@ -177,7 +181,13 @@ mod tests {
 
     fn kept_bytes(pieces: &[RecordBatch], columns: &Columns) -> Result<Vec<u8>> {
         let folder = tempfile::tempdir().unwrap();
-        let run = Run::open(&folder.path().join("run"), None, Arc::new(Disk), Progress::silent(), Arc::new(AtomicBool::new(false)))?;
+        let run = Run::open(
+            &folder.path().join("run"),
+            None,
+            Arc::new(Disk),
+            Progress::silent(),
+            Arc::new(AtomicBool::new(false)),
+        )?;
         let schema = pieces[0].schema();
         let stream = RecordBatchIterator::new(pieces.iter().cloned().map(Ok), schema);
         Ok(std::fs::read(keep_stream(&run, stream, columns)?).unwrap())
@@ -212,6 +222,9 @@ mod tests {
         assert_eq!(batch_rows(&Schema::new(vec![vectors(1024), vectors(1024)])), 1024);
         assert_eq!(batch_rows(&Schema::new(vec![vectors(2)])), BATCH_ROWS_MAX);
         assert_eq!(batch_rows(&Schema::new(vec![vectors(1 << 30)])), 1);
-        assert_eq!(batch_rows(&Schema::new(vec![Field::new("v", DataType::new_list(DataType::Float32, true), true)])), 512);
+        assert_eq!(
+            batch_rows(&Schema::new(vec![Field::new("v", DataType::new_list(DataType::Float32, true), true)])),
+            512
+        );
     }
 }

@@ -77,7 +77,14 @@ fn unsafe_code_stays_behind_its_fences() {
     for source in sources(&["src", "python"]) {
         let name = source.path.rsplit('/').next().unwrap();
         let fences = [
-            "allocator.rs", "mapped.rs", "bus_error.rs", "dot.rs", "blas.rs", "plugin.rs", "shared.rs", "simd.rs",
+            "allocator.rs",
+            "mapped.rs",
+            "bus_error.rs",
+            "dot.rs",
+            "blas.rs",
+            "plugin.rs",
+            "shared.rs",
+            "simd.rs",
             "foreign.rs",
         ];
         let fenced = fences.contains(&name);
