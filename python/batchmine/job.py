@@ -55,7 +55,8 @@ def mine(
     task_settings: settings of single tasks by name, as in `task_settings={"fonts": {"skip": 70}}`; `tasks` takes them,
         too, where rows have their tasks in a column.
     model: a SentenceTransformer, or any object with `encode`: the texts in the columns `query` and `positive` of
-        `pairs` are encoded first, to files in the folder `embeddings`, by default `out` with ".embeddings": see `encode`.
+        `pairs` are encoded first, to files in the folder `embeddings`, by default `out` with ".embeddings": see
+        `encode`.
     out: the run folder, by default RUN in the current folder. work: a folder for the files of the first four stages.
     config: a TOML file of settings; keywords are stronger, and so are variables `BATCHMINE_*`.
     progress: True: a bar (with tqdm), False: nothing, a function: it is called with each event, a dict as

@@ -44,15 +44,12 @@ enum Pairs {
 
 impl Pairs {
     /// `Rows`, an object with `__arrow_c_stream__`, or None.
-    fn of(py: Python<'_>, rows: &Bound<'_, PyAny>) -> PyResult<Pairs> {
+    fn of(rows: &Bound<'_, PyAny>) -> PyResult<Pairs> {
         if rows.is_none() {
             return Ok(Pairs::Files);
         }
         match rows.cast::<Rows>() {
-            Ok(rows) => {
-                let batch = rows.borrow_mut().take()?;
-                Ok(Pairs::Memory(MemoryRows::new(batch).map_err(|error| raised(py, &error))?))
-            }
+            Ok(rows) => Ok(Pairs::Memory(MemoryRows::new(rows.borrow_mut().take()?))),
             Err(_) => Ok(Pairs::Stream(stream_of(rows)?)),
         }
     }
@@ -68,7 +65,7 @@ pub(crate) fn mine(
     on_line: &Bound<'_, PyAny>,
 ) -> PyResult<()> {
     let given = settings(&call).map_err(|error| raised(py, &error))?;
-    let pairs = Pairs::of(py, rows)?;
+    let pairs = Pairs::of(rows)?;
     watched(py, on_event, on_line, move |control| {
         let open = || {
             let (progress, interrupted) = (control.progress, control.interrupted);
@@ -135,7 +132,7 @@ pub(crate) fn plan(
     on_line: &Bound<'_, PyAny>,
 ) -> PyResult<String> {
     let given = settings(&call).map_err(|error| raised(py, &error))?;
-    let pairs = Pairs::of(py, rows)?;
+    let pairs = Pairs::of(rows)?;
     watched(py, on_event, on_line, move |_| {
         let job = match pairs {
             Pairs::Files => Job::open(Config::new(call.pairs, given)?)?,

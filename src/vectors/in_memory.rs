@@ -9,8 +9,6 @@ use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::buffer::Buffer;
 use arrow::datatypes::{DataType, SchemaRef};
 
-use crate::error::{Error, Result};
-
 /// What stands for a path in messages and in the manifest.
 pub(super) const PLACE: &str = "memory";
 
@@ -25,21 +23,14 @@ pub struct MemoryRows {
 impl MemoryRows {
     /// Takes columns as they are. Embeddings are `fixed_size_list` of numbers, or `fixed_size_binary` with `--dtype`.
     ///
-    /// # Errors
-    /// A column begins within its buffers: then these hold more than its rows.
-    pub fn new(batch: RecordBatch) -> Result<MemoryRows> {
+    /// Whether an input is that of an earlier call is known by all bytes of its columns' buffers. So a column that is a
+    /// slice of another one should be copied: its buffers may hold what is not its own.
+    pub fn new(batch: RecordBatch) -> MemoryRows {
         let mut buffers = Vec::new();
-        for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
-            let found = whole_buffers(column).ok_or_else(|| {
-                Error::input("a column in memory is a part of another one")
-                    .column(field.name())
-                    .expected("a column with buffers of its own")
-                    .found("a slice")
-                    .remedy("copy the column")
-            })?;
-            buffers.extend(found.into_iter().map(|buffer| (field.name().clone(), buffer)));
+        for (field, column) in batch.schema_ref().fields().iter().zip(batch.columns()) {
+            buffers.extend(buffers_of(column).into_iter().map(|buffer| (field.name().clone(), buffer)));
         }
-        Ok(MemoryRows { batch, buffers })
+        MemoryRows { batch, buffers }
     }
 
     pub(super) fn schema(&self) -> &SchemaRef {
@@ -106,19 +97,16 @@ impl MemoryRows {
     }
 }
 
-/// The buffers of an array and of what is in it; none where one of these begins within its buffers.
-fn whole_buffers(array: &ArrayRef) -> Option<Vec<Buffer>> {
+/// The buffers of an array and of what is in it.
+fn buffers_of(array: &ArrayRef) -> Vec<Buffer> {
     let mut found = Vec::new();
     let mut open = vec![array.to_data()];
     while let Some(data) = open.pop() {
-        if data.offset() > 0 {
-            return None;
-        }
         found.extend(data.nulls().map(|nulls| nulls.buffer().clone()));
         found.extend(data.buffers().iter().cloned());
         open.extend(data.child_data().iter().cloned());
     }
-    Some(found)
+    found
 }
 
 #[cfg(test)]
@@ -144,7 +132,7 @@ mod tests {
     fn columns_are_read_where_they_lie() {
         let batch = rows();
         let values = batch.column(0).as_fixed_size_list().values().to_data().buffers()[0].as_ptr();
-        let memory = MemoryRows::new(batch).unwrap();
+        let memory = MemoryRows::new(batch);
         assert_eq!(memory.contents().next().unwrap().as_ptr(), values);
         let some = memory.columns(&["id", "vector"], 1, 2).unwrap();
         assert_eq!(some[0].as_string::<i32>().value(0), "bcd");
@@ -155,7 +143,7 @@ mod tests {
 
     #[test]
     fn ranges_of_rows_cover_each_buffer_once() {
-        let memory = MemoryRows::new(rows()).unwrap();
+        let memory = MemoryRows::new(rows());
         let [first, rest] = [memory.byte_ranges(0, 1), memory.byte_ranges(1, 2)];
         for ((first, rest), bytes) in first.iter().zip(&rest).zip(memory.contents()) {
             assert_eq!((first.start, first.end, rest.end), (0, rest.start, bytes.len()));
@@ -164,18 +152,12 @@ mod tests {
 
     #[test]
     fn each_buffer_is_a_file_of_its_own() {
-        let memory = MemoryRows::new(rows()).unwrap();
+        let memory = MemoryRows::new(rows());
         let files = memory.files();
         let bytes: Vec<u64> = memory.contents().map(|bytes| bytes.len() as u64).collect();
         assert_eq!(files.iter().map(|(_, bytes, _)| *bytes).collect::<Vec<_>>(), bytes);
         let paths: Vec<&Path> = files.iter().map(|(path, ..)| path.as_path()).collect();
         assert_eq!(paths[..3], ["memory/vector", "memory/id", "memory/id.1"].map(Path::new));
         assert!(files.iter().all(|(path, ..)| paths.iter().filter(|other| *other == path).count() == 1));
-    }
-
-    #[test]
-    fn a_slice_is_refused() {
-        let error = MemoryRows::new(rows().slice(1, 2)).unwrap_err().to_string();
-        assert!(error.contains("a slice"), "{error}");
     }
 }

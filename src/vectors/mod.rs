@@ -3,8 +3,8 @@
 //! From the ground up: plain numbers and types (`row`, `shape`, `shard`); input files (`input`, `input_bytes`, `npy`,
 //! `npy_rows`, `arrow_ipc`, `thrift`, `parquet_footer`, `parquet_pages`, `parquet_batches`, `parquet`, `columns`,
 //! `embedding_type`, `embedding_rows`, `values`, `decode`, `content`, `dimensions`, `page_sizes`, `labels`,
-//! `label_arrays`, `in_memory`, `shards`, `stream`, `recognise`); what the stage made (`store`, `row_table`, `keys`, `key_lists`, `tasks`,
-//! `ids`, `open`); making it (`import`); scores (`dot`, `scorer`).
+//! `label_arrays`, `in_memory`, `shards`, `stream`, `recognise`); what the stage made (`store`, `row_table`, `keys`,
+//! `key_lists`, `tasks`, `ids`, `open`); making it (`import`); scores (`dot`, `scorer`).
 
 mod arrow_ipc;
 pub(crate) mod budget;
