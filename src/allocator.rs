@@ -3,7 +3,11 @@
 //! glibc keeps freed blocks for the next allocation, in an arena for each thread. What one stage has freed would stay
 //! in the process while the next stage, with other threads' arenas and other sizes, asks for more.
 
-/// Bytes of a block from which on it is a map of its own, and bytes at the end of an arena that may stay free.
+/// Bytes of a block from which on it is a map of its own. The buffers of an import are smaller: as maps they would be
+/// given back and zeroed again for each batch, which was a sixth of the import's CPU time.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+const MAP_BYTES: libc::c_int = 2 << 20;
+/// Bytes at the end of an arena that may stay free.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const KEPT_BYTES: libc::c_int = 512 << 10;
 
@@ -13,7 +17,7 @@ pub(crate) fn keep_arenas_small() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: mallopt takes plain numbers, and is called before threads are started. A refusal changes nothing.
     unsafe {
-        libc::mallopt(libc::M_MMAP_THRESHOLD, KEPT_BYTES);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, MAP_BYTES);
         libc::mallopt(libc::M_TRIM_THRESHOLD, KEPT_BYTES);
     }
 }
