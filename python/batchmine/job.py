@@ -9,17 +9,22 @@ import operator
 import os
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from batchmine import _batchmine, rows
 from batchmine.encode import encode, metric_of
 from batchmine.run import Run
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from batchmine.settings import Settings
+
 logger = logging.getLogger("batchmine")
 # The executable of this process is Python: GPU workers are started by the installed command.
 _batchmine.started_by([sys.executable, "-m", "batchmine"])
 #: Of each setting, whether it is a list, by keyword.
-SETTINGS = {name.replace("-", "_"): is_list for name, _, is_list in _batchmine.flags()}
+SETTINGS = {name.replace("-", "_"): is_list for name, _, is_list, _ in _batchmine.flags()}
 
 
 def mine(
@@ -38,7 +43,7 @@ def mine(
     replace: bool = False,
     config: str | os.PathLike | None = None,
     progress: bool | Callable[[dict], None] | None = None,
-    **settings,
+    **settings: Unpack[Settings],
 ) -> Run:
     """Mines batches, and returns the finished run.
 
@@ -61,8 +66,9 @@ def mine(
     config: a TOML file of settings; keywords are stronger, and so are variables `BATCHMINE_*`.
     progress: True: a bar (with tqdm), False: nothing, a function: it is called with each event, a dict as
         `batchmine mine --json` prints; None: a bar on a terminal or in a notebook.
-    settings: each flag of `batchmine mine` as a keyword: `batch_size=1024, memory="4GiB", key_column=["doc"]`. Sizes
-        are bytes or texts with a unit; `docs/reference.md` has them all.
+    settings: each flag of `batchmine mine` as a keyword, as `batchmine.settings.Settings` lists them:
+        `batch_size=1024, memory="4GiB", key_column=["doc"]`. Sizes are bytes or texts with a unit; `docs/reference.md`
+        says what they mean.
 
     Messages go to the logger "batchmine". Ctrl-C raises KeyboardInterrupt, as soon as the work in hand is done.
 
@@ -88,7 +94,7 @@ def plan(
     keys: Any = None,
     task_settings: Mapping[str, Mapping] | None = None,
     config: str | os.PathLike | None = None,
-    **settings,
+    **settings: Unpack[Settings],
 ) -> dict[str, Any]:
     """What `mine` would cost with the same arguments: memory and disk by stage, seconds of the search, full batches.
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::ffi_stream::RecordBatchStreamReader;
+use batchmine::cli::arguments::refuse_environment;
 use batchmine::cli::plan::measured;
 use batchmine::config::{Config, Settings, TaskSettings};
 use batchmine::error::{Error, Result};
@@ -85,6 +86,7 @@ pub(crate) fn mine(
 
 /// Keywords, then the environment, then the file.
 fn settings(call: &Call) -> Result<Settings> {
+    refuse_environment()?;
     let given: Map<String, Value> = serde_json::from_str(&call.settings).map_err(|e| Error::input(e.to_string()))?;
     // Each by itself first: a message names the one that cannot be.
     for (name, value) in &given {

@@ -14,7 +14,7 @@ mod watched;
 use std::ffi::OsString;
 
 use batchmine::cli;
-use batchmine::config::Settings;
+use batchmine::config::{FlagValue, Settings};
 use pyo3::prelude::*;
 
 #[global_allocator]
@@ -29,10 +29,16 @@ fn main(py: Python<'_>, arguments: Vec<OsString>) -> u8 {
     })
 }
 
-/// Name, help, and whether it is a list, of each setting.
+/// Name, help, whether it is a list, and what values may be, of each setting: words, or a Python type's name.
 #[pyfunction]
-fn flags() -> Vec<(String, String, bool)> {
-    Settings::flags().into_iter().map(|flag| (flag.name, flag.help, flag.is_list)).collect()
+fn flags() -> Vec<(String, String, bool, Vec<String>)> {
+    let values = |value| match value {
+        FlagValue::Word(words) => words,
+        FlagValue::Whole => vec!["int".to_owned()],
+        FlagValue::Number => vec!["float".to_owned()],
+        FlagValue::Text => vec!["str".to_owned()],
+    };
+    Settings::flags().into_iter().map(|flag| (flag.name, flag.help, flag.is_list, values(flag.value))).collect()
 }
 
 /// Says by which command GPU workers are started.

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 
 import pytest
@@ -41,6 +42,37 @@ def test_keywords_are_the_flags_of_the_reference():
         batchmine.mine(PAIRS, "nowhere", batchsize=3)
 
 
+def settings_module():
+    """The text of `batchmine/settings.py`, which gives type checkers and editors the keywords of `mine`."""
+    lines = [
+        '"""The settings of `mine`, for type checkers and editors: made from the flags of the command line."""',
+        "",
+        "from __future__ import annotations",
+        "",
+        "import os",
+        "from collections.abc import Sequence",
+        "from typing import Literal, TypedDict",
+        "",
+        "",
+        "class Settings(TypedDict, total=False):",
+        '    """Keywords of `mine`, each a flag of `batchmine mine`. docs/reference.md has their defaults."""',
+    ]
+    for name, about, is_list, values in batchmine._batchmine.flags():
+        kind = {"int": "int", "float": "float", "str": "str | int | float | os.PathLike[str]"}.get(values[0])
+        kind = kind or f"Literal[{', '.join(map(repr, values))}]".replace("'", '"')
+        kind = "str | os.PathLike[str] | Sequence[str | os.PathLike[str]]" if is_list else kind
+        lines += ["", f"    {name.replace('-', '_')}: {kind} | None"]
+        lines += [f"    #: {line}" for line in textwrap.wrap(" ".join(about.split()), 110)]
+    return "\n".join(lines) + "\n"
+
+
+def test_types_of_keywords_are_those_of_the_flags():
+    path = ROOT / "python" / "batchmine" / "settings.py"
+    if os.environ.get("BATCHMINE_REWRITE_SETTINGS"):
+        path.write_text(settings_module())
+    assert path.read_text() == settings_module(), "BATCHMINE_REWRITE_SETTINGS=1 writes it anew"
+
+
 def test_settings_take_lists_numbers_of_other_libraries_paths_and_tasks(tmp_path):
     numpy = pytest.importorskip("numpy")
     settings = {"task_column": "dataset", "batch_size": numpy.int64(16), "suspect_weight": numpy.float32(0.25)}
@@ -65,6 +97,9 @@ def test_the_environment_and_a_file_are_weaker_than_keywords(run, tmp_path, monk
     given = {name: value for name, value in SETTINGS.items() if name not in ("epochs", "hard_negatives")}
     again = batchmine.mine(PAIRS, tmp_path / "run", config=tmp_path / "settings.toml", progress=False, **given)
     assert tables(again.path) == tables(run.path)
+    monkeypatch.setenv("BATCHMINE_BATCHSIZE", "2")
+    with pytest.raises(batchmine.InputError, match="BATCHMINE_BATCH_SIZE"):
+        batchmine.mine(PAIRS, tmp_path / "run", progress=False, **SETTINGS)
 
 
 def test_errors_have_their_parts(tmp_path):

@@ -17,7 +17,7 @@ use crate::vectors::dot::FORCED;
 /// Beginning of the names of batchmine's variables.
 const PREFIX: &str = "BATCHMINE_";
 /// Variables that the project's own tests read (docs/testing.md).
-const OF_TESTS: [&str; 14] = [
+const OF_TESTS: [&str; 15] = [
     "BATCHMINE_BUDGETS",
     "BATCHMINE_CUDA",
     "BATCHMINE_FAULTS",
@@ -30,6 +30,7 @@ const OF_TESTS: [&str; 14] = [
     "BATCHMINE_REAL",
     "BATCHMINE_REWRITE_CORRUPT",
     "BATCHMINE_REWRITE_DOCS",
+    "BATCHMINE_REWRITE_SETTINGS",
     "BATCHMINE_SIMD",
     "BATCHMINE_WORLDS",
 ];
@@ -44,7 +45,6 @@ const NEAR: u64 = 800_000;
 /// A number is negative that cannot be, or a variable of the environment is no setting.
 pub fn parse(given: Vec<OsString>) -> Result<Cli> {
     let cli = Cli::command();
-    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
     let parsed = Cli::try_parse_from(&given).or_else(|error| {
         if let Some(error) = no_text(&error, &given) {
             return Err(error);
@@ -59,9 +59,18 @@ pub fn parse(given: Vec<OsString>) -> Result<Cli> {
             None => end(&error),
         }
     })?;
-    refuse_unknown(&cli, names)?;
-    refuse_instructions(std::env::var_os(FORCED))?;
+    refuse_environment()?;
     Ok(parsed)
+}
+
+/// Fails on variables of the environment that look like settings and are none.
+///
+/// # Errors
+/// There is one; the message names the nearest setting.
+pub fn refuse_environment() -> Result<()> {
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    refuse_unknown(&Cli::command(), names)?;
+    refuse_instructions(std::env::var_os(FORCED))
 }
 
 /// Prints what clap has to say, and ends the process: 0 for help and the version, 2 for a fault.

@@ -28,7 +28,7 @@ pub use columns::{Columns, EmbeddingColumns, IdColumn};
 pub use gpu::GpuRules;
 pub use inputs::Inputs;
 pub use machine::half_of_memory;
-pub use settings::{Flag, Settings};
+pub use settings::{Flag, FlagValue, Settings};
 pub use sizes::{BATCH_SIZE_MAX, Sizes};
 pub use table::TableRules;
 pub use tasks::{ByTask, TaskRules, TaskSettings};

@@ -1,5 +1,6 @@
 //! Settings as the user writes them: flags, environment variables, or a TOML file with the same names.
 
+use std::any::TypeId;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -189,6 +190,35 @@ pub struct Flag {
     pub help: String,
     /// It may be given several times.
     pub is_list: bool,
+    /// What a value may be.
+    pub value: FlagValue,
+}
+
+/// What values of a flag may be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FlagValue {
+    /// One of these words.
+    Word(Vec<String>),
+    Whole,
+    Number,
+    Text,
+}
+
+impl FlagValue {
+    fn of(argument: &clap::Arg) -> FlagValue {
+        let words: Vec<String> = argument.get_possible_values().iter().map(|word| word.get_name().to_owned()).collect();
+        let parsed = argument.get_value_parser().type_id();
+        let whole = [TypeId::of::<u32>(), TypeId::of::<u64>(), TypeId::of::<usize>()];
+        if !words.is_empty() {
+            FlagValue::Word(words)
+        } else if whole.iter().any(|kind| parsed == *kind) {
+            FlagValue::Whole
+        } else if parsed == TypeId::of::<f32>() || parsed == TypeId::of::<f64>() {
+            FlagValue::Number
+        } else {
+            FlagValue::Text
+        }
+    }
 }
 
 impl Settings {
@@ -198,7 +228,8 @@ impl Settings {
         let flag = |argument: &clap::Arg| {
             let name = argument.get_long()?.to_owned();
             let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
-            Some(Flag { name, help, is_list: matches!(argument.get_action(), ArgAction::Append) })
+            let is_list = matches!(argument.get_action(), ArgAction::Append);
+            Some(Flag { name, help, is_list, value: FlagValue::of(argument) })
         };
         command.get_arguments().filter_map(flag).collect()
     }
