@@ -14,6 +14,15 @@ class _Call(TypedDict):
     config: str | PathLike[str] | None
     settings: str
 
+class _ReportCall(TypedDict):
+    run: str
+    epoch: int
+    sample: int
+    against: str | None
+    query_text: str | None
+    positive_text: str | None
+    source: list[str]
+
 class _ExportCall(TypedDict):
     run: str
     out: str
@@ -52,7 +61,7 @@ def verify(
     folder: str, sample: int, on_event: Callable[[str], Any], on_line: Callable[[int, str], Any]
 ) -> tuple[list[str], list[str]]: ...
 def report(
-    folder: str, epoch: int, sample: int, on_event: Callable[[str], Any], on_line: Callable[[int, str], Any]
+    call: _ReportCall, on_event: Callable[[str], Any], on_line: Callable[[int, str], Any]
 ) -> tuple[str, str]: ...
 def known(folder: str, start: int, end: int) -> list[str]: ...
 def clusters(folder: str) -> bytes: ...

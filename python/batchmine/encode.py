@@ -7,13 +7,16 @@ import logging
 import os
 import pathlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 from batchmine import rows
+from batchmine.errors import InputError
 
 logger = logging.getLogger("batchmine")
 #: What a model is known by: its embedding of this text.
 PROBE = "batchmine"
+#: Marks a folder as one of `encode`. Readers of Parquet skip it.
+MARK = "_encoded_by_batchmine"
 QUERY, POSITIVE = rows.QUERY, rows.POSITIVE
 
 
@@ -28,6 +31,7 @@ def encode(
     positive_prompt: str | None = None,
     batch_size: int = 64,
     chunk_rows: int = 8192,
+    replace: bool = False,
 ) -> pathlib.Path:
     """Encodes the texts of pairs into the folder `out`, which `mine` takes: Parquet files with all columns of `pairs`,
     but with `query_embedding` and `positive_embedding` as the model makes them, in float32.
@@ -38,15 +42,15 @@ def encode(
     given, a SentenceTransformer takes its own, of queries and of documents.
 
     A file has `chunk_rows` rows. Files that are there from an earlier call, of the same texts and model, stay: a call
-    that was stopped goes on behind the last whole one. Memory: the texts and embeddings of a chunk. Needs pyarrow.
+    that was stopped goes on behind the last whole one. Files of other texts, or of another model, are refused, and made
+    again with `replace`. Memory: the texts and embeddings of a chunk. Needs pyarrow.
 
-    Raises ValueError for a column that is not there, a text that is missing, or embeddings that are none.
+    Raises InputError for a folder that has other files, or embeddings of something else; ValueError for a column that
+    is not there, a text that is missing, or embeddings that are none.
     """
-    import pyarrow
     from pyarrow import parquet
 
-    folder = pathlib.Path(os.fsdecode(out))
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = _own_folder(out)
     sides = {QUERY: (query, query_prompt), POSITIVE: (positive, positive_prompt)}
     encoders = {name: _encoder(model, name, prompt, batch_size) for name, (_, prompt) in sides.items()}
     model_name = _digest(encoders)
@@ -56,6 +60,8 @@ def encode(
         path = folder / f"part-{count:05}.parquet"
         if _is_made(path, chunk, model_name):
             continue
+        if path.exists() and not replace:
+            raise _other_texts(path)
         table = chunk
         for name, (column, _) in sides.items():
             texts = _texts(chunk, column, count * chunk_rows)
@@ -70,6 +76,8 @@ def encode(
         logger.info("%s: %d rows encoded", path, len(chunk))
     for path in sorted(folder.glob("part-*.parquet")):
         if int(path.stem.partition("-")[2]) > count:
+            if not replace:
+                raise _other_texts(path)
             path.unlink()
     if count >= made:
         logger.info("%d of %d files in %s were there already", count + 1 - made, count + 1, folder)
@@ -78,11 +86,41 @@ def encode(
     return folder
 
 
-def metric_of(model: Any) -> str | None:
+def _own_folder(out) -> pathlib.Path:
+    """The folder, which is new or was made by `encode`: nothing of anybody else is replaced."""
+    folder = pathlib.Path(os.fsdecode(out))
+    if folder.exists() and not (folder / MARK).exists():
+        found = next(iter(sorted(folder.iterdir())), None) if folder.is_dir() else folder
+        if found is not None:
+            raise InputError(
+                f"the folder of embeddings has files of somebody else\n  where:    {folder}",
+                path=os.fspath(folder),
+                expected="a folder that is new, empty, or made by batchmine.encode",
+                found=found.name,
+                remedy="give another folder",
+            )
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MARK).write_text("Made by batchmine.encode, which may replace the files beside this one.\n")
+    return folder
+
+
+def _other_texts(path) -> InputError:
+    return InputError(
+        f"the folder holds the embeddings of other texts, or of another model\n  where:    {path}",
+        path=os.fspath(path),
+        expected="the texts and the model of the earlier call",
+        found="others",
+        remedy="give another folder (embeddings=), or replace=True to encode anew what is another",
+    )
+
+
+def metric_of(model: Any) -> Literal["cosine", "dot"] | None:
     """The metric that a SentenceTransformer is compared with: "cosine", "dot", or None where it is another."""
     name = getattr(model, "similarity_fn_name", None)
     name = name if isinstance(name, str) else getattr(name, "value", None)
-    return name if name in ("cosine", "dot") else None
+    if name == "cosine":
+        return "cosine"
+    return "dot" if name == "dot" else None
 
 
 def _chunks(pairs, chunk_rows) -> Iterator[Any]:
@@ -94,7 +132,9 @@ def _chunks(pairs, chunk_rows) -> Iterator[Any]:
     if rows.is_files(pairs):
         import pyarrow.dataset
 
-        paths = [pairs] if isinstance(pairs, (str, bytes, os.PathLike)) else list(pairs)
+        paths = rows.paths(pairs)
+        if not paths:
+            raise ValueError("there are no pairs to encode")
         one = os.fsdecode(paths[0])
         source = one if len(paths) == 1 and os.path.isdir(one) else [os.fsdecode(path) for path in paths]
         reader = pyarrow.dataset.dataset(source, format="parquet").scanner(batch_readahead=1).to_reader()
@@ -124,11 +164,9 @@ def _encoder(model, name, prompt, batch_size):
 
 def _digest(encoders) -> bytes:
     """What tells a model with its prompts from others: what it makes of the same text."""
-    import numpy
-
     state = hashlib.sha256()
     for encoder in encoders.values():
-        state.update(numpy.asarray(encoder([PROBE]), dtype="<f4").round(4).tobytes())
+        state.update(_array(encoder([PROBE])).round(4).astype("<f4").tobytes())
     return state.hexdigest().encode()
 
 
@@ -160,12 +198,21 @@ def _texts(chunk, column, first) -> list[str]:
     return texts
 
 
+def _array(found):
+    """What a model made, in singles."""
+    import numpy
+
+    if hasattr(found, "detach"):
+        # A tensor of torch, of whatever number type, on whatever device.
+        found = found.detach().float().cpu().numpy()
+    return numpy.ascontiguousarray(numpy.asarray(found), dtype=numpy.float32)
+
+
 def _vectors(found, count, column):
     """An array of embeddings as a column."""
-    import numpy
     import pyarrow
 
-    array = numpy.ascontiguousarray(numpy.asarray(found), dtype=numpy.float32)
+    array = _array(found)
     if array.ndim != 2 or len(array) != count:
         raise ValueError(f"the model made an array of {array.shape} of {count} texts of {column!r}")
     return pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(array.reshape(-1)), array.shape[1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import json
 import logging
 import operator
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("batchmine")
 # The executable of this process is Python: GPU workers are started by the installed command.
 _batchmine.started_by([sys.executable, "-m", "batchmine"])
+#: Other keywords of `mine`.
+OWN = ("out", "ids", "tasks", "keys", "task_settings", "model", "work", "replace", "config", "progress")
 #: Of each setting, whether it is a list, by keyword.
 SETTINGS = {name.replace("-", "_"): is_list for name, _, is_list, _ in _batchmine.flags()}
 
@@ -75,8 +78,10 @@ def mine(
     Raises InputError, BudgetError or RunError; TypeError for a keyword that is no setting.
     """
     if model is not None:
-        pairs = encode(pairs, model, embeddings or f"{os.fsdecode(out)}.embeddings", query=query, positive=positive)
-        settings.setdefault("metric", metric_of(model))
+        folder = f"{os.fsdecode(out)}.embeddings" if embeddings is None else embeddings
+        pairs = encode(pairs, model, folder, query=query, positive=positive, replace=replace)
+        if settings.get("metric") is None:
+            settings["metric"] = metric_of(model)
     elif embeddings is not None or (query, positive) != ("query", "positive"):
         raise TypeError("query, positive and embeddings are for a model; columns of embeddings: query_column=")
     call, source = _call(pairs, {"ids": ids, "tasks": tasks, "keys": keys}, task_settings, config, settings)
@@ -110,7 +115,9 @@ def _call(pairs, labels, task_settings, config, settings) -> tuple[_batchmine._C
     """What the extension is called with, and what there is to mine apart from paths."""
     unknown = [name for name in settings if name not in SETTINGS]
     if unknown:
-        raise TypeError(f"mine() got an unexpected keyword argument {unknown[0]!r}; settings are {', '.join(SETTINGS)}")
+        near = difflib.get_close_matches(unknown[0], [*SETTINGS, *OWN], n=1)
+        known = f"did you mean {near[0]}?" if near else f"settings are {', '.join(SETTINGS)}"
+        raise TypeError(f"mine() got an unexpected keyword argument {unknown[0]!r}; {known}")
     given = {
         name.replace("_", "-"): _plain(name, value, SETTINGS[name])
         for name, value in settings.items()
@@ -158,7 +165,7 @@ def _source(pairs, labels):
             raise TypeError(f"{name} are for arrays: name a column by {column}")
     if not rows.is_files(pairs):
         return [], rows.stream(pairs), {}
-    return [pairs] if isinstance(pairs, (str, bytes, os.PathLike)) else list(pairs), None, {}
+    return rows.paths(pairs), None, {}
 
 
 def _plain(name, value, is_list=False):

@@ -25,6 +25,32 @@ def is_files(pairs) -> bool:
     return not (is_arrays(pairs) or _is_table(pairs))
 
 
+def paths(pairs) -> list[str | bytes | os.PathLike]:
+    """Paths, one or several.
+
+    Raises TypeError, with what helps, for whatever else it is.
+    """
+    if isinstance(pairs, (str, bytes, os.PathLike)):
+        return [pairs]
+    known = "pairs are paths, (queries, positives) as arrays, or what gives an Arrow stream"
+    if type(pairs).__name__ in ("LazyFrame", "DatasetDict", "IterableDataset", "IterableDatasetDict") or isinstance(
+        pairs, Mapping
+    ):
+        name = type(pairs).__name__
+        remedies = {"LazyFrame": "give .collect()", "IterableDataset": "write it to files, or give a Dataset"}
+        raise TypeError(f"{known}, not {name}: {remedies.get(name, 'give one of its values')}")
+    try:
+        found = list(pairs)
+    except TypeError:
+        raise TypeError(f"{known}, not {type(pairs).__name__}") from None
+    for one in found:
+        if not isinstance(one, (str, bytes, os.PathLike)):
+            batches = hasattr(one, "__arrow_c_array__") or _is_table(one)
+            remedy = "pyarrow.RecordBatchReader.from_batches(schema, batches)" if batches else "numpy.asarray(rows)"
+            raise TypeError(f"{known}, not a {type(pairs).__name__} of {type(one).__name__}: give {remedy}")
+    return found
+
+
 def is_arrays(pairs) -> bool:
     """Whether `pairs` are an array, or two of them in a tuple or list."""
     if isinstance(pairs, (tuple, list)):

@@ -19,6 +19,11 @@ def counted(name: str, value: int) -> int:
     return number
 
 
+def _paths(source) -> list[str]:
+    paths = [source] if isinstance(source, (str, bytes, os.PathLike)) else source
+    return [os.fsdecode(path) for path in paths]
+
+
 class Batches:
     """The batch table: an Arrow table that pyarrow, Polars, DuckDB and pandas take, by `__arrow_c_stream__`.
 
@@ -96,16 +101,21 @@ class Run:
         """The cluster of each row of the input, in its order; -1: in none. 32-bit numbers, which numpy takes."""
         return memoryview(_batchmine.clusters(os.fspath(self.path))).cast("i")
 
-    def neighbors(self, rows: range | int) -> list[dict]:
-        """What the run knows of a row of the input, or of a range of them: a dict each, in their order.
+    def neighbors(self, rows: int | Sequence[int]) -> list[dict]:
+        """What the run knows of a row of the input, or of several: a dict each, in their order. Ranges are read faster.
 
         `neighbors` are its candidates, best first, with scores; those of the ranks `window` are preferred negatives,
         those before it suspects. `arcs` and `suspects` are its edges in the graph, `score` is that of its own pair.
         """
-        wanted = rows if isinstance(rows, range) else range(operator.index(rows), operator.index(rows) + 1)
-        if wanted.step != 1 or len(wanted) == 0:
-            raise ValueError(f"rows are {rows}: give a row, or a range of step 1 that has some")
-        found = _batchmine.known(os.fspath(self.path), counted("rows", wanted.start), counted("rows", wanted.stop))
+        if isinstance(rows, range) and rows.step == 1 and len(rows) > 0:
+            ranges = [rows]
+        else:
+            numbers = [rows] if isinstance(rows, int) else list(rows)
+            ranges = [range(counted("rows", row), counted("rows", row) + 1) for row in numbers]
+        found = []
+        for some in ranges:
+            start, stop = counted("rows", some.start), counted("rows", some.stop)
+            found += _batchmine.known(os.fspath(self.path), start, stop)
         return [json.loads(row) for row in found]
 
     def export(
@@ -132,7 +142,6 @@ class Run:
         """
         from batchmine.job import listening, log
 
-        sources = [source] if isinstance(source, (str, bytes, os.PathLike)) else list(source)
         call: _batchmine._ExportCall = {
             "run": os.fspath(self.path),
             "out": os.fsdecode(out),
@@ -140,7 +149,7 @@ class Run:
             "epoch": str(epoch),
             "query_text": query_text,
             "positive_text": positive_text,
-            "source": [os.fsdecode(path) for path in sources],
+            "source": _paths(source),
             "negatives": None if negatives is None else counted("negatives", negatives),
             "memory": None if memory is None else str(memory),
             "replace": bool(replace),
@@ -160,13 +169,35 @@ class Run:
             faults, _ = _batchmine.verify(os.fspath(self.path), counted("sample", sample), on_event, log)
         return faults
 
-    def report(self, epoch: int = 0, sample: int = 5000, progress=None) -> Report:
-        """Measures the batches of an epoch beside random ones; `sample` queries are scored against their batches."""
+    def report(
+        self,
+        epoch: int = 0,
+        sample: int = 5000,
+        progress=None,
+        *,
+        against: str | os.PathLike | None = None,
+        query_text: str | None = None,
+        positive_text: str | None = None,
+        source: str | os.PathLike | Sequence[str | os.PathLike] = (),
+    ) -> Report:
+        """Measures the batches of an epoch beside random ones; `sample` queries are scored against their batches.
+
+        against: another list of batches to measure beside them, a Parquet file of `batch_id` and `id`. The other
+        arguments are those of `export`: texts make examples.
+        """
         from batchmine.job import listening, log
 
+        call: _batchmine._ReportCall = {
+            "run": os.fspath(self.path),
+            "epoch": counted("epoch", epoch),
+            "sample": counted("sample", sample),
+            "against": None if against is None else os.fsdecode(against),
+            "query_text": query_text,
+            "positive_text": positive_text,
+            "source": _paths(source),
+        }
         with listening(progress) as on_event:
-            epoch, sample = counted("epoch", epoch), counted("sample", sample)
-            figures, page = _batchmine.report(os.fspath(self.path), epoch, sample, on_event, log)
+            figures, page = _batchmine.report(call, on_event, log)
         return Report(json.loads(figures), page)
 
     def sentence_transformers(self, dataset, **options):

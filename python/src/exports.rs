@@ -45,7 +45,10 @@ impl ExportCall {
             None => None,
         };
         Ok(ExportSettings {
-            format: Format::named(&self.format).ok_or_else(|| wrong("format", &self.format, "no such format"))?,
+            format: Format::named(&self.format).ok_or_else(|| {
+                let error = Error::input(format!("format cannot be {}", self.format));
+                error.expected(Format::names().join(", ")).found("no such format").remedy("name one of these")
+            })?,
             epochs: self.epoch.parse::<Epochs>().map_err(|why| wrong("epoch", &self.epoch, &why))?,
             query_text: self.query_text.clone(),
             positive_text: self.positive_text.clone(),

@@ -173,19 +173,33 @@ pub(crate) fn verify(
     })
 }
 
+/// What a report is called with.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub(crate) struct ReportCall {
+    run: PathBuf,
+    epoch: u32,
+    sample: u64,
+    /// Another list of batches.
+    against: Option<PathBuf>,
+    query_text: Option<String>,
+    positive_text: Option<String>,
+    source: Vec<String>,
+}
+
 /// The report of an epoch, as JSON and as a page.
 #[pyfunction]
 pub(crate) fn report(
     py: Python<'_>,
-    folder: PathBuf,
-    epoch: u32,
-    sample: u64,
+    call: ReportCall,
     on_event: &Bound<'_, PyAny>,
     on_line: &Bound<'_, PyAny>,
 ) -> PyResult<(String, String)> {
     watched(py, on_event, on_line, move |control| {
-        let options = Options { epoch, sample, ..Options::default() };
-        let run = RunReader::open(&folder)?;
+        let ReportCall { run, epoch, sample, against, query_text, positive_text, source } = call;
+        let mut options = Options { epoch, sample, against, ..Options::default() };
+        (options.texts.query, options.texts.positive, options.texts.source) = (query_text, positive_text, source);
+        let run = RunReader::open(&run)?;
         let report = on_threads(ALL, || measure(&run, &options, &control.progress))??;
         let text = serde_json::to_string(&report).map_err(|e| Error::runtime(e.to_string()))?;
         Ok((text, page(&report)))

@@ -69,15 +69,39 @@ def test_other_texts_and_another_model_are_encoded_anew(pairs, tmp_path):
     batchmine.encode(pairs, Model(), tmp_path, chunk_rows=100)
     changed = pairs.to_pylist()
     changed[250]["query"] = "other words"
+    changed = pyarrow.Table.from_pylist(changed)
+    before = stage_files(tmp_path, "")
+    for rows, model in ((changed, Model()), (pairs, Model(seed="another ")), (pairs.slice(0, 200), Model())):
+        with pytest.raises(batchmine.InputError, match="other texts"):
+            batchmine.encode(rows, model, tmp_path, chunk_rows=100)
+        assert stage_files(tmp_path, "") == before
     one = Model()
-    batchmine.encode(pyarrow.Table.from_pylist(changed), one, tmp_path, chunk_rows=100)
+    batchmine.encode(changed, one, tmp_path, chunk_rows=100, replace=True)
     assert one.encoded == 2 + 200
     other = Model(seed="another ")
-    batchmine.encode(pairs, other, tmp_path, chunk_rows=100)
+    batchmine.encode(pairs, other, tmp_path, chunk_rows=100, replace=True)
     assert other.encoded == 2 + 1200
     fewer = Model(seed="another ")
-    batchmine.encode(pairs.slice(0, 150), fewer, tmp_path, chunk_rows=100)
+    batchmine.encode(pairs.slice(0, 150), fewer, tmp_path, chunk_rows=100, replace=True)
     assert fewer.encoded == 2 + 100 and parquet.read_table(tmp_path).num_rows == 150
+
+
+def test_folders_of_others_are_left_alone(pairs, tmp_path):
+    parquet.write_table(pairs, tmp_path / "part-00000.parquet")
+    before = stage_files(tmp_path, "")
+    for source in (pairs, tmp_path):
+        with pytest.raises(batchmine.InputError, match="somebody else"):
+            batchmine.encode(source, Model(), tmp_path, replace=True)
+    assert stage_files(tmp_path, "") == before
+
+
+def test_a_refused_job_leaves_the_embeddings_of_the_run(pairs, tmp_path):
+    run = batchmine.mine(pairs, tmp_path / "run", model=Model(), **SETTINGS)
+    before = stage_files(tmp_path, "run.embeddings")
+    with pytest.raises(batchmine.InputError):
+        batchmine.mine(pairs.slice(0, 500), tmp_path / "run", model=Model(), **SETTINGS)
+    assert stage_files(tmp_path, "run.embeddings") == before
+    run.export("tevatron", tmp_path / "export", progress=False)
 
 
 def test_prompts_and_paths(pairs, tmp_path):

@@ -38,7 +38,7 @@ def test_keywords_are_the_flags_of_the_reference():
     own = {"config", "out", "work", "replace", "dry-run"}
     general = {"progress", "json", "color", "quiet", "verbose", "help", "version"}
     assert known == documented - own - general
-    with pytest.raises(TypeError, match="batchsize"):
+    with pytest.raises(TypeError, match="batch_size"):
         batchmine.mine(PAIRS, "nowhere", batchsize=3)
 
 

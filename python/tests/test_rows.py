@@ -224,3 +224,19 @@ def test_a_stream_is_taken_once(table, tmp_path):
     batchmine.mine(reader, tmp_path / "run", progress=False, **SETTINGS)
     with pytest.raises((ValueError, OSError)):
         batchmine.mine(reader, tmp_path / "other", progress=False, **SETTINGS)
+
+
+def test_what_is_no_input_is_told_what_to_give(table, tmp_path):
+    polars = pytest.importorskip("polars")
+    for wrong, told in (
+        (table.to_batches(), "from_batches"),
+        ((batch for batch in table.to_batches()), "from_batches"),
+        (polars.from_arrow(table).lazy(), "collect"),
+        ({"train": table}, "one of its values"),
+        ([[1.0, 2.0]], "asarray"),
+        (42, "not int"),
+    ):
+        with pytest.raises(TypeError, match=told):
+            batchmine.mine(wrong, tmp_path / "run", progress=False)
+    with pytest.raises(TypeError, match="did you mean batch_size"):
+        batchmine.mine(table, tmp_path / "run", batchsize=3)

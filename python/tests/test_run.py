@@ -73,7 +73,8 @@ def test_neighbors_and_clusters_are_those_of_the_command(run):
     assert found == wanted and run.neighbors(4) == wanted[1:2]
     clusters = run.clusters
     assert len(clusters) == 2000 and all(row["cluster_id"] == clusters[row["row"]] for row in found)
-    for wrong in (range(0), range(0, 4, 2), 2000, -1):
+    assert run.neighbors([5, 3]) == [wanted[2], wanted[0]] == run.neighbors(range(5, 2, -2)) and run.neighbors([]) == []
+    for wrong in (2000, -1, [3, 2000]):
         with pytest.raises(ValueError):
             run.neighbors(wrong)
 
@@ -99,3 +100,33 @@ def test_a_plan_is_that_of_the_command():
     assert {**planned, "search_seconds": 0} == {**wanted, "search_seconds": 0}
     with pytest.raises(batchmine.InputError):
         batchmine.plan(PAIRS, task_column="no such")
+
+
+def test_texts_of_rows_that_are_in_no_file_are_asked_for_and_must_be_theirs(tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    arrow = pytest.importorskip("pyarrow")
+    table = arrow.concat_tables(parquet.read_table(path) for path in sorted(PAIRS.glob("*.parquet")))
+    run = batchmine.mine(table, tmp_path / "run", progress=False, **SETTINGS)
+    with pytest.raises(batchmine.InputError, match="no texts") as raised:
+        run.export("tevatron", tmp_path / "export", progress=False)
+    assert "--source" in raised.value.remedy
+    parquet.write_table(table, tmp_path / "same.parquet")
+    run.export("tevatron", tmp_path / "export", source=tmp_path / "same.parquet", progress=False)
+    report = run.report(sample=10, source=[tmp_path / "same.parquet"], progress=False)
+    assert report.figures["examples"]["text_columns"] == ["query", "positive"]
+    turned = table.take(arrow.array(range(len(table) - 1, -1, -1)))
+    parquet.write_table(turned, tmp_path / "turned.parquet")
+    with pytest.raises(batchmine.InputError, match="another order") as raised:
+        run.export("tevatron", tmp_path / "other", source=tmp_path / "turned.parquet", progress=False)
+    assert raised.value.column == "id"
+
+
+def test_an_export_of_hive_folders_has_their_texts(tmp_path):
+    dataset = pytest.importorskip("pyarrow.dataset")
+    table = dataset.dataset(PAIRS).to_table()
+    layout = {"format": "parquet", "partitioning": ["dataset"], "partitioning_flavor": "hive"}
+    dataset.write_dataset(table, tmp_path / "hive", **layout)
+    run = batchmine.mine(tmp_path / "hive", tmp_path / "run", task_column="dataset", batch_size=64, progress=False)
+    out = run.export("tevatron", tmp_path / "export", progress=False)
+    assert any(path.suffix == ".jsonl" and path.stat().st_size > 0 for path in out.rglob("*"))
+    assert run.neighbors(0) and run.report(sample=10, progress=False).figures["examples"]["no_texts"] is None

@@ -10,7 +10,7 @@ use arrow::buffer::Buffer;
 use arrow::datatypes::{DataType, SchemaRef};
 
 /// What stands for a path in messages and in the manifest.
-pub(super) const PLACE: &str = "memory";
+pub(crate) const IN_MEMORY: &str = "memory";
 
 /// The rows of a job as columns in memory: embeddings of both sides, and ids, tasks and keys.
 #[derive(Debug, Clone)]
@@ -87,7 +87,7 @@ impl MemoryRows {
             let path = if number == 0 { name.clone() } else { format!("{name}.{number}") };
             let field = self.batch.schema_ref().field_with_name(name).map(|field| field.data_type().to_string());
             let what = format!("{name} {number}: {} rows of {}", self.batch.num_rows(), field.unwrap_or_default());
-            files.push((Path::new(PLACE).join(path), buffer.len() as u64, what));
+            files.push((Path::new(IN_MEMORY).join(path), buffer.len() as u64, what));
         }
         files
     }

@@ -55,6 +55,7 @@ pub use import::import;
 pub(crate) use import::{
     CheckedInput, RowMarks, check_input, label_keys, refuse_unknown_tasks, task_sizes, words_on_key,
 };
+pub(crate) use in_memory::IN_MEMORY;
 pub use in_memory::MemoryRows;
 pub(crate) use input::{FileKind, find, kind_of};
 pub(crate) use key_lists::{KEY_LISTS, KeyListFile};

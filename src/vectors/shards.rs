@@ -9,7 +9,7 @@ use super::budget::UnitBytes;
 use super::columns::resolve;
 use super::decode::Unit;
 use super::dimensions::dimensions;
-use super::in_memory::{MemoryRows, PLACE};
+use super::in_memory::{IN_MEMORY, MemoryRows};
 use super::input::{FileKind, InputFile, find};
 use super::label_arrays::BATCH_BYTES;
 use super::labels::Labels;
@@ -174,7 +174,7 @@ fn shard_in_memory(rows: MemoryRows) -> Shard {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64;
     let file = |(path, bytes, what): (PathBuf, u64, String)| ShardFile::in_memory(path, bytes, what.as_bytes(), now);
     let files = rows.files().into_iter().map(file).collect();
-    Shard::new(Path::new(PLACE), rows.rows(), files, Source::Memory(rows))
+    Shard::new(Path::new(IN_MEMORY), rows.rows(), files, Source::Memory(rows))
 }
 
 /// The files of `--query-file` and `--positive-file`.

@@ -27,6 +27,11 @@ impl Format {
         Format::from_str(name, false).ok()
     }
 
+    /// All of them, as the command line calls them.
+    pub fn names() -> Vec<String> {
+        Format::value_variants().iter().map(|format| format.name()).collect()
+    }
+
     pub(crate) fn name(self) -> String {
         self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
     }

@@ -4,13 +4,20 @@
 
 use std::path::{Path, PathBuf};
 
-use arrow::datatypes::Schema;
+use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::compute::cast;
+use arrow::datatypes::{Int64Type, Schema};
+use arrow::util::display::array_value_to_string;
 use indicatif::HumanCount;
 
+use crate::batches::read::BatchReader;
 use crate::error::{Error, Result};
-use crate::run::RunReader;
-use crate::run::record::{VectorsFacts, VectorsSettings};
-use crate::vectors::{FileKind, ROWS_MAX, Shard, find, is_same, kind_of, open_file};
+use crate::run::record::{FileIdentity, VectorsFacts, VectorsSettings};
+use crate::run::{RunReader, STREAM};
+use crate::vectors::{FileKind, IN_MEMORY, ROWS_MAX, Shard, Unit, find, is_same, kind_of, open_file};
+
+/// Rows whose ids are compared.
+const SAMPLE_ROWS: usize = 1024;
 
 /// The files of a run, or those given in their place, in the input's order.
 ///
@@ -27,6 +34,9 @@ pub(crate) fn open(run: &RunReader, recorded: &VectorsSettings, source: &[String
     // Rows that were left out are among those of the files.
     let expected = facts.rows + facts.bad_rows_dropped;
     if rows == expected && rows <= ROWS_MAX && !shards.is_empty() {
+        if !source.is_empty() {
+            refuse_other_ids(run, recorded, &shards)?;
+        }
         return Ok(shards);
     }
     let error = Error::input("the sources do not have the run's rows")
@@ -47,6 +57,15 @@ fn open_recorded(run: &RunReader, recorded: &VectorsSettings) -> Result<Vec<Shar
     if paths.is_empty() {
         return Err(Error::runtime("the manifest names no input files").remedy("mine again into a new folder"));
     }
+    if let Some(path) = paths.iter().find(|path| is_in_no_file(path)) {
+        return Err(Error::input("the mined rows have no texts: they came as arrays, or as a stream")
+            .path(path)
+            .expected("files with the texts")
+            .found("rows that are in no file")
+            .remedy(
+                "give Parquet files with the texts of the mined rows, in their order, to --source (source= in Python)",
+            ));
+    }
     if let Some(path) = paths.iter().find(|path| !path.exists()) {
         return Err(Error::input("a file that was mined is gone")
             .path(path)
@@ -60,7 +79,9 @@ fn open_recorded(run: &RunReader, recorded: &VectorsSettings) -> Result<Vec<Shar
     let shards = paths.iter().map(|path| open_columns(path, kind_of(path)?)).collect::<Result<Vec<_>>>()?;
     for ((shard, identity), place) in shards.iter().zip(&recorded.inputs).zip(places) {
         let (file, bytes) = (&shard.files[0], shard.contents()[0]);
-        if !is_same((identity, place), (&file.identity, &file.place), bytes)? {
+        // Columns of the path are labels, and no part of the texts.
+        let own = FileIdentity { path_columns: identity.path_columns.clone(), ..file.identity.clone() };
+        if !is_same((identity, place), (&own, &file.place), bytes)? {
             return Err(Error::input("a file has changed since it was mined")
                 .path(&shard.path)
                 .expected(format!("the {} bytes that were mined", HumanCount(identity.bytes)))
@@ -69,6 +90,48 @@ fn open_recorded(run: &RunReader, recorded: &VectorsSettings) -> Result<Vec<Shar
         }
     }
     Ok(shards)
+}
+
+/// Whether a recorded place is none that a user has: rows came from memory, or from a stream's temporary file.
+fn is_in_no_file(path: &Path) -> bool {
+    path.starts_with(IN_MEMORY) || (path.ends_with(STREAM) && !path.exists())
+}
+
+/// Fails where files have other ids than the mined rows, or the same in another order: a sample is compared, that of the
+/// first rows of the first epoch, which are random. Files without the column of ids are taken at their word.
+fn refuse_other_ids(run: &RunReader, recorded: &VectorsSettings, shards: &[Shard]) -> Result<()> {
+    let Some(column) = &recorded.columns.id else { return Ok(()) };
+    let Some(batch) = BatchReader::open(run, Some(0))?.next().transpose()? else { return Ok(()) };
+    let batch = batch.slice(0, batch.num_rows().min(SAMPLE_ROWS));
+    let (Some(rows), Some(ids)) = (batch.column_by_name("row"), batch.column_by_name("id")) else { return Ok(()) };
+    let rows = rows.as_primitive::<Int64Type>();
+    let mut wanted: Vec<(u64, usize)> = rows.values().iter().map(|row| *row as u64).zip(0..).collect();
+    wanted.sort_unstable();
+    for unit in Unit::all(shards) {
+        let (first, end) = (unit.first_input_row(), unit.first_input_row() + unit.rows);
+        let own: Vec<&(u64, usize)> = wanted.iter().filter(|(row, _)| (first..end).contains(row)).collect();
+        let has_ids = unit.shard.file_schema().is_some_and(|schema| schema.field_with_name(column).is_ok());
+        if own.is_empty() || !has_ids {
+            continue;
+        }
+        let within: Vec<u64> = own.iter().map(|(row, _)| row - first).collect();
+        let Ok(given) = cast(&unit.some_rows(&[column], &within)?[0], ids.data_type()) else { continue };
+        for (at, (row, place)) in own.iter().enumerate() {
+            // What cannot be cast to the type of the run's ids says nothing.
+            if given.is_null(at) || given.slice(at, 1) == ids.slice(*place, 1) {
+                continue;
+            }
+            let text = |array: &ArrayRef, at: usize| array_value_to_string(array, at).unwrap_or_default();
+            return Err(Error::input("the sources have other rows than the run, or the same in another order")
+                .path(&unit.shard.path)
+                .column(column)
+                .row(row - first)
+                .expected(format!("the id {} of the mined row {row}", text(ids, *place)))
+                .found(text(&given, at))
+                .remedy("give the files with the texts in the order of the mined rows"));
+        }
+    }
+    Ok(())
 }
 
 /// The files that the user gave instead.

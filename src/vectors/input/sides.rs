@@ -219,9 +219,9 @@ fn tokens(name: &str) -> Vec<(usize, usize)> {
 
 fn half(path: &Path, (side, word): (WordSide, &str)) -> Error {
     let (holds, other) = match side {
-        WordSide::Query => ("queries", "a file of positives, of the same name but for that word"),
-        WordSide::Positive => ("positives", "a file of queries, of the same name but for that word"),
-        WordSide::Negative => ("negatives", "files of queries and positives: negatives are what is mined"),
+        WordSide::Query => ("queries", partner("positives", &POSITIVE_WORDS)),
+        WordSide::Positive => ("positives", partner("queries", &QUERY_WORDS)),
+        WordSide::Negative => ("negatives", "files of queries and positives: negatives are what is mined".to_owned()),
     };
     let remedy = match side {
         WordSide::Negative => "leave the file out",
@@ -235,6 +235,11 @@ fn half(path: &Path, (side, word): (WordSide, &str)) -> Error {
         .expected(other)
         .found(format!("a file of {holds}, by the word `{word}`"))
         .remedy(remedy)
+}
+
+/// What the other file would be called.
+fn partner(holds: &str, words: &[&str]) -> String {
+    format!("a file of {holds}, of the same name but for that word: {}", words.join(", "))
 }
 
 fn ambiguous(path: &Path, others: [&PathBuf; 2]) -> Error {
