@@ -1,17 +1,19 @@
 //! Which precision is the fastest here: by a trial on the job's own vectors.
 //!
 //! What a filter is worth depends on the machine (which products it has instructions for) and on the vectors (how many
-//! pairs bytes rule out). So a tile of queries out of the middle of the largest task is searched among some of its rows
-//! in each precision, some times, and the fastest is taken. The result of a search does not depend on it.
+//! pairs bytes rule out). So half a tile of queries out of the middle of the largest task is searched among some of its
+//! rows in each precision, and the fastest is taken. A precision is left as soon as it took longer than bytes did. The
+//! result of a search does not depend on it.
 //!
 //! Memory: one tile of queries. O(queries of a tile · rows of the trial · dim), a fraction of a second.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::tiles::{STRETCH_COLUMNS, TILE_QUERIES, Tiles};
 use crate::config::KernelPrecision;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::vectors::RowId;
 use crate::watch::Watch;
 
@@ -55,29 +57,53 @@ pub(super) fn tried(
     // So many ranks that thresholds are as high as in the whole task.
     let ranks = (ranks[tasks.of(task.start)] * columns.len()).div_ceil(task.len()).min(columns.len() - 1).max(1);
     let middle = columns.start as usize + columns.len() / 2;
-    let seconds_a_query = |precision: KernelPrecision| -> Result<Duration> {
+    // None: it took longer than `limit` for a query, and was left.
+    let seconds_a_query = |precision: KernelPrecision, limit: Duration| -> Result<Option<Duration>> {
         let tiles = Tiles { precision, ..*tiles };
-        let first = middle - (tiles.most_queries() / 2).min(columns.len() / 2);
-        let places = first..(first + tiles.most_queries()).min(columns.end as usize);
-        let begin = Clock::now();
-        tiles.exact_tile(columns.clone(), &tiles.ivf.order()[places.clone()], ranks, Watch::new(&|_| watch.add(0)))?;
-        Ok(begin.elapsed() / places.len() as u32)
+        let queries = (tiles.most_queries() / 2).max(1);
+        let first = middle - (queries / 2).min(columns.len() / 2);
+        let places = first..(first + queries).min(columns.end as usize);
+        let (begin, most, left) = (Clock::now(), limit.saturating_mul(places.len() as u32), AtomicBool::new(false));
+        let listen = |_| {
+            watch.add(0)?;
+            if begin.elapsed() <= most {
+                return Ok(());
+            }
+            left.store(true, Ordering::Relaxed);
+            Err(Error::runtime("a trial that was left"))
+        };
+        let found = tiles.exact_tile(columns.clone(), &tiles.ivf.order()[places.clone()], ranks, Watch::new(&listen));
+        match found {
+            Err(_) if left.load(Ordering::Relaxed) => Ok(None),
+            found => found.map(|_| Some(begin.elapsed() / places.len() as u32)),
+        }
     };
     let mut precisions = vec![KernelPrecision::Int8, KernelPrecision::F32];
     if tiles.simd.multiplies_bf16() {
         precisions.insert(1, KernelPrecision::Bf16);
     }
     let mut best = vec![Duration::MAX; precisions.len()];
+    // Who takes longer than bytes did is not tried again; where all do, there is nothing to repeat.
+    let mut running: Vec<usize> = (0..precisions.len()).collect();
     for _ in 0..REPEATS {
-        for (best, precision) in best.iter_mut().zip(&precisions) {
-            *best = (*best).min(seconds_a_query(*precision)?);
+        for index in std::mem::take(&mut running) {
+            let limit = if index == 0 { Duration::MAX } else { best[0] };
+            if let Some(seconds) = seconds_a_query(precisions[index], limit)? {
+                best[index] = best[index].min(seconds);
+                running.push(index);
+            }
+        }
+        if running == [0] {
+            break;
         }
     }
     let chosen = choice(&best);
+    let times: Vec<String> =
+        best.iter().map(|time| if *time == Duration::MAX { "longer".into() } else { format!("{time:?}") }).collect();
     tracing::debug!(
-        "a trial of {} rows took {:?} for a query in {precisions:?}: {:?} searches on {:?}",
+        "a trial of {} rows took {} for a query in {precisions:?}: {:?} searches on {:?}",
         columns.len(),
-        best,
+        times.join(", "),
         precisions[chosen],
         tiles.simd
     );
