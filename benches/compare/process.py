@@ -52,7 +52,9 @@ def version_line(binary):
 def mine(binary, flags, stage, may_skip=False):
     """Cost and facts of one stage of `batchmine mine`. With `may_skip` they are None if it was there."""
     command = [binary, "mine", *flags, "--json", "--progress", "none"]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("BATCHMINE_")}
+    # Settings of the user would change the job; the instructions that a comparison is held to do not.
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("BATCHMINE_")}
+    environment = kept | {name: os.environ[name] for name in ("BATCHMINE_SIMD",) if name in os.environ}
     cost = facts = begin = None
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(

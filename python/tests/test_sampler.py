@@ -212,3 +212,33 @@ def test_accelerate_skips_to_the_right_batch(run):
     skipped.set_epoch(2)
     sampler.set_epoch(2)
     assert list(skipped) == play(batchmine.BatchSampler(run), 2)[3:]
+
+
+RANK = """
+import json, sys, torch.distributed as dist, batchmine
+run, store, rank = sys.argv[1], sys.argv[2], int(sys.argv[3])
+dist.init_process_group("gloo", init_method="file://" + store, rank=rank, world_size=2)
+sampler = batchmine.BatchSampler(run)
+sampler.set_epoch(1)
+own = list(sampler)
+everyone = [None, None]
+dist.all_gather_object(everyone, len(own))
+dist.destroy_process_group()
+print(json.dumps({"rows": own, "steps": everyone}))
+"""
+
+
+def test_two_processes_of_torch_share_each_batch(run, tmp_path):
+    pytest.importorskip("torch")
+    import json
+    import subprocess
+    import sys
+
+    command = [sys.executable, "-c", RANK, str(run.path), str(tmp_path / "store")]
+    ranks = [subprocess.Popen([*command, str(rank)], stdout=subprocess.PIPE, text=True) for rank in (0, 1)]
+    found = [json.loads(process.communicate(timeout=120)[0].splitlines()[-1]) for process in ranks]
+    assert found[0]["steps"] == found[1]["steps"] == [len(found[0]["rows"])] * 2
+    for rank in (0, 1):
+        alone = batchmine.BatchSampler(run, rank=rank, world_size=2)
+        alone.set_epoch(1)
+        assert found[rank]["rows"] == list(alone)
