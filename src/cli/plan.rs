@@ -117,7 +117,7 @@ type StageBytes = std::collections::BTreeMap<&'static str, u64>;
 /// What a job will cost, as one JSON object: what `plan --json` prints.
 ///
 /// # Errors
-/// See [`PlanEstimate::new`].
+/// The task column cannot be read, or devices were asked for and none answers.
 pub fn measured(job: &Job) -> Result<String> {
     as_json(job, &PlanEstimate::new(job, None)?)
 }

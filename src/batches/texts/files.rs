@@ -97,8 +97,8 @@ fn is_in_no_file(path: &Path) -> bool {
     path.starts_with(IN_MEMORY) || (path.ends_with(STREAM) && !path.exists())
 }
 
-/// Fails where files have other ids than the mined rows, or the same in another order. The first rows of the first epoch,
-/// which are random, are compared. Files without the column of ids are taken at their word.
+/// Fails where files have other ids than the mined rows, or the same in another order. The first rows of the first
+/// epoch, which are random, are compared. Files without the column of ids are taken at their word.
 fn refuse_other_ids(run: &RunReader, recorded: &VectorsSettings, shards: &[Shard]) -> Result<()> {
     let Some(column) = &recorded.columns.id else { return Ok(()) };
     let Some(batch) = BatchReader::open(run, Some(0))?.next().transpose()? else { return Ok(()) };
