@@ -52,6 +52,7 @@ pub use batches::{BatchReader, BatchRows, Summary};
 pub use clusters::labels_by_input_row;
 pub use job::{Job, mine, on_threads};
 pub use vectors::MemoryRows;
+pub use watch::Watch;
 
 /// What the benches and some tests measure. Nothing of it is part of the library's interface.
 #[doc(hidden)]

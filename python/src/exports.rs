@@ -70,7 +70,7 @@ pub(crate) fn export<'py>(
 ) -> PyResult<Option<Bound<'py, PyDict>>> {
     let made = watched(py, on_event, on_line, move |control| {
         let run = RunReader::open(&call.run)?;
-        exported(&run, &call.settings()?, &call.out, Arc::new(Disk), &control.progress)
+        exported(&run, &call.settings()?, &call.out, Arc::new(Disk), &control.stopping(&call.run))
     })?;
     let Some(made) = made else { return Ok(None) };
     let facts = PyDict::new(py);

@@ -11,7 +11,7 @@ use batchmine::error::{Error, Result};
 use batchmine::report::{Options, measure, page};
 use batchmine::run::{Disk, Run, RunReader};
 use batchmine::verify::verify as verified;
-use batchmine::{Job, MemoryRows, on_threads};
+use batchmine::{Job, MemoryRows, Watch, on_threads};
 use pyo3::prelude::*;
 use serde_json::{Map, Value};
 
@@ -166,9 +166,11 @@ pub(crate) fn verify(
     on_event: &Bound<'_, PyAny>,
     on_line: &Bound<'_, PyAny>,
 ) -> PyResult<(Vec<String>, Vec<String>)> {
-    watched(py, on_event, on_line, move |_| {
+    watched(py, on_event, on_line, move |control| {
         let run = RunReader::open(&folder)?;
-        let outcome = on_threads(ALL, || verified(&run, sample))?;
+        let meter = control.stopping(&folder).meter("verify", 0, "checks");
+        let listen = |checks| meter.add(checks);
+        let outcome = on_threads(ALL, || verified(&run, sample, Watch::new(&listen)))??;
         Ok((outcome.faults, outcome.unchecked))
     })
 }
@@ -197,10 +199,11 @@ pub(crate) fn report(
 ) -> PyResult<(String, String)> {
     watched(py, on_event, on_line, move |control| {
         let ReportCall { run, epoch, sample, against, query_text, positive_text, source } = call;
+        let progress = control.stopping(&run);
         let mut options = Options { epoch, sample, against, ..Options::default() };
         (options.texts.query, options.texts.positive, options.texts.source) = (query_text, positive_text, source);
         let run = RunReader::open(&run)?;
-        let report = on_threads(ALL, || measure(&run, &options, &control.progress))??;
+        let report = on_threads(ALL, || measure(&run, &options, &progress))??;
         let text = serde_json::to_string(&report).map_err(|e| Error::runtime(e.to_string()))?;
         Ok((text, page(&report)))
     })

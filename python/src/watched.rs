@@ -1,5 +1,6 @@
 //! Work on a thread of its own, while Python's thread listens.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, LazyLock, Mutex, Once, PoisonError};
@@ -66,6 +67,13 @@ impl Visit for Text {
 pub(crate) struct Control {
     pub(crate) progress: Progress,
     pub(crate) interrupted: Arc<AtomicBool>,
+}
+
+impl Control {
+    /// Progress whose meters fail once Python was interrupted, for work on a run that is finished.
+    pub(crate) fn stopping(self, folder: &Path) -> Progress {
+        self.progress.stopped_by(self.interrupted, folder)
+    }
 }
 
 /// Calls `work` on a thread of its own. Meanwhile `on_event` is called with each event as JSON, and `on_line` with each

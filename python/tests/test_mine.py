@@ -170,6 +170,17 @@ except KeyboardInterrupt:
 """
 
 
+VERIFY = """
+import sys, batchmine
+run = batchmine.open(sys.argv[1])
+print("open", flush=True)
+try:
+    run.verify(sample=40000)
+except KeyboardInterrupt:
+    sys.exit(33)
+"""
+
+
 def test_ctrl_c_is_a_keyboard_interrupt_and_leaves_a_run_that_goes_on(tmp_path):
     # Enough rows that the search takes seconds on any machine.
     pairs, settings = tmp_path / "pairs", {"batch_size": 64, "window": 20}
@@ -191,6 +202,12 @@ def test_ctrl_c_is_a_keyboard_interrupt_and_leaves_a_run_that_goes_on(tmp_path):
     again = batchmine.mine(pairs, tmp_path / "run", progress=False, **settings)
     whole = batchmine.mine(pairs, tmp_path / "whole", progress=False, **settings)
     assert tables(again.path) == tables(whole.path)
+    child = subprocess.Popen([sys.executable, "-c", VERIFY, str(whole.path)], stdout=subprocess.PIPE)
+    child.stdout.readline()
+    time.sleep(0.3)
+    begin = time.monotonic()
+    child.send_signal(signal.SIGINT)
+    assert child.wait(timeout=20) == 33 and time.monotonic() - begin < 5
 
 
 def threads():

@@ -9,6 +9,7 @@ use crate::error::{Error, Kind, Result};
 use crate::job::on_threads;
 use crate::run::{RunReader, json};
 use crate::verify::verify;
+use crate::watch::Watch;
 
 /// Arguments of `verify`.
 #[derive(Debug, Args)]
@@ -31,7 +32,7 @@ impl VerifyArgs {
     pub fn run(self, output: &log::Output) -> Result<()> {
         let run = RunReader::open(&self.run)?;
         run.refuse_in_use()?;
-        let outcome = on_threads(self.threads.unwrap_or(0), || verify(&run, self.sample))?;
+        let outcome = on_threads(self.threads.unwrap_or(0), || verify(&run, self.sample, Watch::silent()))??;
         if output.json {
             log::print(&json::line(&outcome)?)?;
         } else {

@@ -4,7 +4,8 @@
 //! the same events by itself.
 
 use std::io::IsTerminal;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -41,6 +42,8 @@ pub struct Progress {
     plain: bool,
     json: bool,
     listener: Option<Listener>,
+    /// What stops all its meters.
+    interrupt: Option<Interrupt>,
     /// Why the first event that was lost could not be written.
     lost: Arc<OnceLock<String>>,
 }
@@ -60,12 +63,18 @@ impl Progress {
             plain: style == Style::Plain || (style == Style::Auto && !terminal),
             json,
             listener: None,
+            interrupt: None,
             lost: Arc::default(),
         }
     }
 
     pub fn silent() -> Progress {
-        Progress { bars: None, plain: false, json: false, listener: None, lost: Arc::default() }
+        Progress { bars: None, plain: false, json: false, listener: None, interrupt: None, lost: Arc::default() }
+    }
+
+    /// Its meters fail once the flag is set; `folder`: what the error names.
+    pub fn stopped_by(self, flag: Arc<AtomicBool>, folder: &Path) -> Progress {
+        Progress { interrupt: Some(Interrupt::new(flag, folder.to_owned())), ..self }
     }
 
     /// Nothing is printed: `listener` is called with each event, from any thread, about once a second. It must return
@@ -102,7 +111,7 @@ impl Progress {
             started: now,
             printed: Mutex::new(now),
             rates: None,
-            interrupt: None,
+            interrupt: self.interrupt.clone(),
         }
     }
 
@@ -200,7 +209,7 @@ impl Meter {
     /// Counts work just done; 0 only asks whether to go on.
     ///
     /// # Errors
-    /// This is the meter of a run, and the user has asked to stop.
+    /// The user has asked to stop.
     pub fn add(&self, n: u64) -> Result<()> {
         let done = self.done.fetch_add(n, Ordering::Relaxed) + n;
         if let Some(bar) = &self.bar {

@@ -35,11 +35,22 @@ use crate::random::{Purpose, stream};
 use crate::run::record::{ClustersSettings, EdgesSettings, NeighborsFacts, NeighborsSettings};
 use crate::run::{RunReader, Stage};
 use crate::vectors::{self, Place, RowId, Scorer, Vectors};
+use crate::watch::Watch;
 
 pub use outcome::{Outcome, Remedy};
 
 /// Checks a finished run; `sample` lists are recomputed. O(all bytes + sample · rows · dim).
-pub fn verify(run: &RunReader, sample: usize) -> Outcome {
+///
+/// # Errors
+/// The watch stops the work: it is asked before each file and each list, and told of nothing.
+pub fn verify(run: &RunReader, sample: usize, watch: Watch<'_>) -> Result<Outcome> {
+    let outcome = checked(run, sample, watch);
+    // What was stopped has checked less than it says.
+    watch.add(0)?;
+    Ok(outcome)
+}
+
+fn checked(run: &RunReader, sample: usize, watch: Watch<'_>) -> Outcome {
     let mut outcome = Outcome::default();
     if let Some(stage) = Stage::ALL.into_iter().find(|stage| run.stage(*stage).is_err()) {
         outcome.fault_with(Remedy::Finish, format!("the run is not finished: the {} stage is not done", stage.name()));
@@ -53,7 +64,7 @@ pub fn verify(run: &RunReader, sample: usize) -> Outcome {
     let reported = report_files::check(run, &mut outcome);
     outcome.record_silent(reported);
     let before = outcome.faults.len();
-    let checksums = checksums(run, &mut outcome);
+    let checksums = checksums(run, &mut outcome, watch);
     outcome.record(checksums, before);
     if outcome.faults.len() > before {
         // Every later check would only find the damaged files again.
@@ -72,19 +83,20 @@ pub fn verify(run: &RunReader, sample: usize) -> Outcome {
         return outcome;
     }
     match open(run) {
-        Ok(opened) => opened.check(&mut outcome, sample),
+        Ok(opened) => opened.check(&mut outcome, sample, watch),
         Err(error) => outcome.record(Err(error), before),
     }
     outcome
 }
 
 /// Every part of every stage: there, as long as recorded, with the recorded checksum.
-fn checksums(run: &RunReader, outcome: &mut Outcome) -> Result<String> {
+fn checksums(run: &RunReader, outcome: &mut Outcome, watch: Watch<'_>) -> Result<String> {
     let (mut files, mut bytes) = (0u64, 0u64);
     for stage in Stage::ALL {
         let record = run.stage(stage)?;
         let names: Vec<&String> = record.parts.keys().collect();
-        let found: Vec<Result<()>> = names.par_iter().map(|name| run.check_part(stage, name)).collect();
+        let check = |name: &&String| watch.add(0).and_then(|()| run.check_part(stage, name));
+        let found: Vec<Result<()>> = names.par_iter().map(check).collect();
         let faults = found.into_iter().filter_map(Result::err);
         faults.for_each(|fault| outcome.fault(fault.to_string().replace('\n', "\n       ")));
         files += record.parts.len() as u64;
@@ -143,10 +155,13 @@ impl Opened<'_> {
         Windows::open(self.run, &self.vectors, &self.neighbors)
     }
 
-    fn check(&self, outcome: &mut Outcome, sample: usize) {
+    fn check(&self, outcome: &mut Outcome, sample: usize, watch: Watch<'_>) {
         let counted = self.check_counts(outcome);
         outcome.record_silent(counted);
         for check in [Self::check_clusters, Self::check_batches] {
+            if watch.add(0).is_err() {
+                return;
+            }
             let before = outcome.faults.len();
             let result = check(self, outcome);
             outcome.record(result, before);
@@ -159,8 +174,11 @@ impl Opened<'_> {
         chosen.sort_unstable();
         chosen.dedup();
         let before = outcome.faults.len();
-        let result = self.check_lists(&chosen, outcome);
+        let result = self.check_lists(&chosen, outcome, watch);
         outcome.record(result, before);
+        if watch.add(0).is_err() {
+            return;
+        }
         let before = outcome.faults.len();
         match &self.edges {
             Some(graph) => {
@@ -250,7 +268,7 @@ impl Opened<'_> {
     }
 
     /// Lists against brute force.
-    fn check_lists(&self, chosen: &[RowId], outcome: &mut Outcome) -> Result<String> {
+    fn check_lists(&self, chosen: &[RowId], outcome: &mut Outcome, watch: Watch<'_>) -> Result<String> {
         if self.run.settings::<NeighborsSettings>()?.search != Method::Exact {
             return self.check_approximate(chosen, outcome);
         }
@@ -261,6 +279,7 @@ impl Opened<'_> {
             .map_init(
                 || Scorer::new(&self.vectors),
                 |scorer, query| {
+                    watch.add(0).ok()?;
                     let number = self.vectors.tasks.of(*query);
                     let task = self.vectors.tasks.range(number);
                     let mut all: Vec<Candidate> = task
