@@ -212,7 +212,7 @@ mod tests {
         };
         assert_eq!(names(&columns("task")), ["embedding", "task", "id"]);
         assert_eq!(names(&columns("text")), ["embedding", "id", "text"]);
-        let error = kept_bytes(&[given.clone()], &columns("dataset")).unwrap_err().to_string();
+        let error = kept_bytes(std::slice::from_ref(&given), &columns("dataset")).unwrap_err().to_string();
         assert!(error.contains("dataset") && error.contains("embedding, task, id, text"), "{error}");
     }
 
