@@ -59,7 +59,8 @@ impl Job {
     /// The stream or the disk fails; else those of [`Job::open`] and [`Job::run`].
     pub fn run_stream(config: Config, stream: impl RecordBatchReader, run: &Run, replace: bool) -> Result<Summary> {
         let path = vectors::keep_stream(run, stream, &config.columns).map_err(|error| run.explain(error))?;
-        let inputs = Inputs::from(vec![glob::Pattern::escape(&path.to_string_lossy())]);
+        // A path that is there is taken as it is, whatever its letters mean in a glob.
+        let inputs = Inputs::from(vec![path.to_string_lossy().into_owned()]);
         let done = Job::open(Config { inputs, ..config }).and_then(|job| job.run(run, replace));
         let swept = run.discard(&path);
         done.and_then(|summary| swept.map(|()| summary))

@@ -92,9 +92,9 @@ def _own_folder(out) -> pathlib.Path:
     if folder.exists() and not (folder / MARK).exists():
         found = next(iter(sorted(folder.iterdir())), None) if folder.is_dir() else folder
         if found is not None:
-            raise InputError(
-                f"the folder of embeddings has files of somebody else\n  where:    {folder}",
-                path=os.fspath(folder),
+            raise _refused(
+                "the folder of embeddings has files of somebody else",
+                folder,
                 expected="a folder that is new, empty, or made by batchmine.encode",
                 found=found.name,
                 remedy="give another folder",
@@ -105,13 +105,19 @@ def _own_folder(out) -> pathlib.Path:
 
 
 def _other_texts(path) -> InputError:
-    return InputError(
-        f"the folder holds the embeddings of other texts, or of another model\n  where:    {path}",
-        path=os.fspath(path),
+    return _refused(
+        "the folder holds the embeddings of other texts, or of another model",
+        path,
         expected="the texts and the model of the earlier call",
         found="others",
         remedy="give another folder (embeddings=), or replace=True to encode anew what is another",
     )
+
+
+def _refused(what, path, **parts) -> InputError:
+    """An error whose text has its parts, as the extension's have."""
+    lines = [f"\n  {name + ':':<9} {value}" for name, value in {"where": path, **parts}.items()]
+    return InputError(what + "".join(lines), path=path, **parts)
 
 
 def metric_of(model: Any) -> Literal["cosine", "dot"] | None:

@@ -54,7 +54,19 @@ impl Pairs {
             Err(_) => Ok(Pairs::Stream(stream_of(rows)?)),
         }
     }
+
+    /// The job of files, or of rows in memory; else the stream, which a run folder must keep first.
+    fn job(self, files: Vec<String>, given: Settings) -> Result<std::result::Result<Job, Streamed>> {
+        Ok(match self {
+            Pairs::Files => Ok(Job::open(Config::new(files, given)?)?),
+            Pairs::Memory(rows) => Ok(Job::in_memory(Config::without_files(given)?, rows)?),
+            Pairs::Stream(stream) => Err((Config::without_files(given)?, stream)),
+        })
+    }
 }
+
+/// A stream, and what a job of it is to do.
+type Streamed = (Config, RecordBatchStreamReader);
 
 /// Mines the files that the call names, or `rows`.
 #[pyfunction]
@@ -72,15 +84,10 @@ pub(crate) fn mine(
             let (progress, interrupted) = (control.progress, control.interrupted);
             Run::open(&call.out, call.work.as_deref(), Arc::new(Disk), progress, interrupted)
         };
-        let job = match pairs {
-            Pairs::Files => Job::open(Config::new(call.pairs, given)?)?,
-            Pairs::Memory(rows) => Job::in_memory(Config::without_files(given)?, rows)?,
-            Pairs::Stream(stream) => {
-                let config = Config::without_files(given)?;
-                return Job::run_stream(config, stream, &open()?, call.replace).map(drop);
-            }
-        };
-        job.run(&open()?, call.replace).map(drop)
+        match pairs.job(call.pairs, given)? {
+            Ok(job) => job.run(&open()?, call.replace).map(drop),
+            Err((config, stream)) => Job::run_stream(config, stream, &open()?, call.replace).map(drop),
+        }
     })
 }
 
@@ -136,16 +143,12 @@ pub(crate) fn plan(
     let given = settings(&call).map_err(|error| raised(py, &error))?;
     let pairs = Pairs::of(rows)?;
     watched(py, on_event, on_line, move |_| {
-        let job = match pairs {
-            Pairs::Files => Job::open(Config::new(call.pairs, given)?)?,
-            Pairs::Memory(rows) => Job::in_memory(Config::without_files(given)?, rows)?,
-            Pairs::Stream(_) => {
-                return Err(Error::input("a stream cannot be planned: what it has is known when it was read")
-                    .expected("files, or arrays")
-                    .found("an Arrow stream")
-                    .remedy("write a part of it to a Parquet file, and plan with that"));
-            }
-        };
+        let job = pairs.job(call.pairs, given)?.map_err(|_| {
+            Error::input("a stream cannot be planned: what it has is known when it was read")
+                .expected("files, or arrays")
+                .found("an Arrow stream")
+                .remedy("write a part of it to a Parquet file, and plan with that")
+        })?;
         measured(&job)
     })
 }

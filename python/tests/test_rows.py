@@ -164,7 +164,8 @@ def streams(pairs):
 def test_streams_give_what_files_give(run, table, tmp_path):
     names = []
     for name, stream in streams(table.select(COLUMNS)):
-        again = batchmine.mine(stream, tmp_path / name, progress=False, **SETTINGS)
+        # Letters that mean something in a glob mean nothing here.
+        again = batchmine.mine(stream, tmp_path / "_a[b]*?" / name, progress=False, **SETTINGS)
         for stage in ("neighbors", "edges", "clusters"):
             assert stage_files(again.path, stage) == stage_files(run.path, stage), name
         assert pyarrow.table(again.batches).equals(pyarrow.table(run.batches)), name

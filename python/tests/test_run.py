@@ -100,6 +100,8 @@ def test_a_plan_is_that_of_the_command():
     assert {**planned, "search_seconds": 0} == {**wanted, "search_seconds": 0}
     with pytest.raises(batchmine.InputError):
         batchmine.plan(PAIRS, task_column="no such")
+    with pytest.raises(batchmine.InputError, match="cannot be planned"):
+        batchmine.plan(pytest.importorskip("pyarrow").table({"embedding": [[1.0, 2.0]]}))
 
 
 def test_texts_of_rows_that_are_in_no_file_are_asked_for_and_must_be_theirs(tmp_path):
