@@ -114,6 +114,12 @@ impl<'a> Windows<'a> {
         self.windows[task.min(self.windows.len() - 1)]
     }
 
+    /// The longest list's ranks.
+    #[cfg(feature = "export")]
+    pub(crate) fn most_ranks(&self) -> u64 {
+        self.windows.iter().map(|window| u64::from(window.ranks())).max().unwrap_or(0)
+    }
+
     /// The window of the row at a place.
     #[inline]
     fn of_place(&self, place: Place) -> &RankWindow {

@@ -46,7 +46,11 @@ impl<'a> KeyColumn<'a> {
     fn conflict(self, a: RowId, b: RowId) -> bool {
         match self {
             KeyColumn::One(codes) => codes[a as usize] != UNIQUE && codes[a as usize] == codes[b as usize],
-            KeyColumn::Lists(lists) => meet(lists.of(a), lists.of(b)),
+            KeyColumn::Lists(lists) => {
+                // Asked of many b after each other: most rows share nothing, and then b's list is not looked up.
+                let of_a = lists.of(a);
+                !of_a.is_empty() && meet(of_a, lists.of(b))
+            }
         }
     }
 

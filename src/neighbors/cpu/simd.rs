@@ -2,6 +2,9 @@
 
 use crate::vectors::dot::FORCED;
 
+/// Steps of a head whose products are summed in 16 bits, where there is no instruction for byte dot products.
+pub(crate) const HEAD_LANE_STEPS: usize = 2;
+
 /// The instructions that kernels are written for; chosen once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Simd {
@@ -60,12 +63,13 @@ impl Simd {
         found
     }
 
-    /// Whether products of bytes are summed by twos in 16 bits first, where there is no instruction for byte dot
-    /// products. Then two neighbouring numbers of a query must not be large at once: (|a| + |b|) · 255 < 2¹⁵.
-    pub(crate) fn sums_pairs(self) -> bool {
+    /// Of heads and of tails, the steps whose products of bytes are summed in 16 bits first, where there is no
+    /// instruction for byte dot products; else 0. The numbers of a query that come into one lane must not be large at
+    /// once: Σ|a| · 255 < 2¹⁵.
+    pub(crate) fn lane_steps(self) -> [usize; 2] {
         match self {
-            Simd::Avx512Bf16 | Simd::Avx512Vnni | Simd::AvxVnni | Simd::Scalar => false,
-            Simd::Avx512 | Simd::Avx2 => true,
+            Simd::Avx512Bf16 | Simd::Avx512Vnni | Simd::AvxVnni | Simd::Scalar => [0, 0],
+            Simd::Avx512 | Simd::Avx2 => [HEAD_LANE_STEPS, 1],
         }
     }
 

@@ -41,26 +41,29 @@ pub(crate) fn sum_of(bytes: &[i8]) -> i32 {
     bytes.iter().map(|byte| i32::from(*byte)).sum()
 }
 
-/// Quantises a part of a unit vector to whole numbers of at most 127; with `in_pairs` the sizes of two neighbours, from
-/// an even place on, are together at most 128. `values` become the residual. Pure. O(dim).
-pub(crate) fn quantise(values: &mut [f32], out: &mut [i8], in_pairs: bool) -> Part {
+/// Quantises a part of a unit vector to whole numbers of at most 127. With `lane_steps` above 0 the sizes of the numbers
+/// whose products come into one 16-bit lane (two of each of so many steps, see [`lane_sums`]) are together at most 128.
+/// `values` become the residual. Pure. O(dim).
+pub(crate) fn quantise(values: &mut [f32], out: &mut [i8], lane_steps: usize) -> Part {
     // Eight maxima side by side: one would wait for itself.
     let mut largest = [0f32; 8];
-    for chunk in values.chunks(8) {
-        if in_pairs {
-            let sums = chunk.chunks(2).map(|pair| pair.iter().map(|value| value.abs()).sum::<f32>());
+    if lane_steps > 0 {
+        for sums in values.chunks(STEP * lane_steps).map(|block| lane_sums(block, |value| value.abs())) {
             largest.iter_mut().zip(sums).for_each(|(most, sum)| *most = most.max(sum));
-        } else {
+        }
+    } else {
+        for chunk in values.chunks(8) {
             largest.iter_mut().zip(chunk).for_each(|(most, value)| *most = most.max(value.abs()));
         }
     }
     let largest = largest.into_iter().fold(0f32, f32::max);
     let length = dot(values, values).sqrt() * (1.0 + 1e-6);
-    let scale = (largest / LEVELS).max(SCALE_MIN);
+    let levels = (LEVELS + 1 - lane_steps.max(1)) as f32;
+    let scale = (largest / levels).max(SCALE_MIN);
     let inverse = scale.recip();
     for (byte, value) in out.iter_mut().zip(&mut *values) {
         // Adding and taking away 1.5 · 2²³ rounds to whole numbers, ties to even.
-        let whole = ((*value * inverse).clamp(-LEVELS, LEVELS) + ROUND) - ROUND;
+        let whole = ((*value * inverse).clamp(-levels, levels) + ROUND) - ROUND;
         *byte = whole as i32 as i8;
         // Exact but for the rounding to f32, which the last factor covers.
         *value = (f64::from(*value) - f64::from(scale) * f64::from(whole)) as f32;
@@ -72,8 +75,19 @@ const ROUND: f32 = 12_582_912.0;
 /// Least scale: other parts of a score are divided by it, and must stay within f32's range. Half of it, times the root
 /// of the dimensions, is what a part may lose at least, times the other side's length: next to nothing.
 const SCALE_MIN: f32 = 1.0 / (1 << 20) as f32;
-/// Largest whole number. The sizes of two that are at most as much together are at most one more when rounded.
-const LEVELS: f32 = 127.0;
+/// Largest whole number. The sizes of two that are at most as much together are at most one more when rounded, those of
+/// four at most two: so many less is the most that they may be together before.
+const LEVELS: usize = 127;
+
+/// Sums over the lanes of a block of steps: the first two values of each step come into one lane, the others into the
+/// other.
+fn lane_sums<T: Copy, S: std::ops::AddAssign + Default>(block: &[T], size: impl Fn(T) -> S) -> [S; 2] {
+    let mut sums: [S; 2] = Default::default();
+    for step in block.chunks(STEP) {
+        step.chunks(2).zip(&mut sums).for_each(|(pair, sum)| pair.iter().for_each(|value| *sum += size(*value)));
+    }
+    sums
+}
 
 /// A panel while it is packed.
 pub(crate) struct PanelParts<'a> {
@@ -104,8 +118,8 @@ pub(crate) fn pack_panel(
     {
         let norm = norm_in(metric, norm);
         let (head_values, tail_values) = values.split_at_mut(cut.head);
-        let head = quantise(head_values, &mut head_bytes[..cut.head], false);
-        let tail = quantise(tail_values, &mut tail_bytes[..cut.dim - cut.head], false);
+        let head = quantise(head_values, &mut head_bytes[..cut.head], 0);
+        let tail = quantise(tail_values, &mut tail_bytes[..cut.dim - cut.head], 0);
         factors[column] = (f64::from(head.scale) * norm) as f32;
         tail_factors[column] = (f64::from(tail.scale) * norm) as f32;
         bounds[column] = ((tail.length * norm) as f32).next_up();
@@ -134,20 +148,20 @@ mod tests {
     proptest! {
         #[test]
         fn whole_numbers_stay_within_their_bounds(
-            values in proptest::collection::vec(-1f32..1.0, 1..200), in_pairs in any::<bool>(), spike in any::<bool>(),
+            values in proptest::collection::vec(-1f32..1.0, 1..200), lane_steps in 0usize..5, spike in any::<bool>(),
         ) {
             let mut values = values;
             values[0] = if spike { 50.0 } else { values[0] };
             let mut bytes = vec![0i8; values.len()];
             let before = values.clone();
-            let part = quantise(&mut values, &mut bytes, in_pairs);
+            let part = quantise(&mut values, &mut bytes, lane_steps);
             for (byte, (before, left)) in bytes.iter().zip(before.iter().zip(&values)) {
                 prop_assert!((f32::from(*byte) * part.scale + left - before).abs() <= 1e-5 * before.abs() + 1e-9);
             }
-            let sizes = |pair: &[i8]| pair.iter().map(|byte| i32::from(byte.unsigned_abs())).sum::<i32>();
-            let most = bytes.chunks(if in_pairs { 2 } else { 1 }).map(sizes).max().unwrap();
-            prop_assert!(most <= if in_pairs { 128 } else { 127 }, "{most}");
-            prop_assert!(most * 255 < 1 << 15 || !in_pairs);
+            let size = |byte: i8| i32::from(byte.unsigned_abs());
+            let most = bytes.chunks(STEP * lane_steps.max(1)).flat_map(|block| lane_sums(block, size)).max().unwrap();
+            prop_assert!(most * 255 < 1 << 15 || lane_steps == 0, "{most}");
+            prop_assert!(bytes.iter().all(|byte| size(*byte) <= 127));
         }
     }
 }

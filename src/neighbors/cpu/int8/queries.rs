@@ -37,7 +37,7 @@ pub struct Quantised {
 impl Quantised {
     /// Quantises rows, on this thread, to whole numbers that the instructions take.
     pub fn new(simd: Simd, source: &impl UnitRows, rows: &[RowId], frame: &Frame, metric: Metric) -> Quantised {
-        let (cut, in_pairs) = (Cut::new(source.dim(), frame), simd.sums_pairs());
+        let (cut, [head_steps, tail_steps]) = (Cut::new(source.dim(), frame), simd.lane_steps());
         let FramedRows { mut values, norms, leads } = frame.load(source, rows);
         let mut heads = vec![[0i8; STEP]; rows.len() * cut.steps()];
         let mut tails: Vec<QueryLine> = vec![bytemuck::Zeroable::zeroed(); rows.len() * cut.lines()];
@@ -47,9 +47,9 @@ impl Quantised {
             let norm = norm_in(metric, norm);
             let (head_values, tail_values) = values.split_at_mut(cut.head);
             let bytes: &mut [i8] = bytemuck::cast_slice_mut(&mut heads[index * cut.steps()..][..cut.steps()]);
-            let head = quantise(head_values, &mut bytes[..cut.head], in_pairs);
+            let head = quantise(head_values, &mut bytes[..cut.head], head_steps);
             let lines: &mut [i8] = bytemuck::cast_slice_mut(&mut tails[index * cut.lines()..][..cut.lines()]);
-            let tail = quantise(tail_values, &mut lines[..cut.dim - cut.head], in_pairs);
+            let tail = quantise(tail_values, &mut lines[..cut.dim - cut.head], tail_steps);
             starts.push([-128 * sum_of(bytes), -128 * sum_of(lines)]);
             facts.push(QueryFacts { norm, lead, head, tail });
         }

@@ -72,8 +72,10 @@ pub(crate) fn finish(simd: Simd, tails: Tails<'_>, mask: u64, scores: &mut [f32;
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::super::layout::{Quad, QueryLine, TailLine};
+    use super::super::layout::{Quad, QueryLine, STEP, TailLine};
     use super::super::reference::{cutoffs, finish_each};
+    use crate::neighbors::cpu::simd::HEAD_LANE_STEPS;
+
     use super::{GROUP, HeadHits, Heads, Int8Panel, PANEL, Scores, Tails};
 
     const WIDE: usize = PANEL / 16;
@@ -147,13 +149,16 @@ mod x86 {
         })
     }
 
-    /// Sums of products of bytes, four to a lane. Two neighbouring bytes of the query are together at most 128 in size,
-    /// so that two products fit 16 bits: 128 · 255 < 2¹⁵.
+    /// Sums of products of bytes, four to a lane of 32 bits. The bytes of the queries whose products come into one lane
+    /// of 16 bits are together at most 128 in size, so that the sums fit: 128 · 255 < 2¹⁵.
     #[target_feature(enable = "avx2")]
     #[inline]
-    fn dot_bytes(sums: __m256i, base: __m256i, query: __m256i) -> __m256i {
-        let pairs = _mm256_maddubs_epi16(base, query);
-        _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+    fn dot_bytes<const STEPS: usize>(sums: __m256i, base: [__m256i; STEPS], query: [__m256i; STEPS]) -> __m256i {
+        let mut lanes = _mm256_maddubs_epi16(base[0], query[0]);
+        for step in 1..STEPS {
+            lanes = _mm256_add_epi16(lanes, _mm256_maddubs_epi16(base[step], query[step]));
+        }
+        _mm256_add_epi32(sums, _mm256_madd_epi16(lanes, _mm256_set1_epi16(1)))
     }
 
     /// One row after the other, 32 values a step.
@@ -163,7 +168,7 @@ mod x86 {
             let mut sum = _mm256_setzero_si256();
             for (x, y) in x.iter().zip(y) {
                 for (x, y) in halves(x, y) {
-                    sum = dot_bytes(sum, y, x);
+                    sum = dot_bytes(sum, [y], [x]);
                 }
             }
             sum_of_lanes(sum)
@@ -212,15 +217,13 @@ mod x86 {
             for pair in 0..LINES_256 / 2 {
                 let first: [i32; 3] = std::array::from_fn(|i| q.starts[3 * half + i]);
                 let mut sums = first.map(|start| [_mm256_set1_epi32(start); 2]);
-                for (query, quad) in q.values.iter().zip(p.quads) {
-                    let lines = lines_256::<2>(quad, 2 * pair);
-                    for i in 0..3 {
-                        let broadcast =
-                            _mm256_set1_epi32(i32::from_le_bytes(query[3 * half + i].map(|byte| byte as u8)));
-                        for j in 0..2 {
-                            sums[i][j] = dot_bytes(sums[i][j], lines[j], broadcast);
-                        }
-                    }
+                let (queries, last_queries) = q.values.as_chunks::<HEAD_LANE_STEPS>();
+                let (quads, last_quads) = p.quads.as_chunks::<HEAD_LANE_STEPS>();
+                for (queries, quads) in queries.iter().zip(quads) {
+                    add_steps(&mut sums, queries, half, quads, pair);
+                }
+                for (query, quad) in last_queries.iter().zip(last_quads) {
+                    add_steps(&mut sums, &[*query], half, std::array::from_ref(quad), pair);
                 }
                 for (i, sums) in sums.into_iter().enumerate() {
                     all[3 * half + i][2 * pair..2 * pair + 2].copy_from_slice(&sums);
@@ -228,6 +231,31 @@ mod x86 {
             }
         }
         (hits_256(q, p, &t, &all, out), whole)
+    }
+
+    /// Adds some steps of half of the queries with a pair of lines.
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn add_steps<const STEPS: usize>(
+        sums: &mut [[__m256i; 2]; 3],
+        queries: &[[[i8; STEP]; GROUP]; STEPS],
+        half: usize,
+        quads: &[Quad; STEPS],
+        pair: usize,
+    ) {
+        let mut lines = [[_mm256_setzero_si256(); STEPS]; 2];
+        for (step, quad) in quads.iter().enumerate() {
+            [lines[0][step], lines[1][step]] = lines_256::<2>(quad, 2 * pair);
+        }
+        for i in 0..3 {
+            let mut broadcasts = [_mm256_setzero_si256(); STEPS];
+            for (broadcast, query) in broadcasts.iter_mut().zip(queries) {
+                *broadcast = _mm256_set1_epi32(i32::from_le_bytes(query[3 * half + i].map(|byte| byte as u8)));
+            }
+            for j in 0..2 {
+                sums[i][j] = dot_bytes(sums[i][j], lines[j], broadcasts);
+            }
+        }
     }
 
     /// All queries with 16 rows at a time: 12 accumulators.
