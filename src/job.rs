@@ -172,6 +172,7 @@ impl Job {
                 epochs: batches.epochs,
                 seed: config.seed,
                 hard_negatives: batches.hard_negatives,
+                negatives_of: batches.negatives_of,
                 rows_per_key: batches.rows_per_key,
                 world_size: batches.world_size,
                 rank_layout: batches.rank_layout,

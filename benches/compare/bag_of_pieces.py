@@ -69,22 +69,39 @@ def embed(student, texts, rows):
     return functional.normalize(student(*texts.bags(rows)), dim=1)
 
 
-def train(task, batches, rate, temperature):
+def train(task, batches, rate, temperature, shared=True):
     """A student after one step a batch: InfoNCE from query to positive, every other positive of the batch a
-    negative; lazy Adam, whose rate falls linearly to 0."""
+    negative; lazy Adam, whose rate falls linearly to 0. A batch is an array of rows, or has a line for each row: the
+    row and its hard negatives, -1 where there are no more. Those are negatives of the whole batch, or where they are
+    not `shared` of their row alone."""
     vectors = task.first_vectors.clone()
     student = torch.nn.EmbeddingBag.from_pretrained(vectors, freeze=False, mode="mean", sparse=True)
     adam = torch.optim.SparseAdam(student.parameters(), lr=rate)
     decay = torch.optim.lr_scheduler.LambdaLR(adam, lambda step: 1 - step / len(batches))
-    for rows in batches:
+    for batch in batches:
+        rows, negatives = (batch, None) if batch.ndim == 1 else (batch[:, 0], batch[:, 1:])
         queries = embed(student, task.queries, rows)
         documents = embed(student, task.documents, task.document_of[rows])
-        loss = functional.cross_entropy(queries @ documents.T / temperature, torch.arange(len(rows)))
+        scores = queries @ documents.T
+        if negatives is not None and (negatives >= 0).any():
+            scores = torch.cat([scores, hard_scores(student, task, queries, negatives, shared)], dim=1)
+        loss = functional.cross_entropy(scores / temperature, torch.arange(len(rows)))
         adam.zero_grad()
         loss.backward()
         adam.step()
         decay.step()
     return student
+
+
+def hard_scores(student, task, queries, negatives, shared):
+    """What the queries score with hard negatives: with all of the batch's, or each with its own."""
+    there = negatives >= 0
+    documents = embed(student, task.documents, task.document_of[negatives[there]])
+    if shared:
+        return queries @ documents.T
+    lines = torch.from_numpy(np.nonzero(there)[0])
+    own = torch.full(negatives.shape, -torch.inf)
+    return own.masked_scatter(torch.from_numpy(there), (queries[lines] * documents).sum(1))
 
 
 # ---- how well it finds

@@ -36,6 +36,10 @@ METIS = {"kway": "METIS k-way", "kway-100": "METIS k-way, ufactor 100", "recursi
 BASE = {"cluster-size": 8, "skip": 10, "edges": "any"}  # of the groups below, whatever the defaults are
 
 
+NEGATIVES_OF = ("batch", "cluster", "row", "row-top")
+USES = ("shared", "own")  # of hard negatives: all of a batch's are every row's, or each row has its own
+
+
 def batchmine(**flags):
     flags = BASE | {name.replace("_", "-"): value for name, value in flags.items()}
     return " ".join(["batchmine", *(f"--{name} {value}" for name, value in flags.items())])
@@ -52,6 +56,12 @@ SETTINGS = {
     "edges": [batchmine(edges=rule, cluster_size=size) for size in (8, 16, 32, 64) for rule in ("any", "mutual")],
     "passes": [batchmine(cluster_size=32, skip=30, cluster_passes=passes) for passes in (0, 5)],
     "keys": [batchmine(key_column="positive")],
+    "negatives": [
+        f"{kind} {use} --hard-negatives {count} --negatives-of {of}"
+        for count in (1, 5)
+        for use in ("shared", "own")
+        for kind, of in [*((batchmine(), of) for of in NEGATIVES_OF), ("metis recursive 8 keys --skip 10", "row-top")]
+    ],
 }
 
 
@@ -113,14 +123,16 @@ class Maker:
     def epochs(self, setting, size):
         """For each epoch a list of batches. Settings are `random`; `metis METHOD K [keys] [FLAGS]`: METIS's
         clusters of the graph that batchmine makes with these flags; `batchmine [FLAGS]`; and `list FILE`, a
-        Parquet file of batch_id and id."""
-        kind, *words = shlex.split(setting)
+        Parquet file of batch_id and id. With --hard-negatives among the flags a batch has a line for each row: the
+        row and its negatives; METIS's rows have those that they have in batchmine's batches."""
+        kind, *words = (word for word in shlex.split(setting) if word not in USES)
         epochs = range(self.epoch_count)
         if kind == "random":
             return [united(self.pairs.train[:, None], size, epoch) for epoch in epochs]
         if kind == "metis":
             clusters = self.metis(words)
-            return [united(clusters, size, epoch) for epoch in epochs]
+            of_row = self.negatives_of_rows(words)
+            return [with_negatives(united(clusters, size, epoch), of_row) for epoch in epochs]
         if kind == "batchmine":
             table = pq.read_table(self.mined(words, size))
             return [self.batches(table.filter(pc.field("epoch") == epoch)) for epoch in epochs]
@@ -133,7 +145,26 @@ class Maker:
         table = table.sort_by("batch_id")
         rows = np.array([self.pairs.row_of[name] for name in table["id"].to_pylist()])
         starts = np.flatnonzero(np.diff(table["batch_id"].to_numpy())) + 1
-        return usable([batch[self.pairs.is_train[batch]] for batch in np.split(rows, starts)])
+        batches = usable([batch[self.pairs.is_train[batch]] for batch in np.split(rows, starts)])
+        return with_negatives(batches, self.lines_of(table))
+
+    def lines_of(self, table):
+        """By row its hard negatives in a batch table, a line each, filled up with -1; None where there are none."""
+        if "negatives" not in table.column_names:
+            return None
+        lists = table["negatives"].combine_chunks()
+        lines = np.full((len(self.pairs.ids), max(pc.list_value_length(lists).to_numpy(), default=0)), -1)
+        for name, negatives in zip(table["id"].to_pylist(), lists.to_pylist(), strict=True):
+            lines[self.pairs.row_of[name], : len(negatives)] = [self.pairs.row_of[other] for other in negatives]
+        return lines
+
+    def negatives_of_rows(self, words):
+        """By row the hard negatives that batchmine draws with the flags among these words; None without any."""
+        if "--hard-negatives" not in words:
+            return None
+        flags = words[next(at for at, word in enumerate(words) if word.startswith("--")) :]
+        table = pq.read_table(self.mined(["--cluster-size", "8", *flags], 64))
+        return self.lines_of(table.filter(pc.field("epoch") == 0))
 
     def mine(self, flags):
         """Makes the run folder, or changes it, to be of these flags."""
@@ -150,6 +181,7 @@ class Maker:
 
     def metis(self, words):
         """METIS's clusters, brought to exact sizes, a line each; -1 beyond the end of the last."""
+        words = [*without(words, "--hard-negatives", "--negatives-of")]
         flags = words[next((at for at, word in enumerate(words) if word.startswith("--")), len(words)) :]
         method, size, *keys = words[: len(words) - len(flags)]
         if method not in METIS or keys not in ([], ["keys"]):
@@ -195,6 +227,18 @@ def usable(batches):
     return [batch for batch in batches if len(batch) > 1]
 
 
+def with_negatives(batches, of_row):
+    """Batches with a line for each row: the row and its negatives. As they are where there are none."""
+    return batches if of_row is None else [np.column_stack([batch, of_row[batch]]) for batch in batches]
+
+
+def without(words, *names):
+    """Flags and their values, without those of these names."""
+    return (
+        word for before, word in zip([None, *words], words, strict=False) if word not in names and before not in names
+    )
+
+
 def played(epochs, seed, passes):
     """A student's batches in its order: epochs of its own, each shuffled."""
     random = np.random.default_rng(seed)
@@ -217,15 +261,17 @@ class Students:
         """What a student of these batches finds, and the batches' facts."""
         rate = self.args.rate or RATES[size]
         rows = (batch.astype(np.int64).tobytes() for batch in batches)
-        key = digest(self.pairs.name, rate, TEMPERATURE, *rows)
+        shared = "own" not in setting.split()
+        kind = [] if batches[0].ndim == 1 else [["negatives", batches[0].shape[1] - 1, shared]]
+        key = digest(self.pairs.name, rate, TEMPERATURE, *kind, *rows)
         if key not in self.known:
             facts = {"key": key, "setting": setting, "size": size, "seed": seed, "rate": rate}
-            self.known[key] = facts | self.trained(batches, rate)
+            self.known[key] = facts | self.trained(batches, rate, shared)
             with self.args.results.open("a") as out:
                 out.write(json.dumps(self.known[key]) + "\n")
         return self.known[key]
 
-    def trained(self, batches, rate):
+    def trained(self, batches, rate, shared):
         from bag_of_pieces import found, retrieval, train
 
         while self.args.wait_while and self.args.wait_while.exists():
@@ -234,12 +280,12 @@ class Students:
             texts = (self.pairs.table[name].to_pylist() for name in ("query", "positive"))
             self.task = retrieval(*texts, self.pairs.held_out)
         begin = time.perf_counter()
-        student = train(self.task, batches, rate, TEMPERATURE)
+        student = train(self.task, batches, rate, TEMPERATURE, shared)
         seconds = time.perf_counter() - begin
         return {
             "steps": len(batches),
             "rows": sum(map(len, batches)),
-            "copies": copies([self.task.document_of[batch] for batch in batches]),
+            "copies": copies([self.task.document_of[batch if batch.ndim == 1 else batch[:, 0]] for batch in batches]),
             "seconds": seconds,
             **found(student, self.task),
         }

@@ -134,7 +134,8 @@ class Run:
     ) -> pathlib.Path:
         """Writes the batches as a trainer's own files, joined to the texts of the mined rows, into the folder `out`.
 
-        format: "sentence-transformers", "flagembedding", "tevatron", "swift", "arctic" or "b3". epoch: a number, or
+        format: "sentence-transformers", "flagembedding", "tevatron", "swift", "arctic", "b3" or
+        "neighbors". epoch: a number, or
         "all". source: Parquet files with the texts, in the order of the mined rows; by default the mined files. The
         other arguments are the flags of `batchmine export`. An export that is there already stays, unless `replace`.
 

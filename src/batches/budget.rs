@@ -3,7 +3,7 @@
 
 use super::negatives::POOL_ENTRIES;
 use crate::budget::{MIB, Phase, StageNeed, Term, written};
-use crate::config::{Config, Remainder};
+use crate::config::{Config, NegativesOf, RankWindow, Remainder};
 use crate::run::Stage;
 use crate::vectors::Shape;
 
@@ -81,10 +81,14 @@ pub(crate) fn divide(config: &Config, shape: Shape, room: u64) -> (BatchesCounts
         ),
     ];
     let drawn = if negatives == 0 { 0 } else { (group_rows + size).min(rows) };
+    let (of_cluster, more) = match config.batches.negatives_of {
+        NegativesOf::Cluster => (" + 4(p + m)", 4 * config.windows().each().map(RankWindow::ranks).max().unwrap_or(0)),
+        NegativesOf::Batch | NegativesOf::Row | NegativesOf::RowTop => ("", 0),
+    };
     writing.push(Term::fixed(
-        format!("({POOL_ENTRIES} / m + |B|) · (4m + {DRAWN_ROW_BYTES} + 8h), where h is not 0"),
+        format!("({POOL_ENTRIES} / m + |B|) · (4m{of_cluster} + {DRAWN_ROW_BYTES} + 8h), where h is not 0"),
         "rank windows of the batches that negatives are drawn for, and what is drawn",
-        drawn * (4 * preferred + DRAWN_ROW_BYTES + 8 * negatives),
+        drawn * (4 * preferred + u64::from(more) + DRAWN_ROW_BYTES + 8 * negatives),
     ));
 
     let open_least = row_group_rows.min(rows) * row_bytes + OPEN_FILE_BYTES;

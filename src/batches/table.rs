@@ -138,6 +138,9 @@ pub(crate) fn footer(run: &Run, vectors: &Vectors, config: &Config) -> Vec<KeyVa
         pair("world_size", config.batches.world_size.to_string()),
         pair("rank_layout", config.batches.rank_layout.name().into()),
     ];
+    if !config.batches.negatives_of.is_default() {
+        pairs.push(pair("negatives_of", config.batches.negatives_of.name().into()));
+    }
     let dropped = vectors.rows.dropped();
     if dropped > 0 {
         pairs.push(pair("bad_rows_dropped", dropped.to_string()));

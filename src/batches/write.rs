@@ -96,14 +96,15 @@ fn write_all(
     counts: &BatchesCounts,
 ) -> Result<()> {
     let stage = run.begin(Stage::Batches);
-    let (seed, count) = (config.seed, config.batches.hard_negatives as usize);
+    let (count, labels) = (config.batches.hard_negatives as usize, clusters.labels());
     let windows = Windows::new(vectors, neighbors, config);
     if count > 0 {
         vectors.check()?;
         neighbors.check_lists()?;
     }
-    let negatives = (count > 0).then_some(NegativeSampler { vectors, neighbors, windows: &windows, count, seed });
-    let source = TableSource { vectors, labels: clusters.labels(), negatives };
+    let (of, seed, windows) = (config.batches.negatives_of, config.seed, &windows);
+    let sampler = NegativeSampler { vectors, neighbors, windows, labels, of, count, seed };
+    let source = TableSource { vectors, labels, negatives: (count > 0).then_some(sampler) };
     let packer = EpochPacker::new(vectors, clusters, config);
     let all_rows = u64::from(vectors.row_count()) * u64::from(config.batches.epochs);
     let meter = run.meter(Stage::Batches, all_rows, "rows");
@@ -229,8 +230,8 @@ fn rows_short_of_negatives(run: &Run, count: usize) -> Result<u64> {
     }
     if rows > 0 {
         tracing::warn!(
-            "{rows} rows have fewer than {count} hard negatives: the rank windows of their batches hold no more rows \
-             that are neither in the batch, nor of their key, nor their suspects"
+            "{rows} rows have fewer than {count} hard negatives: the rank windows that they come from hold no more \
+             rows that are neither in the batch, nor of their key, nor their suspects"
         );
     }
     Ok(rows)

@@ -73,10 +73,13 @@ impl ExportArgs {
         }
         warn_of_few_negatives(&made);
         let units = if settings.format == Format::B3 { "clusters" } else { "batches" };
+        let of_units = match settings.format {
+            Format::Neighbors => String::new(),
+            _ => format!(" in {} {units}", HumanCount(made.units)),
+        };
         tracing::info!(
-            "{} rows in {} {units}: {} files, {}, in {}; joined in {} chunks, peak {} of {}",
+            "{} rows{of_units}: {} files, {}, in {}; joined in {} chunks, peak {} of {}",
             HumanCount(made.rows),
-            HumanCount(made.units),
             HumanCount(made.files),
             HumanBytes(made.bytes),
             self.out.display(),

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{BATCH_SIZE_MAX, RankLayout, Remainder, Settings, Sizes};
+use super::{BATCH_SIZE_MAX, NegativesOf, RankLayout, Remainder, Settings, Sizes};
 use crate::error::{Error, Result};
 
 /// Most hard negatives of an example.
@@ -44,6 +44,8 @@ pub struct BatchRules {
     pub epochs: u32,
     /// h: hard negatives of each example.
     pub hard_negatives: u32,
+    /// Where they come from.
+    pub negatives_of: NegativesOf,
     /// R: most rows of a key in a batch.
     pub rows_per_key: u32,
     /// W: ranks that share a batch; |B|/W is a multiple of K.
@@ -59,6 +61,10 @@ impl BatchRules {
             remainder: settings.remainder.unwrap_or(Remainder::Short),
             epochs: settings.epochs.unwrap_or(1),
             hard_negatives: settings.hard_negatives.unwrap_or(0),
+            negatives_of: settings
+                .negatives_of
+                .filter(|_| settings.hard_negatives.unwrap_or(0) > 0)
+                .unwrap_or_default(),
             rows_per_key: settings.rows_per_key.unwrap_or(1),
             world_size: settings.world_size.unwrap_or(1),
             rank_layout: settings.rank_layout.unwrap_or(RankLayout::Contiguous),

@@ -129,6 +129,38 @@ pub enum PartitionBy {
     Task,
 }
 
+/// Whose rank windows a row's hard negatives come from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum NegativesOf {
+    /// All of its batch: the more windows a candidate is in, the more often it is drawn.
+    #[default]
+    Batch,
+    /// Those of its cluster, less candidates that are suspects there; each is drawn once.
+    Cluster,
+    /// Its own, at random.
+    Row,
+    /// Its own, from the top.
+    RowTop,
+}
+
+impl NegativesOf {
+    /// Whether it need not be recorded.
+    pub(crate) fn is_default(&self) -> bool {
+        *self == NegativesOf::default()
+    }
+
+    /// As in flags and files.
+    pub fn name(self) -> &'static str {
+        match self {
+            NegativesOf::Batch => "batch",
+            NegativesOf::Cluster => "cluster",
+            NegativesOf::Row => "row",
+            NegativesOf::RowTop => "row-top",
+        }
+    }
+}
+
 /// Who computes the tiles of the search.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]

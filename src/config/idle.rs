@@ -34,6 +34,11 @@ pub(super) fn idle(settings: &Settings, backend: Backend, method: Method) -> Vec
             "FAISS computes in its own numbers".into(),
         ),
         (
+            settings.negatives_of.is_some() && settings.hard_negatives.unwrap_or(0) == 0,
+            "negatives-of",
+            "without --hard-negatives none are drawn".into(),
+        ),
+        (
             settings.suspect_weight.is_some() && !suspects,
             "suspect-weight",
             "with --skip 0 and without score limits there is no suspect".into(),
@@ -46,7 +51,7 @@ pub(super) fn idle(settings: &Settings, backend: Backend, method: Method) -> Vec
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{EmptyKeys, KernelPrecision, Limit, RankLayout, SameQuery};
+    use crate::config::{EmptyKeys, KernelPrecision, Limit, NegativesOf, RankLayout, SameQuery};
 
     fn flags(settings: Settings) -> Vec<String> {
         let backend = settings.backend.unwrap_or(Backend::Auto);
@@ -75,6 +80,9 @@ mod tests {
         assert_eq!(flags(Settings { embedding_column: Some("e".into()), ..query() }), ["--same-query"]);
         let faiss = Settings { precision: Some(KernelPrecision::F32), backend: Some(Backend::Faiss), ..none() };
         assert_eq!(flags(faiss), ["--precision"]);
+        let negatives = || Settings { negatives_of: Some(NegativesOf::Row), ..none() };
+        assert_eq!(flags(negatives()), ["--negatives-of"]);
+        assert_eq!(flags(Settings { hard_negatives: Some(1), ..negatives() }), [""; 0]);
         let weight = || Settings { suspect_weight: Some(1.0), skip: Some(0), ..none() };
         assert_eq!(flags(weight()), ["--suspect-weight"]);
         assert_eq!(flags(Settings { max_score: Some(Limit::At(0.9)), ..weight() }), [""; 0]);

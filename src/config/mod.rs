@@ -21,8 +21,8 @@ use std::collections::BTreeMap;
 
 pub use batches::{BatchRules, ClusterRules, HARD_NEGATIVES_MAX};
 pub use choices::{
-    Backend, BadRows, BinaryType, EdgeRule, EmptyKeys, KernelPrecision, Method, Metric, PartitionBy, RankLayout,
-    Remainder, SameQuery, TableFormat,
+    Backend, BadRows, BinaryType, EdgeRule, EmptyKeys, KernelPrecision, Method, Metric, NegativesOf, PartitionBy,
+    RankLayout, Remainder, SameQuery, TableFormat,
 };
 pub use columns::{Columns, EmbeddingColumns, IdColumn};
 pub use gpu::GpuRules;

@@ -8,8 +8,8 @@ use clap::{ArgAction, Args, Command, FromArgMatches};
 use serde::Deserialize;
 
 use super::{
-    Backend, BadRows, BinaryType, EdgeRule, EmptyKeys, KernelPrecision, Limit, Method, Metric, PartitionBy, RankLayout,
-    Remainder, SameQuery, TableFormat, TaskSettings,
+    Backend, BadRows, BinaryType, EdgeRule, EmptyKeys, KernelPrecision, Limit, Method, Metric, NegativesOf,
+    PartitionBy, RankLayout, Remainder, SameQuery, TableFormat, TaskSettings,
 };
 use crate::error::{Error, Result};
 use crate::regular;
@@ -125,9 +125,12 @@ pub struct Settings {
     /// What becomes of rows that fill no whole batch of their task [default: short]
     #[arg(long, value_enum, env = "BATCHMINE_REMAINDER", hide_env = true, help_heading = "Batches")]
     pub remainder: Option<Remainder>,
-    /// h: hard negatives to draw for each example out of its batch's rank windows [default: 0]
+    /// h: hard negatives to draw for each example out of rank windows [default: 0]
     #[arg(long, value_name = "H", env = "BATCHMINE_HARD_NEGATIVES", hide_env = true, help_heading = "Batches")]
     pub hard_negatives: Option<u32>,
+    /// Whose rank windows hard negatives come from [default: batch]
+    #[arg(long, value_enum, env = "BATCHMINE_NEGATIVES_OF", hide_env = true, help_heading = "Batches")]
+    pub negatives_of: Option<NegativesOf>,
     /// R: most rows of a key in a batch; losses with several positives of a class take more than one [default: 1]
     #[arg(long, value_name = "R", env = "BATCHMINE_ROWS_PER_KEY", hide_env = true, help_heading = "Batches")]
     pub rows_per_key: Option<u32>,
@@ -282,6 +285,7 @@ impl Settings {
             batch_size: self.batch_size.or(weaker.batch_size),
             remainder: self.remainder.or(weaker.remainder),
             hard_negatives: self.hard_negatives.or(weaker.hard_negatives),
+            negatives_of: self.negatives_of.or(weaker.negatives_of),
             rows_per_key: self.rows_per_key.or(weaker.rows_per_key),
             world_size: self.world_size.or(weaker.world_size),
             rank_layout: self.rank_layout.or(weaker.rank_layout),

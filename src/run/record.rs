@@ -13,8 +13,8 @@ use serde_json::Value;
 use super::json::{differences, to_value};
 use super::stage::Stage;
 use crate::config::{
-    BadRows, BinaryType, ByTask, EdgeRule, EmptyKeys, Method, Metric, RankLayout, RankWindow, Remainder, SameQuery,
-    Sizes,
+    BadRows, BinaryType, ByTask, EdgeRule, EmptyKeys, Method, Metric, NegativesOf, RankLayout, RankWindow, Remainder,
+    SameQuery, Sizes,
 };
 
 /// The settings of one stage.
@@ -172,6 +172,9 @@ pub struct BatchesSettings {
     pub epochs: u32,
     pub seed: u64,
     pub hard_negatives: u32,
+    /// Where they come from.
+    #[serde(default, skip_serializing_if = "NegativesOf::is_default")]
+    pub negatives_of: NegativesOf,
     /// R.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub rows_per_key: u32,

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{Float32Type, Int32Type, Int64Type};
 
+use super::negatives::Asked;
 use super::table_file::for_each_batch;
 use super::{Opened, Outcome, crowded, negatives, shown};
 use crate::batches::bound::{KeyGroups, most_full};
@@ -47,7 +48,7 @@ impl Opened<'_> {
             full: 0,
             short: 0,
             sharding: Sharding { world: settings.world_size as usize, layout: settings.rank_layout },
-            negatives: settings.hard_negatives as usize,
+            negatives: Asked { count: settings.hard_negatives as usize, of: settings.negatives_of },
             drawn: Vec::new(),
             short_of_negatives: 0,
             divided: vec![false; self.clusters.count() as usize],
@@ -60,7 +61,7 @@ impl Opened<'_> {
         table.end_batch();
         table.end_epoch();
         let divided = table.divided_clusters;
-        let (full, short, negatives, without) = (table.full, table.short, table.negatives, table.short_of_negatives);
+        let (full, short, asked, without) = (table.full, table.short, table.negatives, table.short_of_negatives);
         let missing = (epochs * table.seen.len() as u64).saturating_sub(table.rows);
         let [dropped, alone] = [facts.dropped_rows, facts.rows_alone];
         if missing != dropped || (settings.remainder != Remainder::Drop && missing != alone) {
@@ -69,11 +70,12 @@ impl Opened<'_> {
         }
         self.check_packing(&settings, &facts, [full, divided], outcome);
         compare_counts(&settings, &facts, [full, short, without], outcome);
-        let drawn = match negatives {
+        let drawn = match asked.count {
             0 => String::new(),
             h => format!(
-                "; {h} hard negatives a row ({without} rows have fewer), all out of their batch's rank windows, none \
-                 in the batch, of the row's key or its suspect, with true scores"
+                "; {h} hard negatives a row ({without} rows have fewer), all out of {}, none in the batch, of the \
+                 row's key or its suspect, with true scores",
+                asked.source()
             ),
         };
         Ok(format!(
@@ -167,7 +169,7 @@ struct TableCheck<'a, 'r> {
     short: u64,
     sharding: Sharding,
     /// h.
-    negatives: usize,
+    negatives: Asked,
     /// The hard negatives of the batch's rows.
     drawn: Vec<Vec<Candidate>>,
     short_of_negatives: u64,
@@ -179,7 +181,7 @@ struct TableCheck<'a, 'r> {
 
 impl TableCheck<'_, '_> {
     fn file(&mut self, path: &std::path::Path) -> Result<()> {
-        let wanted = schema(self.opened.vectors.ids.are_text(), self.negatives > 0);
+        let wanted = schema(self.opened.vectors.ids.are_text(), self.negatives.count > 0);
         for_each_batch(path, &wanted, |batch| self.rows(batch))
     }
 
@@ -229,7 +231,7 @@ impl TableCheck<'_, '_> {
                 self.outcome.fault(format!("batch {} holds rows of several tasks", place.1));
             }
             self.batch.push(row);
-            if self.negatives > 0 {
+            if self.negatives.count > 0 {
                 let drawn = self.drawn(batch, index);
                 self.drawn.push(drawn.unwrap_or_else(|| {
                     self.outcome.fault(format!(
@@ -311,10 +313,11 @@ impl TableCheck<'_, '_> {
             self.outcome.fault(format!("batch {number} holds one row: it has no negative"));
         }
         self.check_clusters(number, size);
-        if self.negatives > 0 {
+        if self.negatives.count > 0 {
             let faults = negatives::faults(self.opened, &self.windows, &self.batch, &self.drawn, self.negatives);
             faults.into_iter().for_each(|fault| self.outcome.fault(format!("batch {number}: {fault}")));
-            self.short_of_negatives += self.drawn.iter().filter(|drawn| drawn.len() < self.negatives).count() as u64;
+            self.short_of_negatives +=
+                self.drawn.iter().filter(|drawn| drawn.len() < self.negatives.count).count() as u64;
             self.drawn.clear();
         }
         self.batch.clear();

@@ -30,6 +30,8 @@ mod epochs;
 #[cfg(feature = "export")]
 mod export;
 #[cfg(feature = "export")]
+mod export_neighbors;
+#[cfg(feature = "export")]
 mod export_rows;
 mod fake_cuda;
 mod fake_gpu;
@@ -59,6 +61,7 @@ mod mine;
 mod model;
 mod names;
 mod negatives;
+mod negatives_of;
 mod npy_pairs;
 mod ownership;
 mod packing;

@@ -33,12 +33,18 @@ fn pool(lines: &[Line], batch: &[table::Row], cut: Cutting) -> BTreeMap<usize, u
     counts
 }
 
-fn part(line: &Line, cut: Cut, part: Part) -> BTreeSet<usize> {
+pub fn part(line: &Line, cut: Cut, part: Part) -> BTreeSet<usize> {
     (0..line.neighbors.len()).filter(|rank| cut.part(line, *rank) == part).map(|rank| line.neighbors[rank].0).collect()
 }
 
 /// Those of a pool that a row may have; with `lenient` also those whose score meets a limit but for rounding.
-fn allowed(oracle: &Oracle, line: &Line, pool: &BTreeMap<usize, u64>, cut: Cut, lenient: bool) -> Vec<(usize, u64)> {
+pub fn allowed(
+    oracle: &Oracle,
+    line: &Line,
+    pool: &BTreeMap<usize, u64>,
+    cut: Cut,
+    lenient: bool,
+) -> Vec<(usize, u64)> {
     let suspects = part(line, cut, Part::Suspect);
     let own = f64::from(line.score);
     let limits = [cut.relative_margin.map(|margin| own - margin * own.abs()), cut.max_score];
@@ -80,14 +86,14 @@ pub fn check(data: &Dataset, lines: &[Line], table: &[table::Row], cosine: bool,
     short
 }
 
-fn counted(run: &Path) -> Option<u64> {
+pub fn counted(run: &Path) -> Option<u64> {
     let manifest = std::fs::read_to_string(run.join("manifest.json")).unwrap();
     let manifest: Value = serde_json::from_str(&manifest).unwrap();
     manifest["stages"]["batches"]["facts"]["rows_short_of_negatives"].as_u64()
 }
 
 /// Two tasks, two keys with gaps, copies of a positive.
-fn sample() -> Dataset {
+pub fn sample() -> Dataset {
     let mut data = Dataset::planted(400, 24, 81)
         .with_text_ids()
         .with_tasks(|row| ["news", "wiki"][usize::from(row % 5 == 0)].into())
@@ -248,7 +254,7 @@ fn too_many_are_refused() {
 }
 
 /// Changes the lists of the table's first row that has all of them.
-fn forge_first(run: &Path, change: impl FnOnce(&table::Row, &mut Vec<i64>, &mut Vec<f32>)) {
+pub fn forge_first(run: &Path, change: impl FnOnce(&table::Row, &mut Vec<i64>, &mut Vec<f32>)) {
     let rows = table::read(run);
     let at = rows.iter().position(|row| row.negatives.as_ref().unwrap().len() == 3).unwrap();
     forge(run, |columns| {

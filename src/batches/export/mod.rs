@@ -25,11 +25,13 @@ mod folder;
 mod join;
 mod lengths;
 mod lines;
+mod neighbors;
 mod order;
 mod padding;
 mod sentence_transformers;
 mod settings;
 mod sources;
+mod summary;
 mod swift;
 mod table;
 mod tables;
@@ -56,29 +58,7 @@ use table::BatchTable;
 use trainer::Trainer;
 
 pub use settings::{Epochs, ExportSettings, Format};
-
-/// What an export wrote.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ExportSummary {
-    pub rows: u64,
-    /// Batches written; clusters, where the trainer unites them into batches itself.
-    pub units: u64,
-    /// Rows of the table that were left out, because the trainer needs batches or clusters of one size.
-    pub left_out: u64,
-    /// Rows with fewer hard negatives than others.
-    pub rows_short: u64,
-    /// Of these, rows without any.
-    pub rows_without: u64,
-    /// Of these, rows that got negatives of their batch, because the trainer cannot read rows without.
-    pub rows_filled: u64,
-    /// Chunks: for each the sources' row groups with its rows were read once, or twice with negatives.
-    pub chunks: usize,
-    pub files: u64,
-    /// Bytes of these files.
-    pub bytes: u64,
-    /// Highest resident anonymous memory seen, in bytes.
-    pub peak_bytes: u64,
-}
+pub use summary::ExportSummary;
 
 /// Writes an export. `None`: the folder holds it already, finished.
 ///
@@ -92,11 +72,14 @@ pub fn export(
     storage: Arc<dyn Storage>,
     progress: &Progress,
 ) -> Result<Option<ExportSummary>> {
+    if settings.format == Format::Neighbors {
+        return neighbors::export(run, settings, path, storage, progress);
+    }
     let memory = MemoryWatch::start();
     let sources = Arc::new(Sources::open(run, settings)?);
     let table = BatchTable::open(run, settings.epochs, settings.negatives)?;
     let arrangement = arrangement(run, settings)?;
-    let needs = needs(&sources);
+    let needs = sources.needs();
     let readers = documents::readers(divide(settings.memory_bytes, needs)?.readers)?;
     let (padding, counts) = padding::read(run, &table, arrangement.batch_size(), needs_negatives(settings.format))?;
     let record = record(run, settings, &sources, &table, counts)?;
@@ -166,6 +149,7 @@ fn trainer(
         Format::Tevatron => Box::new(tevatron::Tevatron::create(folder, negatives)?),
         Format::Swift => Box::new(swift::Swift::create(folder)?),
         Format::Arctic => Box::new(arctic::Arctic::new(group_rows)),
+        Format::Neighbors => unreachable!("lists are no batches: `export` writes them by themselves"),
     })
 }
 
@@ -182,6 +166,7 @@ fn arrangement(run: &RunReader, settings: &ExportSettings) -> Result<Arrangement
                 .remedy("leave --epoch out: clusters are the same in every epoch"));
         }
         Format::B3 => Arrangement::FullClusters(sizes.cluster_size),
+        Format::Neighbors => Arrangement::Batches,
     })
 }
 
@@ -189,7 +174,7 @@ fn arrangement(run: &RunReader, settings: &ExportSettings) -> Result<Arrangement
 fn needs_negatives(format: Format) -> bool {
     match format {
         Format::SentenceTransformers | Format::FlagEmbedding | Format::Tevatron => true,
-        Format::B3 | Format::Swift | Format::Arctic => false,
+        Format::B3 | Format::Swift | Format::Arctic | Format::Neighbors => false,
     }
 }
 
@@ -214,10 +199,4 @@ fn record(
         negatives_without: counts.without,
         source: settings.source.clone(),
     })
-}
-
-/// What is known of the sources before they are read.
-fn needs(sources: &Sources) -> Needs {
-    let threads = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
-    Needs { rows: sources.rows, held_bytes: sources.held_bytes, longest: 0, threads }
 }

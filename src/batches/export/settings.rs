@@ -19,6 +19,8 @@ pub enum Format {
     Swift,
     /// Snowflake arctic-embed: Parquet, a folder for each batch
     Arctic,
+    /// No batches: every row's list with scores, in three tables of Parquet, for distillation
+    Neighbors,
 }
 
 impl Format {

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use arrow::datatypes::DataType;
 
+use super::budget::Needs;
 use super::settings::{ExportSettings, Format};
 use crate::batches::texts::TextSource;
 use crate::batches::texts::columns::{TEXT_TYPES, both, expect_text, is_text, sides};
@@ -92,6 +93,12 @@ impl Sources {
         };
         let held_bytes = Unit::all(&shards).iter().map(held).max().unwrap_or(0);
         Ok(Sources { shards, rows, query, positive, kept, held_bytes })
+    }
+
+    /// What is known of them before they are read.
+    pub(crate) fn needs(&self) -> Needs {
+        let threads = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
+        Needs { rows: self.rows, held_bytes: self.held_bytes, longest: 0, threads }
     }
 
     /// The first file, for errors about all of them.

@@ -91,7 +91,8 @@ mod tests {
         ) {
             let mut random = random(seed);
             // The most that numbers may be which are all as large: those of one lane are 128 together.
-            let [head_levels, tail_levels] = simd.lane_steps().map(|steps| if steps > 0 { 64 / steps as i8 } else { 127 });
+            let levels = |steps: usize| if steps > 0 { 64 / steps as i8 } else { 127 };
+            let [head_levels, tail_levels] = simd.lane_steps().map(levels);
             let of_query = |random: &mut ChaCha8Rng, levels: i8| {
                 random.random_range(if extreme { levels } else { -levels }..=levels)
             };

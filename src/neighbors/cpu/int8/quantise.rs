@@ -41,8 +41,9 @@ pub(crate) fn sum_of(bytes: &[i8]) -> i32 {
     bytes.iter().map(|byte| i32::from(*byte)).sum()
 }
 
-/// Quantises a part of a unit vector to whole numbers of at most 127. With `lane_steps` above 0 the sizes of the numbers
-/// whose products come into one 16-bit lane (two of each of so many steps, see [`lane_sums`]) are together at most 128.
+/// Quantises a part of a unit vector to whole numbers of at most 127. With `lane_steps` above 0 the sizes of the
+/// numbers whose products come into one 16-bit lane (two of each of so many steps, see [`lane_sums`]) are together at
+/// most 128.
 /// `values` become the residual. Pure. O(dim).
 pub(crate) fn quantise(values: &mut [f32], out: &mut [i8], lane_steps: usize) -> Part {
     // Eight maxima side by side: one would wait for itself.
