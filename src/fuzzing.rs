@@ -22,6 +22,7 @@ use crate::neighbors::cpu::simd::Simd;
 use crate::neighbors::file::{Block, NEIGHBORS};
 use crate::neighbors::gpu::{DeviceBase, GPU_BASE};
 use crate::neighbors::ivf::{IVF_FORMAT, IvfIndex};
+use crate::neighbors::marks::{MARKS, MarkBlock, is_marked};
 use crate::run::block_hash;
 use crate::run::record::{
     BatchesFacts, BatchesSettings, ClustersFacts, ClustersSettings, EdgesFacts, EdgesSettings, NeighborsFacts,
@@ -39,7 +40,7 @@ use crate::watch::Watch;
 /// Name and function of each entry: bytes, and a folder to write to.
 type Decoder = (&'static str, fn(&[u8], &Path) -> Result<()>);
 
-const DECODERS: [Decoder; 18] = [
+const DECODERS: [Decoder; 19] = [
     ("parquet", import),
     ("arrow", import),
     ("npy", import),
@@ -51,6 +52,7 @@ const DECODERS: [Decoder; 18] = [
     ("tasks", tasks),
     ("ids", ids),
     ("neighbors", neighbors),
+    ("marks", marks),
     ("edges", edges),
     ("labels", labels),
     ("key-lists", key_lists),
@@ -211,6 +213,13 @@ fn neighbors(bytes: &[u8], folder: &Path) -> Result<()> {
         let lists = (block.neighbors(place).len(), block.scores(place).len());
         assert_eq!(lists.0, lists.1, "as many scores as places");
     }
+    Ok(())
+}
+
+fn marks(bytes: &[u8], folder: &Path) -> Result<()> {
+    described(bytes, folder, &MARKS)?;
+    let block = MarkBlock::open(&folder.join("artefact"))?;
+    block.places().indices().for_each(|place| keep(is_marked(block.of(Place::new(place as u32)), 5)));
     Ok(())
 }
 

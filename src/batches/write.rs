@@ -10,8 +10,9 @@ use super::negatives::NegativeSampler;
 use super::table::{self, EpochLayout, TableSource};
 use crate::clusters::Clusters;
 use crate::config::{Config, Remainder};
+use crate::edges;
 use crate::error::{Error, Result};
-use crate::neighbors::{Neighbors, Windows};
+use crate::neighbors::Neighbors;
 use crate::run::progress::Meter;
 use crate::run::record::{BatchesFacts, ClustersFacts, VectorsFacts};
 use crate::run::{Run, Stage, StageRun};
@@ -97,7 +98,7 @@ fn write_all(
 ) -> Result<()> {
     let stage = run.begin(Stage::Batches);
     let (count, labels) = (config.batches.hard_negatives as usize, clusters.labels());
-    let windows = Windows::new(vectors, neighbors, config);
+    let windows = edges::windows(run, vectors, neighbors, config)?;
     if count > 0 {
         vectors.check()?;
         neighbors.check_lists()?;

@@ -48,6 +48,9 @@ struct KnownRow<'a> {
     neighbors: Vec<ScoredRow>,
     /// Ranks of the rank window: the first one, and the one after the last.
     window: [usize; 2],
+    /// Ranks within it that are suspects all the same: their queries or positives are too close.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    too_close: Vec<usize>,
     /// Edges of the graph with a weight: rows that are a preferred negative in either direction.
     arcs: Vec<WeightedRow>,
     suspects: Vec<SuspectRow>,
@@ -141,7 +144,7 @@ fn for_each(
     }
     let neighbors = neighbors::open(run, &vectors)?;
     let known = RunFiles {
-        windows: Windows::open(run, &vectors, &neighbors)?,
+        windows: edges::open_windows(run, &vectors, &neighbors)?,
         graph: edges::open(run, vectors.row_count())?,
         clusters: clusters::open(run, vectors.row_count())?,
         vectors: &vectors,
@@ -197,7 +200,8 @@ impl<'a> RunFiles<'a> {
         let edges = block.at(place).unwrap_or_default();
         let label = self.clusters.labels()[row as usize];
         let list = neighbors.of_row(row)?;
-        let ranks = self.windows.of(place).ranks;
+        let window = self.windows.of(place);
+        let ranks = window.ranks.clone();
         let load = |store: &vectors::VectorStore| -> Result<Vec<f32>> {
             store.check_row(row)?;
             let mut values = vec![0f32; vectors.shape().dim];
@@ -215,6 +219,7 @@ impl<'a> RunFiles<'a> {
             positive_text: None,
             neighbors: list.iter().map(|other| scored(other.row, other.score)).collect(),
             window: [ranks.start, ranks.end],
+            too_close: ranks.filter(|rank| window.is_suspect(*rank)).collect(),
             arcs: by_row(edges, at, |edge| edge.relation.window())
                 .map(|(row, weight)| WeightedRow { row, weight })
                 .collect(),
@@ -231,7 +236,10 @@ impl KnownRow<'_> {
     /// The ranks of the candidates that are shown: the best suspects, and the best preferred negatives.
     fn shown_ranks(&self, count: usize) -> impl Iterator<Item = usize> + use<> {
         let [start, end] = self.window;
-        (0..start.min(count)).chain(start..end.min(start.saturating_add(count)))
+        let too_close = self.too_close.clone();
+        let suspects = (0..start).chain(self.too_close.clone()).take(count);
+        let preferred = (start..end).filter(move |rank| too_close.binary_search(rank).is_err()).take(count);
+        suspects.chain(preferred)
     }
 
     /// Input rows whose texts are shown.
@@ -266,14 +274,17 @@ impl KnownRow<'_> {
         }
         let [start, end] = self.window;
         let (candidates, suspects, edges) = (self.neighbors.len(), self.suspects.len(), self.arcs.len());
+        let too_close = self.too_close.len();
+        let more = if too_close > 0 { format!(" and {too_close} too close on the other side") } else { String::new() };
         lines.push(format!(
-            "  {candidates} candidates: {start} suspects, {} preferred negatives from rank {start} on; in the graph \
-             {suspects} suspects and {edges} edges",
-            end.saturating_sub(start)
+            "  {candidates} candidates: {start} suspects{more}, {} preferred negatives from rank {start} on; in the \
+             graph {suspects} suspects and {edges} edges",
+            end.saturating_sub(start + too_close)
         ));
         for rank in self.shown_ranks(count) {
             let Some(ScoredRow { row, score, text }) = self.neighbors.get(rank) else { continue };
-            let kind = if rank < start { "suspect  " } else { "preferred" };
+            let is_suspect = rank < start || self.too_close.binary_search(&rank).is_ok();
+            let kind = if is_suspect { "suspect  " } else { "preferred" };
             let text = one_line(text.as_deref().unwrap_or_default(), LINE_CHARS);
             lines.push(format!("  {kind} {rank:>4}  {score:.4}  row {row}  {text}").trim_end().to_owned());
         }

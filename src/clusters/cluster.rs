@@ -11,7 +11,7 @@ use super::propagate::{self, Communities};
 use super::refine::{self, Swaps};
 use super::rules::{PassRules, TaskPlaces, weights};
 use crate::config::{Config, Sizes};
-use crate::edges::EdgeRows;
+use crate::edges::{self, EdgeRows};
 use crate::error::Result;
 use crate::neighbors::{Neighbors, Windows};
 use crate::run::record::{ClusterMetrics, ClustersFacts};
@@ -113,7 +113,7 @@ fn all_passes(
         tasks: sizes.iter().enumerate().map(task_places).collect(),
         weights: weights(config.clusters.suspect_weight),
     };
-    let windows = Windows::new(vectors, neighbors, config);
+    let windows = edges::windows(run, vectors, neighbors, config)?;
     let mut excluded = excluded(vectors, neighbors, &sizes, config.batches.rows_per_key);
 
     let mut last = run.parts(Stage::Clusters, passes::PREFIX).pop();

@@ -43,18 +43,20 @@ pub(crate) fn measure(windows: &Windows<'_>, labels: &[u32]) -> ClusterMetrics {
         for place in *places {
             let label = labels[place.index()];
             let list = windows.of(place);
-            let (suspects, window) = (list.suspects(), list.preferred());
-            let inside = |places: &[Place]| {
-                let same = |other: &&Place| label != NO_CLUSTER && labels[other.index()] == label;
-                places.iter().filter(same).count() as u64
+            // All of them, and those in the row's own cluster.
+            let count = |places: &mut dyn Iterator<Item = Place>| {
+                places.fold([0, 0], |[all, inside], other| {
+                    [all + 1, inside + u64::from(label != NO_CLUSTER && labels[other.index()] == label)]
+                })
             };
-            let hits = inside(window);
+            let ([window, hits], [suspects, suspects_inside]) =
+                (count(&mut list.preferred()), count(&mut list.suspects()));
             metrics = metrics.plus(ClusterMetrics {
                 rows: 1,
-                window: window.len() as u64,
+                window,
                 window_inside: hits,
-                suspects: suspects.len() as u64,
-                suspects_inside: inside(suspects),
+                suspects,
+                suspects_inside,
                 queries_without: u64::from(hits == 0),
             });
         }

@@ -1,14 +1,19 @@
 //! Settings that are given and have no effect beside the others. They are no fault: a file of settings may serve
 //! several jobs. But they are warned of. Pure.
 
-use super::{Backend, Method, Settings};
+use super::{Backend, Limit, Method, Settings};
+
+/// The limits that make suspects.
+fn suspect_limits(settings: &Settings) -> [Option<Limit>; 4] {
+    [settings.relative_margin, settings.max_score, settings.max_query_score, settings.max_positive_score]
+}
 
 /// A sentence for each setting without effect.
 pub(super) fn idle(settings: &Settings, backend: Backend, method: Method) -> Vec<String> {
     let gpus = matches!(backend, Backend::Auto | Backend::FaissGpu) && method == Method::Exact;
     let reason = if method == Method::Exact { "--backend cpu or faiss" } else { "approximate search" };
     let suspects = settings.skip != Some(0)
-        || [settings.relative_margin, settings.max_score].iter().flatten().any(|limit| limit.at().is_some())
+        || suspect_limits(settings).iter().flatten().any(|limit| limit.at().is_some())
         || !settings.task.is_empty();
     let cases = [
         (!gpus && settings.gpu_plugin.is_some(), "gpu-plugin", format!("{reason} uses no GPU")),
@@ -51,7 +56,7 @@ pub(super) fn idle(settings: &Settings, backend: Backend, method: Method) -> Vec
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{EmptyKeys, KernelPrecision, Limit, NegativesOf, RankLayout, SameQuery};
+    use crate::config::{EmptyKeys, KernelPrecision, NegativesOf, RankLayout, SameQuery};
 
     fn flags(settings: Settings) -> Vec<String> {
         let backend = settings.backend.unwrap_or(Backend::Auto);

@@ -148,6 +148,8 @@ fn job_window(settings: &Settings, metric: Metric) -> Result<RankWindow> {
         relative_margin: settings.relative_margin.and_then(Limit::at),
         max_score: settings.max_score.and_then(Limit::at),
         min_score: settings.min_score.and_then(Limit::at),
+        max_query_score: settings.max_query_score.and_then(Limit::at),
+        max_positive_score: settings.max_positive_score.and_then(Limit::at),
     };
     let window = RankWindow { skip: settings.skip.unwrap_or(10), width: settings.window.unwrap_or(100), limits };
     window.checked(metric)

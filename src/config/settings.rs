@@ -107,6 +107,26 @@ pub struct Settings {
         help_heading = "Mining"
     )]
     pub min_score: Option<Limit>,
+    /// Candidates whose query scores above this with the own query are suspects, too [default: none]
+    #[arg(
+        long,
+        value_name = "SCORE",
+        env = "BATCHMINE_MAX_QUERY_SCORE",
+        hide_env = true,
+        allow_negative_numbers = true,
+        help_heading = "Mining"
+    )]
+    pub max_query_score: Option<Limit>,
+    /// Candidates whose positive scores above this with the own positive are suspects, too [default: none]
+    #[arg(
+        long,
+        value_name = "SCORE",
+        env = "BATCHMINE_MAX_POSITIVE_SCORE",
+        hide_env = true,
+        allow_negative_numbers = true,
+        help_heading = "Mining"
+    )]
+    pub max_positive_score: Option<Limit>,
     /// Which pairs become edges [default: any; mutual where K is more than a quarter of |B|]
     #[arg(long, value_enum, env = "BATCHMINE_EDGES", hide_env = true, help_heading = "Mining")]
     pub edges: Option<EdgeRule>,
@@ -278,6 +298,8 @@ impl Settings {
             relative_margin: self.relative_margin.or(weaker.relative_margin),
             max_score: self.max_score.or(weaker.max_score),
             min_score: self.min_score.or(weaker.min_score),
+            max_query_score: self.max_query_score.or(weaker.max_query_score),
+            max_positive_score: self.max_positive_score.or(weaker.max_positive_score),
             edges: self.edges.or(weaker.edges),
             cluster_size: self.cluster_size.or(weaker.cluster_size),
             cluster_passes: self.cluster_passes.or(weaker.cluster_passes),

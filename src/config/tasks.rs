@@ -24,6 +24,10 @@ pub struct TaskSettings {
     pub max_score: Option<Limit>,
     /// Score below which candidates are nothing.
     pub min_score: Option<Limit>,
+    /// Score of two queries above which the rows are suspects.
+    pub max_query_score: Option<Limit>,
+    /// Score of two positives above which the rows are suspects.
+    pub max_positive_score: Option<Limit>,
     /// K.
     pub cluster_size: Option<u32>,
     /// |B|.
@@ -52,6 +56,8 @@ impl TaskRules {
         limits.relative_margin = limit(own.relative_margin, limits.relative_margin);
         limits.max_score = limit(own.max_score, limits.max_score);
         limits.min_score = limit(own.min_score, limits.min_score);
+        limits.max_query_score = limit(own.max_query_score, limits.max_query_score);
+        limits.max_positive_score = limit(own.max_positive_score, limits.max_positive_score);
         let sizes = Sizes {
             cluster_size: own.cluster_size.unwrap_or(sizes.cluster_size),
             batch_size: own.batch_size.unwrap_or(sizes.batch_size),
@@ -126,7 +132,7 @@ mod tests {
         let config = config(FILE, flags).unwrap();
         let (windows, sizes) = (config.windows(), config.sizes());
         let window = |skip, margin, max| {
-            let limits = ScoreLimits { relative_margin: margin, max_score: max, min_score: None };
+            let limits = ScoreLimits { relative_margin: margin, max_score: max, ..ScoreLimits::default() };
             RankWindow { skip, width: 50, limits }
         };
         assert_eq!(windows.of("code search"), window(0, Some(0.05), None));

@@ -73,12 +73,29 @@ pub struct ScoreLimits {
     /// Who scores below this is neither a suspect nor a preferred negative.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub min_score: Option<f64>,
+    /// Whose query scores above this with the own query is a suspect.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_query_score: Option<f64>,
+    /// Whose positive scores above this with the own positive is a suspect.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_positive_score: Option<f64>,
 }
 
 impl ScoreLimits {
     /// Whether there is any limit.
     pub fn any(&self) -> bool {
         *self != ScoreLimits::default()
+    }
+
+    /// Whether there is a limit for queries, or for positives, among themselves.
+    pub(crate) fn of_sides(&self) -> bool {
+        self.max_query_score.is_some() || self.max_positive_score.is_some()
+    }
+
+    /// Whether rows are suspects by what their queries, and their positives, score with each other.
+    pub(crate) fn are_sides_too_close(&self, [queries, positives]: [f32; 2]) -> bool {
+        let above = |limit: Option<f64>, score: f32| limit.is_some_and(|limit| f64::from(score) > limit);
+        above(self.max_query_score, queries) || above(self.max_positive_score, positives)
     }
 
     fn check(&self, metric: Metric) -> Result<()> {
@@ -94,8 +111,12 @@ impl ScoreLimits {
             return refused("--relative-margin", "relative margin", "from 0 to 1", margin, remedy);
         }
         let range = if metric == Metric::Cosine { "from -1 to 1, as cosines are" } else { "that is a finite number" };
-        let limits =
-            [("--max-score", "highest score", self.max_score), ("--min-score", "lowest score", self.min_score)];
+        let limits = [
+            ("--max-score", "highest score", self.max_score),
+            ("--min-score", "lowest score", self.min_score),
+            ("--max-query-score", "highest score of queries", self.max_query_score),
+            ("--max-positive-score", "highest score of positives", self.max_positive_score),
+        ];
         for (flag, what, limit) in limits {
             if let Some(limit) = limit.filter(|limit| !(least..=most).contains(limit)) {
                 return refused(flag, what, range, limit, "`inspect RUN --rows 0..10` shows what scores are like");
@@ -153,7 +174,7 @@ mod tests {
     use super::*;
 
     fn limits(margin: Option<f64>, max: Option<f64>, min: Option<f64>) -> ScoreLimits {
-        ScoreLimits { relative_margin: margin, max_score: max, min_score: min }
+        ScoreLimits { relative_margin: margin, max_score: max, min_score: min, ..ScoreLimits::default() }
     }
 
     #[test]

@@ -65,7 +65,15 @@ pub(crate) fn divide(config: &Config, shape: Shape, block_rows: usize, room: u64
             both.min(part_ranges * range) * ENCODED_EDGE_BYTES,
         ),
     ];
-    let phases = vec![Phase { name: "spilling", terms: spilling }, Phase { name: "merging", terms: merging }];
+    let mut phases = vec![Phase { name: "spilling", terms: spilling }, Phase { name: "merging", terms: merging }];
+    if config.windows().each().any(|window| window.limits.of_sides()) {
+        let marking = vec![Term::fixed(
+            "rows of a block of lists · ⌈k / 64⌉ · 8 + 8td",
+            "marks of a block's lists, and two vectors on each thread",
+            block_rows as u64 * ranks.div_ceil(64) * 8 + threads * 8 * shape.dim as u64,
+        )];
+        phases.insert(0, Phase { name: "marking", terms: marking });
+    }
     (EdgesCounts { spill_edges: spill_edges as usize }, StageNeed { stage: Stage::Edges, phases })
 }
 

@@ -8,6 +8,7 @@ use rayon::prelude::*;
 
 use super::budget::{EdgesCounts, MERGE_RANGE_EDGES, PART_MERGE_RANGES};
 use super::file::{EdgeFile, EdgePart, EncodedRange, release_compressors};
+use super::marks;
 use super::merge::{Merge, cut_merge_ranges};
 use super::spill::{Reversed, in_degrees};
 use crate::config::Config;
@@ -34,11 +35,12 @@ pub fn build(
     config: &Config,
     counts: &EdgesCounts,
 ) -> Result<EdgeFile> {
-    let windows = Windows::new(vectors, neighbors, config);
     let rows = vectors.row_count();
     if !run.is_complete(Stage::Edges) {
         let stage = run.begin(Stage::Edges);
         neighbors.check_lists()?;
+        marks::make(run, &stage, vectors, neighbors, &Windows::new(vectors, neighbors, config))?;
+        let windows = marks::windows(run, vectors, neighbors, config)?;
         let cut = windows.count();
         if windows.limited() {
             refuse_empty_windows(&cut)?;
@@ -50,7 +52,7 @@ pub fn build(
         let graph = EdgeFile::open(&range_paths(run)?, rows)?;
         let facts = EdgesFacts { rows, arcs: graph.edges(), bytes: graph.bytes(), runs: runs.len(), windows: cut };
         drop(runs);
-        stage.finish(&facts, |name| name.starts_with(RANGE_PREFIX))?;
+        stage.finish(&facts, |name| [RANGE_PREFIX, marks::PREFIX].iter().any(|kept| name.starts_with(kept)))?;
         release_compressors();
     }
     EdgeFile::open(&range_paths(run)?, rows)
@@ -81,8 +83,8 @@ fn refuse_empty_windows(counts: &WindowCounts) -> Result<()> {
             counts.emptied_by_suspects, counts.emptied_by_min_score
         ))
         .remedy(
-            "widen --window, lower --relative-margin, raise --max-score or lower --min-score, and add --replace: the \
-             lists are kept where --skip and --window have the same sum",
+            "widen --window, lower --relative-margin, raise --max-score, --max-query-score or --max-positive-score, or \
+             lower --min-score, and add --replace: the lists are kept where --skip and --window have the same sum",
         ))
 }
 
@@ -99,7 +101,7 @@ fn tell(counts: &WindowCounts) {
     if counts.emptied_by_suspects > many {
         tracing::warn!(
             "all ranks of {} rows are suspects: a wider --window reaches further, or else a smaller --relative-margin \
-             or a higher --max-score",
+             or higher limits",
             HumanCount(counts.emptied_by_suspects)
         );
     }

@@ -76,7 +76,7 @@ impl Reversed {
                 let window = windows.of(place);
                 for (rank, other) in window.partners().iter().enumerate() {
                     if let Some(end) = ends.get_mut(other.number().wrapping_sub(first) as usize) {
-                        let suspect = if rank < window.ranks.start { SUSPECT } else { 0 };
+                        let suspect = if window.is_suspect(rank) { SUSPECT } else { 0 };
                         sources[(*end - start) as usize] = place.number() | suspect;
                         *end += 1;
                     }

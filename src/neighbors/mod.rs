@@ -26,6 +26,7 @@ pub(crate) mod gpu;
 pub(crate) mod head;
 pub(crate) mod initial_thresholds;
 pub(crate) mod ivf;
+pub(crate) mod marks;
 pub(crate) mod probes;
 pub(crate) mod recall;
 pub(crate) mod search;

@@ -1,7 +1,8 @@
 //! The cut of each row's list into three: suspects, preferred negatives, and candidates too easy to be either.
 //!
 //! Lists are sorted by score. So the suspects (by rank, or by a score above a limit) are the beginning of a list, and
-//! the candidates that are too easy are its end. Two binary searches find where both are cut.
+//! the candidates that are too easy are its end. Two binary searches find where both are cut. Limits for what queries,
+//! or positives, score with each other make suspects of any candidate between; those are marked ([`super::marks`]).
 //! After the positive-aware filter of de Souza Moreira et al., *NV-Retriever* (2024, arXiv 2407.15831).
 //!
 //! Memory: none. Rows are known by their places.
@@ -11,7 +12,8 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::file::Neighbors;
-use crate::config::{ByTask, Config, RankWindow};
+use super::marks::{Marks, is_marked};
+use crate::config::{ByTask, Config, RankWindow, ScoreLimits};
 use crate::error::{Error, Result};
 use crate::run::RunReader;
 use crate::run::record::{EdgesSettings, WindowCounts};
@@ -40,22 +42,34 @@ fn relative_limit(own: f32, margin: f64) -> f64 {
 pub(crate) struct Window<'a> {
     /// All places of the list, in rank order.
     pub places: &'a [Place],
-    /// Ranks of the preferred negatives.
+    /// Ranks of the preferred negatives, and of suspects among them that are marked.
     pub ranks: Range<usize>,
+    /// By rank, who is too close on the other side; empty where there is no such limit.
+    pub marks: &'a [u64],
 }
 
 impl<'a> Window<'a> {
+    /// Whether the candidate of a rank is a suspect.
+    #[inline]
+    pub(crate) fn is_suspect(&self, rank: usize) -> bool {
+        rank < self.ranks.start || rank < self.ranks.end && is_marked(self.marks, rank)
+    }
+
     /// Likely false negatives, in rank order.
-    pub(crate) fn suspects(&self) -> &'a [Place] {
-        &self.places[..self.ranks.start]
+    pub(crate) fn suspects(&self) -> impl Iterator<Item = Place> + use<'a> {
+        let Window { places, ranks, marks } = self.clone();
+        let end = if marks.is_empty() { ranks.start } else { ranks.end };
+        let is_suspect = move |rank: &usize| *rank < ranks.start || is_marked(marks, *rank);
+        (0..end).filter(is_suspect).map(move |rank| places[rank])
     }
 
     /// Preferred negatives, in rank order.
-    pub(crate) fn preferred(&self) -> &'a [Place] {
-        &self.places[self.ranks.clone()]
+    pub(crate) fn preferred(&self) -> impl Iterator<Item = Place> + use<'a> {
+        let Window { places, ranks, marks } = self.clone();
+        ranks.filter(move |rank| !is_marked(marks, *rank)).map(move |rank| places[rank])
     }
 
-    /// Suspects, then preferred negatives: the rows to which this one has an edge.
+    /// Suspects and preferred negatives: the rows to which this one has an edge.
     pub(crate) fn partners(&self) -> &'a [Place] {
         &self.places[..self.ranks.end]
     }
@@ -84,10 +98,12 @@ pub(crate) struct Windows<'a> {
     tasks: &'a Tasks,
     /// By task; a single one where all tasks have the same.
     windows: Vec<RankWindow>,
+    /// Who is too close on the other side, where limits say so and it was found out.
+    marks: Option<Marks>,
 }
 
 impl<'a> Windows<'a> {
-    /// As a job's settings cut them.
+    /// As a job's settings cut them, without marks.
     pub(crate) fn new(vectors: &'a Vectors, neighbors: &'a Neighbors, config: &Config) -> Windows<'a> {
         Windows::by_task(vectors, neighbors, &config.windows())
     }
@@ -97,10 +113,10 @@ impl<'a> Windows<'a> {
         if windows.iter().all(|window| *window == windows[0]) {
             windows.truncate(1);
         }
-        Windows { neighbors, own: vectors.rows.scores(), tasks: &vectors.tasks, windows }
+        Windows { neighbors, own: vectors.rows.scores(), tasks: &vectors.tasks, windows, marks: None }
     }
 
-    /// As a finished run has cut them.
+    /// As a finished run has cut them, without marks.
     ///
     /// # Errors
     /// The edges stage is not finished, or its record is not one.
@@ -109,13 +125,17 @@ impl<'a> Windows<'a> {
         Ok(Windows::by_task(vectors, neighbors, &settings.windows))
     }
 
+    /// Itself, with the marks of limits for sides.
+    pub(crate) fn with_marks(self, marks: Option<Marks>) -> Windows<'a> {
+        Windows { marks, ..self }
+    }
+
     /// The window of a task's rows.
     pub(crate) fn of_task(&self, task: usize) -> RankWindow {
         self.windows[task.min(self.windows.len() - 1)]
     }
 
     /// The longest list's ranks.
-    #[cfg(feature = "export")]
     pub(crate) fn most_ranks(&self) -> u64 {
         self.windows.iter().map(|window| u64::from(window.ranks())).max().unwrap_or(0)
     }
@@ -134,6 +154,16 @@ impl<'a> Windows<'a> {
         self.windows.iter().any(|window| window.limits.any())
     }
 
+    /// Whether any limit is one for queries, or for positives, among themselves.
+    pub(crate) fn limited_by_sides(&self) -> bool {
+        self.windows.iter().any(|window| window.limits.of_sides())
+    }
+
+    /// The limits of the row at a place.
+    pub(crate) fn limits(&self, place: Place) -> &ScoreLimits {
+        &self.of_place(place).limits
+    }
+
     pub(crate) fn places(&self) -> PlaceRange {
         PlaceRange {
             start: Place::new(0),
@@ -148,14 +178,15 @@ impl<'a> Windows<'a> {
 
     /// The list of the row at a place.
     #[inline]
-    pub(crate) fn of(&self, place: Place) -> Window<'a> {
+    pub(crate) fn of(&self, place: Place) -> Window<'_> {
         let neighbors = self.neighbors;
         let (places, scores) = (neighbors.of(place), neighbors.scores(place));
         let window = self.of_place(place);
         // Reading it is a cache miss, so it is read only where the limit needs it.
         let relative = window.limits.relative_margin.is_some();
         let own = if relative { self.own_score(place) } else { 0.0 };
-        Window { places, ranks: cut(window, own, scores) }
+        let marks = self.marks.as_ref().map_or(&[][..], |marks| marks.of(place));
+        Window { places, ranks: cut(window, own, scores), marks }
     }
 
     /// The score of the own positive of the row at a place.
@@ -163,15 +194,23 @@ impl<'a> Windows<'a> {
         self.own[self.neighbors.row_at(place) as usize]
     }
 
-    /// Whether a limit makes a suspect of a candidate with this score for the row at a place. The candidate need not be
-    /// in the row's list: the list may be approximate, or end with suspects.
-    pub(crate) fn is_too_close(&self, place: Place, score: impl FnOnce() -> f32) -> bool {
+    /// Whether a limit makes a suspect of a candidate with these scores for the row at a place: that of the row's query
+    /// with it, and those of their queries and of their positives. The candidate need not be in the row's list: the
+    /// list may be approximate, or end with suspects.
+    pub(crate) fn is_too_close(
+        &self,
+        place: Place,
+        score: impl FnOnce() -> f32,
+        sides: impl FnOnce() -> [f32; 2],
+    ) -> bool {
         let window = self.of_place(place);
-        if window.limits.relative_margin.is_none() && window.limits.max_score.is_none() {
+        let limits = &window.limits;
+        let by_score = limits.relative_margin.is_some() || limits.max_score.is_some();
+        if !by_score && !limits.of_sides() {
             return false;
         }
-        let own = self.own_score(place);
-        cut(&RankWindow { skip: 0, ..*window }, own, &[score()]).start > 0
+        let ranks = cut(&RankWindow { skip: 0, ..*window }, self.own_score(place), &[score()]);
+        ranks.start > 0 || ranks.end > 0 && limits.of_sides() && limits.are_sides_too_close(sides())
     }
 
     /// Counts what the cuts make of all candidates. O(rows · log ranks).
@@ -185,15 +224,16 @@ impl<'a> Windows<'a> {
     fn count_one(&self, place: Place) -> WindowCounts {
         let list = self.of(place);
         let skip = self.of_place(place).skip as usize;
+        let without = list.preferred().next().is_none();
         // Only rows that by rank alone have a preferred negative count as emptied by a score limit.
-        let emptied = list.ranks.is_empty() && list.places.len() > skip;
+        let emptied = without && list.places.len() > skip;
         let by_rank = skip.min(list.ranks.start);
         WindowCounts {
             rows: 1,
             suspects_by_rank: by_rank as u64,
-            suspects_by_score: (list.ranks.start - by_rank) as u64,
+            suspects_by_score: (list.suspects().count() - by_rank) as u64,
             too_easy: (list.places.len() - list.ranks.end) as u64,
-            rows_without_window: u64::from(list.ranks.is_empty()),
+            rows_without_window: u64::from(without),
             emptied_by_suspects: u64::from(emptied && list.ranks.end == list.places.len()),
             emptied_by_min_score: u64::from(emptied && list.ranks.end < list.places.len()),
         }
@@ -219,7 +259,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::config::ScoreLimits;
 
     /// Score limits on a grid, so that scores of the same grid meet them exactly.
     fn limits() -> impl Strategy<Value = ScoreLimits> {
@@ -228,6 +267,7 @@ mod tests {
             relative_margin,
             max_score,
             min_score,
+            ..ScoreLimits::default()
         })
     }
 

@@ -142,7 +142,7 @@ impl Counter<'_> {
                 cluster_window,
                 cluster_suspects,
                 without: u64::from(window == 0),
-                without_window: u64::from(cut.preferred().is_empty()),
+                without_window: u64::from(cut.preferred().next().is_none()),
                 ..PairCounts::default()
             };
             weights[membership.batch[place.index()] as usize].fetch_add(window, Ordering::Relaxed);

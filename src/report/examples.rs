@@ -129,8 +129,9 @@ impl Looked<'_> {
         let membership = self.list.membership();
         let counted = places.iter().map(|place| {
             let window = self.windows.of(*place);
-            let meet = |others: &[Place]| membership.meet(*place, others).0;
-            (*place, meet(window.preferred()), meet(window.suspects()))
+            let (preferred, _) = membership.meet(*place, window.preferred());
+            let (suspects, _) = membership.meet(*place, window.suspects());
+            (*place, preferred, suspects)
         });
         let mut counted: Vec<(Place, u64, u64)> = counted.collect();
         let suspect_pairs = counted.iter().map(|(.., suspects)| suspects).sum();

@@ -57,15 +57,15 @@ pub(crate) struct Membership<'a> {
 
 impl Membership<'_> {
     /// How many of `others` are in the batch of the row at `place`, and how many in its cluster too. O(others).
-    pub(crate) fn meet(&self, place: Place, others: &[Place]) -> (u64, u64) {
+    pub(crate) fn meet(&self, place: Place, others: impl Iterator<Item = Place>) -> (u64, u64) {
         let batch = self.batch[place.index()];
         if batch == NO_BATCH {
             return (0, 0);
         }
         let (mut in_batch, mut in_cluster) = (0, 0);
-        for other in others.iter().filter(|other| self.batch[other.index()] == batch) {
+        for other in others.filter(|other| self.batch[other.index()] == batch) {
             in_batch += 1;
-            in_cluster += u64::from(self.clustered(place, *other));
+            in_cluster += u64::from(self.clustered(place, other));
         }
         (in_batch, in_cluster)
     }
@@ -215,7 +215,7 @@ mod tests {
         let (batch, cluster) = ([0, 0, 0, 1, NO_BATCH, NO_BATCH], [7, 7, NO_CLUSTER, 7, 7, 7]);
         let both = Membership { batch: &batch, cluster: Some(&cluster) };
         let meet = |of: &Membership<'_>, place, others: &[u32]| {
-            of.meet(Place::new(place), &others.iter().copied().map(Place::new).collect::<Vec<_>>())
+            of.meet(Place::new(place), others.iter().copied().map(Place::new))
         };
         assert_eq!(meet(&both, 0, &[1, 2, 3, 4]), (2, 1));
         assert_eq!(meet(&both, 2, &[0, 1]), (2, 0));

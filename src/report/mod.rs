@@ -27,6 +27,7 @@ use std::path::{Path, PathBuf};
 
 use crate::batches::read::epoch_files;
 pub use crate::batches::texts::TextSource;
+use crate::edges;
 use crate::error::{Error, Result};
 use crate::neighbors::{self, Windows};
 use crate::run::progress::Progress;
@@ -80,7 +81,7 @@ pub fn measure(run: &RunReader, options: &Options, progress: &Progress) -> Resul
     let vectors = vectors::open(run)?;
     let neighbors = neighbors::open(run, &vectors)?;
     neighbors.check_lists()?;
-    let windows = Windows::open(run, &vectors, &neighbors)?;
+    let windows = edges::open_windows(run, &vectors, &neighbors)?;
     let parameters = parameters(run, options, &vectors, &windows)?;
 
     let mut directory = Directory::new(&vectors, neighbors.places());

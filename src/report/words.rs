@@ -318,6 +318,8 @@ pub(crate) fn parameter_lines(report: &Report) -> Vec<String> {
         ("relative-margin", window.limits.relative_margin),
         ("max-score", window.limits.max_score),
         ("min-score", window.limits.min_score),
+        ("max-query-score", window.limits.max_query_score),
+        ("max-positive-score", window.limits.max_positive_score),
     ]
     .into_iter()
     .filter_map(|(name, limit)| Some(format!(" {name} = {},", limit?)))

@@ -30,11 +30,11 @@ use crate::edges::merge::{join, own_edges};
 use crate::edges::{self, Adjacency, Edge, EdgeRows};
 use crate::error::Result;
 use crate::neighbors::topk::{Candidate, by_rank};
-use crate::neighbors::{self, Neighbors, Windows};
+use crate::neighbors::{self, Neighbors, Windows, marks};
 use crate::random::{Purpose, stream};
 use crate::run::record::{ClustersSettings, EdgesSettings, NeighborsFacts, NeighborsSettings};
 use crate::run::{RunReader, Stage};
-use crate::vectors::{self, Place, RowId, Scorer, Vectors};
+use crate::vectors::{self, Place, RowId, Scorer, SideScorer, Vectors};
 use crate::watch::Watch;
 
 pub use outcome::{Outcome, Remedy};
@@ -73,7 +73,8 @@ fn checked(run: &RunReader, sample: usize, watch: Watch<'_>) -> Outcome {
     let claimed = footers::check(run, &mut outcome);
     outcome.record_silent(claimed);
     let cleaned: Vec<&str> = Stage::ALL.into_iter().filter(|stage| run.is_cleaned(*stage)).map(Stage::name).collect();
-    if cleaned.iter().any(|name| *name != Stage::Edges.name()) {
+    let marks_are_gone = cleaned.iter().any(|name| *name == Stage::Edges.name()) && has_marks(run);
+    if marks_are_gone || cleaned.iter().any(|name| *name != Stage::Edges.name()) {
         let checked = table_alone::check(run, &mut outcome);
         outcome.record(checked, before);
         outcome.unchecked.push(format!(
@@ -87,6 +88,12 @@ fn checked(run: &RunReader, sample: usize, watch: Watch<'_>) -> Outcome {
         Err(error) => outcome.record(Err(error), before),
     }
     outcome
+}
+
+/// Whether the edges stage has more files than the graph.
+fn has_marks(run: &RunReader) -> bool {
+    let settings = run.settings::<EdgesSettings>();
+    settings.is_ok_and(|settings| settings.windows.each().any(|window| window.limits.of_sides()))
 }
 
 /// Every part of every stage: there, as long as recorded, with the recorded checksum.
@@ -152,7 +159,7 @@ fn shown(sizes: impl Iterator<Item = u32> + Clone) -> String {
 impl Opened<'_> {
     fn windows(&self) -> Result<Windows<'_>> {
         self.neighbors.check_lists()?;
-        Windows::open(self.run, &self.vectors, &self.neighbors)
+        edges::open_windows(self.run, &self.vectors, &self.neighbors)
     }
 
     fn check(&self, outcome: &mut Outcome, sample: usize, watch: Watch<'_>) {
@@ -178,6 +185,14 @@ impl Opened<'_> {
         outcome.record(result, before);
         if watch.add(0).is_err() {
             return;
+        }
+        let before = outcome.faults.len();
+        match self.windows() {
+            Ok(windows) if !windows.limited_by_sides() => {}
+            _ => {
+                let result = self.check_marks(&chosen, outcome);
+                outcome.record(result, before);
+            }
         }
         let before = outcome.faults.len();
         match &self.edges {
@@ -304,6 +319,24 @@ impl Opened<'_> {
             .collect();
         wrong.into_iter().for_each(|fault| outcome.fault(fault));
         Ok(format!("{} neighbor lists equal brute force", chosen.len()))
+    }
+
+    /// The marks of candidates that are too close on the other side, of some rows.
+    fn check_marks(&self, chosen: &[RowId], outcome: &mut Outcome) -> Result<String> {
+        let windows = self.windows()?;
+        let mut scorer = SideScorer::new(&self.vectors);
+        for row in chosen {
+            let place = self.neighbors.place_of(*row);
+            let window = windows.of(place);
+            let mut wanted = vec![0; window.marks.len()];
+            if windows.limits(place).of_sides() {
+                marks::mark(windows.limits(place), place, &self.neighbors, &mut scorer, &mut wanted);
+            }
+            if wanted != window.marks {
+                outcome.fault(format!("row {row}: other candidates are too close on the other side than are marked"));
+            }
+        }
+        Ok(format!("the candidates of {} rows that are too close on the other side are marked", chosen.len()))
     }
 
     /// The graph against the lists.

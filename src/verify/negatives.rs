@@ -9,7 +9,7 @@ use crate::clusters::NO_CLUSTER;
 use crate::config::NegativesOf;
 use crate::neighbors::Windows;
 use crate::neighbors::topk::Candidate;
-use crate::vectors::{KeysByPlace, Place, RowId, Scorer};
+use crate::vectors::{KeysByPlace, Place, RowId, Scorer, SideScorer};
 
 /// What was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,9 +44,9 @@ pub(crate) fn faults(
     rows.par_iter()
         .zip(drawn)
         .map_init(
-            || Scorer::new(&opened.vectors),
-            |scorer, (row, drawn)| {
-                batch.fault(*row, drawn, scorer).map(|fault| format!("the hard negatives of row {row}: {fault}"))
+            || (Scorer::new(&opened.vectors), SideScorer::new(&opened.vectors)),
+            |(scorer, sides), (row, drawn)| {
+                batch.fault(*row, drawn, scorer, sides).map(|fault| format!("the hard negatives of row {row}: {fault}"))
             },
         )
         .flatten()
@@ -112,14 +112,14 @@ impl<'a> BatchNegatives<'a> {
 
     /// What rows together may draw from, sorted, each once.
     fn pool(&self, places: &[Place]) -> Vec<Place> {
-        let is_stranger = |other: &&Place| self.members.binary_search(other).is_err();
+        let is_stranger = |other: &Place| self.members.binary_search(other).is_err();
         let mut pool = Vec::new();
-        places.iter().for_each(|place| pool.extend(self.windows.of(*place).preferred().iter().filter(is_stranger)));
+        places.iter().for_each(|place| pool.extend(self.windows.of(*place).preferred().filter(is_stranger)));
         pool.par_sort_unstable();
         if self.asked.of == NegativesOf::Cluster {
             let mut losses: BTreeMap<Place, usize> = BTreeMap::new();
             let suspects = places.iter().flat_map(|place| self.windows.of(*place).suspects());
-            suspects.for_each(|suspect| *losses.entry(*suspect).or_default() += 2);
+            suspects.for_each(|suspect| *losses.entry(suspect).or_default() += 2);
             let wins = |same: &&[Place]| same.len() > losses.get(&same[0]).copied().unwrap_or(0);
             pool = pool.chunk_by(|a, b| a == b).filter(wins).map(|same| same[0]).collect();
         }
@@ -132,10 +132,16 @@ impl<'a> BatchNegatives<'a> {
         self.groups.get(&if self.asked.of == NegativesOf::Batch { 0 } else { self.label(row) })
     }
 
-    fn fault(&self, row: RowId, drawn: &[Candidate], scorer: &mut Scorer<'_>) -> Option<String> {
+    fn fault(
+        &self,
+        row: RowId,
+        drawn: &[Candidate],
+        scorer: &mut Scorer<'_>,
+        sides: &mut SideScorer<'_>,
+    ) -> Option<String> {
         let (neighbors, asked) = (&self.opened.neighbors, self.asked);
         let own = neighbors.place_of(row);
-        let suspects = self.windows.of(own).suspects();
+        let suspects: Vec<Place> = self.windows.of(own).suspects().collect();
         let tasks = &self.opened.vectors.tasks;
         let task = tasks.places(tasks.of(row));
         let by_itself: Group;
@@ -152,7 +158,9 @@ impl<'a> BatchNegatives<'a> {
                 () if self.members.binary_search(other).is_ok() => "is in the batch itself",
                 () if self.keys.conflict(own, *other) => "shares its key or a vector",
                 () if suspects.contains(other) => "is its suspect",
-                () if self.windows.is_too_close(own, || negative.score) => "is its suspect by score",
+                () if self.windows.is_too_close(own, || negative.score, || sides.pair(row, negative.row)) => {
+                    "is its suspect by score"
+                }
                 () if !task.contains(*other) => "is of another task",
                 () if pool.binary_search(other).is_err() => match asked.of {
                     NegativesOf::Batch => "is in no rank window of the batch",
@@ -172,24 +180,25 @@ impl<'a> BatchNegatives<'a> {
             return Some(format!("row {} is among them twice", neighbors.row_at(*twice)));
         }
         if asked.of == NegativesOf::RowTop {
-            let preferred = self.windows.of(own).preferred().iter();
+            let preferred = self.windows.of(own).preferred();
             let first: Vec<Place> =
-                preferred.filter(|place| pool.binary_search(place).is_ok()).take(asked.count).copied().collect();
+                preferred.filter(|place| pool.binary_search(place).is_ok()).take(asked.count).collect();
             return (first != others).then(|| "they are not the first of its rank window".to_owned());
         }
         if drawn.len() == asked.count {
             return None;
         }
-        let may = |other: &&Place| {
+        let mut may = |other: &&Place| {
             let score = || scorer.pair(row, neighbors.row_at(**other));
+            let sides = || sides.pair(row, neighbors.row_at(**other));
             let is_free = distinct.contains(other) || !of_cluster.contains_key(&neighbors.row_at(**other));
             is_free
                 && task.contains(**other)
                 && !suspects.contains(other)
                 && !self.keys.conflict(own, **other)
-                && !self.windows.is_too_close(own, score)
+                && !self.windows.is_too_close(own, score, sides)
         };
-        let most = pool.iter().filter(may).count().min(asked.count);
+        let most = pool.iter().filter(&mut may).count().min(asked.count);
         (drawn.len() != most).then(|| format!("there are {}, and could be {most}", drawn.len()))
     }
 }

@@ -149,6 +149,8 @@ pub struct Line {
     pub neighbors: Vec<(usize, f32)>,
     /// Ranks of the preferred negatives.
     pub window: Range<usize>,
+    /// Ranks of the window that are suspects by a limit for sides.
+    pub too_close: Vec<usize>,
     pub arcs: Vec<(usize, u64)>,
     pub suspects: Vec<(usize, u64)>,
 }
@@ -182,6 +184,7 @@ fn line(text: &str) -> Line {
         cluster: value["cluster_id"].as_i64(),
         score: score(&value["score"]),
         window: whole(&value["window"][0]) as usize..whole(&value["window"][1]) as usize,
+        too_close: value["too_close"].as_array().into_iter().flatten().map(|rank| whole(rank) as usize).collect(),
         neighbors: pairs("neighbors", "score").iter().map(|(row, value)| (*row, score(value))).collect(),
         arcs: counted("arcs", "weight"),
         suspects: counted("suspects", "directions"),

@@ -13,7 +13,7 @@ use super::dataset::Dataset;
 
 /// Flags of the run; `REPLACED` changes one setting of each stage but the first.
 const FLAGS: &str = "--task-column task --key-column key0 --skip 2 --window 8 --cluster-size 4 --batch-size 16 \
-    --epochs 2 --hard-negatives 2 --threads 2";
+    --epochs 2 --hard-negatives 2 --max-query-score 0.9 --threads 2";
 
 /// The flags that make each stage from the second on anew, and keep those before it.
 const REPLACED: [(&str, &str, &str); 4] = [

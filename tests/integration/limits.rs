@@ -31,7 +31,8 @@ fn limits_cut_the_lists_of_real_rows_and_change_no_search() {
     let plain = place.path("plain");
     let flags = "--task-column dataset --skip 10 --window 100 --cluster-size 32 --batch-size 64";
     mine(&debian(), &plain, flags).ok();
-    let cut = Cut { skip: 10, relative_margin: Some(0.05), max_score: Some(0.8), min_score: Some(0.25) };
+    let cut =
+        Cut { skip: 10, relative_margin: Some(0.05), max_score: Some(0.8), min_score: Some(0.25), sides: [None; 2] };
     for mutual in [false, true] {
         let run = place.path(if mutual { "mutual" } else { "any" });
         let rule = if mutual { "mutual" } else { "any" };

@@ -76,6 +76,7 @@ mod replace;
 mod report;
 mod resume;
 mod same_query;
+mod side_limits;
 mod signals;
 mod tasks;
 mod tidy;

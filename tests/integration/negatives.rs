@@ -54,7 +54,10 @@ pub fn allowed(
         let slack = if lenient { slack } else { -slack };
         // Too easy a candidate is no suspect, however high it scores beside the own positive.
         let close = score > limit + slack && cut.min_score.is_none_or(|least| score >= least + slack);
-        oracle.is_candidate(line.row, *other) && !suspects.contains(other) && !close
+        let (surely, perhaps) = cut.too_close(oracle, line.row, *other);
+        let easy = cut.min_score.is_some_and(|least| score < least);
+        let sides = !easy && if lenient { surely } else { perhaps };
+        oracle.is_candidate(line.row, *other) && !suspects.contains(other) && !close && !sides
     };
     pool.iter().filter(|(other, _)| may(other)).map(|(other, count)| (*other, *count)).collect()
 }

@@ -52,6 +52,30 @@ impl<'a> Oracle<'a> {
         (score + 0.0, 1e-6 * score.abs() + 1e-10 * size)
     }
 
+    /// The scores of two rows' queries, and of their positives, each with how far another sum may be from it.
+    pub fn sides(&self, a: usize, b: usize) -> [(f64, f64); 2] {
+        let sides = [(&self.queries, &self.query_norms), (&self.positives, &self.positive_norms)];
+        sides.map(|(vectors, lengths)| {
+            let sum: f64 = vectors[a].iter().zip(&vectors[b]).map(|(a, b)| a * b).sum();
+            let norms = lengths[a] * lengths[b];
+            let (score, size) = if self.cosine { (sum / norms, 1.0) } else { (sum, norms) };
+            (score, 1e-6 * score.abs() + 1e-10 * size)
+        })
+    }
+
+    /// Compares the marks of candidates within the window that are too close on the other side; how many there are.
+    pub fn check_too_close(&self, lines: &[Line], cut: impl Fn(&Line) -> Cut) -> usize {
+        for line in lines {
+            for rank in line.window.clone() {
+                let (surely, perhaps) = cut(line).too_close(self, line.row, line.neighbors[rank].0);
+                let marked = line.too_close.contains(&rank);
+                assert!(marked || !surely, "row {}, rank {rank} is not marked", line.row);
+                assert!(perhaps || !marked, "row {}, rank {rank} is marked", line.row);
+            }
+        }
+        lines.iter().map(|line| line.too_close.len()).sum()
+    }
+
     /// Whether `row` may be a negative of `query`.
     pub fn is_candidate(&self, query: usize, row: usize) -> bool {
         let shared = Dataset::conflict(&self.labels[query], &self.labels[row]);
@@ -98,6 +122,8 @@ impl<'a> Oracle<'a> {
 /// What makes a neighbour a suspect, and what makes it nothing at all.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Cut {
+    /// Limits for what queries, and positives, score with each other.
+    pub sides: [Option<f64>; 2],
     pub skip: usize,
     pub relative_margin: Option<f64>,
     pub max_score: Option<f64>,
@@ -123,6 +149,17 @@ impl Cut {
         flag("relative-margin", self.relative_margin)
             + &flag("max-score", self.max_score)
             + &flag("min-score", self.min_score)
+            + &flag("max-query-score", self.sides[0])
+            + &flag("max-positive-score", self.sides[1])
+    }
+
+    /// Whether side limits make a suspect of a pair of rows: surely, and perhaps.
+    pub fn too_close(&self, oracle: &Oracle, a: usize, b: usize) -> (bool, bool) {
+        let limits = oracle.sides(a, b).into_iter().zip(self.sides);
+        let above = limits.filter_map(|((score, slack), limit)| Some((score - limit?, slack)));
+        above.fold((false, false), |(surely, perhaps), (above, slack)| {
+            (surely | (above > slack), perhaps | (above > -slack))
+        })
     }
 
     /// What the neighbour at a rank of a line is.
@@ -133,7 +170,8 @@ impl Cut {
         }
         let close = self.relative_margin.is_some_and(|margin| score > own - margin * own.abs());
         let high = self.max_score.is_some_and(|most| score > most);
-        if rank < self.skip || close || high { Part::Suspect } else { Part::Preferred }
+        let marked = line.too_close.contains(&rank);
+        if rank < self.skip || close || high || marked { Part::Suspect } else { Part::Preferred }
     }
 }
 
@@ -154,7 +192,8 @@ pub fn check_cut_graph(lines: &[Line], cut: impl Fn(&Line) -> Cut, mutual: bool)
         assert_eq!(line.arcs, Vec::from_iter(arcs), "arcs of row {}", line.row);
         assert_eq!(line.suspects, Vec::from_iter(suspects), "suspects of row {}", line.row);
         let window = (0..line.neighbors.len()).filter(|rank| preferred(line, *rank));
-        assert!(window.eq(line.window.clone()), "window {:?} of row {}", line.window, line.row);
+        let wanted = line.window.clone().filter(|rank| !line.too_close.contains(rank));
+        assert!(window.eq(wanted), "window {:?} of row {}", line.window, line.row);
     }
 }
 

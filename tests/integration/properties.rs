@@ -137,10 +137,11 @@ fn inputs() -> impl Strategy<Value = Input> {
 /// Mostly by rank alone; else with limits in the range of cosines, and of small products.
 fn cuts() -> impl Strategy<Value = Cut> {
     let some = |numbers: Vec<f64>| prop::option::weighted(0.4, select(numbers));
-    let limits = (some(vec![0.0, 0.05, 0.3, 1.0]), some(vec![0.25, 0.6, 1.0]), some(vec![-1.0, 0.0, 0.2]));
+    let sides = [some(vec![0.3, 0.8]), some(vec![0.1, 0.7, 1.0])];
+    let limits = (some(vec![0.0, 0.05, 0.3, 1.0]), some(vec![0.25, 0.6, 1.0]), some(vec![-1.0, 0.0, 0.2]), sides);
     (0..8usize, prop::option::weighted(0.6, limits)).prop_map(|(skip, limits)| {
-        let (relative_margin, max_score, min_score) = limits.unwrap_or_default();
-        Cut { skip, relative_margin, max_score, min_score }
+        let (relative_margin, max_score, min_score, sides) = limits.unwrap_or_default();
+        Cut { skip, relative_margin, max_score, min_score, sides }
     })
 }
 
@@ -240,7 +241,10 @@ pub fn check(job: &Job) -> Option<Made> {
         outcome.refuses(&["--window", "--replace"]);
         let without = place.path("without limits");
         mine(&place.input(), &without, &plain).ok();
-        let preferred = |line: &Line| (0..line.neighbors.len()).any(|rank| job.cut.part(line, rank) == Part::Preferred);
+        let oracle = Oracle::new(&data, job.cosine);
+        let far = |line: &Line, rank: usize| !job.cut.too_close(&oracle, line.row, line.neighbors[rank].0).1;
+        let is_preferred = |line: &Line, rank| job.cut.part(line, rank) == Part::Preferred && far(line, rank);
+        let preferred = |line: &Line| (0..line.neighbors.len()).any(|rank| is_preferred(line, rank));
         assert!(!inspect(&without, 0..data.rows()).iter().any(preferred), "a refusal without reason");
         return None;
     }
@@ -248,6 +252,7 @@ pub fn check(job: &Job) -> Option<Made> {
     let lines = inspect(&run, 0..data.rows());
     let exactness = if job.input.integers && !job.cosine { Exactness::Exact } else { Exactness::NearTies };
     Oracle::new(&data, job.cosine).check(&lines, job.cut.skip + job.window, exactness);
+    Oracle::new(&data, job.cosine).check_too_close(&lines, |_| job.cut);
     check_cut_graph(&lines, |_| job.cut, job.mutual);
     let terms = Terms { cluster_size: job.cluster_size, batch_size, epochs: job.epochs, remainder: job.remainder };
     let table = table::read(&run);

@@ -120,7 +120,13 @@ const KEYED: &str =
 fn keys_epochs_other_k_and_lists_by_id_are_counted_as_brute_force_does() {
     let data = keyed();
     let place = Place::with(&data);
-    let limited = Cut { skip: 4, relative_margin: Some(0.1), max_score: Some(0.9), min_score: Some(0.3) };
+    let limited = Cut {
+        skip: 4,
+        relative_margin: Some(0.1),
+        max_score: Some(0.9),
+        min_score: Some(0.3),
+        sides: [Some(0.8), Some(0.85)],
+    };
     for (remainder, cut) in [("short", Cut::skip(4)), ("drop", limited), ("fill", Cut::skip(4))] {
         let terms = Terms { cut, ranks: 20, top: 8, temperature: 0.02 };
         let run = place.path(remainder);

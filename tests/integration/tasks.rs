@@ -36,6 +36,8 @@ impl Own {
         ) + &limit("relative-margin", cut.relative_margin)
             + &limit("max-score", cut.max_score)
             + &limit("min-score", cut.min_score)
+            + &limit("max-query-score", cut.sides[0])
+            + &limit("max-positive-score", cut.sides[1])
     }
 
     fn flags(&self) -> String {
@@ -71,6 +73,7 @@ fn check(data: &Dataset, run: &Path, own: impl Fn(&str) -> Own, remainder: &'sta
     let lines = inspect(run, 0..data.rows());
     let oracle = Oracle::new(data, true);
     let of_line = |line: &Line| own(line.task.as_deref().unwrap());
+    oracle.check_too_close(&lines, |line| of_line(line).cut);
     check_cut_graph(&lines, |line| of_line(line).cut, false);
     let table = table::read(run);
     let names: BTreeSet<&str> = (0..data.rows()).map(|row| data.task(row).unwrap()).collect();
@@ -92,7 +95,7 @@ fn real_tasks_are_mined_by_their_own_settings() {
     let input = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/debian");
     let data = Dataset::debian(&input);
     let job = Own { task: "", cut: Cut::skip(10), window: 40, cluster_size: 16, batch_size: 64 };
-    let limited = Cut { skip: 0, relative_margin: Some(0.05), max_score: None, min_score: Some(0.2) };
+    let limited = Cut { skip: 0, relative_margin: Some(0.05), max_score: None, min_score: Some(0.2), sides: [None; 2] };
     let special = [
         Own { task: "fonts", cut: limited, window: 120, cluster_size: 8, batch_size: 24 },
         Own { task: "python", cut: Cut::skip(70), window: 30, cluster_size: 32, batch_size: 96 },
@@ -116,14 +119,14 @@ fn two_tasks() -> Dataset {
 
 const A: Own = Own {
     task: "a",
-    cut: Cut { skip: 2, relative_margin: Some(0.05), max_score: None, min_score: None },
+    cut: Cut { skip: 2, relative_margin: Some(0.05), max_score: None, min_score: None, sides: [None; 2] },
     window: 10,
     cluster_size: 4,
     batch_size: 16,
 };
 const B: Own = Own {
     task: "b",
-    cut: Cut { skip: 0, relative_margin: None, max_score: Some(0.95), min_score: Some(0.1) },
+    cut: Cut { skip: 0, relative_margin: None, max_score: Some(0.95), min_score: Some(0.1), sides: [Some(0.9), None] },
     window: 20,
     cluster_size: 6,
     batch_size: 18,

@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 use super::command::{Outcome, Place, batchmine, mine, mine_command};
 use super::dataset::Dataset;
 
-pub const FLAGS: &str = "--task-column task --skip 4 --window 16 --cluster-size 8 --batch-size 32 --hard-negatives 2 \
-    --epochs 2 --threads 2";
+pub const FLAGS: &str = "--task-column task --skip 4 --window 16 --max-query-score 0.9 --cluster-size 8 \
+    --batch-size 32 --hard-negatives 2 --epochs 2 --threads 2";
 
 /// A call that writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

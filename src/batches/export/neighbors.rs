@@ -27,6 +27,7 @@ use super::sources::Sources;
 use super::summary::ExportSummary;
 use super::tables::{self, TableFile};
 use crate::allocator;
+use crate::edges;
 use crate::error::{Error, Result};
 use crate::neighbors::{self, Neighbors, Windows};
 use crate::run::memory::MemoryWatch;
@@ -99,7 +100,7 @@ impl Lists<'_> {
         let ranks = self.windows.of_task(self.vectors.tasks.of(row)).ranks() as usize;
         let rank = own_rank(own, at, scores.len(), ranks).map(|rank| rank as i32);
         let kind = |rank: usize| match rank {
-            rank if rank < window.ranks.start => DocumentKind::Suspect,
+            rank if window.is_suspect(rank) => DocumentKind::Suspect,
             rank if rank < window.ranks.end => DocumentKind::Preferred,
             _ => DocumentKind::TooEasy,
         };
@@ -247,7 +248,7 @@ pub(super) fn export(
     let neighbors = neighbors::open(run, &vectors)?;
     neighbors.check_lists()?;
     let id_bytes = vectors.ids.longest() as u64;
-    let windows = Windows::open(run, &vectors, &neighbors)?;
+    let windows = edges::open_windows(run, &vectors, &neighbors)?;
     let lists = Lists { vectors: &vectors, neighbors: &neighbors, windows, id_bytes };
     let Some(mut folder) = Folder::open(path, storage, &record(run, settings, &sources)?, settings.replace)? else {
         return Ok(None);

@@ -35,7 +35,7 @@ use crate::config::NegativesOf;
 use crate::neighbors::topk::Candidate;
 use crate::neighbors::{Neighbors, Windows};
 use crate::random::{Purpose, stream};
-use crate::vectors::{KeysByPlace, Place, RowId, Scorer, Vectors};
+use crate::vectors::{KeysByPlace, Place, RowId, Scorer, SideScorer, Vectors};
 
 /// Entries of the pools that are held at a time; the last batch may begin within them and end beyond.
 pub(crate) const POOL_ENTRIES: usize = 2 << 20;
@@ -91,6 +91,18 @@ struct Batch<'a> {
     random: ChaCha8Rng,
 }
 
+/// What scores a thread's rows.
+struct Scorers<'a> {
+    pairs: Scorer<'a>,
+    sides: SideScorer<'a>,
+}
+
+impl<'a> Scorers<'a> {
+    fn new(vectors: &'a Vectors) -> Scorers<'a> {
+        Scorers { pairs: Scorer::new(vectors), sides: SideScorer::new(vectors) }
+    }
+}
+
 /// A row that negatives are drawn for.
 #[derive(Debug, Clone, Copy)]
 struct Anchor {
@@ -105,12 +117,12 @@ impl Batch<'_> {
 
     /// A row's preferred negatives, counted.
     fn width(&self, place: Place) -> usize {
-        self.sampler.windows.of(place).preferred().len()
+        self.sampler.windows.of(place).preferred().count()
     }
 
     /// A row's preferred negatives that are not in the batch, in the order of ranks.
     fn others(&self, place: Place) -> impl Iterator<Item = Place> {
-        let preferred = self.sampler.windows.of(place).preferred().iter().copied();
+        let preferred = self.sampler.windows.of(place).preferred();
         preferred.filter(|other| self.members.binary_search(other).is_err())
     }
 
@@ -143,11 +155,11 @@ impl Batch<'_> {
         rows.par_iter()
             .with_min_len(ROWS_MIN)
             .map_init(
-                || RefCell::new(Scorer::new(self.sampler.vectors)),
+                || RefCell::new(Scorers::new(self.sampler.vectors)),
                 |scorer, row| {
                     let may = self.eligible(self.anchor(*row), scorer);
                     let drawn = pool.draw(self.sampler.count, may, &mut self.random_of(*row));
-                    self.scored(*row, &drawn, scorer.get_mut())
+                    self.scored(*row, &drawn, &mut scorer.get_mut().pairs)
                 },
             )
             .collect()
@@ -183,31 +195,32 @@ impl Batch<'_> {
         by_row.sort_unstable_by_key(|index| rows[*index]);
         let members: Vec<Anchor> = by_row.iter().map(|index| self.anchor(rows[*index])).collect();
         let places: Vec<Place> = members.iter().map(|member| member.place).collect();
-        let suspects = |place: Place| windows.of(place).suspects().iter().copied();
+        let suspects = |place: Place| windows.of(place).suspects();
         let pool = Pool::of_cluster(&places, |place| self.others(place), suspects);
-        let scorer = RefCell::new(Scorer::new(self.sampler.vectors));
+        let scorer = RefCell::new(Scorers::new(self.sampler.vectors));
         let may: Vec<_> = members.iter().map(|member| self.eligible(*member, &scorer)).collect();
         let shares = share_out(pool, self.sampler.count, &may, &mut self.random_of(members[0].row));
         drop(may);
         let mut scorer = scorer.into_inner();
         let mut lists = vec![Vec::new(); rows.len()];
         for (index, share) in by_row.into_iter().zip(shares) {
-            lists[index] = self.scored(rows[index], &share, &mut scorer);
+            lists[index] = self.scored(rows[index], &share, &mut scorer.pairs);
         }
         lists
     }
 
     /// Whether another row may be a row's negative. In batches of several tasks, each row has its own task's.
-    fn eligible<'e>(&'e self, row: Anchor, scorer: &'e RefCell<Scorer<'_>>) -> impl Fn(Place) -> bool + 'e {
+    fn eligible<'e>(&'e self, row: Anchor, scorer: &'e RefCell<Scorers<'_>>) -> impl Fn(Place) -> bool + 'e {
         let NegativeSampler { vectors, neighbors, windows, .. } = *self.sampler;
-        let suspects = windows.of(row.place).suspects();
+        let suspects: Vec<Place> = windows.of(row.place).suspects().collect();
         let task = vectors.tasks.places(vectors.tasks.of(row.row));
         move |other| {
-            let score = || scorer.borrow_mut().pair(row.row, neighbors.row_at(other));
+            let score = || scorer.borrow_mut().pairs.pair(row.row, neighbors.row_at(other));
+            let sides = || scorer.borrow_mut().sides.pair(row.row, neighbors.row_at(other));
             task.contains(other)
                 && !suspects.contains(&other)
                 && !self.keys.conflict(row.place, other)
-                && !windows.is_too_close(row.place, score)
+                && !windows.is_too_close(row.place, score, sides)
         }
     }
 }
