@@ -23,6 +23,7 @@ use crate::neighbors::file::{Block, NEIGHBORS};
 use crate::neighbors::gpu::{DeviceBase, GPU_BASE};
 use crate::neighbors::ivf::{IVF_FORMAT, IvfIndex};
 use crate::neighbors::marks::{MARKS, MarkBlock, is_marked};
+use crate::neighbors::own_ranks::{OWN_RANKS, OwnRanks};
 use crate::run::block_hash;
 use crate::run::record::{
     BatchesFacts, BatchesSettings, ClustersFacts, ClustersSettings, EdgesFacts, EdgesSettings, NeighborsFacts,
@@ -40,7 +41,7 @@ use crate::watch::Watch;
 /// Name and function of each entry: bytes, and a folder to write to.
 type Decoder = (&'static str, fn(&[u8], &Path) -> Result<()>);
 
-const DECODERS: [Decoder; 19] = [
+const DECODERS: [Decoder; 20] = [
     ("parquet", import),
     ("arrow", import),
     ("npy", import),
@@ -53,6 +54,7 @@ const DECODERS: [Decoder; 19] = [
     ("ids", ids),
     ("neighbors", neighbors),
     ("marks", marks),
+    ("own-ranks", own_ranks),
     ("edges", edges),
     ("labels", labels),
     ("key-lists", key_lists),
@@ -220,6 +222,14 @@ fn marks(bytes: &[u8], folder: &Path) -> Result<()> {
     described(bytes, folder, &MARKS)?;
     let block = MarkBlock::open(&folder.join("artefact"))?;
     block.places().indices().for_each(|place| keep(is_marked(block.of(Place::new(place as u32)), 5)));
+    Ok(())
+}
+
+fn own_ranks(bytes: &[u8], folder: &Path) -> Result<()> {
+    described(bytes, folder, &OWN_RANKS)?;
+    let path = folder.join("artefact");
+    let rows = u32::try_from(framed(bytes, &path, &OWN_RANKS)?[0]).map_err(|_| Error::runtime("too many rows"))?;
+    keep(OwnRanks::open(&path, rows, 3)?.left_out());
     Ok(())
 }
 

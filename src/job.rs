@@ -160,7 +160,7 @@ impl Job {
                 search: config.method,
                 tasks: others.filter(|(_, ranks)| *ranks != config.window.ranks()).collect(),
             },
-            edges: EdgesSettings { windows, edges: config.edges },
+            edges: EdgesSettings { windows, edges: config.edges, max_own_rank: config.max_own_rank },
             clusters: ClustersSettings {
                 sizes: config.sizes(),
                 cluster_passes: config.clusters.passes,

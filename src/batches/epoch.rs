@@ -8,6 +8,7 @@ use crate::clusters::labels::members;
 use crate::clusters::{Clusters, NO_CLUSTER};
 use crate::config::{Config, Remainder, Sizes};
 use crate::error::{Error, Result};
+use crate::neighbors::own_ranks::OwnRanks;
 use crate::random::{Purpose, stream};
 use crate::vectors::{Keys, RowId, Vectors};
 
@@ -38,8 +39,19 @@ pub(super) struct EpochPacker<'a> {
 }
 
 impl<'a> EpochPacker<'a> {
-    pub(super) fn new(vectors: &'a Vectors, clusters: &'a Clusters, config: &'a Config) -> EpochPacker<'a> {
-        let (starts, members) = members(clusters.labels(), clusters.count());
+    /// `own_ranks` say which rows are left out, where any are.
+    pub(super) fn new(
+        vectors: &'a Vectors,
+        clusters: &'a Clusters,
+        config: &'a Config,
+        own_ranks: Option<&OwnRanks>,
+    ) -> EpochPacker<'a> {
+        let (starts, mut members) = members(clusters.labels(), clusters.count());
+        if let Some(ranks) = own_ranks {
+            // They are in no cluster, so they are among the last.
+            let loose = members.split_off(starts[clusters.count() as usize] as usize);
+            members.extend(loose.into_iter().filter(|row| !ranks.leaves_out(*row)));
+        }
         let sizes = config.sizes().all(vectors.tasks.names());
         EpochPacker { vectors, clusters, config, starts, members, sizes }
     }

@@ -22,6 +22,7 @@ use super::negatives::NegativeSampler;
 use super::order::BatchOrder;
 use crate::clusters::NO_CLUSTER;
 use crate::config::Config;
+use crate::neighbors::own_ranks::OwnRanks;
 use crate::neighbors::topk::Candidate;
 use crate::run::sealed::PartWriter;
 use crate::run::{Run, Stage, json};
@@ -37,9 +38,20 @@ const GROUP_BYTES_MIN: usize = 8 << 20;
 /// Footer key: rows of the file that have fewer hard negatives than asked for.
 const SHORT_ROWS: &str = "batchmine.rows_short_of_negatives";
 
-/// The table's schema, with ids of text or int64, with or without hard negatives.
-pub(crate) fn schema(text_ids: bool, negatives: bool) -> Schema {
-    let id = if text_ids { DataType::Utf8 } else { DataType::Int64 };
+/// What tables differ in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TableForm {
+    /// Ids are text, not int64.
+    pub text_ids: bool,
+    /// There are hard negatives.
+    pub negatives: bool,
+    /// There are the ranks of own positives.
+    pub own_ranks: bool,
+}
+
+/// The table's schema.
+pub(crate) fn schema(form: TableForm) -> Schema {
+    let id = if form.text_ids { DataType::Utf8 } else { DataType::Int64 };
     let mut fields = vec![
         Field::new("epoch", DataType::Int32, false),
         Field::new("batch_id", DataType::Int64, false),
@@ -50,13 +62,16 @@ pub(crate) fn schema(text_ids: bool, negatives: bool) -> Schema {
         Field::new("row", DataType::Int64, false),
         Field::new("score", DataType::Float32, false),
     ];
-    if negatives {
+    if form.negatives {
         let list = |name: &str, kind| Field::new(name, DataType::List(element(kind)), false);
         fields.extend([
             list("negatives", id),
             list("negative_rows", DataType::Int64),
             list("negative_scores", DataType::Float32),
         ]);
+    }
+    if form.own_ranks {
+        fields.push(Field::new("own_rank", DataType::Int32, true));
     }
     Schema::new(fields)
 }
@@ -71,6 +86,8 @@ pub(crate) struct TableSource<'a> {
     pub vectors: &'a Vectors,
     /// Cluster by row.
     pub labels: &'a [u32],
+    /// Ranks of own positives, where they are wanted.
+    pub own_ranks: Option<&'a OwnRanks>,
     /// Hard negatives, where they are wanted.
     pub negatives: Option<NegativeSampler<'a>>,
 }
@@ -141,6 +158,9 @@ pub(crate) fn footer(run: &Run, vectors: &Vectors, config: &Config) -> Vec<KeyVa
     if !config.batches.negatives_of.is_default() {
         pairs.push(pair("negatives_of", config.batches.negatives_of.name().into()));
     }
+    if let Some(most) = config.max_own_rank {
+        pairs.push(pair("max_own_rank", most.to_string()));
+    }
     let dropped = vectors.rows.dropped();
     if dropped > 0 {
         pairs.push(pair("bad_rows_dropped", dropped.to_string()));
@@ -184,7 +204,11 @@ pub(crate) fn write_file(
     form: Form,
     watch: Watch<'_>,
 ) -> Result<()> {
-    let schema = Arc::new(schema(source.vectors.ids.are_text(), source.negatives.is_some()));
+    let schema = Arc::new(schema(TableForm {
+        text_ids: source.vectors.ids.are_text(),
+        negatives: source.negatives.is_some(),
+        own_ranks: source.own_ranks.is_some(),
+    }));
     let properties = properties(form.row_group_rows, form.footer)?;
     let mut writer = ArrowWriter::try_new(&mut *out, schema.clone(), Some(properties))?;
     let mut short_rows = 0;
@@ -200,6 +224,7 @@ pub(crate) fn write_file(
             let mut arrays = columns(source, layout.epoch, chunk);
             let lists = drawn.as_ref().map(|lists| &lists[index * sizes.chunk_rows..][..chunk.len()]);
             arrays.extend(lists.into_iter().flat_map(|lists| list_columns(source.vectors, lists)));
+            arrays.extend(source.own_ranks.map(|ranks| rank_column(ranks, chunk)));
             writer.write(&RecordBatch::try_new(schema.clone(), arrays)?)?;
             if writer.memory_size() > sizes.group_bytes {
                 writer.flush()?;
@@ -283,6 +308,11 @@ fn columns(source: &TableSource<'_>, epoch: u32, chunk: &[TableEntry]) -> Vec<Ar
         row_column(vectors, rows()),
         Arc::new(Float32Array::from_iter_values(rows().map(|row| vectors.rows.scores()[row as usize]))),
     ]
+}
+
+/// The ranks of some rows' own positives. Rows with none are left out, so that none is null today.
+fn rank_column(ranks: &OwnRanks, chunk: &[TableEntry]) -> ArrayRef {
+    Arc::new(Int32Array::from_iter(chunk.iter().map(|(.., row)| ranks.of(*row).map(|rank| rank as i32))))
 }
 
 /// The columns of hard negatives.

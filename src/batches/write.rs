@@ -13,6 +13,7 @@ use crate::config::{Config, Remainder};
 use crate::edges;
 use crate::error::{Error, Result};
 use crate::neighbors::Neighbors;
+use crate::neighbors::own_ranks::OwnRanks;
 use crate::run::progress::Meter;
 use crate::run::record::{BatchesFacts, ClustersFacts, VectorsFacts};
 use crate::run::{Run, Stage, StageRun};
@@ -105,9 +106,12 @@ fn write_all(
     }
     let (of, seed, windows) = (config.batches.negatives_of, config.seed, &windows);
     let sampler = NegativeSampler { vectors, neighbors, windows, labels, of, count, seed };
-    let source = TableSource { vectors, labels, negatives: (count > 0).then_some(sampler) };
-    let packer = EpochPacker::new(vectors, clusters, config);
-    let all_rows = u64::from(vectors.row_count()) * u64::from(config.batches.epochs);
+    let own_ranks = edges::own_ranks::open_of(run, vectors, config)?;
+    let own_ranks = own_ranks.as_ref();
+    let source = TableSource { vectors, labels, own_ranks, negatives: (count > 0).then_some(sampler) };
+    let packer = EpochPacker::new(vectors, clusters, config, own_ranks);
+    let rows = u64::from(vectors.row_count()) - own_ranks.map_or(0, OwnRanks::left_out);
+    let all_rows = rows * u64::from(config.batches.epochs);
     let meter = run.meter(Stage::Batches, all_rows, "rows");
     let writer = EpochWriter { run, stage: &stage, config, counts, meter: &meter };
     let mut facts = BatchesFacts::default();
@@ -115,7 +119,7 @@ fn write_all(
         meter.add(0)?;
         let packed = packer.pack(epoch)?;
         let first_batch = facts.batches;
-        add_epoch(&mut facts, &packed, u64::from(vectors.row_count()));
+        add_epoch(&mut facts, &packed, rows);
         writer.write(&source, &EpochLayout { epoch, first_batch, order: &packed.order })?;
     }
     drop(meter);
@@ -130,7 +134,7 @@ fn write_all(
     stage.finish(&facts, |_| true)
 }
 
-/// Counts an epoch of a job of so many rows.
+/// Counts an epoch of a job of so many rows that are not left out.
 fn add_epoch(facts: &mut BatchesFacts, packed: &PackedEpoch, rows: u64) {
     let batches = packed.order.count() as u64;
     facts.batches += batches;

@@ -114,7 +114,12 @@ fn all_passes(
         weights: weights(config.clusters.suspect_weight),
     };
     let windows = edges::windows(run, vectors, neighbors, config)?;
-    let mut excluded = excluded(vectors, neighbors, &sizes, config.batches.rows_per_key);
+    let own_ranks = edges::own_ranks::open_of(run, vectors, config)?;
+    let is_out = |row: RowId| own_ranks.as_ref().is_some_and(|ranks| ranks.leaves_out(row));
+    let by_row: Vec<bool> = (0..vectors.row_count()).map(is_out).collect();
+    let by_row = excluded(vectors, &sizes, config.batches.rows_per_key, by_row);
+    let mut excluded: Vec<bool> = neighbors.order().iter().map(|row| by_row[*row as usize]).collect();
+    drop(by_row);
 
     let mut last = run.parts(Stage::Clusters, passes::PREFIX).pop();
     let (mut done, mut state) = match &last {
@@ -140,14 +145,15 @@ fn all_passes(
     }
 }
 
-/// Which rows are excluded, by place.
-fn excluded(vectors: &Vectors, neighbors: &Neighbors, sizes: &[Sizes], rows_per_key: u32) -> Vec<bool> {
+/// Which rows are excluded, by row; `left_out` are so in any case.
+fn excluded(vectors: &Vectors, sizes: &[Sizes], rows_per_key: u32, left_out: Vec<bool>) -> Vec<bool> {
     let most = |(rows, sizes): (Range<RowId>, &Sizes)| {
-        let most = most_of_one_key(rows.len() as u32, sizes.batch_size).saturating_mul(rows_per_key);
+        let out = left_out[rows.start as usize..rows.end as usize].iter().filter(|out| **out).count();
+        let most = most_of_one_key((rows.len() - out) as u32, sizes.batch_size).saturating_mul(rows_per_key);
         (rows, most)
     };
-    let by_row = exclude(&vectors.rows.keys(), vectors.tasks.ranges().zip(sizes).map(most));
-    neighbors.order().iter().map(|row| by_row[*row as usize]).collect()
+    let tasks: Vec<(Range<RowId>, u32)> = vectors.tasks.ranges().zip(sizes).map(most).collect();
+    exclude(&vectors.rows.keys(), &tasks, left_out)
 }
 
 /// What every pass needs, and what the phases were worth so far.

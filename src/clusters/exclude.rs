@@ -15,14 +15,12 @@ pub(crate) fn most_of_one_key(rows: u32, batch_size: u32) -> u32 {
 }
 
 /// Marks the excluded rows, by row: of each key, those after the first that the batches of a task can place. Takes each
-/// task's rows, and the most of one key. O(rows · key columns); 4 bytes for each code of a column while it runs.
-pub(crate) fn exclude(keys: &Keys<'_>, tasks: impl Iterator<Item = (Range<RowId>, u32)>) -> Vec<bool> {
-    let tasks: Vec<(Range<RowId>, u32)> = tasks.collect();
-    let rows = tasks.last().map_or(0, |(task, _)| task.end) as usize;
-    let mut excluded = vec![false; rows];
+/// task's rows, and the most of one key; those that are marked already count for no key. O(rows · key columns); 4 bytes
+/// for each code of a column while it runs.
+pub(crate) fn exclude(keys: &Keys<'_>, tasks: &[(Range<RowId>, u32)], mut excluded: Vec<bool>) -> Vec<bool> {
     for column in keys.columns() {
         let mut counts = vec![0u32; column.table_length()];
-        for (task, most) in &tasks {
+        for (task, most) in tasks {
             for row in task.clone() {
                 let codes = if excluded[row as usize] { &[][..] } else { column.of(row) };
                 if codes.iter().any(|code| counts[*code as usize] == *most) {
@@ -46,7 +44,7 @@ mod tests {
     fn a_key_keeps_as_many_rows_as_there_are_batches() {
         let first = [0, 0, 0, UNIQUE, 0, 5, 5, 0];
         let second = [UNIQUE, 1, UNIQUE, 1, UNIQUE, UNIQUE, 6, UNIQUE];
-        let excluded = exclude(&Keys::new(vec![&first, &second]), [(0..5, 1), (5..8, 1)].into_iter());
+        let excluded = exclude(&Keys::new(vec![&first, &second]), &[(0..5, 1), (5..8, 1)], vec![false; 8]);
         // Each task places one row of a key.
         assert_eq!(excluded, [false, true, true, false, true, false, true, false]);
         assert_eq!([1, 2, 7, 8, 9, 100].map(|batches| most_of_one_key(batches * 64, 64)), [1, 1, 6, 7, 7, 87]);

@@ -49,6 +49,8 @@ pub struct Config {
     /// What holds for tasks that the user has given settings of their own.
     pub tasks: BTreeMap<String, TaskRules>,
     pub edges: EdgeRule,
+    /// Rows whose own positive has a higher rank are in no cluster and no batch.
+    pub max_own_rank: Option<u32>,
     pub clusters: ClusterRules,
     pub batches: BatchRules,
     /// The batch table to publish besides the run folder's own.
@@ -104,6 +106,7 @@ impl Config {
             window,
             tasks,
             edges: settings.edges.unwrap_or(EdgeRule::by_sizes(sizes)),
+            max_own_rank: settings.max_own_rank,
             clusters,
             batches,
             table: TableRules::new(&settings)?,

@@ -127,6 +127,9 @@ pub struct Settings {
         help_heading = "Mining"
     )]
     pub max_positive_score: Option<Limit>,
+    /// Leave out rows whose own positive ranks higher than this among the candidates, from 0 [default: none]
+    #[arg(long, value_name = "RANK", env = "BATCHMINE_MAX_OWN_RANK", hide_env = true, help_heading = "Mining")]
+    pub max_own_rank: Option<u32>,
     /// Which pairs become edges [default: any; mutual where K is more than a quarter of |B|]
     #[arg(long, value_enum, env = "BATCHMINE_EDGES", hide_env = true, help_heading = "Mining")]
     pub edges: Option<EdgeRule>,
@@ -300,6 +303,7 @@ impl Settings {
             min_score: self.min_score.or(weaker.min_score),
             max_query_score: self.max_query_score.or(weaker.max_query_score),
             max_positive_score: self.max_positive_score.or(weaker.max_positive_score),
+            max_own_rank: self.max_own_rank.or(weaker.max_own_rank),
             edges: self.edges.or(weaker.edges),
             cluster_size: self.cluster_size.or(weaker.cluster_size),
             cluster_passes: self.cluster_passes.or(weaker.cluster_passes),

@@ -74,6 +74,10 @@ pub(crate) fn divide(config: &Config, shape: Shape, block_rows: usize, room: u64
         )];
         phases.insert(0, Phase { name: "marking", terms: marking });
     }
+    if config.max_own_rank.is_some() {
+        let ranking = vec![Term::fixed("8n", "ranks of own positives, while they are found", 8 * rows)];
+        phases.insert(0, Phase { name: "own ranks", terms: ranking });
+    }
     (EdgesCounts { spill_edges: spill_edges as usize }, StageNeed { stage: Stage::Edges, phases })
 }
 

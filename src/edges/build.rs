@@ -10,6 +10,7 @@ use super::budget::{EdgesCounts, MERGE_RANGE_EDGES, PART_MERGE_RANGES};
 use super::file::{EdgeFile, EdgePart, EncodedRange, release_compressors};
 use super::marks;
 use super::merge::{Merge, cut_merge_ranges};
+use super::own_ranks;
 use super::spill::{Reversed, in_degrees};
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -41,6 +42,7 @@ pub fn build(
         neighbors.check_lists()?;
         marks::make(run, &stage, vectors, neighbors, &Windows::new(vectors, neighbors, config))?;
         let windows = marks::windows(run, vectors, neighbors, config)?;
+        let rows_left_out = own_ranks::make(run, &stage, vectors, &windows, config)?;
         let cut = windows.count();
         if windows.limited() {
             refuse_empty_windows(&cut)?;
@@ -50,9 +52,16 @@ pub fn build(
         let sources = Merge { runs: &runs, windows: &windows, in_degrees: &in_degrees, rule: config.edges };
         merge(run, &stage, &sources, config.most_ranks() as usize)?;
         let graph = EdgeFile::open(&range_paths(run)?, rows)?;
-        let facts = EdgesFacts { rows, arcs: graph.edges(), bytes: graph.bytes(), runs: runs.len(), windows: cut };
+        let facts = EdgesFacts {
+            rows,
+            arcs: graph.edges(),
+            bytes: graph.bytes(),
+            runs: runs.len(),
+            windows: cut,
+            rows_left_out,
+        };
         drop(runs);
-        stage.finish(&facts, |name| [RANGE_PREFIX, marks::PREFIX].iter().any(|kept| name.starts_with(kept)))?;
+        stage.finish(&facts, |name| !name.starts_with(RUN_PREFIX))?;
         release_compressors();
     }
     EdgeFile::open(&range_paths(run)?, rows)

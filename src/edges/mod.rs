@@ -15,6 +15,7 @@ pub mod codec;
 pub(crate) mod file;
 mod marks;
 pub(crate) mod merge;
+pub(crate) mod own_ranks;
 pub(crate) mod rows;
 mod spill;
 

@@ -17,6 +17,7 @@ use crate::neighbors::file::{Block, NEIGHBORS};
 use crate::neighbors::gpu::GPU_BASE;
 use crate::neighbors::ivf::IVF_FORMAT;
 use crate::neighbors::marks::{MARKS, MarkBlock};
+use crate::neighbors::own_ranks::{OWN_RANKS, OwnRanks};
 use crate::regular;
 use crate::run::sealed::{FileFormat, Sealed};
 use crate::vectors::{
@@ -32,7 +33,7 @@ const IDS_SHOWN: u64 = 5;
 type KnownFormat = (FileFormat, &'static [&'static str]);
 
 /// Every format of a run folder's binary files, as docs/formats.md describes them.
-const FORMATS: [KnownFormat; 14] = [
+const FORMATS: [KnownFormat; 15] = [
     (VECTORS, &["rows", "dimensions", "bytes a value"]),
     (ROWS, &["rows", "key columns", "key lists", "keys of both sides"]),
     (KEY_LISTS, &["rows", "codes"]),
@@ -44,6 +45,7 @@ const FORMATS: [KnownFormat; 14] = [
     (PACKED, &["rows", "dimensions", "dimensions of the head", "sampled rows"]),
     (GPU_BASE, &["rows", "dimensions", "bytes a value", "exponent"]),
     (MARKS, &["first place", "rows", "words of a row"]),
+    (OWN_RANKS, &["rows"]),
     (EDGES, &["first place", "rows", "arcs", "blocks", "rows of the graph"]),
     (LABELS, &["rows", "clusters", "cluster size"]),
     (PASS, &["rows", "cluster size", "passes", "arrays", "labels grow"]),
@@ -115,6 +117,10 @@ fn content(path: &Path, format: &FileFormat, fields: [u64; 6]) -> Result<Vec<Str
         magic if magic == KEY_LISTS.magic => KeyListFile::open(path, rows).map(|_| Vec::new())?,
         magic if magic == NEIGHBORS.magic => Block::open(path).map(|_| Vec::new())?,
         magic if magic == MARKS.magic => MarkBlock::open(path).map(|_| Vec::new())?,
+        magic if magic == OWN_RANKS.magic => {
+            let rows = u32::try_from(rows).unwrap_or(u32::MAX);
+            OwnRanks::open(path, rows, 0).map(|_| Vec::new())?
+        }
         magic if magic == EDGES.magic => EdgePart::open(path).map(|_| Vec::new())?,
         magic if magic == INT_IDS.magic => {
             let ids = Ids::open_int(path, rows)?;

@@ -27,6 +27,7 @@ pub(crate) mod head;
 pub(crate) mod initial_thresholds;
 pub(crate) mod ivf;
 pub(crate) mod marks;
+pub(crate) mod own_ranks;
 pub(crate) mod probes;
 pub(crate) mod recall;
 pub(crate) mod search;

@@ -164,6 +164,10 @@ impl<'a> Windows<'a> {
         &self.of_place(place).limits
     }
 
+    pub(crate) fn neighbors(&self) -> &'a Neighbors {
+        self.neighbors
+    }
+
     pub(crate) fn places(&self) -> PlaceRange {
         PlaceRange {
             start: Place::new(0),

@@ -131,6 +131,9 @@ pub struct EdgesSettings {
     #[serde(flatten)]
     pub windows: ByTask<RankWindow>,
     pub edges: EdgeRule,
+    /// R: rows whose own positive has a higher rank are left out.
+    #[serde(rename = "max-own-rank", default, skip_serializing_if = "Option::is_none")]
+    pub max_own_rank: Option<u32>,
 }
 
 impl StageSettings for EdgesSettings {
@@ -299,6 +302,9 @@ pub(crate) struct EdgesFacts {
     pub bytes: u64,
     pub runs: usize,
     pub windows: WindowCounts,
+    /// Rows whose own positive is not found early enough; null without such a limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows_left_out: Option<u64>,
 }
 
 impl StageFacts for EdgesFacts {
@@ -409,7 +415,7 @@ mod tests {
         let window = RankWindow { skip: 3, width: 4, limits: ScoreLimits::default() };
         let other = RankWindow { limits: ScoreLimits { min_score: Some(0.25), ..ScoreLimits::default() }, ..window };
         let windows = ByTask { job: window, tasks: BTreeMap::from([("qa".to_owned(), other)]) };
-        let settings = EdgesSettings { windows, edges: EdgeRule::Mutual };
+        let settings = EdgesSettings { windows, edges: EdgeRule::Mutual, max_own_rank: None };
         let value = to_value(&settings);
         let expected = json!({
             "skip": 3, "window": 4, "edges": "mutual",

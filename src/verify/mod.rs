@@ -29,6 +29,7 @@ use crate::config::{EdgeRule, Method, Sizes};
 use crate::edges::merge::{join, own_edges};
 use crate::edges::{self, Adjacency, Edge, EdgeRows};
 use crate::error::Result;
+use crate::neighbors::own_ranks::{OwnRanks, of_place};
 use crate::neighbors::topk::{Candidate, by_rank};
 use crate::neighbors::{self, Neighbors, Windows, marks};
 use crate::random::{Purpose, stream};
@@ -93,7 +94,8 @@ fn checked(run: &RunReader, sample: usize, watch: Watch<'_>) -> Outcome {
 /// Whether the edges stage has more files than the graph.
 fn has_marks(run: &RunReader) -> bool {
     let settings = run.settings::<EdgesSettings>();
-    settings.is_ok_and(|settings| settings.windows.each().any(|window| window.limits.of_sides()))
+    let of_sides = |settings: &EdgesSettings| settings.windows.each().any(|window| window.limits.of_sides());
+    settings.is_ok_and(|settings| settings.max_own_rank.is_some() || of_sides(&settings))
 }
 
 /// Every part of every stage: there, as long as recorded, with the recorded checksum.
@@ -126,6 +128,8 @@ struct Opened<'r> {
     job_sizes: Sizes,
     /// R.
     rows_per_key: u32,
+    /// Where rows are left out by them.
+    own_ranks: Option<OwnRanks>,
 }
 
 fn open(run: &RunReader) -> Result<Opened<'_>> {
@@ -144,6 +148,10 @@ fn open(run: &RunReader) -> Result<Opened<'_>> {
         sizes: sizes.all(vectors.tasks.names()),
         job_sizes: sizes.job,
         rows_per_key,
+        own_ranks: match run.is_cleaned(Stage::Edges) {
+            true => None,
+            false => edges::own_ranks::open(run, &vectors)?,
+        },
         vectors,
     })
 }
@@ -188,7 +196,7 @@ impl Opened<'_> {
         }
         let before = outcome.faults.len();
         match self.windows() {
-            Ok(windows) if !windows.limited_by_sides() => {}
+            Ok(windows) if !windows.limited_by_sides() && self.own_ranks.is_none() => {}
             _ => {
                 let result = self.check_marks(&chosen, outcome);
                 outcome.record(result, before);
@@ -321,7 +329,7 @@ impl Opened<'_> {
         Ok(format!("{} neighbor lists equal brute force", chosen.len()))
     }
 
-    /// The marks of candidates that are too close on the other side, of some rows.
+    /// The marks of candidates that are too close on the other side, and the ranks of own positives, of some rows.
     fn check_marks(&self, chosen: &[RowId], outcome: &mut Outcome) -> Result<String> {
         let windows = self.windows()?;
         let mut scorer = SideScorer::new(&self.vectors);
@@ -332,11 +340,21 @@ impl Opened<'_> {
             if windows.limits(place).of_sides() {
                 marks::mark(windows.limits(place), place, &self.neighbors, &mut scorer, &mut wanted);
             }
+            if let Some(ranks) = &self.own_ranks
+                && ranks.of(*row) != of_place(&self.vectors, &windows, place).map(|rank| rank as u32)
+            {
+                outcome.fault(format!("row {row}: its own positive has another rank"));
+            }
             if wanted != window.marks {
                 outcome.fault(format!("row {row}: other candidates are too close on the other side than are marked"));
             }
         }
-        Ok(format!("the candidates of {} rows that are too close on the other side are marked", chosen.len()))
+        let left_out = self.own_ranks.as_ref().map(OwnRanks::left_out);
+        let ranks = left_out
+            .map(|rows| format!("{} rows have the ranks of their own positives; {rows} are left out", chosen.len()));
+        let marks = format!("the candidates of {} rows that are too close on the other side are marked", chosen.len());
+        let marks = Some(marks).filter(|_| windows.limited_by_sides());
+        Ok([marks, ranks].into_iter().flatten().collect::<Vec<_>>().join("; "))
     }
 
     /// The graph against the lists.

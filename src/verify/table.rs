@@ -10,12 +10,13 @@ use super::table_file::for_each_batch;
 use super::{Opened, Outcome, crowded, negatives, shown};
 use crate::batches::bound::{KeyGroups, most_full};
 use crate::batches::sharding::Sharding;
-use crate::batches::table::schema;
+use crate::batches::table::{TableForm, schema};
 use crate::clusters::NO_CLUSTER;
 use crate::clusters::labels::members;
 use crate::config::Remainder;
 use crate::error::Result;
 use crate::neighbors::Windows;
+use crate::neighbors::own_ranks::OwnRanks;
 use crate::neighbors::topk::Candidate;
 use crate::run::Stage;
 use crate::run::record::{BatchesFacts, BatchesSettings};
@@ -62,7 +63,8 @@ impl Opened<'_> {
         table.end_epoch();
         let divided = table.divided_clusters;
         let (full, short, asked, without) = (table.full, table.short, table.negatives, table.short_of_negatives);
-        let missing = (epochs * table.seen.len() as u64).saturating_sub(table.rows);
+        let left_out = self.own_ranks.as_ref().map_or(0, OwnRanks::left_out);
+        let missing = (epochs * (table.seen.len() as u64 - left_out)).saturating_sub(table.rows);
         let [dropped, alone] = [facts.dropped_rows, facts.rows_alone];
         if missing != dropped || (settings.remainder != Remainder::Drop && missing != alone) {
             outcome
@@ -110,7 +112,8 @@ impl Opened<'_> {
         let keys = self.vectors.rows.keys();
         let mut possible = 0;
         for (range, sizes) in self.vectors.tasks.ranges().zip(&self.sizes) {
-            let groups = KeyGroups::new(range, &keys);
+            let is_in = |row: &RowId| self.own_ranks.as_ref().is_none_or(|ranks| !ranks.leaves_out(*row));
+            let groups = KeyGroups::new(range.filter(is_in), &keys);
             possible += most_full(&groups.sizes, groups.single(), sizes.batch_size, self.rows_per_key);
         }
         possible *= u64::from(settings.epochs);
@@ -181,7 +184,11 @@ struct TableCheck<'a, 'r> {
 
 impl TableCheck<'_, '_> {
     fn file(&mut self, path: &std::path::Path) -> Result<()> {
-        let wanted = schema(self.opened.vectors.ids.are_text(), self.negatives.count > 0);
+        let wanted = schema(TableForm {
+            text_ids: self.opened.vectors.ids.are_text(),
+            negatives: self.negatives.count > 0,
+            own_ranks: self.opened.own_ranks.is_some(),
+        });
         for_each_batch(path, &wanted, |batch| self.rows(batch))
     }
 
@@ -226,6 +233,13 @@ impl TableCheck<'_, '_> {
                 || !self.same_id(column(5), index, input)
             {
                 self.outcome.fault(format!("batch {}: the values of input row {input} are not its own", place.1));
+            }
+            if let Some(ranks) = &self.opened.own_ranks {
+                let last = column(batch.num_columns() - 1).as_primitive::<Int32Type>();
+                let found = last.is_valid(index).then(|| last.value(index));
+                if ranks.leaves_out(row) || found != ranks.of(row).map(|rank| rank as i32) {
+                    self.outcome.fault(format!("batch {}: the own rank of input row {input} is another", place.1));
+                }
             }
             if !self.mixed && *self.task.get_or_insert(task) != task {
                 self.outcome.fault(format!("batch {} holds rows of several tasks", place.1));

@@ -9,10 +9,10 @@ use arrow::datatypes::{Int32Type, Int64Type};
 
 use super::outcome::Outcome;
 use super::table_file::for_each_batch;
-use crate::batches::table::schema;
+use crate::batches::table::{TableForm, schema};
 use crate::config::{ByTask, Remainder, Sizes};
 use crate::error::Result;
-use crate::run::record::{BatchesFacts, BatchesSettings, ClustersSettings, IdKind, VectorsFacts};
+use crate::run::record::{BatchesFacts, BatchesSettings, ClustersSettings, EdgesFacts, IdKind, VectorsFacts};
 use crate::run::{RunReader, Stage};
 
 /// Checks order, sizes, tasks, each row once an epoch, and counts. O(rows of the table).
@@ -22,10 +22,12 @@ use crate::run::{RunReader, Stage};
 pub(super) fn check(run: &RunReader, outcome: &mut Outcome) -> Result<String> {
     let (settings, facts) = (run.settings::<BatchesSettings>()?, run.facts::<BatchesFacts>()?);
     let vectors = run.facts::<VectorsFacts>()?;
+    let left_out = run.facts::<EdgesFacts>()?.rows_left_out;
     let mut reading = TableAlone {
         outcome,
         rows: vectors.rows,
         text_ids: vectors.ids == IdKind::String,
+        own_ranks: left_out.is_some(),
         sizes: run.settings::<ClustersSettings>()?.sizes,
         settings: &settings,
         last: None,
@@ -40,7 +42,8 @@ pub(super) fn check(run: &RunReader, outcome: &mut Outcome) -> Result<String> {
     }
     reading.end_batch();
     let [all, batches, full] = reading.counts;
-    let missing = (u64::from(settings.epochs) * vectors.rows).saturating_sub(all);
+    let rows = vectors.rows.saturating_sub(left_out.unwrap_or(0));
+    let missing = (u64::from(settings.epochs) * rows).saturating_sub(all);
     if (batches, missing) != (facts.batches, facts.dropped_rows) {
         outcome.fault(format!(
             "{batches} batches, and {missing} rows in none, where the manifest counts {} and {}",
@@ -59,6 +62,7 @@ struct TableAlone<'a> {
     /// Rows of the input.
     rows: u64,
     text_ids: bool,
+    own_ranks: bool,
     sizes: ByTask<Sizes>,
     settings: &'a BatchesSettings,
     /// (epoch, batch, position) of the row before.
@@ -74,7 +78,11 @@ struct TableAlone<'a> {
 
 impl TableAlone<'_> {
     fn file(&mut self, path: &std::path::Path) -> Result<()> {
-        let wanted = schema(self.text_ids, self.settings.hard_negatives > 0);
+        let wanted = schema(TableForm {
+            text_ids: self.text_ids,
+            negatives: self.settings.hard_negatives > 0,
+            own_ranks: self.own_ranks,
+        });
         for_each_batch(path, &wanted, |batch| self.batch(batch))
     }
 

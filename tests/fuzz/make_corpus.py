@@ -91,7 +91,8 @@ def main():
     put("settings", "sound", settings.encode())
     with tempfile.TemporaryDirectory() as folder:
         run = pathlib.Path(folder) / "run"
-        flags = "--skip 1 --window 4 --cluster-size 2 --batch-size 4 --hard-negatives 2 --max-query-score 0.5"
+        flags = "--skip 1 --window 4 --cluster-size 2 --batch-size 4 --hard-negatives 2"
+        flags += " --max-query-score 0.5 --max-own-rank 5"
         flags += " --task-column task --key-column id"
         command = [sys.argv[1], "mine", CORRUPT / "texts.parquet", "--out", run, "--quiet", *flags.split()]
         subprocess.run(command, check=True)
@@ -104,6 +105,7 @@ def main():
             ("ids", "vectors/ids.col"),
             ("neighbors", "neighbors/*.nbr"),
             ("marks", "edges/*.bit"),
+            ("own-ranks", "edges/own_ranks.col"),
             ("edges", "edges/*.edg"),
             ("labels", "clusters/labels.lbl"),
         ]:

@@ -63,6 +63,7 @@ mod names;
 mod negatives;
 mod negatives_of;
 mod npy_pairs;
+mod own_ranks;
 mod ownership;
 mod packing;
 mod power;

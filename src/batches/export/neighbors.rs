@@ -29,7 +29,7 @@ use super::tables::{self, TableFile};
 use crate::allocator;
 use crate::edges;
 use crate::error::{Error, Result};
-use crate::neighbors::{self, Neighbors, Windows};
+use crate::neighbors::{self, Neighbors, Windows, own_ranks};
 use crate::run::memory::MemoryWatch;
 use crate::run::progress::Progress;
 use crate::run::storage::Storage;
@@ -68,19 +68,6 @@ struct Entry {
     kind: DocumentKind,
 }
 
-/// The rank that a row's own positive would take among its candidates, whose list is complete or has `ranks` of them.
-/// `None`: beyond the list. Pure. O(log candidates).
-fn own_rank(own: (f32, RowId), list: impl Fn(usize) -> (f32, RowId), length: usize, ranks: usize) -> Option<usize> {
-    let (mut from, mut to) = (0, length);
-    while from < to {
-        let middle = from + (to - from) / 2;
-        let (score, row) = list(middle);
-        let is_before = score > own.0 || score == own.0 && row < own.1;
-        if is_before { from = middle + 1 } else { to = middle }
-    }
-    (from < length || length < ranks).then_some(from)
-}
-
 /// What is written, and from what.
 struct Lists<'a> {
     vectors: &'a Vectors,
@@ -96,15 +83,14 @@ impl Lists<'_> {
         let (neighbors, place) = (self.neighbors, self.neighbors.place_of(row));
         let (window, scores) = (self.windows.of(place), neighbors.scores(place));
         let at = |rank: usize| (scores[rank], neighbors.row_at(window.places[rank]));
-        let own = (self.vectors.rows.scores()[row as usize], row);
-        let ranks = self.windows.of_task(self.vectors.tasks.of(row)).ranks() as usize;
-        let rank = own_rank(own, at, scores.len(), ranks).map(|rank| rank as i32);
+        let own_score = self.vectors.rows.scores()[row as usize];
+        let rank = own_ranks::of_place(self.vectors, &self.windows, place).map(|rank| rank as i32);
         let kind = |rank: usize| match rank {
             rank if window.is_suspect(rank) => DocumentKind::Suspect,
             rank if rank < window.ranks.end => DocumentKind::Preferred,
             _ => DocumentKind::TooEasy,
         };
-        let own = Entry { row, score: own.0, rank, kind: DocumentKind::Positive };
+        let own = Entry { row, score: own_score, rank, kind: DocumentKind::Positive };
         let others = (0..scores.len()).map(|rank| {
             let (score, row) = at(rank);
             Entry { row, score, rank: Some(rank as i32), kind: kind(rank) }
@@ -333,27 +319,4 @@ fn record(run: &RunReader, settings: &ExportSettings, sources: &Sources) -> Resu
         negatives_without: 0,
         source: settings.source.clone(),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn the_own_rank_is_where_the_own_pair_would_stand(
-            own in (-4i32..=4, 0u32..40), list in proptest::collection::btree_set((-4i32..=4, 0u32..40), 0..12),
-            more in 0usize..3,
-        ) {
-            let mut list: Vec<(f32, RowId)> = list.into_iter().map(|(score, row)| (score as f32, row)).collect();
-            list.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-            let own = (own.0 as f32, own.1);
-            let before = list.iter().filter(|other| other.0 > own.0 || other.0 == own.0 && other.1 < own.1).count();
-            let is_known = before < list.len() || more > 0;
-            let found = own_rank(own, |rank| list[rank], list.len(), list.len() + more);
-            prop_assert_eq!(found, is_known.then_some(before));
-        }
-    }
 }

@@ -247,7 +247,11 @@ impl TableTarget {
 /// The table's columns in Delta's terms, by the records of the run: its vectors may be cleaned.
 fn table_schema(run: &Run, config: &Config) -> Result<StructType> {
     let text_ids = run.facts::<VectorsFacts>()?.ids == IdKind::String;
-    Ok(schema::of(&table::schema(text_ids, config.batches.hard_negatives > 0)))
+    Ok(schema::of(&table::schema(table::TableForm {
+        text_ids,
+        negatives: config.batches.hard_negatives > 0,
+        own_ranks: config.max_own_rank.is_some(),
+    })))
 }
 
 impl Publication<'_> {

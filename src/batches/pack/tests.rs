@@ -91,7 +91,8 @@ fn packed_keys(codes: &[u32], sizes: [u32; 3], seed: u64) -> (u64, u64, f64) {
     let keys = Keys::new(vec![&codes]);
     let rows = codes.len() as u32;
     let most = most_of_one_key(rows, sizes[0]).saturating_mul(sizes[2]);
-    let (clustered, starts, loose) = clusters(&exclude(&keys, [(0..rows, most)].into_iter()), sizes[1] as usize, &keys);
+    let (clustered, starts, loose) =
+        clusters(&exclude(&keys, &[(0..rows, most)], vec![false; rows as usize]), sizes[1] as usize, &keys);
     let units = Units::new(&clustered, &starts, &loose);
     let packed = pack(units, sizes, &keys, seed);
     let whole = 1.0 - divided(&packed, units) as f64 / units.clusters().max(1) as f64;
