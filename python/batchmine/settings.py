@@ -69,6 +69,15 @@ class Settings(TypedDict, total=False):
     min_score: str | int | float | os.PathLike[str] | None
     #: Candidates below this score are neither suspects nor preferred negatives [default: none]
 
+    max_query_score: str | int | float | os.PathLike[str] | None
+    #: Candidates whose query scores above this with the own query are suspects, too [default: none]
+
+    max_positive_score: str | int | float | os.PathLike[str] | None
+    #: Candidates whose positive scores above this with the own positive are suspects, too [default: none]
+
+    max_own_rank: int | None
+    #: Leave out rows whose own positive ranks higher than this among the candidates, from 0 [default: none]
+
     edges: Literal["any", "mutual"] | None
     #: Which pairs become edges [default: any; mutual where K is more than a quarter of |B|]
 
@@ -88,7 +97,10 @@ class Settings(TypedDict, total=False):
     #: What becomes of rows that fill no whole batch of their task [default: short]
 
     hard_negatives: int | None
-    #: h: hard negatives to draw for each example out of its batch's rank windows [default: 0]
+    #: h: hard negatives to draw for each example out of rank windows [default: 0]
+
+    negatives_of: Literal["batch", "cluster", "row", "row-top"] | None
+    #: Whose rank windows hard negatives come from [default: batch]
 
     rows_per_key: int | None
     #: R: most rows of a key in a batch; losses with several positives of a class take more than one [default: 1]
