@@ -75,7 +75,7 @@ class Settings(TypedDict, total=False):
     max_positive_score: str | int | float | os.PathLike[str] | None
     #: Candidates whose positive scores above this with the own positive are suspects, too [default: none]
 
-    max_own_rank: int | None
+    max_own_rank: str | int | float | os.PathLike[str] | None
     #: Leave out rows whose own positive ranks higher than this among the candidates, from 0 [default: none]
 
     edges: Literal["any", "mutual"] | None

@@ -124,10 +124,16 @@ fn write_all(
     }
     drop(meter);
     if facts.batches == 0 {
-        return Err(Error::input("no batch can be made")
-            .expected("a full batch, out of rows that share no key")
-            .found(format!("{} that keys seemed to allow: rows have several keys", facts.possible_batches))
-            .remedy("try a smaller --batch-size, or --remainder short"));
+        let out = u64::from(vectors.row_count()) - rows;
+        let error = Error::input("no batch can be made").expected("a full batch, out of rows that share no key");
+        return Err(match out {
+            0 => error
+                .found(format!("{} that keys seemed to allow: rows have several keys", facts.possible_batches))
+                .remedy("try a smaller --batch-size, or --remainder short"),
+            _ => error
+                .found(format!("{rows} rows: --max-own-rank leaves out {out}"))
+                .remedy("raise --max-own-rank, or try a smaller --batch-size, or --remainder short"),
+        });
     }
     tell(&facts, config);
     facts.rows_short_of_negatives = if count > 0 { Some(rows_short_of_negatives(run, count)?) } else { None };

@@ -39,9 +39,11 @@ pub(crate) fn cluster(
         let (clusters, labels) = (slots.clusters(), slots.labels());
         drop(slots);
         let unplaced = labels.iter().filter(|label| **label == NO_CLUSTER).count();
-        if unplaced > 0 {
+        let left_out = edges::own_ranks::open_of(run, vectors, config)?.map_or(0, |ranks| ranks.left_out());
+        let by_keys = unplaced.saturating_sub(left_out as usize);
+        if by_keys > 0 {
             tracing::warn!(
-                "{unplaced} rows fit into no cluster: their tasks have more rows of one key (or one vector) than \
+                "{by_keys} rows fit into no cluster: their tasks have more rows of one key (or one vector) than \
                  batches take; --remainder decides what becomes of them"
             );
         }

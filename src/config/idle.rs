@@ -39,6 +39,11 @@ pub(super) fn idle(settings: &Settings, backend: Backend, method: Method) -> Vec
             "FAISS computes in its own numbers".into(),
         ),
         (
+            settings.max_own_rank.and_then(Limit::at).is_some() && settings.embedding_column.is_some(),
+            "max-own-rank",
+            "one column serves both sides: a row's positive is the best of all".into(),
+        ),
+        (
             settings.negatives_of.is_some() && settings.hard_negatives.unwrap_or(0) == 0,
             "negatives-of",
             "without --hard-negatives none are drawn".into(),

@@ -106,7 +106,7 @@ impl Config {
             window,
             tasks,
             edges: settings.edges.unwrap_or(EdgeRule::by_sizes(sizes)),
-            max_own_rank: settings.max_own_rank,
+            max_own_rank: own_rank_limit(&settings)?,
             clusters,
             batches,
             table: TableRules::new(&settings)?,
@@ -156,6 +156,18 @@ fn job_window(settings: &Settings, metric: Metric) -> Result<RankWindow> {
     };
     let window = RankWindow { skip: settings.skip.unwrap_or(10), width: settings.window.unwrap_or(100), limits };
     window.checked(metric)
+}
+
+/// R, where there is one.
+fn own_rank_limit(settings: &Settings) -> Result<Option<u32>> {
+    let Some(limit) = settings.max_own_rank.and_then(Limit::at) else { return Ok(None) };
+    if limit.fract() != 0.0 || !(0.0..f64::from(WINDOW_MAX)).contains(&limit) {
+        return Err(Error::input("the highest rank of own positives is out of range")
+            .expected(format!("--max-own-rank with a whole number from 0 to {}, or none", WINDOW_MAX - 1))
+            .found(limit.to_string())
+            .remedy("own positives beyond p + m ranks are left out whatever the number is"));
+    }
+    Ok(Some(limit as u32))
 }
 
 /// The backend, if this build has it and it can search this way, and what it needs to know of GPUs.

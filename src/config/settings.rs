@@ -129,7 +129,7 @@ pub struct Settings {
     pub max_positive_score: Option<Limit>,
     /// Leave out rows whose own positive ranks higher than this among the candidates, from 0 [default: none]
     #[arg(long, value_name = "RANK", env = "BATCHMINE_MAX_OWN_RANK", hide_env = true, help_heading = "Mining")]
-    pub max_own_rank: Option<u32>,
+    pub max_own_rank: Option<Limit>,
     /// Which pairs become edges [default: any; mutual where K is more than a quarter of |B|]
     #[arg(long, value_enum, env = "BATCHMINE_EDGES", hide_env = true, help_heading = "Mining")]
     pub edges: Option<EdgeRule>,

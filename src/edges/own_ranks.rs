@@ -34,7 +34,8 @@ pub(super) fn make(
             .found(format!("{rows} rows whose own positive is at a higher rank, or beyond the list"))
             .remedy("raise --max-own-rank; are queries and positives in the right columns?"));
     }
-    tracing::info!("{left_out} rows left out: their own positive is not among the first {}", u64::from(most) + 1);
+    let first = most.saturating_add(1).min(config.most_ranks());
+    tracing::info!("{left_out} rows left out: their own positive is not among the first {first} candidates");
     Ok(Some(left_out))
 }
 

@@ -96,7 +96,8 @@ impl MarkBlock {
     pub(crate) fn open(path: &Path) -> Result<MarkBlock> {
         let sealed = Sealed::open(path, &MARKS)?;
         let [first, rows, words, ..] = sealed.fields;
-        let end = first.checked_add(rows).filter(|end| *end <= ROWS_MAX);
+        // A list has a word at least: else rows would take no bytes.
+        let end = first.checked_add(rows).filter(|end| *end <= ROWS_MAX && words > 0);
         let bytes = rows.checked_mul(words).and_then(|n| n.checked_mul(8));
         sealed.expect_payload(bytes.filter(|_| end.is_some()))?;
         sealed.check()?;

@@ -112,7 +112,7 @@ fn left_out(mined: &Measures, random: &Measures) -> Option<Verdict> {
     let (own, other) = (mined.queries_without_share?, random.queries_without_share?);
     let hopeless = match mined.queries_without_window {
         0 => String::new(),
-        n => format!(" {} have none anywhere: their task has too few rows.", count(n)),
+        n => format!(" {} have none anywhere: their task has too few rows, or limits left them none.", count(n)),
     };
     Some(Verdict {
         tone: if own < 0.01 || own <= 0.5 * other {
@@ -356,6 +356,9 @@ pub(crate) fn parameter_lines(report: &Report) -> Vec<String> {
         parameters.edges.windows.tasks.keys().chain(parameters.clusters.sizes.tasks.keys()).collect();
     if !own.is_empty() {
         lines.push(format!("tasks with settings of their own: {}", own.len()));
+    }
+    if let Some(most) = parameters.edges.max_own_rank {
+        lines.push(format!("rows whose own positive has a rank above {most} are left out (--max-own-rank)"));
     }
     if parameters.rows_in_no_batch > 0 {
         lines.push(format!("{} rows are in no batch of it", count(parameters.rows_in_no_batch)));

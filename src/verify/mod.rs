@@ -228,7 +228,8 @@ impl Opened<'_> {
         let mut unplaced = vec![0usize; self.vectors.tasks.len()];
         let mut smaller = vec![0usize; self.vectors.tasks.len()];
         for row in &rows[starts[self.clusters.count() as usize] as usize..] {
-            unplaced[self.vectors.tasks.of(*row)] += 1;
+            let is_out = self.own_ranks.as_ref().is_some_and(|ranks| ranks.leaves_out(*row));
+            unplaced[self.vectors.tasks.of(*row)] += usize::from(!is_out);
         }
         for cluster in 0..self.clusters.count() as usize {
             let rows = &rows[starts[cluster] as usize..starts[cluster + 1] as usize];

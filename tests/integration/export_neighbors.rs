@@ -70,7 +70,8 @@ fn wanted(data: &Dataset, line: &Line, cut: Cut, ranks: usize) -> Scored {
 fn lists_come_with_scores_ranks_and_texts() {
     let data = pairs(403);
     let place = Place::with(&data);
-    for (name, cut) in [("plain", Cut::skip(3)), ("limits", Cut { min_score: Some(0.2), ..Cut::skip(3) })] {
+    let limited = Cut { min_score: Some(0.2), sides: [Some(0.6), None], ..Cut::skip(3) };
+    for (name, cut) in [("plain", Cut::skip(3)), ("limits", limited)] {
         let (run, out) = (place.path(name), place.path(&format!("{name}-out")));
         mine(&place.input(), &run, &format!("{FLAGS} {}{}", data.column_flags(), cut.flags())).ok();
         let said = export(&run, "neighbors", &out, "").ok().stderr;

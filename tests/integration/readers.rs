@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use super::command::{Place, mine, skipped};
+use super::command::{Place, batchmine, mine, skipped};
 use super::dataset::Dataset;
 
 pub fn python() -> Command {
@@ -43,4 +43,29 @@ fn batch_tables_open_in_other_readers() {
             eprintln!("{words:?} in {readers:?}:\n{said}");
         }
     }
+}
+
+/// An implementation of the paper's rule that shares nothing with this one agrees pair by pair.
+#[test]
+fn windows_and_mutual_edges_are_the_papers_by_numpy() {
+    let has = python().args(["-c", "import numpy, pyarrow"]).output();
+    if !has.is_ok_and(|output| output.status.success()) {
+        skipped("no numpy and pyarrow for the Python in BATCHMINE_PYTHON (else python3)");
+        return;
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (place, data) = (Place::empty(), root.join("fixtures/debian"));
+    let run = place.path("run");
+    let flags = "--task-column dataset --skip 30 --window 100 --edges mutual --cluster-size 8 --batch-size 64";
+    mine(&data, &run, flags).ok();
+    let lines = std::fs::File::create(place.path("lines")).unwrap();
+    let mut inspect = batchmine();
+    inspect.arg("inspect").arg(&run).args(["--rows", "0..2000", "--json"]).stdout(lines);
+    assert!(inspect.status().unwrap().success());
+    let mut rule = python();
+    rule.arg(root.join("tests/paper_rule.py")).arg(&data).args(["30", "100"]);
+    let output = rule.stdin(std::fs::File::open(place.path("lines")).unwrap()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    println!("paper's rule: {said}");
+    assert!(said.matches(" 0 differ").count() == 2, "{said}{}", String::from_utf8_lossy(&output.stderr));
 }

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use super::command::{Place, assert_same, batchmine, call, export, inspect, mine, verify};
+use super::command::{Place, assert_same, batchmine, call, inspect, mine, verify};
 use super::dataset::Dataset;
 use super::negatives;
 use super::oracle::{Cut, Exactness, Oracle, Part, check_cut_graph};
@@ -65,7 +65,7 @@ fn real_rows_that_are_close_on_the_other_side_are_suspects() {
 }
 
 #[test]
-fn hard_negatives_of_a_row_and_lists_leave_them_out() {
+fn hard_negatives_of_a_row_and_of_a_cluster_leave_them_out() {
     let data = Dataset::debian(&debian());
     let oracle = Oracle::new(&data, true);
     let place = Place::empty();
@@ -80,9 +80,6 @@ fn hard_negatives_of_a_row_and_lists_leave_them_out() {
                 assert!(!surely, "{of}: {other} is too close to {}", row.row);
             }
         }
-    }
-    if cfg!(feature = "export") {
-        export(&place.path("row-top"), "neighbors", &place.path("lists"), "").ok();
     }
 }
 
