@@ -69,13 +69,13 @@ pub(crate) fn divide(config: &Config, shape: Shape, block_rows: usize, room: u64
     if config.windows().each().any(|window| window.limits.of_sides()) {
         let marking = vec![Term::fixed(
             "rows of a block of lists · ⌈k / 64⌉ · 8 + 8td",
-            "marks of a block's lists, and two vectors on each thread",
+            "marks of a block's lists, and two vectors on each thread, with limits for sides",
             block_rows as u64 * ranks.div_ceil(64) * 8 + threads * 8 * shape.dim as u64,
         )];
         phases.insert(0, Phase { name: "marking", terms: marking });
     }
     if config.max_own_rank.is_some() {
-        let ranking = vec![Term::fixed("8n", "ranks of own positives, while they are found", 8 * rows)];
+        let ranking = vec![Term::fixed("8n", "ranks of own positives, with --max-own-rank", 8 * rows)];
         phases.insert(0, Phase { name: "own ranks", terms: ranking });
     }
     (EdgesCounts { spill_edges: spill_edges as usize }, StageNeed { stage: Stage::Edges, phases })

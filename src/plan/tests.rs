@@ -2,7 +2,9 @@ use bytesize::ByteSize;
 
 use super::*;
 use crate::budget::written;
-use crate::config::{Backend, BatchRules, Columns, GpuRules, Settings, TableFormat, TableRules};
+use crate::config::{
+    Backend, BatchRules, Columns, GpuRules, NegativesOf, RankWindow, ScoreLimits, Settings, TableFormat, TableRules,
+};
 
 const NO_LISTS: ListElements = ListElements { columns: 0, most: 0, total: 0 };
 
@@ -87,16 +89,20 @@ const END: &str = "<!-- terms: end -->";
 /// Variable with which the test rewrites docs/memory.md.
 const REWRITE: &str = "BATCHMINE_REWRITE_DOCS";
 
-/// Plans that together have all terms: import with key columns, also of lists, hard negatives, and a table divided
-/// by task; FAISS; GPUs.
+/// Plans that together have all terms: import with key columns, also of lists, hard negatives of batches and of
+/// clusters, own ranks, limits for sides, and a table divided by task; FAISS; GPUs.
 fn all_plans() -> [Plan; 3] {
     let plain = config(4 << 30, 2);
     let columns = Columns { keys: vec!["key".into()], ..plain.columns.clone() };
     let table = TableRules { format: TableFormat::Delta, out: None, by_task: true };
     let batches = BatchRules { hard_negatives: 5, ..plain.batches };
     let gpu = GpuRules { plugin: Some("plugin.so".into()), ..plain.gpu.clone() };
+    let of_clusters = BatchRules { negatives_of: NegativesOf::Cluster, ..batches };
+    let limits = ScoreLimits { max_query_score: Some(0.9), ..ScoreLimits::default() };
+    let window = RankWindow { limits, ..plain.window };
     let cpu = Config { columns, batches, table: Some(table), backend: Backend::Cpu, ..plain.clone() };
-    let faiss = Config { backend: Backend::Faiss, ..plain.clone() };
+    let cpu = Config { window, max_own_rank: Some(9), ..cpu };
+    let faiss = Config { batches: of_clusters, backend: Backend::Faiss, ..plain.clone() };
     let gpus = Config { gpu, backend: Backend::FaissGpu, ..plain };
     let lists = ListElements { columns: 1, most: 20_000_000, total: 20_000_000 };
     let units = UnitBytes { record_batch: 100 * MIB, ..UNITS };

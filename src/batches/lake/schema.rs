@@ -34,6 +34,6 @@ mod tests {
         let text = serde_json::to_string(&schema).unwrap();
         assert!(text.contains(r#""name":"epoch","type":"integer","nullable":false"#), "{text}");
         assert!(text.contains(r#""elementType":"float","containsNull":false"#), "{text}");
-        assert_eq!(schema.fields().count(), 11);
+        assert_eq!(schema.fields().count(), 12);
     }
 }
