@@ -240,7 +240,12 @@ pub fn check(job: &Job) -> Option<Made> {
     if outcome.stderr.contains("leave no row a preferred negative") {
         outcome.refuses(&["--window", "--replace"]);
         let without = place.path("without limits");
-        mine(&place.input(), &without, &plain).ok();
+        let outcome = mine(&place.input(), &without, &plain);
+        if outcome.stderr.contains("no batch can be made") {
+            // Without lists of all rows there is nothing to compare the refusal with.
+            return None;
+        }
+        outcome.ok();
         let oracle = Oracle::new(&data, job.cosine);
         let far = |line: &Line, rank: usize| !job.cut.too_close(&oracle, line.row, line.neighbors[rank].0).1;
         let is_preferred = |line: &Line, rank| job.cut.part(line, rank) == Part::Preferred && far(line, rank);
