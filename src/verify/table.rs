@@ -234,12 +234,8 @@ impl TableCheck<'_, '_> {
             {
                 self.outcome.fault(format!("batch {}: the values of input row {input} are not its own", place.1));
             }
-            if let Some(ranks) = &self.opened.own_ranks {
-                let last = column(batch.num_columns() - 1).as_primitive::<Int32Type>();
-                let found = last.is_valid(index).then(|| last.value(index));
-                if ranks.leaves_out(row) || found != ranks.of(row).map(|rank| rank as i32) {
-                    self.outcome.fault(format!("batch {}: the own rank of input row {input} is another", place.1));
-                }
+            if !self.has_its_rank(batch, index, row) {
+                self.outcome.fault(format!("batch {}: the own rank of input row {input} is another", place.1));
             }
             if !self.mixed && *self.task.get_or_insert(task) != task {
                 self.outcome.fault(format!("batch {} holds rows of several tasks", place.1));
@@ -262,6 +258,14 @@ impl TableCheck<'_, '_> {
                 self.rows += 1;
             }
         }
+    }
+
+    /// Whether a row's own rank, the last column where there is one, is that of the run, and leaves it in.
+    fn has_its_rank(&self, batch: &RecordBatch, index: usize, row: RowId) -> bool {
+        let Some(ranks) = &self.opened.own_ranks else { return true };
+        let last = batch.column(batch.num_columns() - 1).as_primitive::<Int32Type>();
+        let found = last.is_valid(index).then(|| last.value(index));
+        !ranks.leaves_out(row) && found == ranks.of(row).map(|rank| rank as i32)
     }
 
     fn same_id(&self, ids: &ArrayRef, index: usize, input: i64) -> bool {

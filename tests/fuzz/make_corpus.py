@@ -96,7 +96,8 @@ def main():
         flags += " --task-column task --key-column id"
         command = [sys.argv[1], "mine", CORRUPT / "texts.parquet", "--out", run, "--quiet", *flags.split()]
         subprocess.run(command, check=True)
-        put("manifest", "manifest.json", (run / "manifest.json").read_bytes())
+        manifest = (run / "manifest.json").read_bytes()
+        put("manifest", "manifest.json", manifest.replace(str(ROOT).encode(), b"/data"))
         put("table", "part.parquet", (run / "batches/part-00000-00000.parquet").read_bytes())
         for decoder, pattern in [
             ("vectors", "vectors/*.vec"),
