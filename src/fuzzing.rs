@@ -17,6 +17,7 @@ use crate::edges::file::EDGES;
 use crate::edges::{Adjacency, EdgeFile, EdgeRows};
 use crate::error::{Error, Result};
 use crate::inspect::describe;
+use crate::neighbors::candidates::{CANDIDATES, Candidates};
 use crate::neighbors::cpu::int8::{PACKED, PackedBase};
 use crate::neighbors::cpu::simd::Simd;
 use crate::neighbors::file::{Block, NEIGHBORS};
@@ -41,7 +42,7 @@ use crate::watch::Watch;
 /// Name and function of each entry: bytes, and a folder to write to.
 type Decoder = (&'static str, fn(&[u8], &Path) -> Result<()>);
 
-const DECODERS: [Decoder; 20] = [
+const DECODERS: [Decoder; 21] = [
     ("parquet", import),
     ("arrow", import),
     ("npy", import),
@@ -53,6 +54,7 @@ const DECODERS: [Decoder; 20] = [
     ("tasks", tasks),
     ("ids", ids),
     ("neighbors", neighbors),
+    ("candidates", candidates),
     ("marks", marks),
     ("own-ranks", own_ranks),
     ("edges", edges),
@@ -215,6 +217,19 @@ fn neighbors(bytes: &[u8], folder: &Path) -> Result<()> {
         let lists = (block.neighbors(place).len(), block.scores(place).len());
         assert_eq!(lists.0, lists.1, "as many scores as places");
     }
+    Ok(())
+}
+
+/// Candidates of tasks of equal size.
+fn candidates(bytes: &[u8], folder: &Path) -> Result<()> {
+    described(bytes, folder, &CANDIDATES)?;
+    let path = folder.join("artefact");
+    let [rows, tasks, ..] = framed(bytes, &path, &CANDIDATES)?;
+    let (rows, tasks) = (rows.min(OTHERS_ROWS), tasks.clamp(1, 64));
+    let begin = |task| (task * rows / tasks) as u32;
+    let ranges: Vec<_> = (0..tasks).map(|task| begin(task)..begin(task + 1)).collect();
+    let found = Candidates::open(&path, rows as u32, &ranges)?;
+    (1..rows as u32).for_each(|place| keep(found.carrier(Place::new(place), Place::new(place - 1))));
     Ok(())
 }
 

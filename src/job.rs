@@ -7,16 +7,17 @@ use arrow::array::RecordBatchReader;
 
 use crate::batches::lake::Lake;
 use crate::batches::{self, Forecast, Summary};
-use crate::config::{Config, Inputs};
+use crate::config::{Config, Inputs, RankBy};
 use crate::cost::Cost;
 use crate::error::{Error, Result};
 use crate::neighbors::window::refuse_empty_windows;
 use crate::plan::Plan;
 use crate::run::Run;
 use crate::run::record::{
-    BatchesSettings, ClustersSettings, EdgesSettings, FilePlace, JobSettings, NeighborsSettings, VectorsSettings,
+    BatchesSettings, ClustersSettings, EdgesSettings, FilePlace, JobSettings, NeighborsSettings, RankRules,
+    VectorsSettings,
 };
-use crate::vectors::{self, CheckedInput, MemoryRows, Shards};
+use crate::vectors::{self, CheckedInput, MemoryRows, Shards, Vectors};
 use crate::watch::Watch;
 use crate::{allocator, clusters, edges, neighbors};
 
@@ -68,6 +69,7 @@ impl Job {
 
     /// A job of this input, once it was checked.
     fn of(config: Config, shards: Shards) -> Result<Job> {
+        refuse_listed_positives(&config, &shards)?;
         let rows = shards.shape.rows as usize;
         refuse_empty_windows(config.windows().each().map(|window| (window, rows)))?;
         let (lists, units) = (shards.labels.list_elements(), shards.unit_bytes());
@@ -159,6 +161,7 @@ impl Job {
                 ranks: config.window.ranks(),
                 search: config.method,
                 tasks: others.filter(|(_, ranks)| *ranks != config.window.ranks()).collect(),
+                candidates: RankRules { by: config.rank_rules(), positive_key: config.columns.positive_key.clone() },
             },
             edges: EdgesSettings { windows, edges: config.edges, max_own_rank: config.max_own_rank },
             clusters: ClustersSettings {
@@ -178,6 +181,31 @@ impl Job {
                 rank_layout: batches.rank_layout,
             },
         }
+    }
+
+    /// The settings and the plan once the distinct positives of each task are known. O(rows).
+    ///
+    /// # Errors
+    /// No row can have a preferred negative; a window that is a share comes to too many ranks; or the plan with the
+    /// counted windows does not fit the budget.
+    fn counted(&self, vectors: &Vectors) -> Result<Counted> {
+        let (config, tasks) = (&self.config, &vectors.tasks);
+        let distinct =
+            neighbors::count_distinct(tasks, &vectors.positive_codes(config.columns.positive_key.as_deref())?);
+        let count = |task: usize| (tasks.name(task), tasks.range(task).len() as u64, distinct[task]);
+        let counts = || (0..tasks.len()).map(count);
+        let counted = config.counted(counts())?;
+        let by = counted.ranks_by().all(tasks.names());
+        let others = counts().zip(&by).map(|((_, rows, distinct), by)| match by {
+            RankBy::Positive => distinct as usize,
+            RankBy::Auto | RankBy::Row => rows as usize,
+        });
+        refuse_empty_windows(counted.windows().all(tasks.names()).into_iter().zip(others))?;
+        tell_of_positives(config, counts().zip(&by));
+        tell_of_shares(config, &counted, tasks, &distinct);
+        let (lists, units) = (self.shards.labels.list_elements(), self.shards.unit_bytes());
+        let plan = Plan::new(&counted, vectors.shape(), lists, units)?;
+        Ok(Counted { config: counted, plan })
     }
 
     /// Mines into a run folder, on as many threads as the job says. Parts that are there are not made again.
@@ -212,6 +240,7 @@ pub fn mine(run: &Run, job: &Job, replace: bool) -> Result<Summary> {
         return Ok(Summary { was_finished: true, ..batches::recorded(run)? });
     }
     let vectors = vectors::import(run, shards, config, &plan.vectors)?;
+    let Counted { config, plan } = &job.counted(&vectors)?;
     lake.check_target(run, config)?;
     batches::foresee(&vectors, shards, config)?;
     // What a stage has freed is no part of the next one's budget.
@@ -227,6 +256,65 @@ pub fn mine(run: &Run, job: &Job, replace: bool) -> Result<Summary> {
     lake.publish(run, config, &plan.batches, replace)?;
     run.succeed()?;
     Ok(summary)
+}
+
+/// Fails where the positive key is a column of lists: it must say which one positive a row has.
+fn refuse_listed_positives(config: &Config, shards: &Shards) -> Result<()> {
+    let key = config.columns.positive_key.as_deref();
+    match shards.labels.keys.iter().find(|column| column.list && key == Some(&column.name)) {
+        None => Ok(()),
+        Some(column) => Err(Error::input("a row has several positive keys")
+            .expected("a column of single values after --positive-key")
+            .found(format!("--positive-key {}, a column of lists", column.name))
+            .remedy("name a column that says which one positive a row has; lists may be --key-column")),
+    }
+}
+
+/// A job's settings and plan, its distinct positives counted.
+struct Counted {
+    config: Config,
+    plan: Plan,
+}
+
+/// Says where ranks turn out to be those of distinct positives, though the user did not ask for it.
+fn tell_of_positives<'n>(config: &Config, tasks: impl Iterator<Item = ((&'n str, u64, u64), &'n RankBy)>) {
+    let asked = config.ranks_by();
+    let chosen = tasks.filter(|((name, ..), by)| **by == RankBy::Positive && asked.of(name) == RankBy::Auto);
+    let chosen: Vec<_> = chosen.map(|(task, _)| task).collect();
+    let add = |[rows, distinct]: [u64; 2], task: &(&str, u64, u64)| [rows + task.1, distinct + task.2];
+    let [rows, distinct] = chosen.iter().fold([0; 2], add);
+    match chosen[..] {
+        [] => {}
+        [_] if config.columns.task.is_none() => tracing::info!(
+            "{rows} rows have {distinct} distinct positives: these take the ranks; --rank-by row ranks rows"
+        ),
+        [(name, ..)] => tracing::info!(
+            "task {name:?}: {rows} rows have {distinct} distinct positives: these take the ranks; --rank-by row ranks rows"
+        ),
+        _ => tracing::info!(
+            "{} tasks of {rows} rows have {distinct} distinct positives: these take the ranks; --rank-by row ranks rows",
+            chosen.len()
+        ),
+    }
+}
+
+/// Says what windows that are shares of the distinct positives come to.
+fn tell_of_shares(config: &Config, counted: &Config, tasks: &vectors::Tasks, distinct: &[u64]) {
+    let (asked, windows) = (config.windows(), counted.windows());
+    let mut told = BTreeMap::new();
+    for (name, distinct) in tasks.names().zip(distinct) {
+        let width = asked.of(name).width;
+        if width.known().is_none() {
+            let [least, most] = told.entry(width.to_string()).or_insert([(u32::MAX, 0), (0, 0)]);
+            let found = (windows.of(name).preferred(), *distinct);
+            (*least, *most) = ((*least).min(found), (*most).max(found));
+        }
+    }
+    for (share, [least, most]) in told {
+        let ranks = if least == most { least.0.to_string() } else { format!("{} to {}", least.0, most.0) };
+        let of = if least == most { least.1.to_string() } else { format!("{} to {}", least.1, most.1) };
+        tracing::info!("a window of {share} is {ranks} ranks of {of} distinct positives");
+    }
 }
 
 /// Does work in a pool of so many threads; 0 stands for one thread a core.

@@ -58,7 +58,7 @@ pub(crate) fn divide(config: &Config, shape: Shape, room: u64) -> (BatchesCounts
     let negatives = u64::from(config.batches.hard_negatives);
     let row_group_rows = (ROW_GROUP_ROWS / size).max(1) * size;
     let row_bytes = TABLE_ROW_BYTES + negatives * NEGATIVE_BYTES;
-    let preferred = u64::from(config.windows().each().map(|window| window.width).max().unwrap_or(1));
+    let preferred = u64::from(config.windows().each().map(RankWindow::preferred).max().unwrap_or(1));
     let group_rows = if negatives == 0 { ROW_GROUP_ROWS } else { (POOL_ENTRIES as u64 / preferred).max(1) };
 
     let least_size = u64::from(config.sizes().each().map(|sizes| sizes.cluster_size).min().unwrap_or(2));

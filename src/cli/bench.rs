@@ -8,7 +8,7 @@ use super::job_args::JobArgs;
 use super::log;
 use super::mine::interrupt;
 use crate::bench::{self, BenchOptions, BenchRecord, PLANTED_DIM, PlantedShape};
-use crate::config::{Config, Settings, WINDOW_MAX};
+use crate::config::{Config, Settings, WINDOW_MAX, Width};
 use crate::error::{Error, Result};
 use crate::regular;
 use crate::run::json;
@@ -113,7 +113,7 @@ impl BenchArgs {
                 .remedy("leave --rows and --dim out, or the files"));
         }
         if let Some(k) = self.k {
-            settings.window = Some(window_of(k, &settings)?);
+            settings.window = Some(Width::Ranks(window_of(k, &settings)?));
         }
         let planted = is_planted.then(|| PlantedShape {
             // The same job as the baseline's, where that was of planted data.

@@ -18,7 +18,7 @@ pub(crate) fn divide(config: &Config, shape: Shape) -> StageNeed {
     let (rows, threads) = (shape.rows, config.threads as u64);
     let least_size = config.sizes().each().map(|sizes| sizes.cluster_size).min().unwrap_or(2);
     let scratch = SCRATCH_BYTES + rows / u64::from(least_size) * CLUSTER_BYTES;
-    let terms = vec![
+    let mut terms = vec![
         Term::fixed(
             format!("{ROW_BYTES}n"),
             "slots, own connections, best other clusters and their sums",
@@ -31,6 +31,10 @@ pub(crate) fn divide(config: &Config, shape: Shape) -> StageNeed {
             (threads + 1) * scratch,
         ),
     ];
+    if config.ranks_positives() {
+        let labels = "labels by positive, while clusters are measured, where ranks are those of positives";
+        terms.push(Term::fixed("4n", labels, 4 * rows));
+    }
     StageNeed { stage: Stage::Clusters, phases: vec![Phase { name: "passes", terms }] }
 }
 

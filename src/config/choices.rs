@@ -41,6 +41,30 @@ impl SameQuery {
     }
 }
 
+/// What takes a rank in a query's list.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum RankBy {
+    /// By task: positives where more than half of them are copies of others, or the window is a share; else rows.
+    #[default]
+    Auto,
+    /// Every row's positive.
+    Row,
+    /// Every distinct positive, however many rows have it.
+    Positive,
+}
+
+impl RankBy {
+    /// What it comes to in a task of so many rows and distinct positives.
+    pub(crate) fn counted(self, rows: u64, distinct: u64) -> RankBy {
+        match self {
+            RankBy::Auto if 2 * distinct < rows => RankBy::Positive,
+            RankBy::Auto => RankBy::Row,
+            known => known,
+        }
+    }
+}
+
 /// What an empty text is in a key column.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]

@@ -18,6 +18,8 @@ pub struct Columns {
     pub task: Option<String>,
     /// Keys that forbid two rows to be negatives of each other.
     pub keys: Vec<String>,
+    /// The one of them that says which rows have the same positive, if any does beside the vectors.
+    pub positive_key: Option<String>,
     /// What an empty text is as a key.
     pub empty_keys: EmptyKeys,
     /// Number type of binary embeddings.
@@ -58,11 +60,15 @@ impl Columns {
             Some(name) if name == NO_COLUMN => IdColumn::RowNumber,
             Some(name) => IdColumn::Named(name),
         };
+        let mut keys = settings.key_column;
+        // Rows with one positive share no batch: what says so is a key as any other.
+        keys.extend(settings.positive_key.iter().filter(|own| !keys.contains(own)).cloned().collect::<Vec<_>>());
         Ok(Columns {
             embeddings,
             id,
             task: settings.task_column,
-            keys: settings.key_column,
+            keys,
+            positive_key: settings.positive_key,
             empty_keys: settings.empty_keys.unwrap_or_default(),
             dtype: settings.dtype,
             scale: settings.embedding_scale.map(checked_scale).transpose()?,
@@ -77,6 +83,7 @@ impl Columns {
             id: IdColumn::Found,
             task: None,
             keys: Vec::new(),
+            positive_key: None,
             empty_keys: EmptyKeys::default(),
             dtype: None,
             scale: None,

@@ -24,7 +24,7 @@ pub(super) fn idle(settings: &Settings, backend: Backend, method: Method) -> Vec
             "without --world-size one process reads every batch whole".into(),
         ),
         (
-            settings.empty_keys.is_some() && settings.key_column.is_empty(),
+            settings.empty_keys.is_some() && settings.key_column.is_empty() && settings.positive_key.is_none(),
             "empty-keys",
             "there is no --key-column".into(),
         ),

@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 pub use batches::{BatchRules, ClusterRules, HARD_NEGATIVES_MAX};
 pub use choices::{
     Backend, BadRows, BinaryType, EdgeRule, EmptyKeys, KernelPrecision, Method, Metric, NegativesOf, PartitionBy,
-    RankLayout, Remainder, SameQuery, TableFormat,
+    RankBy, RankLayout, Remainder, SameQuery, TableFormat,
 };
 pub use columns::{Columns, EmbeddingColumns, IdColumn};
 pub use gpu::GpuRules;
@@ -31,8 +31,8 @@ pub use machine::half_of_memory;
 pub use settings::{Flag, FlagValue, Settings};
 pub use sizes::{BATCH_SIZE_MAX, Sizes};
 pub use table::TableRules;
-pub use tasks::{ByTask, TaskRules, TaskSettings};
-pub use window::{Limit, RankWindow, ScoreLimits, WINDOW_MAX};
+pub use tasks::{ByTask, RankRule, TaskRules, TaskSettings};
+pub use window::{Limit, RankWindow, ScoreLimits, WINDOW_MAX, Width};
 
 use crate::error::{Error, Result};
 
@@ -46,6 +46,8 @@ pub struct Config {
     pub metric: Metric,
     /// Rank window, with its score limits, of tasks that have none of their own.
     pub window: RankWindow,
+    /// What takes a rank in tasks that have no rule of their own.
+    pub rank_by: RankBy,
     /// What holds for tasks that the user has given settings of their own.
     pub tasks: BTreeMap<String, TaskRules>,
     pub edges: EdgeRule,
@@ -91,19 +93,21 @@ impl Config {
 
     fn of(inputs: Inputs, settings: Settings) -> Result<Config> {
         let metric = settings.metric.unwrap_or(Metric::Cosine);
-        let window = job_window(&settings, metric)?;
+        let rank_by = settings.rank_by.unwrap_or_default();
+        let window = job_window(&settings, metric, rank_by)?;
         let (clusters, batches) = (ClusterRules::new(&settings)?, BatchRules::new(&settings)?);
         let sizes = Sizes { cluster_size: clusters.size, batch_size: batches.size }.checked()?;
         batches.check_share(sizes)?;
         let method = Method::new(settings.search, settings.recall)?;
         let threads = machine::threads(settings.threads)?;
         let (backend, gpu) = checked_backend(&settings, method)?;
-        let tasks = task_rules(&settings, TaskRules { window, sizes }, metric, &batches)?;
+        let tasks = task_rules(&settings, TaskRules { window, rank_by, sizes }, metric, &batches)?;
         Ok(Config {
             inputs,
             same_query: settings.same_query.unwrap_or_default(),
             metric,
             window,
+            rank_by,
             tasks,
             edges: settings.edges.unwrap_or(EdgeRule::by_sizes(sizes)),
             max_own_rank: own_rank_limit(&settings)?,
@@ -133,6 +137,42 @@ impl Config {
         ByTask::new(self.window, self.tasks.iter().map(|(name, own)| (name, own.window)))
     }
 
+    /// What takes a rank in every task.
+    pub fn ranks_by(&self) -> ByTask<RankBy> {
+        ByTask::new(self.rank_by, self.tasks.iter().map(|(name, own)| (name, own.rank_by)))
+    }
+
+    /// What takes a rank in every task, and shares that windows are, as they are recorded.
+    pub(crate) fn rank_rules(&self) -> ByTask<RankRule> {
+        let job = TaskRules { window: self.window, rank_by: self.rank_by, sizes: self.sizes().job };
+        ByTask::new(job.ranked(), self.tasks.iter().map(|(name, own)| (name, own.ranked())))
+    }
+
+    /// What the settings come to in tasks of known names, rows and distinct positives: windows are numbers of ranks,
+    /// and what takes a rank is decided.
+    ///
+    /// # Errors
+    /// A share of the distinct positives is more ranks than a window can have.
+    pub(crate) fn counted<'n>(&self, tasks: impl Iterator<Item = (&'n str, u64, u64)>) -> Result<Config> {
+        let job = TaskRules { window: self.window, rank_by: self.rank_by, sizes: self.sizes().job };
+        let mut counted = BTreeMap::new();
+        for (name, rows, distinct) in tasks {
+            let own = self.tasks.get(name).copied().unwrap_or(job);
+            let own = own.counted(rows, distinct, self.metric).map_err(|error| error.task(name))?;
+            counted.insert(name.to_owned(), own);
+        }
+        // What the tasks have in common is the job's.
+        let common = counted.values().next().copied().unwrap_or(job);
+        let job = if counted.values().all(|own| *own == common) { common } else { job.counted(1, 1, self.metric)? };
+        counted.retain(|name, own| self.tasks.contains_key(name) || *own != job);
+        Ok(Config { window: job.window, rank_by: job.rank_by, tasks: counted, ..self.clone() })
+    }
+
+    /// Whether any task's ranks are those of distinct positives, as far as it is known.
+    pub(crate) fn ranks_positives(&self) -> bool {
+        self.ranks_by().each().any(|by| by == RankBy::Positive)
+    }
+
     /// Every task's K and |B|.
     pub fn sizes(&self) -> ByTask<Sizes> {
         let job = Sizes { cluster_size: self.clusters.size, batch_size: self.batches.size };
@@ -146,7 +186,7 @@ impl Config {
 }
 
 /// The rank window of tasks that have none of their own.
-fn job_window(settings: &Settings, metric: Metric) -> Result<RankWindow> {
+fn job_window(settings: &Settings, metric: Metric, rank_by: RankBy) -> Result<RankWindow> {
     let limits = ScoreLimits {
         relative_margin: settings.relative_margin.and_then(Limit::at),
         max_score: settings.max_score.and_then(Limit::at),
@@ -154,8 +194,8 @@ fn job_window(settings: &Settings, metric: Metric) -> Result<RankWindow> {
         max_query_score: settings.max_query_score.and_then(Limit::at),
         max_positive_score: settings.max_positive_score.and_then(Limit::at),
     };
-    let window = RankWindow { skip: settings.skip.unwrap_or(10), width: settings.window.unwrap_or(100), limits };
-    window.checked(metric)
+    let width = settings.window.unwrap_or(Width::Ranks(100));
+    RankWindow { skip: settings.skip.unwrap_or(10), width, limits }.checked(metric, rank_by)
 }
 
 /// R, where there is one.
@@ -230,7 +270,7 @@ mod tests {
     #[test]
     fn defaults_are_those_that_training_chose() {
         let config = job(Settings::default()).unwrap();
-        assert_eq!(config.window, RankWindow { skip: 10, width: 100, limits: ScoreLimits::default() });
+        assert_eq!(config.window, RankWindow { skip: 10, width: Width::Ranks(100), limits: ScoreLimits::default() });
         assert_eq!((config.clusters.size, config.batches.size), (8, 1024));
         assert_eq!(config.edges, EdgeRule::Any);
     }

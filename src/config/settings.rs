@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::{
     Backend, BadRows, BinaryType, EdgeRule, EmptyKeys, KernelPrecision, Limit, Method, Metric, NegativesOf,
-    PartitionBy, RankLayout, Remainder, SameQuery, TableFormat, TaskSettings,
+    PartitionBy, RankBy, RankLayout, Remainder, SameQuery, TableFormat, TaskSettings, Width,
 };
 use crate::error::{Error, Result};
 use crate::regular;
@@ -60,6 +60,9 @@ pub struct Settings {
         help_heading = "Input"
     )]
     pub key_column: Vec<String>,
+    /// A key column, too: rows that share a value here have one positive, which takes one rank with --rank-by positive
+    #[arg(long, value_name = "NAME", env = "BATCHMINE_POSITIVE_KEY", hide_env = true, help_heading = "Input")]
+    pub positive_key: Option<String>,
     /// Whether an empty text in a key column is no key, or a key that its rows share [default: missing]
     #[arg(long, value_enum, env = "BATCHMINE_EMPTY_KEYS", hide_env = true, help_heading = "Input")]
     pub empty_keys: Option<EmptyKeys>,
@@ -81,9 +84,12 @@ pub struct Settings {
     /// p: best ranks to skip as likely false negatives [default: 10]
     #[arg(long, value_name = "P", env = "BATCHMINE_SKIP", hide_env = true, help_heading = "Mining")]
     pub skip: Option<u32>,
-    /// m: ranks after those that are preferred negatives [default: 100]
+    /// m: ranks after those that are preferred negatives, or a share of the distinct positives: 30% [default: 100]
     #[arg(long, value_name = "M", env = "BATCHMINE_WINDOW", hide_env = true, help_heading = "Mining")]
-    pub window: Option<u32>,
+    pub window: Option<Width>,
+    /// What takes a rank: every row's positive, or every distinct positive [default: auto]
+    #[arg(long, value_enum, env = "BATCHMINE_RANK_BY", hide_env = true, help_heading = "Mining")]
+    pub rank_by: Option<RankBy>,
     /// M: candidates above (1 − M) of the score of the query's own positive are suspects, too [default: none]
     #[arg(long, value_name = "M", env = "BATCHMINE_RELATIVE_MARGIN", hide_env = true, help_heading = "Mining")]
     pub relative_margin: Option<Limit>,
@@ -290,6 +296,7 @@ impl Settings {
             id_column: self.id_column.or(weaker.id_column),
             task_column: self.task_column.or(weaker.task_column),
             key_column: strongest(self.key_column, weaker.key_column),
+            positive_key: self.positive_key.or(weaker.positive_key),
             empty_keys: self.empty_keys.or(weaker.empty_keys),
             same_query: self.same_query.or(weaker.same_query),
             dtype: self.dtype.or(weaker.dtype),
@@ -298,6 +305,7 @@ impl Settings {
             metric: self.metric.or(weaker.metric),
             skip: self.skip.or(weaker.skip),
             window: self.window.or(weaker.window),
+            rank_by: self.rank_by.or(weaker.rank_by),
             relative_margin: self.relative_margin.or(weaker.relative_margin),
             max_score: self.max_score.or(weaker.max_score),
             min_score: self.min_score.or(weaker.min_score),

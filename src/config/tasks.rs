@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Limit, Metric, RankWindow, Sizes};
+use super::{Limit, Metric, RankBy, RankWindow, Sizes, Width};
 use crate::error::{Error, Result};
 
 /// A task's table as the user wrote it: every field may be missing.
@@ -17,7 +17,9 @@ pub struct TaskSettings {
     /// p.
     pub skip: Option<u32>,
     /// m.
-    pub window: Option<u32>,
+    pub window: Option<Width>,
+    /// What takes a rank.
+    pub rank_by: Option<RankBy>,
     /// Margin of suspects below the own score.
     pub relative_margin: Option<Limit>,
     /// Score above which candidates are suspects.
@@ -39,6 +41,8 @@ pub struct TaskSettings {
 pub struct TaskRules {
     /// Rank window, with its score limits.
     pub window: RankWindow,
+    /// What takes a rank.
+    pub rank_by: RankBy,
     pub sizes: Sizes,
 }
 
@@ -62,8 +66,47 @@ impl TaskRules {
             cluster_size: own.cluster_size.unwrap_or(sizes.cluster_size),
             batch_size: own.batch_size.unwrap_or(sizes.batch_size),
         };
+        let rank_by = own.rank_by.unwrap_or(self.rank_by);
         let named = |error: Error| error.task(task);
-        Ok(TaskRules { window: window.checked(metric).map_err(named)?, sizes: sizes.checked().map_err(named)? })
+        Ok(TaskRules {
+            window: window.checked(metric, rank_by).map_err(named)?,
+            rank_by,
+            sizes: sizes.checked().map_err(named)?,
+        })
+    }
+
+    /// What the rules come to in a task of so many rows and distinct positives.
+    ///
+    /// # Errors
+    /// A share of the distinct positives is more ranks than a window can have.
+    pub(super) fn counted(self, rows: u64, distinct: u64, metric: Metric) -> Result<TaskRules> {
+        let rank_by = self.ranked().counted(rows, distinct);
+        let window = self.window.counted(distinct).checked(metric, rank_by)?;
+        Ok(TaskRules { window, rank_by, ..self })
+    }
+}
+
+/// What takes a rank in a task, and its window where that is a share of the distinct positives.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct RankRule {
+    pub rank_by: RankBy,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<Width>,
+}
+
+impl RankRule {
+    /// What takes a rank in a task of so many rows and distinct positives.
+    pub(crate) fn counted(self, rows: u64, distinct: u64) -> RankBy {
+        if self.window.is_some() { RankBy::Positive } else { self.rank_by.counted(rows, distinct) }
+    }
+}
+
+impl TaskRules {
+    /// What of them takes a rank.
+    pub(super) fn ranked(&self) -> RankRule {
+        let share = Some(self.window.width).filter(|width| width.known().is_none());
+        RankRule { rank_by: self.rank_by, window: share }
     }
 }
 
@@ -128,12 +171,13 @@ mod tests {
 
     #[test]
     fn a_tasks_table_is_stronger_than_flags_and_leaves_the_rest_to_the_job() {
-        let flags = Settings { skip: Some(20), window: Some(50), batch_size: Some(64), ..Settings::default() };
+        let flags =
+            Settings { skip: Some(20), window: Some(Width::Ranks(50)), batch_size: Some(64), ..Settings::default() };
         let config = config(FILE, flags).unwrap();
         let (windows, sizes) = (config.windows(), config.sizes());
         let window = |skip, margin, max| {
             let limits = ScoreLimits { relative_margin: margin, max_score: max, ..ScoreLimits::default() };
-            RankWindow { skip, width: 50, limits }
+            RankWindow { skip, width: Width::Ranks(50), limits }
         };
         assert_eq!(windows.of("code search"), window(0, Some(0.05), None));
         assert_eq!(windows.of("qa"), window(20, None, Some(0.9)));

@@ -1,12 +1,86 @@
 //! The rank window of a query, and the score limits that narrow it.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
-use super::Metric;
+use super::{Metric, RankBy};
 use crate::error::{Error, Result};
 
 /// Widest rank window, p + m, that a search keeps for each query.
 pub const WINDOW_MAX: u32 = 16_384;
+
+/// m, as the user writes it: a number of ranks, or a share of a task's distinct positives, such as `30%`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "NumberOrWord", into = "RanksOrWord")]
+pub enum Width {
+    Ranks(u32),
+    /// In percent, of the distinct positives without the query's own, as far as there are so many behind the first p.
+    /// It is counted when they are known.
+    Share(f64),
+}
+
+impl Width {
+    /// The number of ranks, where it is known.
+    pub(crate) fn known(self) -> Option<u32> {
+        match self {
+            Width::Ranks(ranks) => Some(ranks),
+            Width::Share(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Width {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Width::Ranks(ranks) => write!(out, "{ranks}"),
+            Width::Share(percent) => write!(out, "{percent}%"),
+        }
+    }
+}
+
+impl std::str::FromStr for Width {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Width, String> {
+        let wrong = || format!("{text}: expected a number of ranks, or a share from above 0% to 100%, such as 30%");
+        match text.strip_suffix('%') {
+            None => text.parse().map(Width::Ranks).map_err(|_| wrong()),
+            Some(percent) => match percent.parse() {
+                Ok(percent) if percent > 0.0 && percent <= 100.0 => Ok(Width::Share(percent)),
+                _ => Err(wrong()),
+            },
+        }
+    }
+}
+
+impl TryFrom<NumberOrWord> for Width {
+    type Error = String;
+
+    fn try_from(value: NumberOrWord) -> Result<Width, String> {
+        match value {
+            NumberOrWord::Number(number) => number.to_string().parse(),
+            NumberOrWord::Word(word) => word.parse(),
+        }
+    }
+}
+
+/// A [`Width`] as it is recorded.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum RanksOrWord {
+    Ranks(u32),
+    Word(String),
+}
+
+impl From<Width> for RanksOrWord {
+    fn from(width: Width) -> RanksOrWord {
+        match width {
+            Width::Ranks(ranks) => RanksOrWord::Ranks(ranks),
+            share @ Width::Share(_) => RanksOrWord::Word(share.to_string()),
+        }
+    }
+}
 
 /// A score limit as the user writes it: a number, or `none` where a weaker setting is to be lifted.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
@@ -140,25 +214,47 @@ pub struct RankWindow {
     pub skip: u32,
     /// m.
     #[serde(rename = "window")]
-    pub width: u32,
+    pub width: Width,
     /// What scores make of the ranks.
     #[serde(flatten)]
     pub limits: ScoreLimits,
 }
 
 impl RankWindow {
-    /// Ranks that a search keeps: p + m.
+    /// Ranks that a search keeps: p + m. Of a share that is not counted yet, the least that it can come to.
     pub fn ranks(self) -> u32 {
-        self.skip + self.width
+        self.skip + self.preferred()
+    }
+
+    /// m. Of a share that is not counted yet, the least that it can come to.
+    pub fn preferred(self) -> u32 {
+        self.width.known().unwrap_or(1)
+    }
+
+    /// Itself with a number of ranks, in a task of so many distinct positives.
+    pub(crate) fn counted(self, distinct: u64) -> RankWindow {
+        let others = distinct.saturating_sub(1);
+        let left = others.saturating_sub(u64::from(self.skip)) as f64;
+        let share = |percent: f64| (percent * others as f64 / 100.0).ceil().min(left).max(1.0) as u32;
+        match self.width {
+            Width::Ranks(_) => self,
+            Width::Share(percent) => RankWindow { width: Width::Ranks(share(percent)), ..self },
+        }
     }
 
     /// Itself, if its numbers are within range.
     ///
     /// # Errors
     /// A number is out of range; the message names the flag.
-    pub(super) fn checked(self, metric: Metric) -> Result<RankWindow> {
-        let ranks = u64::from(self.skip) + u64::from(self.width);
-        if self.width == 0 || ranks > u64::from(WINDOW_MAX) {
+    pub(super) fn checked(self, metric: Metric, rank_by: RankBy) -> Result<RankWindow> {
+        if let (Width::Share(_), RankBy::Row) = (self.width, rank_by) {
+            return Err(Error::input("a share of the distinct positives needs ranks of positives")
+                .expected("--rank-by positive with a --window in percent")
+                .found(format!("--rank-by row --window {}", self.width))
+                .remedy("leave --rank-by out, or give --window a number of ranks"));
+        }
+        let ranks = u64::from(self.skip) + u64::from(self.preferred());
+        if self.preferred() == 0 || ranks > u64::from(WINDOW_MAX) {
             return Err(Error::input("the rank window is out of range")
                 .expected(format!("--window at least 1, and --skip + --window at most {WINDOW_MAX}"))
                 .found(format!("--skip {} --window {}", self.skip, self.width))
@@ -188,25 +284,55 @@ mod tests {
             (limits(None, Some(0.4), Some(0.4)), Metric::Cosine, "--min-score 0.4"),
         ];
         for (limits, metric, flag) in refused {
-            let error = RankWindow { skip: 1, width: 2, limits }.checked(metric).unwrap_err();
+            let error =
+                RankWindow { skip: 1, width: Width::Ranks(2), limits }.checked(metric, RankBy::Auto).unwrap_err();
             let text = error.to_string();
             assert!(text.contains(flag) && text.contains("remedy:") && error.exit_code() == 2, "{text}");
         }
         let sound =
             [(limits(Some(1.0), Some(1.0), Some(-1.0)), Metric::Cosine), (limits(None, Some(9.0), None), Metric::Dot)];
         for (limits, metric) in sound {
-            assert!(RankWindow { skip: 0, width: 1, limits }.checked(metric).is_ok());
+            assert!(RankWindow { skip: 0, width: Width::Ranks(1), limits }.checked(metric, RankBy::Row).is_ok());
         }
     }
 
     #[test]
     fn a_window_is_recorded_with_the_limits_that_it_has() {
-        let window = RankWindow { skip: 3, width: 4, limits: limits(Some(0.05), None, Some(0.1)) };
+        let limits = limits(Some(0.05), None, Some(0.1));
+        let window = RankWindow { skip: 3, width: Width::Ranks(4), limits };
         let value = serde_json::to_value(window).unwrap();
         assert_eq!(value, serde_json::json!({"skip": 3, "window": 4, "relative-margin": 0.05, "min-score": 0.1}));
         assert_eq!(serde_json::from_value::<RankWindow>(value).unwrap(), window);
         let plain = serde_json::json!({"skip": 3, "window": 4});
         assert_eq!(serde_json::to_value(RankWindow { limits: ScoreLimits::default(), ..window }).unwrap(), plain);
+    }
+
+    #[test]
+    fn a_window_is_a_number_of_ranks_or_a_share() {
+        assert_eq!("100".parse(), Ok(Width::Ranks(100)));
+        assert_eq!("30%".parse(), Ok(Width::Share(30.0)));
+        assert_eq!("0.5%".parse(), Ok(Width::Share(0.5)));
+        for wrong in ["", "%", "-1", "1.5", "0%", "-1%", "101%", "NaN%", "inf%", "30 %", "x"] {
+            assert!(wrong.parse::<Width>().is_err(), "{wrong}");
+        }
+        let window = RankWindow { skip: 3, width: Width::Share(30.0), limits: ScoreLimits::default() };
+        let value = serde_json::to_value(window).unwrap();
+        assert_eq!(value, serde_json::json!({"skip": 3, "window": "30%"}));
+        assert_eq!(serde_json::from_value::<RankWindow>(value).unwrap(), window);
+        assert!(serde_json::from_value::<RankWindow>(serde_json::json!({"skip": 3, "window": 1.5})).is_err());
+        assert!(window.checked(Metric::Cosine, RankBy::Row).is_err());
+        assert!(window.checked(Metric::Cosine, RankBy::Auto).is_ok());
+    }
+
+    #[test]
+    fn a_share_is_counted_of_the_others_and_is_one_rank_at_least() {
+        let counted = |percent, distinct| {
+            let window = RankWindow { skip: 3, width: Width::Share(percent), limits: ScoreLimits::default() };
+            window.counted(distinct).preferred()
+        };
+        assert_eq!([11, 12, 101].map(|distinct| counted(30.0, distinct)), [3, 4, 30]);
+        assert_eq!([0, 1, 2, 3].map(|distinct| counted(10.0, distinct)), [1; 4]);
+        assert_eq!([counted(100.0, 60), counted(95.0, 60)], [56; 2], "no more than there are behind the suspects");
     }
 
     #[test]

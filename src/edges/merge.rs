@@ -95,9 +95,9 @@ pub(crate) fn join(own: &[Edge], reversed: &[Edge], rule: EdgeRule, out: &mut Ve
 /// A row's own list as edges, sorted by the other place; `keys` is room. Pure.
 pub(crate) fn own_edges(window: &Window<'_>, keys: &mut Vec<u32>, out: &mut Vec<Edge>) {
     // Numbers sort faster than structures, and places have 31 bits.
-    let key = |(rank, other): (usize, &Place)| other.number() << 1 | u32::from(window.is_suspect(rank));
+    let key = |(rank, other): (usize, Place)| other.number() << 1 | u32::from(window.is_suspect(rank));
     keys.clear();
-    keys.extend(window.partners().iter().enumerate().map(key));
+    keys.extend(window.partners().enumerate().map(key));
     keys.sort_unstable();
     let relation = |key: u32| if key & 1 == 1 { Relation::SUSPECT } else { Relation::WINDOW };
     out.clear();

@@ -74,7 +74,7 @@ impl Reversed {
             let first = (number * share) as u32;
             for place in places {
                 let window = windows.of(place);
-                for (rank, other) in window.partners().iter().enumerate() {
+                for (rank, other) in window.partners().enumerate() {
                     if let Some(end) = ends.get_mut(other.number().wrapping_sub(first) as usize) {
                         let suspect = if window.is_suspect(rank) { SUSPECT } else { 0 };
                         sources[(*end - start) as usize] = place.number() | suspect;

@@ -12,6 +12,7 @@ use crate::clusters::labels::{Clusters, LABELS};
 use crate::clusters::passes::PASS;
 use crate::edges::file::{EDGES, EdgePart};
 use crate::error::{Error, Result};
+use crate::neighbors::candidates::{CANDIDATES, Candidates};
 use crate::neighbors::cpu::int8::PACKED;
 use crate::neighbors::file::{Block, NEIGHBORS};
 use crate::neighbors::gpu::GPU_BASE;
@@ -33,7 +34,7 @@ const IDS_SHOWN: u64 = 5;
 type KnownFormat = (FileFormat, &'static [&'static str]);
 
 /// Every format of a run folder's binary files, as docs/formats.md describes them.
-const FORMATS: [KnownFormat; 15] = [
+const FORMATS: [KnownFormat; 16] = [
     (VECTORS, &["rows", "dimensions", "bytes a value"]),
     (ROWS, &["rows", "key columns", "key lists", "keys of both sides"]),
     (KEY_LISTS, &["rows", "codes"]),
@@ -45,6 +46,7 @@ const FORMATS: [KnownFormat; 15] = [
     (PACKED, &["rows", "dimensions", "dimensions of the head", "sampled rows"]),
     (GPU_BASE, &["rows", "dimensions", "bytes a value", "exponent"]),
     (MARKS, &["first place", "rows", "words of a row"]),
+    (CANDIDATES, &["rows", "tasks"]),
     (OWN_RANKS, &["rows"]),
     (EDGES, &["first place", "rows", "arcs", "blocks", "rows of the graph"]),
     (LABELS, &["rows", "clusters", "cluster size"]),
@@ -117,6 +119,7 @@ fn content(path: &Path, format: &FileFormat, fields: [u64; 6]) -> Result<Vec<Str
         magic if magic == KEY_LISTS.magic => KeyListFile::open(path, rows).map(|_| Vec::new())?,
         magic if magic == NEIGHBORS.magic => Block::open(path).map(|_| Vec::new())?,
         magic if magic == MARKS.magic => MarkBlock::open(path).map(|_| Vec::new())?,
+        magic if magic == CANDIDATES.magic => Candidates::check_file(path).map(|_| Vec::new())?,
         magic if magic == OWN_RANKS.magic => {
             let rows = u32::try_from(rows).unwrap_or(u32::MAX);
             OwnRanks::open(path, rows, 0).map(|_| Vec::new())?

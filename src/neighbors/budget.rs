@@ -4,7 +4,7 @@ use super::answers::SPARE;
 use super::tiles::{LIST_TILE_QUERIES, PACKED_COLUMNS, TILE_QUERIES};
 use super::{gpu, head, ivf, recall, topk};
 use crate::budget::{MIB, Phase, StageNeed, Term, written};
-use crate::config::{Backend, Config, KernelPrecision, Method};
+use crate::config::{Backend, Config, KernelPrecision, Method, RankBy};
 use crate::run::Stage;
 use crate::vectors::Shape;
 
@@ -12,6 +12,8 @@ use crate::vectors::Shape;
 const BLOCK_BYTES: u64 = 48 * MIB;
 const BLOCK_ROWS_MIN: u64 = 96;
 const BLOCK_ROWS_MAX: u64 = 8192;
+/// What is written of a row where ranks may be those of distinct positives.
+const CANDIDATE_FILE_BYTES: u64 = 20;
 /// A candidate: score and row.
 const CANDIDATE_BYTES: u64 = 8;
 /// A list's own header.
@@ -210,6 +212,14 @@ pub(crate) fn divide(config: &Config, shape: Shape, room: u64) -> (NeighborsCoun
         fine_tile_queries: fine as usize,
         gpu_shared_bytes: gpu_shared_bytes as usize,
     };
+    let mut phases = phases;
+    if config.ranks_positives() {
+        let chosen =
+            "candidates and their places, where ranks are those of distinct positives; with FAISS in order, too";
+        phases.iter_mut().skip(1).for_each(|phase| phase.terms.push(Term::fixed("12n", chosen, 12 * shape.rows)));
+        let found = Term::fixed("32n", "which rows share a positive, where ranks are those of these", 32 * shape.rows);
+        phases.insert(1, Phase { name: "candidates", terms: vec![found] });
+    }
     (counts, StageNeed { stage: Stage::Neighbors, phases })
 }
 
@@ -293,7 +303,9 @@ fn gpu_terms(config: &Config, terms: &Terms, room: u64) -> (u64, Vec<Term>) {
 /// Bytes of the stage's files: lists, and with the IVF lists two numbers a row and a centre for some hundred rows.
 pub(crate) fn disk_bytes(config: &Config, shape: Shape) -> u64 {
     let ranks = u64::from(config.most_ranks());
-    shape.rows * (12 + 8 * ranks) + shape.rows * shape.dim as u64 / 100 + 4096
+    let by_row = config.ranks_by().each().all(|by| by == RankBy::Row);
+    let candidates = if by_row { 0 } else { CANDIDATE_FILE_BYTES * shape.rows };
+    candidates + shape.rows * (12 + 8 * ranks) + shape.rows * shape.dim as u64 / 100 + 4096
 }
 
 /// Bytes of the packed bases, which are deleted when the stage ends: a byte a value, lines of tails filled up, what is

@@ -1,7 +1,5 @@
 //! Who computes the tiles of the search; chosen once.
 
-use std::ops::Range;
-
 use super::budget::NeighborsCounts;
 use super::gpu::GpuSearch;
 use super::tiles::Tiles;
@@ -53,28 +51,28 @@ impl SearchEngine {
         })
     }
 
-    /// The best `ranks` (or all, where there are fewer) of some rows of one task, by row.
+    /// The best `ranks` (or all, where there are fewer) of some rows of a task, by row.
     ///
     /// # Errors
     /// The engine fails, or the watch stops the job.
     pub(crate) fn segment(
         &self,
         tiles: &Tiles<'_>,
-        task: Range<RowId>,
+        task: usize,
         queries: &[RowId],
         ranks: usize,
         watch: Watch<'_>,
     ) -> Result<Vec<Vec<Candidate>>> {
-        let ranks = ranks.min(task.len() - 1);
+        let columns = tiles.columns.of_task(task);
+        let ranks = ranks.min(tiles.columns.others(task));
         if ranks == 0 {
             return Ok(vec![Vec::new(); queries.len()]);
         }
         match self {
-            SearchEngine::Exact => tiles.exact(task, queries, ranks, watch),
-            SearchEngine::Lists(probes) => {
-                tiles.approximate(tiles.vectors.tasks.of(task.start), queries, ranks, *probes, watch)
-            }
-            SearchEngine::Gpus(gpus) => gpus.segment(tiles, task, queries, ranks, watch),
+            SearchEngine::Exact => tiles.exact(columns, queries, ranks, watch),
+            SearchEngine::Lists(probes) => tiles.approximate(task, queries, ranks, *probes, watch),
+            // Columns of the GPU's base are all rows: none is sought where ranks are those of positives.
+            SearchEngine::Gpus(gpus) => gpus.segment(tiles, tiles.vectors.tasks.range(task), queries, ranks, watch),
             #[cfg(feature = "faiss")]
             SearchEngine::Faiss(base_tile_rows) => {
                 let faiss = super::faiss::FaissSearch {
@@ -82,7 +80,7 @@ impl SearchEngine {
                     metric: tiles.metric,
                     base_tile_rows: *base_tile_rows,
                 };
-                faiss.segment(task, queries, ranks, watch)
+                faiss.segment(&tiles.columns.by_row(task), queries, ranks, watch)
             }
         }
     }

@@ -4,7 +4,7 @@
 //! own for dot), which gives every query its best k = ranks + [`SPARE`] rows by a sum in f32. What they are
 //! worth is for [`super::answers`] to say. Where a tile may hide a row, its rows are scored one by one by the
 //! reference for that query. This is slow, and needed only where more than `SPARE` rows share a key or a score
-//! with the last rank. O(task rows · queries · dim).
+//! with the last rank. O(candidates · queries · dim).
 //!
 //! Memory: one tile in f32, and a piece of it (`PIECE_VALUES`) while it is filled; the candidates of every
 //! query of the segment, at most [`super::topk::capacity`] each; and on each thread the queries and answers of a call
@@ -19,6 +19,7 @@ use rayon::prelude::*;
 use super::answers::{CertifiedTopK, SPARE, TileAnswers, is_permitted, sum_error};
 use super::blas;
 use super::budget::{FAISS_CALL_QUERIES_MIN, faiss_call_queries};
+use super::columns::BaseRows;
 use super::topk::{Candidate, score_exactly};
 use crate::config::Metric;
 use crate::error::{Error, Result};
@@ -29,7 +30,7 @@ use crate::watch::Watch;
 /// Values that are decoded at a time to fill a tile.
 const PIECE_VALUES: usize = 1 << 20;
 /// Rows that are scored one by one at a time.
-const STEP_ROWS: u32 = 1024;
+const STEP_ROWS: usize = 1024;
 
 /// A search by FAISS.
 #[derive(Debug, Clone, Copy)]
@@ -42,29 +43,29 @@ pub(crate) struct FaissSearch<'a> {
 }
 
 impl FaissSearch<'_> {
-    /// The exact best `ranks` positives (or all, where a task has fewer) of some queries of one task, best first.
+    /// The exact best `ranks` (or all, where there are fewer) of a task's candidates for some of its queries, best first.
     ///
     /// # Errors
     /// The BLAS is not OpenBLAS, FAISS fails, or the watch stops the job.
     pub(crate) fn segment(
         &self,
-        task: Range<RowId>,
+        base: &BaseRows,
         queries: &[RowId],
         ranks: usize,
         watch: Watch<'_>,
     ) -> Result<Vec<Vec<Candidate>>> {
         blas::stay_on_this_thread()?;
-        let ranks = ranks.min(task.len().saturating_sub(1));
+        let ranks = ranks.min(base.len().saturating_sub(1));
         if ranks == 0 || queries.is_empty() {
-            watch.add(task.len() as u64 * queries.len() as u64)?;
+            watch.add(base.len() as u64 * queries.len() as u64)?;
             return Ok(vec![Vec::new(); queries.len()]);
         }
         let vectors = self.vectors;
-        let mut tile = FaissTile::new(vectors, self.base_tile_rows.min(task.len()), ranks, self.metric)?;
+        let mut tile = FaissTile::new(vectors, base, self.base_tile_rows, ranks, self.metric)?;
         let mut best: Vec<CertifiedTopK> = queries.iter().map(|_| CertifiedTopK::new(ranks)).collect();
         let call = call_queries(vectors.shape().dim, ranks, queries.len());
         let mut uncertain = 0;
-        for rows in tiles(task, self.base_tile_rows, queries[0]) {
+        for rows in tiles(base, self.base_tile_rows, queries[0]) {
             let pairs = rows.len() as u64 * queries.len() as u64;
             tile.fill(rows)?;
             let calls = best
@@ -96,11 +97,11 @@ fn call_queries(dim: usize, ranks: usize, queries: usize) -> usize {
     even.clamp(FAISS_CALL_QUERIES_MIN, faiss_call_queries(dim, ranks))
 }
 
-/// The task's base tiles, beginning with the queries' own: near rows raise the thresholds early.
-fn tiles(task: Range<RowId>, tile_rows: usize, first_query: RowId) -> Vec<Range<RowId>> {
-    let mut tiles: Vec<Range<RowId>> =
-        task.clone().step_by(tile_rows).map(|start| start..task.end.min(start + tile_rows as RowId)).collect();
-    let own = tiles.iter().position(|tile| tile.contains(&first_query)).unwrap_or(0);
+/// The base tiles, beginning with the queries' own: near rows raise the thresholds early.
+fn tiles(base: &BaseRows, tile_rows: usize, first_query: RowId) -> Vec<Range<usize>> {
+    let starts = (0..base.len()).step_by(tile_rows);
+    let mut tiles: Vec<Range<usize>> = starts.map(|start| start..base.len().min(start + tile_rows)).collect();
+    let own = tiles.iter().position(|tile| tile.contains(&base.number_of(first_query))).unwrap_or(0);
     tiles.rotate_left(own);
     tiles
 }
@@ -109,8 +110,10 @@ fn tiles(task: Range<RowId>, tile_rows: usize, first_query: RowId) -> Vec<Range<
 struct FaissTile<'a> {
     vectors: &'a Vectors,
     keys: Keys<'a>,
+    base: &'a BaseRows,
     index: FlatIndex,
-    rows: Range<RowId>,
+    /// Numbers of the rows among the candidates.
+    rows: Range<usize>,
     /// Largest norm of the rows; 1 for unit vectors.
     norm: f64,
     ranks: usize,
@@ -119,29 +122,36 @@ struct FaissTile<'a> {
 }
 
 impl<'a> FaissTile<'a> {
-    /// Empty, with room for `rows` rows.
-    fn new(vectors: &'a Vectors, rows: usize, ranks: usize, metric: Metric) -> Result<FaissTile<'a>> {
+    /// Empty, with room for `rows` rows, or all candidates.
+    fn new(
+        vectors: &'a Vectors,
+        base: &'a BaseRows,
+        rows: usize,
+        ranks: usize,
+        metric: Metric,
+    ) -> Result<FaissTile<'a>> {
+        let rows = rows.min(base.len());
         let dim = vectors.shape().dim;
         let mut index = FlatIndex::new_ip(dim as u32).map_err(failed)?;
         // FAISS's buffer doubles as it grows, and keeps its size when emptied: this makes it fit exactly.
         index.add(&vec![0.0; rows * dim]).map_err(failed)?;
         let piece = vec![0.0; (PIECE_VALUES / dim).clamp(1, rows) * dim];
-        Ok(FaissTile { vectors, keys: vectors.rows.keys(), index, rows: 0..0, norm: 0.0, ranks, metric, piece })
+        Ok(FaissTile { vectors, keys: vectors.rows.keys(), base, index, rows: 0..0, norm: 0.0, ranks, metric, piece })
     }
 
     /// Puts these rows in place of what was there.
-    fn fill(&mut self, rows: Range<RowId>) -> Result<()> {
+    fn fill(&mut self, rows: Range<usize>) -> Result<()> {
         let dim = self.vectors.shape().dim;
         self.index.reset().map_err(failed)?;
         self.norm = 0.0;
         for start in rows.clone().step_by(self.piece.len() / dim) {
-            let count = ((rows.end - start) as usize).min(self.piece.len() / dim);
+            let count = (rows.end - start).min(self.piece.len() / dim);
             let piece = &mut self.piece[..count * dim];
             let (store, scales, metric) = (&self.vectors.positives, self.vectors.rows.positive_scales(), self.metric);
             let norms = piece
                 .par_chunks_exact_mut(dim)
-                .zip(start..start + count as RowId)
-                .map(|(values, row)| load(store, row, scales, metric, values));
+                .zip(start..start + count)
+                .map(|(values, number)| load(store, self.base.at(number), scales, metric, values));
             self.norm = norms.reduce(|| 0.0, f64::max).max(self.norm);
             self.index.add(piece).map_err(failed)?;
         }
@@ -178,14 +188,14 @@ impl<'a> FaissTile<'a> {
     /// FAISS's answers, best first.
     fn answers(&self, scores: &[f32], labels: &[Idx]) -> Vec<Candidate> {
         let answers = scores.iter().zip(labels).filter_map(|(score, label)| Some((*score, label.get()?)));
-        answers.map(|(score, place)| Candidate { score, row: self.rows.start + place as RowId }).collect()
+        answers.map(|(score, place)| Candidate { score, row: self.base.at(self.rows.start + place as usize) }).collect()
     }
 
     /// Takes the tile's rows by true scores.
     fn search_exactly(&self, query: RowId, best: &mut CertifiedTopK, scorer: &mut Scorer<'_>) {
-        for start in self.rows.clone().step_by(STEP_ROWS as usize) {
+        for start in self.rows.clone().step_by(STEP_ROWS) {
             let rows = start..self.rows.end.min(start + STEP_ROWS);
-            let permitted = rows.filter(|row| is_permitted(&self.keys, query, *row));
+            let permitted = rows.map(|number| self.base.at(number)).filter(|row| is_permitted(&self.keys, query, *row));
             let mut list: Vec<Candidate> = permitted.map(|row| Candidate { score: 0.0, row }).collect();
             score_exactly(scorer, query, &mut list);
             for candidate in list {
@@ -304,7 +314,7 @@ mod tests {
             let pairs = AtomicU64::new(0);
             let count = |more: u64| { pairs.fetch_add(more, Ordering::Relaxed); Ok(()) };
             let search = FaissSearch { vectors: &vectors, metric, base_tile_rows: tile_rows };
-            let found = search.segment(task.clone(), &segment_queries, ranks, Watch::new(&count)).unwrap();
+            let found = search.segment(&BaseRows::All(task.clone()), &segment_queries, ranks, Watch::new(&count)).unwrap();
             let pairs = pairs.into_inner();
             prop_assert_eq!(pairs, task.len() as u64 * segment_queries.len() as u64);
             prop_assert_eq!(found.len(), segment_queries.len());
@@ -326,7 +336,7 @@ mod tests {
             _ => Ok(()),
         };
         let search = FaissSearch { vectors: &data.write(), metric: Metric::Cosine, base_tile_rows: 10 };
-        let error = search.segment(0..100, &Vec::from_iter(0..100), 5, Watch::new(&stop)).unwrap_err();
+        let error = search.segment(&BaseRows::All(0..100), &Vec::from_iter(0..100), 5, Watch::new(&stop)).unwrap_err();
         assert_eq!((error.to_string().as_str(), tiles.into_inner()), ("enough", 2));
     }
 }

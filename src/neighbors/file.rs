@@ -17,6 +17,7 @@ use std::sync::OnceLock;
 
 use rayon::prelude::*;
 
+use super::candidates::Candidates;
 use super::ivf::{IVF_FILE, IvfIndex};
 use super::topk::Candidate;
 use crate::error::{Error, Result};
@@ -149,6 +150,8 @@ pub struct Neighbors {
     blocks: Vec<Block>,
     block_rows: usize,
     ivf: IvfIndex,
+    /// Which rows share a positive, where ranks are those of distinct positives.
+    candidates: Option<Candidates>,
     /// Set once every list is known to hold places of rows only.
     checked: OnceLock<()>,
 }
@@ -163,6 +166,7 @@ impl Neighbors {
         part: &dyn Fn(&str) -> Result<PathBuf>,
         vectors: &Vectors,
         block_rows: usize,
+        candidates: Option<Candidates>,
     ) -> Result<Neighbors> {
         let (rows, block_rows) = (vectors.row_count() as usize, block_rows.max(1));
         let count = rows.div_ceil(block_rows);
@@ -182,7 +186,7 @@ impl Neighbors {
             blocks.push(block);
         }
         let ivf = IvfIndex::open(&part(IVF_FILE)?, vectors)?;
-        Ok(Neighbors { blocks, block_rows, ivf, checked: OnceLock::new() })
+        Ok(Neighbors { blocks, block_rows, ivf, candidates, checked: OnceLock::new() })
     }
 
     /// Fails where a list holds a place that no row has. To be called before [`Neighbors::of`] gives indices of tables.
@@ -202,6 +206,20 @@ impl Neighbors {
             self.checked.get_or_init(|| ());
         }
         Ok(())
+    }
+
+    /// Which rows share a positive, where ranks are those of distinct positives.
+    #[inline]
+    pub(crate) fn candidates(&self) -> Option<&Candidates> {
+        self.candidates.as_ref()
+    }
+
+    /// The candidates whose positives some rows have, sorted: the rows themselves, or who stands for their positives.
+    pub(crate) fn standing_for(&self, places: &[Place]) -> Vec<Place> {
+        let stands = |place: &Place| self.candidates.as_ref().map_or(*place, |known| known.representative(*place));
+        let mut standing: Vec<Place> = places.iter().map(stands).collect();
+        standing.sort_unstable();
+        standing
     }
 
     /// The row at each place.

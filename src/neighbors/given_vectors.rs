@@ -58,6 +58,7 @@ impl GivenVectors {
             tasks: Tasks::open(&path("tasks")).unwrap(),
             ids: Ids::RowNumber,
             named_tasks: false,
+            single_keys: Vec::new(),
         }
     }
 }

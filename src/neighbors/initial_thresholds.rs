@@ -9,10 +9,11 @@
 
 use std::ops::Range;
 
+use super::columns::Columns;
 use super::cpu::scan::HitSink;
 use super::ivf::spread;
 use super::topk::TopK;
-use crate::vectors::{Keys, RowId, Tasks};
+use crate::vectors::{Keys, RowId};
 
 /// One row in this many is sampled.
 const STRIDE: usize = 16;
@@ -29,12 +30,13 @@ pub(crate) struct ThresholdSample {
 }
 
 impl ThresholdSample {
-    /// One row in [`STRIDE`] of each large task, spread evenly over its places: each list gives its share.
-    pub(crate) fn new(tasks: &Tasks, order: &[RowId]) -> ThresholdSample {
+    /// One column in [`STRIDE`] of each large task, spread evenly over its places: each list gives its share.
+    pub(crate) fn new(columns: Columns<'_>) -> ThresholdSample {
         let mut samples = ThresholdSample { rows: Vec::new(), starts: vec![0] };
-        for task in tasks.ranges() {
+        for task in (0..columns.tasks.len()).map(|task| columns.of_task(task)) {
             let count = if task.len() < TASK_ROWS_MIN { 0 } else { (task.len() / STRIDE).min(SAMPLE_ROWS_MAX) };
-            samples.rows.extend(spread(task, count).iter().map(|place| order[*place as usize]));
+            let task = task.start as RowId..task.end as RowId;
+            samples.rows.extend(spread(task, count).iter().map(|column| columns.rows()[*column as usize]));
             samples.starts.push(samples.rows.len());
         }
         samples

@@ -45,6 +45,8 @@ pub(crate) fn mark(
 ) {
     let row = neighbors.row_at(place);
     for (rank, other) in neighbors.of(place).iter().enumerate() {
+        // Of a positive that many rows have, the one that the edge leads to.
+        let other = &neighbors.candidates().map_or(*other, |candidates| candidates.carrier(place, *other));
         if limits.are_sides_too_close(scorer.pair(row, neighbors.row_at(*other))) {
             words[rank / WORD] |= 1 << (rank % WORD);
         }

@@ -15,6 +15,8 @@ pub(crate) mod answers;
 mod blas;
 pub(crate) mod budget;
 pub(crate) mod calibrate;
+pub(crate) mod candidates;
+pub(crate) mod columns;
 pub(crate) mod cpu;
 pub(crate) mod engine;
 #[cfg(feature = "faiss")]
@@ -36,6 +38,7 @@ pub(crate) mod topk;
 pub(crate) mod trial;
 pub(crate) mod window;
 
+pub(crate) use candidates::count_distinct;
 pub use file::Neighbors;
 pub(crate) use search::open;
 pub use search::search;

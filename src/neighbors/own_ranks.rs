@@ -47,7 +47,9 @@ pub(crate) fn of_place(vectors: &Vectors, windows: &Windows<'_>, place: Place) -
     let neighbors = windows.neighbors();
     let (row, places, scores) = (neighbors.row_at(place), neighbors.of(place), neighbors.scores(place));
     let ranks = windows.of_task(vectors.tasks.of(row)).ranks() as usize;
-    let own = (vectors.rows.scores()[row as usize], row);
+    // Where scores tie, the own positive stands where the row does that stands for it.
+    let stands = neighbors.candidates().map_or(row, |known| neighbors.row_at(known.representative(place)));
+    let own = (vectors.rows.scores()[row as usize], stands);
     own_rank(own, |rank| (scores[rank], neighbors.row_at(places[rank])), scores.len(), ranks)
 }
 

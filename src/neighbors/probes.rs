@@ -17,10 +17,10 @@ pub(crate) fn choose_probes(
     goal: f64,
     watch: Watch<'_>,
 ) -> Result<usize> {
-    let most = (0..tiles.vectors.tasks.len()).map(|task| tiles.ivf.lists(task).len()).max().unwrap_or(1);
+    let most = (0..tiles.vectors.tasks.len()).map(|task| tiles.columns.ivf.lists(task).len()).max().unwrap_or(1);
     let measure = |probes: usize| -> Result<f64> {
         let recall = sample.of(|task, rows| {
-            let ranks = ranks[task].min(tiles.vectors.tasks.range(task).len() - 1).max(1);
+            let ranks = ranks[task].min(tiles.columns.others(task)).max(1);
             tiles.approximate(task, rows, ranks, probes, watch)
         })?;
         tracing::info!("{probes} of {most} lists: recall {:.4}", recall.share());

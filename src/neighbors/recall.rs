@@ -69,9 +69,8 @@ impl RecallSample {
         let mut tasks = Vec::new();
         for rows in groups {
             let task = vectors.tasks.of(rows[0]);
-            let range = vectors.tasks.range(task);
-            let ranks = ranks[task].min(range.len() - 1).max(1);
-            tasks.push(((task, rows.to_vec()), brute.exact(range, rows, ranks, watch)?));
+            let ranks = ranks[task].min(brute.columns.others(task)).max(1);
+            tasks.push(((task, rows.to_vec()), brute.exact(brute.columns.of_task(task), rows, ranks, watch)?));
         }
         Ok(RecallSample { tasks })
     }

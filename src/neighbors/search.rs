@@ -2,7 +2,11 @@
 
 use std::ops::Range;
 
+use std::path::PathBuf;
+
 use super::budget::NeighborsCounts;
+use super::candidates::{CANDIDATES_FILE, Candidates, PositiveGroups};
+use super::columns::{ChosenRows, Columns};
 use super::cpu::int8::{PackedBase, Packing};
 use super::cpu::simd::Simd;
 use super::engine::SearchEngine;
@@ -36,7 +40,9 @@ pub fn search(run: &Run, vectors: &Vectors, config: &Config, counts: &NeighborsC
     let windows = config.windows().all(vectors.tasks.names());
     refuse_empty_windows(windows.iter().copied().zip(vectors.tasks.ranges().map(|range| range.len())))?;
     if run.is_complete(Stage::Neighbors) {
-        return Neighbors::open(&part, vectors, run.facts::<NeighborsFacts>()?.block_rows);
+        let facts: NeighborsFacts = run.facts()?;
+        let candidates = open_candidates(&part, vectors, facts.candidates.is_some())?;
+        return Neighbors::open(&part, vectors, facts.block_rows, candidates);
     }
     vectors.check()?;
     let stage = run.begin(Stage::Neighbors);
@@ -44,8 +50,7 @@ pub fn search(run: &Run, vectors: &Vectors, config: &Config, counts: &NeighborsC
     let watch = Watch::new(&interrupt);
     let simd = Simd::detect();
     let ranks: Vec<usize> = windows.iter().map(|window| window.ranks() as usize).collect();
-    let largest_task = vectors.tasks.ranges().map(|range| range.len()).max().unwrap_or(0);
-    let gpus = gpu::find(config, counts.gpu_room(), vectors.shape(), largest_task, watch)?;
+    let gpus = find_gpus(config, counts, vectors, watch)?;
     let prepared = prepare(run, &stage, vectors, config, simd)?;
     warn_of_slow_bf16(config, simd);
     let mut tiles = prepared.tiles(vectors, config, counts, simd);
@@ -58,7 +63,9 @@ pub fn search(run: &Run, vectors: &Vectors, config: &Config, counts: &NeighborsC
     let engine = SearchEngine::choose(config, counts, gpus, choose)?;
     tracing::debug!("search: {engine:?}, {:?}, {simd:?}", tiles.precision);
     search_blocks(run, &stage, &tiles, &engine, &ranks, counts.block_rows)?;
-    let neighbors = Neighbors::open(&part, vectors, counts.block_rows)?;
+    let candidates = prepared.candidates.clone();
+    let total = candidates.as_ref().map(|_| tiles.columns.rows().len() as u64);
+    let neighbors = Neighbors::open(&part, vectors, counts.block_rows, candidates)?;
     let recall = sample.of_lists(&neighbors)?;
     let [short, without] = count_short(&neighbors, &vectors.tasks, &windows);
     let facts = NeighborsFacts {
@@ -71,6 +78,7 @@ pub fn search(run: &Run, vectors: &Vectors, config: &Config, counts: &NeighborsC
         probes: engine.probes(),
         lists: prepared.ivf.starts().len() - 1,
         left_to_cpu: engine.left_to_cpu(),
+        candidates: total,
     };
     log_result(&facts, config);
     drop((engine, prepared));
@@ -84,7 +92,37 @@ pub fn search(run: &Run, vectors: &Vectors, config: &Config, counts: &NeighborsC
 /// The stage is not finished, or a file is damaged.
 pub(crate) fn open(run: &RunReader, vectors: &Vectors) -> Result<Neighbors> {
     let facts: NeighborsFacts = run.facts()?;
-    Neighbors::open(&|name| run.part(Stage::Neighbors, name), vectors, facts.block_rows)
+    let part = |name: &str| run.part(Stage::Neighbors, name);
+    let candidates = open_candidates(&part, vectors, facts.candidates.is_some())?;
+    Neighbors::open(&part, vectors, facts.block_rows, candidates)
+}
+
+/// Which rows share a positive, where that was found out.
+fn open_candidates(
+    part: &dyn Fn(&str) -> Result<PathBuf>,
+    vectors: &Vectors,
+    are_there: bool,
+) -> Result<Option<Candidates>> {
+    let tasks: Vec<_> = vectors.tasks.ranges().collect();
+    let open = || Candidates::open(&part(CANDIDATES_FILE)?, vectors.row_count(), &tasks);
+    are_there.then(open).transpose()
+}
+
+/// The devices that search, if any do: their base is all rows, so none does where ranks are those of positives.
+fn find_gpus(
+    config: &Config,
+    counts: &NeighborsCounts,
+    vectors: &Vectors,
+    watch: Watch<'_>,
+) -> Result<Option<gpu::Gpus>> {
+    if !config.ranks_positives() {
+        let largest_task = vectors.tasks.ranges().map(|range| range.len()).max().unwrap_or(0);
+        return gpu::find(config, counts.gpu_room(), vectors.shape(), largest_task, watch);
+    }
+    if config.backend == Backend::FaissGpu {
+        tracing::warn!("ranks of distinct positives are searched on the CPU; the result is the same");
+    }
+    Ok(None)
 }
 
 fn warn_of_slow_bf16(config: &Config, simd: Simd) {
@@ -97,42 +135,74 @@ fn warn_of_slow_bf16(config: &Config, simd: Simd) {
 /// What every search works with.
 struct Prepared {
     ivf: IvfIndex,
+    candidates: Option<Candidates>,
+    chosen: Option<ChosenRows>,
     samples: ThresholdSample,
     packed: Option<PackedBase>,
 }
 
 impl Prepared {
     fn tiles<'a>(&'a self, vectors: &'a Vectors, config: &Config, counts: &NeighborsCounts, simd: Simd) -> Tiles<'a> {
-        let Prepared { ivf, samples, packed } = self;
+        let Prepared { samples, packed, .. } = self;
+        let columns = self.columns(&vectors.tasks);
         let (precision, metric, fine_queries) = (config.precision, config.metric, counts.fine_tile_queries);
-        Tiles { vectors, ivf, packed: packed.as_ref(), samples, precision, simd, metric, fine_queries }
+        Tiles { vectors, columns, packed: packed.as_ref(), samples, precision, simd, metric, fine_queries }
     }
 }
 
-/// The IVF lists and, for int8, the packed base: made, or those of an interrupted run.
+impl Prepared {
+    fn columns<'a>(&'a self, tasks: &'a Tasks) -> Columns<'a> {
+        Columns { ivf: &self.ivf, tasks, chosen: self.chosen.as_ref() }
+    }
+}
+
+/// The IVF lists, who is a candidate, and, for int8, the packed base: made, or those of an interrupted run.
 fn prepare(run: &Run, stage: &StageRun<'_>, vectors: &Vectors, config: &Config, simd: Simd) -> Result<Prepared> {
-    let rows = u64::from(vectors.row_count());
     let interrupt = |_: u64| run.check_interrupt();
     let watch = Watch::new(&interrupt);
     if !run.has(Stage::Neighbors, IVF_FILE) {
         ivf::build(stage, IVF_FILE, vectors, simd, watch)?;
     }
     let ivf = IvfIndex::open(&run.part(Stage::Neighbors, IVF_FILE)?, vectors)?;
-    let samples = ThresholdSample::new(&vectors.tasks, ivf.order());
+    let candidates = make_candidates(run, stage, vectors, config, &ivf)?;
+    let chosen = candidates.as_ref().map(|candidates| ChosenRows::new(&ivf, candidates));
+    let columns = Columns { ivf: &ivf, tasks: &vectors.tasks, chosen: chosen.as_ref() };
+    let samples = ThresholdSample::new(columns);
     let packs = matches!(config.precision, KernelPrecision::Auto | KernelPrecision::Int8);
     if !packs || config.backend == Backend::Faiss {
-        return Ok(Prepared { ivf, samples, packed: None });
+        return Ok(Prepared { ivf, candidates, chosen, samples, packed: None });
     }
     let dim = vectors.shape().dim;
     if !run.has(Stage::Neighbors, BASE) {
         let frame = head::choose(simd, vectors, config.most_ranks() as usize, config.metric);
-        let packing = Packing { order: ivf.order(), sampled: samples.rows(), frame: &frame, metric: config.metric };
+        let packing = Packing { order: columns.rows(), sampled: samples.rows(), frame: &frame, metric: config.metric };
         let part = stage.scattered(BASE, packing.file_bytes(dim))?;
         packing.write(&part, &vectors.positives, watch)?;
         stage.publish(vec![part])?;
     }
+    let rows = columns.rows().len() as u64;
     let packed = PackedBase::open(&run.part(Stage::Neighbors, BASE)?, simd, rows, dim, samples.rows().len() as u64)?;
-    Ok(Prepared { ivf, samples, packed: Some(packed) })
+    Ok(Prepared { ivf, candidates, chosen, samples, packed: Some(packed) })
+}
+
+/// Finds out which rows share a positive, where any task's ranks are those of distinct positives.
+fn make_candidates(
+    run: &Run,
+    stage: &StageRun<'_>,
+    vectors: &Vectors,
+    config: &Config,
+    ivf: &IvfIndex,
+) -> Result<Option<Candidates>> {
+    if !config.ranks_positives() {
+        return Ok(None);
+    }
+    if !run.has(Stage::Neighbors, CANDIDATES_FILE) {
+        let codes = vectors.positive_codes(config.columns.positive_key.as_deref())?;
+        let by = config.ranks_by().all(vectors.tasks.names());
+        let groups = PositiveGroups::new(&vectors.tasks, &codes, ivf.places(), &by);
+        stage.commit(CANDIDATES_FILE, |out| groups.write(out))?;
+    }
+    open_candidates(&|name| run.part(Stage::Neighbors, name), vectors, true)
 }
 
 /// Searches the blocks that are not there yet, to so many ranks in each task, and commits each as a part.
@@ -144,10 +214,11 @@ fn search_blocks(
     ranks: &[usize],
     block_rows: usize,
 ) -> Result<()> {
-    let Tiles { vectors, ivf, .. } = *tiles;
+    let Tiles { vectors, columns, .. } = *tiles;
+    let ivf = columns.ivf;
     let rows = vectors.row_count();
     let most = ranks.iter().copied().max().unwrap_or(0);
-    let total = pairs_of(vectors, 0..rows);
+    let total = pairs_of(columns, 0..rows);
     let is_exact = engine.probes().is_none();
     let operations = if is_exact { 2.0 * vectors.shape().dim as f64 } else { 0.0 };
     let meter =
@@ -158,19 +229,18 @@ fn search_blocks(
     for index in 0..(rows as usize).div_ceil(block_rows) {
         let block = (index * block_rows) as RowId..((index + 1) * block_rows).min(rows as usize) as RowId;
         if run.has(Stage::Neighbors, &block_name(index)) {
-            meter.skip(pairs_of(vectors, block));
+            meter.skip(pairs_of(columns, block));
             continue;
         }
         let mut lists = Vec::with_capacity(block.len());
-        for (task, segment) in segments(vectors, block.clone()) {
+        for (task, segment) in segments(&vectors.tasks, block.clone()) {
             let queries = &ivf.order()[segment.start as usize..segment.end as usize];
-            let ranks = ranks[vectors.tasks.of(task.start)];
-            let found = engine.segment(tiles, task, queries, ranks, watch)?;
+            let found = engine.segment(tiles, task, queries, ranks[task], watch)?;
             lists.extend(found.into_iter().map(|list| by_place(list, ivf.places())));
         }
         stage.commit(&block_name(index), |out| write_block(out, Place::new(block.start), most, &lists))?;
         if !is_exact {
-            meter.add(pairs_of(vectors, block))?;
+            meter.add(pairs_of(columns, block))?;
         }
     }
     Ok(())
@@ -197,27 +267,27 @@ fn by_place(list: Vec<Candidate>, places: &[Place]) -> Vec<(Place, f32)> {
     list.into_iter().map(|candidate| (places[candidate.row as usize], candidate.score)).collect()
 }
 
-/// The tasks that a block of places touches: (places of the task, which are its rows, and those in the block).
-fn segments(vectors: &Vectors, block: Range<RowId>) -> impl Iterator<Item = (Range<RowId>, Range<RowId>)> + '_ {
+/// The tasks that a block of places touches, and their places in the block.
+fn segments(tasks: &Tasks, block: Range<RowId>) -> impl Iterator<Item = (usize, Range<RowId>)> + '_ {
     let mut place = block.start;
     std::iter::from_fn(move || {
         if place == block.end {
             return None;
         }
-        let task = vectors.tasks.range(vectors.tasks.of(place));
-        let segment = place..task.end.min(block.end);
+        let task = tasks.of(place);
+        let segment = place..tasks.range(task).end.min(block.end);
         place = segment.end;
         Some((task, segment))
     })
 }
 
 /// Pairs that an exact search for the rows of some places scores.
-fn pairs_of(vectors: &Vectors, rows: Range<RowId>) -> u64 {
-    let pairs = |(task, segment): (Range<RowId>, Range<RowId>)| match task.len() {
+fn pairs_of(columns: Columns<'_>, rows: Range<RowId>) -> u64 {
+    let pairs = |(task, segment): (usize, Range<RowId>)| match columns.of_task(task).len() {
         1 => 0,
-        rows => rows as u64 * segment.len() as u64,
+        others => others as u64 * segment.len() as u64,
     };
-    segments(vectors, rows).map(pairs).sum()
+    segments(columns.tasks, rows).map(pairs).sum()
 }
 
 /// Rows whose list is shorter than their window, and of these those without one preferred negative by rank.
@@ -287,15 +357,18 @@ mod tests {
         let (run, config, vectors) = imported(place.path(), 0.0);
         let stage = run.begin(Stage::Neighbors);
         let simd = Simd::detect();
-        let Prepared { ivf, samples, packed } = prepare(&run, &stage, &vectors, &config, simd).unwrap();
+        let prepared = prepare(&run, &stage, &vectors, &config, simd).unwrap();
+        let columns = prepared.columns(&vectors.tasks);
+        let Prepared { ivf, samples, packed, .. } = &prepared;
         let rows: Vec<RowId> = (0..ROWS as RowId).step_by(ROWS / 100).collect();
         let search = |samples: &ThresholdSample, packed: Option<&PackedBase>| {
-            let (vectors, ivf, precision) = (&vectors, &ivf, KernelPrecision::Int8);
+            let (vectors, precision) = (&vectors, KernelPrecision::Int8);
             let fine_queries = TILE_QUERIES;
-            let tiles = Tiles { vectors, ivf, packed, samples, precision, simd, metric: Metric::Cosine, fine_queries };
-            tiles.exact(0..ROWS as RowId, &rows, RANKS, Watch::silent()).unwrap()
+            let tiles =
+                Tiles { vectors, columns, packed, samples, precision, simd, metric: Metric::Cosine, fine_queries };
+            tiles.exact(0..ROWS, &rows, RANKS, Watch::silent()).unwrap()
         };
-        let wanted = search(&samples, packed.as_ref());
+        let wanted = search(samples, packed.as_ref());
         // A sample of nothing but the best of these queries: every initial threshold lies above the last of them.
         let best = |list: &Vec<Candidate>| list[..RANKS / 2].iter().map(|candidate| candidate.row).collect::<Vec<_>>();
         let chosen: Vec<RowId> = wanted.iter().flat_map(best).collect();
@@ -322,13 +395,14 @@ mod tests {
             let (run, config, vectors) = imported(place.path(), by);
             let stage = run.begin(Stage::Neighbors);
             for simd in [Simd::detect(), Simd::Avx512] {
-                let Prepared { ivf, samples, packed } = prepare(&run, &stage, &vectors, &config, simd).unwrap();
+                let prepared = prepare(&run, &stage, &vectors, &config, simd).unwrap();
+                let columns = prepared.columns(&vectors.tasks);
+                let Prepared { samples, packed, .. } = &prepared;
                 let search = |precision| {
                     let packed = packed.as_ref();
-                    let samples = &samples;
                     let tiles = Tiles {
                         vectors: &vectors,
-                        ivf: &ivf,
+                        columns,
                         packed,
                         samples,
                         precision,
@@ -337,19 +411,19 @@ mod tests {
                         fine_queries: TILE_QUERIES,
                     };
                     let rows: Vec<RowId> = (0..ROWS as RowId).step_by(ROWS / 100).collect();
-                    let exact = tiles.exact(0..ROWS as RowId, &rows, 20, Watch::silent()).unwrap();
+                    let exact = tiles.exact(0..ROWS, &rows, 20, Watch::silent()).unwrap();
                     (exact, tiles.approximate(0, &rows, 20, 4, Watch::silent()).unwrap())
                 };
                 let wanted = search(KernelPrecision::F32);
                 let packed = packed.as_ref();
                 let (precision, fine_queries) = (KernelPrecision::Auto, TILE_QUERIES);
-                let (vectors, ivf, samples, metric) = (&vectors, &ivf, &samples, Metric::Cosine);
-                let tiles = Tiles { vectors, ivf, packed, samples, precision, simd, metric, fine_queries };
-                let tried = trial::tried(&tiles, 0..ROWS as RowId, &[20], Watch::silent()).unwrap();
+                let (vectors, metric) = (&vectors, Metric::Cosine);
+                let tiles = Tiles { vectors, columns, packed, samples, precision, simd, metric, fine_queries };
+                let tried = trial::tried(&tiles, 0..ROWS, &[20], Watch::silent()).unwrap();
                 assert!(search(tried) == wanted, "{by} {simd:?} {tried:?}");
                 // A trial ends with its job.
                 let stopped = |_: u64| Err(crate::error::Error::runtime("stopped"));
-                assert!(trial::tried(&tiles, 0..ROWS as RowId, &[20], Watch::new(&stopped)).is_err());
+                assert!(trial::tried(&tiles, 0..ROWS, &[20], Watch::new(&stopped)).is_err());
                 assert!(
                     search(KernelPrecision::Int8) == wanted && search(KernelPrecision::Bf16) == wanted,
                     "{by} {simd:?}"

@@ -7,13 +7,13 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::columns::Columns;
 use super::cpu::bf16::{Bf16, Bf16Base, Bf16Queries};
 use super::cpu::float::{Float, FloatBase, FloatQueries};
 use super::cpu::int8::{Int8, Int8Queries, PackedBase, Quantised};
 use super::cpu::scan::{PANEL, Ranking, TileKernel, scan};
 use super::cpu::simd::Simd;
 use super::initial_thresholds::{self, Guess, ThresholdSample};
-use super::ivf::IvfIndex;
 use super::topk::{Candidate, TopK};
 use crate::config::{KernelPrecision, Metric};
 use crate::error::Result;
@@ -40,7 +40,8 @@ const LEAST_RULED_OUT: u64 = 4;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Tiles<'a> {
     pub vectors: &'a Vectors,
-    pub ivf: &'a IvfIndex,
+    /// Who is scored.
+    pub columns: Columns<'a>,
     /// Packed base, which int8 needs.
     pub packed: Option<&'a PackedBase>,
     /// The sampled rows, which are packed behind the others.
@@ -55,13 +56,13 @@ pub(crate) struct Tiles<'a> {
 }
 
 impl Tiles<'_> {
-    /// The exact best `ranks` of some rows of one task, by row.
+    /// The exact best `ranks` of some rows of one task, whose columns these are, by row.
     ///
     /// # Errors
     /// The watch stops the job.
     pub(crate) fn exact(
         &self,
-        task: Range<RowId>,
+        columns: Range<usize>,
         rows: &[RowId],
         ranks: usize,
         watch: Watch<'_>,
@@ -69,7 +70,7 @@ impl Tiles<'_> {
         // As large as leaves a tile for each thread.
         let fair = rows.len().div_ceil(rayon::current_num_threads());
         let tile_queries = fair.clamp(TILE_QUERIES, self.most_queries());
-        self.by_tiles(rows, tile_queries, |rows, _| self.exact_tile(task.clone(), rows, ranks, watch))
+        self.by_tiles(rows, tile_queries, |rows, _| self.exact_tile(columns.clone(), rows, ranks, watch))
     }
 
     /// Most queries of a tile in exact search.
@@ -83,15 +84,15 @@ impl Tiles<'_> {
     /// The same of one tile. Queries whose initial threshold was too high are searched again without one.
     pub(crate) fn exact_tile(
         &self,
-        task: Range<RowId>,
+        columns: Range<usize>,
         rows: &[RowId],
         ranks: usize,
         watch: Watch<'_>,
     ) -> Result<Vec<Vec<Candidate>>> {
         let mut tile = QueryTile::new(self, rows, ranks);
         let queries = tile.pack_all();
-        let guesses = tile.guess_thresholds(&task, &queries);
-        tile.scan_task(task.clone(), queries, watch)?;
+        let guesses = tile.guess_thresholds(&columns, &queries);
+        tile.scan_task(columns.clone(), queries, watch)?;
         let mut lists = tile.finish();
         let reached = |slot: usize| lists[slot].get(ranks - 1).is_some_and(|last| last.score >= guesses[slot]);
         let missed: Vec<usize> =
@@ -101,7 +102,7 @@ impl Tiles<'_> {
             let mut again = QueryTile::new(self, &rows, ranks);
             let queries = again.pack_all();
             // These pairs are counted already.
-            again.scan_task(task, queries, Watch::new(&|_| watch.add(0)))?;
+            again.scan_task(columns, queries, Watch::new(&|_| watch.add(0)))?;
             missed.into_iter().zip(again.finish()).for_each(|(slot, list)| lists[slot] = list);
         }
         Ok(lists)
@@ -119,7 +120,7 @@ impl Tiles<'_> {
         probes: usize,
         watch: Watch<'_>,
     ) -> Result<Vec<Vec<Candidate>>> {
-        let probed = self.ivf.probe(self.simd, self.vectors, task, rows, probes);
+        let probed = self.columns.ivf.probe(self.simd, self.vectors, task, rows, probes);
         self.by_tiles(rows, LIST_TILE_QUERIES, |rows, indices| {
             let mut tile = QueryTile::new(self, rows, ranks);
             tile.scan_lists(indices.iter().map(|index| &probed[*index as usize][..]), watch)?;
@@ -152,7 +153,7 @@ impl Tiles<'_> {
         tile_queries: usize,
         search: impl Fn(&[RowId], &[u32]) -> Result<Vec<Vec<Candidate>>> + Sync,
     ) -> Result<Vec<Vec<Candidate>>> {
-        let places = self.ivf.places();
+        let places = self.columns.ivf.places();
         let mut order: Vec<u32> = (0..rows.len() as u32).collect();
         order.sort_unstable_by_key(|index| places[rows[*index as usize] as usize]);
         let found: Vec<Vec<Vec<Candidate>>> = order
@@ -202,9 +203,9 @@ impl<'a> QueryTile<'a> {
     }
 
     /// Gives each query the initial threshold that a sample of its task suggests, and returns these thresholds.
-    fn guess_thresholds(&mut self, task: &Range<RowId>, queries: &PackedQueries<'_>) -> Vec<f32> {
-        let sample = self.tiles.samples.of(self.tiles.vectors.tasks.of(task.start));
-        let rank = initial_thresholds::rank(self.ranks, task.len(), sample.len());
+    fn guess_thresholds(&mut self, columns: &Range<usize>, queries: &PackedQueries<'_>) -> Vec<f32> {
+        let sample = self.tiles.samples.of(self.tiles.vectors.tasks.of(self.rows[0]));
+        let rank = initial_thresholds::rank(self.ranks, columns.len(), sample.len());
         let (PackedQueries::Bytes(packed, queries), Some(rank)) = (queries, rank) else {
             return vec![f32::NEG_INFINITY; self.rows.len()];
         };
@@ -225,7 +226,7 @@ impl<'a> QueryTile<'a> {
             slots,
             rows: self.rows,
             best: &mut self.best,
-            base_rows: self.tiles.ivf.order(),
+            base_rows: self.tiles.columns.rows(),
             keys: &self.keys,
             scorer: &mut self.scorer,
             reported: 0,
@@ -268,12 +269,11 @@ impl<'a> QueryTile<'a> {
 
     /// Scans a task's columns, beginning with the queries' own. (Nearest lists first was tried: it left a fifth fewer
     /// pairs to look at, but panels that are scanned in part cost more than that saved.)
-    fn scan_task(&mut self, task: Range<RowId>, mut queries: PackedQueries<'a>, watch: Watch<'_>) -> Result<()> {
+    fn scan_task(&mut self, columns: Range<usize>, mut queries: PackedQueries<'a>, watch: Watch<'_>) -> Result<()> {
         let tiles = self.tiles;
-        let columns = task.start as usize..task.end as usize;
         let slots: Vec<u32> = (0..self.rows.len() as u32).collect();
         let mut precision = tiles.precision();
-        let own = tiles.ivf.places()[self.rows[self.rows.len() / 2] as usize].index();
+        let own = tiles.columns.at(tiles.columns.ivf.places()[self.rows[self.rows.len() / 2] as usize].number());
         for (index, stretch) in stretches(columns, own).into_iter().enumerate() {
             let pairs = (stretch.len() * self.rows.len()) as u64;
             let work = self.scan(&queries, &slots, stretch, own);
@@ -299,7 +299,7 @@ impl<'a> QueryTile<'a> {
         let (precision, quantised) = (tiles.precision(), self.quantised());
         for group in pairs.chunk_by(|a, b| a.0 == b.0) {
             let list = group[0].0 as usize;
-            let columns = tiles.ivf.starts()[list] as usize..tiles.ivf.starts()[list + 1] as usize;
+            let columns = tiles.columns.of_list(list);
             let slots: Vec<u32> = group.iter().map(|(_, slot)| *slot).collect();
             let done = (columns.len() * slots.len()) as u64;
             let queries = self.pack(precision, quantised.as_ref(), &slots);
@@ -366,7 +366,7 @@ impl<'a> QueryTile<'a> {
     ) -> Work {
         let tiles = self.tiles;
         let mut work = Work::default();
-        for base_rows in tiles.ivf.order()[columns].chunks(PACKED_COLUMNS) {
+        for base_rows in tiles.columns.rows()[columns].chunks(PACKED_COLUMNS) {
             let base = pack(&tiles.vectors.positives, base_rows, tiles.metric);
             let mut ranking = self.ranking(slots);
             ranking.base_rows = base_rows;

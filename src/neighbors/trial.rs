@@ -14,7 +14,6 @@ use std::time::{Duration, Instant};
 use super::tiles::{STRETCH_COLUMNS, TILE_QUERIES, Tiles};
 use crate::config::KernelPrecision;
 use crate::error::{Error, Result};
-use crate::vectors::RowId;
 use crate::watch::Watch;
 
 /// Searches of less work (pairs times dimensions) have no trial: it would take a share of their time.
@@ -34,8 +33,10 @@ const FASTER: f64 = 0.85;
 /// The watch stops the job.
 pub(crate) fn fastest(tiles: &Tiles<'_>, ranks: &[usize], watch: Watch<'_>) -> Result<KernelPrecision> {
     let (tasks, dim) = (&tiles.vectors.tasks, tiles.vectors.shape().dim);
-    let work: f64 = tasks.ranges().map(|task| (task.len() as f64).powi(2)).sum::<f64>() * dim as f64;
-    match tasks.ranges().max_by_key(|task| task.len()) {
+    let columns = |task: usize| tiles.columns.of_task(task);
+    let pairs = |task: usize| tasks.range(task).len() as f64 * columns(task).len() as f64;
+    let work: f64 = (0..tasks.len()).map(pairs).sum::<f64>() * dim as f64;
+    match (0..tasks.len()).map(columns).max_by_key(Range::len) {
         Some(task) if work >= WORK_MIN => tried(tiles, task, ranks, watch),
         _ => Ok(KernelPrecision::Int8),
     }
@@ -47,22 +48,25 @@ pub(crate) fn fastest(tiles: &Tiles<'_>, ranks: &[usize], watch: Watch<'_>) -> R
 /// The watch stops the job.
 pub(super) fn tried(
     tiles: &Tiles<'_>,
-    task: Range<RowId>,
+    task: Range<usize>,
     ranks: &[usize],
     watch: Watch<'_>,
 ) -> Result<KernelPrecision> {
     let (tasks, dim) = (&tiles.vectors.tasks, tiles.vectors.shape().dim);
     let stretches = (TRIAL_WORK / (TILE_QUERIES * STRETCH_COLUMNS * dim)).clamp(*STRETCHES.start(), *STRETCHES.end());
-    let columns = task.start..task.end.min(task.start + (stretches * STRETCH_COLUMNS) as RowId);
+    let columns = task.start..task.end.min(task.start + stretches * STRETCH_COLUMNS);
     // So many ranks that thresholds are as high as in the whole task.
-    let ranks = (ranks[tasks.of(task.start)] * columns.len()).div_ceil(task.len()).min(columns.len() - 1).max(1);
-    let middle = columns.start as usize + columns.len() / 2;
+    let ranks = (ranks[tasks.of(tiles.columns.rows()[task.start])] * columns.len())
+        .div_ceil(task.len())
+        .min(columns.len() - 1)
+        .max(1);
+    let middle = columns.start + columns.len() / 2;
     // None: it took longer than `limit` for a query, and was left.
     let seconds_a_query = |precision: KernelPrecision, limit: Duration| -> Result<Option<Duration>> {
         let tiles = Tiles { precision, ..*tiles };
         let queries = (tiles.most_queries() / 2).max(1);
         let first = middle - (queries / 2).min(columns.len() / 2);
-        let places = first..(first + queries).min(columns.end as usize);
+        let places = first..(first + queries).min(columns.end);
         let (begin, most, left) = (Clock::now(), limit.saturating_mul(places.len() as u32), AtomicBool::new(false));
         let listen = |_| {
             watch.add(0)?;
@@ -72,7 +76,8 @@ pub(super) fn tried(
             left.store(true, Ordering::Relaxed);
             Err(Error::runtime("a trial that was left"))
         };
-        let found = tiles.exact_tile(columns.clone(), &tiles.ivf.order()[places.clone()], ranks, Watch::new(&listen));
+        let found =
+            tiles.exact_tile(columns.clone(), &tiles.columns.rows()[places.clone()], ranks, Watch::new(&listen));
         match found {
             Err(_) if left.load(Ordering::Relaxed) => Ok(None),
             found => found.map(|_| Some(begin.elapsed() / places.len() as u32)),

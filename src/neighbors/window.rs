@@ -11,6 +11,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::candidates::Candidates;
 use super::file::Neighbors;
 use super::marks::{Marks, is_marked};
 use crate::config::{ByTask, Config, RankWindow, ScoreLimits};
@@ -46,6 +47,10 @@ pub(crate) struct Window<'a> {
     pub ranks: Range<usize>,
     /// By rank, who is too close on the other side; empty where there is no such limit.
     pub marks: &'a [u64],
+    /// Whose list it is.
+    place: Place,
+    /// Which rows share a positive, where ranks are those of distinct positives.
+    candidates: Option<&'a Candidates>,
 }
 
 impl<'a> Window<'a> {
@@ -57,7 +62,7 @@ impl<'a> Window<'a> {
 
     /// Likely false negatives, in rank order.
     pub(crate) fn suspects(&self) -> impl Iterator<Item = Place> + use<'a> {
-        let Window { places, ranks, marks } = self.clone();
+        let Window { places, ranks, marks, .. } = self.clone();
         let end = if marks.is_empty() { ranks.start } else { ranks.end };
         let is_suspect = move |rank: &usize| *rank < ranks.start || is_marked(marks, *rank);
         (0..end).filter(is_suspect).map(move |rank| places[rank])
@@ -65,13 +70,17 @@ impl<'a> Window<'a> {
 
     /// Preferred negatives, in rank order.
     pub(crate) fn preferred(&self) -> impl Iterator<Item = Place> + use<'a> {
-        let Window { places, ranks, marks } = self.clone();
+        let Window { places, ranks, marks, .. } = self.clone();
         ranks.filter(move |rank| !is_marked(marks, *rank)).map(move |rank| places[rank])
     }
 
-    /// Suspects and preferred negatives: the rows to which this one has an edge.
-    pub(crate) fn partners(&self) -> &'a [Place] {
-        &self.places[..self.ranks.end]
+    /// The rows to which this one has an edge, by rank: suspects and preferred negatives, or their carriers where they
+    /// stand for a positive that other rows have, too.
+    #[inline]
+    pub(crate) fn partners(&self) -> impl ExactSizeIterator<Item = Place> + use<'a> {
+        let Window { places, place, candidates, .. } = *self;
+        let carrier = move |other: &Place| candidates.map_or(*other, |candidates| candidates.carrier(place, *other));
+        places[..self.ranks.end].iter().map(carrier)
     }
 }
 
@@ -84,8 +93,8 @@ pub(crate) fn refuse_empty_windows(tasks: impl Iterator<Item = (RankWindow, usiz
     let best = tasks.max_by_key(|(window, rows)| *rows as i64 - i64::from(window.skip));
     let Some((window, rows)) = best.filter(|(window, rows)| *rows <= window.skip as usize + 1) else { return Ok(()) };
     Err(Error::input("no row can have a preferred negative")
-        .expected(format!("a task of more than --skip + 1 = {} rows", window.skip + 1))
-        .found(format!("{rows} rows in the largest task"))
+        .expected(format!("a task of more than --skip + 1 = {} rows, or distinct positives", window.skip + 1))
+        .found(format!("{rows} in the largest task"))
         .remedy("lower --skip, or mine more rows; where there are several tasks, mine without --task-column"))
 }
 
@@ -110,6 +119,11 @@ impl<'a> Windows<'a> {
 
     fn by_task(vectors: &'a Vectors, neighbors: &'a Neighbors, windows: &ByTask<RankWindow>) -> Windows<'a> {
         let mut windows = windows.all(vectors.tasks.names());
+        if let Some(candidates) = neighbors.candidates() {
+            for (task, window) in windows.iter_mut().enumerate() {
+                *window = window.counted(candidates.distinct(task).unwrap_or(0));
+            }
+        }
         if windows.iter().all(|window| *window == windows[0]) {
             windows.truncate(1);
         }
@@ -190,7 +204,7 @@ impl<'a> Windows<'a> {
         let relative = window.limits.relative_margin.is_some();
         let own = if relative { self.own_score(place) } else { 0.0 };
         let marks = self.marks.as_ref().map_or(&[][..], |marks| marks.of(place));
-        Window { places, ranks: cut(window, own, scores), marks }
+        Window { places, ranks: cut(window, own, scores), marks, place, candidates: neighbors.candidates() }
     }
 
     /// The score of the own positive of the row at a place.
@@ -263,6 +277,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::config::Width;
 
     /// Score limits on a grid, so that scores of the same grid meet them exactly.
     fn limits() -> impl Strategy<Value = ScoreLimits> {
@@ -284,7 +299,7 @@ mod tests {
             let own = own as f32 / 8.0;
             let mut scores: Vec<f32> = scores.into_iter().map(|score| score as f32 / 8.0).collect();
             scores.sort_unstable_by(|a, b| b.total_cmp(a));
-            let window = RankWindow { skip, width: 12, limits };
+            let window = RankWindow { skip, width: Width::Ranks(12), limits };
             let ranks = cut(&window, own, &scores);
             for (rank, score) in scores.iter().enumerate() {
                 let (score, own) = (f64::from(*score), f64::from(own));
@@ -305,7 +320,7 @@ mod tests {
             scores.sort_unstable_by(|a, b| b.total_cmp(a));
             let suspects = |margin: i32| {
                 let limits = ScoreLimits { relative_margin: Some(f64::from(margin) / 8.0), ..ScoreLimits::default() };
-                cut(&RankWindow { skip: 0, width: 12, limits }, own as f32 / 8.0, &scores).start
+                cut(&RankWindow { skip: 0, width: Width::Ranks(12), limits }, own as f32 / 8.0, &scores).start
             };
             let all: Vec<usize> = (0..=8).map(suspects).collect();
             prop_assert!(all.is_sorted(), "{:?}", all);

@@ -59,7 +59,10 @@ pub(crate) fn page(report: &Report) -> String {
 
 fn introduction(report: &Report) -> Markup {
     let window = report.parameters.edges.windows.job;
-    let [p, m] = [window.skip, window.width].map(|ranks| count(u64::from(ranks)));
+    let (p, m) = (
+        count(u64::from(window.skip)),
+        window.width.known().map_or_else(|| window.width.to_string(), |m| count(u64::from(m))),
+    );
     html! {
         p {
             "In contrastive training the other rows of a batch are a query's negatives. For each query, batchmine \
@@ -331,7 +334,10 @@ fn cost(report: &Report) -> Markup {
 
 fn words(report: &Report) -> Markup {
     let window = report.parameters.edges.windows.job;
-    let [p, m] = [window.skip, window.width].map(|ranks| count(u64::from(ranks)));
+    let (p, m) = (
+        count(u64::from(window.skip)),
+        window.width.known().map_or_else(|| window.width.to_string(), |m| count(u64::from(m))),
+    );
     let sampled = report.overall.mined.gap.map_or(0, |gap| gap.queries);
     html! {
         dl {

@@ -1,6 +1,6 @@
 //! A list of batches: the run's own, the same with its rows shuffled, or one that the user gives.
 //!
-//! Memory: 8 bytes a row for a list (batch and cluster), 4 bytes a row while lists are read (8, where rows are named
+//! Memory: 8 bytes a row for a list (batch and cluster; 16, where ranks are those of distinct positives), 4 bytes a row while lists are read (8, where rows are named
 //! by id), and 8 bytes a batch beside a table of the batches' numbers.
 
 use std::collections::HashMap;
@@ -15,9 +15,10 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use rand::seq::SliceRandom;
 use rayon::prelude::*;
 
-use super::metrics::{Membership, NO_BATCH};
+use super::metrics::{ByPositive, Membership, NO_BATCH};
 use crate::clusters::NO_CLUSTER;
 use crate::error::{Error, Result};
+use crate::neighbors::candidates::Candidates;
 use crate::random::{Purpose, stream};
 use crate::vectors::{Ids, Place, PlaceRange, Vectors};
 use crate::vectors::{guarded_batches, open_table};
@@ -30,6 +31,7 @@ const CHUNK_ROWS: usize = 8192;
 pub(crate) struct BatchList {
     batch: Vec<u32>,
     cluster: Option<Vec<u32>>,
+    by_positive: Option<ByPositive>,
     count: u32,
     /// The number that the files give each batch.
     names: Vec<i64>,
@@ -38,7 +40,13 @@ pub(crate) struct BatchList {
 impl BatchList {
     /// Which batch and cluster each row is in.
     pub(crate) fn membership(&self) -> Membership<'_> {
-        Membership { batch: &self.batch, cluster: self.cluster.as_deref() }
+        Membership { batch: &self.batch, cluster: self.cluster.as_deref(), by_positive: self.by_positive.as_ref() }
+    }
+
+    /// The same with what is known of the rows of each positive, where ranks are those of distinct positives.
+    pub(crate) fn by_positive(self, candidates: Option<&Candidates>) -> BatchList {
+        let by_positive = candidates.map(|known| ByPositive::new(known, &self.batch, self.cluster.as_deref()));
+        BatchList { by_positive, ..self }
     }
 
     pub(crate) fn count(&self) -> u32 {
@@ -75,7 +83,13 @@ impl BatchList {
         let mut reading = Reading {
             directory,
             epoch: i64::from(epoch),
-            list: BatchList { batch: vec![NO_BATCH; rows], cluster: None, count: 0, names: Vec::new() },
+            list: BatchList {
+                batch: vec![NO_BATCH; rows],
+                cluster: None,
+                by_positive: None,
+                count: 0,
+                names: Vec::new(),
+            },
             numbers: HashMap::new(),
             rows: 0,
         };
@@ -352,6 +366,7 @@ mod tests {
         let list = BatchList {
             batch: (0..200).map(|place| if place % 11 == 0 { NO_BATCH } else { place / 9 }).collect(),
             cluster: Some((0..200).map(|place| if place % 7 == 0 { NO_CLUSTER } else { place / 3 }).collect()),
+            by_positive: None,
             count: 23,
             names: (0..23).collect(),
         };

@@ -85,9 +85,10 @@ pub fn measure(run: &RunReader, options: &Options, progress: &Progress) -> Resul
     let parameters = parameters(run, options, &vectors, &windows)?;
 
     let mut directory = Directory::new(&vectors, neighbors.places());
-    let mined = BatchList::read(&epoch_files, options.epoch, &directory)?;
+    let candidates = neighbors.candidates();
+    let mined = BatchList::read(&epoch_files, options.epoch, &directory)?.by_positive(candidates);
     let against = match &options.against {
-        Some(path) => Some(read_given(path, options.epoch, &mut directory)?),
+        Some(path) => Some(read_given(path, options.epoch, &mut directory)?.by_positive(candidates)),
         None => None,
     };
     drop(directory);
@@ -123,8 +124,8 @@ pub fn measure(run: &RunReader, options: &Options, progress: &Progress) -> Resul
     let examples = looked.examples(run, &options.texts)?;
     drop(members);
     let look = |list: &BatchList| look(list, &Members::new(list));
-    let random =
-        look(&mined.shuffled((0..vectors.tasks.len()).map(|task| vectors.tasks.places(task)), seed, options.epoch))?;
+    let tasks = (0..vectors.tasks.len()).map(|task| vectors.tasks.places(task));
+    let random = look(&mined.shuffled(tasks, seed, options.epoch).by_positive(candidates))?;
     let against = against.as_ref().map(look).transpose()?;
     drop(meter);
     let report = compose(run, parameters, &vectors, &own, &random, against.as_ref())?;

@@ -13,8 +13,8 @@ use serde_json::Value;
 use super::json::{differences, to_value};
 use super::stage::Stage;
 use crate::config::{
-    BadRows, BinaryType, ByTask, EdgeRule, EmptyKeys, Method, Metric, NegativesOf, RankLayout, RankWindow, Remainder,
-    SameQuery, Sizes,
+    BadRows, BinaryType, ByTask, EdgeRule, EmptyKeys, Method, Metric, NegativesOf, RankLayout, RankRule, RankWindow,
+    Remainder, SameQuery, Sizes,
 };
 
 /// The settings of one stage.
@@ -119,6 +119,32 @@ pub struct NeighborsSettings {
     /// p + m of tasks that have another, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tasks: BTreeMap<String, u32>,
+    /// What takes a rank; recorded where it is not the default.
+    #[serde(default, skip_serializing_if = "RankRules::are_default")]
+    pub candidates: RankRules,
+}
+
+/// What takes a rank, and of windows that are shares of the distinct positives, the shares.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct RankRules {
+    #[serde(flatten)]
+    pub by: ByTask<RankRule>,
+    /// The key column that says which rows have the same positive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub positive_key: Option<String>,
+}
+
+impl Default for RankRules {
+    fn default() -> RankRules {
+        RankRules { by: ByTask { job: RankRule::default(), tasks: BTreeMap::new() }, positive_key: None }
+    }
+}
+
+impl RankRules {
+    fn are_default(&self) -> bool {
+        *self == RankRules::default()
+    }
 }
 
 impl StageSettings for NeighborsSettings {
@@ -269,6 +295,9 @@ pub struct NeighborsFacts {
     pub lists: usize,
     /// Queries that a search on GPUs left to the CPU.
     pub left_to_cpu: Option<usize>,
+    /// Candidates in all, where any task's ranks are those of distinct positives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub candidates: Option<u64>,
 }
 
 impl StageFacts for NeighborsFacts {
@@ -388,6 +417,7 @@ pub(super) fn from_value<T: Serialize + DeserializeOwned>(value: &Value) -> Resu
 
 #[cfg(test)]
 mod tests {
+    use crate::config::{RankBy, Width};
     use serde_json::json;
 
     use super::*;
@@ -412,7 +442,7 @@ mod tests {
 
     #[test]
     fn settings_come_back_as_they_were_recorded() {
-        let window = RankWindow { skip: 3, width: 4, limits: ScoreLimits::default() };
+        let window = RankWindow { skip: 3, width: Width::Ranks(4), limits: ScoreLimits::default() };
         let other = RankWindow { limits: ScoreLimits { min_score: Some(0.25), ..ScoreLimits::default() }, ..window };
         let windows = ByTask { job: window, tasks: BTreeMap::from([("qa".to_owned(), other)]) };
         let settings = EdgesSettings { windows, edges: EdgeRule::Mutual, max_own_rank: None };
@@ -424,8 +454,16 @@ mod tests {
         assert_eq!(value, expected);
         assert_eq!(from_value::<EdgesSettings>(&value).unwrap(), settings);
         let search = Method::Lists { probes: None, recall: 0.9 };
-        let settings = NeighborsSettings { ranks: 7, search, tasks: BTreeMap::new() };
+        let settings = NeighborsSettings { ranks: 7, search, tasks: BTreeMap::new(), candidates: RankRules::default() };
         assert_eq!(to_value(&settings), json!({"skip + window": 7, "search": "ivf, recall 0.9"}));
+        assert_eq!(from_value::<NeighborsSettings>(&to_value(&settings)).unwrap(), settings);
+        let rule = RankRule { rank_by: RankBy::Positive, window: Some(Width::Share(30.0)) };
+        let by = ByTask { job: rule, tasks: BTreeMap::from([("qa".to_owned(), RankRule::default())]) };
+        let settings = NeighborsSettings { candidates: RankRules { by, positive_key: Some("c".into()) }, ..settings };
+        let candidates = json!({
+            "rank-by": "positive", "window": "30%", "positive-key": "c", "tasks": {"qa": {"rank-by": "auto"}},
+        });
+        assert_eq!(to_value(&settings)["candidates"], candidates);
         assert_eq!(from_value::<NeighborsSettings>(&to_value(&settings)).unwrap(), settings);
         let sizes = ByTask { job: Sizes { cluster_size: 8, batch_size: 64 }, tasks: BTreeMap::new() };
         let settings = ClustersSettings { sizes, cluster_passes: 5, suspect_weight: 0.3, rows_per_key: 1 };

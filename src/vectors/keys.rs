@@ -85,6 +85,30 @@ fn meet(mut a: &[u32], mut b: &[u32]) -> bool {
     false
 }
 
+/// Which rows have the same positive: by the positive key, and by their vectors.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PositiveCodes<'a> {
+    /// Codes of the positive key; empty where there is none.
+    pub(crate) key: &'a [u32],
+    /// Codes of bit-identical positives.
+    pub(crate) vectors: &'a [u32],
+}
+
+impl PositiveCodes<'_> {
+    /// Which of the two columns tells the row's positive, and its code there; `None`: no other row has it.
+    #[inline]
+    pub(crate) fn of(&self, row: RowId) -> Option<(usize, u32)> {
+        let code =
+            |kind: usize, codes: &[u32]| codes.get(row as usize).filter(|code| **code != UNIQUE).map(|c| (kind, *c));
+        code(0, self.key).or_else(|| code(1, self.vectors))
+    }
+
+    /// Lengths of tables by code. O(1).
+    pub(crate) fn lengths(&self) -> [usize; 2] {
+        [self.key.len(), self.vectors.len()]
+    }
+}
+
 /// The key columns of all rows.
 #[derive(Debug, Clone)]
 pub struct Keys<'a> {

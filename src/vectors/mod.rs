@@ -60,6 +60,7 @@ pub(crate) use in_memory::IN_MEMORY;
 pub use in_memory::MemoryRows;
 pub(crate) use input::{FileKind, find, kind_of};
 pub(crate) use key_lists::{KEY_LISTS, KeyListFile};
+pub(crate) use keys::PositiveCodes;
 pub use keys::{Keys, KeysByPlace};
 #[cfg(feature = "export")]
 pub(crate) use label_arrays::for_each_label_array;
@@ -72,10 +73,8 @@ pub(crate) use open::tasks;
 pub(crate) use open::{TASK_TABLE, open};
 pub(crate) use parquet_batches::{GuardedBatches, guarded_batches, open_table, read_metadata};
 pub(crate) use recognise::{is_same, recognise};
-#[cfg(test)]
-pub(crate) use row::UNIQUE;
 pub use row::{Place, PlaceRange};
-pub(crate) use row::{ROWS_MAX, RowId};
+pub(crate) use row::{ROWS_MAX, RowId, UNIQUE};
 pub(crate) use row_table::ROWS;
 pub(crate) use row_table::RowTable;
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::ids::Ids;
 use super::key_lists::key_lists_name;
+use super::keys::PositiveCodes;
 use super::row::RowId;
 use super::row_table::RowTable;
 use super::shape::Shape;
@@ -39,6 +40,8 @@ pub struct Vectors {
     pub(crate) ids: Ids,
     /// Whether tasks have names: there is a task column. Without one there is one task, without a name.
     pub(crate) named_tasks: bool,
+    /// The key columns of one code a row, in the order of the row table.
+    pub(crate) single_keys: Vec<String>,
 }
 
 impl Vectors {
@@ -48,6 +51,21 @@ impl Vectors {
 
     pub(crate) fn row_count(&self) -> RowId {
         self.shape().rows as RowId
+    }
+
+    /// Which rows have the same positive, by a key column or by their vectors.
+    ///
+    /// # Errors
+    /// There is no such column of one key a row.
+    pub(crate) fn positive_codes(&self, key: Option<&str>) -> Result<PositiveCodes<'_>> {
+        let number = |name: &str| match self.single_keys.iter().position(|column| column == name) {
+            Some(index) => Ok(1 + index),
+            None => Err(Error::input("the positive key is no key column of one key a row")
+                .expected("a column without lists after --positive-key")
+                .found(format!("--positive-key {name}"))
+                .remedy("name a column that says which one positive a row has")),
+        };
+        Ok(self.rows.positive_codes(key.map(number).transpose()?))
     }
 
     /// Checks that all vectors are what was written, for those who read them all. O(bytes), the first time.
@@ -110,5 +128,7 @@ pub(super) fn open_parts(
             ))
             .remedy("the folder was tampered with: mine again with --replace or into a new folder"));
     }
-    Ok(Vectors { queries, positives, rows, tasks, ids, named_tasks: facts.named_tasks })
+    let single = facts.keys.iter().filter(|key| key.empty_lists.is_none());
+    let single_keys = single.map(|key| key.column.clone()).collect();
+    Ok(Vectors { queries, positives, rows, tasks, ids, named_tasks: facts.named_tasks, single_keys })
 }

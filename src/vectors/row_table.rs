@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::key_lists::{KeyListFile, key_lists_name};
-use super::keys::{KeyColumn, Keys};
+use super::keys::{KeyColumn, Keys, PositiveCodes};
 use super::row::{ROWS_MAX, UNIQUE};
 use crate::error::{Error, Result};
 use crate::run::sealed::{FileFormat, HEADER_BYTES, Sealed};
@@ -193,6 +193,12 @@ impl RowTable {
     /// Score of each query with its own positive.
     pub(crate) fn scores(&self) -> &[f32] {
         self.column(self.layout.score())
+    }
+
+    /// Which rows have the same positive; `key`: the number of the positive key among the key columns of one code a
+    /// row, from 1, where there is one.
+    pub(crate) fn positive_codes(&self, key: Option<usize>) -> PositiveCodes<'_> {
+        PositiveCodes { key: key.map_or(&[], |key| self.codes(key as u64)), vectors: self.codes(0) }
     }
 
     /// Codes of a key column of one code a row.

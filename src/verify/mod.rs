@@ -8,6 +8,7 @@
 //! what is there is checked; of a batch table without the vectors, its own columns (`table_alone`). Memory: 12 bytes a
 //! row, one batch, where there are hard negatives the rank windows of its rows, and a report whole.
 
+mod candidates;
 mod claims;
 mod footers;
 mod negatives;
@@ -189,6 +190,11 @@ impl Opened<'_> {
         chosen.sort_unstable();
         chosen.dedup();
         let before = outcome.faults.len();
+        match candidates::check(self.run, &self.vectors, &self.neighbors, outcome) {
+            Ok(said) if said.is_empty() && outcome.faults.len() == before => {}
+            result => outcome.record(result, before),
+        }
+        let before = outcome.faults.len();
         let result = self.check_lists(&chosen, outcome, watch);
         outcome.record(result, before);
         if watch.add(0).is_err() {
@@ -276,7 +282,10 @@ impl Opened<'_> {
             let task = self.vectors.tasks.range(self.vectors.tasks.of(*query));
             let found = self.neighbors.of_row(*query)?;
             let known = |candidate: &Candidate| {
-                task.contains(&candidate.row) && candidate.row != *query && !keys.conflict(*query, candidate.row)
+                task.contains(&candidate.row)
+                    && self.is_candidate(candidate.row)
+                    && candidate.row != *query
+                    && !keys.conflict(*query, candidate.row)
             };
             let sorted = found.is_sorted_by(|a, b| by_rank(a, b).is_lt());
             if !sorted
@@ -289,6 +298,12 @@ impl Opened<'_> {
         }
         let recall = self.run.facts::<NeighborsFacts>()?.recall;
         Ok(format!("{} approximate lists have true scores in order; recall {recall:.4} was measured", chosen.len()))
+    }
+
+    /// Whether a row is one, or another stands for its positive.
+    fn is_candidate(&self, row: RowId) -> bool {
+        let place = self.neighbors.place_of(row);
+        self.neighbors.candidates().is_none_or(|known| known.representative(place) == place)
     }
 
     /// Lists against brute force.
@@ -307,7 +322,7 @@ impl Opened<'_> {
                     let number = self.vectors.tasks.of(*query);
                     let task = self.vectors.tasks.range(number);
                     let mut all: Vec<Candidate> = task
-                        .filter(|row| row != query && !keys.conflict(*query, *row))
+                        .filter(|row| self.is_candidate(*row) && row != query && !keys.conflict(*query, *row))
                         .map(|row| Candidate { row, score: scorer.pair(*query, row) })
                         .collect();
                     all.sort_unstable_by(by_rank);

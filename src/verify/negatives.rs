@@ -59,8 +59,8 @@ struct BatchNegatives<'a> {
     windows: &'a Windows<'a>,
     keys: KeysByPlace<'a>,
     asked: Asked,
-    /// The batch's own rows, sorted.
-    members: Vec<Place>,
+    /// The candidates that are the batch's own, sorted: its rows, or who stands for their positives.
+    taken: Vec<Place>,
     /// By number, see [`group`]; a single one where they come from all of the batch, none where from each row.
     groups: HashMap<u32, Group>,
 }
@@ -82,10 +82,10 @@ impl<'a> BatchNegatives<'a> {
         drawn: &[Vec<Candidate>],
         asked: Asked,
     ) -> BatchNegatives<'a> {
-        let mut members: Vec<Place> = rows.iter().map(|row| opened.neighbors.place_of(*row)).collect();
-        members.sort_unstable();
+        let members: Vec<Place> = rows.iter().map(|row| opened.neighbors.place_of(*row)).collect();
+        let taken = opened.neighbors.standing_for(&members);
         let keys = opened.vectors.rows.keys().by_place(opened.neighbors.order());
-        let mut batch = BatchNegatives { opened, windows, keys, asked, members, groups: HashMap::new() };
+        let mut batch = BatchNegatives { opened, windows, keys, asked, taken, groups: HashMap::new() };
         let mut groups: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
         match asked.of {
             NegativesOf::Batch => _ = groups.insert(0, (0..rows.len()).collect()),
@@ -112,7 +112,7 @@ impl<'a> BatchNegatives<'a> {
 
     /// What rows together may draw from, sorted, each once.
     fn pool(&self, places: &[Place]) -> Vec<Place> {
-        let is_stranger = |other: &Place| self.members.binary_search(other).is_err();
+        let is_stranger = |other: &Place| self.taken.binary_search(other).is_err();
         let mut pool = Vec::new();
         places.iter().for_each(|place| pool.extend(self.windows.of(*place).preferred().filter(is_stranger)));
         pool.par_sort_unstable();
@@ -155,7 +155,7 @@ impl<'a> BatchNegatives<'a> {
         let others: Vec<Place> = drawn.iter().map(|negative| neighbors.place_of(negative.row)).collect();
         for (negative, other) in drawn.iter().zip(&others) {
             let wrong = match () {
-                () if self.members.binary_search(other).is_ok() => "is in the batch itself",
+                () if self.taken.binary_search(other).is_ok() => "is in the batch itself",
                 () if self.keys.conflict(own, *other) => "shares its key or a vector",
                 () if suspects.contains(other) => "is its suspect",
                 () if self.windows.is_too_close(own, || negative.score, || sides.pair(row, negative.row)) => {

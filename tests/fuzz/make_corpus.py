@@ -92,7 +92,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         run = pathlib.Path(folder) / "run"
         flags = "--skip 1 --window 4 --cluster-size 2 --batch-size 4 --hard-negatives 2"
-        flags += " --max-query-score 0.5 --max-own-rank 5"
+        flags += " --max-query-score 0.5 --max-own-rank 5 --rank-by positive"
         flags += " --task-column task --key-column id"
         command = [sys.argv[1], "mine", CORRUPT / "texts.parquet", "--out", run, "--quiet", *flags.split()]
         subprocess.run(command, check=True)
@@ -105,6 +105,7 @@ def main():
             ("tasks", "vectors/tasks.col"),
             ("ids", "vectors/ids.col"),
             ("neighbors", "neighbors/*.nbr"),
+            ("candidates", "neighbors/candidates.col"),
             ("marks", "edges/*.bit"),
             ("own-ranks", "edges/own_ranks.col"),
             ("edges", "edges/*.edg"),

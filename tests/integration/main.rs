@@ -70,6 +70,7 @@ mod power;
 mod power_disk;
 mod printed;
 mod properties;
+mod rank_by;
 mod ranks;
 mod readers;
 mod real;

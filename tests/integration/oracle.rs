@@ -22,6 +22,8 @@ pub struct Oracle<'a> {
     query_norms: Vec<f64>,
     positive_norms: Vec<f64>,
     labels: Vec<Vec<BTreeSet<Vec<u8>>>>,
+    /// For each row the one whose positive takes the rank.
+    stands: Vec<usize>,
     cosine: bool,
 }
 
@@ -40,7 +42,15 @@ impl<'a> Oracle<'a> {
         let labels = (0..data.rows()).map(|row| data.labels(row)).collect();
         let (queries, positives) = (stored(&data.queries), stored(data.candidates()));
         let (query_norms, positive_norms) = (norms(&queries), norms(&positives));
-        Oracle { data, queries, positives, query_norms, positive_norms, labels, cosine }
+        let stands = (0..data.rows()).collect();
+        Oracle { data, queries, positives, query_norms, positive_norms, labels, stands, cosine }
+    }
+
+    /// The same with ranks of distinct positives: of each group of rows the first is a candidate.
+    pub fn by_positive(self, groups: &[Vec<usize>]) -> Oracle<'a> {
+        let mut stands: Vec<usize> = (0..self.data.rows()).collect();
+        groups.iter().flat_map(|group| group.iter().map(|row| (*row, group[0]))).for_each(|(row, of)| stands[row] = of);
+        Oracle { stands, ..self }
     }
 
     /// The score, and how far a sum in another order may be from it.
@@ -79,7 +89,8 @@ impl<'a> Oracle<'a> {
     /// Whether `row` may be a negative of `query`.
     pub fn is_candidate(&self, query: usize, row: usize) -> bool {
         let shared = Dataset::conflict(&self.labels[query], &self.labels[row]);
-        query != row && self.data.task(query) == self.data.task(row) && !shared
+        let is_first = self.stands[row] == row;
+        is_first && query != row && self.data.task(query) == self.data.task(row) && !shared
     }
 
     /// Compares neighbour lists of `ranks` ranks and own scores.

@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use batchmine::Job;
-use batchmine::config::{Config, Settings};
+use batchmine::config::{Config, Settings, Width};
 use batchmine::run::{Disk, Manifest, Progress, Run};
 
 use super::command::{MADE, Outcome, Place, assert_same, call, files, mine, mine_command, skipped, verify};
@@ -109,7 +109,7 @@ fn a_folder_that_is_removed_under_a_job_is_named() {
 fn config(place: &Place) -> Config {
     let settings = Settings {
         skip: Some(4),
-        window: Some(16),
+        window: Some(Width::Ranks(16)),
         cluster_size: Some(8),
         batch_size: Some(32),
         ..Settings::default()

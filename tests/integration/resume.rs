@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use batchmine::Job;
-use batchmine::config::{Config, Settings};
+use batchmine::config::{Config, Settings, Width};
 use batchmine::error::{Error, Kind};
 use batchmine::run::Progress;
 use batchmine::run::Run;
@@ -128,7 +128,7 @@ pub fn small_settings() -> Settings {
     Settings {
         task_column: Some("task".into()),
         skip: Some(4),
-        window: Some(16),
+        window: Some(Width::Ranks(16)),
         cluster_size: Some(8),
         batch_size: Some(32),
         epochs: Some(2),

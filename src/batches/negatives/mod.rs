@@ -7,7 +7,7 @@
 //!
 //! The rank windows of B's rows, one after the other, are the [`Pool`]. A row that is in many windows is in it many
 //! times: an entry that is drawn uniformly is a row drawn by its count, in constant time and without a table. Rows of B
-//! itself are left out of it. For each example, entries are drawn until there are enough; an entry that the example may
+//! itself are left out of it, and where ranks are those of distinct positives, positives of B. For each example, entries are drawn until there are enough; an entry that the example may
 //! not have (of its key, its suspect, of another task, or drawn before) is a *miss* and is drawn again. That is the
 //! weighted draw without replacement among the rows that it may have. After `misses` misses the rest is drawn from a
 //! scan of the entries that it may have. The distribution is the same, so the number of misses does not bias the draw.
@@ -69,7 +69,8 @@ impl NegativeSampler<'_> {
         let mut members: Vec<Place> = rows.iter().map(|row| self.neighbors.place_of(*row)).collect();
         members.sort_unstable();
         let random = stream(Purpose::HardNegatives { seed: self.seed, epoch, batch: index });
-        let batch = Batch { sampler: self, members, keys, random };
+        let taken = self.neighbors.standing_for(&members);
+        let batch = Batch { sampler: self, members, taken, keys, random };
         match self.of {
             NegativesOf::Batch => batch.out_of_all_windows(rows),
             NegativesOf::Cluster => batch.out_of_clusters(rows),
@@ -87,6 +88,8 @@ struct Batch<'a> {
     sampler: &'a NegativeSampler<'a>,
     /// Its rows, sorted.
     members: Vec<Place>,
+    /// The candidates that are in it: its rows, or who stands for their positives; sorted.
+    taken: Vec<Place>,
     keys: KeysByPlace<'a>,
     random: ChaCha8Rng,
 }
@@ -123,7 +126,7 @@ impl Batch<'_> {
     /// A row's preferred negatives that are not in the batch, in the order of ranks.
     fn others(&self, place: Place) -> impl Iterator<Item = Place> {
         let preferred = self.sampler.windows.of(place).preferred();
-        preferred.filter(|other| self.members.binary_search(other).is_err())
+        preferred.filter(|other| self.taken.binary_search(other).is_err())
     }
 
     /// The batch's random numbers for a row, wherever it stands.

@@ -86,7 +86,7 @@ impl GpuSearch {
                 tracing::warn!("no GPU is left: the CPU searches the rest");
             }
             self.left_to_cpu.fetch_add(queries.len(), Ordering::Relaxed);
-            return tiles.exact(task, queries, ranks, watch);
+            return tiles.exact(task.start as usize..task.end as usize, queries, ranks, watch);
         }
         let rows = task.start as usize..task.end as usize;
         let pairs = self.layout.pairs(rows, queries.len(), self.base_rows.load(Ordering::Relaxed));
@@ -330,7 +330,12 @@ impl<'a> Segment<'a> {
             self.engine.left_to_cpu.fetch_add(left.len(), Ordering::Relaxed);
             let rows: Vec<RowId> = left.iter().map(|query| queries[*query]).collect();
             // Pairs of finished tiles are counted already; where all devices are lost, too few are counted.
-            let found = self.tiles.exact(task, &rows, ranks, Watch::new(&|_| watch.add(0)))?;
+            let found = self.tiles.exact(
+                task.start as usize..task.end as usize,
+                &rows,
+                ranks,
+                Watch::new(&|_| watch.add(0)),
+            )?;
             left.into_iter().zip(found).for_each(|(query, list)| lists[query] = list);
         }
         Ok(lists)

@@ -1,0 +1,383 @@
+//! `candidates.col`: which rows share a positive, where ranks are those of distinct positives (`--rank-by positive`).
+//!
+//! Rows share a positive if they have one value of the positive key, or else bit-identical positives. The first of them
+//! stands for all: it alone is a candidate, under its score. Of a list's candidate one row with this positive is the
+//! other end of the edge, its *carrier*: so a row has at most p + m edges of its own list, however many rows share a
+//! positive.
+//!
+//! | offset | bytes | content |
+//! |---|---|---|
+//! | 64 | 4 · rows | for each place, the place of the row that stands for its positive, u32 |
+//! | | 4 · rows | its number among the rows of this positive, u32 |
+//! | | 4 · rows | how many these are, u32 |
+//! | | 4 · rows | where they begin in the next section, u32 |
+//! | | 4 · rows | places, positive after positive, each in the order of rows, u32 |
+//! | | 4 · tasks | distinct positives of each task, u32; 0 where every row takes a rank |
+//!
+//! Header fields: rows, tasks. Memory: 32 bytes a row while it is made, then none but the map.
+
+use std::io::Write;
+use std::path::Path;
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::config::RankBy;
+use crate::error::{Error, Result};
+use crate::run::sealed::{FileFormat, PartWriter, Sealed};
+use crate::vectors::{Place, PositiveCodes, ROWS_MAX, RowId, Tasks, UNIQUE};
+
+/// Name of the file, in the stage's folder.
+pub(crate) const CANDIDATES_FILE: &str = "candidates.col";
+/// Format of the file.
+pub(crate) const CANDIDATES: FileFormat = FileFormat { magic: *b"BMCANDID", version: 1, name: "candidate" };
+/// Sections of a word for each place.
+const SECTIONS: usize = 5;
+
+/// For each row of a task the first row of the task that has its positive; `first` is room for a row a code.
+fn representatives(task: std::ops::Range<RowId>, codes: &PositiveCodes<'_>, first: &mut [Vec<RowId>; 2]) -> Vec<RowId> {
+    let represent = |row: RowId| {
+        // What has no key is known by its vector.
+        let Some((kind, code)) = codes.of(row) else { return row };
+        let known = &mut first[kind][code as usize];
+        if !task.contains(known) {
+            *known = row;
+        }
+        *known
+    };
+    task.clone().map(represent).collect()
+}
+
+/// The distinct positives of each task. O(rows). Memory: 12 bytes a row.
+pub(crate) fn count_distinct(tasks: &Tasks, codes: &PositiveCodes<'_>) -> Vec<u64> {
+    let mut first = room(codes);
+    let distinct = |task: std::ops::Range<RowId>| {
+        let found = representatives(task.clone(), codes, &mut first);
+        task.zip(found).filter(|(row, first)| row == first).count() as u64
+    };
+    tasks.ranges().map(distinct).collect()
+}
+
+fn room(codes: &PositiveCodes<'_>) -> [Vec<RowId>; 2] {
+    codes.lengths().map(|length| vec![UNIQUE; length])
+}
+
+/// What the file holds, section by section.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PositiveGroups {
+    sections: [Vec<u32>; SECTIONS],
+    distinct: Vec<u32>,
+}
+
+impl PositiveGroups {
+    /// Groups the rows of the tasks whose ranks are those of positives; any other row is alone. O(rows).
+    pub(crate) fn new(tasks: &Tasks, codes: &PositiveCodes<'_>, places: &[Place], by: &[RankBy]) -> PositiveGroups {
+        let mut first = room(codes);
+        let [mut represented, mut numbers, mut sizes, mut starts, mut members] =
+            [(); SECTIONS].map(|()| vec![0u32; places.len()]);
+        let mut distinct = Vec::with_capacity(by.len());
+        for (task, by) in tasks.ranges().zip(by) {
+            let represents = match by {
+                RankBy::Positive => representatives(task.clone(), codes, &mut first),
+                RankBy::Auto | RankBy::Row => task.clone().collect(),
+            };
+            for (row, representative) in task.clone().zip(&represents) {
+                let (place, of) = (places[row as usize].index(), places[*representative as usize]);
+                represented[place] = of.number();
+                numbers[place] = sizes[of.index()];
+                sizes[of.index()] += 1;
+            }
+            // Positives by the place of the row that stands for them.
+            let (mut start, mut count) = (task.start, 0);
+            for place in task.start as usize..task.end as usize {
+                if represented[place] as usize == place {
+                    starts[place] = start;
+                    start += sizes[place];
+                    count += 1;
+                }
+            }
+            for row in task {
+                let place = places[row as usize].index();
+                let of = represented[place] as usize;
+                (starts[place], sizes[place]) = (starts[of], sizes[of]);
+                members[(starts[of] + numbers[place]) as usize] = place as u32;
+            }
+            distinct.push(if *by == RankBy::Positive { count } else { 0 });
+        }
+        PositiveGroups { sections: [represented, numbers, sizes, starts, members], distinct }
+    }
+
+    /// Writes the file.
+    pub(crate) fn write(&self, out: &mut PartWriter) -> std::io::Result<()> {
+        let (rows, tasks) = (self.sections[0].len() as u64, self.distinct.len() as u64);
+        out.write_all(&CANDIDATES.header([rows, tasks, 0, 0, 0, 0]))?;
+        self.sections
+            .iter()
+            .chain([&self.distinct])
+            .try_for_each(|words| out.write_all(bytemuck::cast_slice(words)))?;
+        out.seal()
+    }
+}
+
+/// The mapped file.
+#[derive(Debug, Clone)]
+pub(crate) struct Candidates {
+    sealed: Sealed,
+    rows: usize,
+}
+
+impl Candidates {
+    /// Maps the file of so many rows, whose tasks have these ranges, and checks every value. O(rows).
+    ///
+    /// # Errors
+    /// It is not what was written.
+    pub(crate) fn open(path: &Path, rows: RowId, tasks: &[std::ops::Range<RowId>]) -> Result<Candidates> {
+        let candidates = Candidates::check_file(path)?;
+        let is_sound = candidates.sealed.fields[..2] == [u64::from(rows), tasks.len() as u64];
+        candidates.sealed.expect_payload(Some(candidates.sealed.payload().len() as u64).filter(|_| is_sound))?;
+        if tasks.iter().enumerate().all(|(number, task)| candidates.are_sound(number, task)) {
+            return Ok(candidates);
+        }
+        Err(Error::runtime("a file of candidates is inconsistent")
+            .path(path)
+            .expected("each place among those of its positive, in its task")
+            .found("something else")
+            .remedy("delete the file and run `mine` again"))
+    }
+
+    /// Maps a file of any rows and tasks: its frame and its length are checked.
+    ///
+    /// # Errors
+    /// It is not what was written.
+    pub(crate) fn check_file(path: &Path) -> Result<Candidates> {
+        let sealed = Sealed::open(path, &CANDIDATES)?;
+        sealed.check()?;
+        let [rows, tasks, ..] = sealed.fields;
+        let words = rows.checked_mul(SECTIONS as u64).and_then(|words| words.checked_add(tasks));
+        sealed.expect_payload(words.and_then(|words| words.checked_mul(4)).filter(|_| rows <= ROWS_MAX))?;
+        Ok(Candidates { rows: rows as usize, sealed })
+    }
+
+    /// Whether the members of a task's positives, one after the other, are its places, each once.
+    fn are_sound(&self, number: usize, task: &std::ops::Range<RowId>) -> bool {
+        let (mut start, mut distinct) = (task.start, 0);
+        while start < task.end {
+            let of = self.section(4)[start as usize];
+            let Some(size) = self.section(2).get(of as usize).copied() else { return false };
+            let end = start.checked_add(size).filter(|end| size > 0 && *end <= task.end);
+            let is_member = |slot: u32| {
+                let place = self.section(4)[slot as usize];
+                let at = |section: usize| self.section(section)[place as usize];
+                task.contains(&place) && [at(0), at(1), at(2), at(3)] == [of, slot - start, size, start]
+            };
+            match end {
+                Some(end) if (start..end).all(is_member) => (start, distinct) = (end, distinct + 1),
+                _ => return false,
+            }
+        }
+        let counted = self.counts()[number];
+        counted == distinct || counted == 0 && distinct as usize == task.len()
+    }
+
+    /// Whether the file is what these groups are.
+    pub(crate) fn are(&self, groups: &PositiveGroups) -> bool {
+        let sections = (0..SECTIONS).all(|number| self.section(number) == groups.sections[number]);
+        sections && self.counts() == groups.distinct
+    }
+
+    fn words(&self) -> &[u32] {
+        bytemuck::cast_slice(self.sealed.payload())
+    }
+
+    #[inline]
+    fn section(&self, number: usize) -> &[u32] {
+        &self.words()[number * self.rows..][..self.rows]
+    }
+
+    fn counts(&self) -> &[u32] {
+        &self.words()[SECTIONS * self.rows..]
+    }
+
+    /// The distinct positives of a task; none where every row takes a rank.
+    pub(crate) fn distinct(&self, task: usize) -> Option<u64> {
+        Some(u64::from(self.counts()[task])).filter(|count| *count > 0)
+    }
+
+    /// The place of the row that stands for the positive of the row at a place.
+    #[inline]
+    pub(crate) fn representative(&self, place: Place) -> Place {
+        Place::new(self.section(0)[place.index()])
+    }
+
+    /// The places of the rows that have the positive of the row at a place, in the order of rows.
+    #[cfg(test)]
+    pub(crate) fn members(&self, place: Place) -> &[Place] {
+        let (start, size) = (self.section(3)[place.index()], self.section(2)[place.index()]);
+        bytemuck::cast_slice(&self.section(4)[start as usize..(start + size) as usize])
+    }
+
+    /// The place of the one row with a candidate's positive to which the row at a place has its edge.
+    ///
+    /// The i-th row of a positive leads to the i-th row of any other. So rows that lead to each other have one number:
+    /// their edges are mutual, and a cluster of them knows all its suspects. Where the other positive has fewer rows,
+    /// numbers go round; where it has more, one of those whose numbers go round to this row's is drawn, so that
+    /// the rows of a frequent positive are spread over those of rare ones.
+    #[inline]
+    pub(crate) fn carrier(&self, place: Place, candidate: Place) -> Place {
+        let at = |section: usize, place: Place| self.section(section)[place.index()];
+        let number = carrier_number([at(1, place), at(2, place)], at(2, candidate), || {
+            xxh3_64(&(u64::from(place.number()) << 32 | u64::from(candidate.number())).to_le_bytes())
+        });
+        Place::new(self.section(4)[(at(3, candidate) + number) as usize])
+    }
+
+    /// Values by place, brought into the order of members and sorted within each positive. O(rows log copies).
+    pub(crate) fn by_positive(&self, values: &[u32]) -> Vec<u32> {
+        let mut sorted: Vec<u32> = self.section(4).iter().map(|place| values[*place as usize]).collect();
+        for place in 0..self.rows {
+            let [of, size, start] = [0, 2, 3].map(|section| self.section(section)[place] as usize);
+            if of == place {
+                sorted[start..start + size].sort_unstable();
+            }
+        }
+        sorted
+    }
+
+    /// Whether any row with a candidate's positive has a value, given [`Candidates::by_positive`]. O(log copies).
+    pub(crate) fn has(&self, by_positive: &[u32], candidate: Place, value: u32) -> bool {
+        let (start, size) = (self.section(3)[candidate.index()], self.section(2)[candidate.index()]);
+        by_positive[start as usize..(start + size) as usize].binary_search(&value).is_ok()
+    }
+}
+
+/// The number of the carrier among so many rows of another positive, for the row of a number among so many. Pure.
+fn carrier_number([number, size]: [u32; 2], others: u32, drawn: impl FnOnce() -> u64) -> u32 {
+    if others <= size {
+        return number % others;
+    }
+    let rounds = (others - number).div_ceil(size);
+    number + size * if rounds == 1 { 0 } else { (drawn() % u64::from(rounds)) as u32 }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::vectors::TASKS;
+    use crate::vectors::testing::{refused, write_sealed};
+
+    fn tasks_of(starts: &[u64]) -> Tasks {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tasks.col");
+        let names: Vec<String> = (1..starts.len()).map(|task| task.to_string()).collect();
+        let (fields, payload) = Tasks::encode(&names, starts);
+        write_sealed(&path, &TASKS, fields, &payload);
+        Tasks::open(&path).unwrap()
+    }
+
+    fn write(path: &Path, groups: &PositiveGroups) {
+        let fields = [groups.sections[0].len() as u64, groups.distinct.len() as u64, 0, 0, 0, 0];
+        let words = [groups.sections.concat(), groups.distinct.clone()].concat();
+        write_sealed(path, &CANDIDATES, fields, bytemuck::cast_slice(&words));
+    }
+
+    proptest! {
+        #[test]
+        fn carriers_lead_back_where_both_have_as_many_rows(size in 1u32..9, others in 1u32..40, drawn: u64) {
+            let carriers: Vec<u32> = (0..size).map(|number| carrier_number([number, size], others, || drawn)).collect();
+            prop_assert!(carriers.iter().all(|carrier| *carrier < others));
+            // Whoever is drawn leads back: its number goes round to the row's.
+            for (number, carrier) in (0u32..).zip(&carriers) {
+                let back = carrier_number([*carrier, others], size, || 0);
+                prop_assert!(others < size || back == number, "{number} to {carrier} and back to {back}");
+            }
+        }
+
+        #[test]
+        fn groups_are_those_of_a_map(
+            codes in proptest::collection::vec((0u32..4, 0u32..6), 1..40), cut in 0usize..40, by: [bool; 2], seed: u64,
+        ) {
+            // Codes are the first row that has them; rows alone with theirs have none.
+            let rows = codes.len() as RowId;
+            let cut = (cut as RowId).clamp(1, rows);
+            let coded = |of: &dyn Fn(&(u32, u32)) -> u32| -> Vec<u32> {
+                let value = |row: usize| of(&codes[row]);
+                let first = |row: usize| (0..codes.len()).find(|other| value(*other) == value(row)).unwrap() as u32;
+                let alone = |row: usize| (0..codes.len()).filter(|other| value(*other) == value(row)).count() == 1;
+                // Key 3 is none.
+                (0..codes.len()).map(|row| if alone(row) || value(row) == 3 { UNIQUE } else { first(row) }).collect()
+            };
+            let (keys, vectors) = (coded(&|code| code.0), coded(&|code| code.1 + 10));
+            let tasks = tasks_of(&[vec![0], if cut == rows { vec![] } else { vec![cut.into()] }, vec![rows.into()]].concat());
+            let by: Vec<RankBy> =
+                by.iter().take(tasks.len()).map(|by| if *by { RankBy::Positive } else { RankBy::Row }).collect();
+            // Any order of places within tasks.
+            let mut places: Vec<Place> = (0..rows).map(Place::new).collect();
+            for task in tasks.ranges() {
+                places[task.start as usize..task.end as usize]
+                    .sort_unstable_by_key(|place| xxh3_64(&(seed ^ u64::from(place.number())).to_le_bytes()));
+            }
+            let positive_codes = PositiveCodes { key: &keys, vectors: &vectors };
+            let groups = PositiveGroups::new(&tasks, &positive_codes, &places, &by);
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join(CANDIDATES_FILE);
+            write(&path, &groups);
+            let ranges: Vec<_> = tasks.ranges().collect();
+            let found = Candidates::open(&path, rows, &ranges).unwrap();
+            let same = |a: RowId, b: RowId| {
+                let task = tasks.of(a);
+                let [key, vector] = [&keys, &vectors].map(|codes| [codes[a as usize], codes[b as usize]]);
+                let by_key = key[0] != UNIQUE && key[0] == key[1];
+                let by_vector = key == [UNIQUE; 2] && vector[0] != UNIQUE && vector[0] == vector[1];
+                a == b || task == tasks.of(b) && by[task] == RankBy::Positive && (by_key || by_vector)
+            };
+            let place = |row: RowId| places[row as usize];
+            for row in 0..rows {
+                let members: Vec<Place> = (0..rows).filter(|other| same(row, *other)).map(place).collect();
+                prop_assert_eq!(found.members(place(row)), &members[..]);
+                prop_assert_eq!(found.representative(place(row)), members[0]);
+            }
+            let counts = count_distinct(&tasks, &positive_codes);
+            for (number, task) in tasks.ranges().enumerate() {
+                let first = |row: &RowId| found.representative(place(*row)) == place(*row);
+                let distinct = task.filter(first).count() as u64;
+                let wanted = (by[number] == RankBy::Positive).then_some(distinct);
+                prop_assert_eq!(found.distinct(number), wanted);
+                prop_assert!(wanted.is_none_or(|wanted| wanted == counts[number]));
+            }
+            let values: Vec<u32> = (0..rows).map(|row| row * 7 % 5).collect();
+            let sorted = found.by_positive(&values);
+            for (row, value) in (0..rows).flat_map(|row| (0..5).map(move |value| (row, value))) {
+                let any = found.members(place(row)).iter().any(|member| values[member.index()] == value);
+                prop_assert_eq!(found.has(&sorted, place(row), value), any);
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_whose_places_are_not_those_of_their_positives_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(CANDIDATES_FILE);
+        let tasks = tasks_of(&[0, 3, 5]);
+        let ranges: Vec<_> = tasks.ranges().collect();
+        let places: Vec<Place> = (0..5).map(Place::new).collect();
+        let codes = PositiveCodes { key: &[], vectors: &[0, 1, 0, 1, UNIQUE] };
+        let sound = PositiveGroups::new(&tasks, &codes, &places, &[RankBy::Positive, RankBy::Row]);
+        let open = |groups: &PositiveGroups| {
+            write(&path, groups);
+            Candidates::open(&path, 5, &ranges)
+        };
+        assert_eq!(open(&sound).unwrap().members(Place::new(2)), [0, 2].map(Place::new));
+        for (section, at) in (0..SECTIONS).flat_map(|section| (0..5).map(move |at| (section, at))) {
+            for wrong in [sound.sections[section][at] ^ 1, 4, 5, u32::MAX] {
+                let mut damaged = sound.clone();
+                damaged.sections[section][at] = wrong;
+                if damaged != sound {
+                    refused(&path, open(&damaged));
+                }
+            }
+        }
+        let damaged = PositiveGroups { distinct: vec![3, 0], ..sound };
+        refused(&path, open(&damaged));
+    }
+}
