@@ -188,7 +188,7 @@ impl Job {
     /// # Errors
     /// No row can have a preferred negative; a window that is a share comes to too many ranks; or the plan with the
     /// counted windows does not fit the budget.
-    fn counted(&self, vectors: &Vectors) -> Result<Counted> {
+    fn counted(&self, vectors: &Vectors) -> Result<CountedJob> {
         let (config, tasks) = (&self.config, &vectors.tasks);
         let distinct =
             neighbors::count_distinct(tasks, &vectors.positive_codes(config.columns.positive_key.as_deref())?);
@@ -205,7 +205,7 @@ impl Job {
         tell_of_shares(config, &counted, tasks, &distinct);
         let (lists, units) = (self.shards.labels.list_elements(), self.shards.unit_bytes());
         let plan = Plan::new(&counted, vectors.shape(), lists, units)?;
-        Ok(Counted { config: counted, plan })
+        Ok(CountedJob { config: counted, plan })
     }
 
     /// Mines into a run folder, on as many threads as the job says. Parts that are there are not made again.
@@ -240,7 +240,7 @@ pub fn mine(run: &Run, job: &Job, replace: bool) -> Result<Summary> {
         return Ok(Summary { was_finished: true, ..batches::recorded(run)? });
     }
     let vectors = vectors::import(run, shards, config, &plan.vectors)?;
-    let Counted { config, plan } = &job.counted(&vectors)?;
+    let CountedJob { config, plan } = &job.counted(&vectors)?;
     lake.check_target(run, config)?;
     batches::foresee(&vectors, shards, config)?;
     // What a stage has freed is no part of the next one's budget.
@@ -271,7 +271,7 @@ fn refuse_listed_positives(config: &Config, shards: &Shards) -> Result<()> {
 }
 
 /// A job's settings and plan, its distinct positives counted.
-struct Counted {
+struct CountedJob {
     config: Config,
     plan: Plan,
 }
@@ -283,19 +283,15 @@ fn tell_of_positives<'n>(config: &Config, tasks: impl Iterator<Item = ((&'n str,
     let chosen: Vec<_> = chosen.map(|(task, _)| task).collect();
     let add = |[rows, distinct]: [u64; 2], task: &(&str, u64, u64)| [rows + task.1, distinct + task.2];
     let [rows, distinct] = chosen.iter().fold([0; 2], add);
-    match chosen[..] {
-        [] => {}
-        [_] if config.columns.task.is_none() => tracing::info!(
-            "{rows} rows have {distinct} distinct positives: these take the ranks; --rank-by row ranks rows"
-        ),
-        [(name, ..)] => tracing::info!(
-            "task {name:?}: {rows} rows have {distinct} distinct positives: these take the ranks; --rank-by row ranks rows"
-        ),
-        _ => tracing::info!(
-            "{} tasks of {rows} rows have {distinct} distinct positives: these take the ranks; --rank-by row ranks rows",
-            chosen.len()
-        ),
-    }
+    let of = match chosen[..] {
+        [] => return,
+        [_] if config.columns.task.is_none() => String::new(),
+        [(name, ..)] => format!("task {name:?}: "),
+        _ => format!("{} tasks: ", chosen.len()),
+    };
+    tracing::info!(
+        "{of}{rows} rows have {distinct} distinct positives: these take the ranks; --rank-by row ranks rows"
+    );
 }
 
 /// Says what windows that are shares of the distinct positives come to.

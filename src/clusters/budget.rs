@@ -5,7 +5,8 @@ use crate::config::Config;
 use crate::run::Stage;
 use crate::vectors::Shape;
 
-/// Slots both ways, own connections, best other clusters and their sums.
+/// Slots both ways, own connections, best other clusters and their sums. Where clusters are measured, slots, labels and
+/// the labels by positive take less.
 const ROW_BYTES: u64 = 20;
 /// Decoded blocks of a chunk of the graph: 64 at most, of 8,192 edges.
 const CHUNK_BYTES: u64 = 8 * MIB;
@@ -18,7 +19,7 @@ pub(crate) fn divide(config: &Config, shape: Shape) -> StageNeed {
     let (rows, threads) = (shape.rows, config.threads as u64);
     let least_size = config.sizes().each().map(|sizes| sizes.cluster_size).min().unwrap_or(2);
     let scratch = SCRATCH_BYTES + rows / u64::from(least_size) * CLUSTER_BYTES;
-    let mut terms = vec![
+    let terms = vec![
         Term::fixed(
             format!("{ROW_BYTES}n"),
             "slots, own connections, best other clusters and their sums",
@@ -31,10 +32,6 @@ pub(crate) fn divide(config: &Config, shape: Shape) -> StageNeed {
             (threads + 1) * scratch,
         ),
     ];
-    if config.ranks_positives() {
-        let labels = "labels by positive, while clusters are measured, where ranks are those of positives";
-        terms.push(Term::fixed("4n", labels, 4 * rows));
-    }
     StageNeed { stage: Stage::Clusters, phases: vec![Phase { name: "passes", terms }] }
 }
 

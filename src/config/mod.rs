@@ -142,6 +142,11 @@ impl Config {
         ByTask::new(self.rank_by, self.tasks.iter().map(|(name, own)| (name, own.rank_by)))
     }
 
+    /// Whether no task's ranks can be those of distinct positives.
+    pub(crate) fn ranks_rows(&self) -> bool {
+        self.ranks_by().each().all(|by| by == RankBy::Row)
+    }
+
     /// What takes a rank in every task, and shares that windows are, as they are recorded.
     pub(crate) fn rank_rules(&self) -> ByTask<RankRule> {
         let job = TaskRules { window: self.window, rank_by: self.rank_by, sizes: self.sizes().job };

@@ -113,7 +113,7 @@ impl std::str::FromStr for Limit {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a number, or a word in quotes")]
 enum NumberOrWord {
     Number(f64),
     Word(String),

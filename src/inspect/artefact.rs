@@ -46,7 +46,7 @@ const FORMATS: [KnownFormat; 16] = [
     (PACKED, &["rows", "dimensions", "dimensions of the head", "sampled rows"]),
     (GPU_BASE, &["rows", "dimensions", "bytes a value", "exponent"]),
     (MARKS, &["first place", "rows", "words of a row"]),
-    (CANDIDATES, &["rows", "tasks"]),
+    (CANDIDATES, &["rows", "tasks", "candidates"]),
     (OWN_RANKS, &["rows"]),
     (EDGES, &["first place", "rows", "arcs", "blocks", "rows of the graph"]),
     (LABELS, &["rows", "clusters", "cluster size"]),

@@ -4,7 +4,7 @@ use super::answers::SPARE;
 use super::tiles::{LIST_TILE_QUERIES, PACKED_COLUMNS, TILE_QUERIES};
 use super::{gpu, head, ivf, recall, topk};
 use crate::budget::{MIB, Phase, StageNeed, Term, written};
-use crate::config::{Backend, Config, KernelPrecision, Method, RankBy};
+use crate::config::{Backend, Config, KernelPrecision, Method};
 use crate::run::Stage;
 use crate::vectors::Shape;
 
@@ -13,7 +13,7 @@ const BLOCK_BYTES: u64 = 48 * MIB;
 const BLOCK_ROWS_MIN: u64 = 96;
 const BLOCK_ROWS_MAX: u64 = 8192;
 /// What is written of a row where ranks may be those of distinct positives.
-const CANDIDATE_FILE_BYTES: u64 = 20;
+const CANDIDATE_FILE_BYTES: u64 = 28;
 /// A candidate: score and row.
 const CANDIDATE_BYTES: u64 = 8;
 /// A list's own header.
@@ -213,11 +213,8 @@ pub(crate) fn divide(config: &Config, shape: Shape, room: u64) -> (NeighborsCoun
         gpu_shared_bytes: gpu_shared_bytes as usize,
     };
     let mut phases = phases;
-    if config.ranks_positives() {
-        let chosen =
-            "candidates and their places, where ranks are those of distinct positives; with FAISS in order, too";
-        phases.iter_mut().skip(1).for_each(|phase| phase.terms.push(Term::fixed("12n", chosen, 12 * shape.rows)));
-        let found = Term::fixed("32n", "which rows share a positive, where ranks are those of these", 32 * shape.rows);
+    if !config.ranks_rows() {
+        let found = Term::fixed("20n", "which rows share a positive, but with --rank-by row", 20 * shape.rows);
         phases.insert(1, Phase { name: "candidates", terms: vec![found] });
     }
     (counts, StageNeed { stage: Stage::Neighbors, phases })
@@ -303,8 +300,7 @@ fn gpu_terms(config: &Config, terms: &Terms, room: u64) -> (u64, Vec<Term>) {
 /// Bytes of the stage's files: lists, and with the IVF lists two numbers a row and a centre for some hundred rows.
 pub(crate) fn disk_bytes(config: &Config, shape: Shape) -> u64 {
     let ranks = u64::from(config.most_ranks());
-    let by_row = config.ranks_by().each().all(|by| by == RankBy::Row);
-    let candidates = if by_row { 0 } else { CANDIDATE_FILE_BYTES * shape.rows };
+    let candidates = if config.ranks_rows() { 0 } else { CANDIDATE_FILE_BYTES * shape.rows };
     candidates + shape.rows * (12 + 8 * ranks) + shape.rows * shape.dim as u64 / 100 + 4096
 }
 

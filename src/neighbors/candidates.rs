@@ -13,8 +13,10 @@
 //! | | 4 · rows | where they begin in the next section, u32 |
 //! | | 4 · rows | places, positive after positive, each in the order of rows, u32 |
 //! | | 4 · tasks | distinct positives of each task, u32; 0 where every row takes a rank |
+//! | | 4 · candidates | places of the rows that stand for a positive, rising, u32 |
+//! | | 4 · candidates | these rows, u32 |
 //!
-//! Header fields: rows, tasks. Memory: 32 bytes a row while it is made, then none but the map.
+//! Header fields: rows, tasks, candidates. Memory: 20 bytes a row while it is made, then none but the map.
 
 use std::io::Write;
 use std::path::Path;
@@ -68,23 +70,30 @@ pub(crate) struct PositiveGroups {
     distinct: Vec<u32>,
 }
 
+/// By place, who stands for the positive of the row there. Memory: 16 bytes a row.
+fn represented(tasks: &Tasks, codes: &PositiveCodes<'_>, places: &[Place], by: &[RankBy]) -> Vec<u32> {
+    let mut first = room(codes);
+    let mut represented: Vec<u32> = (0..places.len() as u32).collect();
+    for (task, _) in tasks.ranges().zip(by).filter(|(_, by)| **by == RankBy::Positive) {
+        for (row, of) in task.clone().zip(representatives(task, codes, &mut first)) {
+            represented[places[row as usize].index()] = places[of as usize].number();
+        }
+    }
+    represented
+}
+
 impl PositiveGroups {
     /// Groups the rows of the tasks whose ranks are those of positives; any other row is alone. O(rows).
     pub(crate) fn new(tasks: &Tasks, codes: &PositiveCodes<'_>, places: &[Place], by: &[RankBy]) -> PositiveGroups {
-        let mut first = room(codes);
-        let [mut represented, mut numbers, mut sizes, mut starts, mut members] =
-            [(); SECTIONS].map(|()| vec![0u32; places.len()]);
+        let represented = represented(tasks, codes, places, by);
+        let [mut numbers, mut sizes, mut starts, mut members] = [(); SECTIONS - 1].map(|()| vec![0u32; places.len()]);
         let mut distinct = Vec::with_capacity(by.len());
         for (task, by) in tasks.ranges().zip(by) {
-            let represents = match by {
-                RankBy::Positive => representatives(task.clone(), codes, &mut first),
-                RankBy::Auto | RankBy::Row => task.clone().collect(),
-            };
-            for (row, representative) in task.clone().zip(&represents) {
-                let (place, of) = (places[row as usize].index(), places[*representative as usize]);
-                represented[place] = of.number();
-                numbers[place] = sizes[of.index()];
-                sizes[of.index()] += 1;
+            for row in task.clone() {
+                let place = places[row as usize].index();
+                let of = represented[place] as usize;
+                numbers[place] = sizes[of];
+                sizes[of] += 1;
             }
             // Positives by the place of the row that stands for them.
             let (mut start, mut count) = (task.start, 0);
@@ -106,14 +115,24 @@ impl PositiveGroups {
         PositiveGroups { sections: [represented, numbers, sizes, starts, members], distinct }
     }
 
-    /// Writes the file.
-    pub(crate) fn write(&self, out: &mut PartWriter) -> std::io::Result<()> {
-        let (rows, tasks) = (self.sections[0].len() as u64, self.distinct.len() as u64);
-        out.write_all(&CANDIDATES.header([rows, tasks, 0, 0, 0, 0]))?;
+    /// The places of the rows that stand for a positive, rising.
+    fn columns(&self) -> impl Iterator<Item = u32> + Clone + '_ {
+        (0u32..).zip(&self.sections[0]).filter(|(place, of)| place == *of).map(|(place, _)| place)
+    }
+
+    fn header(&self) -> [u64; 6] {
+        [self.sections[0].len() as u64, self.distinct.len() as u64, self.columns().count() as u64, 0, 0, 0]
+    }
+
+    /// Writes the file; `order` is the row at each place.
+    pub(crate) fn write(&self, out: &mut PartWriter, order: &[RowId]) -> std::io::Result<()> {
+        out.write_all(&CANDIDATES.header(self.header()))?;
         self.sections
             .iter()
             .chain([&self.distinct])
             .try_for_each(|words| out.write_all(bytemuck::cast_slice(words)))?;
+        let rows = self.columns().map(|place| order[place as usize]);
+        self.columns().chain(rows).try_for_each(|word| out.write_all(&word.to_le_bytes()))?;
         out.seal()
     }
 }
@@ -123,6 +142,7 @@ impl PositiveGroups {
 pub(crate) struct Candidates {
     sealed: Sealed,
     rows: usize,
+    tasks: usize,
 }
 
 impl Candidates {
@@ -132,9 +152,10 @@ impl Candidates {
     /// It is not what was written.
     pub(crate) fn open(path: &Path, rows: RowId, tasks: &[std::ops::Range<RowId>]) -> Result<Candidates> {
         let candidates = Candidates::check_file(path)?;
-        let is_sound = candidates.sealed.fields[..2] == [u64::from(rows), tasks.len() as u64];
+        let is_sound = (candidates.rows, candidates.tasks) == (rows as usize, tasks.len());
         candidates.sealed.expect_payload(Some(candidates.sealed.payload().len() as u64).filter(|_| is_sound))?;
-        if tasks.iter().enumerate().all(|(number, task)| candidates.are_sound(number, task)) {
+        let are_sound = tasks.iter().enumerate().all(|(number, task)| candidates.are_sound(number, task));
+        if are_sound && candidates.has_columns() {
             return Ok(candidates);
         }
         Err(Error::runtime("a file of candidates is inconsistent")
@@ -151,10 +172,12 @@ impl Candidates {
     pub(crate) fn check_file(path: &Path) -> Result<Candidates> {
         let sealed = Sealed::open(path, &CANDIDATES)?;
         sealed.check()?;
-        let [rows, tasks, ..] = sealed.fields;
-        let words = rows.checked_mul(SECTIONS as u64).and_then(|words| words.checked_add(tasks));
-        sealed.expect_payload(words.and_then(|words| words.checked_mul(4)).filter(|_| rows <= ROWS_MAX))?;
-        Ok(Candidates { rows: rows as usize, sealed })
+        let [rows, tasks, columns, ..] = sealed.fields;
+        let is_sound = [rows, tasks, columns].iter().all(|count| *count <= ROWS_MAX);
+        // Three numbers below 2^31: none of these overflows.
+        let bytes = || 4 * (rows * SECTIONS as u64 + tasks + 2 * columns);
+        sealed.expect_payload(is_sound.then(bytes))?;
+        Ok(Candidates { rows: rows as usize, tasks: tasks as usize, sealed })
     }
 
     /// Whether the members of a task's positives, one after the other, are its places, each once.
@@ -178,10 +201,17 @@ impl Candidates {
         counted == distinct || counted == 0 && distinct as usize == task.len()
     }
 
-    /// Whether the file is what these groups are.
-    pub(crate) fn are(&self, groups: &PositiveGroups) -> bool {
+    /// Whether the columns are the places that stand for positives, and a row each.
+    fn has_columns(&self) -> bool {
+        let stands = (0u32..).zip(self.section(0)).filter(|(place, of)| place == *of).map(|(place, _)| place);
+        stands.eq(self.columns().iter().copied()) && self.column_rows().iter().all(|row| (*row as usize) < self.rows)
+    }
+
+    /// Whether the file is what these groups are, given the row at each place.
+    pub(crate) fn are(&self, groups: &PositiveGroups, order: &[RowId]) -> bool {
         let sections = (0..SECTIONS).all(|number| self.section(number) == groups.sections[number]);
-        sections && self.counts() == groups.distinct
+        let rows = self.columns().iter().map(|place| order[*place as usize]);
+        sections && self.counts() == groups.distinct && rows.eq(self.column_rows().iter().copied())
     }
 
     fn words(&self) -> &[u32] {
@@ -194,7 +224,19 @@ impl Candidates {
     }
 
     fn counts(&self) -> &[u32] {
-        &self.words()[SECTIONS * self.rows..]
+        &self.words()[SECTIONS * self.rows..][..self.tasks]
+    }
+
+    /// The places of the rows that stand for a positive, rising.
+    pub(crate) fn columns(&self) -> &[u32] {
+        let both = &self.words()[SECTIONS * self.rows + self.tasks..];
+        &both[..both.len() / 2]
+    }
+
+    /// These rows.
+    pub(crate) fn column_rows(&self) -> &[RowId] {
+        let both = &self.words()[SECTIONS * self.rows + self.tasks..];
+        &both[both.len() / 2..]
     }
 
     /// The distinct positives of a task; none where every row takes a rank.
@@ -275,10 +317,11 @@ mod tests {
         Tasks::open(&path).unwrap()
     }
 
-    fn write(path: &Path, groups: &PositiveGroups) {
-        let fields = [groups.sections[0].len() as u64, groups.distinct.len() as u64, 0, 0, 0, 0];
-        let words = [groups.sections.concat(), groups.distinct.clone()].concat();
-        write_sealed(path, &CANDIDATES, fields, bytemuck::cast_slice(&words));
+    fn write(path: &Path, groups: &PositiveGroups, places: &[Place]) {
+        let row_at = |place: u32| places.iter().position(|other| other.number() == place).map_or(0, |row| row as u32);
+        let columns: Vec<u32> = groups.columns().chain(groups.columns().map(row_at)).collect();
+        let words = [groups.sections.concat(), groups.distinct.clone(), columns].concat();
+        write_sealed(path, &CANDIDATES, groups.header(), bytemuck::cast_slice(&words));
     }
 
     proptest! {
@@ -308,7 +351,8 @@ mod tests {
                 (0..codes.len()).map(|row| if alone(row) || value(row) == 3 { UNIQUE } else { first(row) }).collect()
             };
             let (keys, vectors) = (coded(&|code| code.0), coded(&|code| code.1 + 10));
-            let tasks = tasks_of(&[vec![0], if cut == rows { vec![] } else { vec![cut.into()] }, vec![rows.into()]].concat());
+            let starts = [0, cut, rows].map(u64::from);
+            let tasks = tasks_of(if cut == rows { &starts[..2] } else { &starts });
             let by: Vec<RankBy> =
                 by.iter().take(tasks.len()).map(|by| if *by { RankBy::Positive } else { RankBy::Row }).collect();
             // Any order of places within tasks.
@@ -321,7 +365,7 @@ mod tests {
             let groups = PositiveGroups::new(&tasks, &positive_codes, &places, &by);
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join(CANDIDATES_FILE);
-            write(&path, &groups);
+            write(&path, &groups, &places);
             let ranges: Vec<_> = tasks.ranges().collect();
             let found = Candidates::open(&path, rows, &ranges).unwrap();
             let same = |a: RowId, b: RowId| {
@@ -336,6 +380,9 @@ mod tests {
                 let members: Vec<Place> = (0..rows).filter(|other| same(row, *other)).map(place).collect();
                 prop_assert_eq!(found.members(place(row)), &members[..]);
                 prop_assert_eq!(found.representative(place(row)), members[0]);
+                let is_column = found.columns().binary_search(&place(row).number()).ok();
+                let wanted = (members[0] == place(row)).then_some(row);
+                prop_assert_eq!(is_column.map(|column| found.column_rows()[column]), wanted);
             }
             let counts = count_distinct(&tasks, &positive_codes);
             for (number, task) in tasks.ranges().enumerate() {
@@ -364,7 +411,7 @@ mod tests {
         let codes = PositiveCodes { key: &[], vectors: &[0, 1, 0, 1, UNIQUE] };
         let sound = PositiveGroups::new(&tasks, &codes, &places, &[RankBy::Positive, RankBy::Row]);
         let open = |groups: &PositiveGroups| {
-            write(&path, groups);
+            write(&path, groups, &places);
             Candidates::open(&path, 5, &ranges)
         };
         assert_eq!(open(&sound).unwrap().members(Place::new(2)), [0, 2].map(Place::new));

@@ -1,53 +1,32 @@
-//! The base rows of a search, in the order of places: all rows, or of each distinct positive the row that stands for it.
+//! The base rows of a search, in the order of places: all rows, or those that stand for a distinct positive.
 //!
-//! Memory: none where all rows are candidates; else 8 bytes a candidate (12 with FAISS) and 4 bytes a list.
+//! Memory: none but the maps.
 
 use std::ops::Range;
 
 use super::candidates::Candidates;
 use super::ivf::IvfIndex;
-use crate::vectors::{Place, RowId, Tasks};
-
-/// The candidates out of all rows, where not every row is one.
-#[derive(Debug)]
-pub(crate) struct ChosenRows {
-    rows: Vec<RowId>,
-    /// Their places, rising.
-    places: Vec<u32>,
-    /// Where each list starts among them, with the end of the last.
-    lists: Vec<u32>,
-}
-
-impl ChosenRows {
-    /// The rows that stand for positives.
-    pub(crate) fn new(ivf: &IvfIndex, candidates: &Candidates) -> ChosenRows {
-        let stands = |place: &u32| candidates.representative(Place::new(*place)) == Place::new(*place);
-        let places: Vec<u32> = (0..ivf.order().len() as u32).filter(stands).collect();
-        let rows = places.iter().map(|place| ivf.order()[*place as usize]).collect();
-        let lists = ivf.starts().iter().map(|start| places.partition_point(|place| place < start) as u32).collect();
-        ChosenRows { rows, places, lists }
-    }
-}
+use crate::vectors::{RowId, Tasks};
 
 /// The columns that queries are scored with.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Columns<'a> {
+pub(crate) struct BaseColumns<'a> {
     pub ivf: &'a IvfIndex,
     pub tasks: &'a Tasks,
     /// `None`: all rows.
-    pub chosen: Option<&'a ChosenRows>,
+    pub chosen: Option<&'a Candidates>,
 }
 
-impl<'a> Columns<'a> {
+impl<'a> BaseColumns<'a> {
     /// The row of each column.
     #[inline]
     pub(crate) fn rows(&self) -> &'a [RowId] {
-        self.chosen.map_or(self.ivf.order(), |chosen| &chosen.rows)
+        self.chosen.map_or(self.ivf.order(), Candidates::column_rows)
     }
 
-    /// The first column at a place or behind it.
+    /// The first column at a place or behind it. O(log candidates) where not every row is one.
     pub(crate) fn at(&self, place: u32) -> usize {
-        self.chosen.map_or(place as usize, |chosen| chosen.places.partition_point(|other| *other < place))
+        self.chosen.map_or(place as usize, |chosen| chosen.columns().partition_point(|other| *other < place))
     }
 
     /// A task's columns.
@@ -58,38 +37,37 @@ impl<'a> Columns<'a> {
 
     /// The columns of an IVF list.
     pub(crate) fn of_list(&self, list: usize) -> Range<usize> {
-        let starts = self.chosen.map_or(self.ivf.starts(), |chosen| &chosen.lists);
-        starts[list] as usize..starts[list + 1] as usize
-    }
-
-    /// A task's candidates in the order of rows. O(candidates log candidates) where not every row is one.
-    #[cfg(feature = "faiss")]
-    pub(crate) fn by_row(&self, task: usize) -> BaseRows {
-        if self.chosen.is_none() {
-            return BaseRows::All(self.tasks.range(task));
-        }
-        let mut rows = self.rows()[self.of_task(task)].to_vec();
-        rows.sort_unstable();
-        BaseRows::Chosen(rows)
+        let starts = self.ivf.starts();
+        self.at(starts[list])..self.at(starts[list + 1])
     }
 
     /// Candidates that a query of a task can have at most: not its own positive.
     pub(crate) fn others(&self, task: usize) -> usize {
         self.of_task(task).len() - 1
     }
+
+    /// A task's base rows for FAISS: in their own order, where all are candidates.
+    #[cfg(feature = "faiss")]
+    pub(crate) fn base_rows(&self, task: usize) -> BaseRows<'a> {
+        match self.chosen {
+            None => BaseRows::All(self.tasks.range(task)),
+            Some(_) => BaseRows::Chosen(&self.rows()[self.of_task(task)]),
+        }
+    }
 }
 
-/// Candidates in the order of rows.
+/// The base rows of a task.
 #[cfg(feature = "faiss")]
 #[derive(Debug)]
-pub(crate) enum BaseRows {
-    /// All rows of a task.
+pub(crate) enum BaseRows<'a> {
+    /// All of them.
     All(Range<RowId>),
-    Chosen(Vec<RowId>),
+    /// The candidates, by place.
+    Chosen(&'a [RowId]),
 }
 
 #[cfg(feature = "faiss")]
-impl BaseRows {
+impl BaseRows<'_> {
     pub(crate) fn len(&self) -> usize {
         match self {
             BaseRows::All(rows) => rows.len(),
@@ -106,11 +84,11 @@ impl BaseRows {
         }
     }
 
-    /// The number of the first row that is not below another.
+    /// The number of a row; 0 where it is no candidate.
     pub(crate) fn number_of(&self, row: RowId) -> usize {
         match self {
-            BaseRows::All(rows) => (row.max(rows.start) - rows.start) as usize,
-            BaseRows::Chosen(rows) => rows.partition_point(|other| *other < row),
+            BaseRows::All(rows) => row.saturating_sub(rows.start) as usize,
+            BaseRows::Chosen(rows) => rows.iter().position(|other| *other == row).unwrap_or(0),
         }
     }
 }

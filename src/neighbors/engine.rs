@@ -71,7 +71,7 @@ impl SearchEngine {
         match self {
             SearchEngine::Exact => tiles.exact(columns, queries, ranks, watch),
             SearchEngine::Lists(probes) => tiles.approximate(task, queries, ranks, *probes, watch),
-            // Columns of the GPU's base are all rows: none is sought where ranks are those of positives.
+            // BaseColumns of the GPU's base are all rows: none is sought where ranks are those of positives.
             SearchEngine::Gpus(gpus) => gpus.segment(tiles, tiles.vectors.tasks.range(task), queries, ranks, watch),
             #[cfg(feature = "faiss")]
             SearchEngine::Faiss(base_tile_rows) => {
@@ -80,7 +80,7 @@ impl SearchEngine {
                     metric: tiles.metric,
                     base_tile_rows: *base_tile_rows,
                 };
-                faiss.segment(&tiles.columns.by_row(task), queries, ranks, watch)
+                faiss.segment(&tiles.columns.base_rows(task), queries, ranks, watch)
             }
         }
     }

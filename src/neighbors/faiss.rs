@@ -43,13 +43,13 @@ pub(crate) struct FaissSearch<'a> {
 }
 
 impl FaissSearch<'_> {
-    /// The exact best `ranks` (or all, where there are fewer) of a task's candidates for some of its queries, best first.
+    /// The exact best `ranks` (or all, where there are fewer) of a task's candidates for some of its queries.
     ///
     /// # Errors
     /// The BLAS is not OpenBLAS, FAISS fails, or the watch stops the job.
     pub(crate) fn segment(
         &self,
-        base: &BaseRows,
+        base: &BaseRows<'_>,
         queries: &[RowId],
         ranks: usize,
         watch: Watch<'_>,
@@ -98,10 +98,10 @@ fn call_queries(dim: usize, ranks: usize, queries: usize) -> usize {
 }
 
 /// The base tiles, beginning with the queries' own: near rows raise the thresholds early.
-fn tiles(base: &BaseRows, tile_rows: usize, first_query: RowId) -> Vec<Range<usize>> {
+fn tiles(base: &BaseRows<'_>, tile_rows: usize, first_query: RowId) -> Vec<Range<usize>> {
     let starts = (0..base.len()).step_by(tile_rows);
     let mut tiles: Vec<Range<usize>> = starts.map(|start| start..base.len().min(start + tile_rows)).collect();
-    let own = tiles.iter().position(|tile| tile.contains(&base.number_of(first_query))).unwrap_or(0);
+    let own = (base.number_of(first_query) / tile_rows).min(tiles.len() - 1);
     tiles.rotate_left(own);
     tiles
 }
@@ -110,7 +110,7 @@ fn tiles(base: &BaseRows, tile_rows: usize, first_query: RowId) -> Vec<Range<usi
 struct FaissTile<'a> {
     vectors: &'a Vectors,
     keys: Keys<'a>,
-    base: &'a BaseRows,
+    base: &'a BaseRows<'a>,
     index: FlatIndex,
     /// Numbers of the rows among the candidates.
     rows: Range<usize>,
@@ -125,7 +125,7 @@ impl<'a> FaissTile<'a> {
     /// Empty, with room for `rows` rows, or all candidates.
     fn new(
         vectors: &'a Vectors,
-        base: &'a BaseRows,
+        base: &'a BaseRows<'a>,
         rows: usize,
         ranks: usize,
         metric: Metric,
@@ -314,7 +314,8 @@ mod tests {
             let pairs = AtomicU64::new(0);
             let count = |more: u64| { pairs.fetch_add(more, Ordering::Relaxed); Ok(()) };
             let search = FaissSearch { vectors: &vectors, metric, base_tile_rows: tile_rows };
-            let found = search.segment(&BaseRows::All(task.clone()), &segment_queries, ranks, Watch::new(&count)).unwrap();
+            let base = BaseRows::All(task.clone());
+            let found = search.segment(&base, &segment_queries, ranks, Watch::new(&count)).unwrap();
             let pairs = pairs.into_inner();
             prop_assert_eq!(pairs, task.len() as u64 * segment_queries.len() as u64);
             prop_assert_eq!(found.len(), segment_queries.len());

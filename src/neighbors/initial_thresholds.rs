@@ -9,7 +9,7 @@
 
 use std::ops::Range;
 
-use super::columns::Columns;
+use super::columns::BaseColumns;
 use super::cpu::scan::HitSink;
 use super::ivf::spread;
 use super::topk::TopK;
@@ -31,7 +31,7 @@ pub(crate) struct ThresholdSample {
 
 impl ThresholdSample {
     /// One column in [`STRIDE`] of each large task, spread evenly over its places: each list gives its share.
-    pub(crate) fn new(columns: Columns<'_>) -> ThresholdSample {
+    pub(crate) fn new(columns: BaseColumns<'_>) -> ThresholdSample {
         let mut samples = ThresholdSample { rows: Vec::new(), starts: vec![0] };
         for task in (0..columns.tasks.len()).map(|task| columns.of_task(task)) {
             let count = if task.len() < TASK_ROWS_MIN { 0 } else { (task.len() / STRIDE).min(SAMPLE_ROWS_MAX) };

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::budget::NeighborsCounts;
 use super::candidates::{CANDIDATES_FILE, Candidates, PositiveGroups};
-use super::columns::{ChosenRows, Columns};
+use super::columns::BaseColumns;
 use super::cpu::int8::{PackedBase, Packing};
 use super::cpu::simd::Simd;
 use super::engine::SearchEngine;
@@ -136,7 +136,6 @@ fn warn_of_slow_bf16(config: &Config, simd: Simd) {
 struct Prepared {
     ivf: IvfIndex,
     candidates: Option<Candidates>,
-    chosen: Option<ChosenRows>,
     samples: ThresholdSample,
     packed: Option<PackedBase>,
 }
@@ -151,8 +150,8 @@ impl Prepared {
 }
 
 impl Prepared {
-    fn columns<'a>(&'a self, tasks: &'a Tasks) -> Columns<'a> {
-        Columns { ivf: &self.ivf, tasks, chosen: self.chosen.as_ref() }
+    fn columns<'a>(&'a self, tasks: &'a Tasks) -> BaseColumns<'a> {
+        BaseColumns { ivf: &self.ivf, tasks, chosen: self.candidates.as_ref() }
     }
 }
 
@@ -165,12 +164,11 @@ fn prepare(run: &Run, stage: &StageRun<'_>, vectors: &Vectors, config: &Config, 
     }
     let ivf = IvfIndex::open(&run.part(Stage::Neighbors, IVF_FILE)?, vectors)?;
     let candidates = make_candidates(run, stage, vectors, config, &ivf)?;
-    let chosen = candidates.as_ref().map(|candidates| ChosenRows::new(&ivf, candidates));
-    let columns = Columns { ivf: &ivf, tasks: &vectors.tasks, chosen: chosen.as_ref() };
+    let columns = BaseColumns { ivf: &ivf, tasks: &vectors.tasks, chosen: candidates.as_ref() };
     let samples = ThresholdSample::new(columns);
     let packs = matches!(config.precision, KernelPrecision::Auto | KernelPrecision::Int8);
     if !packs || config.backend == Backend::Faiss {
-        return Ok(Prepared { ivf, candidates, chosen, samples, packed: None });
+        return Ok(Prepared { ivf, candidates, samples, packed: None });
     }
     let dim = vectors.shape().dim;
     if !run.has(Stage::Neighbors, BASE) {
@@ -182,7 +180,7 @@ fn prepare(run: &Run, stage: &StageRun<'_>, vectors: &Vectors, config: &Config, 
     }
     let rows = columns.rows().len() as u64;
     let packed = PackedBase::open(&run.part(Stage::Neighbors, BASE)?, simd, rows, dim, samples.rows().len() as u64)?;
-    Ok(Prepared { ivf, candidates, chosen, samples, packed: Some(packed) })
+    Ok(Prepared { ivf, candidates, samples, packed: Some(packed) })
 }
 
 /// Finds out which rows share a positive, where any task's ranks are those of distinct positives.
@@ -200,7 +198,7 @@ fn make_candidates(
         let codes = vectors.positive_codes(config.columns.positive_key.as_deref())?;
         let by = config.ranks_by().all(vectors.tasks.names());
         let groups = PositiveGroups::new(&vectors.tasks, &codes, ivf.places(), &by);
-        stage.commit(CANDIDATES_FILE, |out| groups.write(out))?;
+        stage.commit(CANDIDATES_FILE, |out| groups.write(out, ivf.order()))?;
     }
     open_candidates(&|name| run.part(Stage::Neighbors, name), vectors, true)
 }
@@ -282,7 +280,7 @@ fn segments(tasks: &Tasks, block: Range<RowId>) -> impl Iterator<Item = (usize, 
 }
 
 /// Pairs that an exact search for the rows of some places scores.
-fn pairs_of(columns: Columns<'_>, rows: Range<RowId>) -> u64 {
+fn pairs_of(columns: BaseColumns<'_>, rows: Range<RowId>) -> u64 {
     let pairs = |(task, segment): (usize, Range<RowId>)| match columns.of_task(task).len() {
         1 => 0,
         others => others as u64 * segment.len() as u64,

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::columns::Columns;
+use super::columns::BaseColumns;
 use super::cpu::bf16::{Bf16, Bf16Base, Bf16Queries};
 use super::cpu::float::{Float, FloatBase, FloatQueries};
 use super::cpu::int8::{Int8, Int8Queries, PackedBase, Quantised};
@@ -25,9 +25,9 @@ pub const TILE_QUERIES: usize = 192;
 /// The most queries of a tile in approximate search, where more of them probe the same list, and where base rows
 /// are packed for each tile anew.
 pub(crate) const LIST_TILE_QUERIES: usize = 768;
-/// Columns that are scanned before pairs are counted as done, and the share that was ruled out is looked at.
+/// BaseColumns that are scanned before pairs are counted as done, and the share that was ruled out is looked at.
 pub(crate) const STRETCH_COLUMNS: usize = 128 * PANEL;
-/// Columns that are packed in bf16 or f32 at a time, where int8 rules out too little.
+/// BaseColumns that are packed in bf16 or f32 at a time, where int8 rules out too little.
 pub(crate) const PACKED_COLUMNS: usize = 16 * PANEL;
 /// Rows that are fetched before they are scored.
 const FETCH_AHEAD: usize = 6;
@@ -41,7 +41,7 @@ const LEAST_RULED_OUT: u64 = 4;
 pub(crate) struct Tiles<'a> {
     pub vectors: &'a Vectors,
     /// Who is scored.
-    pub columns: Columns<'a>,
+    pub columns: BaseColumns<'a>,
     /// Packed base, which int8 needs.
     pub packed: Option<&'a PackedBase>,
     /// The sampled rows, which are packed behind the others.

@@ -93,7 +93,10 @@ pub(crate) fn refuse_empty_windows(tasks: impl Iterator<Item = (RankWindow, usiz
     let best = tasks.max_by_key(|(window, rows)| *rows as i64 - i64::from(window.skip));
     let Some((window, rows)) = best.filter(|(window, rows)| *rows <= window.skip as usize + 1) else { return Ok(()) };
     Err(Error::input("no row can have a preferred negative")
-        .expected(format!("a task of more than --skip + 1 = {} rows, or distinct positives", window.skip + 1))
+        .expected(format!(
+            "a task of more than --skip + 1 = {} rows, of distinct positives where these take ranks",
+            window.skip + 1
+        ))
         .found(format!("{rows} in the largest task"))
         .remedy("lower --skip, or mine more rows; where there are several tasks, mine without --task-column"))
 }

@@ -1,7 +1,7 @@
 //! A list of batches: the run's own, the same with its rows shuffled, or one that the user gives.
 //!
-//! Memory: 8 bytes a row for a list (batch and cluster; 16, where ranks are those of distinct positives), 4 bytes a row while lists are read (8, where rows are named
-//! by id), and 8 bytes a batch beside a table of the batches' numbers.
+//! Memory: 8 bytes a row for a list (batch and cluster; 16, where ranks are those of distinct positives), 4 bytes a row
+//! while lists are read (8, where rows are named by id), and 8 bytes a batch beside a table of the batches' numbers.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

@@ -32,7 +32,7 @@ pub(super) fn check(
         }
         return Ok(String::new());
     };
-    if !any || !candidates.are(&PositiveGroups::new(tasks, &codes, neighbors.places(), &by)) {
+    if !any || !candidates.are(&PositiveGroups::new(tasks, &codes, neighbors.places(), &by), neighbors.order()) {
         outcome.fault("rows that share a positive are not those that the candidates are made of".to_owned());
     }
     let stands = |row: RowId| candidates.representative(neighbors.place_of(row)) == neighbors.place_of(row);

@@ -202,7 +202,15 @@ pub fn check_cut_graph(lines: &[Line], cut: impl Fn(&Line) -> Cut, mutual: bool)
     for (line, (arcs, suspects)) in lines.iter().zip(arcs.into_iter().zip(suspects)) {
         assert_eq!(line.arcs, Vec::from_iter(arcs), "arcs of row {}", line.row);
         assert_eq!(line.suspects, Vec::from_iter(suspects), "suspects of row {}", line.row);
-        let window = (0..line.neighbors.len()).filter(|rank| preferred(line, *rank));
+    }
+    check_windows(lines, cut);
+}
+
+/// Compares the window of each line with what its list is cut into.
+pub fn check_windows(lines: &[Line], cut: impl Fn(&Line) -> Cut) {
+    for line in lines {
+        let is_preferred = |rank: &usize| cut(line).part(line, *rank) == Part::Preferred;
+        let window = (0..line.neighbors.len()).filter(is_preferred);
         let wanted = line.window.clone().filter(|rank| !line.too_close.contains(rank));
         assert!(window.eq(wanted), "window {:?} of row {}", line.window, line.row);
     }

@@ -1,6 +1,6 @@
 //! Any small job, drawn at random: lists, graph, clusters and batches are what brute force says.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
@@ -12,8 +12,9 @@ use serde_json::Value;
 use super::command::{Line, Place, inspect, mine};
 use super::dataset::{Dataset, Float};
 use super::negatives;
-use super::oracle::{Cut, Exactness, Oracle, Part, check_cut_graph, check_graph};
+use super::oracle::{Cut, Exactness, Oracle, Part, check_cut_graph, check_graph, check_windows};
 use super::promises::{self, Terms};
+use super::rank_by;
 use super::table::{self, Row};
 
 /// Widths at and around the lanes and tiles of the kernels.
@@ -51,6 +52,8 @@ pub struct Job {
     negatives: usize,
     epochs: usize,
     remainder: &'static str,
+    /// row, positive or auto.
+    rank_by: &'static str,
 }
 
 /// A job that was mined and is what it should be.
@@ -148,16 +151,19 @@ fn cuts() -> impl Strategy<Value = Cut> {
 pub fn jobs() -> impl Strategy<Value = Job> {
     let ranks = (cuts(), 1..40usize);
     let sizes = (select(vec![2usize, 3, 4, 8, 16]), 1..5usize);
-    let drawn = (0..7usize, 1..4usize, select(vec!["short", "short", "drop", "fill"]));
+    let by = prop_oneof![3 => Just("row"), 1 => Just("auto"), 2 => Just("positive")];
+    let drawn = (0..7usize, 1..4usize, select(vec!["short", "short", "drop", "fill"]), by);
     (inputs(), any::<bool>(), prop::bool::weighted(0.3), ranks, sizes, drawn).prop_map(
         |(input, cosine, mutual, (cut, window), (cluster_size, clusters_in_batch), drawn)| Job {
             negatives: drawn.0,
             epochs: drawn.1,
             remainder: drawn.2,
+            rank_by: drawn.3,
             input,
             cosine,
             mutual,
-            cut,
+            // What sides are compared where a candidate stands for several rows, no list says.
+            cut: if drawn.3 == "row" { cut } else { Cut { sides: [None; 2], ..cut } },
             window,
             cluster_size,
             clusters_in_batch,
@@ -181,7 +187,7 @@ impl Job {
     fn flags(&self, data: &Dataset) -> String {
         format!(
             "--metric {} --edges {} --skip {} --window {} --cluster-size {} --batch-size {} --hard-negatives {} \
-             --epochs {} --remainder {} {}",
+             --epochs {} --remainder {} --rank-by {} {}",
             if self.cosine { "cosine" } else { "dot" },
             if self.mutual { "mutual" } else { "any" },
             self.cut.skip,
@@ -191,8 +197,26 @@ impl Job {
             self.negatives,
             self.epochs,
             self.remainder,
+            self.rank_by,
             data.column_flags(),
         )
+    }
+
+    /// The rows that share a rank, where ranks are those of positives: in each task, first row first.
+    fn groups(&self, data: &Dataset) -> Vec<Vec<usize>> {
+        let bits = |row: usize| data.candidates()[row].iter().map(|value| data.stored(*value).to_bits()).collect();
+        let mut tasks: BTreeMap<Option<&str>, BTreeMap<Vec<u32>, Vec<usize>>> = BTreeMap::new();
+        for row in 0..data.rows() {
+            tasks.entry(data.task(row)).or_default().entry(bits(row)).or_default().push(row);
+        }
+        let grouped = |task: BTreeMap<Vec<u32>, Vec<usize>>| -> Vec<Vec<usize>> {
+            let rows: usize = task.values().map(Vec::len).sum();
+            match self.rank_by == "positive" || self.rank_by == "auto" && 2 * task.len() < rows {
+                true => task.into_values().collect(),
+                false => task.into_values().flatten().map(|row| vec![row]).collect(),
+            }
+        };
+        tasks.into_values().flat_map(grouped).collect()
     }
 
     /// Whether some rows could be a batch: two of them, or with `drop` |B|.
@@ -231,7 +255,8 @@ pub fn check(job: &Job) -> Option<Made> {
         assert!(!job.allows_a_batch(&data), "a refusal without reason");
         return None;
     }
-    let in_task = |row: usize| (0..data.rows()).filter(|other| data.task(*other) == data.task(row)).count();
+    let groups = job.groups(&data);
+    let in_task = |row: usize| groups.iter().filter(|group| data.task(group[0]) == data.task(row)).count();
     let largest = (0..data.rows()).map(in_task).max().unwrap_or(0);
     if job.cut.skip + job.window >= data.rows() || largest <= job.cut.skip + 1 {
         outcome.refuses(&["--skip"]);
@@ -256,14 +281,23 @@ pub fn check(job: &Job) -> Option<Made> {
     outcome.ok();
     let lines = inspect(&run, 0..data.rows());
     let exactness = if job.input.integers && !job.cosine { Exactness::Exact } else { Exactness::NearTies };
-    Oracle::new(&data, job.cosine).check(&lines, job.cut.skip + job.window, exactness);
-    Oracle::new(&data, job.cosine).check_too_close(&lines, |_| job.cut);
-    check_cut_graph(&lines, |_| job.cut, job.mutual);
+    let oracle = Oracle::new(&data, job.cosine).by_positive(&groups);
+    oracle.check(&lines, job.cut.skip + job.window, exactness);
+    let by_row = groups.iter().all(|group| group.len() == 1);
+    if by_row {
+        oracle.check_too_close(&lines, |_| job.cut);
+        check_cut_graph(&lines, |_| job.cut, job.mutual);
+    } else {
+        check_windows(&lines, |_| job.cut);
+        rank_by::check_carriers(&lines, &groups, job.mutual);
+    }
     let terms = Terms { cluster_size: job.cluster_size, batch_size, epochs: job.epochs, remainder: job.remainder };
     let table = table::read(&run);
     promises::check(&data, &lines, &table, terms);
     check_counts(&run, &table, data.rows() * job.epochs, batch_size);
-    if job.negatives > 0 {
+    if job.negatives > 0 && !by_row {
+        rank_by::check_negatives(&lines, &groups, &table);
+    } else if job.negatives > 0 {
         negatives::check(&data, &lines, &table, job.cosine, &|_| job.cut, job.negatives);
     }
     assert!(job.negatives > 0 || table.iter().all(|row| row.negatives.is_none()));
@@ -327,6 +361,7 @@ fn every_awkward_width_is_ranked_right() {
             negatives: 3,
             epochs: 1,
             remainder: "short",
+            rank_by: "row",
         });
     }
 }
@@ -359,7 +394,7 @@ fn copies_of_a_row_are_no_negatives_of_it() {
     }
     let place = Place::with(&data);
     let run = place.path("run");
-    mine(&place.input(), &run, "--skip 0 --window 89 --cluster-size 3 --batch-size 9").ok();
+    mine(&place.input(), &run, "--rank-by row --skip 0 --window 89 --cluster-size 3 --batch-size 9").ok();
     let lines = inspect(&run, 0..90);
     assert!(lines.iter().all(|line| line.neighbors.len() == 87), "all rows but the three of its own group");
     Oracle::new(&data, true).check(&lines, 89, Exactness::NearTies);

@@ -9,7 +9,7 @@ use super::command::{Line, Place, assert_same, call, export, inspect, mine, mine
 use super::dataset::Dataset;
 use super::oracle::{Exactness, Oracle, check_graph};
 use super::promises::{self, Terms};
-use super::table;
+use super::table::{self, Row};
 
 /// Rows of classes, in a scattered order: row r is of class r · 37 mod classes, but each tenth row has a positive of
 /// its own. Rows of a class have its positive.
@@ -42,7 +42,7 @@ fn by_vector(data: &Dataset) -> Vec<Vec<usize>> {
 
 /// Checks the edges of all rows against their lists: each candidate of the window leads to one row that has its
 /// positive, of a number that the rule allows.
-fn check_carriers(lines: &[Line], groups: &[Vec<usize>], mutual: bool) {
+pub fn check_carriers(lines: &[Line], groups: &[Vec<usize>], mutual: bool) {
     let mut own = vec![(0, 0); lines.len()];
     for (number, group) in groups.iter().enumerate() {
         group.iter().enumerate().for_each(|(index, row)| own[*row] = (number, index));
@@ -82,6 +82,24 @@ fn check_carriers(lines: &[Line], groups: &[Vec<usize>], mutual: bool) {
     }
 }
 
+/// Checks that hard negatives stand for positives in a window of the batch, and for none of a row of the batch.
+pub fn check_negatives(lines: &[Line], groups: &[Vec<usize>], table: &[Row]) {
+    let mut stands = vec![0; lines.len()];
+    groups.iter().flat_map(|group| group.iter().map(|row| (*row, group[0]))).for_each(|(row, of)| stands[row] = of);
+    for batch in table.chunk_by(|a, b| (a.epoch, a.batch) == (b.epoch, b.batch)) {
+        let own: BTreeSet<usize> = batch.iter().map(|row| stands[row.row]).collect();
+        let of_line = |row: &Row| {
+            let line = &lines[row.row];
+            line.neighbors[line.window.clone()].iter().map(|(candidate, _)| *candidate)
+        };
+        let pool: BTreeSet<usize> = batch.iter().flat_map(of_line).collect();
+        for (row, (negative, ..)) in batch.iter().flat_map(|row| row.negatives.iter().flatten().map(move |n| (row, n)))
+        {
+            assert!(!own.contains(negative) && pool.contains(negative), "row {}: negative {negative}", row.row);
+        }
+    }
+}
+
 #[test]
 fn lists_graph_and_batches_are_those_of_distinct_positives() {
     let data = of_classes(700, 60, 1).with_tasks(|row| if row % 3 == 0 { "a" } else { "b" }.into());
@@ -108,6 +126,7 @@ fn lists_graph_and_batches_are_those_of_distinct_positives() {
             check_carriers(&lines, &groups, mutual);
         }
         let table = table::read(&run);
+        check_negatives(&lines, &groups, &table);
         if !more.contains("own-rank") {
             let remainder = if more.contains("drop") { "drop" } else { "short" };
             promises::check(&data, &lines, &table, Terms { cluster_size: 4, batch_size: 16, epochs: 1, remainder });
@@ -116,6 +135,7 @@ fn lists_graph_and_batches_are_those_of_distinct_positives() {
         mine(&place.input(), &other, &format!("{flags} {more} {same}")).ok();
         assert_same(&run, &other, &["neighbors", "edges", "clusters", "batches"]);
         call(["report", run.to_str().unwrap(), "--sample", "50"]).ok();
+        ["report.json", "report.html"].iter().for_each(|name| std::fs::remove_file(run.join(name)).unwrap());
     }
 }
 

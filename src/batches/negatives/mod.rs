@@ -7,10 +7,11 @@
 //!
 //! The rank windows of B's rows, one after the other, are the [`Pool`]. A row that is in many windows is in it many
 //! times: an entry that is drawn uniformly is a row drawn by its count, in constant time and without a table. Rows of B
-//! itself are left out of it, and where ranks are those of distinct positives, positives of B. For each example, entries are drawn until there are enough; an entry that the example may
-//! not have (of its key, its suspect, of another task, or drawn before) is a *miss* and is drawn again. That is the
-//! weighted draw without replacement among the rows that it may have. After `misses` misses the rest is drawn from a
-//! scan of the entries that it may have. The distribution is the same, so the number of misses does not bias the draw.
+//! itself are left out of it, and where ranks are those of distinct positives, positives of B. For each example,
+//! entries are drawn until there are enough; an entry that the example may not have (of its key, its suspect, of
+//! another task, or drawn before) is a *miss* and is drawn again. That is the weighted draw without replacement among
+//! the rows that it may have. After `misses` misses the rest is drawn from a scan of the entries that it may have. The
+//! distribution is the same, so the number of misses does not bias the draw.
 //! Expected O(count · (skip + keys)) an example, and at worst O(count · |B| · window) times that.
 //!
 //! Few examples need the scan: a batch has at most one row of a key, so for each key column the shares of the pool that
