@@ -62,6 +62,16 @@ SETTINGS = {
         for use in ("shared", "own")
         for kind, of in [*((batchmine(), of) for of in NEGATIVES_OF), ("metis recursive 8 keys --skip 10", "row-top")]
     ],
+    # Of a set that classes.py has made: with --batch-size 16 --rate 1e-3.
+    "classes": [
+        f"{use}{batches} {negatives}".strip()
+        for use, negatives in (("", ""), ("own ", "--hard-negatives 5 --negatives-of row"))
+        for batches in (
+            batchmine(cluster_size=4, skip=0, rank_by="row"),
+            *(batchmine(cluster_size=4, skip=0, rank_by="positive", window=share) for share in ("30%", "100%")),
+            "metis recursive 4 keys --skip 0 --rank-by positive --window 30%",
+        )
+    ],
 }
 
 

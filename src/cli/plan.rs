@@ -192,6 +192,9 @@ pub fn describe(job: &Job, estimate: &PlanEstimate) -> String {
         HumanBytes(most),
         HumanBytes(plan.least().1),
     );
+    if config.windows().each().any(|window| window.width.known().is_none()) {
+        text += "\nwindow   a share of the distinct positives is counted when these are known: here it is one rank";
+    }
     let (forecast, warning) = &estimate.batches;
     let more = match config.batches.remainder {
         Remainder::Fill => " of the tasks alone, and more of what they leave over",

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use super::budgets::{least_mib, measured};
-use super::command::{Line, Place, assert_same, call, export, inspect, mine, mine_command, verify};
+use super::command::{Line, Place, assert_same, call, inspect, mine, mine_command, verify};
 use super::dataset::Dataset;
 use super::oracle::{Exactness, Oracle, check_graph};
 use super::promises::{self, Terms};
@@ -147,7 +147,8 @@ fn report_counts_whoever_has_a_candidates_positive() {
     let (run, groups) = (place.path("run"), by_vector(&data));
     mine(&place.input(), &run, "--skip 2 --window 10 --cluster-size 4 --batch-size 16 --hard-negatives 1").ok();
     call(["report", run.to_str().unwrap(), "--sample", "50"]).ok();
-    export(&run, "neighbors", &place.path("lists"), "").ok();
+    #[cfg(feature = "export")]
+    super::command::export(&run, "neighbors", &place.path("lists"), "").ok();
     let report = std::fs::read_to_string(run.join("report.json")).unwrap();
     let report: serde_json::Value = serde_json::from_str(&report).unwrap();
     let lines = inspect(&run, 0..data.rows());

@@ -54,18 +54,32 @@ fn windows_and_mutual_edges_are_the_papers_by_numpy() {
         return;
     }
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let (place, data) = (Place::empty(), root.join("fixtures/debian"));
-    let run = place.path("run");
-    let flags = "--task-column dataset --skip 30 --window 100 --edges mutual --cluster-size 8 --batch-size 64";
-    mine(&data, &run, flags).ok();
-    let lines = std::fs::File::create(place.path("lines")).unwrap();
-    let mut inspect = batchmine();
-    inspect.arg("inspect").arg(&run).args(["--rows", "0..2000", "--json"]).stdout(lines);
-    assert!(inspect.status().unwrap().success());
-    let mut rule = python();
-    rule.arg(root.join("tests/paper_rule.py")).arg(&data).args(["30", "100"]);
-    let output = rule.stdin(std::fs::File::open(place.path("lines")).unwrap()).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    println!("paper's rule: {said}");
-    assert!(said.matches(" 0 differ").count() == 2, "{said}{}", String::from_utf8_lossy(&output.stderr));
+    let (place, script) = (Place::empty(), root.join("tests/paper_rule.py"));
+    let compared = |data: &Path, [skip, window]: [&str; 2], flags: &str| -> String {
+        let run = place.path("run");
+        let flags = format!("{flags} --skip {skip} --window {window} --edges mutual --replace");
+        mine(data, &run, &flags).ok();
+        let lines = std::fs::File::create(place.path("lines")).unwrap();
+        let mut inspect = batchmine();
+        inspect.arg("inspect").arg(&run).args(["--rows", "0..2000", "--json"]).stdout(lines);
+        assert!(inspect.status().unwrap().success());
+        let mut rule = python();
+        rule.arg(&script).arg(data).args([skip, window]);
+        let output = rule.stdin(std::fs::File::open(place.path("lines")).unwrap()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        println!("paper's rule: {said}");
+        said + &String::from_utf8_lossy(&output.stderr)
+    };
+    let data = root.join("fixtures/debian");
+    let said = compared(&data, ["30", "100"], "--task-column dataset --cluster-size 8 --batch-size 64");
+    assert!(said.matches(" 0 differ").count() == 2, "{said}");
+    let classes = place.path("classes");
+    let mut write = python();
+    let written = write.arg(&script).arg("--classes").arg(&data).arg(&classes).status().unwrap();
+    assert!(written.success());
+    let flags = "--positive-key dataset --same-query allow --cluster-size 4 --batch-size 8";
+    for window in [["0", "30%"], ["1", "50%"]] {
+        let said = compared(&classes, window, flags);
+        assert!([" 0 differ", " 0 others are", " 0 are missing"].iter().all(|words| said.contains(words)), "{said}");
+    }
 }
