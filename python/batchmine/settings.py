@@ -36,6 +36,10 @@ class Settings(TypedDict, total=False):
     key_column: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None
     #: Rows that share a value here are never negatives of each other (repeatable)
 
+    positive_key: str | int | float | os.PathLike[str] | None
+    #: A key column, too: rows that share a value here have one positive, which takes one rank with --rank-by
+    #: positive
+
     empty_keys: Literal["missing", "value"] | None
     #: Whether an empty text in a key column is no key, or a key that its rows share [default: missing]
 
@@ -57,8 +61,11 @@ class Settings(TypedDict, total=False):
     skip: int | None
     #: p: best ranks to skip as likely false negatives [default: 10]
 
-    window: int | None
-    #: m: ranks after those that are preferred negatives [default: 100]
+    window: str | int | float | os.PathLike[str] | None
+    #: m: ranks after those that are preferred negatives, or a share of the distinct positives: 30% [default: 100]
+
+    rank_by: Literal["auto", "row", "positive"] | None
+    #: What takes a rank: every row's positive, or every distinct positive [default: auto]
 
     relative_margin: str | int | float | os.PathLike[str] | None
     #: M: candidates above (1 − M) of the score of the query's own positive are suspects, too [default: none]
