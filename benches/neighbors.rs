@@ -10,7 +10,7 @@ mod planted;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use batchmine::config::{KernelPrecision, Metric, Settings};
+use batchmine::config::{KernelPrecision, Metric, Settings, Width};
 use batchmine::measured::Frame;
 use batchmine::measured::{Bf16, Bf16Base, Bf16Queries};
 use batchmine::measured::{Float, FloatBase, FloatQueries};
@@ -86,7 +86,7 @@ const SEARCH_ROWS: usize = 12_000;
 fn search<const INT8: bool>(bencher: Bencher<'_, '_>, (dim, ranks): (usize, u32)) {
     let settings = Settings {
         precision: Some(if INT8 { KernelPrecision::Int8 } else { KernelPrecision::F32 }),
-        window: Some(ranks - 30),
+        window: Some(Width::Ranks(ranks - 30)),
         ..Settings::default()
     };
     let planted = Planted::new(SEARCH_ROWS, dim, settings);

@@ -18,4 +18,6 @@ export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=0:handle_segv=0:handle_sigbus=0
 cargo() { command cargo "+$toolchain" "$@"; }
 
 cargo test --locked --no-default-features --target "$target" --lib
-cargo test --locked --no-default-features --target "$target" --test integration -- "${modules[@]}"
+# The sanitizer keeps what was freed: what is bounded of memory is measured without it.
+cargo test --locked --no-default-features --target "$target" --test integration -- "${modules[@]}" \
+    --skip least_budget

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use batchmine::Job;
-use batchmine::config::{Config, EdgeRule, Settings};
+use batchmine::config::{Config, EdgeRule, Settings, Width};
 use batchmine::measured::{EdgeFile, build};
 use batchmine::measured::{Neighbors, search};
 use batchmine::measured::{Vectors, import};
@@ -82,5 +82,5 @@ impl Planted {
 
 /// What docs/performance.md has figures of, where a bench says nothing else.
 fn measured() -> Settings {
-    Settings { skip: Some(30), window: Some(100), cluster_size: Some(32), ..Settings::default() }
+    Settings { skip: Some(30), window: Some(Width::Ranks(100)), cluster_size: Some(32), ..Settings::default() }
 }

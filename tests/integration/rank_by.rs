@@ -153,7 +153,7 @@ fn report_counts_whoever_has_a_candidates_positive() {
     let report: serde_json::Value = serde_json::from_str(&report).unwrap();
     let lines = inspect(&run, 0..data.rows());
     let table = table::read(&run);
-    let batch: BTreeMap<usize, i64> = table.iter().map(|row| (row.row, row.batch.into())).collect();
+    let batch: BTreeMap<usize, i64> = table.iter().map(|row| (row.row, row.batch)).collect();
     let members = |candidate: usize| groups.iter().find(|group| group[0] == candidate).unwrap();
     let [mut wanted, mut suspects] = [0u64, 0];
     for line in lines.iter().filter(|line| batch.contains_key(&line.row)) {
@@ -176,7 +176,8 @@ fn a_positive_key_says_which_rows_have_one_positive_and_parts_them() {
     for row in (0..600).step_by(40) {
         data.positives[row + 20] = data.positives[row].clone();
     }
-    let key = |row: usize| (row % 20 != 0).then(|| format!("class {}", class_of(row, 50).unwrap_or(row + 1000)));
+    let key =
+        |row: usize| (!row.is_multiple_of(20)).then(|| format!("class {}", class_of(row, 50).unwrap_or(row + 1000)));
     let data = data.with_key(key);
     let groups = groups(&data, |row| key(row).unwrap_or_else(|| format!("{:?}", data.positives[row])));
     let place = Place::with(&data);
