@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(20_000))]
+        #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 20 } else { 20_000 }))]
         #[test]
         fn a_fused_step_is_rounded_once(bits in any::<[u32; 3]>(), near in any::<bool>()) {
             let [x, y, z] = bits.map(f32::from_bits);
