@@ -7,7 +7,7 @@ use arrow::array::RecordBatchReader;
 
 use crate::batches::lake::Lake;
 use crate::batches::{self, Forecast, Summary};
-use crate::config::{Config, Inputs, RankBy};
+use crate::config::{Config, Inputs, RankBy, RankWindow};
 use crate::cost::Cost;
 use crate::error::{Error, Result};
 use crate::neighbors::window::refuse_empty_windows;
@@ -278,8 +278,10 @@ struct CountedJob {
 
 /// Says where ranks turn out to be those of distinct positives, though the user did not ask for it.
 fn tell_of_positives<'n>(config: &Config, tasks: impl Iterator<Item = ((&'n str, u64, u64), &'n RankBy)>) {
-    let asked = config.ranks_by();
-    let chosen = tasks.filter(|((name, ..), by)| **by == RankBy::Positive && asked.of(name) == RankBy::Auto);
+    // A share says it by itself, and needs ranks of positives.
+    let (asked, windows) = (config.ranks_by(), config.windows());
+    let is_auto = |name: &str| asked.of(name) == RankBy::Auto && windows.of(name).width.known().is_some();
+    let chosen = tasks.filter(|((name, ..), by)| **by == RankBy::Positive && is_auto(name));
     let chosen: Vec<_> = chosen.map(|(task, _)| task).collect();
     let add = |[rows, distinct]: [u64; 2], task: &(&str, u64, u64)| [rows + task.1, distinct + task.2];
     let [rows, distinct] = chosen.iter().fold([0; 2], add);
@@ -299,9 +301,12 @@ fn tell_of_shares(config: &Config, counted: &Config, tasks: &vectors::Tasks, dis
     let (asked, windows) = (config.windows(), counted.windows());
     let mut told = BTreeMap::new();
     for (name, distinct) in tasks.names().zip(distinct) {
-        let width = asked.of(name).width;
-        if width.known().is_none() {
-            let [least, most] = told.entry(width.to_string()).or_insert([(u32::MAX, 0), (0, 0)]);
+        let window = asked.of(name);
+        if window.width.known().is_none() {
+            let whole = RankWindow { skip: 0, ..window }.counted(*distinct).preferred();
+            let is_cut = whole > windows.of(name).preferred();
+            let share = format!("{}{}", window.width, if is_cut { ", as far as --skip leaves it," } else { "" });
+            let [least, most] = told.entry(share).or_insert([(u32::MAX, 0), (0, 0)]);
             let found = (windows.of(name).preferred(), *distinct);
             (*least, *most) = ((*least).min(found), (*most).max(found));
         }
@@ -309,7 +314,8 @@ fn tell_of_shares(config: &Config, counted: &Config, tasks: &vectors::Tasks, dis
     for (share, [least, most]) in told {
         let ranks = if least == most { least.0.to_string() } else { format!("{} to {}", least.0, most.0) };
         let of = if least == most { least.1.to_string() } else { format!("{} to {}", least.1, most.1) };
-        tracing::info!("a window of {share} is {ranks} ranks of {of} distinct positives");
+        let noun = if ranks == "1" { "rank" } else { "ranks" };
+        tracing::info!("a window of {share} is {ranks} {noun} of {of} distinct positives");
     }
 }
 
