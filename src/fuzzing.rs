@@ -22,7 +22,7 @@ use crate::neighbors::cpu::int8::{PACKED, PackedBase};
 use crate::neighbors::cpu::simd::Simd;
 use crate::neighbors::file::{Block, NEIGHBORS};
 use crate::neighbors::gpu::{DeviceBase, GPU_BASE};
-use crate::neighbors::ivf::{IVF_FORMAT, IvfIndex};
+use crate::neighbors::ivf::{IVF_FORMAT, IvfIndex, IvfShape, ListOrder};
 use crate::neighbors::marks::{MARKS, MarkBlock, is_marked};
 use crate::neighbors::own_ranks::{OWN_RANKS, OwnRanks};
 use crate::run::block_hash;
@@ -33,8 +33,8 @@ use crate::run::record::{
 use crate::run::sealed::{FileFormat, HEADER_BYTES, seal_of, u64_at};
 use crate::run::{Manifest, RunReader};
 use crate::vectors::{
-    INT_IDS, Ids, KEY_LISTS, KeyListFile, Place, PlaceRange, ROWS, ROWS_MAX, RowTable, Shards, TASKS, TEXT_IDS, Tasks,
-    Unit, VECTORS, VectorStore, check_input, guarded_batches, open_files, open_table,
+    DOCUMENTS, Documents, INT_IDS, Ids, KEY_LISTS, KeyListFile, Place, PlaceRange, ROWS, ROWS_MAX, RowId, RowTable,
+    Shards, TASKS, TEXT_IDS, Tasks, Unit, VECTORS, VectorStore, check_input, guarded_batches, open_files, open_table,
 };
 use crate::verify::table_file::for_each_batch;
 use crate::watch::Watch;
@@ -42,7 +42,7 @@ use crate::watch::Watch;
 /// Name and function of each entry: bytes, and a folder to write to.
 type Decoder = (&'static str, fn(&[u8], &Path) -> Result<()>);
 
-const DECODERS: [Decoder; 21] = [
+const DECODERS: [Decoder; 22] = [
     ("parquet", import),
     ("arrow", import),
     ("npy", import),
@@ -52,6 +52,7 @@ const DECODERS: [Decoder; 21] = [
     ("vectors", vectors),
     ("rows", rows),
     ("tasks", tasks),
+    ("documents", documents),
     ("ids", ids),
     ("neighbors", neighbors),
     ("candidates", candidates),
@@ -191,6 +192,15 @@ fn tasks(bytes: &[u8], folder: &Path) -> Result<()> {
     Ok(())
 }
 
+fn documents(bytes: &[u8], folder: &Path) -> Result<()> {
+    described(bytes, folder, &DOCUMENTS)?;
+    let path = folder.join("artefact");
+    let tasks = framed(bytes, &path, &DOCUMENTS)?[1];
+    let found = Documents::open(&path, Some(tasks as usize), 7)?;
+    (0..tasks as usize).for_each(|task| keep(found.of_task(task)));
+    Ok(())
+}
+
 /// A row table without key lists, which would be files of their own.
 fn rows(bytes: &[u8], folder: &Path) -> Result<()> {
     described(bytes, folder, &ROWS)?;
@@ -224,11 +234,18 @@ fn neighbors(bytes: &[u8], folder: &Path) -> Result<()> {
 fn candidates(bytes: &[u8], folder: &Path) -> Result<()> {
     described(bytes, folder, &CANDIDATES)?;
     let path = folder.join("artefact");
-    let [rows, tasks, ..] = framed(bytes, &path, &CANDIDATES)?;
+    let [rows, tasks, _, documents, ..] = framed(bytes, &path, &CANDIDATES)?;
     let (rows, tasks) = (rows.min(OTHERS_ROWS), tasks.clamp(1, 64));
     let begin = |task| (task * rows / tasks) as u32;
     let ranges: Vec<_> = (0..tasks).map(|task| begin(task)..begin(task + 1)).collect();
-    let found = Candidates::open(&path, rows as u32, &ranges)?;
+    // A list for each task; documents, all of the last one, are behind the rows.
+    let documents = documents.min(OTHERS_ROWS) as u32;
+    let order: Vec<RowId> = (0..rows as u32 + documents).collect();
+    let starts: Vec<u32> = (0..=tasks).map(begin).collect();
+    let mut document_starts = vec![rows as u32; starts.len()];
+    *document_starts.last_mut().expect("there is a task") += documents;
+    let lists = ListOrder { rows: rows as u32, order: &order, starts: &starts, document_starts: &document_starts };
+    let found = Candidates::open(&path, lists, &ranges)?;
     (1..rows as u32).for_each(|place| keep(found.carrier(Place::new(place), Place::new(place - 1))));
     Ok(())
 }
@@ -292,12 +309,16 @@ fn pass(bytes: &[u8], folder: &Path) -> Result<()> {
 /// IVF lists of tasks of equal size.
 fn order(bytes: &[u8], folder: &Path) -> Result<()> {
     let path = folder.join("artefact");
-    let [rows, _, tasks, dim, ..] = framed(bytes, &path, &IVF_FORMAT)?;
+    let [rows, _, tasks, dim, documents, _] = framed(bytes, &path, &IVF_FORMAT)?;
     let (rows, tasks) = (rows.min(OTHERS_ROWS), tasks.clamp(1, 64));
     let begin = |task| (task * rows / tasks) as u32;
     let ranges: Vec<_> = (0..tasks).map(|task| begin(task)..begin(task + 1)).collect();
-    let dim = dim.min(OTHERS_ROWS) as usize;
-    let lists = IvfIndex::open_of(&path, rows as u32, dim, &ranges)?;
+    // Documents, where there are any, are all of the last task.
+    let (rows, documents) = (rows as u32, documents.min(OTHERS_ROWS) as u32);
+    let mut of_tasks = vec![rows..rows; if documents > 0 { ranges.len() } else { 0 }];
+    of_tasks.iter_mut().next_back().into_iter().for_each(|last| last.end += documents);
+    let shape = IvfShape { rows, dim: dim.min(OTHERS_ROWS) as usize, tasks: ranges.clone(), documents: of_tasks };
+    let lists = IvfIndex::open_of(&path, &shape)?;
     (0..ranges.len()).for_each(|task| keep(lists.lists(task).map(|list| lists.starts()[list + 1]).max()));
     Ok(())
 }

@@ -14,10 +14,11 @@ use crate::neighbors::window::refuse_empty_windows;
 use crate::plan::Plan;
 use crate::run::Run;
 use crate::run::record::{
-    BatchesSettings, ClustersSettings, EdgesSettings, FilePlace, JobSettings, NeighborsSettings, RankRules,
-    VectorsSettings,
+    BatchesSettings, ClustersSettings, CorpusSettings, EdgesSettings, FilePlace, JobSettings, NeighborsSettings,
+    RankRules, VectorsSettings,
 };
-use crate::vectors::{self, CheckedInput, MemoryRows, Shards, Vectors};
+use crate::vectors::budget::InputMeasures;
+use crate::vectors::{self, CheckedInput, MemoryRows, ShardFile, Shards, Vectors};
 use crate::watch::Watch;
 use crate::{allocator, clusters, edges, neighbors};
 
@@ -26,6 +27,8 @@ use crate::{allocator, clusters, edges, neighbors};
 pub struct Job {
     pub config: Config,
     pub shards: Shards,
+    /// The corpus' files, where there are any.
+    pub corpus: Option<Shards>,
     /// What the memory budget allows.
     pub plan: Plan,
     /// Rows of each task, counted when they are first needed.
@@ -70,16 +73,19 @@ impl Job {
     /// A job of this input, once it was checked.
     fn of(config: Config, shards: Shards) -> Result<Job> {
         refuse_listed_positives(&config, &shards)?;
-        let rows = shards.shape.rows as usize;
-        refuse_empty_windows(config.windows().each().map(|window| (window, rows)))?;
-        let (lists, units) = (shards.labels.list_elements(), shards.unit_bytes());
-        let (plan, threads) = Plan::on_fewer_threads(&config, shards.shape, lists, units)?;
+        let open = || Shards::open_corpus(&config.corpus, &config.columns, &shards);
+        let corpus = (!config.corpus.is_empty()).then(open).transpose()?;
+        let shards = shards.with_room_for(corpus.as_ref());
+        let measures = InputMeasures::of(&shards, corpus.as_ref());
+        let candidates = (shards.shape.rows + measures.documents) as usize;
+        refuse_empty_windows(config.windows().each().map(|window| (window, candidates)))?;
+        let (plan, threads) = Plan::on_fewer_threads(&config, shards.shape, measures)?;
         if threads < config.threads {
             let asked = config.threads;
             tracing::warn!("the memory budget has room for {threads} of {asked} threads: a larger --memory uses more");
         }
         let config = Config { threads, ..config };
-        let job = Job { config, shards, plan, tasks: OnceLock::new() };
+        let job = Job { config, shards, corpus, plan, tasks: OnceLock::new() };
         if !job.config.tasks.is_empty() {
             vectors::refuse_unknown_tasks(&job.config, &job.shards, job.tasks()?)?;
         }
@@ -125,18 +131,22 @@ impl Job {
         let sides = if self.shards.roles.shared { 1 } else { 2 };
         let widths = self.shards.store_types.iter().take(sides).map(|store_type| store_type.bytes());
         let row_bytes = widths.sum::<usize>() * self.shards.shape.dim;
-        Ok(Cost::new(
-            &self.config,
-            self.shards.shape,
-            self.shards.labels.list_elements(),
-            row_bytes as u64,
-            self.tasks()?,
-        ))
+        Ok(Cost::new(&self.config, self.shards.shape, self.measures(), row_bytes as u64, self.tasks()?))
     }
 
     /// Where the input files are, in the order of the settings' `inputs`.
     pub fn places(&self) -> Vec<FilePlace> {
-        self.shards.files().map(|file| file.place.clone()).collect()
+        self.files().map(|file| file.place.clone()).collect()
+    }
+
+    /// All input files, the corpus' last.
+    fn files(&self) -> impl Iterator<Item = &ShardFile> {
+        self.shards.files().chain(self.corpus.iter().flat_map(Shards::files))
+    }
+
+    /// What beside the rows' shape decides what the job needs.
+    fn measures(&self) -> InputMeasures {
+        InputMeasures::of(&self.shards, self.corpus.as_ref())
     }
 
     /// The settings that decide each stage's output: resources are not among them. What the input files contain is not
@@ -148,8 +158,12 @@ impl Job {
         let others = windows.tasks.iter().map(|(name, own)| (name.clone(), own.ranks()));
         JobSettings {
             vectors: VectorsSettings {
-                inputs: shards.files().map(|file| file.identity.clone()).collect(),
+                inputs: self.files().map(|file| file.identity.clone()).collect(),
                 columns: shards.roles.clone(),
+                corpus: self
+                    .corpus
+                    .as_ref()
+                    .map(|corpus| CorpusSettings { files: corpus.files().count(), columns: corpus.roles.clone() }),
                 empty_keys: config.columns.empty_keys,
                 dtype: config.columns.dtype,
                 embedding_scale: config.columns.scale,
@@ -203,8 +217,7 @@ impl Job {
         refuse_empty_windows(counted.windows().all(tasks.names()).into_iter().zip(others))?;
         tell_of_positives(config, counts().zip(&by));
         tell_of_shares(config, &counted, tasks, &distinct);
-        let (lists, units) = (self.shards.labels.list_elements(), self.shards.unit_bytes());
-        let plan = Plan::new(&counted, vectors.shape(), lists, units)?;
+        let plan = Plan::new(&counted, vectors.shape(), self.measures())?;
         Ok(CountedJob { config: counted, plan })
     }
 
@@ -226,11 +239,12 @@ impl Job {
 /// Settings other than those of the run folder (without `replace`), bad input named by file and row, an interrupt, or a
 /// disk that fails.
 pub fn mine(run: &Run, job: &Job, replace: bool) -> Result<Summary> {
-    let Job { config, shards, plan, .. } = job;
+    let Job { config, shards, corpus, plan, .. } = job;
     // Before the search: a place where the table cannot be written is refused at once.
     let lake = Lake::open(config.table.as_ref(), run)?;
     let mut settings = job.settings();
-    vectors::recognise(run, shards, &mut settings.vectors.inputs)?;
+    let all: Vec<_> = shards.list.iter().chain(corpus.iter().flat_map(|corpus| &corpus.list)).collect();
+    vectors::recognise(run, &all, &mut settings.vectors.inputs)?;
     run.apply_settings(&settings, job.places(), replace)?;
     if run.is_finished() {
         batches::check(run)?;
@@ -239,7 +253,7 @@ pub fn mine(run: &Run, job: &Job, replace: bool) -> Result<Summary> {
         run.succeed()?;
         return Ok(Summary { was_finished: true, ..batches::recorded(run)? });
     }
-    let vectors = vectors::import(run, shards, config, &plan.vectors)?;
+    let vectors = vectors::import(run, shards, corpus.as_ref(), config, &plan.vectors)?;
     let CountedJob { config, plan } = &job.counted(&vectors)?;
     lake.check_target(run, config)?;
     batches::foresee(&vectors, shards, config)?;

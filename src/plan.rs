@@ -12,8 +12,8 @@ use crate::edges::budget::{self as edges, EdgesCounts};
 use crate::error::{Error, Kind, Result};
 use crate::neighbors::budget::{self as neighbors, NeighborsCounts};
 use crate::run::Stage;
-use crate::vectors::budget::{self as vectors, UnitBytes, VectorsCounts};
-use crate::vectors::{ListElements, Shape};
+use crate::vectors::Shape;
+use crate::vectors::budget::{self as vectors, InputMeasures, VectorsCounts};
 
 /// What the process needs before it holds any data: code, thread stacks, allocator slack.
 pub(crate) const BASE_BYTES: u64 = 24 * MIB;
@@ -33,13 +33,13 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Divides the budget; `lists`: what key columns of lists hold; `units`: what reading the files takes.
+    /// Divides the budget for rows of a shape, and what else the input has.
     ///
     /// # Errors
     /// The rank window is wider than the input, or the budget is too small; the message names what would do.
-    pub fn new(config: &Config, shape: Shape, lists: ListElements, units: UnitBytes) -> Result<Plan> {
-        refuse_wide_windows(config, shape)?;
-        let plan = Plan::divide(config, shape, lists, units);
+    pub fn new(config: &Config, shape: Shape, input: InputMeasures) -> Result<Plan> {
+        refuse_wide_windows(config, shape.rows + input.documents)?;
+        let plan = Plan::divide(config, shape, input);
         let (stage, least) = plan.least();
         let least = least.div_ceil(MIB);
         if config.memory_bytes >= least * MIB {
@@ -54,11 +54,11 @@ impl Plan {
             .remedy(format!("raise --memory to {least}MiB, or lower --window")))
     }
 
-    fn divide(config: &Config, shape: Shape, lists: ListElements, units: UnitBytes) -> Plan {
+    fn divide(config: &Config, shape: Shape, input: InputMeasures) -> Plan {
         let base_bytes = BASE_BYTES + config.threads as u64 * THREAD_BYTES;
         let room = config.memory_bytes.saturating_sub(base_bytes);
-        let (vectors, of_vectors) = vectors::divide(config, shape, lists, units);
-        let (neighbors, of_neighbors) = neighbors::divide(config, shape, room);
+        let (vectors, of_vectors) = vectors::divide(config, shape, input);
+        let (neighbors, of_neighbors) = neighbors::divide(config, shape, input.documents, room);
         let (edges, of_edges) = edges::divide(config, shape, neighbors.block_rows, room);
         let of_clusters = clusters::divide(config, shape);
         let (batches, of_batches) = batches::divide(config, shape, room);
@@ -71,13 +71,8 @@ impl Plan {
     ///
     /// # Errors
     /// See [`Plan::new`].
-    pub fn on_fewer_threads(
-        config: &Config,
-        shape: Shape,
-        lists: ListElements,
-        units: UnitBytes,
-    ) -> Result<(Plan, usize)> {
-        let on = |threads| Plan::new(&Config { threads, ..config.clone() }, shape, lists, units);
+    pub fn on_fewer_threads(config: &Config, shape: Shape, input: InputMeasures) -> Result<(Plan, usize)> {
+        let on = |threads| Plan::new(&Config { threads, ..config.clone() }, shape, input);
         if let Ok(plan) = on(config.threads) {
             return Ok((plan, config.threads));
         }
@@ -109,13 +104,13 @@ impl Plan {
     }
 }
 
-fn refuse_wide_windows(config: &Config, shape: Shape) -> Result<()> {
+fn refuse_wide_windows(config: &Config, candidates: u64) -> Result<()> {
     let windows = config.windows();
     let widest = windows.each().max_by_key(|window| window.ranks());
-    let Some(window) = widest.filter(|window| u64::from(window.ranks()) >= shape.rows) else { return Ok(()) };
-    let most = shape.rows.saturating_sub(1);
+    let Some(window) = widest.filter(|window| u64::from(window.ranks()) >= candidates) else { return Ok(()) };
+    let most = candidates.saturating_sub(1);
     Err(Error::input("the rank window is wider than the input")
-        .expected(format!("--skip + --window of at most {most}: the other rows of {} rows", shape.rows))
+        .expected(format!("--skip + --window of at most {most}: the other rows of {candidates}"))
         .found(format!("--skip {} --window {}", window.skip, window.width))
         .remedy(narrower(window.skip, most)))
 }

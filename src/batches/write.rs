@@ -105,7 +105,8 @@ fn write_all(
         neighbors.check_lists()?;
     }
     let (of, seed, windows) = (config.batches.negatives_of, config.seed, &windows);
-    let sampler = NegativeSampler { vectors, neighbors, windows, labels, of, count, seed };
+    let codes = vectors.positive_codes(config.columns.positive_key.as_deref())?;
+    let sampler = NegativeSampler { vectors, codes, neighbors, windows, labels, of, count, seed };
     let own_ranks = edges::own_ranks::open_of(run, vectors, config)?;
     let own_ranks = own_ranks.as_ref();
     let source = TableSource { vectors, labels, own_ranks, negatives: (count > 0).then_some(sampler) };

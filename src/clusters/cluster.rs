@@ -48,7 +48,8 @@ pub(crate) fn cluster(
             );
         }
         let largest = sizes(config, vectors).iter().map(|sizes| sizes.cluster_size).max().unwrap_or(0);
-        let labels: Vec<u32> = neighbors.places().iter().map(|place| labels[place.index()]).collect();
+        let labels: Vec<u32> =
+            neighbors.places()[..vectors.row_count() as usize].iter().map(|place| labels[place.index()]).collect();
         // A job that was killed just before the end has written them.
         if !run.has(Stage::Clusters, LABELS) {
             stage.commit(LABELS, |out| write_labels(out, &labels, clusters, largest))?;
@@ -74,7 +75,7 @@ pub(crate) fn open(run: &RunReader, rows: u32) -> Result<Clusters> {
 pub fn labels_by_input_row(run: &RunReader) -> Result<Vec<i32>> {
     let vectors = vectors::open(run)?;
     let clusters = open(run, vectors.row_count())?;
-    let rows = vectors.rows.input_rows();
+    let rows = &vectors.rows.input_rows()[..vectors.row_count() as usize];
     // Rows that were left out have no cluster either.
     let mut all = vec![-1; rows.iter().max().map_or(0, |last| *last as usize + 1)];
     for (row, label) in rows.iter().zip(clusters.labels()) {
@@ -120,7 +121,7 @@ fn all_passes(
     let is_out = |row: RowId| own_ranks.as_ref().is_some_and(|ranks| ranks.leaves_out(row));
     let by_row: Vec<bool> = (0..vectors.row_count()).map(is_out).collect();
     let by_row = excluded(vectors, &sizes, config.batches.rows_per_key, by_row);
-    let mut excluded: Vec<bool> = neighbors.order().iter().map(|row| by_row[*row as usize]).collect();
+    let mut excluded: Vec<bool> = neighbors.row_order().iter().map(|row| by_row[*row as usize]).collect();
     drop(by_row);
 
     let mut last = run.parts(Stage::Clusters, passes::PREFIX).pop();

@@ -58,7 +58,7 @@ pub(crate) fn measure(windows: &Windows<'_>, labels: &[u32]) -> ClusterMetrics {
                 })
             };
             let ([window, hits], [suspects, suspects_inside]) =
-                (count(&mut list.preferred()), count(&mut list.suspects()));
+                (count(&mut list.preferred_rows()), count(&mut list.suspect_rows()));
             metrics = metrics.plus(ClusterMetrics {
                 rows: 1,
                 window,

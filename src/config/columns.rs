@@ -20,6 +20,10 @@ pub struct Columns {
     pub keys: Vec<String>,
     /// The one of them that says which rows have the same positive, if any does beside the vectors.
     pub positive_key: Option<String>,
+    /// The corpus' column of embeddings, where it is named.
+    pub document: Option<String>,
+    /// Where the corpus' ids come from.
+    pub document_id: IdColumn,
     /// What an empty text is as a key.
     pub empty_keys: EmptyKeys,
     /// Number type of binary embeddings.
@@ -40,6 +44,16 @@ pub enum IdColumn {
     RowNumber,
 }
 
+impl IdColumn {
+    fn of(name: Option<String>) -> IdColumn {
+        match name {
+            None => IdColumn::Found,
+            Some(name) if name == NO_COLUMN => IdColumn::RowNumber,
+            Some(name) => IdColumn::Named(name),
+        }
+    }
+}
+
 /// The embedding columns that the user named.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub enum EmbeddingColumns {
@@ -55,17 +69,14 @@ impl Columns {
             Some(column) => EmbeddingColumns::Shared(column),
             None => EmbeddingColumns::Pair { query: settings.query_column, positive: settings.positive_column },
         };
-        let id = match settings.id_column {
-            None => IdColumn::Found,
-            Some(name) if name == NO_COLUMN => IdColumn::RowNumber,
-            Some(name) => IdColumn::Named(name),
-        };
         let mut keys = settings.key_column;
         // Rows with one positive share no batch: what says so is a key as any other.
         keys.extend(settings.positive_key.iter().filter(|own| !keys.contains(own)).cloned().collect::<Vec<_>>());
         Ok(Columns {
             embeddings,
-            id,
+            id: IdColumn::of(settings.id_column),
+            document: settings.document_column,
+            document_id: IdColumn::of(settings.document_id_column),
             task: settings.task_column,
             keys,
             positive_key: settings.positive_key,
@@ -84,6 +95,8 @@ impl Columns {
             task: None,
             keys: Vec::new(),
             positive_key: None,
+            document: None,
+            document_id: IdColumn::Found,
             empty_keys: EmptyKeys::default(),
             dtype: None,
             scale: None,

@@ -29,6 +29,16 @@ pub(super) fn idle(settings: &Settings, backend: Backend, method: Method) -> Vec
             "there is no --key-column".into(),
         ),
         (
+            settings.document_column.is_some() && settings.corpus.is_empty(),
+            "document-column",
+            "there is no --corpus".into(),
+        ),
+        (
+            settings.document_id_column.is_some() && settings.corpus.is_empty(),
+            "document-id-column",
+            "there is no --corpus".into(),
+        ),
+        (
             settings.same_query.is_some() && settings.embedding_column.is_some(),
             "same-query",
             "one column serves both sides: a row's query is its positive".into(),

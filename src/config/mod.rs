@@ -41,6 +41,8 @@ use crate::error::{Error, Result};
 pub struct Config {
     pub inputs: Inputs,
     pub columns: Columns,
+    /// Files, folders and globs of documents that no row has as its positive, as given.
+    pub corpus: Vec<String>,
     /// What becomes of rows with one query.
     pub same_query: SameQuery,
     pub metric: Metric,
@@ -122,6 +124,7 @@ impl Config {
             memory_bytes: settings.memory.map_or_else(half_of_memory, |size| size.as_u64()),
             threads,
             idle: idle::idle(&settings, backend, method),
+            corpus: settings.corpus.clone(),
             columns: Columns::new(settings)?,
         })
     }

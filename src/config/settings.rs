@@ -63,6 +63,16 @@ pub struct Settings {
     /// A key column, too: rows that share a value here have one positive, which takes one rank with --rank-by positive
     #[arg(long, value_name = "NAME", env = "BATCHMINE_POSITIVE_KEY", hide_env = true, help_heading = "Input")]
     pub positive_key: Option<String>,
+    /// Files, folders or globs of documents that no row has as its positive: candidates for ranks and hard negatives
+    /// (repeatable)
+    #[arg(long, value_name = "PATH", env = "BATCHMINE_CORPUS", hide_env = true, help_heading = "Input")]
+    pub corpus: Vec<String>,
+    /// Column of the corpus' embeddings [default: embedding, document_embedding or another usual name]
+    #[arg(long, value_name = "NAME", env = "BATCHMINE_DOCUMENT_COLUMN", hide_env = true, help_heading = "Input")]
+    pub document_column: Option<String>,
+    /// Column of the corpus' ids; none: numbers behind the rows' [default: id if there, else such numbers]
+    #[arg(long, value_name = "NAME", env = "BATCHMINE_DOCUMENT_ID_COLUMN", hide_env = true, help_heading = "Input")]
+    pub document_id_column: Option<String>,
     /// Whether an empty text in a key column is no key, or a key that its rows share [default: missing]
     #[arg(long, value_enum, env = "BATCHMINE_EMPTY_KEYS", hide_env = true, help_heading = "Input")]
     pub empty_keys: Option<EmptyKeys>,
@@ -297,6 +307,9 @@ impl Settings {
             task_column: self.task_column.or(weaker.task_column),
             key_column: strongest(self.key_column, weaker.key_column),
             positive_key: self.positive_key.or(weaker.positive_key),
+            corpus: strongest(self.corpus, weaker.corpus),
+            document_column: self.document_column.or(weaker.document_column),
+            document_id_column: self.document_id_column.or(weaker.document_id_column),
             empty_keys: self.empty_keys.or(weaker.empty_keys),
             same_query: self.same_query.or(weaker.same_query),
             dtype: self.dtype.or(weaker.dtype),

@@ -97,7 +97,7 @@ pub(crate) fn own_edges(window: &Window<'_>, keys: &mut Vec<u32>, out: &mut Vec<
     // Numbers sort faster than structures, and places have 31 bits.
     let key = |(rank, other): (usize, Place)| other.number() << 1 | u32::from(window.is_suspect(rank));
     keys.clear();
-    keys.extend(window.partners().enumerate().map(key));
+    keys.extend(window.partners().map(key));
     keys.sort_unstable();
     let relation = |key: u32| if key & 1 == 1 { Relation::SUSPECT } else { Relation::WINDOW };
     out.clear();

@@ -28,7 +28,7 @@ pub(crate) fn in_degrees(windows: &Windows<'_>, places: PlaceRange) -> Vec<u32> 
     degrees.par_chunks_mut(share).enumerate().for_each(|(number, degrees)| {
         let first = (number * share) as u32;
         for place in places {
-            for other in windows.of(place).partners() {
+            for (_, other) in windows.of(place).partners() {
                 if let Some(degree) = degrees.get_mut(other.number().wrapping_sub(first) as usize) {
                     *degree += 1;
                 }
@@ -74,7 +74,7 @@ impl Reversed {
             let first = (number * share) as u32;
             for place in places {
                 let window = windows.of(place);
-                for (rank, other) in window.partners().enumerate() {
+                for (rank, other) in window.partners() {
                     if let Some(end) = ends.get_mut(other.number().wrapping_sub(first) as usize) {
                         let suspect = if window.is_suspect(rank) { SUSPECT } else { 0 };
                         sources[(*end - start) as usize] = place.number() | suspect;

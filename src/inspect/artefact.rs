@@ -22,7 +22,8 @@ use crate::neighbors::own_ranks::{OWN_RANKS, OwnRanks};
 use crate::regular;
 use crate::run::sealed::{FileFormat, Sealed};
 use crate::vectors::{
-    INT_IDS, Ids, KEY_LISTS, KeyListFile, ROWS, ROWS_MAX, RowId, TASKS, TEXT_IDS, Tasks, VECTORS, VectorStore,
+    DOCUMENTS, Documents, INT_IDS, Ids, KEY_LISTS, KeyListFile, ROWS, ROWS_MAX, RowId, TASKS, TEXT_IDS, Tasks, VECTORS,
+    VectorStore,
 };
 
 /// Tasks that are listed by name.
@@ -34,19 +35,20 @@ const IDS_SHOWN: u64 = 5;
 type KnownFormat = (FileFormat, &'static [&'static str]);
 
 /// Every format of a run folder's binary files, as docs/formats.md describes them.
-const FORMATS: [KnownFormat; 16] = [
+const FORMATS: [KnownFormat; 17] = [
     (VECTORS, &["rows", "dimensions", "bytes a value"]),
-    (ROWS, &["rows", "key columns", "key lists", "keys of both sides"]),
+    (ROWS, &["rows", "key columns", "key lists", "keys of both sides", "rows left out", "documents"]),
     (KEY_LISTS, &["rows", "codes"]),
     (INT_IDS, &["rows"]),
     (TEXT_IDS, &["rows", "bytes of text"]),
     (TASKS, &["tasks", "bytes of text"]),
+    (DOCUMENTS, &["documents", "tasks"]),
     (NEIGHBORS, &["first place", "rows", "ranks"]),
-    (IVF_FORMAT, &["rows", "lists", "tasks", "dimensions"]),
+    (IVF_FORMAT, &["rows", "lists", "tasks", "dimensions", "documents"]),
     (PACKED, &["rows", "dimensions", "dimensions of the head", "sampled rows"]),
     (GPU_BASE, &["rows", "dimensions", "bytes a value", "exponent"]),
     (MARKS, &["first place", "rows", "words of a row"]),
-    (CANDIDATES, &["rows", "tasks", "candidates"]),
+    (CANDIDATES, &["rows", "tasks", "candidates", "documents"]),
     (OWN_RANKS, &["rows"]),
     (EDGES, &["first place", "rows", "arcs", "blocks", "rows of the graph"]),
     (LABELS, &["rows", "clusters", "cluster size"]),
@@ -134,6 +136,7 @@ fn content(path: &Path, format: &FileFormat, fields: [u64; 6]) -> Result<Vec<Str
             let named = |row| ids.text(row).map(|id| format!("id of row {row}: {}", one_line(id, 80)));
             few().filter_map(named).collect()
         }
+        magic if magic == DOCUMENTS.magic => Documents::open(path, None, 0).map(|_| Vec::new())?,
         magic if magic == TASKS.magic => tasks(&Tasks::open(path)?),
         magic if magic == LABELS.magic && rows <= ROWS_MAX => {
             let labels = Clusters::open(path, rows as RowId)?;

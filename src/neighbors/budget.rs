@@ -61,6 +61,8 @@ impl NeighborsCounts {
 /// The terms that several phases share.
 struct Terms {
     rows: u64,
+    /// Rows and documents: what may be in a list.
+    candidates: u64,
     dim: u64,
     threads: u64,
     ranks: u64,
@@ -72,16 +74,17 @@ struct Terms {
 }
 
 impl Terms {
-    fn new(config: &Config, shape: Shape) -> Terms {
-        let rows = shape.rows;
+    fn new(config: &Config, shape: Shape, documents: u64) -> Terms {
+        let (rows, candidates) = (shape.rows, shape.rows + documents);
         // The widest task's: blocks and buffers are made for it.
-        let ranks = u64::from(config.most_ranks()).min(rows);
+        let ranks = u64::from(config.most_ranks()).min(candidates);
         let block_rows = (BLOCK_BYTES / block_row_bytes(ranks)).clamp(BLOCK_ROWS_MIN, BLOCK_ROWS_MAX);
         let packs = matches!(config.precision, KernelPrecision::Auto | KernelPrecision::Int8);
         let small = config.method == Method::Exact && packs;
-        let rotation = if packs { head::bytes(rows as usize, shape.dim) } else { [0; 2] };
+        let rotation = if packs { head::bytes(candidates as usize, shape.dim) } else { [0; 2] };
         Terms {
             rows,
+            candidates,
             dim: shape.dim as u64,
             threads: config.threads as u64,
             ranks,
@@ -122,7 +125,7 @@ impl Terms {
     }
 
     fn threshold_sample(&self) -> Term {
-        Term::fixed(format!("n / {SAMPLED_SHARE}"), "rows of the threshold sample", self.rows / SAMPLED_SHARE)
+        Term::fixed(format!("n / {SAMPLED_SHARE}"), "rows of the threshold sample", self.candidates / SAMPLED_SHARE)
     }
 
     fn block(&self) -> Term {
@@ -145,9 +148,13 @@ impl Terms {
     }
 
     fn ivf(&self) -> Phase {
-        let centres = ivf::centre_values(self.rows as usize, self.dim as usize) as u64;
+        let centres = ivf::centre_values(self.candidates as usize, self.dim as usize) as u64;
         let terms = vec![
-            Term::fixed(format!("{ORDER_BYTES}n"), "rows in order, their places, their lists", ORDER_BYTES * self.rows),
+            Term::fixed(
+                format!("{ORDER_BYTES}n"),
+                "rows and documents in order, their places, their lists",
+                ORDER_BYTES * self.candidates,
+            ),
             Term::fixed(
                 "12 · values of the largest task's centres",
                 "centres as found, as packed, and all that are kept; at most 4 Mi values",
@@ -194,8 +201,8 @@ fn block_row_bytes(ranks: u64) -> u64 {
 }
 
 /// Divides `room`, the budget without what every process needs.
-pub(crate) fn divide(config: &Config, shape: Shape, room: u64) -> (NeighborsCounts, StageNeed) {
-    let terms = Terms::new(config, shape);
+pub(crate) fn divide(config: &Config, shape: Shape, documents: u64, room: u64) -> (NeighborsCounts, StageNeed) {
+    let terms = Terms::new(config, shape, documents);
     let (faiss_tile_rows, faiss) = faiss_terms(config, &terms, room);
     let (gpu_shared_bytes, gpu) = gpu_terms(config, &terms, room);
     let fine = if gpu.is_empty() { fine_tile_queries(config, &terms, room) } else { terms.tile_queries };
@@ -213,7 +220,11 @@ pub(crate) fn divide(config: &Config, shape: Shape, room: u64) -> (NeighborsCoun
         gpu_shared_bytes: gpu_shared_bytes as usize,
     };
     let mut phases = phases;
-    if !config.ranks_rows() {
+    if documents > 0 {
+        let words = "which rows share a positive, and the order of candidates";
+        let found = Term::fixed("28n + 12 · documents", words, 28 * shape.rows + 12 * documents);
+        phases.insert(1, Phase { name: "candidates", terms: vec![found] });
+    } else if !config.ranks_rows() {
         let found = Term::fixed("20n", "which rows share a positive, but with --rank-by row", 20 * shape.rows);
         phases.insert(1, Phase { name: "candidates", terms: vec![found] });
     }
@@ -247,7 +258,7 @@ fn faiss_terms(config: &Config, terms: &Terms, room: u64) -> (u64, Vec<Term>) {
         terms.threads * thread,
     );
     let fixed = bytes_of(&terms.search(terms.tile_queries, vec![terms.candidates(false), threads.clone()]));
-    let most = FAISS_TILE_ROWS_MAX.min(terms.rows.max(FAISS_TILE_ROWS_MIN));
+    let most = FAISS_TILE_ROWS_MAX.min(terms.candidates.max(FAISS_TILE_ROWS_MIN));
     let tile_bytes = |rows: u64| rows * terms.dim * 4;
     let rows = (room.saturating_sub(fixed) / (terms.dim * 4)).clamp(FAISS_TILE_ROWS_MIN, most);
     let tile = Term::elastic(
@@ -298,16 +309,16 @@ fn gpu_terms(config: &Config, terms: &Terms, room: u64) -> (u64, Vec<Term>) {
 }
 
 /// Bytes of the stage's files: lists, and with the IVF lists two numbers a row and a centre for some hundred rows.
-pub(crate) fn disk_bytes(config: &Config, shape: Shape) -> u64 {
-    let ranks = u64::from(config.most_ranks());
-    let candidates = if config.ranks_rows() { 0 } else { CANDIDATE_FILE_BYTES * shape.rows };
-    candidates + shape.rows * (12 + 8 * ranks) + shape.rows * shape.dim as u64 / 100 + 4096
+pub(crate) fn disk_bytes(config: &Config, shape: Shape, documents: u64) -> u64 {
+    let (ranks, all) = (u64::from(config.most_ranks()), shape.rows + documents);
+    let candidates = if config.ranks_rows() && documents == 0 { 0 } else { CANDIDATE_FILE_BYTES * all };
+    candidates + shape.rows * (12 + 8 * ranks) + 8 * documents + all * shape.dim as u64 / 100 + 4096
 }
 
 /// Bytes of the packed bases, which are deleted when the stage ends: a byte a value, lines of tails filled up, what is
 /// known of rows, one row in 16 once more; and what GPUs take.
-pub(crate) fn temporary_bytes(config: &Config, shape: Shape) -> u64 {
-    let (rows, dim) = (shape.rows, shape.dim as u64);
+pub(crate) fn temporary_bytes(config: &Config, shape: Shape, documents: u64) -> u64 {
+    let (rows, dim) = (shape.rows + documents, shape.dim as u64);
     let gpu_width = if config.precision == KernelPrecision::F32 { 4 } else { 2 };
     let gpu_base = if config.seeks_gpus() { rows * dim * gpu_width } else { 0 };
     (rows * (dim + 84)) * 17 / 16 + 4 * (dim + 1) * dim + gpu_base

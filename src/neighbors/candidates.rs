@@ -1,9 +1,13 @@
-//! `candidates.col`: which rows share a positive, where ranks are those of distinct positives (`--rank-by positive`).
+//! `candidates.col`: which rows share a positive, where ranks are those of distinct positives (`--rank-by positive`);
+//! and, with a corpus, which of its documents are candidates.
 //!
 //! Rows share a positive if they have one value of the positive key, or else bit-identical positives. The first of them
 //! stands for all: it alone is a candidate, under its score. Of a list's candidate one row with this positive is the
 //! other end of the edge, its *carrier*: so a row has at most p + m edges of its own list, however many rows share a
 //! positive.
+//!
+//! A document is a candidate unless a row of its task has the same positive, or a document before it is the same: by the
+//! positive key or by the vector. It takes a rank as a positive does, and there is no edge to it.
 //!
 //! | offset | bytes | content |
 //! |---|---|---|
@@ -13,20 +17,22 @@
 //! | | 4 · rows | where they begin in the next section, u32 |
 //! | | 4 · rows | places, positive after positive, each in the order of rows, u32 |
 //! | | 4 · tasks | distinct positives of each task, u32; 0 where every row takes a rank |
-//! | | 4 · candidates | places of the rows that stand for a positive, rising, u32 |
-//! | | 4 · candidates | these rows, u32 |
+//! | | 4 · candidates | places of the rows that stand for a positive, and then of documents, rising, u32 |
+//! | | 4 · candidates | these rows and documents, IVF list after IVF list, the rows of a list first, u32 |
 //!
-//! Header fields: rows, tasks, candidates. Memory: 20 bytes a row while it is made, then none but the map.
+//! Header fields: rows, tasks, candidates, documents among them. Memory: 20 bytes a row while it is made, with a corpus
+//! 8 more and 12 a document; then none but the map.
 
 use std::io::Write;
 use std::path::Path;
 
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::ivf::ListOrder;
 use crate::config::RankBy;
 use crate::error::{Error, Result};
 use crate::run::sealed::{FileFormat, PartWriter, Sealed};
-use crate::vectors::{Place, PositiveCodes, ROWS_MAX, RowId, Tasks, UNIQUE};
+use crate::vectors::{Place, PositiveCodes, ROWS_MAX, RowId, Tasks, UNIQUE, Vectors};
 
 /// Name of the file, in the stage's folder.
 pub(crate) const CANDIDATES_FILE: &str = "candidates.col";
@@ -68,6 +74,33 @@ fn room(codes: &PositiveCodes<'_>) -> [Vec<RowId>; 2] {
 pub(crate) struct PositiveGroups {
     sections: [Vec<u32>; SECTIONS],
     distinct: Vec<u32>,
+    /// Places of the documents that are candidates, rising.
+    documents: Vec<u32>,
+}
+
+/// Of each task, the documents that are no positive of its rows and no document before them, in order.
+/// O(rows + documents). Memory: 8 bytes a row and document.
+fn distinct_documents(vectors: &Vectors, codes: &PositiveCodes<'_>) -> Vec<RowId> {
+    let mut last = room(codes);
+    let mut distinct = Vec::new();
+    for (task, rows) in vectors.tasks.ranges().enumerate() {
+        let documents = vectors.documents_of(task);
+        if documents.is_empty() {
+            continue;
+        }
+        rows.clone().for_each(|row| codes.all(row).for_each(|(kind, code)| last[kind][code as usize] = row));
+        for document in documents.clone() {
+            let is_known = |(kind, code): (usize, u32)| {
+                let known = last[kind][code as usize];
+                rows.contains(&known) || documents.contains(&known)
+            };
+            if !codes.all(document).any(is_known) {
+                codes.all(document).for_each(|(kind, code)| last[kind][code as usize] = document);
+                distinct.push(document);
+            }
+        }
+    }
+    distinct
 }
 
 /// By place, who stands for the positive of the row there. Memory: 16 bytes a row.
@@ -84,7 +117,18 @@ fn represented(tasks: &Tasks, codes: &PositiveCodes<'_>, places: &[Place], by: &
 
 impl PositiveGroups {
     /// Groups the rows of the tasks whose ranks are those of positives; any other row is alone. O(rows).
-    pub(crate) fn new(tasks: &Tasks, codes: &PositiveCodes<'_>, places: &[Place], by: &[RankBy]) -> PositiveGroups {
+    pub(crate) fn new(vectors: &Vectors, codes: &PositiveCodes<'_>, places: &[Place], by: &[RankBy]) -> PositiveGroups {
+        let groups = PositiveGroups::of_rows(&vectors.tasks, codes, &places[..vectors.row_count() as usize], by);
+        if vectors.documents.is_none() {
+            return groups;
+        }
+        let place = |document: RowId| places[document as usize].number();
+        let mut documents: Vec<u32> = distinct_documents(vectors, codes).into_iter().map(place).collect();
+        documents.sort_unstable();
+        PositiveGroups { documents, ..groups }
+    }
+
+    fn of_rows(tasks: &Tasks, codes: &PositiveCodes<'_>, places: &[Place], by: &[RankBy]) -> PositiveGroups {
         let represented = represented(tasks, codes, places, by);
         let [mut numbers, mut sizes, mut starts, mut members] = [(); SECTIONS - 1].map(|()| vec![0u32; places.len()]);
         let mut distinct = Vec::with_capacity(by.len());
@@ -112,29 +156,51 @@ impl PositiveGroups {
             }
             distinct.push(if *by == RankBy::Positive { count } else { 0 });
         }
-        PositiveGroups { sections: [represented, numbers, sizes, starts, members], distinct }
+        let sections = [represented, numbers, sizes, starts, members];
+        PositiveGroups { sections, distinct, documents: Vec::new() }
     }
 
-    /// The places of the rows that stand for a positive, rising.
+    /// The places of the rows that stand for a positive, and of documents, rising.
     fn columns(&self) -> impl Iterator<Item = u32> + Clone + '_ {
-        (0u32..).zip(&self.sections[0]).filter(|(place, of)| place == *of).map(|(place, _)| place)
+        let stands = (0u32..).zip(&self.sections[0]).filter(|(place, of)| place == *of).map(|(place, _)| place);
+        stands.chain(self.documents.iter().copied())
+    }
+
+    /// The same rows and documents in the order of columns: list after list.
+    fn column_rows(&self, lists: ListOrder<'_>) -> Vec<RowId> {
+        let (columns, order): (Vec<u32>, _) = (self.columns().collect(), lists.order);
+        let behind = columns.len() - self.documents.len();
+        in_list_order(&columns, behind, lists).map(|place| order[place as usize]).collect()
     }
 
     fn header(&self) -> [u64; 6] {
-        [self.sections[0].len() as u64, self.distinct.len() as u64, self.columns().count() as u64, 0, 0, 0]
+        let [rows, tasks, columns] = [self.sections[0].len(), self.distinct.len(), self.columns().count()];
+        [rows as u64, tasks as u64, columns as u64, self.documents.len() as u64, 0, 0]
     }
 
-    /// Writes the file; `order` is the row at each place.
-    pub(crate) fn write(&self, out: &mut PartWriter, order: &[RowId]) -> std::io::Result<()> {
+    /// Writes the file.
+    pub(crate) fn write(&self, out: &mut PartWriter, lists: ListOrder<'_>) -> std::io::Result<()> {
         out.write_all(&CANDIDATES.header(self.header()))?;
         self.sections
             .iter()
             .chain([&self.distinct])
             .try_for_each(|words| out.write_all(bytemuck::cast_slice(words)))?;
-        let rows = self.columns().map(|place| order[place as usize]);
-        self.columns().chain(rows).try_for_each(|word| out.write_all(&word.to_le_bytes()))?;
+        self.columns().chain(self.column_rows(lists)).try_for_each(|word| out.write_all(&word.to_le_bytes()))?;
         out.seal()
     }
+}
+
+/// Rising places, of which the last ones from a number on are documents', list after list.
+fn in_list_order<'a>(columns: &'a [u32], behind: usize, lists: ListOrder<'a>) -> impl Iterator<Item = u32> + 'a {
+    let (rows, documents) = columns.split_at(behind);
+    let part = |places: &'a [u32], starts: &'a [u32], list: usize| {
+        let at = |list: usize| starts.get(list).map_or(0, |start| places.partition_point(|place| place < start));
+        &places[at(list)..at(list + 1)]
+    };
+    (0..lists.starts.len() - 1).flat_map(move |list| {
+        let of_list = [part(rows, lists.starts, list), part(documents, lists.document_starts, list)];
+        of_list.into_iter().flatten().copied()
+    })
 }
 
 /// The mapped file.
@@ -143,6 +209,7 @@ pub(crate) struct Candidates {
     sealed: Sealed,
     rows: usize,
     tasks: usize,
+    documents: usize,
 }
 
 impl Candidates {
@@ -150,12 +217,12 @@ impl Candidates {
     ///
     /// # Errors
     /// It is not what was written.
-    pub(crate) fn open(path: &Path, rows: RowId, tasks: &[std::ops::Range<RowId>]) -> Result<Candidates> {
+    pub(crate) fn open(path: &Path, lists: ListOrder<'_>, tasks: &[std::ops::Range<RowId>]) -> Result<Candidates> {
         let candidates = Candidates::check_file(path)?;
-        let is_sound = (candidates.rows, candidates.tasks) == (rows as usize, tasks.len());
+        let is_sound = (candidates.rows, candidates.tasks) == (lists.rows as usize, tasks.len());
         candidates.sealed.expect_payload(Some(candidates.sealed.payload().len() as u64).filter(|_| is_sound))?;
         let are_sound = tasks.iter().enumerate().all(|(number, task)| candidates.are_sound(number, task));
-        if are_sound && candidates.has_columns() {
+        if are_sound && candidates.has_columns(lists) {
             return Ok(candidates);
         }
         Err(Error::runtime("a file of candidates is inconsistent")
@@ -172,12 +239,12 @@ impl Candidates {
     pub(crate) fn check_file(path: &Path) -> Result<Candidates> {
         let sealed = Sealed::open(path, &CANDIDATES)?;
         sealed.check()?;
-        let [rows, tasks, columns, ..] = sealed.fields;
-        let is_sound = [rows, tasks, columns].iter().all(|count| *count <= ROWS_MAX);
+        let [rows, tasks, columns, documents, ..] = sealed.fields;
+        let is_sound = [rows, tasks, columns].iter().all(|count| *count <= ROWS_MAX) && documents <= columns;
         // Three numbers below 2^31: none of these overflows.
         let bytes = || 4 * (rows * SECTIONS as u64 + tasks + 2 * columns);
         sealed.expect_payload(is_sound.then(bytes))?;
-        Ok(Candidates { rows: rows as usize, tasks: tasks as usize, sealed })
+        Ok(Candidates { rows: rows as usize, tasks: tasks as usize, documents: documents as usize, sealed })
     }
 
     /// Whether the members of a task's positives, one after the other, are its places, each once.
@@ -201,17 +268,24 @@ impl Candidates {
         counted == distinct || counted == 0 && distinct as usize == task.len()
     }
 
-    /// Whether the columns are the places that stand for positives, and a row each.
-    fn has_columns(&self) -> bool {
+    /// Whether the columns are the places that stand for positives, and rising ones of documents; and a row each.
+    fn has_columns(&self, lists: ListOrder<'_>) -> bool {
         let stands = (0u32..).zip(self.section(0)).filter(|(place, of)| place == *of).map(|(place, _)| place);
-        stands.eq(self.columns().iter().copied()) && self.column_rows().iter().all(|row| (*row as usize) < self.rows)
+        let (rows, documents) = self.columns().split_at(self.columns().len() - self.documents);
+        let order = lists.order;
+        let are_documents = documents.iter().all(|place| (self.rows..order.len()).contains(&(*place as usize)));
+        let rising = documents.is_sorted_by(|a, b| a < b);
+        are_documents && rising && stands.eq(rows.iter().copied()) && {
+            let wanted = in_list_order(self.columns(), rows.len(), lists).map(|place| order[place as usize]);
+            wanted.eq(self.column_rows().iter().copied())
+        }
     }
 
-    /// Whether the file is what these groups are, given the row at each place.
-    pub(crate) fn are(&self, groups: &PositiveGroups, order: &[RowId]) -> bool {
+    /// Whether the file is what these groups are.
+    pub(crate) fn are(&self, groups: &PositiveGroups) -> bool {
+        // Rows of columns follow from their places, as was checked when the file was opened.
         let sections = (0..SECTIONS).all(|number| self.section(number) == groups.sections[number]);
-        let rows = self.columns().iter().map(|place| order[*place as usize]);
-        sections && self.counts() == groups.distinct && rows.eq(self.column_rows().iter().copied())
+        sections && self.counts() == groups.distinct && groups.columns().eq(self.columns().iter().copied())
     }
 
     fn words(&self) -> &[u32] {
@@ -227,13 +301,27 @@ impl Candidates {
         &self.words()[SECTIONS * self.rows..][..self.tasks]
     }
 
-    /// The places of the rows that stand for a positive, rising.
+    /// The places of the rows that stand for a positive, and then of documents, rising.
     pub(crate) fn columns(&self) -> &[u32] {
         let both = &self.words()[SECTIONS * self.rows + self.tasks..];
         &both[..both.len() / 2]
     }
 
-    /// These rows.
+    /// Those of rows alone, and those of documents.
+    pub(crate) fn parts(&self) -> [&[u32]; 2] {
+        let (rows, documents) = self.columns().split_at(self.columns().len() - self.documents);
+        [rows, documents]
+    }
+
+    /// Whether the row or document at a place is a candidate. O(log documents).
+    pub(crate) fn has_column(&self, place: Place) -> bool {
+        match place.index() < self.rows {
+            true => self.representative(place) == place,
+            false => self.parts()[1].binary_search(&place.number()).is_ok(),
+        }
+    }
+
+    /// These rows and documents, in the order of columns.
     pub(crate) fn column_rows(&self) -> &[RowId] {
         let both = &self.words()[SECTIONS * self.rows + self.tasks..];
         &both[both.len() / 2..]
@@ -250,6 +338,12 @@ impl Candidates {
         Place::new(self.section(0)[place.index()])
     }
 
+    /// Whether a candidate is a document, and no row's positive.
+    #[inline]
+    fn is_document(&self, candidate: Place) -> bool {
+        candidate.index() >= self.rows
+    }
+
     /// The places of the rows that have the positive of the row at a place, in the order of rows.
     #[cfg(test)]
     pub(crate) fn members(&self, place: Place) -> &[Place] {
@@ -263,8 +357,13 @@ impl Candidates {
     /// their edges are mutual, and a cluster of them knows all its suspects. Where the other positive has fewer rows,
     /// numbers go round; where it has more, one of those whose numbers go round to this row's is drawn, so that
     /// the rows of a frequent positive are spread over those of rare ones.
+    ///
+    /// A document has no other carrier than itself.
     #[inline]
     pub(crate) fn carrier(&self, place: Place, candidate: Place) -> Place {
+        if self.is_document(candidate) {
+            return candidate;
+        }
         let at = |section: usize, place: Place| self.section(section)[place.index()];
         let number = carrier_number([at(1, place), at(2, place)], at(2, candidate), || {
             xxh3_64(&(u64::from(place.number()) << 32 | u64::from(candidate.number())).to_le_bytes())
@@ -286,6 +385,9 @@ impl Candidates {
 
     /// Whether any row with a candidate's positive has a value, given [`Candidates::by_positive`]. O(log copies).
     pub(crate) fn has(&self, by_positive: &[u32], candidate: Place, value: u32) -> bool {
+        if self.is_document(candidate) {
+            return false;
+        }
         let (start, size) = (self.section(3)[candidate.index()], self.section(2)[candidate.index()]);
         by_positive[start as usize..(start + size) as usize].binary_search(&value).is_ok()
     }

@@ -1,4 +1,5 @@
-//! The base rows of a search, in the order of places: all rows, or those that stand for a distinct positive.
+//! The base rows of a search, IVF list after IVF list: all rows, or those that stand for a distinct positive; and behind
+//! the rows of a list the documents that are in it.
 //!
 //! Memory: none but the maps.
 
@@ -6,7 +7,7 @@ use std::ops::Range;
 
 use super::candidates::Candidates;
 use super::ivf::IvfIndex;
-use crate::vectors::{RowId, Tasks};
+use crate::vectors::{Place, RowId, Tasks};
 
 /// The columns that queries are scored with.
 #[derive(Debug, Clone, Copy)]
@@ -24,21 +25,37 @@ impl<'a> BaseColumns<'a> {
         self.chosen.map_or(self.ivf.order(), Candidates::column_rows)
     }
 
-    /// The first column at a place or behind it. O(log candidates) where not every row is one.
-    pub(crate) fn at(&self, place: u32) -> usize {
-        self.chosen.map_or(place as usize, |chosen| chosen.columns().partition_point(|other| *other < place))
+    /// The column of the row at a place, or that of the next row of the list that has one. O(log candidates) where not
+    /// every row is one, or there are documents.
+    pub(crate) fn near(&self, place: Place) -> usize {
+        let Some(chosen) = self.chosen else { return place.index() };
+        let list = self.ivf.starts().partition_point(|start| *start <= place.number()).saturating_sub(1);
+        let [rows, _] = chosen.parts();
+        let rows_before = |place: u32| rows.partition_point(|other| *other < place);
+        let columns = self.of_list(list);
+        let near = columns.start + rows_before(place.number()) - rows_before(self.ivf.starts()[list]);
+        near.min(columns.end.max(1) - 1)
+    }
+
+    /// The first column of a list.
+    fn start(&self, list: usize) -> usize {
+        let start = self.ivf.starts()[list];
+        let Some(chosen) = self.chosen else { return start as usize };
+        let [rows, documents] = chosen.parts();
+        let behind = self.ivf.document_starts().get(list);
+        let documents = behind.map_or(0, |start| documents.partition_point(|other| other < start));
+        rows.partition_point(|other| *other < start) + documents
     }
 
     /// A task's columns.
     pub(crate) fn of_task(&self, task: usize) -> Range<usize> {
-        let range = self.tasks.range(task);
-        self.at(range.start)..self.at(range.end)
+        let lists = self.ivf.lists(task);
+        self.start(lists.start)..self.start(lists.end)
     }
 
     /// The columns of an IVF list.
     pub(crate) fn of_list(&self, list: usize) -> Range<usize> {
-        let starts = self.ivf.starts();
-        self.at(starts[list])..self.at(starts[list + 1])
+        self.start(list)..self.start(list + 1)
     }
 
     /// Candidates that a query of a task can have at most: not its own positive.

@@ -222,12 +222,22 @@ impl Neighbors {
         standing
     }
 
-    /// The row at each place.
+    /// How many rows there are: places from here on are documents'.
+    pub(crate) fn row_count(&self) -> RowId {
+        self.ivf.row_count()
+    }
+
+    /// The row or document at each place.
     pub(crate) fn order(&self) -> &[RowId] {
         self.ivf.order()
     }
 
-    /// The place of each row.
+    /// The row at each place of rows.
+    pub(crate) fn row_order(&self) -> &[RowId] {
+        &self.order()[..self.row_count() as usize]
+    }
+
+    /// The place of each row and document.
     pub(crate) fn places(&self) -> &[Place] {
         self.ivf.places()
     }

@@ -32,6 +32,7 @@ impl GivenVectors {
         let scales = |values: &[f32]| -> Vec<f64> { values.chunks_exact(self.dim).map(scale).collect() };
         let layout = RowLayout {
             rows: shape.rows,
+            documents: 0,
             keys: self.keys.len() as u64,
             lists: 0,
             both_sides: BothSides::Unknown,
@@ -58,6 +59,7 @@ impl GivenVectors {
             tasks: Tasks::open(&path("tasks")).unwrap(),
             ids: Ids::RowNumber,
             named_tasks: false,
+            documents: None,
             single_keys: Vec::new(),
         }
     }

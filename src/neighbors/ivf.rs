@@ -9,14 +9,16 @@
 //!
 //! | offset | bytes | content |
 //! |---|---|---|
-//! | 64 | 4 · rows | rows in order, list after list, u32 |
-//! | | 4 · rows | each row's place in that order, u32 |
-//! | | 4 · (lists + 1) | where each list starts, u32 |
+//! | 64 | 4 · (rows + documents) | rows in order, list after list, then documents in such an order, u32 |
+//! | | 4 · (rows + documents) | each one's place in that order, u32 |
+//! | | 4 · (lists + 1) | where each list's rows start, u32 |
+//! | | 4 · (lists + 1), with documents | where each list's documents start, u32 |
 //! | | 4 · (tasks + 1) | each task's first list, u32 |
 //! | | 4 · dim · lists | centres, unit length, f32 |
 //!
-//! Header fields: rows, lists, tasks, dimensions. Memory while it is made: 8 bytes a row, the centres of
-//! one task twice. Algorithm: spherical k-means (Dhillon, Modha, 2001), O(sample · lists · dim) a round,
+//! Header fields: rows, lists, tasks, dimensions, documents. The documents of a corpus are in the lists of their task:
+//! their places follow those of all rows. Memory while it is made: 8 bytes a row or document, the centres of one task
+//! twice. Algorithm: spherical k-means (Dhillon, Modha, 2001), O(sample · lists · dim) a round,
 //! then O(rows · lists · dim).
 
 use std::io::Write;
@@ -36,7 +38,7 @@ use crate::error::{Error, Result};
 use crate::random::{Purpose, stream};
 use crate::run::StageRun;
 use crate::run::sealed::{FileFormat, Sealed};
-use crate::vectors::{Place, RowId, Vectors};
+use crate::vectors::{Place, RowId, VectorStore, Vectors};
 use crate::watch::Watch;
 
 /// Name of the file, in the stage's folder.
@@ -91,11 +93,11 @@ pub(crate) fn spread(rows: Range<RowId>, count: usize) -> Vec<RowId> {
 }
 
 /// Finds a task's centres. Deterministic: sums run in row order, centre by centre.
-fn find_centres(simd: Simd, source: &impl UnitRows, rows: Range<RowId>, lists: usize) -> Matrix {
+fn find_centres(simd: Simd, source: &impl UnitRows, members: &TaskMembers, lists: usize) -> Matrix {
     let dim = source.dim();
-    let sample = spread(rows.clone(), rows.len().min(SAMPLE_ROWS * lists));
+    let sample = members.spread(members.len().min(SAMPLE_ROWS * lists));
     let mut centres = Matrix { values: vec![0.0; lists * dim], dim };
-    for (row, centre) in spread(rows, lists).iter().zip(centres.values.chunks_exact_mut(dim)) {
+    for (row, centre) in members.spread(lists).iter().zip(centres.values.chunks_exact_mut(dim)) {
         source.load_unit(*row, centre);
     }
     let all: Vec<RowId> = (0..lists as RowId).collect();
@@ -129,49 +131,97 @@ fn find_centres(simd: Simd, source: &impl UnitRows, rows: Range<RowId>, lists: u
     centres
 }
 
-/// Divides every task's rows into lists and commits these as a part. `watch` is told the rows done.
-///
-/// # Errors
-/// The write fails, or the watch stops the job.
-pub(crate) fn build(stage: &StageRun<'_>, name: &str, vectors: &Vectors, simd: Simd, watch: Watch<'_>) -> Result<()> {
-    let source = &vectors.positives;
-    let dim = source.dim();
-    let mut order: Vec<RowId> = (0..vectors.row_count()).collect();
-    let (mut starts, mut task_lists, mut centres) = (Vec::new(), vec![0u32], Vec::new());
-    for task in vectors.tasks.ranges() {
-        let lists = lists_of(task.len(), dim);
+/// The rows of a task, and its documents.
+struct TaskMembers {
+    rows: Range<RowId>,
+    documents: Range<RowId>,
+}
+
+impl TaskMembers {
+    fn len(&self) -> usize {
+        self.rows.len() + self.documents.len()
+    }
+
+    /// Some of them, see [`spread`].
+    fn spread(&self, count: usize) -> Vec<RowId> {
+        // Numbers go on where the rows end.
+        let behind = self.documents.start.wrapping_sub(self.rows.end);
+        let mut chosen = spread(self.rows.start..self.rows.start + self.len() as RowId, count);
+        chosen.iter_mut().filter(|row| **row >= self.rows.end).for_each(|row| *row += behind);
+        chosen
+    }
+}
+
+/// The lists of all tasks while they are found.
+struct ListsBuilder<'a> {
+    source: &'a VectorStore,
+    simd: Simd,
+    order: Vec<RowId>,
+    starts: [Vec<u32>; 2],
+    centres: Vec<f32>,
+}
+
+impl ListsBuilder<'_> {
+    /// Divides a task's rows and documents into lists.
+    fn add(&mut self, members: &TaskMembers, watch: Watch<'_>) -> Result<()> {
+        let dim = self.source.dim();
+        let (lists, parts) = (lists_of(members.len(), dim), [members.rows.clone(), members.documents.clone()]);
         if lists == 1 {
-            starts.push(task.start);
-            centres.extend(std::iter::repeat_n(0f32, dim));
-        } else {
-            let found = find_centres(simd, source, task.clone(), lists);
-            let all: Vec<RowId> = (0..lists as RowId).collect();
-            let base = FloatBase::pack(&found, &all, Metric::Cosine);
-            let mut list_of: Vec<u32> = Vec::with_capacity(task.len());
-            for chunk in order[task.start as usize..task.end as usize].chunks(1 << 16) {
-                list_of.extend(nearest(simd, source, chunk, &base, lists, 1).iter().map(|found| found[0].row));
+            self.starts.iter_mut().zip(&parts).for_each(|(starts, part)| starts.push(part.start));
+            self.centres.extend(std::iter::repeat_n(0f32, dim));
+            return Ok(());
+        }
+        let found = find_centres(self.simd, self.source, members, lists);
+        let all: Vec<RowId> = (0..lists as RowId).collect();
+        let base = FloatBase::pack(&found, &all, Metric::Cosine);
+        for (part, starts) in parts.into_iter().zip(&mut self.starts) {
+            let order = &mut self.order[part.start as usize..part.end as usize];
+            let mut list_of: Vec<u32> = Vec::with_capacity(order.len());
+            for chunk in order.chunks(1 << 16) {
+                let found = nearest(self.simd, self.source, chunk, &base, lists, 1);
+                list_of.extend(found.iter().map(|found| found[0].row));
                 watch.add(chunk.len() as u64)?;
             }
-            order[task.start as usize..task.end as usize]
-                .par_sort_unstable_by_key(|row| (list_of[(row - task.start) as usize], *row));
+            order.par_sort_unstable_by_key(|row| (list_of[(row - part.start) as usize], *row));
             let mut counts = vec![0u32; lists];
             list_of.iter().for_each(|list| counts[*list as usize] += 1);
-            let mut start = task.start;
+            let mut start = part.start;
             for count in counts {
                 starts.push(start);
                 start += count;
             }
-            centres.extend(found.values);
         }
-        task_lists.push(starts.len() as u32);
+        self.centres.extend(found.values);
+        Ok(())
     }
-    starts.push(vectors.row_count());
+}
+
+/// Divides every task's rows and documents into lists and commits these as a part. `watch` is told the rows done.
+///
+/// # Errors
+/// The write fails, or the watch stops the job.
+pub(crate) fn build(stage: &StageRun<'_>, name: &str, vectors: &Vectors, simd: Simd, watch: Watch<'_>) -> Result<()> {
+    let (source, rows, all) = (&vectors.positives, vectors.row_count(), vectors.candidate_count());
+    let (order, starts) = ((0..all).collect(), [Vec::new(), Vec::new()]);
+    let mut builder = ListsBuilder { source, simd, order, starts, centres: Vec::new() };
+    let mut task_lists = vec![0u32];
+    for (task, rows) in vectors.tasks.ranges().enumerate() {
+        builder.add(&TaskMembers { rows, documents: vectors.documents_of(task) }, watch)?;
+        task_lists.push(builder.starts[0].len() as u32);
+    }
+    let ListsBuilder { order, starts: [mut starts, mut document_starts], centres, .. } = builder;
+    starts.push(rows);
+    document_starts.push(all);
+    if vectors.documents.is_none() {
+        document_starts.clear();
+    }
     let mut places = vec![0u32; order.len()];
     order.iter().enumerate().for_each(|(place, row)| places[*row as usize] = place as u32);
-    let fields = [order.len() as u64, starts.len() as u64 - 1, task_lists.len() as u64 - 1, dim as u64, 0, 0];
+    let [lists, tasks] = [starts.len(), task_lists.len()].map(|ends| ends as u64 - 1);
+    let fields = [u64::from(rows), lists, tasks, source.dim() as u64, u64::from(all - rows), 0];
     stage.commit(name, |file| {
         file.write_all(&IVF_FORMAT.header(fields))?;
-        for words in [&order, &places, &starts, &task_lists] {
+        for words in [&order, &places, &starts, &document_starts, &task_lists] {
             file.write_all(bytemuck::cast_slice(words))?;
         }
         file.write_all(bytemuck::cast_slice(&centres))?;
@@ -180,8 +230,11 @@ pub(crate) fn build(stage: &StageRun<'_>, name: &str, vectors: &Vectors, simd: S
 }
 
 /// Bytes of a payload whose header says so; `None`: more than can be.
-fn payload_bytes([rows, lists, tasks, dim, ..]: [u64; 6]) -> Option<u64> {
-    let words = [rows.checked_mul(2)?, lists.checked_add(1)?, tasks.checked_add(1)?, lists.checked_mul(dim)?];
+fn payload_bytes([rows, lists, tasks, dim, documents, _]: [u64; 6]) -> Option<u64> {
+    let all = rows.checked_add(documents)?.checked_mul(2)?;
+    let starts = lists.checked_add(1)?;
+    let document_starts = if documents > 0 { starts } else { 0 };
+    let words = [all, starts, document_starts, tasks.checked_add(1)?, lists.checked_mul(dim)?];
     words.into_iter().try_fold(0u64, u64::checked_add)?.checked_mul(4)
 }
 
@@ -193,6 +246,30 @@ pub(crate) struct IvfIndex {
     lists: usize,
     tasks: usize,
     dim: usize,
+    documents: usize,
+}
+
+/// The order of rows and documents, and where the lists are in it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ListOrder<'a> {
+    /// How many of the places are rows': the first ones.
+    pub rows: RowId,
+    pub order: &'a [RowId],
+    /// Where each list's rows start, with the end of the last.
+    pub starts: &'a [u32],
+    /// The same of its documents; nothing without documents.
+    pub document_starts: &'a [u32],
+}
+
+/// What the vectors of a file of IVF lists are.
+#[derive(Debug, Clone)]
+pub(crate) struct IvfShape {
+    pub rows: RowId,
+    pub dim: usize,
+    /// Each task's rows.
+    pub tasks: Vec<Range<RowId>>,
+    /// Each task's documents; none without a corpus.
+    pub documents: Vec<Range<RowId>>,
 }
 
 impl IvfIndex {
@@ -201,24 +278,37 @@ impl IvfIndex {
     /// # Errors
     /// It is not complete, or of other vectors.
     pub(crate) fn open(path: &Path, vectors: &Vectors) -> Result<IvfIndex> {
-        let tasks: Vec<_> = vectors.tasks.ranges().collect();
-        IvfIndex::open_of(path, vectors.row_count(), vectors.shape().dim, &tasks)
+        let of_task = |task: usize| vectors.documents_of(task);
+        let documents = vectors.documents.as_ref().map_or(0, |_| vectors.tasks.len());
+        let shape = IvfShape {
+            rows: vectors.row_count(),
+            dim: vectors.shape().dim,
+            tasks: vectors.tasks.ranges().collect(),
+            documents: (0..documents).map(of_task).collect(),
+        };
+        IvfIndex::open_of(path, &shape)
     }
 
-    /// The same of vectors that are not there: their rows, dimensions, and each task's rows.
+    /// The same of vectors that are not there.
     ///
     /// # Errors
     /// As above.
-    pub(crate) fn open_of(path: &Path, rows: RowId, dim: usize, ranges: &[Range<RowId>]) -> Result<IvfIndex> {
-        let expected = [u64::from(rows), ranges.len() as u64, dim as u64];
+    pub(crate) fn open_of(path: &Path, shape: &IvfShape) -> Result<IvfIndex> {
+        let behind = shape.documents.last().map_or(0, |last| last.end - shape.rows);
+        let expected = [shape.rows.into(), shape.tasks.len() as u64, shape.dim as u64, behind.into()];
         let sealed = Sealed::open(path, &IVF_FORMAT)?;
         sealed.check()?;
-        let [rows, lists, tasks, dim, ..] = sealed.fields;
-        let is_sound = [rows, tasks, dim] == expected && lists <= rows;
+        let [rows, lists, tasks, dim, documents, _] = sealed.fields;
+        let is_sound = [rows, tasks, dim, documents] == expected && lists <= rows + documents;
         sealed.expect_payload(payload_bytes(sealed.fields).filter(|_| is_sound))?;
-        let [rows, lists, tasks, dim] = [rows, lists, tasks, dim].map(|field| field as usize);
-        let ivf = IvfIndex { sealed, rows, lists, tasks, dim };
-        if !ivf.has_lists_of(ranges) || !ivf.orders(ranges) {
+        let [rows, lists, tasks, dim, documents] = [rows, lists, tasks, dim, documents].map(|field| field as usize);
+        let ivf = IvfIndex { sealed, rows, lists, tasks, dim, documents };
+        let end = rows + documents;
+        let sound = ivf.has_lists_of(ivf.starts(), &shape.tasks, rows)
+            && (documents == 0 || ivf.has_lists_of(ivf.document_starts(), &shape.documents, end))
+            && ivf.orders(&shape.tasks)
+            && ivf.orders(&shape.documents);
+        if !sound {
             return Err(Error::runtime("a file of IVF lists is inconsistent")
                 .path(path)
                 .expected("rising starts, each task's lists over its rows, and each row at one place of its task")
@@ -228,11 +318,11 @@ impl IvfIndex {
         Ok(ivf)
     }
 
-    /// Whether the lists of each task, at least one, cover its places.
-    fn has_lists_of(&self, tasks: &[Range<RowId>]) -> bool {
-        let (starts, firsts) = (self.starts(), self.task_lists());
+    /// Whether the lists of each task, at least one, cover its places, given where they start and where the last ends.
+    fn has_lists_of(&self, starts: &[u32], tasks: &[Range<RowId>], end: usize) -> bool {
+        let firsts = self.task_lists();
         let rising = starts.is_sorted() && firsts.is_sorted_by(|a, b| a < b);
-        let whole = firsts.last() == Some(&(self.lists as u32)) && starts.last() == Some(&(self.rows as u32));
+        let whole = firsts.last() == Some(&(self.lists as u32)) && starts.last() == Some(&(end as u32));
         // All firsts are at most the last one, which is a place of `starts`.
         rising && whole && firsts.iter().zip(tasks).all(|(first, task)| starts[*first as usize] == task.start)
     }
@@ -251,23 +341,53 @@ impl IvfIndex {
         bytemuck::cast_slice(self.sealed.payload())
     }
 
-    /// Rows in order; a task's places are its range of rows.
+    /// Rows, and then documents, in order; a task's places are its range of either.
     pub(crate) fn order(&self) -> &[RowId] {
-        &self.words()[..self.rows]
+        &self.words()[..self.rows + self.documents]
     }
 
-    /// Place of each row in that order.
+    /// Place of each of them in that order.
     pub(crate) fn places(&self) -> &[Place] {
-        bytemuck::cast_slice(&self.words()[self.rows..2 * self.rows])
+        let all = self.rows + self.documents;
+        bytemuck::cast_slice(&self.words()[all..2 * all])
     }
 
-    /// Where each list starts in the order, with the end of the last.
+    /// The order with its lists.
+    pub(crate) fn list_order(&self) -> ListOrder<'_> {
+        ListOrder {
+            rows: self.row_count(),
+            order: self.order(),
+            starts: self.starts(),
+            document_starts: self.document_starts(),
+        }
+    }
+
+    /// How many rows there are.
+    pub(crate) fn row_count(&self) -> RowId {
+        self.rows as RowId
+    }
+
+    /// Where each list's rows start in the order, with the end of the last.
     pub(crate) fn starts(&self) -> &[u32] {
-        &self.words()[2 * self.rows..][..self.lists + 1]
+        &self.words()[2 * (self.rows + self.documents)..][..self.lists + 1]
+    }
+
+    /// Where each list's documents start in the order, with the end of the last; nothing without documents.
+    pub(crate) fn document_starts(&self) -> &[u32] {
+        &self.words()[2 * (self.rows + self.documents) + self.lists + 1..][..self.document_words()]
+    }
+
+    fn document_words(&self) -> usize {
+        if self.documents > 0 { self.lists + 1 } else { 0 }
+    }
+
+    /// Where the sections begin that follow the starts.
+    fn behind_starts(&self) -> usize {
+        2 * (self.rows + self.documents) + self.lists + 1 + self.document_words()
     }
 
     fn task_lists(&self) -> &[u32] {
-        &self.words()[2 * self.rows + self.lists + 1..][..self.tasks + 1]
+        &self.words()[self.behind_starts()..][..self.tasks + 1]
     }
 
     /// A task's lists.
@@ -296,7 +416,7 @@ impl IvfIndex {
     }
 
     fn centres(&self, lists: Range<usize>) -> Matrix {
-        let start = 2 * self.rows + self.lists + 1 + self.tasks + 1;
+        let start = self.behind_starts() + self.tasks + 1;
         let words = &self.words()[start + lists.start * self.dim..start + lists.end * self.dim];
         Matrix { values: words.iter().map(|word| f32::from_bits(*word)).collect(), dim: self.dim }
     }

@@ -38,7 +38,8 @@ const BASE: &str = "base.pak";
 pub fn search(run: &Run, vectors: &Vectors, config: &Config, counts: &NeighborsCounts) -> Result<Neighbors> {
     let part = |name: &str| run.part(Stage::Neighbors, name);
     let windows = config.windows().all(vectors.tasks.names());
-    refuse_empty_windows(windows.iter().copied().zip(vectors.tasks.ranges().map(|range| range.len())))?;
+    let others = |task: usize| vectors.tasks.range(task).len() + vectors.documents_of(task).len();
+    refuse_empty_windows(windows.iter().copied().zip((0..windows.len()).map(others)))?;
     if run.is_complete(Stage::Neighbors) {
         let facts: NeighborsFacts = run.facts()?;
         let candidates = open_candidates(&part, vectors, facts.candidates.is_some())?;
@@ -104,23 +105,26 @@ fn open_candidates(
     are_there: bool,
 ) -> Result<Option<Candidates>> {
     let tasks: Vec<_> = vectors.tasks.ranges().collect();
-    let open = || Candidates::open(&part(CANDIDATES_FILE)?, vectors.row_count(), &tasks);
-    are_there.then(open).transpose()
+    let ivf = || IvfIndex::open(&part(IVF_FILE)?, vectors);
+    are_there.then(|| Candidates::open(&part(CANDIDATES_FILE)?, ivf()?.list_order(), &tasks)).transpose()
 }
 
-/// The devices that search, if any do: their base is all rows, so none does where ranks are those of positives.
+/// The devices that search, if any do: their base is all rows, so none does where ranks are those of positives, or where
+/// documents are candidates.
 fn find_gpus(
     config: &Config,
     counts: &NeighborsCounts,
     vectors: &Vectors,
     watch: Watch<'_>,
 ) -> Result<Option<gpu::Gpus>> {
-    if !config.ranks_positives() {
+    if !config.ranks_positives() && vectors.documents.is_none() {
         let largest_task = vectors.tasks.ranges().map(|range| range.len()).max().unwrap_or(0);
         return gpu::find(config, counts.gpu_room(), vectors.shape(), largest_task, watch);
     }
     if config.backend == Backend::FaissGpu {
-        tracing::warn!("ranks of distinct positives are searched on the CPU; the result is the same");
+        tracing::warn!(
+            "ranks of distinct positives, and those with a corpus, are searched on the CPU; the result is the same"
+        );
     }
     Ok(None)
 }
@@ -183,7 +187,8 @@ fn prepare(run: &Run, stage: &StageRun<'_>, vectors: &Vectors, config: &Config, 
     Ok(Prepared { ivf, candidates, samples, packed: Some(packed) })
 }
 
-/// Finds out which rows share a positive, where any task's ranks are those of distinct positives.
+/// Finds out which rows share a positive, where any task's ranks are those of distinct positives; and which documents are
+/// candidates, where there is a corpus.
 fn make_candidates(
     run: &Run,
     stage: &StageRun<'_>,
@@ -191,14 +196,14 @@ fn make_candidates(
     config: &Config,
     ivf: &IvfIndex,
 ) -> Result<Option<Candidates>> {
-    if !config.ranks_positives() {
+    if !config.ranks_positives() && vectors.documents.is_none() {
         return Ok(None);
     }
     if !run.has(Stage::Neighbors, CANDIDATES_FILE) {
         let codes = vectors.positive_codes(config.columns.positive_key.as_deref())?;
         let by = config.ranks_by().all(vectors.tasks.names());
-        let groups = PositiveGroups::new(&vectors.tasks, &codes, ivf.places(), &by);
-        stage.commit(CANDIDATES_FILE, |out| groups.write(out, ivf.order()))?;
+        let groups = PositiveGroups::new(vectors, &codes, ivf.places(), &by);
+        stage.commit(CANDIDATES_FILE, |out| groups.write(out, ivf.list_order()))?;
     }
     open_candidates(&|name| run.part(Stage::Neighbors, name), vectors, true)
 }
@@ -344,7 +349,7 @@ mod tests {
         let interrupt = Arc::new(AtomicBool::new(false));
         let run = Run::open(&place.join("run"), None, Arc::new(Disk), Progress::silent(), interrupt).unwrap();
         run.apply_settings(&job.settings(), job.places(), false).unwrap();
-        let vectors = vectors::import(&run, &job.shards, &job.config, &job.plan.vectors).unwrap();
+        let vectors = vectors::import(&run, &job.shards, None, &job.config, &job.plan.vectors).unwrap();
         (run, job.config, vectors)
     }
 

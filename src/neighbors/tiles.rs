@@ -273,7 +273,7 @@ impl<'a> QueryTile<'a> {
         let tiles = self.tiles;
         let slots: Vec<u32> = (0..self.rows.len() as u32).collect();
         let mut precision = tiles.precision();
-        let own = tiles.columns.at(tiles.columns.ivf.places()[self.rows[self.rows.len() / 2] as usize].number());
+        let own = tiles.columns.near(tiles.columns.ivf.places()[self.rows[self.rows.len() / 2] as usize]);
         for (index, stretch) in stretches(columns, own).into_iter().enumerate() {
             let pairs = (stretch.len() * self.rows.len()) as u64;
             let work = self.scan(&queries, &slots, stretch, own);

@@ -51,6 +51,8 @@ pub(crate) struct Window<'a> {
     place: Place,
     /// Which rows share a positive, where ranks are those of distinct positives.
     candidates: Option<&'a Candidates>,
+    /// Places from here on are documents'.
+    rows: Place,
 }
 
 impl<'a> Window<'a> {
@@ -74,13 +76,26 @@ impl<'a> Window<'a> {
         ranks.filter(move |rank| !is_marked(marks, *rank)).map(move |rank| places[rank])
     }
 
-    /// The rows to which this one has an edge, by rank: suspects and preferred negatives, or their carriers where they
-    /// stand for a positive that other rows have, too.
+    /// The suspects that are rows, and no documents, in rank order.
+    pub(crate) fn suspect_rows(&self) -> impl Iterator<Item = Place> + use<'a> {
+        let rows = self.rows;
+        self.suspects().filter(move |other| *other < rows)
+    }
+
+    /// The preferred negatives that are rows, and no documents, in rank order.
+    pub(crate) fn preferred_rows(&self) -> impl Iterator<Item = Place> + use<'a> {
+        let rows = self.rows;
+        self.preferred().filter(move |other| *other < rows)
+    }
+
+    /// The rows to which this one has an edge, with their ranks: suspects and preferred negatives, or their carriers
+    /// where they stand for a positive that other rows have, too. Documents have no edges.
     #[inline]
-    pub(crate) fn partners(&self) -> impl ExactSizeIterator<Item = Place> + use<'a> {
-        let Window { places, place, candidates, .. } = *self;
-        let carrier = move |other: &Place| candidates.map_or(*other, |candidates| candidates.carrier(place, *other));
-        places[..self.ranks.end].iter().map(carrier)
+    pub(crate) fn partners(&self) -> impl Iterator<Item = (usize, Place)> + use<'a> {
+        let Window { places, place, candidates, rows, .. } = *self;
+        let carrier = move |other: Place| candidates.map_or(other, |candidates| candidates.carrier(place, other));
+        let ranked = places[..self.ranks.end].iter().copied().enumerate();
+        ranked.filter(move |(_, other)| *other < rows).map(move |(rank, other)| (rank, carrier(other)))
     }
 }
 
@@ -207,7 +222,8 @@ impl<'a> Windows<'a> {
         let relative = window.limits.relative_margin.is_some();
         let own = if relative { self.own_score(place) } else { 0.0 };
         let marks = self.marks.as_ref().map_or(&[][..], |marks| marks.of(place));
-        Window { places, ranks: cut(window, own, scores), marks, place, candidates: neighbors.candidates() }
+        let (candidates, rows) = (neighbors.candidates(), Place::new(neighbors.row_count()));
+        Window { places, ranks: cut(window, own, scores), marks, place, candidates, rows }
     }
 
     /// The score of the own positive of the row at a place.

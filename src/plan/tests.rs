@@ -5,10 +5,18 @@ use crate::budget::written;
 use crate::config::{
     Backend, BatchRules, Columns, GpuRules, NegativesOf, RankWindow, ScoreLimits, Settings, TableFormat, TableRules,
 };
+use crate::vectors::ListElements;
+use crate::vectors::budget::UnitBytes;
 
 const NO_LISTS: ListElements = ListElements { columns: 0, most: 0, total: 0 };
 
 const UNITS: UnitBytes = UnitBytes { record_batch: 0, pages: 0, count: 1 << 20 };
+
+const INPUT: InputMeasures = measured(NO_LISTS, UNITS);
+
+const fn measured(lists: ListElements, units: UnitBytes) -> InputMeasures {
+    InputMeasures { lists, units, documents: 0 }
+}
 
 fn config(memory: u64, threads: usize) -> Config {
     let settings = Settings { memory: Some(ByteSize(memory)), threads: Some(threads), ..Settings::default() };
@@ -16,12 +24,12 @@ fn config(memory: u64, threads: usize) -> Config {
 }
 
 fn plan(memory: u64, threads: usize, shape: Shape) -> Plan {
-    Plan::new(&config(memory, threads), shape, NO_LISTS, UNITS).unwrap()
+    Plan::new(&config(memory, threads), shape, INPUT).unwrap()
 }
 
 /// The least budget that a refusal names, in bytes.
 fn least(shape: Shape) -> u64 {
-    let error = Plan::new(&config(MIB, 2), shape, NO_LISTS, UNITS).unwrap_err();
+    let error = Plan::new(&config(MIB, 2), shape, INPUT).unwrap_err();
     assert_eq!(error.exit_code(), 4);
     let text = error.to_string();
     let number = text.split("raise --memory to ").nth(1).unwrap().split("MiB").next().unwrap();
@@ -35,7 +43,7 @@ fn the_least_budget_that_is_named_is_accepted() {
         let least = least(shape);
         let plan = plan(least, 2, shape);
         assert!(plan.needs.iter().all(|need| plan.memory_bytes(need) <= least), "{plan:?}");
-        assert!(Plan::new(&config(least - MIB, 2), shape, NO_LISTS, UNITS).is_err());
+        assert!(Plan::new(&config(least - MIB, 2), shape, INPUT).is_err());
     }
 }
 
@@ -53,8 +61,7 @@ fn hard_negatives_of_the_largest_batches_take_what_their_windows_do() {
     let of = |hard_negatives, batch_size| {
         let config = config(1 << 40, 2);
         let batches = BatchRules { size: batch_size, hard_negatives, ..config.batches };
-        let plan =
-            Plan::new(&Config { batches, ..config }, Shape { rows: 10_000_000, dim: 64 }, NO_LISTS, UNITS).unwrap();
+        let plan = Plan::new(&Config { batches, ..config }, Shape { rows: 10_000_000, dim: 64 }, INPUT).unwrap();
         plan.memory_bytes(&plan.needs[4])
     };
     // 65,536 windows of 100 are 26 MB; pools of smaller batches are 8 MB together.
@@ -77,7 +84,7 @@ fn lists_of_keys_are_in_the_plan_by_their_elements() {
     let shape = Shape { rows: 1_000_000, dim: 64 };
     let of = |most| {
         let lists = ListElements { columns: u64::from(most > 0), most, total: most };
-        Plan::new(&config(64 << 30, 2), shape, lists, UNITS).map(|plan| plan.needs[0].least())
+        Plan::new(&config(64 << 30, 2), shape, measured(lists, UNITS)).map(|plan| plan.needs[0].least())
     };
     assert_eq!(of(100_000_000).unwrap() - of(0).unwrap(), 2_400_000_000);
     assert_eq!(of(1 << 48).unwrap_err().exit_code(), 4, "a footer that promises too much is no overflow");
@@ -106,7 +113,8 @@ fn all_plans() -> [Plan; 3] {
     let gpus = Config { gpu, backend: Backend::FaissGpu, ..plain };
     let lists = ListElements { columns: 1, most: 20_000_000, total: 20_000_000 };
     let units = UnitBytes { record_batch: 100 * MIB, ..UNITS };
-    [cpu, faiss, gpus].map(|config| Plan::divide(&config, Shape { rows: 10_000_000, dim: 1024 }, lists, units))
+    [cpu, faiss, gpus]
+        .map(|config| Plan::divide(&config, Shape { rows: 10_000_000, dim: 1024 }, measured(lists, units)))
 }
 
 /// The terms of all stages as a Markdown table: each once, with the phases that have it.
@@ -158,7 +166,7 @@ fn the_table_of_docs_memory_is_that_of_the_terms() {
 #[test]
 fn a_small_budget_takes_threads_and_refuses_no_job_for_them() {
     let shape = Shape { rows: 1_000_000, dim: 384 };
-    let on = |memory, threads| Plan::on_fewer_threads(&config(memory, threads), shape, NO_LISTS, UNITS);
+    let on = |memory, threads| Plan::on_fewer_threads(&config(memory, threads), shape, INPUT);
     let text = on(MIB, 1024).unwrap_err().to_string();
     let least: u64 = text.split("--memory ").nth(1).unwrap().split("MiB").next().unwrap().parse().unwrap();
     for asked in [1, 2, 64, 1024] {
@@ -167,7 +175,7 @@ fn a_small_budget_takes_threads_and_refuses_no_job_for_them() {
             let (plan, threads) = on(memory * MIB, asked).unwrap();
             assert!(plan.least().1 <= memory * MIB && (1..=asked).contains(&threads));
             // One more thread would not fit.
-            let more = || Plan::new(&config(memory * MIB, threads + 1), shape, NO_LISTS, UNITS);
+            let more = || Plan::new(&config(memory * MIB, threads + 1), shape, INPUT);
             assert!(threads == asked || more().is_err(), "{memory} MiB, {threads} of {asked}");
         }
     }
@@ -178,7 +186,7 @@ fn threads_without_a_unit_to_read_need_no_pages() {
     let need = |count, pages| {
         let units = UnitBytes { record_batch: 0, pages, count };
         let shape = Shape { rows: 100_000, dim: 64 };
-        Plan::new(&config(64 << 30, 64), shape, NO_LISTS, units).map(|plan| plan.needs[0].least())
+        Plan::new(&config(64 << 30, 64), shape, measured(NO_LISTS, units)).map(|plan| plan.needs[0].least())
     };
     // Pages, and the stack; sizes are rounded.
     let third = need(3, 100 * MIB).unwrap() - need(2, 100 * MIB).unwrap();

@@ -134,15 +134,15 @@ impl Counter<'_> {
         let mut found: Vec<TaskCounts> = Vec::new();
         for place in places.iter().filter(|place| membership.batch[place.index()] != NO_BATCH) {
             let cut = self.windows.of(place);
-            let (window, cluster_window) = membership.meet(place, cut.preferred());
-            let (suspects, cluster_suspects) = membership.meet(place, cut.suspects());
+            let (window, cluster_window) = membership.meet(place, cut.preferred_rows());
+            let (suspects, cluster_suspects) = membership.meet(place, cut.suspect_rows());
             let counts = PairCounts {
                 window,
                 suspects,
                 cluster_window,
                 cluster_suspects,
                 without: u64::from(window == 0),
-                without_window: u64::from(cut.preferred().next().is_none()),
+                without_window: u64::from(cut.preferred_rows().next().is_none()),
                 ..PairCounts::default()
             };
             weights[membership.batch[place.index()] as usize].fetch_add(window, Ordering::Relaxed);

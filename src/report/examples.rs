@@ -129,8 +129,8 @@ impl Looked<'_> {
         let membership = self.list.membership();
         let counted = places.iter().map(|place| {
             let window = self.windows.of(*place);
-            let (preferred, _) = membership.meet(*place, window.preferred());
-            let (suspects, _) = membership.meet(*place, window.suspects());
+            let (preferred, _) = membership.meet(*place, window.preferred_rows());
+            let (suspects, _) = membership.meet(*place, window.suspect_rows());
             (*place, preferred, suspects)
         });
         let mut counted: Vec<(Place, u64, u64)> = counted.collect();

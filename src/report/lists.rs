@@ -148,7 +148,8 @@ impl<'a> Directory<'a> {
     /// Places of all input rows, given the place of each row.
     pub(crate) fn new(vectors: &'a Vectors, place_of_row: &[Place]) -> Directory<'a> {
         let mut places = vec![Place::NONE; vectors.rows.input_row_limit() as usize];
-        for (row, input) in vectors.rows.input_rows().iter().enumerate() {
+        // Documents are in no batch.
+        for (row, input) in vectors.rows.input_rows()[..vectors.row_count() as usize].iter().enumerate() {
             // An input row beyond them was ruled out by the file's checksum.
             places[*input as usize] = place_of_row[row];
         }

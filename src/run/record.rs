@@ -85,12 +85,23 @@ pub struct Roles {
     pub keys: Vec<String>,
 }
 
+/// The corpus: the last of the input files.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CorpusSettings {
+    /// How many files these are.
+    pub files: usize,
+    /// Their columns; query and positive are both the documents' embedding.
+    pub columns: Roles,
+}
+
 /// Settings of the vectors stage.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct VectorsSettings {
-    /// Input files, in order; of a pair of `.npy` files both.
+    /// Input files, in order; of a pair of `.npy` files both. The corpus' come last.
     pub inputs: Vec<FileIdentity>,
     pub columns: Roles,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub corpus: Option<CorpusSettings>,
     /// What an empty text is as a key; recorded where it is not the default.
     #[serde(default, skip_serializing_if = "EmptyKeys::are_missing")]
     pub empty_keys: EmptyKeys,
@@ -249,6 +260,20 @@ pub(crate) struct VectorsFacts {
     /// Rows of the input that were left out, for their embeddings.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub bad_rows_dropped: u64,
+    /// The corpus, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub corpus: Option<CorpusFacts>,
+}
+
+/// What became of a corpus' documents.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CorpusFacts {
+    /// Documents that are in a task of the rows.
+    pub documents: u64,
+    /// Documents that were left out, for their embeddings.
+    pub bad_dropped: u64,
+    /// Documents of tasks that no row has.
+    pub of_other_tasks: u64,
 }
 
 fn is_zero(number: &u64) -> bool {

@@ -34,7 +34,7 @@ pub struct VectorsCounts {
 
 /// What a thread holds of the input files while it reads a unit of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct UnitBytes {
+pub(crate) struct UnitBytes {
     /// Bytes of the largest record batch that is decompressed as a whole.
     pub(crate) record_batch: u64,
     /// Bytes of the pages that are held at a time, where they are largest.
@@ -43,14 +43,22 @@ pub struct UnitBytes {
     pub(crate) count: u64,
 }
 
-/// Divides the budget for the input's `lists` of keys and its `units`.
-pub(crate) fn divide(
-    config: &Config,
-    shape: Shape,
-    lists: ListElements,
-    units: UnitBytes,
-) -> (VectorsCounts, StageNeed) {
-    let (rows, dim) = (shape.rows, shape.dim as u64);
+/// What beside the rows' shape decides what a job needs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct InputMeasures {
+    /// What key columns of lists hold, of rows and documents.
+    pub(crate) lists: ListElements,
+    /// What reading the files takes.
+    pub(crate) units: UnitBytes,
+    /// Documents of the corpus.
+    pub(crate) documents: u64,
+}
+
+/// Divides the budget.
+pub(crate) fn divide(config: &Config, shape: Shape, input: InputMeasures) -> (VectorsCounts, StageNeed) {
+    let InputMeasures { lists, units, documents } = input;
+    // Documents have labels and marks as rows have.
+    let (rows, dim) = (shape.rows + documents, shape.dim as u64);
     let threads = (config.threads as u64).min(units.count.max(1));
     let pages = units.pages.max(PAGE_BYTES);
     let batch_rows = (BATCH_BYTES / (dim * VALUE_BYTES)).clamp(16, 4096);
@@ -95,7 +103,8 @@ pub(crate) fn divide(
     (VectorsCounts { batch_rows: batch_rows as usize }, need)
 }
 
-/// Bytes of the stage's files; `row_bytes`: a stored row, both sides.
+/// Bytes of the stage's files; `row_bytes`: a stored row, both sides. A document is a row without a query, whose bytes
+/// are counted all the same.
 pub(crate) fn disk_bytes(config: &Config, rows: u64, lists: ListElements, row_bytes: u64) -> u64 {
     let keys = 1 + config.columns.keys.len() as u64 - lists.columns;
     // A key list of both sides' vectors: an offset and two codes a row.

@@ -22,6 +22,9 @@ const POSITIVE_NAMES: &[&str] = &[
     "p_embedding",
 ];
 const SHARED_NAMES: &[&str] = &["embedding", "embeddings", "vector"];
+/// After those of one column for both sides.
+const DOCUMENT_NAMES: &[&str] =
+    &["document_embedding", "document_embeddings", "passage_embedding", "corpus_embedding", "positive_embedding"];
 
 /// Finds the columns of each role in the first file.
 pub(super) fn resolve(first: &Shard, columns: &Columns) -> Result<Roles> {
@@ -42,6 +45,60 @@ pub(super) fn resolve(first: &Shard, columns: &Columns) -> Result<Roles> {
     let task = columns.task.as_ref().map(present).transpose()?;
     let keys = columns.keys.iter().map(present).collect::<Result<Vec<_>>>()?;
     Ok(Roles { positive: positive.or_else(|| Some(query.clone())), query: Some(query), shared, id, task, keys })
+}
+
+/// Finds the columns of a corpus in its first file: those of the rows' labels that it has, and its own ids.
+pub(super) fn resolve_corpus(first: &Shard, columns: &Columns, rows: &Roles) -> Result<Roles> {
+    if let Source::Npy(array) = &first.source {
+        let named = columns.document.iter().chain(rows.task.as_ref());
+        let id = if let IdColumn::Named(name) = &columns.document_id { Some(name) } else { None };
+        if let Some(name) = named.chain(id).next() {
+            return Err(Error::input("a corpus of .npy files has no columns")
+                .path(&first.path)
+                .expected("no flag that names a column, and rows without tasks")
+                .found(format!("a column {name}"))
+                .remedy("write the documents with their columns to Parquet"));
+        }
+        if !array.is_shared() {
+            return Err(Error::input("a corpus has one embedding for each document")
+                .path(&first.path)
+                .expected("a .npy array of [documents, dimensions]")
+                .found("an array of [rows, 2, dimensions]")
+                .remedy("name the documents' array alone"));
+        }
+        return Ok(Roles { query: None, positive: None, shared: true, id: None, task: None, keys: Vec::new() });
+    }
+    let none = Arc::new(Schema::empty());
+    let (all, schema) = (first.schema().unwrap_or(&none), first.file_schema().unwrap_or(&none));
+    let has = |name: &&str| schema.field_with_name(name).is_ok();
+    let usual = SHARED_NAMES.iter().chain(DOCUMENT_NAMES).copied().find(has).map(str::to_owned);
+    let embedding = match &columns.document {
+        Some(name) => column_type(first, schema, name).map(|_| name.clone())?,
+        None => usual.ok_or_else(|| {
+            Error::input("no embedding column was found in the corpus")
+                .path(&first.path)
+                .expected(format!("one of: {}", [SHARED_NAMES, DOCUMENT_NAMES].concat().join(", ")))
+                .found(format!("columns {}", names_of(schema)))
+                .remedy("name it with --document-column")
+        })?,
+    };
+    let id = match &columns.document_id {
+        IdColumn::Named(name) => column_type(first, all, name).map(|_| Some(name.clone()))?,
+        IdColumn::Found => Some("id".to_owned()).filter(|name| has(&name.as_str())),
+        IdColumn::RowNumber => None,
+    };
+    let task = rows.task.as_ref().map(|name| match all.field_with_name(name) {
+        Ok(_) => Ok(name.clone()),
+        Err(_) => Err(Error::input("the corpus has no column of tasks")
+            .path(&first.path)
+            .column(name)
+            .expected("each document's task, in a column of the same name as that of the rows")
+            .found(format!("columns {}", names_of(all)))
+            .remedy("add the column, or mine without --task-column")),
+    });
+    let task = task.transpose()?;
+    let keys = rows.keys.iter().filter(|name| all.field_with_name(name).is_ok()).cloned().collect();
+    Ok(Roles { query: Some(embedding.clone()), positive: Some(embedding), shared: true, id, task, keys })
 }
 
 fn roles_of_npy(first: &Shard, array: &NpyArray, columns: &Columns) -> Result<Roles> {

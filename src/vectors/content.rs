@@ -31,8 +31,8 @@ struct FileHash<'a> {
 }
 
 impl<'a> ContentHashes<'a> {
-    pub(crate) fn new(shards: &'a [Shard]) -> ContentHashes<'a> {
-        ContentHashes { files: shards.iter().flat_map(Shard::contents).map(FileHash::new).collect() }
+    pub(crate) fn new(shards: impl Iterator<Item = &'a Shard>) -> ContentHashes<'a> {
+        ContentHashes { files: shards.flat_map(Shard::contents).map(FileHash::new).collect() }
     }
 
     /// Hashes what a unit is about to be decoded from. O(bytes of the unit).

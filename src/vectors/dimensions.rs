@@ -9,13 +9,28 @@ use crate::config::Columns;
 use crate::error::{Error, Result};
 use crate::run::record::Roles;
 
+/// What flags are that say what no column is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum IdleFlags {
+    Refuse,
+    /// They are for the rows, and these are documents.
+    Allow,
+}
+
 /// Dimensions and number type of both sides, from types where they tell, else from the first rows. Files without rows
 /// say nothing.
 ///
 /// # Errors
 /// A column is missing or holds no embeddings, the number of dimensions is out of range or differs, or a flag says
 /// what no column is.
-pub(super) fn dimensions(list: &[Shard], roles: &Roles, columns: &Columns) -> Result<(usize, [StoreType; 2])> {
+///
+/// `idle_flags`: whether flags that say what no column is are a fault.
+pub(super) fn dimensions(
+    list: &[Shard],
+    roles: &Roles,
+    columns: &Columns,
+    idle_flags: IdleFlags,
+) -> Result<(usize, [StoreType; 2])> {
     let mut agreed: Option<(usize, &Shard)> = None;
     let mut store_types = [StoreType::F16; 2];
     let (mut binary, mut integer) = (false, false);
@@ -59,7 +74,9 @@ pub(super) fn dimensions(list: &[Shard], roles: &Roles, columns: &Columns) -> Re
             }
         }
     }
-    refuse_idle_flags(list, columns, [binary, integer])?;
+    if idle_flags == IdleFlags::Refuse {
+        refuse_idle_flags(list, columns, [binary, integer])?;
+    }
     let Some((dim, _)) = agreed else { return Err(no_embedding(list, roles, columns)?) };
     Ok((dim, store_types))
 }

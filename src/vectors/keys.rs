@@ -103,6 +103,15 @@ impl PositiveCodes<'_> {
         code(0, self.key).or_else(|| code(1, self.vectors))
     }
 
+    /// The codes of all columns that the row shares with others, each with its column.
+    #[inline]
+    pub(crate) fn all(&self, row: RowId) -> impl Iterator<Item = (usize, u32)> + use<> {
+        let code = |kind: usize, codes: &[u32]| {
+            codes.get(row as usize).copied().filter(|code| *code != UNIQUE).map(|code| (kind, code))
+        };
+        [code(0, self.key), code(1, self.vectors)].into_iter().flatten()
+    }
+
     /// Lengths of tables by code. O(1).
     pub(crate) fn lengths(&self) -> [usize; 2] {
         [self.key.len(), self.vectors.len()]

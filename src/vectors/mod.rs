@@ -4,7 +4,7 @@
 //! `npy_rows`, `arrow_ipc`, `thrift`, `parquet_footer`, `parquet_pages`, `parquet_batches`, `parquet`, `columns`,
 //! `embedding_type`, `embedding_rows`, `values`, `decode`, `content`, `dimensions`, `page_sizes`, `labels`,
 //! `label_arrays`, `in_memory`, `shards`, `stream`, `recognise`); what the stage made (`store`, `row_table`, `keys`,
-//! `key_lists`, `tasks`, `ids`, `open`); making it (`import`); scores (`dot`, `scorer`).
+//! `key_lists`, `tasks`, `documents`, `ids`, `open`); making it (`import`); scores (`dot`, `scorer`).
 
 mod arrow_ipc;
 pub(crate) mod budget;
@@ -12,6 +12,7 @@ mod columns;
 mod content;
 mod decode;
 mod dimensions;
+mod documents;
 pub(crate) mod dot;
 mod embedding_rows;
 mod embedding_type;
@@ -50,6 +51,7 @@ mod thrift;
 mod values;
 
 pub(crate) use decode::Unit;
+pub(crate) use documents::{DOCUMENTS, Documents};
 pub(crate) use embedding_rows::EmbeddingRows;
 pub(crate) use ids::{INT_IDS, Ids, TEXT_IDS};
 pub use import::import;
@@ -81,7 +83,7 @@ pub(crate) use row_table::RowTable;
 pub(crate) use row_table::{BothSides, RowLayout};
 pub(crate) use scorer::{Scorer, TileScorer};
 pub(crate) use shape::{DIM_MAX, Shape, StoreType};
-pub(crate) use shard::{Shard, Source};
+pub(crate) use shard::{Shard, ShardFile, Source};
 pub(crate) use shards::{Shards, open_file, open_files};
 pub(crate) use side_scorer::SideScorer;
 pub(crate) use store::{VECTORS, VectorStore};

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::documents::Documents;
 use super::ids::Ids;
 use super::key_lists::key_lists_name;
 use super::keys::PositiveCodes;
@@ -26,16 +27,21 @@ pub(crate) const TASK_TABLE: &str = "tasks.col";
 /// Ids by input row; there is no such file where the row number is the id.
 pub(super) const ID_TABLE: &str = "ids.col";
 
+/// The documents of each task, where there is a corpus.
+pub(super) const DOCUMENT_TABLE: &str = "documents.col";
+
 /// Everything that `import` made.
 #[derive(Debug, Clone)]
 pub struct Vectors {
     pub(crate) queries: VectorStore,
-    /// The same store as `queries` where one column serves both sides.
+    /// The rows', and behind them the documents'. The same store as `queries` where one column serves both sides.
     pub(crate) positives: VectorStore,
     /// What is known of each row.
     pub(crate) rows: RowTable,
     /// Task names and ranges.
     pub(crate) tasks: Tasks,
+    /// The documents of each task, where there is a corpus.
+    pub(crate) documents: Option<Documents>,
     /// Ids by input row.
     pub(crate) ids: Ids,
     /// Whether tasks have names: there is a task column. Without one there is one task, without a name.
@@ -45,12 +51,23 @@ pub struct Vectors {
 }
 
 impl Vectors {
+    /// Rows, without documents, and dimensions.
     pub(crate) fn shape(&self) -> Shape {
-        self.queries.shape()
+        Shape { rows: u64::from(self.row_count()), ..self.queries.shape() }
     }
 
     pub(crate) fn row_count(&self) -> RowId {
-        self.shape().rows as RowId
+        self.rows.row_count()
+    }
+
+    /// Rows and documents: all that can be in a list.
+    pub(crate) fn candidate_count(&self) -> RowId {
+        self.positives.shape().rows as RowId
+    }
+
+    /// The numbers of a task's documents; none without a corpus.
+    pub(crate) fn documents_of(&self, task: usize) -> std::ops::Range<RowId> {
+        self.documents.as_ref().map_or(0..0, |documents| documents.of_task(task))
     }
 
     /// Which rows have the same positive, by a key column or by their vectors.
@@ -110,25 +127,30 @@ pub(super) fn open_parts(
     let rows = RowTable::open(&part(ROW_TABLE)?)?;
     (0..rows.key_lists() as u64).try_for_each(|index| part(&key_lists_name(index)).map(drop))?;
     let tasks = Tasks::open(&part(TASK_TABLE)?)?;
-    let count = queries.shape().rows;
     let ids = match facts.ids {
         IdKind::Int64 => Ids::open_int(&part(ID_TABLE)?, rows.input_row_limit())?,
         IdKind::String => Ids::open_text(&part(ID_TABLE)?, rows.input_row_limit())?,
         IdKind::Row => Ids::RowNumber,
     };
+    let open = || Documents::open(&part(DOCUMENT_TABLE)?, Some(tasks.len()), rows.row_count());
+    let documents = facts.corpus.map(|_| open()).transpose()?;
     let task_rows = tasks.ranges().last().map_or(0, |range| u64::from(range.end));
-    if positives.shape() != queries.shape() || rows.input_rows().len() as u64 != count || task_rows != count {
+    let behind = documents.as_ref().map_or(0, Documents::count);
+    let count = positives.shape().rows;
+    let of_queries = if facts.shared { count } else { count.saturating_sub(behind) };
+    let fits = queries.shape() == Shape { rows: of_queries, ..positives.shape() };
+    if !fits || rows.input_rows().len() as u64 != count || task_rows + behind != count {
         return Err(Error::runtime("the vector store's files do not fit each other")
             .path(folder)
-            .expected(format!("{count} rows in each"))
+            .expected(format!("{count} rows in each, {behind} of them documents without a query"))
             .found(format!(
-                "{} positives, {} rows, {task_rows} rows in tasks",
-                positives.shape().rows,
+                "{} queries, {} rows, {task_rows} rows in tasks",
+                queries.shape().rows,
                 rows.input_rows().len()
             ))
             .remedy("the folder was tampered with: mine again with --replace or into a new folder"));
     }
     let single = facts.keys.iter().filter(|key| key.empty_lists.is_none());
     let single_keys = single.map(|key| key.column.clone()).collect();
-    Ok(Vectors { queries, positives, rows, tasks, ids, named_tasks: facts.named_tasks, single_keys })
+    Ok(Vectors { queries, positives, rows, tasks, documents, ids, named_tasks: facts.named_tasks, single_keys })
 }

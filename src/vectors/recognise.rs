@@ -1,7 +1,7 @@
 //! Whether input files are those that an earlier call read: by their content, wherever they are now.
 
 use super::content::content_hash;
-use super::shards::Shards;
+use super::shard::Shard;
 use crate::error::Result;
 use crate::run::record::{FileIdentity, FilePlace};
 use crate::run::{Run, Stage};
@@ -23,16 +23,16 @@ enum Likeness {
 ///
 /// # Errors
 /// The user interrupts.
-pub(crate) fn recognise(run: &Run, shards: &Shards, inputs: &mut [FileIdentity]) -> Result<()> {
+pub(crate) fn recognise(run: &Run, shards: &[&Shard], inputs: &mut [FileIdentity]) -> Result<()> {
     let Some((known, places)) = run.known_inputs() else { return Ok(()) };
     if known.len() != inputs.len() {
         return Ok(());
     }
-    let files: Vec<_> = shards.files().collect();
+    let files: Vec<_> = shards.iter().flat_map(|shard| &shard.files).collect();
     let likeness: Vec<Likeness> =
         (0..files.len()).map(|at| compare((&known[at], &places[at]), (&inputs[at], &files[at].place))).collect();
     let others = likeness.contains(&Likeness::Other);
-    let contents: Vec<&[u8]> = shards.list.iter().flat_map(|shard| shard.contents()).collect();
+    let contents: Vec<&[u8]> = shards.iter().flat_map(|shard| shard.contents()).collect();
     let doubtful = |at: &usize| likeness[*at] == Likeness::Doubtful && known[*at].content.is_some() && !others;
     let bytes: u64 = (0..files.len()).filter(doubtful).map(|at| inputs[at].bytes).sum();
     for at in (0..files.len()).filter(|at| likeness[*at] == Likeness::Same) {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::key_lists::{KeyListFile, key_lists_name};
 use super::keys::{KeyColumn, Keys, PositiveCodes};
-use super::row::{ROWS_MAX, UNIQUE};
+use super::row::{ROWS_MAX, RowId, UNIQUE};
 use crate::error::{Error, Result};
 use crate::run::sealed::{FileFormat, HEADER_BYTES, Sealed};
 
@@ -26,13 +26,15 @@ pub(crate) struct RowTable {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RowLayout {
     pub(crate) rows: u64,
+    /// How many of these are documents of the corpus: the last ones.
+    pub(crate) documents: u64,
     /// Key columns of one code a row, the first being the positive vector itself.
     pub(crate) keys: u64,
     /// Key columns of any number of codes a row.
     pub(crate) lists: u64,
     /// Whether the last of these is the vectors of both sides.
     pub(crate) both_sides: BothSides,
-    /// Rows of the input that were left out.
+    /// Rows and documents of the input that were left out.
     pub(crate) dropped: u64,
 }
 
@@ -63,7 +65,7 @@ impl BothSides {
 impl RowLayout {
     /// The header of the file.
     pub(crate) fn header(self) -> [u8; HEADER_BYTES] {
-        ROWS.header([self.rows, self.keys, self.lists, self.both_sides.field(), self.dropped, 0])
+        ROWS.header([self.rows, self.keys, self.lists, self.both_sides.field(), self.dropped, self.documents])
     }
 
     fn section(width: u64, rows: u64) -> u64 {
@@ -109,13 +111,13 @@ impl RowTable {
     pub(crate) fn open(path: &Path) -> Result<RowTable> {
         let sealed = Sealed::open(path, &ROWS)?;
         sealed.check()?;
-        let [rows, keys, lists, both_sides, dropped, ..] = sealed.fields;
+        let [rows, keys, lists, both_sides, dropped, documents] = sealed.fields;
         let known = BothSides::of_field(both_sides).filter(|known| *known == BothSides::Unknown || lists > 0);
         let both_sides = known.unwrap_or(BothSides::Unknown);
-        let layout = RowLayout { rows, keys, lists, both_sides, dropped };
+        let layout = RowLayout { rows, documents, keys, lists, both_sides, dropped };
         let sound =
             (1..=ROWS_MAX).contains(&rows) && (1..=KEYS_MAX).contains(&keys) && lists <= KEYS_MAX && known.is_some();
-        let sound = sound && dropped <= ROWS_MAX - rows;
+        let sound = sound && dropped <= ROWS_MAX - rows && documents < rows;
         sealed.expect_payload(sound.then(|| layout.file_bytes() - HEADER_BYTES as u64))?;
         let open = |index| KeyListFile::open(&path.with_file_name(key_lists_name(index)), rows);
         let lists = (0..lists).map(open).collect::<Result<Vec<_>>>()?;
@@ -165,22 +167,27 @@ impl RowTable {
         bytemuck::cast_slice(&self.sealed.payload()[start..start + bytes])
     }
 
-    /// Rows of the input that were left out.
+    /// Rows with a query: all but the documents, which come behind them.
+    pub(crate) fn row_count(&self) -> RowId {
+        (self.layout.rows - self.layout.documents) as RowId
+    }
+
+    /// Rows and documents of the input that were left out.
     pub(crate) fn dropped(&self) -> u64 {
         self.layout.dropped
     }
 
-    /// Rows of the input, with those that were left out.
+    /// Rows and documents of the input, with those that were left out.
     pub(crate) fn input_row_limit(&self) -> u64 {
         self.layout.rows + self.layout.dropped
     }
 
-    /// Ordinal of each row in the input.
+    /// Ordinal of each row in the input; documents are counted behind the last row.
     pub(crate) fn input_rows(&self) -> &[u32] {
         self.column(self.layout.input_row())
     }
 
-    /// 1/‖x‖ of each query; 1 for the dot metric.
+    /// 1/‖x‖ of each query; 1 for the dot metric, and for documents.
     pub(crate) fn query_scales(&self) -> &[f64] {
         self.column(self.layout.query_scale())
     }
@@ -192,7 +199,7 @@ impl RowTable {
 
     /// Score of each query with its own positive.
     pub(crate) fn scores(&self) -> &[f32] {
-        self.column(self.layout.score())
+        &self.column(self.layout.score())[..self.row_count() as usize]
     }
 
     /// Which rows have the same positive; `key`: the number of the positive key among the key columns of one code a
@@ -236,7 +243,8 @@ mod tests {
     use crate::vectors::key_lists::KEY_LISTS;
     use crate::vectors::testing::{refused, write_sealed};
 
-    const LAYOUT: RowLayout = RowLayout { rows: 3, keys: 2, lists: 0, both_sides: BothSides::Unknown, dropped: 0 };
+    const LAYOUT: RowLayout =
+        RowLayout { rows: 3, documents: 0, keys: 2, lists: 0, both_sides: BothSides::Unknown, dropped: 0 };
 
     /// A sound table of three rows with `bytes` put at `offset`.
     fn table(offset: u64, bytes: &[u8]) -> Vec<u8> {

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::arrow_ipc::ArrowFile;
-use super::budget::UnitBytes;
-use super::columns::resolve;
+use super::budget::{InputMeasures, UnitBytes};
+use super::columns::{resolve, resolve_corpus};
 use super::decode::Unit;
-use super::dimensions::dimensions;
+use super::dimensions::{IdleFlags, dimensions};
 use super::in_memory::{IN_MEMORY, MemoryRows};
 use super::input::{FileKind, InputFile, find};
 use super::label_arrays::BATCH_BYTES;
-use super::labels::Labels;
+use super::labels::{Labels, ListElements};
 use super::npy::{open_npy, open_npy_sides};
 use super::parquet::open_parquet;
 use super::row::ROWS_MAX;
@@ -68,21 +68,55 @@ impl Shards {
         Shards::agreed(open_files(inputs)?, columns)
     }
 
+    /// Finds and maps the files of a corpus, whose documents are numbered from 0, and compares them with the rows'. Its
+    /// files are counted behind theirs.
+    ///
+    /// # Errors
+    /// See [`Shards::open`]; or the documents do not fit the rows: other dimensions, no tasks, keys of another kind, or
+    /// too many of both.
+    pub(crate) fn open_corpus(paths: &[String], columns: &Columns, rows: &Shards) -> Result<Shards> {
+        let mut list = open_files(&Inputs::from(paths.to_vec()))?;
+        let documents = number(&mut list, rows.files().count())?;
+        let first = filled(&list).ok_or_else(|| rows_out_of_range(Path::new(""), 0, 0))?;
+        let place = |error: Error| error.path(&first.path);
+        if documents > ROWS_MAX - rows.shape.rows {
+            return Err(place(Error::input("rows and documents are more than can be numbered"))
+                .expected(format!("at most {ROWS_MAX} of both"))
+                .found(format!("{} rows and {documents} documents", rows.shape.rows))
+                .remedy("mine parts of them apart"));
+        }
+        let roles = resolve_corpus(first, columns, &rows.roles)?;
+        let (dim, store_types) = dimensions(&list, &roles, columns, IdleFlags::Allow)?;
+        if dim != rows.shape.dim {
+            return Err(place(Error::input("the corpus has other dimensions than the rows"))
+                .expected(format!("{} dimensions", rows.shape.dim))
+                .found(format!("{dim} dimensions"))
+                .remedy("embed rows and documents with one model"));
+        }
+        let used = |name: &str| roles.id.iter().chain(&roles.task).chain(&roles.keys).any(|label| label == name);
+        list.iter_mut().for_each(|shard| shard.identify_path_columns(used));
+        let labels = Labels::resolve(&list, &roles, &columns.document_id)?;
+        labels.refuse_other_kinds(&rows.labels, &list[0].path)?;
+        Ok(Shards { list, shape: Shape { rows: documents, dim }, roles, labels, store_types })
+    }
+
+    /// The same with stores wide enough for documents, too: these lie behind the rows' positives.
+    pub(crate) fn with_room_for(mut self, corpus: Option<&Shards>) -> Shards {
+        if corpus.is_some_and(|corpus| corpus.store_types[1] == StoreType::F32) {
+            self.store_types[1] = StoreType::F32;
+            if self.roles.shared {
+                self.store_types[0] = StoreType::F32;
+            }
+        }
+        self
+    }
+
     /// What some files agree on.
     fn agreed(mut list: Vec<Shard>, columns: &Columns) -> Result<Shards> {
-        let (mut rows, mut files) = (0u64, 0);
-        for shard in &mut list {
-            (shard.first_row, shard.first_file) = (rows, files);
-            files += shard.files.len();
-            rows = rows.saturating_add(shard.rows);
-        }
+        let rows = number(&mut list, 0)?;
         let first = list.first().ok_or_else(|| Error::input("no input is given").remedy("name files or folders"))?;
-        if !(1..=ROWS_MAX).contains(&rows) {
-            return Err(rows_out_of_range(&first.path, rows, list.len()));
-        }
-        // A file without rows says nothing: its columns may be of any type, or none.
-        let roles = resolve(list.iter().find(|shard| shard.rows > 0).unwrap_or(first), columns)?;
-        let (dim, store_types) = dimensions(&list, &roles, columns)?;
+        let roles = resolve(filled(&list).unwrap_or(first), columns)?;
+        let (dim, store_types) = dimensions(&list, &roles, columns, IdleFlags::Refuse)?;
         let used = |name: &str| roles.id.iter().chain(&roles.task).chain(&roles.keys).any(|label| label == name);
         list.iter_mut().for_each(|shard| shard.identify_path_columns(used));
         Ok(Shards { list, shape: Shape { rows, dim }, roles, labels: Labels::default(), store_types })
@@ -113,6 +147,26 @@ impl Shards {
         }
     }
 
+    /// What key columns of lists hold, what reading takes, and how many documents there are, of rows and a corpus.
+    fn measured_with(&self, corpus: Option<&Shards>) -> InputMeasures {
+        let own = InputMeasures { lists: self.labels.list_elements(), units: self.unit_bytes(), documents: 0 };
+        let Some(corpus) = corpus else { return own };
+        let (lists, units) = (corpus.labels.list_elements(), corpus.unit_bytes());
+        InputMeasures {
+            lists: ListElements {
+                columns: own.lists.columns,
+                most: own.lists.most.saturating_add(lists.most),
+                total: own.lists.total.saturating_add(lists.total),
+            },
+            units: UnitBytes {
+                record_batch: own.units.record_batch.max(units.record_batch),
+                pages: own.units.pages.max(units.pages),
+                count: own.units.count.max(units.count),
+            },
+            documents: corpus.shape.rows,
+        }
+    }
+
     /// Bytes of all input files.
     pub(crate) fn input_bytes(&self) -> u64 {
         self.files().map(|file| file.identity.bytes).sum()
@@ -122,6 +176,36 @@ impl Shards {
     pub(crate) fn files(&self) -> impl Iterator<Item = &ShardFile> {
         self.list.iter().flat_map(|shard| &shard.files)
     }
+}
+
+impl InputMeasures {
+    /// Those of rows and a corpus. Reads headers of pages, see [`Shards::unit_bytes`].
+    pub(crate) fn of(rows: &Shards, corpus: Option<&Shards>) -> InputMeasures {
+        rows.measured_with(corpus)
+    }
+}
+
+/// Numbers the rows and the files of some shards, and returns how many rows there are.
+///
+/// # Errors
+/// There is no row, or there are too many.
+fn number(list: &mut [Shard], first_file: usize) -> Result<u64> {
+    let (mut rows, mut files) = (0u64, first_file);
+    for shard in list.iter_mut() {
+        (shard.first_row, shard.first_file) = (rows, files);
+        files += shard.files.len();
+        rows = rows.saturating_add(shard.rows);
+    }
+    match list.first() {
+        None => Err(Error::input("no input is given").remedy("name files or folders")),
+        Some(first) if !(1..=ROWS_MAX).contains(&rows) => Err(rows_out_of_range(&first.path, rows, list.len())),
+        Some(_) => Ok(rows),
+    }
+}
+
+/// The first file with rows: one without says nothing, its columns may be of any type, or none.
+fn filled(list: &[Shard]) -> Option<&Shard> {
+    list.iter().find(|shard| shard.rows > 0)
 }
 
 /// Finds and maps the input files, whatever their columns are.

@@ -26,7 +26,7 @@ impl<'a> SideScorer<'a> {
     }
 
     /// The scores of both rows' queries, and of their positives: the same whichever row comes first; fast while the
-    /// first one stays. O(dim).
+    /// first one stays. A document has no query: its score is lower than any limit. O(dim).
     pub(crate) fn pair(&mut self, row: RowId, other: RowId) -> [f32; 2] {
         let Vectors { queries, positives, rows, .. } = self.vectors;
         if self.row != Some(row) {
@@ -35,7 +35,10 @@ impl<'a> SideScorer<'a> {
             self.row = Some(row);
         }
         let scaled = |sum: f64, scales: &[f64]| (sum * (scales[row as usize] * scales[other as usize])) as f32 + 0.0;
-        let of_queries = scaled(product(&self.query, queries, other), rows.query_scales());
+        let of_queries = match other < rows.row_count() {
+            true => scaled(product(&self.query, queries, other), rows.query_scales()),
+            false => f32::NEG_INFINITY,
+        };
         [of_queries, scaled(product(&self.positive, positives, other), rows.positive_scales())]
     }
 }

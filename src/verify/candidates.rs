@@ -7,7 +7,7 @@ use crate::neighbors::Neighbors;
 use crate::neighbors::candidates::{PositiveGroups, count_distinct};
 use crate::run::RunReader;
 use crate::run::record::{NeighborsFacts, NeighborsSettings};
-use crate::vectors::{RowId, Vectors};
+use crate::vectors::Vectors;
 
 /// Groups all rows by their positives anew, and compares. O(rows).
 ///
@@ -27,18 +27,24 @@ pub(super) fn check(
     let by: Vec<RankBy> = (0..tasks.len()).map(of).collect();
     let any = by.contains(&RankBy::Positive);
     let Some(candidates) = neighbors.candidates() else {
-        if any {
-            outcome.fault("ranks are those of rows, and should be those of distinct positives".to_owned());
+        if any || vectors.documents.is_some() {
+            outcome.fault("all rows are candidates, and should be distinct positives and documents".to_owned());
         }
         return Ok(String::new());
     };
-    if !any || !candidates.are(&PositiveGroups::new(tasks, &codes, neighbors.places(), &by), neighbors.order()) {
+    if !any && vectors.documents.is_none()
+        || !candidates.are(&PositiveGroups::new(vectors, &codes, neighbors.places(), &by))
+    {
         outcome.fault("rows that share a positive are not those that the candidates are made of".to_owned());
     }
-    let stands = |row: RowId| candidates.representative(neighbors.place_of(row)) == neighbors.place_of(row);
-    let count = (0..vectors.row_count()).filter(|row| stands(*row)).count();
+    let count = candidates.columns().len();
     if run.facts::<NeighborsFacts>()?.candidates != Some(count as u64) {
         outcome.fault("the number of candidates is not the recorded one".to_owned());
     }
-    Ok(format!("{count} candidates stand for the distinct positives of {} rows", vectors.row_count()))
+    let rows = vectors.row_count();
+    let documents = vectors
+        .documents
+        .as_ref()
+        .map_or(String::new(), |documents| format!(" and the {} documents that are no row's", documents.count()));
+    Ok(format!("{count} candidates stand for the distinct positives of {rows} rows{documents}"))
 }

@@ -279,10 +279,11 @@ impl Opened<'_> {
         let keys = self.vectors.rows.keys();
         let mut scorer = Scorer::new(&self.vectors);
         for query in chosen {
-            let task = self.vectors.tasks.range(self.vectors.tasks.of(*query));
+            let number = self.vectors.tasks.of(*query);
+            let (task, documents) = (self.vectors.tasks.range(number), self.vectors.documents_of(number));
             let found = self.neighbors.of_row(*query)?;
             let known = |candidate: &Candidate| {
-                task.contains(&candidate.row)
+                (task.contains(&candidate.row) || documents.contains(&candidate.row))
                     && self.is_candidate(candidate.row)
                     && candidate.row != *query
                     && !keys.conflict(*query, candidate.row)
@@ -300,10 +301,10 @@ impl Opened<'_> {
         Ok(format!("{} approximate lists have true scores in order; recall {recall:.4} was measured", chosen.len()))
     }
 
-    /// Whether a row is one, or another stands for its positive.
+    /// Whether a row or document is one, or another stands for its positive.
     fn is_candidate(&self, row: RowId) -> bool {
         let place = self.neighbors.place_of(row);
-        self.neighbors.candidates().is_none_or(|known| known.representative(place) == place)
+        self.neighbors.candidates().is_none_or(|known| known.has_column(place))
     }
 
     /// Lists against brute force.
@@ -322,6 +323,7 @@ impl Opened<'_> {
                     let number = self.vectors.tasks.of(*query);
                     let task = self.vectors.tasks.range(number);
                     let mut all: Vec<Candidate> = task
+                        .chain(self.vectors.documents_of(number))
                         .filter(|row| self.is_candidate(*row) && row != query && !keys.conflict(*query, *row))
                         .map(|row| Candidate { row, score: scorer.pair(*query, row) })
                         .collect();

@@ -9,7 +9,7 @@ use crate::clusters::NO_CLUSTER;
 use crate::config::NegativesOf;
 use crate::neighbors::Windows;
 use crate::neighbors::topk::Candidate;
-use crate::vectors::{KeysByPlace, Place, RowId, Scorer, SideScorer};
+use crate::vectors::{KeysByPlace, Place, PositiveCodes, RowId, Scorer, SideScorer};
 
 /// What was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,8 +39,9 @@ pub(crate) fn faults(
     rows: &[RowId],
     drawn: &[Vec<Candidate>],
     asked: Asked,
+    codes: PositiveCodes<'_>,
 ) -> Vec<String> {
-    let batch = BatchNegatives::new(opened, windows, rows, drawn, asked);
+    let batch = BatchNegatives::new(opened, windows, rows, drawn, asked, codes);
     rows.par_iter()
         .zip(drawn)
         .map_init(
@@ -61,6 +62,10 @@ struct BatchNegatives<'a> {
     asked: Asked,
     /// The candidates that are the batch's own, sorted: its rows, or who stands for their positives.
     taken: Vec<Place>,
+    /// Which rows and documents have the same positive.
+    codes: PositiveCodes<'a>,
+    /// The codes of the batch's own positives that others have, too.
+    own_codes: BTreeSet<(usize, u32)>,
     /// By number, see [`group`]; a single one where they come from all of the batch, none where from each row.
     groups: HashMap<u32, Group>,
 }
@@ -81,11 +86,14 @@ impl<'a> BatchNegatives<'a> {
         rows: &[RowId],
         drawn: &[Vec<Candidate>],
         asked: Asked,
+        codes: PositiveCodes<'a>,
     ) -> BatchNegatives<'a> {
+        let own_codes = rows.iter().flat_map(|row| codes.all(*row)).collect();
         let members: Vec<Place> = rows.iter().map(|row| opened.neighbors.place_of(*row)).collect();
         let taken = opened.neighbors.standing_for(&members);
         let keys = opened.vectors.rows.keys().by_place(opened.neighbors.order());
-        let mut batch = BatchNegatives { opened, windows, keys, asked, taken, groups: HashMap::new() };
+        let groups = HashMap::new();
+        let mut batch = BatchNegatives { opened, windows, keys, asked, taken, codes, own_codes, groups };
         let mut groups: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
         match asked.of {
             NegativesOf::Batch => _ = groups.insert(0, (0..rows.len()).collect()),
@@ -110,9 +118,14 @@ impl<'a> BatchNegatives<'a> {
         self.opened.clusters.labels()[row as usize]
     }
 
+    /// Whether a candidate has the positive of a row of the batch.
+    fn is_copy(&self, other: Place) -> bool {
+        self.codes.all(self.opened.neighbors.row_at(other)).any(|code| self.own_codes.contains(&code))
+    }
+
     /// What rows together may draw from, sorted, each once.
     fn pool(&self, places: &[Place]) -> Vec<Place> {
-        let is_stranger = |other: &Place| self.taken.binary_search(other).is_err();
+        let is_stranger = |other: &Place| self.taken.binary_search(other).is_err() && !self.is_copy(*other);
         let mut pool = Vec::new();
         places.iter().for_each(|place| pool.extend(self.windows.of(*place).preferred().filter(is_stranger)));
         pool.par_sort_unstable();
@@ -143,7 +156,9 @@ impl<'a> BatchNegatives<'a> {
         let own = neighbors.place_of(row);
         let suspects: Vec<Place> = self.windows.of(own).suspects().collect();
         let tasks = &self.opened.vectors.tasks;
+        let documents = self.opened.vectors.documents_of(tasks.of(row));
         let task = tasks.places(tasks.of(row));
+        let is_of_task = |other: Place| task.contains(other) || documents.contains(&other.number());
         let by_itself: Group;
         let Group { pool, drawn: of_cluster } = match self.group(row) {
             Some(group) => group,
@@ -156,12 +171,13 @@ impl<'a> BatchNegatives<'a> {
         for (negative, other) in drawn.iter().zip(&others) {
             let wrong = match () {
                 () if self.taken.binary_search(other).is_ok() => "is in the batch itself",
+                () if self.is_copy(*other) => "has the positive of a row of the batch",
                 () if self.keys.conflict(own, *other) => "shares its key or a vector",
                 () if suspects.contains(other) => "is its suspect",
                 () if self.windows.is_too_close(own, || negative.score, || sides.pair(row, negative.row)) => {
                     "is its suspect by score"
                 }
-                () if !task.contains(*other) => "is of another task",
+                () if !is_of_task(*other) => "is of another task",
                 () if pool.binary_search(other).is_err() => match asked.of {
                     NegativesOf::Batch => "is in no rank window of the batch",
                     NegativesOf::Cluster => "is in no rank window of the cluster, or a suspect there",
@@ -193,7 +209,7 @@ impl<'a> BatchNegatives<'a> {
             let sides = || sides.pair(row, neighbors.row_at(**other));
             let is_free = distinct.contains(other) || !of_cluster.contains_key(&neighbors.row_at(**other));
             is_free
-                && task.contains(**other)
+                && is_of_task(**other)
                 && !suspects.contains(other)
                 && !self.keys.conflict(own, **other)
                 && !self.windows.is_too_close(own, score, sides)

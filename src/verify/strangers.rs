@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::run::{RunReader, Stage};
 
 /// What batchmine writes into a run folder beside the stages' folders: entries that are no faults.
-const OWN: [&str; 11] = [
+const OWN: [&str; 12] = [
     "manifest.json",
     "lock",
     "owner.json",
@@ -17,6 +17,7 @@ const OWN: [&str; 11] = [
     "report.json",
     "report.html",
     "bad_rows.parquet",
+    "bad_documents.parquet",
     // A `report` that was killed leaves them.
     ".report.json.tmp",
     ".report.html.tmp",

@@ -19,8 +19,8 @@ use crate::neighbors::Windows;
 use crate::neighbors::own_ranks::OwnRanks;
 use crate::neighbors::topk::Candidate;
 use crate::run::Stage;
-use crate::run::record::{BatchesFacts, BatchesSettings};
-use crate::vectors::RowId;
+use crate::run::record::{BatchesFacts, BatchesSettings, NeighborsSettings};
+use crate::vectors::{PositiveCodes, RowId};
 
 impl Opened<'_> {
     /// The table: order, sizes, tasks, keys, values, and each row once an epoch.
@@ -28,6 +28,7 @@ impl Opened<'_> {
         let record = self.run.stage(Stage::Batches)?;
         let settings: BatchesSettings = self.run.settings()?;
         let facts: BatchesFacts = self.run.facts()?;
+        let rules = self.run.settings::<NeighborsSettings>()?.candidates;
         let size = self.job_sizes.batch_size as usize;
         let epochs = u64::from(settings.epochs);
         let mut table = TableCheck {
@@ -50,6 +51,7 @@ impl Opened<'_> {
             short: 0,
             sharding: Sharding { world: settings.world_size as usize, layout: settings.rank_layout },
             negatives: Asked { count: settings.hard_negatives as usize, of: settings.negatives_of },
+            codes: self.vectors.positive_codes(rules.positive_key.as_deref())?,
             drawn: Vec::new(),
             short_of_negatives: 0,
             divided: vec![false; self.clusters.count() as usize],
@@ -89,7 +91,7 @@ impl Opened<'_> {
         ))
     }
 
-    /// Row by input row; none where the row was left out.
+    /// Row, or document, by input row; none where it was left out.
     fn row_of_input(&self) -> Vec<Option<RowId>> {
         let table = &self.vectors.rows;
         let mut rows = vec![None; table.input_row_limit() as usize];
@@ -173,6 +175,8 @@ struct TableCheck<'a, 'r> {
     sharding: Sharding,
     /// h.
     negatives: Asked,
+    /// Which rows and documents have the same positive.
+    codes: PositiveCodes<'a>,
     /// The hard negatives of the batch's rows.
     drawn: Vec<Vec<Candidate>>,
     short_of_negatives: u64,
@@ -215,8 +219,8 @@ impl TableCheck<'_, '_> {
             }
             self.last = Some(place);
             let input = inputs.value(index);
-            let known = usize::try_from(input).ok().and_then(|input| self.row_of_input.get(input)?.as_ref());
-            let Some(row) = known.copied() else {
+            let known = usize::try_from(input).ok().and_then(|input| *self.row_of_input.get(input)?);
+            let Some(row) = known.filter(|row| *row < vectors.row_count()) else {
                 self.outcome.fault(format!("batch {}: there is no input row {input}", place.1));
                 continue;
             };
@@ -332,7 +336,8 @@ impl TableCheck<'_, '_> {
         }
         self.check_clusters(number, size);
         if self.negatives.count > 0 {
-            let faults = negatives::faults(self.opened, &self.windows, &self.batch, &self.drawn, self.negatives);
+            let faults =
+                negatives::faults(self.opened, &self.windows, &self.batch, &self.drawn, self.negatives, self.codes);
             faults.into_iter().for_each(|fault| self.outcome.fault(format!("batch {number}: {fault}")));
             self.short_of_negatives +=
                 self.drawn.iter().filter(|drawn| drawn.len() < self.negatives.count).count() as u64;

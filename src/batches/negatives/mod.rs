@@ -7,7 +7,8 @@
 //!
 //! The rank windows of B's rows, one after the other, are the [`Pool`]. A row that is in many windows is in it many
 //! times: an entry that is drawn uniformly is a row drawn by its count, in constant time and without a table. Rows of B
-//! itself are left out of it, and where ranks are those of distinct positives, positives of B. For each example,
+//! itself are left out of it, and whatever has the positive of one of them, by its vector or by the positive key: it
+//! would be a false negative of that row. Documents of a corpus are drawn as rows are. For each example,
 //! entries are drawn until there are enough; an entry that the example may not have (of its key, its suspect, of
 //! another task, or drawn before) is a *miss* and is drawn again. That is the weighted draw without replacement among
 //! the rows that it may have. After `misses` misses the rest is drawn from a scan of the entries that it may have. The
@@ -23,7 +24,7 @@
 mod pool;
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use rand_chacha::ChaCha8Rng;
@@ -36,7 +37,7 @@ use crate::config::NegativesOf;
 use crate::neighbors::topk::Candidate;
 use crate::neighbors::{Neighbors, Windows};
 use crate::random::{Purpose, stream};
-use crate::vectors::{KeysByPlace, Place, RowId, Scorer, SideScorer, Vectors};
+use crate::vectors::{KeysByPlace, Place, PositiveCodes, RowId, Scorer, SideScorer, Vectors};
 
 /// Entries of the pools that are held at a time; the last batch may begin within them and end beyond.
 pub(crate) const POOL_ENTRIES: usize = 2 << 20;
@@ -46,6 +47,8 @@ pub(crate) const POOL_ENTRIES: usize = 2 << 20;
 pub(crate) struct NegativeSampler<'a> {
     /// Keys, tasks, and what scores.
     pub vectors: &'a Vectors,
+    /// Which rows and documents have the same positive.
+    pub codes: PositiveCodes<'a>,
     pub neighbors: &'a Neighbors,
     /// Which of a list are suspects, and which preferred negatives.
     pub windows: &'a Windows<'a>,
@@ -70,7 +73,7 @@ impl NegativeSampler<'_> {
         let mut members: Vec<Place> = rows.iter().map(|row| self.neighbors.place_of(*row)).collect();
         members.sort_unstable();
         let random = stream(Purpose::HardNegatives { seed: self.seed, epoch, batch: index });
-        let taken = self.neighbors.standing_for(&members);
+        let taken = Taken::new(self, rows, &members);
         let batch = Batch { sampler: self, members, taken, keys, random };
         match self.of {
             NegativesOf::Batch => batch.out_of_all_windows(rows),
@@ -89,10 +92,31 @@ struct Batch<'a> {
     sampler: &'a NegativeSampler<'a>,
     /// Its rows, sorted.
     members: Vec<Place>,
-    /// The candidates that are in it: its rows, or who stands for their positives; sorted.
-    taken: Vec<Place>,
+    taken: Taken,
     keys: KeysByPlace<'a>,
     random: ChaCha8Rng,
+}
+
+/// The positives of a batch: its rows', and whoever has one of these, too.
+struct Taken {
+    /// The batch's rows, or who stands for their positives; sorted.
+    places: Vec<Place>,
+    /// Codes of the positives that others have, too, each with the column that it is of.
+    codes: HashSet<(usize, u32)>,
+}
+
+impl Taken {
+    fn new(sampler: &NegativeSampler<'_>, rows: &[RowId], members: &[Place]) -> Taken {
+        let places = sampler.neighbors.standing_for(members);
+        Taken { places, codes: rows.iter().flat_map(|row| sampler.codes.all(*row)).collect() }
+    }
+
+    /// Whether a candidate is a positive of the batch.
+    fn has(&self, sampler: &NegativeSampler<'_>, other: Place) -> bool {
+        // Mostly nobody else has any of them: then no code is looked up.
+        let is_copy = || sampler.codes.all(sampler.neighbors.row_at(other)).any(|code| self.codes.contains(&code));
+        self.places.binary_search(&other).is_ok() || !self.codes.is_empty() && is_copy()
+    }
 }
 
 /// What scores a thread's rows.
@@ -127,7 +151,7 @@ impl Batch<'_> {
     /// A row's preferred negatives that are not in the batch, in the order of ranks.
     fn others(&self, place: Place) -> impl Iterator<Item = Place> {
         let preferred = self.sampler.windows.of(place).preferred();
-        preferred.filter(|other| self.taken.binary_search(other).is_err())
+        preferred.filter(|other| !self.taken.has(self.sampler, *other))
     }
 
     /// The batch's random numbers for a row, wherever it stands.
@@ -217,11 +241,12 @@ impl Batch<'_> {
     fn eligible<'e>(&'e self, row: Anchor, scorer: &'e RefCell<Scorers<'_>>) -> impl Fn(Place) -> bool + 'e {
         let NegativeSampler { vectors, neighbors, windows, .. } = *self.sampler;
         let suspects: Vec<Place> = windows.of(row.place).suspects().collect();
-        let task = vectors.tasks.places(vectors.tasks.of(row.row));
+        let number = vectors.tasks.of(row.row);
+        let (task, documents) = (vectors.tasks.places(number), vectors.documents_of(number));
         move |other| {
             let score = || scorer.borrow_mut().pairs.pair(row.row, neighbors.row_at(other));
             let sides = || scorer.borrow_mut().sides.pair(row.row, neighbors.row_at(other));
-            task.contains(other)
+            (task.contains(other) || documents.contains(&other.number()))
                 && !suspects.contains(&other)
                 && !self.keys.conflict(row.place, other)
                 && !windows.is_too_close(row.place, score, sides)

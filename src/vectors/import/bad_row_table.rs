@@ -9,13 +9,19 @@ use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 
+use super::context::Input;
 use crate::error::{Error, Result};
 use crate::run::sealed::PartWriter;
 use crate::vectors::decode::Unit;
 use crate::vectors::row_fault::RowFault;
 
-/// The file's name, beside the manifest.
-pub(crate) const BAD_ROW_TABLE: &str = "bad_rows.parquet";
+/// The file's name, beside the manifest: of rows, and of documents.
+pub(crate) const BAD_ROW_TABLES: [&str; 2] = ["bad_rows.parquet", "bad_documents.parquet"];
+
+/// The file's name for an input.
+pub(super) fn bad_row_table(input: &Input<'_>) -> &'static str {
+    BAD_ROW_TABLES[usize::from(input.first_number > 0)]
+}
 /// Lines that are kept before they are written.
 const LINES: usize = 8192;
 

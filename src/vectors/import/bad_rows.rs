@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use super::bad_row_table::{BAD_ROW_TABLE, BadRow, BadRowTable};
+use super::bad_row_table::{BadRow, BadRowTable, bad_row_table};
 use super::context::Input;
 use super::labels::for_each_unit;
 use super::row_marks::RowMarks;
@@ -161,7 +161,7 @@ pub(super) fn write_bad_rows(
     marks: &RowMarks,
 ) -> Result<BadRowCounts> {
     let mut counts = None;
-    run.put_file(BAD_ROW_TABLE, |out| {
+    run.put_file(bad_row_table(input), |out| {
         let mut table = BadRowTable::new(out)?;
         counts = Some(list_bad_rows(input, batch_rows, marks, |bad| table.add(bad))?);
         table.close()
@@ -178,7 +178,7 @@ pub(super) fn refuse_bad_rows(run: &Run, input: &Input<'_>, batch_rows: usize, m
         return Ok(());
     }
     let counts = write_bad_rows(run, input, batch_rows, marks)?;
-    let path = run.folder().join(BAD_ROW_TABLE).display().to_string();
+    let path = run.folder().join(bad_row_table(input)).display().to_string();
     Err(counts.error(Some(&path)))
 }
 
@@ -188,7 +188,7 @@ pub(super) fn refuse_bad_rows(run: &Run, input: &Input<'_>, batch_rows: usize, m
 /// # Errors
 /// No row is left; the data cannot be decoded, or the disk fails.
 pub(super) fn drop_bad_rows(run: &Run, input: &Input<'_>, batch_rows: usize) -> Result<Option<RowMarks>> {
-    let meter = run.meter(Stage::Vectors, input.shards.shape.rows, "rows checked");
+    let meter = run.meter(Stage::Vectors, input.shards.shape.rows, input.checked());
     let listen = |rows| meter.add(rows);
     let (marks, _) = mark_bad_rows(input, batch_rows, Watch::new(&listen))?;
     let (bad, rows) = (marks.count(), input.rows() as u64);
@@ -199,8 +199,9 @@ pub(super) fn drop_bad_rows(run: &Run, input: &Input<'_>, batch_rows: usize) -> 
         refuse_bad_rows(run, input, batch_rows, &marks)?;
     }
     let counts = write_bad_rows(run, input, batch_rows, &marks)?;
-    let path = run.folder().join(BAD_ROW_TABLE);
-    tracing::warn!("{bad} of {rows} rows are left out ({}): they are listed in {}", counts.words(), path.display());
+    let path = run.folder().join(bad_row_table(input));
+    let noun = input.noun();
+    tracing::warn!("{bad} of {rows} {noun} are left out ({}): they are listed in {}", counts.words(), path.display());
     Ok(Some(marks))
 }
 

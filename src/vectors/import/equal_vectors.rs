@@ -11,31 +11,65 @@ use rayon::prelude::*;
 
 use crate::vectors::row::{RowId, UNIQUE};
 
-/// A vector's number: sides · row + side, the query being side 0 of two. It fits: there are at most 2³¹ − 1 rows.
+/// A vector's number, see [`Numbering`].
 pub(super) type VectorNumber = u32;
+
+/// How vectors are numbered: sides · row + side, the query being side 0 of two; and behind them documents, which have no
+/// query. It fits: there are at most 2³¹ − 1 rows and documents.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Numbering {
+    rows: usize,
+    documents: usize,
+    sides: usize,
+}
+
+impl Numbering {
+    fn count(self) -> usize {
+        self.rows * self.sides + self.documents
+    }
+
+    /// The number of the first vector of a row, or of a document's only one.
+    fn first(self, row: RowId) -> usize {
+        let behind = (row as usize).saturating_sub(self.rows);
+        (row as usize - behind) * self.sides + behind
+    }
+
+    /// The row or document of a vector.
+    pub(super) fn row(self, number: VectorNumber) -> RowId {
+        let (number, of_rows) = (number as usize, self.rows * self.sides);
+        if number < of_rows { (number / self.sides) as RowId } else { (self.rows + number - of_rows) as RowId }
+    }
+
+    pub(super) fn is_positive(self, number: VectorNumber) -> bool {
+        self.sides == 1 || number as usize >= self.rows * self.sides || number % 2 == 1
+    }
+}
 
 /// The hashes of all vectors, while threads fill them in.
 pub(super) struct VectorHashes {
     /// By number: the upper bits of the hash, and the number.
     entries: Vec<AtomicU64>,
-    sides: usize,
+    numbering: Numbering,
 }
 
 impl VectorHashes {
-    /// For both sides of each row, or for the positives alone.
-    pub(super) fn new(rows: usize, sides: usize) -> VectorHashes {
-        VectorHashes { entries: (0..rows * sides).map(|_| AtomicU64::new(0)).collect(), sides }
+    /// For both sides of each row, or for the positives alone; and for documents.
+    pub(super) fn new(rows: usize, documents: usize, sides: usize) -> VectorHashes {
+        let numbering = Numbering { rows, documents, sides };
+        VectorHashes { entries: (0..numbering.count()).map(|_| AtomicU64::new(0)).collect(), numbering }
     }
 
     /// Whether queries are looked at.
     pub(super) fn has_queries(&self) -> bool {
-        self.sides == 2
+        self.numbering.sides == 2
     }
 
-    /// Takes the hashes of a row's query and positive.
+    /// Takes the hashes of a row's query and positive; a document's own is the second.
     pub(super) fn put(&self, row: RowId, hashes: [u64; 2]) {
-        let (first, numbers) = (row as usize * self.sides, self.numbers());
-        for (number, hash) in (first..).zip(&hashes[2 - self.sides..]) {
+        let Numbering { rows, sides, .. } = self.numbering;
+        let sides = if (row as usize) < rows { sides } else { 1 };
+        let (first, numbers) = (self.numbering.first(row), self.numbers());
+        for (number, hash) in (first..).zip(&hashes[2 - sides..]) {
             self.entries[number].store(hash & !numbers | number as u64, Ordering::Relaxed);
         }
     }
@@ -47,7 +81,7 @@ impl VectorHashes {
 
     /// Finds equal vectors; `same` settles whether two are. O(vectors log vectors), and the comparisons.
     pub(super) fn equal(self, same: impl Fn(VectorNumber, VectorNumber) -> bool + Sync) -> EqualVectors {
-        let (sides, numbers) = (self.sides, self.numbers());
+        let (numbering, numbers) = (self.numbering, self.numbers());
         // In place: both vectors have elements of one size.
         let mut entries: Vec<u64> = self.entries.into_iter().map(AtomicU64::into_inner).collect();
         entries.par_sort_unstable();
@@ -55,7 +89,11 @@ impl VectorHashes {
             group.iter_mut().for_each(|entry| *entry &= numbers);
             settle(group, &same);
         });
-        EqualVectors { entries, sides }
+        EqualVectors { entries, numbering }
+    }
+
+    pub(super) fn numbering(&self) -> Numbering {
+        self.numbering
     }
 }
 
@@ -92,7 +130,7 @@ pub(super) struct EqualCounts {
 pub(super) struct EqualVectors {
     /// The number of the first equal vector, and the own.
     entries: Vec<u64>,
-    sides: usize,
+    numbering: Numbering,
 }
 
 impl EqualVectors {
@@ -102,11 +140,11 @@ impl EqualVectors {
     }
 
     fn row(&self, entry: u64) -> RowId {
-        row(entry, self.sides)
+        self.numbering.row(entry as VectorNumber)
     }
 
     fn is_positive(&self, entry: u64) -> bool {
-        self.sides == 1 || entry & 1 == 1
+        self.numbering.is_positive(entry as VectorNumber)
     }
 
     /// The rows of a group's queries, or those of its positives.
@@ -114,9 +152,10 @@ impl EqualVectors {
         group.iter().filter(move |entry| self.is_positive(**entry) == positives).map(|entry| self.row(*entry))
     }
 
-    /// Codes of equal positives, by row: the lowest row that has the positive, or [`UNIQUE`] where no other has it.
+    /// Codes of equal positives, by row and then by document: the lowest row that has the positive, or [`UNIQUE`] where
+    /// no other has it.
     pub(super) fn positive_codes(&self) -> Vec<u32> {
-        let mut codes = vec![UNIQUE; self.entries.len() / self.sides];
+        let mut codes = vec![UNIQUE; self.numbering.rows + self.numbering.documents];
         for group in self.groups().filter(|group| group.len() > 1) {
             let mut rows = self.rows_of(group, true);
             let Some(first) = rows.next() else { continue };
@@ -128,10 +167,12 @@ impl EqualVectors {
         codes
     }
 
+    /// How many rows have a vector of another row. Documents are not among them.
     pub(super) fn counts(&self) -> EqualCounts {
         let mut counts = EqualCounts::default();
+        let is_row = |row: &RowId| (*row as usize) < self.numbering.rows;
         for group in self.groups().filter(|group| group.len() > 1) {
-            let (queries, positives) = (self.rows_of(group, false), self.rows_of(group, true));
+            let (queries, positives) = (self.rows_of(group, false), self.rows_of(group, true).filter(is_row));
             let several = |rows: usize| if rows > 1 { rows as u64 } else { 0 };
             counts.queries += several(queries.clone().count());
             counts.positives += several(positives.clone().count());
@@ -153,16 +194,17 @@ impl EqualVectors {
 
     /// Each row with the codes of those of its vectors that other rows have, too.
     pub(super) fn into_row_codes(self) -> Vec<u64> {
-        let EqualVectors { mut entries, sides } = self;
+        let EqualVectors { mut entries, numbering } = self;
+        let row = |entry: u64| numbering.row(entry as VectorNumber);
         // Codes count vectors by the first row that has them.
         entries.par_sort_unstable();
         let (mut kept, mut code, mut start) = (0, 0, 0);
         while start < entries.len() {
             let group = entries[start..].chunk_by(|a, b| a >> 32 == b >> 32).next().map_or(0, <[u64]>::len);
             let end = start + group;
-            if row(entries[start], sides) != row(entries[end - 1], sides) {
+            if row(entries[start]) != row(entries[end - 1]) {
                 for at in start..end {
-                    let entry = u64::from(row(entries[at], sides)) << 32 | code;
+                    let entry = u64::from(row(entries[at])) << 32 | code;
                     // A row's query may be its positive.
                     if kept == 0 || entries[kept - 1] != entry {
                         entries[kept] = entry;
@@ -177,11 +219,6 @@ impl EqualVectors {
         entries.par_sort_unstable();
         entries
     }
-}
-
-/// The row of an entry's own vector.
-fn row(entry: u64, sides: usize) -> RowId {
-    entry as VectorNumber / sides as VectorNumber
 }
 
 #[cfg(test)]
@@ -199,7 +236,7 @@ mod tests {
 
     /// Equal vectors of rows of (query, positive), with hashes of so few bits that others meet in a group.
     fn equal(rows: &[[u8; 2]], sides: usize, bits: u32) -> EqualVectors {
-        let hashes = VectorHashes::new(rows.len(), sides);
+        let hashes = VectorHashes::new(rows.len(), 0, sides);
         let hash = |value: u8| (u64::from(value) % (1 << bits)) << 60;
         (0..).zip(rows).for_each(|(row, values)| hashes.put(row, values.map(hash)));
         let value = |number: VectorNumber| rows[number as usize / sides][2 - sides + number as usize % sides];

@@ -18,13 +18,14 @@ use crate::vectors::ids::{INT_IDS, TEXT_IDS};
 use crate::vectors::labels::{LabelColumn, LabelValues, Missing};
 use crate::vectors::open::ID_TABLE;
 
-/// Writes the ids and refuses duplicates; row numbers need no file.
+/// Writes the ids of rows and documents and refuses duplicates among either; row numbers need no file.
 ///
 /// # Errors
 /// An id is null, is beyond int64 or occurs twice, or the disk fails.
 pub(super) fn write_ids(import: &Import<'_>) -> Result<Option<ScatteredPart>> {
-    let Some(column) = &import.input.shards.labels.id else { return Ok(None) };
-    let part = if column.has_integer_ids() { int_ids(import, column) } else { text_ids(import, column) };
+    let mut columns = import.inputs().filter_map(|input| input.shards.labels.id.as_ref());
+    let Some(column) = columns.next() else { return Ok(None) };
+    let part = if column.has_integer_ids() { int_ids(import) } else { text_ids(import) };
     part.map(Some)
 }
 
@@ -46,16 +47,32 @@ pub(super) fn check_ids(input: &Input<'_>) -> Result<()> {
     refuse_duplicate_ids(input, column, hashes)
 }
 
-fn int_ids(import: &Import<'_>, column: &LabelColumn) -> Result<ScatteredPart> {
-    let input = &import.input;
-    let part = import.stage.scattered(ID_TABLE, HEADER_BYTES as u64 + 8 * input.rows() as u64)?;
-    part.write_at(&INT_IDS.header([input.rows() as u64, 0, 0, 0, 0, 0]), 0)?;
-    let hashes = read_int_ids(input, column, |first, ids| {
-        part.write_at(bytemuck::cast_slice(ids), HEADER_BYTES as u64 + 8 * first)
-    })?;
-    refuse_duplicate_ids(input, column, hashes)?;
+/// Integer ids; where rows or documents have none, their numbers.
+fn int_ids(import: &Import<'_>) -> Result<ScatteredPart> {
+    let count = import.input_rows();
+    let part = import.stage.scattered(ID_TABLE, HEADER_BYTES as u64 + 8 * count)?;
+    part.write_at(&INT_IDS.header([count, 0, 0, 0, 0, 0]), 0)?;
+    for input in import.inputs() {
+        let write = |first: u64, ids: &[i64]| {
+            part.write_at(bytemuck::cast_slice(ids), HEADER_BYTES as u64 + 8 * (input.first_number + first))
+        };
+        match &input.shards.labels.id {
+            Some(column) => refuse_duplicate_ids(input, column, read_int_ids(input, column, write)?)?,
+            None => {
+                let numbers: Vec<u64> = (0..input.rows() as u64).step_by(NUMBERS).collect();
+                for first in numbers {
+                    let end = (first + NUMBERS as u64).min(input.rows() as u64);
+                    let ids: Vec<i64> = (first..end).map(|row| (input.first_number + row) as i64).collect();
+                    write(first, &ids)?;
+                }
+            }
+        }
+    }
     Ok(part)
 }
+
+/// Row numbers that are written at a time.
+const NUMBERS: usize = 1 << 16;
 
 /// Reads int64 ids and returns their hashes by input row; `each` gets the first input row of a batch, and its ids. A
 /// row that is left out has the id 0.
@@ -76,31 +93,36 @@ fn read_int_ids(
     Ok(hashes.into_inner())
 }
 
-fn text_ids(import: &Import<'_>, column: &LabelColumn) -> Result<ScatteredPart> {
-    let input = &import.input;
-    let text_start = HEADER_BYTES as u64 + 8 * (input.rows() as u64 + 1);
+/// Ids that are text: rows and documents both have a column of them.
+fn text_ids(import: &Import<'_>) -> Result<ScatteredPart> {
+    let count = import.input_rows();
+    let text_start = HEADER_BYTES as u64 + 8 * (count + 1);
     let mut part = import.stage.scattered(ID_TABLE, text_start)?;
-    let mut hashes = Vec::with_capacity(input.rows());
     let mut end = 0u64;
-    for unit in &input.units {
-        import.run.check_interrupt()?;
-        let mut written = Written { offsets: Vec::new(), text: Vec::new(), row: unit.first_input_row(), end };
-        read_text_ids(input, unit, column, &mut hashes, |id| {
-            written.offsets.extend(end.to_le_bytes());
-            written.text.extend(id.as_bytes());
-            end += id.len() as u64;
-            if written.text.len() + written.offsets.len() < WRITE_BYTES {
-                Ok(())
-            } else {
-                written.write(&part, text_start)
-            }
-        })?;
-        written.write(&part, text_start)?;
+    for input in import.inputs() {
+        let Some(column) = &input.shards.labels.id else { continue };
+        let mut hashes = Vec::with_capacity(input.rows());
+        for unit in &input.units {
+            import.run.check_interrupt()?;
+            let row = input.first_number + unit.first_input_row();
+            let mut written = Written { offsets: Vec::new(), text: Vec::new(), row, end };
+            read_text_ids(input, unit, column, &mut hashes, |id| {
+                written.offsets.extend(end.to_le_bytes());
+                written.text.extend(id.as_bytes());
+                end += id.len() as u64;
+                if written.text.len() + written.offsets.len() < WRITE_BYTES {
+                    Ok(())
+                } else {
+                    written.write(&part, text_start)
+                }
+            })?;
+            written.write(&part, text_start)?;
+        }
+        refuse_duplicate_ids(input, column, hashes)?;
     }
     part.write_at(&end.to_le_bytes(), text_start - 8)?;
-    part.write_at(&TEXT_IDS.header([input.rows() as u64, end, 0, 0, 0, 0]), 0)?;
+    part.write_at(&TEXT_IDS.header([count, end, 0, 0, 0, 0]), 0)?;
     part.set_payload_end(text_start + end);
-    refuse_duplicate_ids(input, column, hashes)?;
     Ok(part)
 }
 
@@ -211,7 +233,7 @@ fn refuse_duplicate_ids(input: &Input<'_>, column: &LabelColumn, mut hashes: Vec
             match seen.insert(id.to_owned(), here) {
                 None => Ok(()),
                 Some((first_row, first_path)) => Err(unit.place(
-                    Error::input("two rows have the same id")
+                    Error::input(format!("two {} have the same id", input.noun()))
                         .expected("each id once")
                         .found(format!("id {id}, also in {first_path}, row {first_row}"))
                         .remedy(

@@ -8,8 +8,9 @@ use rayon::prelude::*;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::context::Input;
-use super::keys::KeyCounts;
+use super::keys::{KeyCounts, corpus_column};
 use super::labels::{for_each_list, for_each_unit};
+use super::tasks::Numbers;
 use crate::error::{Error, Result};
 use crate::run::record::KeyFacts;
 use crate::vectors::keys::KeyLists;
@@ -29,44 +30,26 @@ impl CodedLists {
     }
 }
 
-/// Reads a column of lists and codes its elements. Equal hashes are taken for equal elements.
+/// Reads a column of lists, of rows and documents, and codes its elements. Equal hashes are taken for equal elements.
+/// What was taken for no key is counted among the rows.
 ///
 /// # Errors
 /// The column cannot be read, or has more elements than its footers say.
-pub(super) fn key_lists(input: &Input<'_>, column: &LabelColumn, row_ids: &[RowId]) -> Result<(CodedLists, KeyFacts)> {
+pub(super) fn key_lists(
+    input: &Input<'_>,
+    corpus: Option<&Input<'_>>,
+    column: &LabelColumn,
+    numbers: &Numbers,
+) -> Result<(CodedLists, KeyFacts)> {
+    let corpus = corpus_column(corpus, column);
     // As many as the plan has counted with.
-    let most = usize::try_from(column.elements).unwrap_or(usize::MAX);
-    let all = Mutex::new((Vec::with_capacity(most), KeyCounts::default()));
-    for_each_unit(&input.units, |unit| {
-        let (mut found, mut counts) = (Vec::new(), KeyCounts::default());
-        let give = |found: &mut Vec<(u64, RowId)>, counts: KeyCounts| {
-            let mut all = all.lock().expect("no thread panics while it holds the elements");
-            if all.0.len() + found.len() > most {
-                return Err(unit.place(too_many(most), &column.name, None));
-            }
-            all.0.append(found);
-            all.1.add(counts);
-            Ok(())
-        };
-        for_each_list(unit, column, |row, labels, list| {
-            let row_id = row_ids[(unit.first_input_row() + row) as usize];
-            if row_id == NO_ROW {
-                return Ok(());
-            }
-            let before = found.len();
-            counts.null += u64::from(list.is_none());
-            counts.empty_lists += u64::from(list.as_ref().is_some_and(|list| list.is_empty()));
-            for element in list.unwrap_or_default() {
-                let key = counts.key(labels.get(element), input.config.columns.empty_keys);
-                found.extend(key.map(|key| (xxh3_64(key), row_id)));
-            }
-            counts.rows_without += u64::from(found.len() == before);
-            if found.len() < FOUND { Ok(()) } else { give(&mut found, std::mem::take(&mut counts)) }
-        })?;
-        give(&mut found, counts)
-    })?;
-    let (elements, counts) = all.into_inner().expect("no thread panics while it holds the elements");
-    let Some(coded) = code_lists(elements, input.kept().rows as usize) else {
+    let most = column.elements + corpus.map_or(0, |(_, own)| own.elements);
+    let mut elements = Vec::with_capacity(usize::try_from(most).unwrap_or(usize::MAX));
+    let counts = read_elements(input, column, &numbers.rows, &mut elements)?;
+    if let Some((corpus, own)) = corpus {
+        read_elements(corpus, own, &numbers.documents, &mut elements)?;
+    }
+    let Some(coded) = code_lists(elements, (input.kept().rows + numbers.kept) as usize) else {
         return Err(Error::input("a key column has more shared elements than can be numbered")
             .column(&column.name)
             .expected(format!("at most {} elements that rows share", u32::MAX))
@@ -74,6 +57,47 @@ pub(super) fn key_lists(input: &Input<'_>, column: &LabelColumn, row_ids: &[RowI
             .remedy("mine fewer rows"));
     };
     Ok((coded, counts.facts(column)))
+}
+
+/// Adds the elements of a column of lists: hashes, and the numbers of their rows.
+fn read_elements(
+    input: &Input<'_>,
+    column: &LabelColumn,
+    numbers: &[RowId],
+    elements: &mut Vec<(u64, RowId)>,
+) -> Result<KeyCounts> {
+    let most = usize::try_from(column.elements).unwrap_or(usize::MAX);
+    let before = elements.len();
+    let all = Mutex::new((elements, KeyCounts::default()));
+    for_each_unit(&input.units, |unit| {
+        let (mut found, mut counts) = (Vec::new(), KeyCounts::default());
+        let give = |found: &mut Vec<(u64, RowId)>, counts: KeyCounts| {
+            let mut all = all.lock().expect("no thread panics while it holds the elements");
+            if all.0.len() - before + found.len() > most {
+                return Err(unit.place(too_many(most), &column.name, None));
+            }
+            all.0.append(found);
+            all.1.add(counts);
+            Ok(())
+        };
+        for_each_list(unit, column, |row, labels, list| {
+            let number = numbers[(unit.first_input_row() + row) as usize];
+            if number == NO_ROW {
+                return Ok(());
+            }
+            let before = found.len();
+            counts.null += u64::from(list.is_none());
+            counts.empty_lists += u64::from(list.as_ref().is_some_and(|list| list.is_empty()));
+            for element in list.unwrap_or_default() {
+                let key = counts.key(labels.get(element), input.config.columns.empty_keys);
+                found.extend(key.map(|key| (xxh3_64(key), number)));
+            }
+            counts.rows_without += u64::from(found.len() == before);
+            if found.len() < FOUND { Ok(()) } else { give(&mut found, std::mem::take(&mut counts)) }
+        })?;
+        give(&mut found, counts)
+    })?;
+    Ok(all.into_inner().expect("no thread panics while it holds the elements").1)
 }
 
 /// Elements that a thread keeps before it gives them to all.

@@ -10,37 +10,62 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::context::Input;
 use super::labels::{for_each_label, for_each_unit};
 use super::scatter::Scatter;
+use super::tasks::Numbers;
 use crate::config::EmptyKeys;
 use crate::error::Result;
 use crate::run::record::KeyFacts;
 use crate::vectors::labels::{LabelColumn, Missing};
 use crate::vectors::row::{NO_ROW, RowId, UNIQUE};
 
-/// Codes of a column's keys, by row, and what was taken for no key. Equal hashes are taken for equal keys.
+/// Codes of a column's keys, by row and then by document, and what was taken for no key among the rows. Equal hashes are
+/// taken for equal keys.
 ///
 /// # Errors
 /// The column cannot be read.
-pub(super) fn key_column(input: &Input<'_>, column: &LabelColumn, row_ids: &[RowId]) -> Result<(Vec<u32>, KeyFacts)> {
-    let hashes = Scatter::new(vec![0u64; input.kept().rows as usize]);
+pub(super) fn key_column(
+    input: &Input<'_>,
+    corpus: Option<&Input<'_>>,
+    column: &LabelColumn,
+    numbers: &Numbers,
+) -> Result<(Vec<u32>, KeyFacts)> {
+    let hashes = Scatter::new(vec![0u64; (input.kept().rows + numbers.kept) as usize]);
+    let counts = read_keys(input, column, &numbers.rows, &hashes)?;
+    if let Some((corpus, own)) = corpus_column(corpus, column) {
+        read_keys(corpus, own, &numbers.documents, &hashes)?;
+    }
+    Ok((key_codes(&hashes.into_inner(), |_, _| true), counts.facts(column)))
+}
+
+/// The corpus and its column of the same name, if it has one.
+pub(super) fn corpus_column<'a, 'i>(
+    corpus: Option<&'a Input<'i>>,
+    column: &LabelColumn,
+) -> Option<(&'a Input<'i>, &'i LabelColumn)> {
+    let corpus = corpus?;
+    let own = corpus.shards.labels.keys.iter().find(|own| own.name == column.name)?;
+    Some((corpus, own))
+}
+
+/// Writes the hashes of a column's keys, given each input row's number.
+fn read_keys(input: &Input<'_>, column: &LabelColumn, numbers: &[RowId], hashes: &Scatter<u64>) -> Result<KeyCounts> {
     let all = Mutex::new(KeyCounts::default());
     for_each_unit(&input.units, |unit| {
         let mut counts = KeyCounts::default();
         for_each_label(unit, column, |row, label| {
-            let row_id = row_ids[(unit.first_input_row() + row) as usize];
-            if row_id == NO_ROW {
+            let number = numbers[(unit.first_input_row() + row) as usize];
+            if number == NO_ROW {
                 return Ok(());
             }
             // 0 means "no key"; a key that hashes to 0 takes 1.
             let hash = counts.key(label, input.config.columns.empty_keys).map_or(0, |key| xxh3_64(key).max(1));
             counts.rows_without += u64::from(hash == 0);
-            hashes.write(row_id as usize, [hash]);
+            hashes.write(number as usize, [hash]);
             Ok(())
         })?;
         all.lock().expect("no thread panics while it holds the counts").add(counts);
         Ok(())
     })?;
-    let counts = all.into_inner().expect("no thread panics while it holds the counts");
-    Ok((key_codes(&hashes.into_inner(), |_, _| true), counts.facts(column)))
+    Ok(all.into_inner().expect("no thread panics while it holds the counts"))
 }
 
 /// What was taken for no key.

@@ -9,7 +9,7 @@ use super::key_lists::{CodedLists, key_lists};
 use super::keys::key_column;
 use super::labels::for_each_label;
 use super::row_marks::RowMarks;
-use super::tasks::tasks_of_rows;
+use super::tasks::{Numbers, tasks_of_rows};
 use crate::config::Config;
 use crate::error::Result;
 use crate::vectors::decode::Unit;
@@ -64,14 +64,15 @@ pub(crate) fn label_keys(shards: &Shards, config: &Config, dropped: Option<&RowM
     let input = Input::new(shards, config).without(dropped);
     let (names, starts, row_ids) = tasks_of_rows(&input)?;
     let ranges = starts.windows(2).map(|pair| pair[0] as RowId..pair[1] as RowId);
+    let numbers = Numbers::of_rows(row_ids);
     let mut columns = Vec::new();
     for column in in_table_order(shards) {
         columns.push(match column.list {
-            true => CodedColumn::Lists(key_lists(&input, column, &row_ids)?.0),
-            false => CodedColumn::One(key_column(&input, column, &row_ids)?.0),
+            true => CodedColumn::Lists(key_lists(&input, None, column, &numbers)?.0),
+            false => CodedColumn::One(key_column(&input, None, column, &numbers)?.0),
         });
     }
-    Ok(LabelKeys { tasks: names.into_iter().zip(ranges).collect(), columns, row_ids })
+    Ok(LabelKeys { tasks: names.into_iter().zip(ranges).collect(), columns, row_ids: numbers.rows })
 }
 
 /// The key columns in the order of the row table: those of lists last.

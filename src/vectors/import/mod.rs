@@ -26,7 +26,7 @@ mod scatter;
 mod sides;
 mod tasks;
 
-use bad_row_table::BAD_ROW_TABLE;
+use bad_row_table::BAD_ROW_TABLES;
 pub(crate) use check::{CheckedInput, check_input};
 pub(crate) use label_keys::{label_keys, words_on_key};
 pub(crate) use row_marks::RowMarks;
@@ -37,13 +37,13 @@ use super::content::ContentHashes;
 use super::ids::INT_IDS;
 use super::key_lists::{key_lists_name, write_key_lists};
 use super::open::{ID_TABLE, ROW_TABLE, TASK_TABLE, Vectors, open_parts};
-use super::row::RowId;
 use super::row_table::{BothSides, RowLayout};
+use super::shard::Shard;
 use super::shards::Shards;
 use super::tasks::Tasks;
 use crate::config::{BadRows, Config};
 use crate::error::Result;
-use crate::run::record::{IdKind, KeyFacts, VectorsFacts};
+use crate::run::record::{CorpusFacts, IdKind, KeyFacts, VectorsFacts};
 use crate::run::sealed::Sealed;
 use crate::run::{Run, ScatteredPart, Stage, WrittenPart};
 use crate::watch::Watch;
@@ -55,25 +55,36 @@ use ids::write_ids;
 use key_lists::key_lists;
 use keys::{key_column, words_on_keys};
 use same_vectors::write_same_vectors;
-use tasks::write_tasks;
+use tasks::{Numbers, write_tasks};
 
 /// Decodes the shards into the store, or opens the store that is there.
 ///
 /// # Errors
 /// Bad input, named by file, row group and row; or a disk that fails.
-pub fn import(run: &Run, shards: &Shards, config: &Config, counts: &VectorsCounts) -> Result<Vectors> {
+pub fn import(
+    run: &Run,
+    shards: &Shards,
+    corpus: Option<&Shards>,
+    config: &Config,
+    counts: &VectorsCounts,
+) -> Result<Vectors> {
     if !run.is_complete(Stage::Vectors) {
         let stage = run.begin(Stage::Vectors);
-        run.remove_file(BAD_ROW_TABLE)?;
-        let dropped = match config.columns.bad_rows {
-            BadRows::Drop => drop_bad_rows(run, &Input::new(shards, config), counts.batch_rows)?,
-            BadRows::Refuse => None,
+        BAD_ROW_TABLES.iter().try_for_each(|name| run.remove_file(name))?;
+        let documents = corpus.map(|corpus| Input::of_corpus(corpus, config, shards.shape.rows));
+        let find_bad = |input: &Input<'_>| match config.columns.bad_rows {
+            BadRows::Drop => drop_bad_rows(run, input, counts.batch_rows),
+            BadRows::Refuse => Ok(None),
         };
-        let input = Input::new(shards, config).without(dropped.as_ref());
-        let import = Import { input, run, stage: &stage, counts };
-        let (keys, same, contents) = write_all(&import)?;
-        shards.list.iter().try_for_each(|shard| shard.refuse_changed())?;
-        let (kept, bad_rows_dropped) = (import.input.kept(), import.input.dropped_rows());
+        let bad = find_bad(&Input::new(shards, config))?;
+        let bad_documents = documents.as_ref().map(find_bad).transpose()?.flatten();
+        let input = Input::new(shards, config).without(bad.as_ref());
+        let documents = documents.map(|documents| documents.without(bad_documents.as_ref()));
+        let import = Import { input, documents, run, stage: &stage, counts };
+        let written = write_all(&import)?;
+        let files = shards.list.iter().chain(corpus.iter().flat_map(|corpus| &corpus.list));
+        files.clone().try_for_each(Shard::refuse_changed)?;
+        let kept = import.input.kept();
         let facts = VectorsFacts {
             rows: kept.rows,
             dim: kept.dim,
@@ -81,62 +92,94 @@ pub fn import(run: &Run, shards: &Shards, config: &Config, counts: &VectorsCount
             ids: id_kind(run)?,
             shared: shards.roles.shared,
             named_tasks: shards.roles.task.is_some(),
-            input_bytes: shards.input_bytes(),
-            rows_of_same_positive: same.positives,
-            rows_of_same_query: (!shards.roles.shared).then_some(same.queries),
-            rows_of_query_as_positive: (!shards.roles.shared).then_some(same.crossed),
-            keys,
-            bad_rows_dropped,
+            input_bytes: shards.input_bytes() + corpus.map_or(0, Shards::input_bytes),
+            rows_of_same_positive: written.same.positives,
+            rows_of_same_query: (!shards.roles.shared).then_some(written.same.queries),
+            rows_of_query_as_positive: (!shards.roles.shared).then_some(written.same.crossed),
+            keys: written.keys,
+            bad_rows_dropped: import.input.dropped_rows(),
+            corpus: written.corpus,
         };
-        same.log(config.same_query);
-        run.set_contents(contents);
+        written.same.log(config.same_query);
+        log_corpus(written.corpus);
+        run.set_contents(written.contents);
         stage.finish(&facts, |_| true)?;
     }
     open_parts(&run.stage_folder(Stage::Vectors), &run.facts()?, &|name| run.part(Stage::Vectors, name))
 }
 
-/// The order of the passes; each frees what the next does not need. Returns what was taken for no key, how many rows
-/// have equal vectors, and the hash of each input file.
-fn write_all(import: &Import<'_>) -> Result<(Vec<KeyFacts>, EqualCounts, Vec<String>)> {
+/// Says how many documents there are.
+fn log_corpus(corpus: Option<CorpusFacts>) {
+    let Some(CorpusFacts { documents, of_other_tasks, .. }) = corpus else { return };
+    tracing::info!("{documents} documents are candidates beside the rows' positives");
+    if of_other_tasks > 0 {
+        tracing::warn!("{of_other_tasks} documents are left out: no row is of their task");
+    }
+}
+
+/// What the passes found.
+struct Written {
+    /// What was taken for no key.
+    keys: Vec<KeyFacts>,
+    /// How many rows have equal vectors.
+    same: EqualCounts,
+    /// The hash of each input file.
+    contents: Vec<String>,
+    corpus: Option<CorpusFacts>,
+}
+
+/// The order of the passes; each frees what the next does not need.
+fn write_all(import: &Import<'_>) -> Result<Written> {
     let mut parts = Vec::new();
     parts.extend(write_ids(import)?);
-    let row_ids = write_tasks(import)?;
+    let numbers = write_tasks(import)?;
     let keys = &import.input.shards.labels.keys;
     let lists = keys.iter().filter(|column| column.list).count() as u64;
-    let (rows, keys) = (import.input.kept().rows, 1 + keys.len() as u64 - lists);
-    let dropped = import.input.dropped_rows();
-    let layout = RowLayout { rows, keys, lists, both_sides: BothSides::Unknown, dropped };
+    let keys = 1 + keys.len() as u64 - lists;
+    let corpus = import.documents.as_ref().map(|corpus| CorpusFacts {
+        documents: numbers.kept,
+        bad_dropped: corpus.dropped_rows(),
+        of_other_tasks: numbers.of_other_tasks,
+    });
+    let layout = RowLayout {
+        rows: import.input.kept().rows + numbers.kept,
+        documents: numbers.kept,
+        keys,
+        lists,
+        both_sides: BothSides::Unknown,
+        dropped: import.dropped_rows() + numbers.of_other_tasks,
+    };
     let table = import.stage.scattered(ROW_TABLE, layout.file_bytes())?;
     table.extend()?;
-    let (lists, facts) = write_keys(import, &row_ids, &table, layout)?;
-    let contents = ContentHashes::new(&import.input.shards.list);
-    let (stores, hashes) = write_embeddings(import, &row_ids, &table, layout, &contents)?;
-    drop(row_ids);
-    let (layout, counts) = write_same_vectors(import, hashes, &stores, &table, layout)?;
+    let (lists, keys) = write_keys(import, &numbers, &table, layout)?;
+    let contents = ContentHashes::new(import.inputs().flat_map(|input| &input.shards.list));
+    let (stores, hashes) = write_embeddings(import, &numbers, &table, layout, &contents)?;
+    drop(numbers);
+    let (layout, same) = write_same_vectors(import, hashes, &stores, &table, layout)?;
     table.write_at(&layout.header(), 0)?;
     parts.push(table);
     parts.extend(stores);
     import.stage.publish_with(parts, lists)?;
     let interrupt = |_: u64| import.run.check_interrupt();
-    Ok((facts, counts, contents.finish(Watch::new(&interrupt))?))
+    Ok(Written { keys, same, contents: contents.finish(Watch::new(&interrupt))?, corpus })
 }
 
 /// Codes the key columns: into the table, or, those of lists, each into a file of its own.
 fn write_keys(
     import: &Import<'_>,
-    row_ids: &[RowId],
+    numbers: &Numbers,
     table: &ScatteredPart,
     layout: RowLayout,
 ) -> Result<(Vec<WrittenPart>, Vec<KeyFacts>)> {
     let (mut lists, mut all_facts, mut section) = (Vec::new(), Vec::new(), 0);
     for column in &import.input.shards.labels.keys {
         let facts = if column.list {
-            let (coded, facts) = key_lists(&import.input, column, row_ids)?;
+            let (coded, facts) = key_lists(&import.input, import.documents.as_ref(), column, numbers)?;
             let name = key_lists_name(lists.len() as u64);
             lists.push(import.stage.prepare(&name, |out| write_key_lists(out, coded.lists()))?);
             facts
         } else {
-            let (codes, facts) = key_column(&import.input, column, row_ids)?;
+            let (codes, facts) = key_column(&import.input, import.documents.as_ref(), column, numbers)?;
             section += 1;
             table.write_at(bytemuck::cast_slice(&codes), layout.key(section))?;
             facts

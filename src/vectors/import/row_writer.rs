@@ -24,6 +24,10 @@ use crate::vectors::shape::{Shape, StoreType};
 /// Checks decoded rows and writes them into the stores and the row table. Threads share it.
 pub(super) struct RowWriter<'a> {
     pub(super) shape: Shape,
+    /// The number of the input's first row among rows and documents of the files.
+    pub(super) first_number: u64,
+    /// These are documents: there is no query.
+    pub(super) documents: bool,
     /// Number type of each side's store.
     pub(super) precision: [StoreType; 2],
     pub(super) metric: Metric,
@@ -51,12 +55,13 @@ impl RowWriter<'_> {
         let row_ids = &self.row_ids[input_row as usize..][..rows];
         let mut order: Vec<usize> = (0..rows).filter(|row| row_ids[*row] != NO_ROW).collect();
         order.sort_unstable_by_key(|row| row_ids[*row]);
+        let first_number = self.first_number + input_row;
         let mut measured = self.measure(&order, sides);
         for row in std::mem::take(&mut measured.bad) {
             self.bad.mark(input_row + row as u64);
         }
         let sorted: Vec<RowId> = measured.order.iter().map(|row| row_ids[*row]).collect();
-        let inputs: Vec<u32> = measured.order.iter().map(|row| (input_row as usize + row) as u32).collect();
+        let inputs: Vec<u32> = measured.order.iter().map(|row| (first_number as usize + row) as u32).collect();
         let mut start = 0;
         for run in sorted.chunk_by(|a, b| a + 1 == *b) {
             let range = start..start + run.len();
@@ -92,8 +97,10 @@ impl RowWriter<'_> {
                 Metric::Cosine => norms.map(f64::recip),
                 Metric::Dot => [1.0; 2],
             };
-            (0..2).for_each(|side| measured.scales[side].push(scales[side]));
-            measured.scores.push((dot(&vectors[0], &vectors[1]) * (scales[0] * scales[1])) as f32);
+            let score = (dot(&vectors[0], &vectors[1]) * (scales[0] * scales[1])) as f32;
+            let (query_scale, score) = if self.documents { (1.0, 0.0) } else { (scales[0], score) };
+            (0..2).for_each(|side| measured.scales[side].push([query_scale, scales[1]][side]));
+            measured.scores.push(score);
             measured.hashes.push(self.hashes_of(&vectors, &measured.bytes));
         }
         let mut all = self.largest.lock().expect("no thread panics while it holds the norms");
@@ -124,7 +131,9 @@ impl RowWriter<'_> {
     ) -> Result<()> {
         (row..).zip(&measured.hashes[range.clone()]).for_each(|(row, hashes)| self.hashes.put(row, *hashes));
         let row = u64::from(row);
-        for (side, store) in self.stores.iter().enumerate() {
+        // Documents are in the last store alone.
+        let first = if self.documents { self.stores.len() - 1 } else { 0 };
+        for (side, store) in self.stores.iter().enumerate().skip(first) {
             let width = self.shape.dim * self.precision[side].bytes();
             let bytes = &measured.bytes[side][range.start * width..range.end * width];
             store.write_at(bytes, HEADER_BYTES as u64 + row * width as u64)?;

@@ -3,7 +3,7 @@
 //! Memory: what [`super::equal_vectors`] holds.
 
 use super::context::Import;
-use super::equal_vectors::{EqualCounts, VectorHashes, VectorNumber};
+use super::equal_vectors::{EqualCounts, Numbering, VectorHashes, VectorNumber};
 use crate::config::SameQuery;
 use crate::error::Result;
 use crate::run::ScatteredPart;
@@ -28,7 +28,8 @@ pub(super) fn write_same_vectors(
     let types = import.input.shards.store_types;
     let side = |(part, store_type)| StoredSide::map(part, store_type, import.input.shards.shape.dim);
     let sides = stores.iter().zip(types).map(side).collect::<Result<Vec<_>>>()?;
-    let equal = hashes.equal(|a, b| same(&sides, a, b));
+    let numbering = hashes.numbering();
+    let equal = hashes.equal(|a, b| same(&sides, numbering, a, b));
     table.write_at(bytemuck::cast_slice(&equal.positive_codes()), layout.key(0))?;
     let counts = equal.counts();
     if !equal.part_more_than_positives() {
@@ -63,10 +64,10 @@ impl StoredSide {
 }
 
 /// Whether two vectors are bit-identical, as f32 where one is stored in half precision.
-fn same(sides: &[StoredSide], a: VectorNumber, b: VectorNumber) -> bool {
+fn same(sides: &[StoredSide], numbering: Numbering, a: VectorNumber, b: VectorNumber) -> bool {
     let of = |number: VectorNumber| {
-        let side = &sides[number as usize % sides.len()];
-        (side.row(number as usize / sides.len()), side.store_type)
+        let side = &sides[if numbering.is_positive(number) { sides.len() - 1 } else { 0 }];
+        (side.row(numbering.row(number) as usize), side.store_type)
     };
     let ((a, type_a), (b, type_b)) = (of(a), of(b));
     match (type_a, type_b) {

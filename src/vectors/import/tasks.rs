@@ -13,8 +13,9 @@ use super::scatter::Scatter;
 use crate::config::{BadRows, Config};
 use crate::error::{Error, Kind, Result};
 use crate::vectors::decode::Unit;
+use crate::vectors::documents::write_documents;
 use crate::vectors::labels::{LabelColumn, Missing};
-use crate::vectors::open::TASK_TABLE;
+use crate::vectors::open::{DOCUMENT_TABLE, TASK_TABLE};
 use crate::vectors::row::{NO_ROW, RowId};
 use crate::vectors::shards::Shards;
 use crate::vectors::tasks::{TASKS, Tasks};
@@ -49,19 +50,63 @@ impl Names {
     }
 }
 
-/// Commits the task table and returns each input row's number in task-grouped order.
+/// The number of each input row, and of each document, in task-grouped order, documents behind rows.
+pub(super) struct Numbers {
+    pub(super) rows: Vec<RowId>,
+    pub(super) documents: Vec<RowId>,
+    /// Documents that have a number.
+    pub(super) kept: u64,
+    /// Documents of tasks that no row has: they have no number.
+    pub(super) of_other_tasks: u64,
+}
+
+impl Numbers {
+    /// Those of rows alone.
+    pub(super) fn of_rows(rows: Vec<RowId>) -> Numbers {
+        Numbers { rows, documents: Vec::new(), kept: 0, of_other_tasks: 0 }
+    }
+}
+
+/// Commits the task table, and that of the documents, and returns all numbers.
 ///
 /// # Errors
 /// The column cannot be read, a task is null, or the disk fails.
-pub(super) fn write_tasks(import: &Import<'_>) -> Result<Vec<RowId>> {
-    let (names, starts, row_ids) = tasks_of_rows(&import.input)?;
+pub(super) fn write_tasks(import: &Import<'_>) -> Result<Numbers> {
+    let (names, starts, rows) = tasks_of_rows(&import.input)?;
     let (fields, payload) = Tasks::encode(&names, &starts);
     import.stage.commit(TASK_TABLE, |out| {
         out.write_all(&TASKS.header(fields))?;
         out.write_all(&payload)?;
         out.seal()
     })?;
-    Ok(row_ids)
+    let Some(corpus) = &import.documents else {
+        return Ok(Numbers::of_rows(rows));
+    };
+    let (own_names, own_starts, mut documents) = tasks_of_rows(corpus)?;
+    let first = starts.last().copied().unwrap_or(0);
+    let (of_tasks, moved) = documents_of_tasks(&names, &own_names, &own_starts);
+    let of_other_tasks = own_starts.last().zip(of_tasks.last()).map_or(0, |(all, kept)| all - kept);
+    for number in documents.iter_mut().filter(|number| **number != NO_ROW) {
+        let task = own_starts.partition_point(|start| *start <= u64::from(*number)) - 1;
+        *number = moved[task].map_or(NO_ROW, |start| (first + start + u64::from(*number) - own_starts[task]) as RowId);
+    }
+    import.stage.commit(DOCUMENT_TABLE, |out| write_documents(out, &of_tasks))?;
+    let kept = of_tasks.last().copied().unwrap_or(0);
+    Ok(Numbers { rows, documents, kept, of_other_tasks })
+}
+
+/// Where the documents of each of the rows' tasks begin, with the total at the end; and by task of the documents, where
+/// its own begin, if rows have this task. Both lists of names are in order. Pure.
+fn documents_of_tasks(names: &[String], own: &[String], own_starts: &[u64]) -> (Vec<u64>, Vec<Option<u64>>) {
+    let (mut starts, mut moved, mut end) = (vec![0], vec![None; own.len()], 0);
+    for name in names {
+        if let Ok(task) = own.binary_search(name) {
+            moved[task] = Some(end);
+            end += own_starts[task + 1] - own_starts[task];
+        }
+        starts.push(end);
+    }
+    (starts, moved)
 }
 
 /// Task names in order, where each task's rows start, with the total at the end, and each input row's number in

@@ -48,7 +48,7 @@ pub(crate) struct LabelColumn {
 
 /// How many labels the key columns of lists have, at most.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct ListElements {
+pub(crate) struct ListElements {
     /// Columns of lists.
     pub(crate) columns: u64,
     /// Of the largest column.
@@ -78,6 +78,42 @@ impl Labels {
             key.refuse_embeddings(roles)?;
         }
         Ok(Labels { id, task, keys })
+    }
+
+    /// Fails where a corpus' key column or ids are of another kind than the rows': `path` is the corpus' first file.
+    ///
+    /// # Errors
+    /// One has lists and the other has not; ids are numbers on one side and text on the other.
+    pub(crate) fn refuse_other_kinds(&self, rows: &Labels, path: &Path) -> Result<()> {
+        let kind = |list: bool| if list { "lists of keys" } else { "a key for each" };
+        for own in &self.keys {
+            let of_rows = rows.keys.iter().find(|key| key.name == own.name);
+            if let Some(other) = of_rows.filter(|other| other.list != own.list) {
+                return Err(Error::input("rows and documents have keys of two kinds")
+                    .path(path)
+                    .column(own.name.clone())
+                    .expected(format!("{}, as the rows have", kind(other.list)))
+                    .found(kind(own.list))
+                    .remedy("write both as lists, or both as single values"));
+            }
+            own.refuse_other_form(of_rows, path)?;
+        }
+        if let Some(own) = &self.task {
+            own.refuse_other_form(rows.task.as_ref(), path)?;
+        }
+        let texts = |labels: &Labels| labels.id.as_ref().is_some_and(|column| !column.has_integer_ids());
+        if texts(self) == texts(rows) {
+            return Ok(());
+        }
+        let words = |texts: bool| if texts { "text" } else { "numbers" };
+        Err(Error::input("rows and documents have ids of two kinds")
+            .path(path)
+            .expected(format!("ids that are {}, as the rows' are: both stand in one column", words(texts(rows))))
+            .found(words(texts(self)))
+            .remedy(
+                "cast one of them, name other columns with --id-column and --document-id-column, or number either \
+                 with none",
+            ))
     }
 
     /// The labels of key columns of lists.
@@ -190,6 +226,26 @@ impl LabelColumn {
         let mut with_rows = shards.iter().filter(|shard| shard.rows > 0).peekable();
         let all = with_rows.peek().is_some() && with_rows.all(|shard| has_uuids(shard, &self.name));
         if all { LabelColumn { form: LabelForm::Uuid, ..self } } else { self }
+    }
+
+    /// Fails where the rows' column of this name has other values, or writes them in another form.
+    fn refuse_other_form(&self, rows: Option<&LabelColumn>, path: &Path) -> Result<()> {
+        let is_alike = |other: &LabelColumn| {
+            let leaves: Vec<&DataType> = self.types.iter().chain(&other.types).map(|(leaf, _)| leaf).collect();
+            let compare_all = leaves.iter().all(|a| leaves.iter().all(|b| compare(a, b)));
+            compare_all && [self.form, other.form] == [form(&leaves); 2]
+        };
+        let Some(other) = rows.filter(|other| !is_alike(other)) else { return Ok(()) };
+        let types = |column: &LabelColumn| {
+            let types: Vec<String> = column.types.iter().map(|(leaf, _)| leaf.to_string()).collect();
+            types.join(", ")
+        };
+        Err(Error::input("rows and documents have a label column of types whose values cannot be compared")
+            .path(path)
+            .column(self.name.clone())
+            .expected(format!("{}, as the rows have", types(other)))
+            .found(types(self))
+            .remedy("cast the column to one type in both, such as string"))
     }
 
     /// Whether the column has int64 ids, else strings.
