@@ -33,8 +33,8 @@ use crate::run::record::{
 use crate::run::sealed::{FileFormat, HEADER_BYTES, seal_of, u64_at};
 use crate::run::{Manifest, RunReader};
 use crate::vectors::{
-    DOCUMENTS, Documents, INT_IDS, Ids, KEY_LISTS, KeyListFile, Place, PlaceRange, ROWS, ROWS_MAX, RowId, RowTable,
-    Shards, TASKS, TEXT_IDS, Tasks, Unit, VECTORS, VectorStore, check_input, guarded_batches, open_files, open_table,
+    DOCUMENTS, INT_IDS, Ids, KEY_LISTS, KeyListFile, Place, PlaceRange, ROWS, ROWS_MAX, RowId, RowTable, Shards, TASKS,
+    TEXT_IDS, TaskDocuments, Tasks, Unit, VECTORS, VectorStore, check_input, guarded_batches, open_files, open_table,
 };
 use crate::verify::table_file::for_each_batch;
 use crate::watch::Watch;
@@ -116,7 +116,7 @@ fn import(bytes: &[u8], folder: &Path) -> Result<()> {
 }
 
 fn checked(shards: &Shards, config: &Config) -> Result<()> {
-    check_input(shards, config, BATCH_ROWS, Watch::silent()).map(drop)
+    check_input(shards, None, config, BATCH_ROWS, Watch::silent()).map(drop)
 }
 
 /// A file of settings.
@@ -196,7 +196,7 @@ fn documents(bytes: &[u8], folder: &Path) -> Result<()> {
     described(bytes, folder, &DOCUMENTS)?;
     let path = folder.join("artefact");
     let tasks = framed(bytes, &path, &DOCUMENTS)?[1];
-    let found = Documents::open(&path, Some(tasks as usize), 7)?;
+    let found = TaskDocuments::open(&path, Some(tasks as usize), 7)?;
     (0..tasks as usize).for_each(|task| keep(found.of_task(task)));
     Ok(())
 }
@@ -313,7 +313,7 @@ fn order(bytes: &[u8], folder: &Path) -> Result<()> {
     let (rows, tasks) = (rows.min(OTHERS_ROWS), tasks.clamp(1, 64));
     let begin = |task| (task * rows / tasks) as u32;
     let ranges: Vec<_> = (0..tasks).map(|task| begin(task)..begin(task + 1)).collect();
-    // Documents, where there are any, are all of the last task.
+    // TaskDocuments, where there are any, are all of the last task.
     let (rows, documents) = (rows as u32, documents.min(OTHERS_ROWS) as u32);
     let mut of_tasks = vec![rows..rows; if documents > 0 { ranges.len() } else { 0 }];
     of_tasks.iter_mut().next_back().into_iter().for_each(|last| last.end += documents);

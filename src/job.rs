@@ -119,8 +119,9 @@ impl Job {
     /// Rows that cannot be used, where they are not to be dropped; an id that is missing or there twice; a file that
     /// cannot be decoded.
     pub(crate) fn check_input(&self, watch: Watch<'_>) -> Result<CheckedInput> {
-        let Job { config, shards, plan, .. } = self;
-        on_threads(config.threads, || vectors::check_input(shards, config, plan.vectors.batch_rows, watch))?
+        let Job { config, shards, corpus, plan, .. } = self;
+        let batch_rows = plan.vectors.batch_rows;
+        on_threads(config.threads, || vectors::check_input(shards, corpus.as_ref(), config, batch_rows, watch))?
     }
 
     /// What the job costs, apart from memory.
@@ -210,9 +211,9 @@ impl Job {
         let counts = || (0..tasks.len()).map(count);
         let counted = config.counted(counts())?;
         let by = counted.ranks_by().all(tasks.names());
-        let others = counts().zip(&by).map(|((_, rows, distinct), by)| match by {
-            RankBy::Positive => distinct as usize,
-            RankBy::Auto | RankBy::Row => rows as usize,
+        let others = counts().zip(&by).enumerate().map(|(task, ((_, rows, distinct), by))| {
+            let positives = if *by == RankBy::Positive { distinct } else { rows };
+            positives as usize + vectors.documents_of(task).len()
         });
         refuse_empty_windows(counted.windows().all(tasks.names()).into_iter().zip(others))?;
         tell_of_positives(config, counts().zip(&by));

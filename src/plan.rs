@@ -38,7 +38,7 @@ impl Plan {
     /// # Errors
     /// The rank window is wider than the input, or the budget is too small; the message names what would do.
     pub fn new(config: &Config, shape: Shape, input: InputMeasures) -> Result<Plan> {
-        refuse_wide_windows(config, shape.rows + input.documents)?;
+        refuse_wide_windows(config, shape.rows, input.documents)?;
         let plan = Plan::divide(config, shape, input);
         let (stage, least) = plan.least();
         let least = least.div_ceil(MIB);
@@ -104,13 +104,15 @@ impl Plan {
     }
 }
 
-fn refuse_wide_windows(config: &Config, candidates: u64) -> Result<()> {
+fn refuse_wide_windows(config: &Config, rows: u64, documents: u64) -> Result<()> {
+    let candidates = rows + documents;
     let windows = config.windows();
     let widest = windows.each().max_by_key(|window| window.ranks());
     let Some(window) = widest.filter(|window| u64::from(window.ranks()) >= candidates) else { return Ok(()) };
     let most = candidates.saturating_sub(1);
+    let and = if documents > 0 { format!(", and {documents} documents") } else { String::new() };
     Err(Error::input("the rank window is wider than the input")
-        .expected(format!("--skip + --window of at most {most}: the other rows of {candidates}"))
+        .expected(format!("--skip + --window of at most {most}: the other rows of {rows} rows{and}"))
         .found(format!("--skip {} --window {}", window.skip, window.width))
         .remedy(narrower(window.skip, most)))
 }

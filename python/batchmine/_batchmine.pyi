@@ -21,7 +21,9 @@ class _ReportCall(TypedDict):
     against: str | None
     query_text: str | None
     positive_text: str | None
+    document_text: str | None
     source: list[str]
+    corpus_source: list[str]
 
 class _ExportCall(TypedDict):
     run: str
@@ -30,7 +32,9 @@ class _ExportCall(TypedDict):
     epoch: str
     query_text: str | None
     positive_text: str | None
+    document_text: str | None
     source: list[str]
+    corpus_source: list[str]
     negatives: int | None
     memory: str | None
     replace: bool

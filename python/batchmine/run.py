@@ -126,7 +126,9 @@ class Run:
         epoch: int | str = 0,
         query_text: str | None = None,
         positive_text: str | None = None,
+        document_text: str | None = None,
         source: str | os.PathLike | Sequence[str | os.PathLike] = (),
+        corpus_source: str | os.PathLike | Sequence[str | os.PathLike] = (),
         negatives: int | None = None,
         memory: int | str | None = None,
         replace: bool = False,
@@ -150,7 +152,9 @@ class Run:
             "epoch": str(epoch),
             "query_text": query_text,
             "positive_text": positive_text,
+            "document_text": document_text,
             "source": _paths(source),
+            "corpus_source": _paths(corpus_source),
             "negatives": None if negatives is None else counted("negatives", negatives),
             "memory": None if memory is None else str(memory),
             "replace": bool(replace),
@@ -179,7 +183,9 @@ class Run:
         against: str | os.PathLike | None = None,
         query_text: str | None = None,
         positive_text: str | None = None,
+        document_text: str | None = None,
         source: str | os.PathLike | Sequence[str | os.PathLike] = (),
+        corpus_source: str | os.PathLike | Sequence[str | os.PathLike] = (),
     ) -> Report:
         """Measures the batches of an epoch beside random ones; `sample` queries are scored against their batches.
 
@@ -195,7 +201,9 @@ class Run:
             "against": None if against is None else os.fsdecode(against),
             "query_text": query_text,
             "positive_text": positive_text,
+            "document_text": document_text,
             "source": _paths(source),
+            "corpus_source": _paths(corpus_source),
         }
         with listening(progress) as on_event:
             figures, page = _batchmine.report(call, on_event, log)

@@ -22,6 +22,8 @@ pub(crate) struct ExportCall {
     epoch: String,
     query_text: Option<String>,
     positive_text: Option<String>,
+    document_text: Option<String>,
+    corpus_source: Vec<String>,
     source: Vec<String>,
     negatives: Option<u32>,
     /// As `--memory` takes it.
@@ -52,6 +54,8 @@ impl ExportCall {
             epochs: self.epoch.parse::<Epochs>().map_err(|why| wrong("epoch", &self.epoch, &why))?,
             query_text: self.query_text.clone(),
             positive_text: self.positive_text.clone(),
+            document_text: self.document_text.clone(),
+            corpus_source: self.corpus_source.clone(),
             source: self.source.clone(),
             negatives: self.negatives,
             memory_bytes: memory.unwrap_or_else(half_of_memory),

@@ -189,7 +189,9 @@ pub(crate) struct ReportCall {
     against: Option<PathBuf>,
     query_text: Option<String>,
     positive_text: Option<String>,
+    document_text: Option<String>,
     source: Vec<String>,
+    corpus_source: Vec<String>,
 }
 
 /// The report of an epoch, as JSON and as a page.
@@ -201,10 +203,12 @@ pub(crate) fn report(
     on_line: &Bound<'_, PyAny>,
 ) -> PyResult<(String, String)> {
     watched(py, on_event, on_line, move |control| {
-        let ReportCall { run, epoch, sample, against, query_text, positive_text, source } = call;
+        let ReportCall { run, epoch, sample, against, .. } = call;
         let progress = control.stopping(&run);
         let mut options = Options { epoch, sample, against, ..Options::default() };
-        (options.texts.query, options.texts.positive, options.texts.source) = (query_text, positive_text, source);
+        let texts = &mut options.texts;
+        (texts.query, texts.positive, texts.document) = (call.query_text, call.positive_text, call.document_text);
+        (texts.source, texts.corpus) = (call.source, call.corpus_source);
         let run = RunReader::open(&run)?;
         let report = on_threads(ALL, || measure(&run, &options, &progress))??;
         let text = serde_json::to_string(&report).map_err(|e| Error::runtime(e.to_string()))?;

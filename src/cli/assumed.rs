@@ -1,8 +1,10 @@
 //! What a job assumes, in the first lines of its log: columns, and the settings that decide its batches.
 
 use arrow::datatypes::{DataType, Schema};
+use indicatif::{HumanBytes, HumanCount};
 
 use crate::config::{Config, name_of};
+use crate::job::Job;
 use crate::run::record::Roles;
 use crate::vectors::Shards;
 
@@ -11,8 +13,12 @@ const TELLING: [&str; 14] =
     ["id", "ids", "key", "keys", "uuid", "guid", "url", "uri", "doc", "docid", "hash", "group", "label", "pid"];
 
 /// Logs what is assumed.
-pub(super) fn tell(shards: &Shards, config: &Config) {
+pub(super) fn tell(job: &Job) {
+    let Job { shards, config, .. } = job;
     tracing::info!("{}", columns(&shards.roles));
+    if let Some(corpus) = &job.corpus {
+        tracing::info!("{}", of_corpus(corpus, &shards.roles));
+    }
     if let Some(schema) = shards.list.iter().find(|shard| shard.rows > 0).and_then(|shard| shard.schema()) {
         let names = overlooked(schema, &shards.roles);
         if !names.is_empty() {
@@ -35,6 +41,24 @@ fn columns(roles: &Roles) -> String {
     let task = roles.task.as_deref().map_or("no task".into(), |task| format!("task {task}"));
     let keys = if roles.keys.is_empty() { "no key".into() } else { format!("keys {}", roles.keys.join(", ")) };
     format!("columns: {sides}, {id}, {task}, {keys}")
+}
+
+/// The corpus, and its columns.
+fn of_corpus(corpus: &Shards, rows: &Roles) -> String {
+    let Roles { positive, id, task, keys, .. } = &corpus.roles;
+    let id = id.as_deref().map_or("id: numbers behind the rows'".into(), |id| format!("id {id}"));
+    let task = task.as_deref().map_or(String::new(), |task| format!(", task {task}"));
+    let keys = match keys.len() {
+        0 if rows.keys.is_empty() => String::new(),
+        0 => ", no key: the corpus has none of the rows' key columns".into(),
+        _ => format!(", keys {}", keys.join(", ")),
+    };
+    let (files, bytes) = (corpus.list.len(), HumanBytes(corpus.input_bytes()));
+    let embedding = positive.as_deref().unwrap_or("arrays");
+    format!(
+        "corpus: {} documents in {files} files ({bytes}): embedding {embedding}, {id}{task}{keys}",
+        HumanCount(corpus.shape.rows)
+    )
 }
 
 /// Columns without a role whose name and type are those of ids or keys.

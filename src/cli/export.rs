@@ -50,13 +50,15 @@ impl ExportArgs {
     /// See [`export`].
     pub fn run(self, output: &log::Output) -> Result<()> {
         let run = RunReader::open(&self.run)?;
-        let TextSource { query, positive, source } = self.texts.into();
+        let TextSource { query, positive, document, source, corpus } = self.texts.into();
         let settings = ExportSettings {
             format: self.format,
             epochs: self.epoch,
             query_text: query,
             positive_text: positive,
+            document_text: document,
             source,
+            corpus_source: corpus,
             negatives: self.negatives,
             memory_bytes: self.memory.map_or_else(half_of_memory, |size| size.as_u64()),
             replace: self.replace,

@@ -46,7 +46,7 @@ impl MineArgs {
         let interrupted = interrupt()?;
         let job = Job::open(self.job.config()?)?;
         if self.dry_run {
-            assumed::tell(&job.shards, &job.config);
+            assumed::tell(&job);
             return dry_run(&job, output, &interrupted);
         }
         let run = Run::open(&self.out, self.work.as_deref(), Arc::new(Disk), output.progress.clone(), interrupted)?;
@@ -60,7 +60,7 @@ impl MineArgs {
             HumanBytes(config.memory_bytes),
             config.threads,
         );
-        assumed::tell(shards, config);
+        assumed::tell(&job);
         let summary = job.run(&run, self.replace)?;
         if summary.was_finished {
             tracing::info!(
@@ -90,7 +90,8 @@ impl MineArgs {
 
 /// Checks every row and prints the plan.
 fn dry_run(job: &Job, output: &log::Output, interrupted: &AtomicBool) -> Result<()> {
-    let meter = output.progress.meter("check", job.shards.shape.rows, "rows");
+    let documents = job.corpus.as_ref().map_or(0, |corpus| corpus.shape.rows);
+    let meter = output.progress.meter("check", job.shards.shape.rows + documents, "rows");
     let listen = |rows| match interrupted.load(Ordering::Relaxed) {
         true => Err(Error::new(Kind::Interrupted, "stopped while the input was checked").remedy("run it again")),
         false => meter.add(rows),

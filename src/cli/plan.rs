@@ -32,7 +32,7 @@ impl PlanArgs {
     /// Bad input or settings, or a budget that is too small.
     pub fn run(self, output: &log::Output) -> Result<()> {
         let job = Job::open(self.job.config()?)?;
-        assumed::tell(&job.shards, &job.config);
+        assumed::tell(&job);
         let estimate = PlanEstimate::new(&job, None)?;
         log::print(&if output.json { as_json(&job, &estimate)? } else { describe(&job, &estimate) })?;
         Ok(())
@@ -80,6 +80,9 @@ struct PlanRecord<'a> {
     columns: &'a Roles,
     counts: CountsRecord,
     dim: usize,
+    /// Of the corpus, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    documents: Option<u64>,
     disk_bytes: StageBytes,
     files: usize,
     full_batches: FullBatches,
@@ -133,6 +136,7 @@ fn as_json(job: &Job, estimate: &PlanEstimate) -> Result<String> {
             spill_arcs: plan.edges.spill_edges,
         },
         dim: shards.shape.dim,
+        documents: job.corpus.as_ref().map(|corpus| corpus.shape.rows),
         disk_bytes: estimate.cost.disk_bytes.iter().map(|(stage, bytes)| (stage.name(), *bytes)).collect(),
         files: shards.list.len(),
         full_batches: FullBatches {
@@ -157,7 +161,7 @@ pub fn describe(job: &Job, estimate: &PlanEstimate) -> String {
     let Job { config, shards, plan, .. } = job;
     let cost = &estimate.cost;
     let mut text = format!(
-        "input    {} rows x {} dimensions, {} tasks, {} files, {}\n\
+        "input    {} rows x {} dimensions, {} tasks, {} files, {}\n{}\
          search   {:.1} TFLOP if exact: about {} here, with {} threads; blocks of {} queries\n{}\
          edges    runs of {} edges; temporary files of {} at most\n\n\
          {:>10} {:>16} {:>14}\n",
@@ -166,6 +170,10 @@ pub fn describe(job: &Job, estimate: &PlanEstimate) -> String {
         estimate.tasks,
         shards.list.len(),
         HumanBytes(shards.input_bytes()),
+        job.corpus.as_ref().map_or_else(String::new, |corpus| {
+            let (documents, bytes) = (HumanCount(corpus.shape.rows), HumanBytes(corpus.input_bytes()));
+            format!("corpus   {documents} documents, {} files, {bytes}\n", corpus.list.len())
+        }),
         cost.operations as f64 / 1e12,
         HumanDuration(Duration::from_secs_f64(estimate.search_seconds)),
         config.threads,

@@ -12,6 +12,7 @@ use crate::edges::{self, Adjacency, Edge, EdgeFile, EdgeRows};
 use crate::error::{Error, Result};
 use crate::inspect::line::one_line;
 use crate::neighbors::{self, Neighbors, Windows};
+use crate::run::record::VectorsFacts;
 use crate::run::{RunReader, json};
 use crate::vectors::{self, Place, RowId, Vectors};
 
@@ -71,6 +72,9 @@ enum RowName<'a> {
 struct ScoredRow {
     row: u32,
     score: f32,
+    /// It is a document of the corpus, of this number there: `row` counts them behind the rows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    document: Option<u32>,
     /// Text of its positive, of the candidates that are shown.
     #[serde(skip_serializing_if = "Option::is_none")]
     text: Option<String>,
@@ -143,7 +147,9 @@ fn for_each(
             .remedy("choose a smaller range"));
     }
     let neighbors = neighbors::open(run, &vectors)?;
+    let facts: VectorsFacts = run.facts()?;
     let known = RunFiles {
+        files_rows: (facts.rows + facts.bad_rows_dropped) as u32,
         windows: edges::open_windows(run, &vectors, &neighbors)?,
         graph: edges::open(run, vectors.row_count())?,
         clusters: clusters::open(run, vectors.row_count())?,
@@ -183,6 +189,8 @@ fn for_each(
 
 /// The files of a run that know of rows.
 struct RunFiles<'a> {
+    /// Rows of the input files, with those that were left out.
+    files_rows: u32,
     vectors: &'a Vectors,
     neighbors: &'a Neighbors,
     windows: Windows<'a>,
@@ -208,7 +216,10 @@ impl<'a> RunFiles<'a> {
             store.load(row, &mut values);
             Ok(values)
         };
-        let scored = |row: RowId, score: f32| ScoredRow { row: input(row), score, text: None };
+        let scored = |row: RowId, score: f32| {
+            let document = (row >= vectors.row_count()).then(|| input(row) - self.files_rows);
+            ScoredRow { row: input(row), score, document, text: None }
+        };
         Ok(KnownRow {
             row: input_row,
             id: vectors.ids.text(input_row).map_or_else(|| RowName::Int(vectors.ids.int(input_row)), RowName::Text),
@@ -282,11 +293,12 @@ impl KnownRow<'_> {
             end.saturating_sub(start + too_close)
         ));
         for rank in self.shown_ranks(count) {
-            let Some(ScoredRow { row, score, text }) = self.neighbors.get(rank) else { continue };
+            let Some(ScoredRow { row, score, document, text }) = self.neighbors.get(rank) else { continue };
+            let other = document.map_or_else(|| format!("row {row}"), |document| format!("document {document}"));
             let is_suspect = rank < start || self.too_close.binary_search(&rank).is_ok();
             let kind = if is_suspect { "suspect  " } else { "preferred" };
             let text = one_line(text.as_deref().unwrap_or_default(), LINE_CHARS);
-            lines.push(format!("  {kind} {rank:>4}  {score:.4}  row {row}  {text}").trim_end().to_owned());
+            lines.push(format!("  {kind} {rank:>4}  {score:.4}  {other}  {text}").trim_end().to_owned());
         }
         lines.join("\n")
     }

@@ -22,8 +22,8 @@ use crate::neighbors::own_ranks::{OWN_RANKS, OwnRanks};
 use crate::regular;
 use crate::run::sealed::{FileFormat, Sealed};
 use crate::vectors::{
-    DOCUMENTS, Documents, INT_IDS, Ids, KEY_LISTS, KeyListFile, ROWS, ROWS_MAX, RowId, TASKS, TEXT_IDS, Tasks, VECTORS,
-    VectorStore,
+    DOCUMENTS, INT_IDS, Ids, KEY_LISTS, KeyListFile, ROWS, ROWS_MAX, RowId, TASKS, TEXT_IDS, TaskDocuments, Tasks,
+    VECTORS, VectorStore,
 };
 
 /// Tasks that are listed by name.
@@ -136,7 +136,7 @@ fn content(path: &Path, format: &FileFormat, fields: [u64; 6]) -> Result<Vec<Str
             let named = |row| ids.text(row).map(|id| format!("id of row {row}: {}", one_line(id, 80)));
             few().filter_map(named).collect()
         }
-        magic if magic == DOCUMENTS.magic => Documents::open(path, None, 0).map(|_| Vec::new())?,
+        magic if magic == DOCUMENTS.magic => TaskDocuments::open(path, None, 0).map(|_| Vec::new())?,
         magic if magic == TASKS.magic => tasks(&Tasks::open(path)?),
         magic if magic == LABELS.magic && rows <= ROWS_MAX => {
             let labels = Clusters::open(path, rows as RowId)?;

@@ -6,8 +6,8 @@
 //! other end of the edge, its *carrier*: so a row has at most p + m edges of its own list, however many rows share a
 //! positive.
 //!
-//! A document is a candidate unless a row of its task has the same positive, or a document before it is the same: by the
-//! positive key or by the vector. It takes a rank as a positive does, and there is no edge to it.
+//! A document is a candidate unless a row of its task has the same positive, or a document before it is the same: by
+//! the positive key or by the vector. It takes a rank as a positive does, and there is no edge to it.
 //!
 //! | offset | bytes | content |
 //! |---|---|---|
@@ -28,6 +28,7 @@ use std::path::Path;
 
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::documents::{distinct_documents, room};
 use super::ivf::ListOrder;
 use crate::config::RankBy;
 use crate::error::{Error, Result};
@@ -65,10 +66,6 @@ pub(crate) fn count_distinct(tasks: &Tasks, codes: &PositiveCodes<'_>) -> Vec<u6
     tasks.ranges().map(distinct).collect()
 }
 
-fn room(codes: &PositiveCodes<'_>) -> [Vec<RowId>; 2] {
-    codes.lengths().map(|length| vec![UNIQUE; length])
-}
-
 /// What the file holds, section by section.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PositiveGroups {
@@ -76,31 +73,6 @@ pub(crate) struct PositiveGroups {
     distinct: Vec<u32>,
     /// Places of the documents that are candidates, rising.
     documents: Vec<u32>,
-}
-
-/// Of each task, the documents that are no positive of its rows and no document before them, in order.
-/// O(rows + documents). Memory: 8 bytes a row and document.
-fn distinct_documents(vectors: &Vectors, codes: &PositiveCodes<'_>) -> Vec<RowId> {
-    let mut last = room(codes);
-    let mut distinct = Vec::new();
-    for (task, rows) in vectors.tasks.ranges().enumerate() {
-        let documents = vectors.documents_of(task);
-        if documents.is_empty() {
-            continue;
-        }
-        rows.clone().for_each(|row| codes.all(row).for_each(|(kind, code)| last[kind][code as usize] = row));
-        for document in documents.clone() {
-            let is_known = |(kind, code): (usize, u32)| {
-                let known = last[kind][code as usize];
-                rows.contains(&known) || documents.contains(&known)
-            };
-            if !codes.all(document).any(is_known) {
-                codes.all(document).for_each(|(kind, code)| last[kind][code as usize] = document);
-                distinct.push(document);
-            }
-        }
-    }
-    distinct
 }
 
 /// By place, who stands for the positive of the row there. Memory: 16 bytes a row.
@@ -170,7 +142,7 @@ impl PositiveGroups {
     fn column_rows(&self, lists: ListOrder<'_>) -> Vec<RowId> {
         let (columns, order): (Vec<u32>, _) = (self.columns().collect(), lists.order);
         let behind = columns.len() - self.documents.len();
-        in_list_order(&columns, behind, lists).map(|place| order[place as usize]).collect()
+        lists.in_order(&columns, behind).map(|place| order[place as usize]).collect()
     }
 
     fn header(&self) -> [u64; 6] {
@@ -188,19 +160,6 @@ impl PositiveGroups {
         self.columns().chain(self.column_rows(lists)).try_for_each(|word| out.write_all(&word.to_le_bytes()))?;
         out.seal()
     }
-}
-
-/// Rising places, of which the last ones from a number on are documents', list after list.
-fn in_list_order<'a>(columns: &'a [u32], behind: usize, lists: ListOrder<'a>) -> impl Iterator<Item = u32> + 'a {
-    let (rows, documents) = columns.split_at(behind);
-    let part = |places: &'a [u32], starts: &'a [u32], list: usize| {
-        let at = |list: usize| starts.get(list).map_or(0, |start| places.partition_point(|place| place < start));
-        &places[at(list)..at(list + 1)]
-    };
-    (0..lists.starts.len() - 1).flat_map(move |list| {
-        let of_list = [part(rows, lists.starts, list), part(documents, lists.document_starts, list)];
-        of_list.into_iter().flatten().copied()
-    })
 }
 
 /// The mapped file.
@@ -276,7 +235,7 @@ impl Candidates {
         let are_documents = documents.iter().all(|place| (self.rows..order.len()).contains(&(*place as usize)));
         let rising = documents.is_sorted_by(|a, b| a < b);
         are_documents && rising && stands.eq(rows.iter().copied()) && {
-            let wanted = in_list_order(self.columns(), rows.len(), lists).map(|place| order[place as usize]);
+            let wanted = lists.in_order(self.columns(), rows.len()).map(|place| order[place as usize]);
             wanted.eq(self.column_rows().iter().copied())
         }
     }
@@ -419,9 +378,20 @@ mod tests {
         Tasks::open(&path).unwrap()
     }
 
-    fn write(path: &Path, groups: &PositiveGroups, places: &[Place]) {
+    /// The row at each place.
+    fn order_of(places: &[Place]) -> Vec<RowId> {
         let row_at = |place: u32| places.iter().position(|other| other.number() == place).map_or(0, |row| row as u32);
-        let columns: Vec<u32> = groups.columns().chain(groups.columns().map(row_at)).collect();
+        (0..places.len() as u32).map(row_at).collect()
+    }
+
+    /// One list for each task, and no documents.
+    fn lists<'a>(tasks: &[std::ops::Range<RowId>], order: &'a [RowId], starts: &'a mut Vec<u32>) -> ListOrder<'a> {
+        starts.extend(tasks.iter().map(|task| task.start).chain([order.len() as u32]));
+        ListOrder { rows: order.len() as RowId, order, starts, document_starts: &[] }
+    }
+
+    fn write(path: &Path, groups: &PositiveGroups, lists: ListOrder<'_>) {
+        let columns: Vec<u32> = groups.columns().chain(groups.column_rows(lists)).collect();
         let words = [groups.sections.concat(), groups.distinct.clone(), columns].concat();
         write_sealed(path, &CANDIDATES, groups.header(), bytemuck::cast_slice(&words));
     }
@@ -464,12 +434,14 @@ mod tests {
                     .sort_unstable_by_key(|place| xxh3_64(&(seed ^ u64::from(place.number())).to_le_bytes()));
             }
             let positive_codes = PositiveCodes { key: &keys, vectors: &vectors };
-            let groups = PositiveGroups::new(&tasks, &positive_codes, &places, &by);
+            let groups = PositiveGroups::of_rows(&tasks, &positive_codes, &places, &by);
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join(CANDIDATES_FILE);
-            write(&path, &groups, &places);
             let ranges: Vec<_> = tasks.ranges().collect();
-            let found = Candidates::open(&path, rows, &ranges).unwrap();
+            let (order, mut starts) = (order_of(&places), Vec::new());
+            let lists = lists(&ranges, &order, &mut starts);
+            write(&path, &groups, lists);
+            let found = Candidates::open(&path, lists, &ranges).unwrap();
             let same = |a: RowId, b: RowId| {
                 let task = tasks.of(a);
                 let [key, vector] = [&keys, &vectors].map(|codes| [codes[a as usize], codes[b as usize]]);
@@ -511,10 +483,12 @@ mod tests {
         let ranges: Vec<_> = tasks.ranges().collect();
         let places: Vec<Place> = (0..5).map(Place::new).collect();
         let codes = PositiveCodes { key: &[], vectors: &[0, 1, 0, 1, UNIQUE] };
-        let sound = PositiveGroups::new(&tasks, &codes, &places, &[RankBy::Positive, RankBy::Row]);
+        let sound = PositiveGroups::of_rows(&tasks, &codes, &places, &[RankBy::Positive, RankBy::Row]);
+        let (order, mut starts) = (order_of(&places), Vec::new());
+        let lists = lists(&ranges, &order, &mut starts);
         let open = |groups: &PositiveGroups| {
-            write(&path, groups, &places);
-            Candidates::open(&path, 5, &ranges)
+            write(&path, groups, lists);
+            Candidates::open(&path, lists, &ranges)
         };
         assert_eq!(open(&sound).unwrap().members(Place::new(2)), [0, 2].map(Place::new));
         for (section, at) in (0..SECTIONS).flat_map(|section| (0..5).map(move |at| (section, at))) {
@@ -528,5 +502,35 @@ mod tests {
         }
         let damaged = PositiveGroups { distinct: vec![3, 0], ..sound };
         refused(&path, open(&damaged));
+    }
+
+    #[test]
+    fn documents_are_columns_behind_the_rows_of_their_list() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(CANDIDATES_FILE);
+        let tasks = tasks_of(&[0, 3, 5]);
+        let ranges: Vec<_> = tasks.ranges().collect();
+        // Places of rows and of documents are turned around within their lists.
+        let order = [2, 1, 0, 4, 3, 6, 5, 7, 8];
+        let lists = ListOrder { rows: 5, order: &order, starts: &[0, 3, 5], document_starts: &[5, 7, 9] };
+        let places: Vec<Place> = [2, 1, 0, 4, 3].map(Place::new).to_vec();
+        let codes = PositiveCodes { key: &[], vectors: &[0, 1, 0, 1, UNIQUE] };
+        let rows = PositiveGroups::of_rows(&tasks, &codes, &places, &[RankBy::Positive, RankBy::Row]);
+        let with = |documents: &[u32]| {
+            let groups = PositiveGroups { documents: documents.to_vec(), ..rows.clone() };
+            write(&path, &groups, lists);
+            Candidates::open(&path, lists, &ranges)
+        };
+        let found = with(&[5, 7, 8]).unwrap();
+        assert_eq!(found.columns(), [1, 2, 3, 4, 5, 7, 8]);
+        assert_eq!(found.column_rows(), [1, 0, 6, 4, 3, 7, 8]);
+        let is_column = |place: u32| found.has_column(Place::new(place));
+        assert_eq!([0, 1, 2, 5, 6, 7, 8, 9].map(is_column), [false, true, true, true, false, true, true, false]);
+        let document = Place::new(7);
+        assert_eq!(found.carrier(Place::new(3), document), document);
+        assert!(!found.has(&found.by_positive(&[0; 5]), document, 0));
+        for wrong in [&[7, 5][..], &[5, 5], &[4, 5], &[5, 9], &[5, u32::MAX]] {
+            refused(&path, with(wrong));
+        }
     }
 }

@@ -1,5 +1,5 @@
-//! The base rows of a search, IVF list after IVF list: all rows, or those that stand for a distinct positive; and behind
-//! the rows of a list the documents that are in it.
+//! The base rows of a search, IVF list after IVF list: all rows, or those that stand for a distinct positive; and
+//! behind the rows of a list the documents that are in it.
 //!
 //! Memory: none but the maps.
 

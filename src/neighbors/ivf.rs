@@ -261,6 +261,21 @@ pub(crate) struct ListOrder<'a> {
     pub document_starts: &'a [u32],
 }
 
+impl<'a> ListOrder<'a> {
+    /// Rising places, of which those from a number on are documents', list after list: the rows of a list first.
+    pub(crate) fn in_order(self, places: &'a [u32], behind: usize) -> impl Iterator<Item = u32> + 'a {
+        let (rows, documents) = places.split_at(behind);
+        let part = |places: &'a [u32], starts: &'a [u32], list: usize| {
+            let at = |list: usize| starts.get(list).map_or(0, |start| places.partition_point(|place| place < start));
+            &places[at(list)..at(list + 1)]
+        };
+        (0..self.starts.len() - 1).flat_map(move |list| {
+            let of_list = [part(rows, self.starts, list), part(documents, self.document_starts, list)];
+            of_list.into_iter().flatten().copied()
+        })
+    }
+}
+
 /// What the vectors of a file of IVF lists are.
 #[derive(Debug, Clone)]
 pub(crate) struct IvfShape {

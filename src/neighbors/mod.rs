@@ -18,6 +18,7 @@ pub(crate) mod calibrate;
 pub(crate) mod candidates;
 pub(crate) mod columns;
 pub(crate) mod cpu;
+mod documents;
 pub(crate) mod engine;
 #[cfg(feature = "faiss")]
 pub(crate) mod faiss;

@@ -4,13 +4,15 @@ use std::ops::Range;
 
 use std::path::PathBuf;
 
+use rayon::prelude::*;
+
 use super::budget::NeighborsCounts;
 use super::candidates::{CANDIDATES_FILE, Candidates, PositiveGroups};
 use super::columns::BaseColumns;
 use super::cpu::int8::{PackedBase, Packing};
 use super::cpu::simd::Simd;
 use super::engine::SearchEngine;
-use super::file::{Neighbors, block_name, write_block};
+use super::file::{Block, Neighbors, block_name, write_block};
 use super::gpu;
 use super::head;
 use super::initial_thresholds::ThresholdSample;
@@ -82,6 +84,7 @@ pub fn search(run: &Run, vectors: &Vectors, config: &Config, counts: &NeighborsC
         candidates: total,
     };
     log_result(&facts, config);
+    log_documents(&neighbors);
     drop((engine, prepared));
     stage.finish(&facts, |name| name != BASE && name != gpu::BASE)?;
     Ok(neighbors)
@@ -109,8 +112,8 @@ fn open_candidates(
     are_there.then(|| Candidates::open(&part(CANDIDATES_FILE)?, ivf()?.list_order(), &tasks)).transpose()
 }
 
-/// The devices that search, if any do: their base is all rows, so none does where ranks are those of positives, or where
-/// documents are candidates.
+/// The devices that search, if any do: their base is all rows, so none does where ranks are those of positives, or
+/// where documents are candidates.
 fn find_gpus(
     config: &Config,
     counts: &NeighborsCounts,
@@ -187,8 +190,8 @@ fn prepare(run: &Run, stage: &StageRun<'_>, vectors: &Vectors, config: &Config, 
     Ok(Prepared { ivf, candidates, samples, packed: Some(packed) })
 }
 
-/// Finds out which rows share a positive, where any task's ranks are those of distinct positives; and which documents are
-/// candidates, where there is a corpus.
+/// Finds out which rows share a positive, where any task's ranks are those of distinct positives; and which documents
+/// are candidates, where there is a corpus.
 fn make_candidates(
     run: &Run,
     stage: &StageRun<'_>,
@@ -263,6 +266,24 @@ fn log_result(facts: &NeighborsFacts, config: &Config) {
              {without} have no preferred negative"
         );
     }
+}
+
+/// Says how many of the candidates in lists are documents: only the others have edges. O(rows · ranks) with a corpus.
+fn log_documents(neighbors: &Neighbors) {
+    let rows = Place::new(neighbors.row_count());
+    if neighbors.order().len() == rows.index() {
+        return;
+    }
+    let of_block = |block: &Block| {
+        let lists = block.range().iter().map(|place| block.neighbors(place));
+        lists.fold([0, 0], |[all, documents], list| {
+            [all + list.len(), documents + list.iter().filter(|other| **other >= rows).count()]
+        })
+    };
+    let sum = |a: [usize; 2], b: [usize; 2]| [a[0] + b[0], a[1] + b[1]];
+    let [all, documents] = neighbors.blocks().par_iter().map(of_block).reduce(|| [0; 2], sum);
+    let share = 100.0 * documents as f64 / all.max(1) as f64;
+    tracing::info!("{share:.1} % of the candidates in lists are documents; the graph is made of the others");
 }
 
 /// A list as it is written. Ranks are by row, where scores tie; in files a row is known by its place.

@@ -22,7 +22,7 @@ pub(crate) const DOCUMENTS: FileFormat = FileFormat { magic: *b"BMDOCUMS", versi
 
 /// Each task's documents.
 #[derive(Debug, Clone)]
-pub(crate) struct Documents {
+pub(crate) struct TaskDocuments {
     sealed: Sealed,
     /// The number of the first document: as many as there are rows.
     first: RowId,
@@ -39,19 +39,19 @@ pub(super) fn write_documents(out: &mut PartWriter, starts: &[u64]) -> std::io::
     out.seal()
 }
 
-impl Documents {
+impl TaskDocuments {
     /// Maps a file of so many tasks, whose documents are behind so many rows.
     ///
     /// # Errors
     /// The file is not complete, or its ranges do not rise from 0 to the number of documents.
-    pub(crate) fn open(path: &Path, tasks: Option<usize>, rows: RowId) -> Result<Documents> {
+    pub(crate) fn open(path: &Path, tasks: Option<usize>, rows: RowId) -> Result<TaskDocuments> {
         let sealed = Sealed::open(path, &DOCUMENTS)?;
         sealed.check()?;
         let [documents, count, ..] = sealed.fields;
         let is_right = tasks.is_none_or(|tasks| tasks as u64 == count);
         let payload = count.checked_add(1).and_then(|words| words.checked_mul(8));
         sealed.expect_payload(payload.filter(|_| is_right && documents <= ROWS_MAX - u64::from(rows)))?;
-        let found = Documents { sealed, first: rows };
+        let found = TaskDocuments { sealed, first: rows };
         let starts = found.starts();
         if starts.first() == Some(&0) && starts.last() == Some(&documents) && starts.is_sorted() {
             return Ok(found);
@@ -91,7 +91,7 @@ mod tests {
         let open = |fields: [u64; 2], starts: &[u64]| {
             let fields = [fields[0], fields[1], 0, 0, 0, 0];
             write_sealed(&path, &DOCUMENTS, fields, bytemuck::cast_slice(starts));
-            Documents::open(&path, Some(2), 10)
+            TaskDocuments::open(&path, Some(2), 10)
         };
         let found = open([5, 2], &[0, 0, 5]).unwrap();
         assert_eq!((found.count(), found.of_task(0), found.of_task(1)), (5, 10..10, 10..15));

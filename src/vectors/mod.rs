@@ -51,7 +51,7 @@ mod thrift;
 mod values;
 
 pub(crate) use decode::Unit;
-pub(crate) use documents::{DOCUMENTS, Documents};
+pub(crate) use documents::{DOCUMENTS, TaskDocuments};
 pub(crate) use embedding_rows::EmbeddingRows;
 pub(crate) use ids::{INT_IDS, Ids, TEXT_IDS};
 pub use import::import;

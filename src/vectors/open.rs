@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::documents::Documents;
+use super::documents::TaskDocuments;
 use super::ids::Ids;
 use super::key_lists::key_lists_name;
 use super::keys::PositiveCodes;
@@ -41,7 +41,7 @@ pub struct Vectors {
     /// Task names and ranges.
     pub(crate) tasks: Tasks,
     /// The documents of each task, where there is a corpus.
-    pub(crate) documents: Option<Documents>,
+    pub(crate) documents: Option<TaskDocuments>,
     /// Ids by input row.
     pub(crate) ids: Ids,
     /// Whether tasks have names: there is a task column. Without one there is one task, without a name.
@@ -132,10 +132,10 @@ pub(super) fn open_parts(
         IdKind::String => Ids::open_text(&part(ID_TABLE)?, rows.input_row_limit())?,
         IdKind::Row => Ids::RowNumber,
     };
-    let open = || Documents::open(&part(DOCUMENT_TABLE)?, Some(tasks.len()), rows.row_count());
+    let open = || TaskDocuments::open(&part(DOCUMENT_TABLE)?, Some(tasks.len()), rows.row_count());
     let documents = facts.corpus.map(|_| open()).transpose()?;
     let task_rows = tasks.ranges().last().map_or(0, |range| u64::from(range.end));
-    let behind = documents.as_ref().map_or(0, Documents::count);
+    let behind = documents.as_ref().map_or(0, TaskDocuments::count);
     let count = positives.shape().rows;
     let of_queries = if facts.shared { count } else { count.saturating_sub(behind) };
     let fits = queries.shape() == Shape { rows: of_queries, ..positives.shape() };

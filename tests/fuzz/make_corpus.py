@@ -60,6 +60,10 @@ def made():
     put_made("pass", "swapping", [3, 2, 4, 4, 0], whole + words(5, 5, 5, 1, none, 0, 1, 0, 2))
     put_made("order", "one-list", [3, 1, 1, 2], words(1, 0, 2, 1, 0, 2, 0, 3, 0, 1) + struct.pack("<2f", 1, 0))
     put_made("order", "two-tasks", [4, 3, 2, 1], words(1, 0, 3, 2, 1, 0, 3, 2, 0, 1, 2, 4, 0, 2, 3) + bytes(12))
+    put_made("order", "with-documents", [2, 1, 1, 1, 2], words(1, 0, 2, 3, 1, 0, 2, 3, 0, 2, 2, 4, 0, 1) + bytes(4))
+    put_made("documents", "two-tasks", [5, 2], struct.pack("<3Q", 0, 2, 5))
+    alone = words(0, 1, 0, 0, 1, 1, 0, 1, 0, 1)
+    put_made("candidates", "with-documents", [2, 1, 4, 2], alone + words(0) + 2 * words(0, 1, 2, 3))
     panels = {"all-is-head": (1, 8, 8, 0, 0), "head-and-tail": (70, 8, 4, 3, 0), "with-a-lead": (70, 8, 4, 3, 1)}
     for name, (rows, dim, head, sampled, led) in panels.items():
         count = -(-rows // 64) + -(-sampled // 64)

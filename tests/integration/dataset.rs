@@ -76,6 +76,8 @@ pub struct Dataset {
     pub texts: Vec<(String, Vec<Option<String>>)>,
     pub float: Float,
     pub layout: Layout,
+    /// How many of the last rows are documents of a corpus: they have no query, and lie in the folder `corpus` beside.
+    pub documents: usize,
     pub files: usize,
     pub row_group_rows: usize,
     pub compression: Compression,
@@ -135,6 +137,7 @@ impl Dataset {
             texts: Vec::new(),
             float: Float::F32,
             layout: Layout::FixedList,
+            documents: 0,
             files: 1,
             row_group_rows: 1 << 20,
             compression: Compression::UNCOMPRESSED,
@@ -191,31 +194,56 @@ impl Dataset {
         }
     }
 
+    /// Rows with a query.
     pub fn rows(&self) -> usize {
+        self.all() - self.documents
+    }
+
+    /// Rows and documents, which are numbered behind them.
+    pub fn all(&self) -> usize {
         self.queries.len()
+    }
+
+    /// Whether a document takes no rank: a row of its task has the same positive, or a document before it is the same.
+    pub fn is_known_document(&self, document: usize) -> bool {
+        let own = self.positive_bits(document);
+        (0..document).any(|other| self.task(other) == self.task(document) && self.positive_bits(other) == own)
+    }
+
+    /// A row's positive, or a document, as it is compared.
+    pub fn positive_bits(&self, row: usize) -> Vec<u32> {
+        self.candidates()[row].iter().map(|value| self.stored(*value).to_bits()).collect()
+    }
+
+    /// The flags that name the corpus beside the input, where there is one.
+    pub fn corpus_flags(&self, input: &Path) -> String {
+        match self.documents {
+            0 => String::new(),
+            _ => format!(" --corpus {}", input.with_file_name("corpus").display()),
+        }
     }
 
     /// Gives each row a task by its number.
     pub fn with_tasks(mut self, task: impl Fn(usize) -> String) -> Dataset {
-        self.tasks = (0..self.rows()).map(|row| Some(task(row))).collect();
+        self.tasks = (0..self.all()).map(|row| Some(task(row))).collect();
         self
     }
 
     /// Adds a key column; `None` is a row without a key.
     pub fn with_key(mut self, key: impl Fn(usize) -> Option<String>) -> Dataset {
-        self.keys.push((0..self.rows()).map(key).collect());
+        self.keys.push((0..self.all()).map(key).collect());
         self
     }
 
     /// Adds a column of strings.
     pub fn with_text(mut self, name: &str, text: impl Fn(usize) -> Option<String>) -> Dataset {
-        self.texts.push((name.to_owned(), (0..self.rows()).map(text).collect()));
+        self.texts.push((name.to_owned(), (0..self.all()).map(text).collect()));
         self
     }
 
     /// Gives each row a string id that is no number.
     pub fn with_text_ids(mut self) -> Dataset {
-        self.ids = Ids::Text((0..self.rows()).map(|row| Some(format!("doc/ä-{:x}", row * 7919))).collect());
+        self.ids = Ids::Text((0..self.all()).map(|row| Some(format!("doc/ä-{:x}", row * 7919))).collect());
         self
     }
 
@@ -258,7 +286,7 @@ impl Dataset {
         let bits =
             |vector: &[f64]| vector.iter().flat_map(|value| self.stored(*value).to_bits().to_le_bytes()).collect();
         let mut vectors = BTreeSet::from([bits(&self.candidates()[row])]);
-        if !self.same_query {
+        if !self.same_query && row < self.rows() {
             vectors.insert(bits(&self.queries[row]));
         }
         let keys = self.keys.iter().map(|key| key[row].iter().map(|text| text.as_bytes().to_vec()).collect());
@@ -294,17 +322,25 @@ impl Dataset {
         let rows_per_file = self.rows().div_ceil(self.files);
         for (file, start) in (0..self.rows()).step_by(rows_per_file).enumerate() {
             let batch = self.batch(start..(start + rows_per_file).min(self.rows()));
-            let properties = WriterProperties::builder()
-                .set_compression(self.compression)
-                .set_dictionary_enabled(self.dictionary)
-                .set_max_row_group_row_count(Some(self.row_group_rows))
-                .build();
             let width = (self.files - 1).to_string().len();
-            let out = File::create(folder.join(format!("part-{file:0width$}.parquet"))).unwrap();
-            let mut writer = ArrowWriter::try_new(out, batch.schema(), Some(properties)).unwrap();
-            writer.write(&batch).unwrap();
-            writer.close().unwrap();
+            self.write_file(&batch, &folder.join(format!("part-{file:0width$}.parquet")));
         }
+        if self.documents > 0 {
+            let folder = folder.with_file_name("corpus");
+            fs::create_dir_all(&folder).unwrap();
+            self.write_file(&self.batch(self.rows()..self.all()), &folder.join("part-0.parquet"));
+        }
+    }
+
+    fn write_file(&self, batch: &RecordBatch, path: &Path) {
+        let properties = WriterProperties::builder()
+            .set_compression(self.compression)
+            .set_dictionary_enabled(self.dictionary)
+            .set_max_row_group_row_count(Some(self.row_group_rows))
+            .build();
+        let mut writer = ArrowWriter::try_new(File::create(path).unwrap(), batch.schema(), Some(properties)).unwrap();
+        writer.write(batch).unwrap();
+        writer.close().unwrap();
     }
 
     fn batch(&self, rows: Range<usize>) -> RecordBatch {
@@ -328,8 +364,8 @@ impl Dataset {
         for (name, texts) in &self.texts {
             columns.push((name.clone(), text(&texts[rows.clone()])));
         }
-        if self.one_column {
-            columns.push(("embedding".into(), self.embedding(&self.queries, rows, self.fault)));
+        if self.one_column || rows.start >= self.rows() {
+            columns.push(("embedding".into(), self.embedding(self.candidates(), rows, self.fault)));
         } else {
             columns.push(("query_embedding".into(), self.embedding(&self.queries, rows.clone(), None)));
             columns.push(("positive_embedding".into(), self.embedding(&self.positives, rows, self.fault)));

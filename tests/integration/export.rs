@@ -348,6 +348,8 @@ fn export_on(storage: Arc<dyn Storage>, run: &Path, format: Format, out: &Path) 
         epochs: Epochs::One(0),
         query_text: None,
         positive_text: None,
+        document_text: None,
+        corpus_source: Vec::new(),
         source: Vec::new(),
         negatives: None,
         memory_bytes: 1 << 30,

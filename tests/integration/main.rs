@@ -7,6 +7,7 @@
 #![allow(unreachable_pub, reason = "one binary: nothing is reached from outside")]
 
 mod command;
+mod corpus;
 mod damage;
 mod dataset;
 #[cfg(feature = "export")]

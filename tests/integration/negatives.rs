@@ -19,13 +19,13 @@ use super::verify::forge;
 /// How each line's list is cut.
 pub type Cutting<'a> = &'a dyn Fn(&Line) -> Cut;
 
-/// A batch's rank windows: in how many of them each row stands that is not in the batch.
-fn pool(lines: &[Line], batch: &[table::Row], cut: Cutting) -> BTreeMap<usize, u64> {
-    let members: BTreeSet<usize> = batch.iter().map(|row| row.row).collect();
+/// A batch's rank windows: in how many of them each row stands whose positive is not in the batch.
+fn pool(data: &Dataset, lines: &[Line], batch: &[table::Row], cut: Cutting) -> BTreeMap<usize, u64> {
+    let members: BTreeSet<Vec<u32>> = batch.iter().map(|row| data.positive_bits(row.row)).collect();
     let mut counts = BTreeMap::new();
     for row in batch {
         for other in part(&lines[row.row], cut(&lines[row.row]), Part::Preferred) {
-            if !members.contains(&other) {
+            if !members.contains(&data.positive_bits(other)) {
                 *counts.entry(other).or_insert(0) += 1;
             }
         }
@@ -67,7 +67,7 @@ pub fn check(data: &Dataset, lines: &[Line], table: &[table::Row], cosine: bool,
     let oracle = Oracle::new(data, cosine);
     let mut short = 0;
     for batch in table.chunk_by(|a, b| a.batch == b.batch) {
-        let pool = pool(lines, batch, cut);
+        let pool = pool(data, lines, batch, cut);
         for row in batch {
             let [sure, allowed] =
                 [false, true].map(|lenient| allowed(&oracle, &lines[row.row], &pool, cut(&lines[row.row]), lenient));
@@ -202,7 +202,7 @@ fn who_stands_in_more_windows_is_drawn_more_often() {
     // first. Sums of many independent draws are normal.
     let (mut found, mut expected, mut variance, mut even) = (0.0, 0.0, 0.0, 0.0);
     for batch in table.chunk_by(|a, b| a.batch == b.batch) {
-        let pool = pool(&lines, batch, &|_| Cut::skip(4));
+        let pool = pool(&data, &lines, batch, &|_| Cut::skip(4));
         for row in batch {
             let mut left = allowed(&oracle, &lines[row.row], &pool, Cut::skip(4), false);
             for (drawn, ..) in row.negatives.as_ref().unwrap() {
@@ -319,7 +319,7 @@ fn verify_finds_every_broken_promise() {
         (
             "rank window",
             Box::new(|row, rows, scores| {
-                let (mates, pool) = (mates(row), pool(&lines, &mates(row), &|_| Cut::skip(0)));
+                let (mates, pool) = (mates(row), pool(&data, &lines, &mates(row), &|_| Cut::skip(0)));
                 let mut strangers = (0..240).filter(|other| mates.iter().all(|mate| mate.row != *other));
                 let stranger =
                     strangers.find(|other| !pool.contains_key(other) && oracle.is_candidate(row.row, *other));

@@ -45,18 +45,19 @@ fn rows_of(row: &table::Row) -> Vec<usize> {
     row.negatives.as_ref().unwrap().iter().map(|negative| negative.0).collect()
 }
 
-/// A line's preferred negatives that are not in the batch, in the order of ranks.
-fn window(line: &Line, batch: &[table::Row], cut: Cut) -> Vec<usize> {
+/// A line's preferred negatives whose positives are not in the batch, in the order of ranks.
+fn window(data: &Dataset, line: &Line, batch: &[table::Row], cut: Cut) -> Vec<usize> {
+    let own: BTreeSet<Vec<u32>> = batch.iter().map(|row| data.positive_bits(row.row)).collect();
     let preferred = part(line, cut, Part::Preferred);
     let in_order = line.neighbors.iter().map(|neighbor| neighbor.0).filter(|other| preferred.contains(other));
-    in_order.filter(|other| batch.iter().all(|row| row.row != *other)).collect()
+    in_order.filter(|other| !own.contains(&data.positive_bits(*other))).collect()
 }
 
 /// Rows of a cluster with what may be drawn for them, and how often each counts.
 type Cluster<'a> = (Vec<&'a table::Row>, BTreeMap<usize, u64>);
 
 /// The clusters of a batch; rows without a cluster are clusters of one.
-fn clusters<'a>(lines: &[Line], batch: &'a [table::Row], cut: Cut) -> Vec<Cluster<'a>> {
+fn clusters<'a>(data: &Dataset, lines: &[Line], batch: &'a [table::Row], cut: Cut) -> Vec<Cluster<'a>> {
     let mut rows: BTreeMap<(i64, usize), Vec<&table::Row>> = BTreeMap::new();
     for row in batch {
         let alone = (-1, row.row);
@@ -66,7 +67,7 @@ fn clusters<'a>(lines: &[Line], batch: &'a [table::Row], cut: Cut) -> Vec<Cluste
         let mut counts: BTreeMap<usize, i64> = BTreeMap::new();
         for row in &rows {
             let line = &lines[row.row];
-            window(line, batch, cut).into_iter().for_each(|other| *counts.entry(other).or_default() += 1);
+            window(data, line, batch, cut).into_iter().for_each(|other| *counts.entry(other).or_default() += 1);
             part(line, cut, Part::Suspect).into_iter().for_each(|other| *counts.entry(other).or_default() -= 2);
         }
         let counts = counts.into_iter().filter(|(_, count)| *count > 0);
@@ -88,7 +89,7 @@ fn of_rows_they_come_out_of_the_rows_own_windows() {
         let mut short = 0;
         for batch in mined.batches() {
             for row in batch {
-                let (window, drawn) = (window(&mined.lines[row.row], batch, Cut::skip(4)), rows_of(row));
+                let (window, drawn) = (window(&mined.data, &mined.lines[row.row], batch, Cut::skip(4)), rows_of(row));
                 if of == "row-top" {
                     assert_eq!(drawn, window[..window.len().min(5)], "{row:?}");
                 }
@@ -127,7 +128,7 @@ fn of_clusters_they_are_shared_out_and_no_suspects_of_others() {
         let (oracle, cut) = (Oracle::new(&mined.data, true), Cut::skip(4));
         let (mut short, mut suspects) = (0, 0);
         for batch in mined.batches() {
-            for (rows, counts) in clusters(&mined.lines, batch, cut) {
+            for (rows, counts) in clusters(&mined.data, &mined.lines, batch, cut) {
                 let all: Vec<usize> = rows.iter().flat_map(|row| rows_of(row)).collect();
                 let distinct: BTreeSet<usize> = all.iter().copied().collect();
                 assert_eq!(all.len(), distinct.len(), "{rows:?}");
@@ -160,7 +161,7 @@ fn of_clusters_who_stands_in_more_windows_is_drawn_more_often() {
     let oracle = Oracle::new(&mined.data, true);
     let (mut found, mut expected, mut variance, mut even) = (0.0, 0.0, 0.0, 0.0);
     for batch in mined.batches() {
-        for (mut rows, counts) in clusters(&mined.lines, batch, Cut::skip(4)) {
+        for (mut rows, counts) in clusters(&mined.data, &mined.lines, batch, Cut::skip(4)) {
             // Rows draw in the order of their numbers: the first one has all to choose from.
             rows.sort_by_key(|row| row.row);
             let may = allowed(&oracle, &mined.lines[rows[0].row], &counts, Cut::skip(4), false);
@@ -211,11 +212,12 @@ fn verify_finds_what_is_out_of_place() {
         verify(&run).ok();
         forge_first(&run, |row, rows, scores| {
             let batch: Vec<table::Row> = table.iter().filter(|mate| mate.batch == row.batch).cloned().collect();
-            let own = window(&lines[row.row], &batch, Cut::skip(3));
+            let own = window(&data, &lines[row.row], &batch, Cut::skip(3));
             let known = |other: &usize| oracle.is_candidate(row.row, *other) && !rows.contains(&(*other as i64));
             let other = match of {
                 "row" => {
-                    let mut windows = batch.iter().flat_map(|mate| window(&lines[mate.row], &batch, Cut::skip(3)));
+                    let mut windows =
+                        batch.iter().flat_map(|mate| window(&data, &lines[mate.row], &batch, Cut::skip(3)));
                     let suspects = part(&lines[row.row], Cut::skip(3), Part::Suspect);
                     windows.find(|other| known(other) && !own.contains(other) && !suspects.contains(other))
                 }

@@ -39,16 +39,18 @@ impl<'a> Oracle<'a> {
         let norms = |side: &[Vec<f64>]| -> Vec<f64> {
             side.iter().map(|vector| vector.iter().map(|value| value * value).sum::<f64>().sqrt()).collect()
         };
-        let labels = (0..data.rows()).map(|row| data.labels(row)).collect();
+        let labels = (0..data.all()).map(|row| data.labels(row)).collect();
         let (queries, positives) = (stored(&data.queries), stored(data.candidates()));
         let (query_norms, positive_norms) = (norms(&queries), norms(&positives));
-        let stands = (0..data.rows()).collect();
+        let known = |row: usize| row >= data.rows() && data.is_known_document(row);
+        // Nobody stands for itself by the number of another.
+        let stands = (0..data.all()).map(|row| if known(row) { 0 } else { row }).collect();
         Oracle { data, queries, positives, query_norms, positive_norms, labels, stands, cosine }
     }
 
     /// The same with ranks of distinct positives: of each group of rows the first is a candidate.
     pub fn by_positive(self, groups: &[Vec<usize>]) -> Oracle<'a> {
-        let mut stands: Vec<usize> = (0..self.data.rows()).collect();
+        let mut stands = self.stands.clone();
         groups.iter().flat_map(|group| group.iter().map(|row| (*row, group[0]))).for_each(|(row, of)| stands[row] = of);
         Oracle { stands, ..self }
     }
@@ -65,7 +67,12 @@ impl<'a> Oracle<'a> {
     /// The scores of two rows' queries, and of their positives, each with how far another sum may be from it.
     pub fn sides(&self, a: usize, b: usize) -> [(f64, f64); 2] {
         let sides = [(&self.queries, &self.query_norms), (&self.positives, &self.positive_norms)];
+        let mut is_query = b >= self.data.rows();
         sides.map(|(vectors, lengths)| {
+            // A document has no query, which is close to none.
+            if std::mem::take(&mut is_query) {
+                return (f64::NEG_INFINITY, 0.0);
+            }
             let sum: f64 = vectors[a].iter().zip(&vectors[b]).map(|(a, b)| a * b).sum();
             let norms = lengths[a] * lengths[b];
             let (score, size) = if self.cosine { (sum / norms, 1.0) } else { (sum, norms) };
@@ -104,7 +111,7 @@ impl<'a> Oracle<'a> {
         let query = line.row;
         let (own, slack) = self.score(query, query);
         assert!((own - f64::from(line.score)).abs() <= slack, "row {query}: own score {}, expected {own}", line.score);
-        let candidates = (0..self.data.rows()).filter(|row| self.is_candidate(query, *row));
+        let candidates = (0..self.data.all()).filter(|row| self.is_candidate(query, *row));
         let mut expected: Vec<(f64, usize)> = candidates.map(|row| (self.score(query, row).0, row)).collect();
         expected.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
         expected.truncate(ranks);
@@ -220,7 +227,9 @@ pub fn check_windows(lines: &[Line], cut: impl Fn(&Line) -> Cut) {
 fn directions(lines: &[Line], counts: impl Fn(&Line, usize) -> bool) -> Vec<BTreeMap<usize, u64>> {
     let mut pairs = vec![BTreeMap::new(); lines.len()];
     for line in lines {
-        for (_, (other, _)) in line.neighbors.iter().enumerate().filter(|(rank, _)| counts(line, *rank)) {
+        let counted = line.neighbors.iter().enumerate().filter(|(rank, _)| counts(line, *rank));
+        // Documents have no edges.
+        for (_, (other, _)) in counted.filter(|(_, (other, _))| *other < lines.len()) {
             *pairs[line.row].entry(*other).or_insert(0) += 1;
             *pairs[*other].entry(line.row).or_insert(0) += 1;
         }

@@ -175,6 +175,8 @@ fn an_export_whose_power_goes_is_finished() {
             epochs: Epochs::All,
             query_text: None,
             positive_text: None,
+            document_text: None,
+            corpus_source: Vec::new(),
             source: Vec::new(),
             negatives: None,
             memory_bytes: 1 << 30,

@@ -35,6 +35,8 @@ pub struct Input {
     list_columns: usize,
     /// Rows that have another row's positive.
     copies: usize,
+    /// Documents of a corpus, some of them copies of positives.
+    documents: usize,
     files: usize,
     row_group_rows: usize,
     seed: u64,
@@ -70,28 +72,31 @@ impl Input {
     fn data(&self) -> Dataset {
         let mut random = ChaCha8Rng::seed_from_u64(self.seed);
         let draw = if self.integers { Dataset::integers } else { Dataset::planted };
-        let mut data = draw(self.rows, self.dim, self.seed);
-        for _ in 0..self.copies {
-            let (from, to) = (random.random_range(0..self.rows), random.random_range(0..self.rows));
+        let all = self.rows + self.documents;
+        let mut data = draw(all, self.dim, self.seed);
+        data.documents = self.documents;
+        let copies = if self.documents > 0 { self.copies + all / 10 } else { self.copies };
+        for _ in 0..copies {
+            let (from, to) = (random.random_range(0..all), random.random_range(0..all));
             data.positives[to] = data.positives[from].clone();
             data.queries[to] = data.queries[from].clone();
         }
         if self.tasks > 0 {
             // Uneven: the last tasks have a few rows or none.
             let mut task = || (random.random_range(0.0..1.0f64).powi(3) * self.tasks as f64) as usize;
-            let tasks: Vec<usize> = (0..self.rows).map(|_| task()).collect();
+            let tasks: Vec<usize> = (0..all).map(|_| task()).collect();
             data = data.with_tasks(|row| format!("task {}", tasks[row]));
         }
         for _ in 0..self.key_columns {
             let groups = (self.rows / 2).max(1);
-            let keys: Vec<usize> = (0..self.rows).map(|_| random.random_range(0..groups + 2)).collect();
+            let keys: Vec<usize> = (0..all).map(|_| random.random_range(0..groups + 2)).collect();
             data = data.with_key(|row| (keys[row] < groups).then(|| keys[row].to_string()));
         }
         for _ in 0..self.list_columns {
             // Few rows share an element: clusters and batches stay possible.
             let mut element = || random.random_range(0..3 * self.rows).to_string();
             let mut list = |length: usize| (0..length).map(|_| element()).collect::<Vec<_>>();
-            let lists = (0..self.rows).map(|row| (row % 5 > 0).then(|| list(row % 4))).collect();
+            let lists = (0..all).map(|row| (row % 5 > 0).then(|| list(row % 4))).collect();
             data.lists.push(lists);
         }
         Dataset {
@@ -108,7 +113,8 @@ fn inputs() -> impl Strategy<Value = Input> {
     let rows = prop_oneof![2..20usize, 20..300usize];
     let dim = prop_oneof![select(WIDTHS.to_vec()), 1..=1030usize];
     let float = select(vec![Float::F16, Float::F32, Float::F64]);
-    let labels = (0..4usize, 0..3usize, prop_oneof![3 => Just(0), 1 => 1..3usize], 0..6usize);
+    let documents = prop_oneof![2 => Just(0), 1 => 1..20usize, 1 => 20..200usize];
+    let labels = (0..4usize, 0..3usize, prop_oneof![3 => Just(0), 1 => 1..3usize], 0..6usize, documents);
     (rows, dim, float, any::<bool>(), prop::bool::weighted(0.2), labels, 1..4usize, 1..200usize, any::<u64>()).prop_map(
         |(
             rows,
@@ -116,7 +122,7 @@ fn inputs() -> impl Strategy<Value = Input> {
             float,
             integers,
             one_column,
-            (tasks, key_columns, list_columns, copies),
+            (tasks, key_columns, list_columns, copies, documents),
             files,
             row_group_rows,
             seed,
@@ -130,6 +136,7 @@ fn inputs() -> impl Strategy<Value = Input> {
             key_columns,
             list_columns,
             copies,
+            documents,
             files: files.min(rows),
             row_group_rows,
             seed,
@@ -247,7 +254,7 @@ pub fn check(job: &Job) -> Option<Made> {
     let place = Place::with(&data);
     let run = place.path("run");
     let batch_size = job.batch_size();
-    let plain = job.flags(&data);
+    let plain = job.flags(&data) + &data.corpus_flags(&place.input());
     let flags = format!("{plain}{}", job.cut.flags());
     let outcome = mine(&place.input(), &run, &flags);
     if outcome.stderr.contains("no batch can be made") {
@@ -256,9 +263,11 @@ pub fn check(job: &Job) -> Option<Made> {
         return None;
     }
     let groups = job.groups(&data);
-    let in_task = |row: usize| groups.iter().filter(|group| data.task(group[0]) == data.task(row)).count();
+    let documents = |row: usize| (data.rows()..data.all()).filter(|other| data.task(*other) == data.task(row)).count();
+    let of_groups = |row: usize| groups.iter().filter(|group| data.task(group[0]) == data.task(row)).count();
+    let in_task = |row: usize| of_groups(row) + documents(row);
     let largest = (0..data.rows()).map(in_task).max().unwrap_or(0);
-    if job.cut.skip + job.window >= data.rows() || largest <= job.cut.skip + 1 {
+    if job.cut.skip + job.window >= data.all() || largest <= job.cut.skip + 1 {
         outcome.refuses(&["--skip"]);
         return None;
     }
@@ -345,6 +354,7 @@ fn every_awkward_width_is_ranked_right() {
             key_columns: 0,
             list_columns: 0,
             copies: 3,
+            documents: 10 * (number % 3),
             files: 1,
             row_group_rows: 64,
             seed: dim as u64,

@@ -2,6 +2,7 @@
 //! a job decides by itself.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::path::PathBuf;
 
 use super::budgets::{least_mib, measured};
@@ -58,7 +59,9 @@ pub fn check_carriers(lines: &[Line], groups: &[Vec<usize>], mutual: bool) {
     let mut explained = BTreeSet::new();
     let [mut arcs, mut suspects] = [0, 0];
     for line in lines {
-        for (rank, (candidate, _)) in line.neighbors[..line.window.end].iter().enumerate() {
+        let cut = line.neighbors[..line.window.end].iter().enumerate();
+        // Documents have no edges.
+        for (rank, (candidate, _)) in cut.filter(|(_, (candidate, _))| *candidate < lines.len()) {
             let found = if rank < line.window.start { &line.suspects } else { &line.arcs };
             let rows = allowed(line.row, *candidate);
             let carriers: Vec<usize> =
@@ -70,9 +73,16 @@ pub fn check_carriers(lines: &[Line], groups: &[Vec<usize>], mutual: bool) {
         arcs += line.arcs.iter().map(|(_, weight)| weight).sum::<u64>();
         suspects += line.suspects.iter().map(|(_, directions)| directions).sum::<u64>();
     }
-    let entries = |of: &dyn Fn(&Line) -> usize| 2 * lines.iter().map(of).sum::<usize>() as u64;
-    assert_eq!(suspects, entries(&|line| line.window.start.min(line.neighbors.len())), "one edge a suspect, each way");
-    assert!(mutual || arcs == entries(&|line| line.window.len()), "one edge a preferred negative, seen from both ends");
+    let entries = |of: &dyn Fn(&Line) -> Range<usize>| {
+        let rows = |line: &Line| of(line).filter(|rank| line.neighbors[*rank].0 < lines.len()).count();
+        2 * lines.iter().map(rows).sum::<usize>() as u64
+    };
+    assert_eq!(
+        suspects,
+        entries(&|line| 0..line.window.start.min(line.neighbors.len())),
+        "one edge a suspect, each way"
+    );
+    assert!(mutual || arcs == entries(&|line| line.window.clone()), "one edge a preferred negative, from both ends");
     for line in lines {
         for (other, weight) in line.arcs.iter().chain(&line.suspects) {
             let ways = [(line.row, *other), (*other, line.row)].iter().filter(|way| explained.contains(way)).count();
@@ -84,7 +94,8 @@ pub fn check_carriers(lines: &[Line], groups: &[Vec<usize>], mutual: bool) {
 
 /// Checks that hard negatives stand for positives in a window of the batch, and for none of a row of the batch.
 pub fn check_negatives(lines: &[Line], groups: &[Vec<usize>], table: &[Row]) {
-    let mut stands = vec![0; lines.len()];
+    let all = lines.iter().flat_map(|line| &line.neighbors).map(|(candidate, _)| candidate + 1).max().unwrap_or(0);
+    let mut stands: Vec<usize> = (0..lines.len().max(all)).collect();
     groups.iter().flat_map(|group| group.iter().map(|row| (*row, group[0]))).for_each(|(row, of)| stands[row] = of);
     for batch in table.chunk_by(|a, b| (a.epoch, a.batch) == (b.epoch, b.batch)) {
         let own: BTreeSet<usize> = batch.iter().map(|row| stands[row.row]).collect();
@@ -157,7 +168,9 @@ fn report_counts_whoever_has_a_candidates_positive() {
     let members = |candidate: usize| groups.iter().find(|group| group[0] == candidate).unwrap();
     let [mut wanted, mut suspects] = [0u64, 0];
     for line in lines.iter().filter(|line| batch.contains_key(&line.row)) {
-        for (rank, (candidate, _)) in line.neighbors[..line.window.end].iter().enumerate() {
+        let cut = line.neighbors[..line.window.end].iter().enumerate();
+        // Documents have no edges.
+        for (rank, (candidate, _)) in cut.filter(|(_, (candidate, _))| *candidate < lines.len()) {
             let meets = members(*candidate).iter().any(|row| batch.get(row) == batch.get(&line.row));
             *(if rank < line.window.start { &mut suspects } else { &mut wanted }) += u64::from(meets);
         }

@@ -43,7 +43,11 @@ impl Documents {
     pub(crate) fn read(sources: &Sources, columns: &[&str], mut rows: Vec<u32>, bytes: u64) -> Result<Documents> {
         rows.sort_unstable();
         rows.dedup();
-        let units = Unit::all(&sources.shards);
+        // Documents of a corpus have one column, in the place of the first: their text.
+        let corpus = sources.corpus.as_ref();
+        let of_corpus: Vec<&str> = corpus.iter().map(|corpus| &corpus.text[..]).collect();
+        let mut units = Unit::all(&sources.shards);
+        units.extend(corpus.iter().flat_map(|corpus| Unit::all(&corpus.shards)));
         let most = usize::try_from(DECODED_BYTES_MAX / bytes.max(1)).unwrap_or(usize::MAX).max(1);
         let (mut work, mut rest) = (Vec::new(), &rows[..]);
         for unit in &units {
@@ -55,8 +59,9 @@ impl Documents {
         if let Some(row) = rest.first() {
             return Err(lacking(sources, *row));
         }
-        let pieces =
-            work.into_par_iter().map(|(unit, rows)| Piece::read(unit, columns, rows)).collect::<Result<_>>()?;
+        let columns_of = |unit: &Unit<'_>| if unit.first_input_row() < sources.rows { columns } else { &of_corpus[..] };
+        let read = |(unit, rows): (&Unit<'_>, &[u32])| Piece::read(unit, columns_of(unit), rows);
+        let pieces = work.into_par_iter().map(read).collect::<Result<_>>()?;
         Ok(Documents { columns: columns.iter().map(|name| (*name).to_owned()).collect(), pieces })
     }
 
@@ -68,7 +73,7 @@ impl Documents {
     /// A row's text in a column of strings; none where it is null, or the row was not read.
     pub(crate) fn text(&self, column: usize, row: u32) -> Option<&str> {
         let (piece, at) = self.place(row)?;
-        let texts = self.pieces[piece].arrays[column].as_string_opt::<i64>()?;
+        let texts = self.pieces[piece].arrays.get(column)?.as_string_opt::<i64>()?;
         texts.is_valid(at).then(|| texts.value(at))
     }
 
@@ -119,7 +124,7 @@ impl Piece {
 fn lacking(sources: &Sources, row: u32) -> Error {
     Error::runtime("the sources lack rows of the batch table")
         .path(sources.first_path())
-        .expected(format!("rows below {}", sources.rows))
+        .expected(format!("rows below {}", sources.rows + sources.documents()))
         .found(format!("row {row}"))
         .remedy("`batchmine verify RUN` checks the batch table")
 }

@@ -48,6 +48,12 @@ pub(crate) struct Folder {
 pub(crate) struct ExportRecord {
     /// The batchmine that made the export.
     pub batchmine: String,
+    /// Files given in place of the corpus, where it is read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub corpus_source: Vec<String>,
+    /// The documents' texts, where a corpus is read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub document_text: Option<String>,
     pub epoch: Epochs,
     pub format: String,
     pub negatives: u32,

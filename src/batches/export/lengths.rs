@@ -17,6 +17,7 @@ const NULL: u32 = u32::MAX;
 #[derive(Debug, Default)]
 pub(crate) struct Lengths {
     query: Vec<u32>,
+    /// And of documents behind them.
     positive: Vec<u32>,
     /// Of all strings that are kept beside the texts.
     kept: Vec<u32>,
@@ -29,12 +30,16 @@ impl Lengths {
     /// A file cannot be read.
     pub(crate) fn measure(sources: &Sources) -> Result<Lengths> {
         let units = Unit::all(&sources.shards);
-        let of = |columns: &[&str]| -> Result<Vec<u32>> {
+        let of_units = |units: &[Unit<'_>], columns: &[&str]| -> Result<Vec<u32>> {
             let pieces = units.par_iter().map(|unit| of_unit(unit, columns)).collect::<Result<Vec<_>>>()?;
             Ok(pieces.concat())
         };
+        let of = |columns: &[&str]| of_units(&units, columns);
         let query = of(&[&sources.query])?;
-        let positive = if sources.query == sources.positive { query.clone() } else { of(&[&sources.positive])? };
+        let mut positive = if sources.query == sources.positive { query.clone() } else { of(&[&sources.positive])? };
+        if let Some(corpus) = &sources.corpus {
+            positive.extend(of_units(&Unit::all(&corpus.shards), &[&corpus.text])?);
+        }
         let kept: Vec<&str> = sources.kept.iter().map(String::as_str).collect();
         Ok(Lengths { query, positive, kept: if kept.is_empty() { Vec::new() } else { of(&kept)? } })
     }
@@ -52,36 +57,57 @@ impl Lengths {
     /// # Errors
     /// The sources do not have a row, or its text is null.
     pub(crate) fn of(&self, row: i64, negatives: &[i64], sources: &Sources) -> Result<u64> {
-        let length = |lengths: &[u32], column: &str, row: i64| {
-            let known = usize::try_from(row).ok().and_then(|row| lengths.get(row));
-            let Some(length) = known else {
-                return Err(Error::runtime("the batch table has a row that the sources do not have")
-                    .expected(format!("rows below {}", sources.rows))
-                    .found(row.to_string())
-                    .remedy("`batchmine verify RUN` checks the batch tables"));
-            };
-            if *length != NULL {
-                return Ok(u64::from(*length));
-            }
-            Err(Error::input("a row of a batch has no text")
-                .path(sources.first_path())
-                .column(column)
-                .row(row as u64)
-                .expected("a text in every row that was mined")
-                .found("a null (rows are counted through all files)")
-                .remedy("fill it or drop the row, and mine again; or give files with all texts to --source"))
-        };
-        let positive = |row: i64| length(&self.positive, &sources.positive, row);
         let kept = |row: i64| usize::try_from(row).ok().and_then(|row| self.kept.get(row)).map_or(0, |n| u64::from(*n));
-        let own = length(&self.query, &sources.query, row)? + positive(row)? + kept(row) + ROW_BYTES;
+        let positive = |row: i64| length(&self.positive, &sources.positive, row, sources);
+        let own = length(&self.query, &sources.query, row, sources)? + positive(row)? + kept(row) + ROW_BYTES;
         negatives.iter().try_fold(own, |sum, row| Ok(sum + positive(*row)? + kept(*row) + NEGATIVE_BYTES))
+    }
+
+    /// Bytes that a document takes in a chunk of documents.
+    ///
+    /// # Errors
+    /// There is no such document, or its text is null.
+    pub(crate) fn of_document(&self, document: i64, sources: &Sources) -> Result<u64> {
+        Ok(length(&self.positive, &sources.positive, document, sources)? + ROW_BYTES)
     }
 
     /// Mean bytes of a row's texts.
     pub(crate) fn mean(&self) -> u64 {
         let sum = |lengths: &[u32]| lengths.iter().filter(|n| **n != NULL).map(|n| u64::from(*n)).sum::<u64>();
-        (sum(&self.query) + sum(&self.positive)) / (self.query.len() as u64).max(1)
+        let rows = self.query.len();
+        (sum(&self.query) + sum(&self.positive[..rows])) / (rows as u64).max(1)
     }
+}
+
+/// The length of the text of a row or document.
+fn length(lengths: &[u32], column: &str, row: i64, sources: &Sources) -> Result<u64> {
+    let known = usize::try_from(row).ok().and_then(|row| lengths.get(row));
+    let Some(length) = known else {
+        return Err(Error::runtime("the batch table has a row that the sources do not have")
+            .path(sources.first_path())
+            .expected(format!("rows below {}", lengths.len()))
+            .found(row.to_string())
+            .remedy("`batchmine verify RUN` checks the batch tables"));
+    };
+    if *length != NULL {
+        return Ok(u64::from(*length));
+    }
+    if let Some(corpus) = sources.corpus.as_ref().filter(|_| row as u64 >= sources.rows) {
+        return Err(Error::input("a document has no text")
+            .path(&corpus.shards[0].path)
+            .column(&corpus.text)
+            .row(row as u64 - sources.rows)
+            .expected("a text in every document that is a negative, or in a list")
+            .found("a null (documents are counted through all files)")
+            .remedy("fill it or drop the document, and mine again; or give files to --corpus-source"));
+    }
+    Err(Error::input("a row of a batch has no text")
+        .path(sources.first_path())
+        .column(column)
+        .row(row as u64)
+        .expected("a text in every row that was mined")
+        .found("a null (rows are counted through all files)")
+        .remedy("fill it or drop the row, and mine again; or give files with all texts to --source"))
 }
 
 /// The lengths of a unit's rows, summed over the columns; null where the only column is.

@@ -198,5 +198,7 @@ fn record(
         negatives_short: counts.short + counts.without,
         negatives_without: counts.without,
         source: settings.source.clone(),
+        document_text: sources.corpus.as_ref().map(|corpus| corpus.text.clone()),
+        corpus_source: settings.corpus_source.clone(),
     })
 }

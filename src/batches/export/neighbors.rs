@@ -5,9 +5,11 @@
 //! DIR/  queries/  documents/  scores/      part-00000.parquet in each
 //! ```
 //!
-//! Rows come in the input's order, so that the sources are read once, front to back. Nothing of a batch is in them.
+//! Rows come in the input's order, so that the sources are read once, front to back; the documents of a corpus that any
+//! list names come behind the rows' positives. Nothing of a batch is in them.
 //!
-//! Memory: as an export of batches (`budget`), of whose 16 bytes a row 4 are the input's order; the lists are mapped.
+//! Memory: as an export of batches (`budget`), of whose 16 bytes a row or document 4 are the input's order; the lists
+//! are mapped.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -196,6 +198,25 @@ impl Tables {
         in_pieces(rows, &mut self.scores, |row| lists.bytes(*row), |piece| lists.scores(piece, schema.clone()))
     }
 
+    /// Writes documents of the corpus, given their numbers among rows and documents.
+    fn write_documents(&mut self, lists: &Lists<'_>, documents: &[RowId], texts: &Documents) -> Result<()> {
+        let input = |row: RowId| lists.vectors.rows.input_rows()[row as usize];
+        let text = |row: &RowId| texts.text(0, input(*row)).unwrap_or_default();
+        let schema = &self.schemas[1];
+        in_pieces(
+            documents,
+            &mut self.documents,
+            |row| text(row).len() as u64,
+            |piece| {
+                let columns: Vec<ArrayRef> = vec![
+                    lists.ids(piece.iter().copied()),
+                    Arc::new(StringArray::from_iter_values(piece.iter().map(text))),
+                ];
+                RecordBatch::try_new(schema.clone(), columns).expect("columns of the schema")
+            },
+        )
+    }
+
     fn finish(self, folder: &mut Folder) -> Result<()> {
         [self.queries, self.documents, self.scores].into_iter().try_for_each(|table| table.finish(folder))
     }
@@ -265,6 +286,19 @@ pub(super) fn export(
         drop(texts);
         allocator::give_back();
     }
+    let documents = listed_documents(&lists);
+    let mut left = &documents[..];
+    while let Some(corpus) = sources.corpus.as_ref().filter(|_| !left.is_empty()) {
+        let count = fitting_documents(left, &lists, &lengths, &sources, division.chunk_bytes)?;
+        let (chunk, rest) = left.split_at(count);
+        let input: Vec<u32> = chunk.iter().map(|row| vectors.rows.input_rows()[*row as usize]).collect();
+        let texts = readers.install(|| Documents::read(&sources, &[&corpus.text], input, longest))?;
+        tables.write_documents(&lists, chunk, &texts)?;
+        (left, chunks) = (rest, chunks + 1);
+        meter.add(0)?;
+        drop(texts);
+        allocator::give_back();
+    }
     tables.finish(&mut folder)?;
     drop(meter);
     let filled = folder.succeed()?;
@@ -276,6 +310,44 @@ pub(super) fn export(
         peak_bytes: memory.take_peak(),
         ..ExportSummary::default()
     }))
+}
+
+/// The documents of the corpus that are in any list, in the order of the corpus. O(rows · ranks). Memory: 4 bytes for
+/// each, and a bit a document.
+fn listed_documents(lists: &Lists<'_>) -> Vec<RowId> {
+    let (rows, all) = (lists.neighbors.row_count(), lists.neighbors.order().len());
+    let mut listed = vec![0u64; (all - rows as usize).div_ceil(64)];
+    if listed.is_empty() {
+        return Vec::new();
+    }
+    for place in lists.windows.places() {
+        for other in lists.neighbors.of(place).iter().filter(|other| other.number() >= rows) {
+            let document = lists.neighbors.row_at(*other) - rows;
+            listed[document as usize / 64] |= 1 << (document % 64);
+        }
+    }
+    let is_listed = |document: &RowId| listed[(document - rows) as usize / 64] >> ((document - rows) % 64) & 1 == 1;
+    let mut documents: Vec<RowId> = (rows..all as RowId).filter(is_listed).collect();
+    documents.sort_unstable_by_key(|row| lists.vectors.rows.input_rows()[*row as usize]);
+    documents
+}
+
+/// How many of the next documents' texts fit a chunk; at least one.
+fn fitting_documents(
+    documents: &[RowId],
+    lists: &Lists<'_>,
+    lengths: &Lengths,
+    sources: &Sources,
+    room: u64,
+) -> Result<usize> {
+    let mut filled = 0u64;
+    for (count, row) in documents.iter().enumerate() {
+        filled += lengths.of_document(i64::from(lists.vectors.rows.input_rows()[*row as usize]), sources)?;
+        if filled > room && count > 0 {
+            return Ok(count);
+        }
+    }
+    Ok(documents.len())
 }
 
 /// How many of the next rows' texts fit a chunk; at least one.
@@ -318,5 +390,7 @@ fn record(run: &RunReader, settings: &ExportSettings, sources: &Sources) -> Resu
         negatives_short: 0,
         negatives_without: 0,
         source: settings.source.clone(),
+        document_text: sources.corpus.as_ref().map(|corpus| corpus.text.clone()),
+        corpus_source: settings.corpus_source.clone(),
     })
 }

@@ -108,13 +108,13 @@ pub(crate) fn read(
     Ok((filling.padding, filling.counts))
 }
 
-/// The row of each input row.
+/// The row of each input row; of those that are in no batch it is not asked for.
 fn row_of_input(vectors: &Vectors) -> Result<Vec<RowId>> {
-    let input_rows = vectors.rows.input_rows();
-    let mut rows = vec![0; input_rows.len()];
+    let (input_rows, all) = (vectors.rows.input_rows(), vectors.rows.input_row_limit());
+    let mut rows = vec![0; all as usize];
     for (row, input) in input_rows.iter().enumerate() {
         let Some(of_input) = rows.get_mut(*input as usize) else {
-            return Err(engine::damaged(&format!("input row {input} of {}", input_rows.len())));
+            return Err(engine::damaged(&format!("input row {input} of {all}")));
         };
         *of_input = row as RowId;
     }

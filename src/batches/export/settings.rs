@@ -103,8 +103,12 @@ pub struct ExportSettings {
     pub query_text: Option<String>,
     /// Column of the positives' texts; `None`: found by its usual names.
     pub positive_text: Option<String>,
+    /// Column of the documents' texts, with a corpus; `None`: found by its usual names.
+    pub document_text: Option<String>,
     /// Files, folders and globs to read in place of those that were mined; may be empty.
     pub source: Vec<String>,
+    /// The same in place of the corpus.
+    pub corpus_source: Vec<String>,
     /// Most negatives of each row; `None`: all of them.
     pub negatives: Option<u32>,
     /// Memory budget in bytes.

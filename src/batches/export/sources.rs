@@ -9,11 +9,11 @@ use arrow::datatypes::DataType;
 use super::budget::Needs;
 use super::settings::{ExportSettings, Format};
 use crate::batches::texts::TextSource;
-use crate::batches::texts::columns::{TEXT_TYPES, both, expect_text, is_text, sides};
+use crate::batches::texts::columns::{TEXT_TYPES, both, expect_text, is_text, of_documents, sides};
 use crate::batches::texts::files::{self, schema_of};
 use crate::error::{Error, Result};
 use crate::run::RunReader;
-use crate::run::record::{Roles, VectorsSettings};
+use crate::run::record::{BatchesSettings, Roles, VectorsSettings};
 use crate::vectors::{Shard, Source, Unit};
 
 /// Image paths of the queries, for trainers that read images.
@@ -34,8 +34,56 @@ pub(crate) struct Sources {
     pub positive: String,
     /// Other columns that tables can keep: strings, booleans, numbers of 32 or 64 bits.
     pub kept: Vec<String>,
+    /// The corpus, where documents of it may be negatives.
+    pub corpus: Option<CorpusTexts>,
     /// Bytes of the pages that are held while a row group's columns are read, where they are largest.
     pub held_bytes: u64,
+}
+
+/// The files of a corpus, whose rows are numbered behind those of the sources.
+#[derive(Debug)]
+pub(crate) struct CorpusTexts {
+    /// Files with documents, in order.
+    pub shards: Vec<Shard>,
+    /// Documents of all files.
+    pub documents: u64,
+    /// Column of the texts.
+    pub text: String,
+}
+
+impl CorpusTexts {
+    fn open(run: &RunReader, recorded: &VectorsSettings, settings: &ExportSettings) -> Result<Option<CorpusTexts>> {
+        let lists = settings.format == Format::Neighbors;
+        let drawn = || Ok(run.settings::<BatchesSettings>()?.hard_negatives > 0 && settings.negatives != Some(0));
+        let named = settings.document_text.is_some() || !settings.corpus_source.is_empty();
+        if !named && (recorded.corpus.is_none() || !lists && !drawn()?) {
+            return Ok(None);
+        }
+        let mut shards = files::open_corpus(run, recorded, &settings.corpus_source)?;
+        refuse_other_than_parquet(&shards, "--corpus-source")?;
+        let documents = shards.iter().fold(0, |sum: u64, shard| sum.saturating_add(shard.rows));
+        shards.retain(|shard| shard.rows > 0);
+        let roles = recorded.corpus.as_ref().map_or(&recorded.columns, |corpus| &corpus.columns);
+        let first = &shards[0];
+        let text = of_documents(schema_of(first), settings.document_text.as_deref(), roles, &first.path)?;
+        shards.iter().try_for_each(|shard| expect_text(&shard.path, schema_of(shard), &text, "--document-text"))?;
+        Unit::all(&shards).iter().try_for_each(|unit| unit.refuse_large_pages(&[&text]))?;
+        Ok(Some(CorpusTexts { shards, documents, text }))
+    }
+}
+
+/// Fails where files with texts are no Parquet; `flag` names other files.
+fn refuse_other_than_parquet(shards: &[Shard], flag: &str) -> Result<()> {
+    match shards.iter().find(|shard| !matches!(shard.source, Source::Parquet { .. })) {
+        None => Ok(()),
+        Some(other) => Err(Error::input("an export reads texts from Parquet only")
+            .path(&other.path)
+            .expected("Parquet files with the texts")
+            .found("an Arrow file")
+            .remedy(format!(
+                "write it as Parquet, one row for each mined row in the same order, and name it with {flag}"
+            ))),
+    }
 }
 
 impl Sources {
@@ -50,17 +98,10 @@ impl Sources {
             query: settings.query_text.clone(),
             positive: settings.positive_text.clone(),
             source: settings.source.clone(),
+            ..TextSource::default()
         };
         let mut shards = files::open(run, &recorded, &asked.source)?;
-        if let Some(other) = shards.iter().find(|shard| !matches!(shard.source, Source::Parquet { .. })) {
-            return Err(Error::input("an export reads texts from Parquet only")
-                .path(&other.path)
-                .expected("Parquet files with the texts")
-                .found("an Arrow file")
-                .remedy(
-                    "write it as Parquet, one row for each mined row in the same order, and name it with --source",
-                ));
-        }
+        refuse_other_than_parquet(&shards, "--source")?;
         let rows = shards.iter().fold(0, |rows: u64, shard| rows.saturating_add(shard.rows));
         // A file without rows has no texts, whatever the types of its columns are.
         shards.retain(|shard| shard.rows > 0);
@@ -92,13 +133,24 @@ impl Sources {
             sizes.fold(0, u64::saturating_add)
         };
         let held_bytes = Unit::all(&shards).iter().map(held).max().unwrap_or(0);
-        Ok(Sources { shards, rows, query, positive, kept, held_bytes })
+        let corpus = CorpusTexts::open(run, &recorded, settings)?;
+        let of_corpus = corpus.iter().flat_map(|corpus| {
+            let held = |unit: Unit<'_>| unit.page_sizes(&corpus.text).unwrap_or_default().held();
+            Unit::all(&corpus.shards).into_iter().map(held)
+        });
+        let held_bytes = of_corpus.max().unwrap_or(0).max(held_bytes);
+        Ok(Sources { shards, rows, query, positive, kept, corpus, held_bytes })
     }
 
     /// What is known of them before they are read.
     pub(crate) fn needs(&self) -> Needs {
         let threads = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
-        Needs { rows: self.rows, held_bytes: self.held_bytes, longest: 0, threads }
+        Needs { rows: self.rows + self.documents(), held_bytes: self.held_bytes, longest: 0, threads }
+    }
+
+    /// Documents of the corpus that is read.
+    pub(crate) fn documents(&self) -> u64 {
+        self.corpus.as_ref().map_or(0, |corpus| corpus.documents)
     }
 
     /// The first file, for errors about all of them.

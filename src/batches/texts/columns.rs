@@ -136,6 +136,28 @@ pub(crate) fn sides(schema: &Schema, asked: &TextSource, roles: &Roles) -> [Text
     }
 }
 
+/// The column of a corpus' texts: the one that the user named, or one of a usual name. `path`: the file whose schema it
+/// is.
+///
+/// # Errors
+/// There is none.
+pub(crate) fn of_documents(schema: &Schema, named: Option<&str>, roles: &Roles, path: &Path) -> Result<String> {
+    if let Some(name) = named {
+        return Ok(name.to_owned());
+    }
+    let taken: Vec<&str> = roles.query.iter().map(String::as_str).collect();
+    let names = [SHARED_NAMES, POSITIVE_NAMES].concat();
+    match usual(schema, &names, &taken) {
+        TextColumn::Text(name) => Ok(name),
+        TextColumn::Wrong(column, kind) => Err(wrong_type(path, &column, &kind, "--document-text")),
+        TextColumn::Missing => Err(Error::input("no column of the documents' texts was found")
+            .path(path)
+            .expected(format!("one of: {}", names.join(", ")))
+            .found(format!("columns {}", names_of(schema)))
+            .remedy("name it with --document-text, or give files that hold the texts to --corpus-source")),
+    }
+}
+
 /// The names of both sides' columns. `path`: the file whose schema it is.
 ///
 /// # Errors

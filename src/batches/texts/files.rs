@@ -2,6 +2,7 @@
 //!
 //! Only footers are read here.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use arrow::array::{Array, ArrayRef, AsArray};
@@ -24,12 +25,9 @@ const SAMPLE_ROWS: usize = 1024;
 /// # Errors
 /// A file is gone or has changed, holds no columns, or the files have another number of rows than the run.
 pub(crate) fn open(run: &RunReader, recorded: &VectorsSettings, source: &[String]) -> Result<Vec<Shard>> {
-    let mut shards = if source.is_empty() { open_recorded(run, recorded)? } else { given(source)? };
-    let mut rows = 0u64;
-    for shard in &mut shards {
-        shard.first_row = rows;
-        rows = rows.saturating_add(shard.rows);
-    }
+    let of_rows = 0..files_of_rows(recorded);
+    let mut shards = if source.is_empty() { open_recorded(run, recorded, of_rows)? } else { given(source)? };
+    let rows = number(&mut shards, 0);
     let facts: VectorsFacts = run.facts()?;
     // Rows that were left out are among those of the files.
     let expected = facts.rows + facts.bad_rows_dropped;
@@ -49,10 +47,57 @@ pub(crate) fn open(run: &RunReader, recorded: &VectorsSettings, source: &[String
     })
 }
 
-/// The files where the manifest saw them last, each with the content that was mined. Those that were written or moved
-/// meanwhile are hashed.
-fn open_recorded(run: &RunReader, recorded: &VectorsSettings) -> Result<Vec<Shard>> {
-    let places = &run.manifest().inputs;
+/// How many of the recorded files are the rows': those of a corpus follow.
+fn files_of_rows(recorded: &VectorsSettings) -> usize {
+    recorded.inputs.len().saturating_sub(recorded.corpus.as_ref().map_or(0, |corpus| corpus.files))
+}
+
+/// Numbers the rows of some files, the first one being `first`; returns how many there are.
+fn number(shards: &mut [Shard], first: u64) -> u64 {
+    let mut rows = 0u64;
+    for shard in shards {
+        shard.first_row = first.saturating_add(rows);
+        rows = rows.saturating_add(shard.rows);
+    }
+    rows
+}
+
+/// The files of a run's corpus, or those given in their place, in order; their rows are numbered behind the run's.
+///
+/// # Errors
+/// As of [`open`]; or there is no corpus.
+pub(crate) fn open_corpus(run: &RunReader, recorded: &VectorsSettings, source: &[String]) -> Result<Vec<Shard>> {
+    let facts: VectorsFacts = run.facts()?;
+    let (Some(corpus), Some(found)) = (&recorded.corpus, facts.corpus) else {
+        return Err(Error::input("the run has no corpus")
+            .path(run.folder())
+            .expected("a run that was mined with --corpus")
+            .found("one without")
+            .remedy("leave --document-text and --corpus-source out"));
+    };
+    let (end, start) = (recorded.inputs.len(), files_of_rows(recorded));
+    debug_assert_eq!(end - start, corpus.files);
+    let mut shards = if source.is_empty() { open_recorded(run, recorded, start..end)? } else { given(source)? };
+    let documents = number(&mut shards, facts.rows + facts.bad_rows_dropped);
+    let expected = found.documents + found.bad_dropped + found.of_other_tasks;
+    if documents == expected && !shards.is_empty() {
+        return Ok(shards);
+    }
+    let error = Error::input("the files do not have the corpus' documents")
+        .expected(format!("{expected} documents, those that were given to --corpus, in the same order"))
+        .found(format!("{documents} rows in {} files", shards.len()))
+        .remedy("give the files that hold the texts of exactly these documents to --corpus-source");
+    Err(match shards.first() {
+        Some(first) => error.path(&first.path),
+        None => error,
+    })
+}
+
+/// The files of a range where the manifest saw them last, each with the content that was mined. Those that were written
+/// or moved meanwhile are hashed.
+fn open_recorded(run: &RunReader, recorded: &VectorsSettings, range: Range<usize>) -> Result<Vec<Shard>> {
+    let places = run.manifest().inputs.get(range.clone()).unwrap_or_default();
+    let identities = recorded.inputs.get(range).unwrap_or_default();
     let paths: Vec<PathBuf> = places.iter().map(|place| PathBuf::from(&place.path)).collect();
     if paths.is_empty() {
         return Err(Error::runtime("the manifest names no input files").remedy("mine again into a new folder"));
@@ -77,7 +122,7 @@ fn open_recorded(run: &RunReader, recorded: &VectorsSettings) -> Result<Vec<Shar
             ));
     }
     let shards = paths.iter().map(|path| open_columns(path, kind_of(path)?)).collect::<Result<Vec<_>>>()?;
-    for ((shard, identity), place) in shards.iter().zip(&recorded.inputs).zip(places) {
+    for ((shard, identity), place) in shards.iter().zip(identities).zip(places) {
         let (file, bytes) = (&shard.files[0], shard.contents()[0]);
         // Columns of the path are labels, and no part of the texts.
         let own = FileIdentity { path_columns: identity.path_columns.clone(), ..file.identity.clone() };

@@ -9,7 +9,7 @@ use arrow::compute::cast;
 use arrow::datatypes::DataType;
 use serde::Serialize;
 
-use super::columns::{both, expect_text, sides};
+use super::columns::{both, expect_text, of_documents, sides};
 use super::files::{self, schema_of};
 use super::source::TextSource;
 use crate::error::{Error, Result};
@@ -23,6 +23,14 @@ const ROWS_AT_A_TIME: usize = 256;
 /// Files of a run that hold texts, and the columns with them.
 #[derive(Debug)]
 pub(crate) struct RowTexts {
+    rows: TextFiles,
+    /// Those of the corpus, where there is one with texts.
+    corpus: Option<TextFiles>,
+}
+
+/// Files with the same columns of texts. A document's text is its positive's.
+#[derive(Debug)]
+struct TextFiles {
     shards: Vec<Shard>,
     query: Option<String>,
     positive: Option<String>,
@@ -63,23 +71,56 @@ impl RowTexts {
                 name.as_ref().map_or(Ok(()), |name| expect_text(&shard.path, schema_of(shard), name, flag))?;
             }
         }
-        Ok(RowTexts { shards, query, positive })
+        let corpus = corpus_texts(run, &recorded, asked)?;
+        Ok(RowTexts { rows: TextFiles { shards, query, positive }, corpus })
     }
 
     /// The columns that were found, of query and positive.
     pub(crate) fn columns(&self) -> [Option<&str>; 2] {
-        [self.query.as_deref(), self.positive.as_deref()]
+        [self.rows.query.as_deref(), self.rows.positive.as_deref()]
     }
 
-    /// The texts of some input rows, each of at most `most` characters: a longer one ends with an ellipsis.
-    /// Only the row groups with these rows are read.
+    /// The texts of some input rows, and of documents by their numbers, each of at most `most` characters: a longer one
+    /// ends with an ellipsis. Only the row groups with these rows are read.
     ///
     /// # Errors
     /// A file cannot be decoded, or there is no such row.
     pub(crate) fn read(&self, rows: &BTreeSet<u32>, most: usize) -> Result<BTreeMap<u32, RowText>> {
+        let mut found = BTreeMap::new();
+        for files in std::iter::once(&self.rows).chain(&self.corpus) {
+            files.read(rows, most, &mut found)?;
+        }
+        Ok(found)
+    }
+}
+
+/// The corpus' files, where there is one and its texts are found. Documents without are shown by their numbers.
+fn corpus_texts(run: &RunReader, recorded: &VectorsSettings, asked: &TextSource) -> Result<Option<TextFiles>> {
+    let Some(corpus) = &recorded.corpus else { return Ok(None) };
+    let named = asked.document.is_some() || !asked.corpus.is_empty();
+    let open = || -> Result<TextFiles> {
+        let shards = files::open_corpus(run, recorded, &asked.corpus)?;
+        let first = shards.iter().find(|shard| shard.rows > 0).unwrap_or(&shards[0]);
+        let text = of_documents(schema_of(first), asked.document.as_deref(), &corpus.columns, &first.path)?;
+        for shard in shards.iter().filter(|shard| shard.rows > 0) {
+            expect_text(&shard.path, schema_of(shard), &text, "--document-text")?;
+        }
+        Ok(TextFiles { shards, query: None, positive: Some(text) })
+    };
+    match open() {
+        Ok(files) => Ok(Some(files)),
+        Err(error) if named => Err(error),
+        Err(error) => {
+            tracing::info!("no texts of documents are shown: {}", in_one_line(&error));
+            Ok(None)
+        }
+    }
+}
+
+impl TextFiles {
+    fn read(&self, rows: &BTreeSet<u32>, most: usize, found: &mut BTreeMap<u32, RowText>) -> Result<()> {
         let mut columns: Vec<&str> = [&self.query, &self.positive].into_iter().flatten().map(String::as_str).collect();
         columns.dedup();
-        let mut found = BTreeMap::new();
         for unit in Unit::all(&self.shards) {
             let first = unit.first_input_row();
             let end = first.saturating_add(unit.rows).min(u64::from(u32::MAX));
@@ -89,10 +130,10 @@ impl RowTexts {
                 continue;
             }
             for some in wanted.chunks(ROWS_AT_A_TIME) {
-                self.read_some(&unit, &columns, some, most, &mut found)?;
+                self.read_some(&unit, &columns, some, most, found)?;
             }
         }
-        Ok(found)
+        Ok(())
     }
 
     /// The texts of some rows of a unit.

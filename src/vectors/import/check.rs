@@ -22,6 +22,10 @@ pub(crate) struct CheckedInput {
     norms: [NormRange; 2],
     names: Vec<String>,
     rows: u64,
+    /// What they are called.
+    noun: &'static str,
+    /// What was found of a corpus.
+    documents: Option<Box<CheckedInput>>,
 }
 
 impl CheckedInput {
@@ -34,10 +38,17 @@ impl CheckedInput {
         let bad = match dropped {
             0 => String::new(),
             bad => {
-                format!("\n         {bad} rows are left out ({}):\n            {}", self.bad.words(), self.bad.lines())
+                let noun = self.noun;
+                format!(
+                    "\n         {bad} {noun} are left out ({}):\n            {}",
+                    self.bad.words(),
+                    self.bad.lines()
+                )
             }
         };
-        format!("{} rows can be used{norms}{bad}", self.rows - dropped)
+        let documents =
+            self.documents.as_ref().map_or_else(String::new, |found| format!("\n         {}", found.words()));
+        format!("{} {} can be used{norms}{bad}{documents}", self.rows - dropped, self.noun)
     }
 }
 
@@ -48,17 +59,34 @@ impl CheckedInput {
 /// As import's; bad rows are counted, and the first are named.
 pub(crate) fn check_input(
     shards: &Shards,
+    corpus: Option<&Shards>,
     config: &Config,
     batch_rows: usize,
     watch: Watch<'_>,
 ) -> Result<CheckedInput> {
-    let input = Input::new(shards, config);
+    let rows = check_one(Input::new(shards, config), batch_rows, watch)?;
+    let corpus = corpus.map(|corpus| Input::of_corpus(corpus, config, shards.shape.rows));
+    let documents = corpus.map(|input| check_one(input, batch_rows, watch)).transpose()?;
+    let norms = [&rows].into_iter().chain(&documents).flat_map(|found| found.norms.map(|range| range.most));
+    let largest = norms.fold(0.0, f64::max);
+    refuse_long(config.metric, [rows.norms[0].most, largest])?;
+    Ok(CheckedInput { documents: documents.map(Box::new), ..rows })
+}
+
+/// The rows, or the documents.
+fn check_one(input: Input<'_>, batch_rows: usize, watch: Watch<'_>) -> Result<CheckedInput> {
+    let (shards, config, noun) = (input.shards, input.config, input.noun());
     let drop = config.columns.bad_rows == BadRows::Drop;
     let (dropped, bad, norms) = check_bad_rows(&input, batch_rows, drop, watch)?;
-    refuse_long(config.metric, norms.map(|range| range.most))?;
     check_ids(&input.without(Some(&dropped)))?;
-    let sides = if shards.roles.shared { &["embeddings"][..] } else { &["queries", "positives"] };
+    let sides = if noun == "documents" {
+        &["documents"][..]
+    } else if shards.roles.shared {
+        &["embeddings"][..]
+    } else {
+        &["queries", "positives"]
+    };
     let named = side_names(shards).into_iter().zip(sides);
     let names = named.map(|(name, side)| if name.is_empty() { (*side).to_owned() } else { name.to_owned() });
-    Ok(CheckedInput { dropped, bad, norms, names: names.collect(), rows: shards.shape.rows })
+    Ok(CheckedInput { dropped, bad, norms, names: names.collect(), rows: shards.shape.rows, noun, documents: None })
 }

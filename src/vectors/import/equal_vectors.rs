@@ -14,8 +14,8 @@ use crate::vectors::row::{RowId, UNIQUE};
 /// A vector's number, see [`Numbering`].
 pub(super) type VectorNumber = u32;
 
-/// How vectors are numbered: sides · row + side, the query being side 0 of two; and behind them documents, which have no
-/// query. It fits: there are at most 2³¹ − 1 rows and documents.
+/// How vectors are numbered: sides · row + side, the query being side 0 of two; and behind them documents, which have
+/// no query. It fits: there are at most 2³¹ − 1 rows and documents.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Numbering {
     rows: usize,
@@ -314,9 +314,30 @@ mod tests {
 
     #[test]
     fn hashes_are_sorted_where_they_stand() {
-        let hashes = VectorHashes::new(1000, 2);
+        let hashes = VectorHashes::new(1000, 0, 2);
         let (at, room) = (hashes.entries.as_ptr().cast::<u64>(), hashes.entries.capacity());
         let found = hashes.equal(|_, _| false);
         assert_eq!((found.entries.as_ptr(), found.entries.capacity()), (at, room), "8 bytes a vector, and no more");
+    }
+
+    #[test]
+    fn documents_are_numbered_behind_both_sides_of_the_rows() {
+        let numbering = Numbering { rows: 2, documents: 3, sides: 2 };
+        let all: Vec<(RowId, bool)> =
+            (0..7).map(|number| (numbering.row(number), numbering.is_positive(number))).collect();
+        let rows = [(0, false), (0, true), (1, false), (1, true)];
+        assert_eq!(all, [&rows[..], &[(2, true), (3, true), (4, true)]].concat());
+        assert_eq!([0, 1, 2, 3, 4].map(|row| numbering.first(row)), [0, 2, 4, 5, 6]);
+        // A document that is a row's query, and one that is a positive; the third is nobody's.
+        let hashes = VectorHashes::new(2, 3, 2);
+        let values = [[1, 2], [3, 4], [0, 1], [0, 4], [0, 9]];
+        (0..).zip(values).for_each(|(row, values)| hashes.put(row, values.map(|value: u64| value << 60)));
+        let value =
+            |number: VectorNumber| values[numbering.row(number) as usize][usize::from(numbering.is_positive(number))];
+        let found = hashes.equal(|a, b| value(a) == value(b));
+        assert_eq!(found.positive_codes(), [UNIQUE, 1, UNIQUE, 1, UNIQUE]);
+        assert_eq!(found.counts(), EqualCounts::default(), "documents are no rows");
+        assert!(found.part_more_than_positives());
+        assert_eq!(lists(5, &found.into_row_codes()), [vec![0], vec![1], vec![0], vec![1], vec![]]);
     }
 }

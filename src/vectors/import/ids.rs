@@ -44,7 +44,7 @@ pub(super) fn check_ids(input: &Input<'_>) -> Result<()> {
         }
         hashes
     };
-    refuse_duplicate_ids(input, column, hashes)
+    refuse_duplicate_ids(input, column, hashes).map(drop)
 }
 
 /// Integer ids; where rows or documents have none, their numbers.
@@ -52,22 +52,27 @@ fn int_ids(import: &Import<'_>) -> Result<ScatteredPart> {
     let count = import.input_rows();
     let part = import.stage.scattered(ID_TABLE, HEADER_BYTES as u64 + 8 * count)?;
     part.write_at(&INT_IDS.header([count, 0, 0, 0, 0, 0]), 0)?;
+    let mut known = Vec::new();
     for input in import.inputs() {
         let write = |first: u64, ids: &[i64]| {
             part.write_at(bytemuck::cast_slice(ids), HEADER_BYTES as u64 + 8 * (input.first_number + first))
         };
         match &input.shards.labels.id {
-            Some(column) => refuse_duplicate_ids(input, column, read_int_ids(input, column, write)?)?,
+            Some(column) => known.push(refuse_duplicate_ids(input, column, read_int_ids(input, column, write)?)?),
             None => {
-                let numbers: Vec<u64> = (0..input.rows() as u64).step_by(NUMBERS).collect();
-                for first in numbers {
+                let mut hashes = Vec::with_capacity(input.rows());
+                for first in (0..input.rows() as u64).step_by(NUMBERS) {
                     let end = (first + NUMBERS as u64).min(input.rows() as u64);
                     let ids: Vec<i64> = (first..end).map(|row| (input.first_number + row) as i64).collect();
+                    hashes.extend(ids.iter().map(|id| id_hash(&id.to_string())));
                     write(first, &ids)?;
                 }
+                hashes.sort_unstable();
+                known.push(hashes);
             }
         }
     }
+    refuse_ids_of_both(import, &known)?;
     Ok(part)
 }
 
@@ -98,7 +103,7 @@ fn text_ids(import: &Import<'_>) -> Result<ScatteredPart> {
     let count = import.input_rows();
     let text_start = HEADER_BYTES as u64 + 8 * (count + 1);
     let mut part = import.stage.scattered(ID_TABLE, text_start)?;
-    let mut end = 0u64;
+    let (mut end, mut known) = (0u64, Vec::new());
     for input in import.inputs() {
         let Some(column) = &input.shards.labels.id else { continue };
         let mut hashes = Vec::with_capacity(input.rows());
@@ -118,8 +123,9 @@ fn text_ids(import: &Import<'_>) -> Result<ScatteredPart> {
             })?;
             written.write(&part, text_start)?;
         }
-        refuse_duplicate_ids(input, column, hashes)?;
+        known.push(refuse_duplicate_ids(input, column, hashes)?);
     }
+    refuse_ids_of_both(import, &known)?;
     part.write_at(&end.to_le_bytes(), text_start - 8)?;
     part.write_at(&TEXT_IDS.header([count, end, 0, 0, 0, 0]), 0)?;
     part.set_payload_end(text_start + end);
@@ -205,21 +211,72 @@ fn null_id(input: &Input<'_>, unit: &Unit<'_>, column: &LabelColumn, row: u64, m
     unit.place(missing_label(error, &input.units, column, missing), &column.name, Some(row))
 }
 
-/// Fails if two rows have one id.
+/// Fails if a row and a document have one id, given the sorted hashes of either's: an id in the table of hard negatives
+/// has to say which it is.
+///
+/// # Errors
+/// The first such document, with its row.
+fn refuse_ids_of_both(import: &Import<'_>, known: &[Vec<u64>]) -> Result<()> {
+    let (Some(corpus), [of_rows, of_documents]) = (&import.documents, known) else { return Ok(()) };
+    let twice: Vec<u64> =
+        of_documents.iter().filter(|hash| of_rows.binary_search(hash).is_ok()).copied().take(IDS_COMPARED).collect();
+    if twice.is_empty() {
+        return Ok(());
+    }
+    // Hashes agree: look whether the ids do.
+    let mut of_rows = HashMap::<String, u64>::new();
+    for_each_id(&import.input, |row, id| {
+        if twice.binary_search(&id_hash(id)).is_ok() {
+            of_rows.insert(id.to_owned(), row);
+        }
+        Ok(())
+    })?;
+    for_each_id(corpus, |document, id| match of_rows.get(id) {
+        None => Ok(()),
+        Some(row) => Err(Error::input("a row and a document have the same id")
+            .path(&corpus.shards.list[0].path)
+            .row(document - corpus.first_number)
+            .expected("ids that are either a row's or a document's: both stand in the column `negatives`")
+            .found(format!("id {id}, also that of row {row} (both are counted through all files)"))
+            .remedy(
+                "--document-id-column none numbers the documents behind the rows, and --id-column none the rows; or \
+                 write ids that tell them apart",
+            )),
+    })
+}
+
+/// Ids that rows and documents share, of which one is named.
+const IDS_COMPARED: usize = 1 << 10;
+
+/// Calls `each(number, id)` for the kept rows or documents; where they have no ids, their numbers are.
+fn for_each_id(input: &Input<'_>, mut each: impl FnMut(u64, &str) -> Result<()>) -> Result<()> {
+    let number = |row: u64| input.first_number + row;
+    let Some(column) = &input.shards.labels.id else {
+        return (0..input.rows() as u64).try_for_each(|row| each(number(row), &number(row).to_string()));
+    };
+    for unit in &input.units {
+        for_each_text(unit, column, |row, id| match id.ok() {
+            Some(id) if input.keeps(unit.first_input_row() + row) => each(number(unit.first_input_row() + row), id),
+            _ => Ok(()),
+        })?;
+    }
+    Ok(())
+}
+
+/// Fails if two rows have one id; returns the sorted hashes.
 ///
 /// # Errors
 /// The first id (by row) that occurs again, with both rows.
-fn refuse_duplicate_ids(input: &Input<'_>, column: &LabelColumn, mut hashes: Vec<u64>) -> Result<()> {
+fn refuse_duplicate_ids(input: &Input<'_>, column: &LabelColumn, mut hashes: Vec<u64>) -> Result<Vec<u64>> {
     if input.dropped_rows() > 0 {
         let mut rows = 0u64..;
         hashes.retain(|_| rows.next().is_some_and(|row| input.keeps(row)));
     }
     hashes.par_sort_unstable();
     let mut twice: Vec<u64> = hashes.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| pair[0]).collect();
-    drop(hashes);
     twice.dedup();
     if twice.is_empty() {
-        return Ok(());
+        return Ok(hashes);
     }
     // Hashes agree: look whether the ids do.
     let mut seen = HashMap::<String, (u64, String)>::new();
@@ -246,7 +303,7 @@ fn refuse_duplicate_ids(input: &Input<'_>, column: &LabelColumn, mut hashes: Vec
             }
         })?;
     }
-    Ok(())
+    Ok(hashes)
 }
 
 /// Hash of an id's text.

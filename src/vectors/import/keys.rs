@@ -17,8 +17,8 @@ use crate::run::record::KeyFacts;
 use crate::vectors::labels::{LabelColumn, Missing};
 use crate::vectors::row::{NO_ROW, RowId, UNIQUE};
 
-/// Codes of a column's keys, by row and then by document, and what was taken for no key among the rows. Equal hashes are
-/// taken for equal keys.
+/// Codes of a column's keys, by row and then by document, and what was taken for no key among the rows. Equal hashes
+/// are taken for equal keys.
 ///
 /// # Errors
 /// The column cannot be read.

@@ -118,7 +118,7 @@ fn log_corpus(corpus: Option<CorpusFacts>) {
 }
 
 /// What the passes found.
-struct Written {
+struct Imported {
     /// What was taken for no key.
     keys: Vec<KeyFacts>,
     /// How many rows have equal vectors.
@@ -129,7 +129,7 @@ struct Written {
 }
 
 /// The order of the passes; each frees what the next does not need.
-fn write_all(import: &Import<'_>) -> Result<Written> {
+fn write_all(import: &Import<'_>) -> Result<Imported> {
     let mut parts = Vec::new();
     parts.extend(write_ids(import)?);
     let numbers = write_tasks(import)?;
@@ -161,7 +161,7 @@ fn write_all(import: &Import<'_>) -> Result<Written> {
     parts.extend(stores);
     import.stage.publish_with(parts, lists)?;
     let interrupt = |_: u64| import.run.check_interrupt();
-    Ok(Written { keys, same, contents: contents.finish(Watch::new(&interrupt))?, corpus })
+    Ok(Imported { keys, same, contents: contents.finish(Watch::new(&interrupt))?, corpus })
 }
 
 /// Codes the key columns: into the table, or, those of lists, each into a file of its own.
