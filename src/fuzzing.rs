@@ -313,7 +313,7 @@ fn order(bytes: &[u8], folder: &Path) -> Result<()> {
     let (rows, tasks) = (rows.min(OTHERS_ROWS), tasks.clamp(1, 64));
     let begin = |task| (task * rows / tasks) as u32;
     let ranges: Vec<_> = (0..tasks).map(|task| begin(task)..begin(task + 1)).collect();
-    // TaskDocuments, where there are any, are all of the last task.
+    // Documents, where there are any, are all of the last task.
     let (rows, documents) = (rows as u32, documents.min(OTHERS_ROWS) as u32);
     let mut of_tasks = vec![rows..rows; if documents > 0 { ranges.len() } else { 0 }];
     of_tasks.iter_mut().next_back().into_iter().for_each(|last| last.end += documents);

@@ -33,7 +33,7 @@ use super::ivf::ListOrder;
 use crate::config::RankBy;
 use crate::error::{Error, Result};
 use crate::run::sealed::{FileFormat, PartWriter, Sealed};
-use crate::vectors::{Place, PositiveCodes, ROWS_MAX, RowId, Tasks, UNIQUE, Vectors};
+use crate::vectors::{Place, PositiveCodes, ROWS_MAX, RowId, Tasks, Vectors};
 
 /// Name of the file, in the stage's folder.
 pub(crate) const CANDIDATES_FILE: &str = "candidates.col";
@@ -366,8 +366,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::vectors::TASKS;
     use crate::vectors::testing::{refused, write_sealed};
+    use crate::vectors::{TASKS, UNIQUE};
 
     fn tasks_of(starts: &[u64]) -> Tasks {
         let folder = tempfile::tempdir().unwrap();

@@ -55,6 +55,14 @@ pub(super) fn open_npy(paths: &[PathBuf]) -> Result<Vec<Shard>> {
     one_kind(shards.collect::<Result<Vec<_>>>()?)
 }
 
+/// Maps `.npy` files each of which is a side of its own, whatever its name.
+///
+/// # Errors
+/// See [`open_npy`].
+pub(super) fn open_npy_alone(paths: &[PathBuf]) -> Result<Vec<Shard>> {
+    paths.iter().map(|path| join(&OpenArray::open(path)?, None)).collect()
+}
+
 /// Maps `.npy` files of queries and of positives, paired in their order. The same file on both sides serves as both.
 ///
 /// # Errors

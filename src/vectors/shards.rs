@@ -13,7 +13,7 @@ use super::in_memory::{IN_MEMORY, MemoryRows};
 use super::input::{FileKind, InputFile, find};
 use super::label_arrays::BATCH_BYTES;
 use super::labels::{Labels, ListElements};
-use super::npy::{open_npy, open_npy_sides};
+use super::npy::{open_npy, open_npy_alone, open_npy_sides};
 use super::parquet::open_parquet;
 use super::row::ROWS_MAX;
 use super::shape::{Shape, StoreType};
@@ -75,7 +75,7 @@ impl Shards {
     /// See [`Shards::open`]; or the documents do not fit the rows: other dimensions, no tasks, keys of another kind, or
     /// too many of both.
     pub(crate) fn open_corpus(paths: &[String], columns: &Columns, rows: &Shards) -> Result<Shards> {
-        let mut list = open_files(&Inputs::from(paths.to_vec()))?;
+        let mut list = open_kinds(find(paths)?, open_npy_alone)?;
         let documents = number(&mut list, rows.files().count())?;
         let first = filled(&list).ok_or_else(|| rows_out_of_range(Path::new(""), 0, 0))?;
         let place = |error: Error| error.path(&first.path);
@@ -216,7 +216,11 @@ pub(crate) fn open_files(inputs: &Inputs) -> Result<Vec<Shard>> {
     if !inputs.queries.is_empty() || !inputs.positives.is_empty() {
         return open_sides(inputs);
     }
-    let files = find(&inputs.paths)?;
+    open_kinds(find(&inputs.paths)?, open_npy)
+}
+
+/// Maps files of one kind; arrays as `open_arrays` does.
+fn open_kinds(files: Vec<InputFile>, open_arrays: impl Fn(&[PathBuf]) -> Result<Vec<Shard>>) -> Result<Vec<Shard>> {
     let npy = files.iter().filter(|file| file.kind == FileKind::Npy).count();
     if npy == 0 {
         let open = |file: InputFile| Ok(open_file(&file.path, file.kind)?.with_partitions(file.partitions));
@@ -230,7 +234,7 @@ pub(crate) fn open_files(inputs: &Inputs) -> Result<Vec<Shard>> {
             .remedy("mine them apart, or convert one kind"));
     }
     let paths: Vec<PathBuf> = files.into_iter().map(|file| file.path).collect();
-    open_npy(&paths)
+    open_arrays(&paths)
 }
 
 /// Maps one file that is no half of a pair.
