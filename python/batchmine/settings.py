@@ -40,6 +40,16 @@ class Settings(TypedDict, total=False):
     #: A key column, too: rows that share a value here have one positive, which takes one rank with --rank-by
     #: positive
 
+    corpus: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None
+    #: Files, folders or globs of documents that no row has as its positive: candidates for ranks and hard negatives
+    #: (repeatable)
+
+    document_column: str | int | float | os.PathLike[str] | None
+    #: Column of the corpus' embeddings [default: embedding, document_embedding or another usual name]
+
+    document_id_column: str | int | float | os.PathLike[str] | None
+    #: Column of the corpus' ids; none: numbers behind the rows' [default: id if there, else such numbers]
+
     empty_keys: Literal["missing", "value"] | None
     #: Whether an empty text in a key column is no key, or a key that its rows share [default: missing]
 

@@ -45,3 +45,30 @@ def test_negatives_that_are_not_there_are_refused(run, pairs, tmp_path):
     plain = batchmine.mine(PAIRS, tmp_path / "run", batch_size=64, progress=False)
     with pytest.raises(ValueError, match="hard_negatives"):
         batchmine.with_negatives(plain, pairs)
+
+
+def test_documents_of_a_corpus_have_their_texts(pairs, tmp_path):
+    table = pyarrow.concat_tables([parquet.read_table(path) for path in sorted(PAIRS.glob("*.parquet"))])
+    rows, others = table.slice(0, 1200), table.slice(1200)
+    parquet.write_table(rows, tmp_path / "rows.parquet")
+    texts = {"id": others["id"], "title": others["positive"]}
+    documents = pyarrow.table({"embedding": others["positive_embedding"], **texts})
+    parquet.write_table(documents, tmp_path / "documents.parquet")
+    settings = dict(batch_size=64, hard_negatives=3, negatives_of="row", progress=False)
+    run = batchmine.mine(tmp_path / "rows.parquet", tmp_path / "run", corpus=tmp_path / "documents.parquet", **settings)
+    run.verify()
+    own, corpus = pairs.select(range(1200)), datasets.Dataset(pyarrow.table(texts))
+    more = batchmine.with_negatives(run, own, corpus=corpus, document="title")
+    texts, of_corpus = rows["positive"].to_pylist() + others["positive"].to_pylist(), 0
+    for row in pyarrow.table(run.batches.epoch(0)).to_pylist():
+        drawn = row["negative_rows"]
+        found = [more[row["row"]][f"negative_{number}"] for number in (1, 2, 3)]
+        assert not drawn or found == [texts[drawn[number % len(drawn)]] for number in range(3)]
+        of_corpus += sum(other >= 1200 for other in drawn)
+    assert of_corpus > 300
+    with pytest.raises(ValueError, match="with a corpus"):
+        batchmine.with_negatives(run, own)
+    with pytest.raises(ValueError, match="800 documents"):
+        batchmine.with_negatives(run, own, corpus=corpus)
+    out = run.export("tevatron", tmp_path / "out", document_text="title", corpus_source=tmp_path / "documents.parquet")
+    assert (out / "_SUCCESS").exists()

@@ -238,11 +238,19 @@ fn refuse_ids_of_both(import: &Import<'_>, known: &[Vec<u64>]) -> Result<()> {
             .row(document - corpus.first_number)
             .expected("ids that are either a row's or a document's: both stand in the column `negatives`")
             .found(format!("id {id}, also that of row {row} (both are counted through all files)"))
-            .remedy(
-                "--document-id-column none numbers the documents behind the rows, and --id-column none the rows; or \
-                 write ids that tell them apart",
-            )),
+            .remedy(both_remedy([&import.input, corpus].map(|input| input.shards.labels.id.is_some())))),
     })
+}
+
+/// What to do about ids of both, where rows, and documents, have a column of ids.
+fn both_remedy(have_ids: [bool; 2]) -> &'static str {
+    match have_ids {
+        [true, false] => "give the documents ids that no row has, or number the rows, too: --id-column none",
+        [false, true] => {
+            "give the documents ids that are no row's number, or number them behind: --document-id-column none"
+        }
+        _ => "write ids that tell them apart; or number both: --id-column none --document-id-column none",
+    }
 }
 
 /// Ids that rows and documents share, of which one is named.
