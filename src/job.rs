@@ -73,9 +73,11 @@ impl Job {
     /// A job of this input, once it was checked.
     fn of(config: Config, shards: Shards) -> Result<Job> {
         refuse_listed_positives(&config, &shards)?;
-        let open = || Shards::open_corpus(&config.corpus, &config.columns, &shards);
-        let corpus = (!config.corpus.is_empty()).then(open).transpose()?;
-        let shards = shards.with_room_for(corpus.as_ref());
+        let mut shards = shards;
+        let corpus = match &config.corpus[..] {
+            [] => None,
+            paths => Some(Shards::open_corpus(paths, &config.columns, &mut shards)?),
+        };
         let measures = InputMeasures::of(&shards, corpus.as_ref());
         let candidates = (shards.shape.rows + measures.documents) as usize;
         refuse_empty_windows(config.windows().each().map(|window| (window, candidates)))?;
@@ -206,7 +208,7 @@ impl Job {
     fn counted(&self, vectors: &Vectors) -> Result<CountedJob> {
         let (config, tasks) = (&self.config, &vectors.tasks);
         let distinct =
-            neighbors::count_distinct(tasks, &vectors.positive_codes(config.columns.positive_key.as_deref())?);
+            neighbors::count_distinct(tasks, &vectors.row_positives(config.columns.positive_key.as_deref())?);
         let count = |task: usize| (tasks.name(task), tasks.range(task).len() as u64, distinct[task]);
         let counts = || (0..tasks.len()).map(count);
         let counted = config.counted(counts())?;

@@ -18,6 +18,10 @@ pub(super) fn tell(job: &Job) {
     tracing::info!("{}", columns(&shards.roles));
     if let Some(corpus) = &job.corpus {
         tracing::info!("{}", of_corpus(corpus, &shards.roles));
+        let without: Vec<&str> = keys_without(&corpus.roles, &shards.roles).collect();
+        if !without.is_empty() {
+            tracing::warn!("the corpus has no column {}: no document conflicts by this key", without.join(", "));
+        }
     }
     if let Some(schema) = shards.list.iter().find(|shard| shard.rows > 0).and_then(|shard| shard.schema()) {
         let names = overlooked(schema, &shards.roles);
@@ -43,6 +47,11 @@ fn columns(roles: &Roles) -> String {
     format!("columns: {sides}, {id}, {task}, {keys}")
 }
 
+/// Key columns of the rows that a corpus does not have.
+fn keys_without<'r>(corpus: &'r Roles, rows: &'r Roles) -> impl Iterator<Item = &'r str> {
+    rows.keys.iter().filter(|key| !corpus.keys.contains(key)).map(String::as_str)
+}
+
 /// The corpus, and its columns.
 fn of_corpus(corpus: &Shards, rows: &Roles) -> String {
     let Roles { positive, id, task, keys, .. } = &corpus.roles;
@@ -50,7 +59,7 @@ fn of_corpus(corpus: &Shards, rows: &Roles) -> String {
     let task = task.as_deref().map_or(String::new(), |task| format!(", task {task}"));
     let keys = match keys.len() {
         0 if rows.keys.is_empty() => String::new(),
-        0 => ", no key: the corpus has none of the rows' key columns".into(),
+        0 => ", no key".into(),
         _ => format!(", keys {}", keys.join(", ")),
     };
     let (files, bytes) = (corpus.list.len(), HumanBytes(corpus.input_bytes()));

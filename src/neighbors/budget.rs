@@ -222,7 +222,7 @@ pub(crate) fn divide(config: &Config, shape: Shape, documents: u64, room: u64) -
     let mut phases = phases;
     if documents > 0 {
         let words = "which rows share a positive, and the order of candidates";
-        let found = Term::fixed("28n + 12 · documents", words, 28 * shape.rows + 12 * documents);
+        let found = Term::fixed("29n + 13 · documents", words, 29 * shape.rows + 13 * documents);
         phases.insert(1, Phase { name: "candidates", terms: vec![found] });
     } else if !config.ranks_rows() {
         let found = Term::fixed("20n", "which rows share a positive, but with --rank-by row", 20 * shape.rows);

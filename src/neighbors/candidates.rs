@@ -33,7 +33,7 @@ use super::ivf::ListOrder;
 use crate::config::RankBy;
 use crate::error::{Error, Result};
 use crate::run::sealed::{FileFormat, PartWriter, Sealed};
-use crate::vectors::{Place, PositiveCodes, ROWS_MAX, RowId, Tasks, Vectors};
+use crate::vectors::{Place, ROWS_MAX, RowId, RowPositives, Tasks, Vectors};
 
 /// Name of the file, in the stage's folder.
 pub(crate) const CANDIDATES_FILE: &str = "candidates.col";
@@ -43,7 +43,7 @@ pub(crate) const CANDIDATES: FileFormat = FileFormat { magic: *b"BMCANDID", vers
 const SECTIONS: usize = 5;
 
 /// For each row of a task the first row of the task that has its positive; `first` is room for a row a code.
-fn representatives(task: std::ops::Range<RowId>, codes: &PositiveCodes<'_>, first: &mut [Vec<RowId>; 2]) -> Vec<RowId> {
+fn representatives(task: std::ops::Range<RowId>, codes: &RowPositives<'_>, first: &mut [Vec<RowId>; 2]) -> Vec<RowId> {
     let represent = |row: RowId| {
         // What has no key is known by its vector.
         let Some((kind, code)) = codes.of(row) else { return row };
@@ -57,8 +57,8 @@ fn representatives(task: std::ops::Range<RowId>, codes: &PositiveCodes<'_>, firs
 }
 
 /// The distinct positives of each task. O(rows). Memory: 12 bytes a row.
-pub(crate) fn count_distinct(tasks: &Tasks, codes: &PositiveCodes<'_>) -> Vec<u64> {
-    let mut first = room(codes);
+pub(crate) fn count_distinct(tasks: &Tasks, codes: &RowPositives<'_>) -> Vec<u64> {
+    let mut first = room(&codes.codes);
     let distinct = |task: std::ops::Range<RowId>| {
         let found = representatives(task.clone(), codes, &mut first);
         task.zip(found).filter(|(row, first)| row == first).count() as u64
@@ -76,8 +76,8 @@ pub(crate) struct PositiveGroups {
 }
 
 /// By place, who stands for the positive of the row there. Memory: 16 bytes a row.
-fn represented(tasks: &Tasks, codes: &PositiveCodes<'_>, places: &[Place], by: &[RankBy]) -> Vec<u32> {
-    let mut first = room(codes);
+fn represented(tasks: &Tasks, codes: &RowPositives<'_>, places: &[Place], by: &[RankBy]) -> Vec<u32> {
+    let mut first = room(&codes.codes);
     let mut represented: Vec<u32> = (0..places.len() as u32).collect();
     for (task, _) in tasks.ranges().zip(by).filter(|(_, by)| **by == RankBy::Positive) {
         for (row, of) in task.clone().zip(representatives(task, codes, &mut first)) {
@@ -89,18 +89,18 @@ fn represented(tasks: &Tasks, codes: &PositiveCodes<'_>, places: &[Place], by: &
 
 impl PositiveGroups {
     /// Groups the rows of the tasks whose ranks are those of positives; any other row is alone. O(rows).
-    pub(crate) fn new(vectors: &Vectors, codes: &PositiveCodes<'_>, places: &[Place], by: &[RankBy]) -> PositiveGroups {
+    pub(crate) fn new(vectors: &Vectors, codes: &RowPositives<'_>, places: &[Place], by: &[RankBy]) -> PositiveGroups {
         let groups = PositiveGroups::of_rows(&vectors.tasks, codes, &places[..vectors.row_count() as usize], by);
         if vectors.documents.is_none() {
             return groups;
         }
         let place = |document: RowId| places[document as usize].number();
-        let mut documents: Vec<u32> = distinct_documents(vectors, codes).into_iter().map(place).collect();
+        let mut documents: Vec<u32> = distinct_documents(vectors, &codes.codes).into_iter().map(place).collect();
         documents.sort_unstable();
         PositiveGroups { documents, ..groups }
     }
 
-    fn of_rows(tasks: &Tasks, codes: &PositiveCodes<'_>, places: &[Place], by: &[RankBy]) -> PositiveGroups {
+    fn of_rows(tasks: &Tasks, codes: &RowPositives<'_>, places: &[Place], by: &[RankBy]) -> PositiveGroups {
         let represented = represented(tasks, codes, places, by);
         let [mut numbers, mut sizes, mut starts, mut members] = [(); SECTIONS - 1].map(|()| vec![0u32; places.len()]);
         let mut distinct = Vec::with_capacity(by.len());
@@ -367,7 +367,7 @@ mod tests {
 
     use super::*;
     use crate::vectors::testing::{refused, write_sealed};
-    use crate::vectors::{TASKS, UNIQUE};
+    use crate::vectors::{PositiveCodes, TASKS, UNIQUE};
 
     fn tasks_of(starts: &[u64]) -> Tasks {
         let folder = tempfile::tempdir().unwrap();
@@ -433,7 +433,7 @@ mod tests {
                 places[task.start as usize..task.end as usize]
                     .sort_unstable_by_key(|place| xxh3_64(&(seed ^ u64::from(place.number())).to_le_bytes()));
             }
-            let positive_codes = PositiveCodes { key: &keys, vectors: &vectors };
+            let positive_codes = RowPositives::new(PositiveCodes { key: &keys, vectors: &vectors }, rows);
             let groups = PositiveGroups::of_rows(&tasks, &positive_codes, &places, &by);
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join(CANDIDATES_FILE);
@@ -482,7 +482,7 @@ mod tests {
         let tasks = tasks_of(&[0, 3, 5]);
         let ranges: Vec<_> = tasks.ranges().collect();
         let places: Vec<Place> = (0..5).map(Place::new).collect();
-        let codes = PositiveCodes { key: &[], vectors: &[0, 1, 0, 1, UNIQUE] };
+        let codes = RowPositives::new(PositiveCodes { key: &[], vectors: &[0, 1, 0, 1, UNIQUE] }, 5);
         let sound = PositiveGroups::of_rows(&tasks, &codes, &places, &[RankBy::Positive, RankBy::Row]);
         let (order, mut starts) = (order_of(&places), Vec::new());
         let lists = lists(&ranges, &order, &mut starts);
@@ -514,7 +514,7 @@ mod tests {
         let order = [2, 1, 0, 4, 3, 6, 5, 7, 8];
         let lists = ListOrder { rows: 5, order: &order, starts: &[0, 3, 5], document_starts: &[5, 7, 9] };
         let places: Vec<Place> = [2, 1, 0, 4, 3].map(Place::new).to_vec();
-        let codes = PositiveCodes { key: &[], vectors: &[0, 1, 0, 1, UNIQUE] };
+        let codes = RowPositives::new(PositiveCodes { key: &[], vectors: &[0, 1, 0, 1, UNIQUE] }, 5);
         let rows = PositiveGroups::of_rows(&tasks, &codes, &places, &[RankBy::Positive, RankBy::Row]);
         let with = |documents: &[u32]| {
             let groups = PositiveGroups { documents: documents.to_vec(), ..rows.clone() };

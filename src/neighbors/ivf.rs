@@ -212,7 +212,7 @@ pub(crate) fn build(stage: &StageRun<'_>, name: &str, vectors: &Vectors, simd: S
     let ListsBuilder { order, starts: [mut starts, mut document_starts], centres, .. } = builder;
     starts.push(rows);
     document_starts.push(all);
-    if vectors.documents.is_none() {
+    if all == rows {
         document_starts.clear();
     }
     let mut places = vec![0u32; order.len()];

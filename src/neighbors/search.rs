@@ -203,7 +203,7 @@ fn make_candidates(
         return Ok(None);
     }
     if !run.has(Stage::Neighbors, CANDIDATES_FILE) {
-        let codes = vectors.positive_codes(config.columns.positive_key.as_deref())?;
+        let codes = vectors.row_positives(config.columns.positive_key.as_deref())?;
         let by = config.ranks_by().all(vectors.tasks.names());
         let groups = PositiveGroups::new(vectors, &codes, ivf.places(), &by);
         stage.commit(CANDIDATES_FILE, |out| groups.write(out, ivf.list_order()))?;
@@ -268,7 +268,8 @@ fn log_result(facts: &NeighborsFacts, config: &Config) {
     }
 }
 
-/// Says how many of the candidates in lists are documents: only the others have edges. O(rows · ranks) with a corpus.
+/// Says how many documents are candidates, and how many of those in lists are documents: only the others have edges.
+/// O(rows · ranks) with a corpus.
 fn log_documents(neighbors: &Neighbors) {
     let rows = Place::new(neighbors.row_count());
     if neighbors.order().len() == rows.index() {
@@ -282,6 +283,13 @@ fn log_documents(neighbors: &Neighbors) {
     };
     let sum = |a: [usize; 2], b: [usize; 2]| [a[0] + b[0], a[1] + b[1]];
     let [all, documents] = neighbors.blocks().par_iter().map(of_block).reduce(|| [0; 2], sum);
+    if let Some(candidates) = neighbors.candidates() {
+        let (known, found) = (neighbors.order().len() - rows.index(), candidates.parts()[1].len());
+        tracing::info!(
+            "{found} documents are candidates; {} have the positive of a row, or of another document",
+            known - found
+        );
+    }
     let share = 100.0 * documents as f64 / all.max(1) as f64;
     tracing::info!("{share:.1} % of the candidates in lists are documents; the graph is made of the others");
 }

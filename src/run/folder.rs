@@ -17,7 +17,9 @@ use super::manifest::{Manifest, StageRecord, fingerprint};
 use super::memory::MemoryWatch;
 use super::progress::{Meter, Progress};
 use super::reader;
-use super::record::{FileIdentity, FilePlace, JobSettings, StageFacts, VectorsSettings, facts_fault, from_value};
+use super::record::{
+    CorpusSettings, FileIdentity, FilePlace, JobSettings, StageFacts, VectorsSettings, facts_fault, from_value,
+};
 use super::sealed::PartWriter;
 use super::stage::Stage;
 use super::storage::{self, Storage, folder_of, list};
@@ -480,7 +482,19 @@ fn vectors_changes(
 ) -> Vec<String> {
     let before = InputFiles { identities: &recorded.inputs, places: &manifest.inputs };
     let mut names = changes(before, InputFiles { identities: &settings.vectors.inputs, places });
+    let [was, is] = [&recorded.corpus, &settings.vectors.corpus].map(Option::as_ref);
     let others = VectorsSettings { inputs: recorded.inputs.clone(), ..settings.vectors.clone() };
+    let others = match (was, is) {
+        (Some(_), Some(_)) | (None, None) => others,
+        (was, is) => {
+            let words = |corpus: Option<&CorpusSettings>| match corpus {
+                Some(corpus) => format!("{} files", corpus.files),
+                None => "none".into(),
+            };
+            names.push(format!("corpus: {} before, {} now", words(was), words(is)));
+            VectorsSettings { corpus: recorded.corpus.clone(), ..others }
+        }
+    };
     names.extend(differences(&recorded, &others));
     names
 }

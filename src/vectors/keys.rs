@@ -95,14 +95,6 @@ pub(crate) struct PositiveCodes<'a> {
 }
 
 impl PositiveCodes<'_> {
-    /// Which of the two columns tells the row's positive, and its code there; `None`: no other row has it.
-    #[inline]
-    pub(crate) fn of(&self, row: RowId) -> Option<(usize, u32)> {
-        let code =
-            |kind: usize, codes: &[u32]| codes.get(row as usize).filter(|code| **code != UNIQUE).map(|c| (kind, *c));
-        code(0, self.key).or_else(|| code(1, self.vectors))
-    }
-
     /// The codes of all columns that the row shares with others, each with its column.
     #[inline]
     pub(crate) fn all(&self, row: RowId) -> impl Iterator<Item = (usize, u32)> + use<> {
@@ -115,6 +107,41 @@ impl PositiveCodes<'_> {
     /// Lengths of tables by code. O(1).
     pub(crate) fn lengths(&self) -> [usize; 2] {
         [self.key.len(), self.vectors.len()]
+    }
+}
+
+/// Which rows have the same positive, where documents have codes in common with them: a key that one row has, and
+/// documents, is none that rows share. Memory: two bits a code with documents.
+#[derive(Debug, Clone)]
+pub(crate) struct RowPositives<'a> {
+    pub(crate) codes: PositiveCodes<'a>,
+    /// By code of the positive key, a bit where several rows have it; empty where whoever has a code is a row.
+    several: Vec<u64>,
+}
+
+impl<'a> RowPositives<'a> {
+    /// Of `rows` rows, behind which are documents. O(rows).
+    pub(crate) fn new(codes: PositiveCodes<'a>, rows: RowId) -> RowPositives<'a> {
+        let keys = codes.key;
+        if keys.len() == rows as usize || keys.is_empty() {
+            return RowPositives { codes, several: Vec::new() };
+        }
+        let [mut once, mut several] = [(); 2].map(|()| vec![0u64; keys.len().div_ceil(64)]);
+        for code in keys[..rows as usize].iter().filter(|code| **code != UNIQUE) {
+            let (word, bit) = (*code as usize / 64, 1 << (code % 64));
+            several[word] |= once[word] & bit;
+            once[word] |= bit;
+        }
+        RowPositives { codes, several }
+    }
+
+    /// Which of the two columns tells the row's positive, and its code there; `None`: no other row has it.
+    #[inline]
+    pub(crate) fn of(&self, row: RowId) -> Option<(usize, u32)> {
+        let is_shared = |(kind, code): &(usize, u32)| {
+            *kind == 1 || self.several.get(*code as usize / 64).is_none_or(|word| word >> (code % 64) & 1 == 1)
+        };
+        self.codes.all(row).find(is_shared)
     }
 }
 

@@ -62,8 +62,8 @@ pub(crate) use in_memory::IN_MEMORY;
 pub use in_memory::MemoryRows;
 pub(crate) use input::{FileKind, find, kind_of};
 pub(crate) use key_lists::{KEY_LISTS, KeyListFile};
-pub(crate) use keys::PositiveCodes;
 pub use keys::{Keys, KeysByPlace};
+pub(crate) use keys::{PositiveCodes, RowPositives};
 #[cfg(feature = "export")]
 pub(crate) use label_arrays::for_each_label_array;
 #[cfg(feature = "export")]

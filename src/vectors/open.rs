@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::documents::TaskDocuments;
 use super::ids::Ids;
 use super::key_lists::key_lists_name;
-use super::keys::PositiveCodes;
+use super::keys::{PositiveCodes, RowPositives};
 use super::row::RowId;
 use super::row_table::RowTable;
 use super::shape::Shape;
@@ -83,6 +83,14 @@ impl Vectors {
                 .remedy("name a column that says which one positive a row has")),
         };
         Ok(self.rows.positive_codes(key.map(number).transpose()?))
+    }
+
+    /// The same, asked for rows alone. O(rows) with a corpus.
+    ///
+    /// # Errors
+    /// See [`Vectors::positive_codes`].
+    pub(crate) fn row_positives(&self, key: Option<&str>) -> Result<RowPositives<'_>> {
+        Ok(RowPositives::new(self.positive_codes(key)?, self.row_count()))
     }
 
     /// Checks that all vectors are what was written, for those who read them all. O(bytes), the first time.

@@ -69,15 +69,21 @@ impl Shards {
     }
 
     /// Finds and maps the files of a corpus, whose documents are numbered from 0, and compares them with the rows'. Its
-    /// files are counted behind theirs.
+    /// files are counted behind theirs. The rows' labels get the form in which both are compared, and their stores room
+    /// for all numbers of the documents.
     ///
     /// # Errors
     /// See [`Shards::open`]; or the documents do not fit the rows: other dimensions, no tasks, keys of another kind, or
     /// too many of both.
-    pub(crate) fn open_corpus(paths: &[String], columns: &Columns, rows: &Shards) -> Result<Shards> {
+    pub(crate) fn open_corpus(paths: &[String], columns: &Columns, rows: &mut Shards) -> Result<Shards> {
         let mut list = open_kinds(find(paths)?, open_npy_alone)?;
-        let documents = number(&mut list, rows.files().count())?;
-        let first = filled(&list).ok_or_else(|| rows_out_of_range(Path::new(""), 0, 0))?;
+        let documents = number(&mut list, rows.files().count());
+        let Some(first) = filled(&list) else {
+            let error = Error::input("the corpus has no document").expected("one document at least");
+            let error = error.found(format!("none in {} files", list.len()));
+            let error = if let Some(shard) = list.first() { error.path(&shard.path) } else { error };
+            return Err(error.remedy("check that these are the files you mean, or mine without --corpus"));
+        };
         let place = |error: Error| error.path(&first.path);
         if documents > ROWS_MAX - rows.shape.rows {
             return Err(place(Error::input("rows and documents are more than can be numbered"))
@@ -95,26 +101,23 @@ impl Shards {
         }
         let used = |name: &str| roles.id.iter().chain(&roles.task).chain(&roles.keys).any(|label| label == name);
         list.iter_mut().for_each(|shard| shard.identify_path_columns(used));
-        let labels = Labels::resolve(&list, &roles, &columns.document_id)?;
-        labels.refuse_other_kinds(&rows.labels, &list[0].path)?;
-        Ok(Shards { list, shape: Shape { rows: documents, dim }, roles, labels, store_types })
-    }
-
-    /// The same with stores wide enough for documents, too: these lie behind the rows' positives.
-    pub(crate) fn with_room_for(mut self, corpus: Option<&Shards>) -> Shards {
-        if corpus.is_some_and(|corpus| corpus.store_types[1] == StoreType::F32) {
-            self.store_types[1] = StoreType::F32;
-            if self.roles.shared {
-                self.store_types[0] = StoreType::F32;
-            }
+        let mut labels = Labels::resolve(&list, &roles, &columns.document_id)?;
+        labels.agree(&mut rows.labels, &list[0].path)?;
+        if store_types[1] == StoreType::F32 {
+            // Documents lie behind the rows' positives.
+            let sides = if rows.roles.shared { 0..2 } else { 1..2 };
+            rows.store_types[sides].fill(StoreType::F32);
         }
-        self
+        Ok(Shards { list, shape: Shape { rows: documents, dim }, roles, labels, store_types })
     }
 
     /// What some files agree on.
     fn agreed(mut list: Vec<Shard>, columns: &Columns) -> Result<Shards> {
-        let rows = number(&mut list, 0)?;
+        let rows = number(&mut list, 0);
         let first = list.first().ok_or_else(|| Error::input("no input is given").remedy("name files or folders"))?;
+        if !(1..=ROWS_MAX).contains(&rows) {
+            return Err(rows_out_of_range(&first.path, rows, list.len()));
+        }
         let roles = resolve(filled(&list).unwrap_or(first), columns)?;
         let (dim, store_types) = dimensions(&list, &roles, columns, IdleFlags::Refuse)?;
         let used = |name: &str| roles.id.iter().chain(&roles.task).chain(&roles.keys).any(|label| label == name);
@@ -186,21 +189,14 @@ impl InputMeasures {
 }
 
 /// Numbers the rows and the files of some shards, and returns how many rows there are.
-///
-/// # Errors
-/// There is no row, or there are too many.
-fn number(list: &mut [Shard], first_file: usize) -> Result<u64> {
+fn number(list: &mut [Shard], first_file: usize) -> u64 {
     let (mut rows, mut files) = (0u64, first_file);
-    for shard in list.iter_mut() {
+    for shard in list {
         (shard.first_row, shard.first_file) = (rows, files);
         files += shard.files.len();
         rows = rows.saturating_add(shard.rows);
     }
-    match list.first() {
-        None => Err(Error::input("no input is given").remedy("name files or folders")),
-        Some(first) if !(1..=ROWS_MAX).contains(&rows) => Err(rows_out_of_range(&first.path, rows, list.len())),
-        Some(_) => Ok(rows),
-    }
+    rows
 }
 
 /// The first file with rows: one without says nothing, its columns may be of any type, or none.

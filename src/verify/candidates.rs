@@ -20,7 +20,7 @@ pub(super) fn check(
     outcome: &mut Outcome,
 ) -> Result<String> {
     let rules = run.settings::<NeighborsSettings>()?.candidates;
-    let codes = vectors.positive_codes(rules.positive_key.as_deref())?;
+    let codes = vectors.row_positives(rules.positive_key.as_deref())?;
     let tasks = &vectors.tasks;
     let distinct = count_distinct(tasks, &codes);
     let of = |task: usize| rules.by.of(tasks.name(task)).counted(tasks.range(task).len() as u64, distinct[task]);
@@ -42,9 +42,12 @@ pub(super) fn check(
         outcome.fault("the number of candidates is not the recorded one".to_owned());
     }
     let rows = vectors.row_count();
-    let documents = vectors
-        .documents
-        .as_ref()
-        .map_or(String::new(), |documents| format!(" and the {} documents that are no row's", documents.count()));
-    Ok(format!("{count} candidates stand for the distinct positives of {rows} rows{documents}"))
+    let Some(documents) = &vectors.documents else {
+        return Ok(format!("{count} candidates stand for the distinct positives of {rows} rows"));
+    };
+    let [positives, found] = candidates.parts().map(<[u32]>::len);
+    Ok(format!(
+        "the positives of {positives} of {rows} rows, and {found} of {} documents, are candidates",
+        documents.count()
+    ))
 }

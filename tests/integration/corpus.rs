@@ -64,7 +64,7 @@ fn they_take_ranks_and_are_hard_negatives_and_are_in_no_batch() {
         assert!(said.contains("documents are left out: no row is of their task"), "{said}");
         assert!(said.contains("% of the candidates in lists are documents"), "{said}");
         let verified = verify(&run).ok().stdout;
-        assert!(verified.contains("documents that are no row's"), "{verified}");
+        assert!(verified.contains("of 646 documents, are candidates"), "{verified}");
         let (lines, table) = (inspect(&run, 0..ROWS), table::read(&run));
         let oracle = Oracle::new(&data, true);
         oracle.check(&lines, 33, Exactness::NearTies);
@@ -184,7 +184,7 @@ fn arrays_are_a_corpus_too_and_bad_documents_are_left_out_or_refused() {
         let said = mine(&place.input(), &run, &flags).ok().stderr;
         assert!(said.contains("1 of 100 documents are left out") && said.contains("bad_documents.parquet"), "{said}");
         let verified = verify(&run).ok().stdout;
-        assert!(verified.contains("the 99 documents"), "{verified}");
+        assert!(verified.contains("99 of 99 documents, are candidates"), "{verified}");
         // A document that is left out has a number all the same.
         let lines = inspect(&run, 0..160);
         assert!(lines.iter().flat_map(|line| &line.neighbors).all(|(other, _)| *other != 190));
@@ -387,4 +387,37 @@ fn exports_join_the_texts_of_documents() {
 #[cfg(feature = "export")]
 fn out_of(run: &Path) -> std::path::PathBuf {
     run.join("batches/part-00000-00000.parquet")
+}
+
+#[test]
+fn documents_of_other_tasks_alone_are_no_corpus() {
+    let data = data().with_tasks(|row| if row < ROWS { "news" } else { "none" }.into());
+    let place = Place::with(&data);
+    let (flags, run) = (format!("{} --hard-negatives 2", flags(&data, &place)), place.path("run"));
+    let said = mine(&place.input(), &run, &flags).ok().stderr;
+    assert!(said.contains("700 documents are left out: no row is of their task"), "{said}");
+    verify(&run).ok();
+    let lines = inspect(&run, 0..ROWS);
+    Oracle::new(&data, true).check(&lines, 33, Exactness::NearTies);
+    assert_eq!(documents_of(&lines), 0);
+}
+
+#[test]
+fn a_key_that_one_row_and_documents_have_parts_no_rows_of_one_positive() {
+    let mut data = Dataset::planted(160, 16, 12);
+    data.documents = 40;
+    data.positives[1] = data.positives[0].clone();
+    let data = data.with_key(|row| [0, 125, 130, 131].contains(&row).then(|| "seven".to_owned()));
+    let place = Place::with(&data);
+    let run = place.path("run");
+    let flags = "--skip 0 --window 159 --cluster-size 4 --batch-size 16 --rank-by positive --positive-key key0";
+    mine(&place.input(), &run, &format!("{flags}{}", data.corpus_flags(&place.input()))).ok();
+    verify(&run).ok();
+    // Of rows 0 and 1 one takes a rank; of the documents with row 0's key none does.
+    let lines = inspect(&run, 0..120);
+    for line in &lines[2..] {
+        let has = |row: usize| line.neighbors.iter().any(|(other, _)| *other == row);
+        assert_eq!([0, 1, 125, 130, 131].map(has), [true, false, false, false, false], "row {}", line.row);
+    }
+    assert_eq!(lines[5].neighbors.len(), 119 - 1 + 37);
 }

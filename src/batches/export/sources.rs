@@ -60,7 +60,7 @@ impl CorpusTexts {
             return Ok(None);
         }
         let mut shards = files::open_corpus(run, recorded, &settings.corpus_source)?;
-        refuse_other_than_parquet(&shards, "--corpus-source")?;
+        refuse_other_than_parquet(&shards, files::CORPUS_SOURCE)?;
         let documents = shards.iter().fold(0, |sum: u64, shard| sum.saturating_add(shard.rows));
         shards.retain(|shard| shard.rows > 0);
         let roles = recorded.corpus.as_ref().map_or(&recorded.columns, |corpus| &corpus.columns);
@@ -81,7 +81,7 @@ fn refuse_other_than_parquet(shards: &[Shard], flag: &str) -> Result<()> {
             .expected("Parquet files with the texts")
             .found("an Arrow file")
             .remedy(format!(
-                "write it as Parquet, one row for each mined row in the same order, and name it with {flag}"
+                "write it as Parquet, one row for each mined one in the same order, and name it with {flag}"
             ))),
     }
 }
@@ -101,7 +101,7 @@ impl Sources {
             ..TextSource::default()
         };
         let mut shards = files::open(run, &recorded, &asked.source)?;
-        refuse_other_than_parquet(&shards, "--source")?;
+        refuse_other_than_parquet(&shards, files::SOURCE)?;
         let rows = shards.iter().fold(0, |rows: u64, shard| rows.saturating_add(shard.rows));
         // A file without rows has no texts, whatever the types of its columns are.
         shards.retain(|shard| shard.rows > 0);

@@ -17,6 +17,9 @@ use crate::run::record::{FileIdentity, VectorsFacts, VectorsSettings};
 use crate::run::{RunReader, STREAM};
 use crate::vectors::{FileKind, IN_MEMORY, ROWS_MAX, Shard, Unit, find, is_same, kind_of, open_file};
 
+/// The flags that name files in place of the rows', and of the corpus'.
+pub(crate) const SOURCE: &str = "--source";
+pub(crate) const CORPUS_SOURCE: &str = "--corpus-source";
 /// Rows whose ids are compared.
 const SAMPLE_ROWS: usize = 1024;
 
@@ -26,7 +29,8 @@ const SAMPLE_ROWS: usize = 1024;
 /// A file is gone or has changed, holds no columns, or the files have another number of rows than the run.
 pub(crate) fn open(run: &RunReader, recorded: &VectorsSettings, source: &[String]) -> Result<Vec<Shard>> {
     let of_rows = 0..files_of_rows(recorded);
-    let mut shards = if source.is_empty() { open_recorded(run, recorded, of_rows)? } else { given(source)? };
+    let mut shards =
+        if source.is_empty() { open_recorded(run, recorded, of_rows, SOURCE)? } else { given(source, SOURCE)? };
     let rows = number(&mut shards, 0);
     let facts: VectorsFacts = run.facts()?;
     // Rows that were left out are among those of the files.
@@ -77,7 +81,11 @@ pub(crate) fn open_corpus(run: &RunReader, recorded: &VectorsSettings, source: &
     };
     let (end, start) = (recorded.inputs.len(), files_of_rows(recorded));
     debug_assert_eq!(end - start, corpus.files);
-    let mut shards = if source.is_empty() { open_recorded(run, recorded, start..end)? } else { given(source)? };
+    let mut shards = if source.is_empty() {
+        open_recorded(run, recorded, start..end, CORPUS_SOURCE)?
+    } else {
+        given(source, CORPUS_SOURCE)?
+    };
     let documents = number(&mut shards, facts.rows + facts.bad_rows_dropped);
     let expected = found.documents + found.bad_dropped + found.of_other_tasks;
     if documents == expected && !shards.is_empty() {
@@ -95,7 +103,7 @@ pub(crate) fn open_corpus(run: &RunReader, recorded: &VectorsSettings, source: &
 
 /// The files of a range where the manifest saw them last, each with the content that was mined. Those that were written
 /// or moved meanwhile are hashed.
-fn open_recorded(run: &RunReader, recorded: &VectorsSettings, range: Range<usize>) -> Result<Vec<Shard>> {
+fn open_recorded(run: &RunReader, recorded: &VectorsSettings, range: Range<usize>, flag: &str) -> Result<Vec<Shard>> {
     let places = run.manifest().inputs.get(range.clone()).unwrap_or_default();
     let identities = recorded.inputs.get(range).unwrap_or_default();
     let paths: Vec<PathBuf> = places.iter().map(|place| PathBuf::from(&place.path)).collect();
@@ -107,21 +115,22 @@ fn open_recorded(run: &RunReader, recorded: &VectorsSettings, range: Range<usize
             .path(path)
             .expected("files with the texts")
             .found("rows that are in no file")
-            .remedy(
-                "give Parquet files with the texts of the mined rows, in their order, to --source (source= in Python)",
-            ));
+            .remedy(format!(
+                "give Parquet files with the texts of the mined rows, in their order, to {flag} ({}= in Python)",
+                flag.trim_start_matches('-').replace('-', "_")
+            )));
     }
     if let Some(path) = paths.iter().find(|path| !path.exists()) {
         return Err(Error::input("a file that was mined is gone")
             .path(path)
             .expected("the input files where they were")
             .found("nothing at this path")
-            .remedy(
+            .remedy(format!(
                 "bring it back, or repeat the `mine` command with its new place: it finds the same content and mines \
-                 nothing. Or give the files that hold the texts to --source",
-            ));
+                 nothing. Or give the files that hold the texts to {flag}"
+            )));
     }
-    let shards = paths.iter().map(|path| open_columns(path, kind_of(path)?)).collect::<Result<Vec<_>>>()?;
+    let shards = paths.iter().map(|path| open_columns(path, kind_of(path)?, flag)).collect::<Result<Vec<_>>>()?;
     for ((shard, identity), place) in shards.iter().zip(identities).zip(places) {
         let (file, bytes) = (&shard.files[0], shard.contents()[0]);
         // Columns of the path are labels, and no part of the texts.
@@ -131,7 +140,7 @@ fn open_recorded(run: &RunReader, recorded: &VectorsSettings, range: Range<usize
                 .path(&shard.path)
                 .expected(format!("the {} bytes that were mined", HumanCount(identity.bytes)))
                 .found(format!("{} bytes, with another content", HumanCount(file.identity.bytes)))
-                .remedy("mine again, or give files with the mined rows in the same order to --source"));
+                .remedy(format!("mine again, or give files with the mined rows in the same order to {flag}")));
         }
     }
     Ok(shards)
@@ -180,18 +189,18 @@ fn refuse_other_ids(run: &RunReader, recorded: &VectorsSettings, shards: &[Shard
 }
 
 /// The files that the user gave instead.
-fn given(source: &[String]) -> Result<Vec<Shard>> {
-    find(source)?.iter().map(|file| open_columns(&file.path, file.kind)).collect()
+fn given(source: &[String], flag: &str) -> Result<Vec<Shard>> {
+    find(source)?.iter().map(|file| open_columns(&file.path, file.kind, flag)).collect()
 }
 
 /// A file that has columns.
-fn open_columns(path: &Path, kind: FileKind) -> Result<Shard> {
+fn open_columns(path: &Path, kind: FileKind, flag: &str) -> Result<Shard> {
     match kind {
         FileKind::Npy => Err(Error::input("texts are not read from .npy files, which hold no texts")
             .path(path)
             .expected("Parquet or Arrow files with the texts")
             .found("a .npy file")
-            .remedy("give files with the texts, one row for each mined row in the same order, to --source")),
+            .remedy(format!("give files with the texts, one row for each mined one in the same order, to {flag}"))),
         kind => open_file(path, kind),
     }
 }

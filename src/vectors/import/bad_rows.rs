@@ -52,14 +52,17 @@ impl BadRowCounts {
     }
 
     /// The error for them; `listed`: where all are listed.
-    fn error(self, listed: Option<&str>) -> Error {
+    fn error(self, input: &Input<'_>, listed: Option<&str>) -> Error {
         let listed = listed.map_or_else(String::new, |path| format!("\n            all are listed in {path}"));
         match self.first {
             Some(only) if self.rows == 1 => only,
-            _ => Error::input(format!("{} rows have embeddings that cannot be used", self.rows))
+            _ => Error::input(format!("{} {} have embeddings that cannot be used", self.rows, input.noun()))
                 .expected("a finite vector above zero, of one number of dimensions, in every row")
                 .found(format!("{}; the first of them:\n            {}{listed}", self.words(), self.lines()))
-                .remedy("embed these rows again, or leave them out with --bad-rows drop"),
+                .remedy(match self.rows == input.rows() as u64 {
+                    true => "embed them again: none is left",
+                    false => "embed these rows again, or leave them out with --bad-rows drop",
+                }),
         }
     }
 }
@@ -179,7 +182,7 @@ pub(super) fn refuse_bad_rows(run: &Run, input: &Input<'_>, batch_rows: usize, m
     }
     let counts = write_bad_rows(run, input, batch_rows, marks)?;
     let path = run.folder().join(bad_row_table(input)).display().to_string();
-    Err(counts.error(Some(&path)))
+    Err(counts.error(input, Some(&path)))
 }
 
 /// Finds the rows that cannot be used, lists them in a file of the run folder, and says how many they are. Returns
@@ -221,6 +224,6 @@ pub(super) fn check_bad_rows(
     match counts.rows {
         0 => Ok((marks, counts, norms)),
         bad if drop && bad < input.rows() as u64 => Ok((marks, counts, norms)),
-        _ => Err(counts.error(None)),
+        _ => Err(counts.error(input, None)),
     }
 }

@@ -67,6 +67,11 @@ impl<'a> Input<'a> {
         Input { dropped, ..self }
     }
 
+    /// The flag that names its column of ids.
+    pub(super) fn id_flag(&self) -> &'static str {
+        if self.first_number > 0 { "--document-id-column" } else { "--id-column" }
+    }
+
     /// What is counted while they are checked.
     pub(super) fn checked(&self) -> &'static str {
         if self.first_number > 0 { "documents checked" } else { "rows checked" }

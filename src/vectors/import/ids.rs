@@ -205,9 +205,10 @@ fn large_id(digits: &str) -> Error {
 
 /// The error for a null id.
 fn null_id(input: &Input<'_>, unit: &Unit<'_>, column: &LabelColumn, row: u64, missing: Missing) -> Error {
+    let (flag, noun) = (input.id_flag(), input.noun());
     let error = Error::input("an id is missing")
-        .expected("an id in every row")
-        .remedy("fill the ids, or name another column with --id-column; --id-column none numbers the rows");
+        .expected(if noun == "rows" { "an id in every row" } else { "an id for every document" })
+        .remedy(format!("fill the ids, or name another column with {flag}; {flag} none numbers the {noun}"));
     unit.place(missing_label(error, &input.units, column, missing), &column.name, Some(row))
 }
 
@@ -286,6 +287,7 @@ fn refuse_duplicate_ids(input: &Input<'_>, column: &LabelColumn, mut hashes: Vec
     if twice.is_empty() {
         return Ok(hashes);
     }
+    let (flag, noun) = (input.id_flag(), input.noun());
     // Hashes agree: look whether the ids do.
     let mut seen = HashMap::<String, (u64, String)>::new();
     for unit in &input.units {
@@ -301,10 +303,10 @@ fn refuse_duplicate_ids(input: &Input<'_>, column: &LabelColumn, mut hashes: Vec
                     Error::input(format!("two {} have the same id", input.noun()))
                         .expected("each id once")
                         .found(format!("id {id}, also in {first_path}, row {first_row}"))
-                        .remedy(
-                            "if the column is no id, such as a chunk's document, --id-column none numbers the rows; \
-                             else drop the repeated rows, or name another column with --id-column",
-                        ),
+                        .remedy(format!(
+                            "if the column is no id, such as a chunk's document, {flag} none numbers the {noun}; else \
+                             drop the repeated ones, or name another column with {flag}"
+                        )),
                     &column.name,
                     Some(row),
                 )),

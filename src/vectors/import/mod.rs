@@ -111,7 +111,7 @@ pub fn import(
 /// Says how many documents there are.
 fn log_corpus(corpus: Option<CorpusFacts>) {
     let Some(CorpusFacts { documents, of_other_tasks, .. }) = corpus else { return };
-    tracing::info!("{documents} documents are candidates beside the rows' positives");
+    tracing::info!("{documents} documents of the corpus are in the rows' tasks");
     if of_other_tasks > 0 {
         tracing::warn!("{of_other_tasks} documents are left out: no row is of their task");
     }

@@ -80,15 +80,17 @@ impl Labels {
         Ok(Labels { id, task, keys })
     }
 
-    /// Fails where a corpus' key column or ids are of another kind than the rows': `path` is the corpus' first file.
+    /// Gives the labels of a corpus and those of the rows one form, so that they are compared by value; `path` is the
+    /// corpus' first file.
     ///
     /// # Errors
-    /// One has lists and the other has not; ids are numbers on one side and text on the other.
-    pub(crate) fn refuse_other_kinds(&self, rows: &Labels, path: &Path) -> Result<()> {
+    /// Values cannot be compared; one has lists and the other has not; ids are numbers on one side and text on the
+    /// other.
+    pub(crate) fn agree(&mut self, rows: &mut Labels, path: &Path) -> Result<()> {
         let kind = |list: bool| if list { "lists of keys" } else { "a key for each" };
-        for own in &self.keys {
-            let of_rows = rows.keys.iter().find(|key| key.name == own.name);
-            if let Some(other) = of_rows.filter(|other| other.list != own.list) {
+        for own in &mut self.keys {
+            let Some(other) = rows.keys.iter_mut().find(|key| key.name == own.name) else { continue };
+            if other.list != own.list {
                 return Err(Error::input("rows and documents have keys of two kinds")
                     .path(path)
                     .column(own.name.clone())
@@ -96,24 +98,26 @@ impl Labels {
                     .found(kind(own.list))
                     .remedy("write both as lists, or both as single values"));
             }
-            own.refuse_other_form(of_rows, path)?;
+            own.agree(other, path)?;
         }
-        if let Some(own) = &self.task {
-            own.refuse_other_form(rows.task.as_ref(), path)?;
+        if let (Some(own), Some(other)) = (&mut self.task, &mut rows.task) {
+            own.agree(other, path)?;
         }
+        let rows = &*rows;
         let texts = |labels: &Labels| labels.id.as_ref().is_some_and(|column| !column.has_integer_ids());
         if texts(self) == texts(rows) {
             return Ok(());
         }
-        let words = |texts: bool| if texts { "text" } else { "numbers" };
+        let words = |labels: &Labels| match &labels.id {
+            Some(column) if column.has_integer_ids() => "numbers",
+            Some(_) => "text",
+            None => "no ids, in whose place numbers stand",
+        };
         Err(Error::input("rows and documents have ids of two kinds")
             .path(path)
-            .expected(format!("ids that are {}, as the rows' are: both stand in one column", words(texts(rows))))
-            .found(words(texts(self)))
-            .remedy(
-                "cast one of them, name other columns with --id-column and --document-id-column, or number either \
-                 with none",
-            ))
+            .expected(format!("ids as the rows have them, {}: both stand in one column", words(rows)))
+            .found(words(self))
+            .remedy("give both ids of one kind, or number both: --id-column none --document-id-column none"))
     }
 
     /// The labels of key columns of lists.
@@ -228,14 +232,20 @@ impl LabelColumn {
         if all { LabelColumn { form: LabelForm::Uuid, ..self } } else { self }
     }
 
-    /// Fails where the rows' column of this name has other values, or writes them in another form.
-    fn refuse_other_form(&self, rows: Option<&LabelColumn>, path: &Path) -> Result<()> {
-        let is_alike = |other: &LabelColumn| {
-            let leaves: Vec<&DataType> = self.types.iter().chain(&other.types).map(|(leaf, _)| leaf).collect();
-            let compare_all = leaves.iter().all(|a| leaves.iter().all(|b| compare(a, b)));
-            compare_all && [self.form, other.form] == [form(&leaves); 2]
-        };
-        let Some(other) = rows.filter(|other| !is_alike(other)) else { return Ok(()) };
+    /// Gives this column and that of the rows the form in which the values of all their types are compared.
+    fn agree(&mut self, rows: &mut LabelColumn, path: &Path) -> Result<()> {
+        let leaves: Vec<&DataType> = self.types.iter().chain(&rows.types).map(|(leaf, _)| leaf).collect();
+        let compare_all = leaves.iter().all(|a| leaves.iter().all(|b| compare(a, b)));
+        let joint = form(&leaves);
+        // Bytes that a file calls UUIDs, or that are written in hex, have a form of their own.
+        let by_value = [LabelForm::Plain, LabelForm::Number, LabelForm::Instant];
+        let may_change = [self.form, rows.form].iter().all(|form| by_value.contains(form));
+        if compare_all && (may_change || self.form == rows.form) {
+            if may_change {
+                (self.form, rows.form) = (joint, joint);
+            }
+            return Ok(());
+        }
         let types = |column: &LabelColumn| {
             let types: Vec<String> = column.types.iter().map(|(leaf, _)| leaf.to_string()).collect();
             types.join(", ")
@@ -243,7 +253,7 @@ impl LabelColumn {
         Err(Error::input("rows and documents have a label column of types whose values cannot be compared")
             .path(path)
             .column(self.name.clone())
-            .expected(format!("{}, as the rows have", types(other)))
+            .expected(format!("values that compare with {}, as the rows have", types(rows)))
             .found(types(self))
             .remedy("cast the column to one type in both, such as string"))
     }
@@ -330,4 +340,24 @@ fn refuse_ids_of_some(shards: &[Shard]) -> Result<()> {
         .expected(format!("a column {ID}, as in {}", other.path.display()))
         .found("no such column")
         .remedy("give all files the column, or name another with --id-column NAME; --id-column none numbers the rows"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_corpus_keys_are_compared_with_the_rows_by_value() {
+        let column = |kind: DataType| LabelColumn::new("k", &[(&kind, Path::new("a"))], 0).unwrap();
+        let agree = |own: DataType, rows: DataType| {
+            let (mut own, mut rows) = (column(own), column(rows));
+            own.agree(&mut rows, Path::new("b")).map(|()| (own.form, rows.form))
+        };
+        let number = (LabelForm::Number, LabelForm::Number);
+        assert_eq!(agree(DataType::Float64, DataType::Int64).unwrap(), number);
+        assert_eq!(agree(DataType::Int64, DataType::Float32).unwrap(), number);
+        assert_eq!(agree(DataType::Utf8, DataType::Int32).unwrap(), (LabelForm::Plain, LabelForm::Plain));
+        let text = agree(DataType::Boolean, DataType::Utf8).unwrap_err().to_string();
+        assert!(text.contains("Boolean") && text.contains("Utf8") && text.contains("column k"), "{text}");
+    }
 }
