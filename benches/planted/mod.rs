@@ -56,7 +56,7 @@ impl Planted {
     /// The run's vectors, under these settings; stages that they touch are redone.
     pub fn vectors(&self, run: &Run, job: &Job) -> Vectors {
         run.apply_settings(&job.settings(), job.places(), true).expect("a folder of its own");
-        import(run, &job.shards, &job.config, &job.plan.vectors).expect("sound input")
+        import(run, &job.shards, None, &job.config, &job.plan.vectors).expect("sound input")
     }
 
     /// The run's vectors and lists.

@@ -4,12 +4,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, StringArray};
-use std::sync::Arc;
-
 use super::budgets::{least_mib, measured};
 use super::command::{Line, Place, assert_same, call, inspect, mine, mine_command, verify};
-use super::dataset::{Dataset, Float, Ids, write_columns};
+use super::dataset::{Dataset, Float, Ids};
 use super::negatives;
 use super::oracle::{Cut, Exactness, Oracle, check_cut_graph};
 use super::promises::{self, Terms};
@@ -29,7 +26,7 @@ fn data() -> Dataset {
         data.positives[ROWS + 300 + number] = data.positives[ROWS + 200 + number].clone();
         data.positives[ROWS + 500 + number] = data.queries[(number * 7) % ROWS].clone();
     }
-    let task = |row: usize| if row >= ROWS && row % 13 == 0 { "none" } else { ["news", "wiki"][row / 3 % 2] };
+    let task = |row: usize| if row >= ROWS && row.is_multiple_of(13) { "none" } else { ["news", "wiki"][row / 3 % 2] };
     data.with_tasks(|row| task(row).into())
         .with_key(|row| (row % 4 < 3).then(|| format!("page {}", row % 290)))
         .with_text_ids()
@@ -133,9 +130,9 @@ fn documents_of_another_number_type_are_kept_exactly() {
         data.one_column = one_column;
         // Rows in halves; documents need all bits of a single, but for copies of rows.
         let candidates = if one_column { &mut data.queries } else { &mut data.positives };
-        for row in 0..180 {
+        for vector in &mut candidates[..180] {
             let half = |value: &f64| half::f16::from_f64(*value).to_f64();
-            candidates[row] = candidates[row].iter().map(half).collect();
+            *vector = vector.iter().map(half).collect();
         }
         candidates[200] = candidates[17].clone();
         let place = Place::empty();
@@ -225,7 +222,8 @@ fn what_does_not_fit_the_rows_is_refused_by_name() {
         let Ids::Text(ids) = &mut data.ids else { unreachable!() };
         ids[ROWS + 20] = ids[ROWS + 3].clone();
     };
-    let cases: [(&str, &dyn Fn(&mut Dataset), &[&str]); 6] = [
+    type Case<'c> = (&'c str, &'c dyn Fn(&mut Dataset), &'c [&'c str]);
+    let cases: [Case; 6] = [
         ("dimensions", &short, &["24 dimensions", "8 dimensions"]),
         ("tasks", &|data| data.tasks.clear(), &["no column of tasks", "--task-column"]),
         ("numbers", &numbers, &["ids of two kinds", "--document-id-column"]),
@@ -325,7 +323,12 @@ fn report_is_of_rows(run: &Path) {
 #[cfg(feature = "export")]
 #[test]
 fn exports_join_the_texts_of_documents() {
+    use std::sync::Arc;
+
+    use arrow::array::{Array, ArrayRef, AsArray, Int64Array, StringArray};
+
     use super::command::export;
+    use super::dataset::write_columns;
     use super::exported::{lines, numbers, parquet, strings};
     let data = data();
     let place = Place::with(&data);
