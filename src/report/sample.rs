@@ -99,6 +99,8 @@ impl Sampled {
 struct Buffers {
     scored: Vec<(RowId, f32)>,
     scores: Vec<f32>,
+    /// Of the best rows in the query's list.
+    best: Vec<f32>,
 }
 
 /// Scores sampled queries of one run.
@@ -186,8 +188,13 @@ impl Sampler<'_> {
     ) -> Option<QueryFigures> {
         let (order, keys) = (self.neighbors.order(), self.vectors.rows.keys());
         let query = order[place.index()];
-        let all = self.neighbors.scores(place);
-        let all = &all[..self.top.min(all.len())];
+        // Documents of a corpus are in lists, and in no batch.
+        let rows = Place::new(self.neighbors.row_count());
+        let list = self.neighbors.of(place).iter().zip(self.neighbors.scores(place));
+        let best = list.filter(|(other, _)| **other < rows).map(|(_, score)| *score).take(self.top);
+        buffers.best.clear();
+        buffers.best.extend(best);
+        let all = &buffers.best[..];
         let others = batch.iter().map(|other| order[other.index()]);
         let others = others.filter(|row| *row != query && !keys.conflict(query, *row));
         buffers.scored.clear();
