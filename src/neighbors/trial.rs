@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use super::tiles::{STRETCH_COLUMNS, TILE_QUERIES, Tiles};
 use crate::config::KernelPrecision;
 use crate::error::{Error, Result};
+use crate::vectors::RowId;
 use crate::watch::Watch;
 
 /// Searches of less work (pairs times dimensions) have no trial: it would take a share of their time.
@@ -55,11 +56,12 @@ pub(super) fn tried(
     let (tasks, dim) = (&tiles.vectors.tasks, tiles.vectors.shape().dim);
     let stretches = (TRIAL_WORK / (TILE_QUERIES * STRETCH_COLUMNS * dim)).clamp(*STRETCHES.start(), *STRETCHES.end());
     let columns = task.start..task.end.min(task.start + stretches * STRETCH_COLUMNS);
+    let is_row = |row: &RowId| *row < tiles.vectors.row_count();
+    let rows = |columns: Range<usize>| tiles.columns.rows()[columns].iter().copied().filter(is_row);
+    // Documents of a corpus have no query.
+    let Some(own) = rows(columns.clone()).next() else { return Ok(KernelPrecision::Int8) };
     // So many ranks that thresholds are as high as in the whole task.
-    let ranks = (ranks[tasks.of(tiles.columns.rows()[task.start])] * columns.len())
-        .div_ceil(task.len())
-        .min(columns.len() - 1)
-        .max(1);
+    let ranks = (ranks[tasks.of(own)] * columns.len()).div_ceil(task.len()).min(columns.len() - 1).max(1);
     let middle = columns.start + columns.len() / 2;
     // None: it took longer than `limit` for a query, and was left.
     let seconds_a_query = |precision: KernelPrecision, limit: Duration| -> Result<Option<Duration>> {
@@ -67,7 +69,9 @@ pub(super) fn tried(
         let queries = (tiles.most_queries() / 2).max(1);
         let first = middle - (queries / 2).min(columns.len() / 2);
         let places = first..(first + queries).min(columns.end);
-        let (begin, most, left) = (Clock::now(), limit.saturating_mul(places.len() as u32), AtomicBool::new(false));
+        let in_turn = rows(places.start..columns.end).chain(rows(columns.start..places.start));
+        let chosen: Vec<RowId> = in_turn.take(places.len()).collect();
+        let (begin, most, left) = (Clock::now(), limit.saturating_mul(chosen.len() as u32), AtomicBool::new(false));
         let listen = |_| {
             watch.add(0)?;
             if begin.elapsed() <= most {
@@ -76,11 +80,10 @@ pub(super) fn tried(
             left.store(true, Ordering::Relaxed);
             Err(Error::runtime("a trial that was left"))
         };
-        let found =
-            tiles.exact_tile(columns.clone(), &tiles.columns.rows()[places.clone()], ranks, Watch::new(&listen));
+        let found = tiles.exact_tile(columns.clone(), &chosen, ranks, Watch::new(&listen));
         match found {
             Err(_) if left.load(Ordering::Relaxed) => Ok(None),
-            found => found.map(|_| Some(begin.elapsed() / places.len() as u32)),
+            found => found.map(|_| Some(begin.elapsed() / chosen.len() as u32)),
         }
     };
     let mut precisions = vec![KernelPrecision::Int8, KernelPrecision::F32];

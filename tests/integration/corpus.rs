@@ -424,3 +424,18 @@ fn a_key_that_one_row_and_documents_have_parts_no_rows_of_one_positive() {
     }
     assert_eq!(lines[5].neighbors.len(), 119 - 1 + 37);
 }
+
+#[test]
+fn a_search_that_is_long_enough_for_a_trial_tries_rows_and_no_documents() {
+    // 10^11 multiplications and more: below, no precision is tried.
+    let mut data = Dataset::planted(24_200, 448, 13);
+    data.documents = 14_000;
+    data.float = Float::F16;
+    let place = Place::with(&data.in_halves());
+    let (corpus, run, other) = (place.path("corpus"), place.path("run"), place.path("other"));
+    let flags = format!("{FLAGS} --hard-negatives 1 --corpus {}", corpus.display());
+    mine(&place.input(), &run, &flags).ok();
+    verify(&run).ok();
+    mine(&place.input(), &other, &format!("{flags} --precision f32")).ok();
+    assert_same(&run, &other, &["vectors", "neighbors", "edges", "clusters", "batches"]);
+}
