@@ -13,7 +13,7 @@ use super::cpu::frame::{Frame, FramedRows, Lead};
 use super::cpu::matrix::UnitRows;
 use super::cpu::rotation::{Rotation, principal_axes};
 use super::cpu::simd::Simd;
-use super::ivf::spread;
+use super::k_means::spread;
 use crate::config::Metric;
 use crate::vectors::dot::dot;
 use crate::vectors::{RowId, Vectors};

@@ -11,7 +11,7 @@ use std::ops::Range;
 
 use super::columns::BaseColumns;
 use super::cpu::scan::HitSink;
-use super::ivf::spread;
+use super::k_means::spread;
 use super::topk::TopK;
 use crate::vectors::{Keys, RowId};
 

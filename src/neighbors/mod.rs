@@ -29,6 +29,7 @@ pub(crate) mod gpu;
 pub(crate) mod head;
 pub(crate) mod initial_thresholds;
 pub(crate) mod ivf;
+mod k_means;
 pub(crate) mod marks;
 pub(crate) mod own_ranks;
 pub(crate) mod probes;
