@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde_json::Value;
 
 use super::checked_parts::CheckedParts;
-use super::inputs::{InputFiles, changes};
+use super::inputs::vectors_changes;
 use super::interrupt::Interrupt;
 use super::json::{differences, to_value};
 use super::layout::{MANIFEST, SUCCESS, TEMPORARY, refuse_foreign, stage_folder};
@@ -17,9 +17,7 @@ use super::manifest::{Manifest, StageRecord, fingerprint};
 use super::memory::MemoryWatch;
 use super::progress::{Meter, Progress};
 use super::reader;
-use super::record::{
-    CorpusSettings, FileIdentity, FilePlace, JobSettings, StageFacts, VectorsSettings, facts_fault, from_value,
-};
+use super::record::{FileIdentity, FilePlace, JobSettings, StageFacts, VectorsSettings, facts_fault, from_value};
 use super::sealed::PartWriter;
 use super::stage::Stage;
 use super::storage::{self, Storage, folder_of, list};
@@ -471,32 +469,6 @@ fn changed_settings(
         }
     }
     changed
-}
-
-/// What differs in the settings of the vectors stage: files in words, the others by name.
-fn vectors_changes(
-    manifest: &Manifest,
-    recorded: VectorsSettings,
-    settings: &JobSettings,
-    places: &[FilePlace],
-) -> Vec<String> {
-    let before = InputFiles { identities: &recorded.inputs, places: &manifest.inputs };
-    let mut names = changes(before, InputFiles { identities: &settings.vectors.inputs, places });
-    let [was, is] = [&recorded.corpus, &settings.vectors.corpus].map(Option::as_ref);
-    let others = VectorsSettings { inputs: recorded.inputs.clone(), ..settings.vectors.clone() };
-    let others = match (was, is) {
-        (Some(_), Some(_)) | (None, None) => others,
-        (was, is) => {
-            let words = |corpus: Option<&CorpusSettings>| match corpus {
-                Some(corpus) => format!("{} files", corpus.files),
-                None => "none".into(),
-            };
-            names.push(format!("corpus: {} before, {} now", words(was), words(is)));
-            VectorsSettings { corpus: recorded.corpus.clone(), ..others }
-        }
-    };
-    names.extend(differences(&recorded, &others));
-    names
 }
 
 /// Cleaned stages are to be made again where a stage is to be made, which may read them, or where `all` are.

@@ -4,7 +4,9 @@
 
 use indicatif::HumanCount;
 
-use super::record::{FileIdentity, FilePlace};
+use super::json::differences;
+use super::manifest::Manifest;
+use super::record::{CorpusSettings, FileIdentity, FilePlace, JobSettings, VectorsSettings};
 
 /// Changed files that are named one by one.
 const NAMED_MAX: usize = 3;
@@ -24,8 +26,34 @@ impl InputFiles<'_> {
     }
 }
 
+/// What differs in the settings of the vectors stage: files in words, the others by name.
+pub(super) fn vectors_changes(
+    manifest: &Manifest,
+    recorded: VectorsSettings,
+    settings: &JobSettings,
+    places: &[FilePlace],
+) -> Vec<String> {
+    let before = InputFiles { identities: &recorded.inputs, places: &manifest.inputs };
+    let mut names = changes(before, InputFiles { identities: &settings.vectors.inputs, places });
+    let [was, is] = [&recorded.corpus, &settings.vectors.corpus].map(Option::as_ref);
+    let others = VectorsSettings { inputs: recorded.inputs.clone(), ..settings.vectors.clone() };
+    let others = match (was, is) {
+        (Some(_), Some(_)) | (None, None) => others,
+        (was, is) => {
+            let words = |corpus: Option<&CorpusSettings>| match corpus {
+                Some(corpus) => format!("{} files", corpus.files),
+                None => "none".into(),
+            };
+            names.push(format!("corpus: {} before, {} now", words(was), words(is)));
+            VectorsSettings { corpus: recorded.corpus.clone(), ..others }
+        }
+    };
+    names.extend(differences(&recorded, &others));
+    names
+}
+
 /// What differs, a line for each change; empty where nothing does. A content that one of both does not know is none.
-pub(super) fn changes(before: InputFiles<'_>, now: InputFiles<'_>) -> Vec<String> {
+fn changes(before: InputFiles<'_>, now: InputFiles<'_>) -> Vec<String> {
     let (old, new) = (before.identities, now.identities);
     let changed: Vec<usize> = (0..old.len().min(new.len())).filter(|index| !same(&old[*index], &new[*index])).collect();
     if old.len() != new.len() {
