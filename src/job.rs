@@ -102,7 +102,7 @@ impl Job {
         if let Some(tasks) = self.tasks.get() {
             return Ok(tasks);
         }
-        let tasks = vectors::task_sizes(&self.shards, self.config.columns.bad_rows)?;
+        let tasks = vectors::task_sizes(&self.shards, &self.config)?;
         Ok(self.tasks.get_or_init(|| tasks))
     }
 

@@ -6,7 +6,7 @@ use super::documents::TaskDocuments;
 use super::ids::Ids;
 use super::key_lists::key_lists_name;
 use super::keys::{PositiveCodes, RowPositives};
-use super::row::RowId;
+use super::row::{Place, RowId};
 use super::row_table::RowTable;
 use super::shape::Shape;
 use super::store::VectorStore;
@@ -68,6 +68,11 @@ impl Vectors {
     /// The numbers of a task's documents; none without a corpus.
     pub(crate) fn documents_of(&self, task: usize) -> std::ops::Range<RowId> {
         self.documents.as_ref().map_or(0..0, |documents| documents.of_task(task))
+    }
+
+    /// Whether a place is that of a row or a document of a task.
+    pub(crate) fn is_of_task(&self, task: usize, place: Place) -> bool {
+        self.tasks.places(task).contains(place) || self.documents_of(task).contains(&place.number())
     }
 
     /// Which rows have the same positive, by a key column or by their vectors.

@@ -20,7 +20,7 @@ pub(crate) const BAD_ROW_TABLES: [&str; 2] = ["bad_rows.parquet", "bad_documents
 
 /// The file's name for an input.
 pub(super) fn bad_row_table(input: &Input<'_>) -> &'static str {
-    BAD_ROW_TABLES[usize::from(input.first_number > 0)]
+    BAD_ROW_TABLES[usize::from(input.is_corpus())]
 }
 /// Lines that are kept before they are written.
 const LINES: usize = 8192;

@@ -75,11 +75,11 @@ pub(crate) fn check_input(
 
 /// The rows, or the documents.
 fn check_one(input: Input<'_>, batch_rows: usize, watch: Watch<'_>) -> Result<CheckedInput> {
-    let (shards, config, noun) = (input.shards, input.config, input.noun());
+    let (shards, config, noun, is_corpus) = (input.shards, input.config, input.noun(), input.is_corpus());
     let drop = config.columns.bad_rows == BadRows::Drop;
     let (dropped, bad, norms) = check_bad_rows(&input, batch_rows, drop, watch)?;
     check_ids(&input.without(Some(&dropped)))?;
-    let sides = if noun == "documents" {
+    let sides = if is_corpus {
         &["documents"][..]
     } else if shards.roles.shared {
         &["embeddings"][..]

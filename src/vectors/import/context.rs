@@ -57,9 +57,14 @@ impl<'a> Input<'a> {
         Input { first_number: rows, ..Input::new(corpus, config) }
     }
 
+    /// Whether these are documents, which have no query: there is a row before them.
+    pub(super) fn is_corpus(&self) -> bool {
+        self.first_number > 0
+    }
+
     /// What its rows are called in messages.
     pub(super) fn noun(&self) -> &'static str {
-        if self.first_number > 0 { "documents" } else { "rows" }
+        if self.is_corpus() { "documents" } else { "rows" }
     }
 
     /// The same without some rows.
@@ -69,12 +74,12 @@ impl<'a> Input<'a> {
 
     /// The flag that names its column of ids.
     pub(super) fn id_flag(&self) -> &'static str {
-        if self.first_number > 0 { "--document-id-column" } else { "--id-column" }
+        if self.is_corpus() { "--document-id-column" } else { "--id-column" }
     }
 
     /// What is counted while they are checked.
     pub(super) fn checked(&self) -> &'static str {
-        if self.first_number > 0 { "documents checked" } else { "rows checked" }
+        if self.is_corpus() { "documents checked" } else { "rows checked" }
     }
 
     /// Rows of the files.

@@ -45,7 +45,7 @@ pub(super) fn write_embeddings(
         let writer = RowWriter {
             shape,
             first_number: input.first_number,
-            documents: input.first_number > 0,
+            documents: input.is_corpus(),
             precision: import.input.shards.store_types,
             metric: input.config.metric,
             row_ids,
@@ -68,7 +68,7 @@ pub(super) fn write_embeddings(
         })?;
         let [of_queries, of_positives] = writer.largest.into_inner().expect("no thread panics while it holds them");
         largest[1] = largest[1].max(of_positives);
-        if input.first_number == 0 {
+        if !input.is_corpus() {
             largest[0] = of_queries;
         }
         refuse_bad_rows(import.run, input, import.counts.batch_rows, &bad)?;

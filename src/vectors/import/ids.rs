@@ -209,7 +209,7 @@ fn null_id(input: &Input<'_>, unit: &Unit<'_>, column: &LabelColumn, row: u64, m
     let error = Error::input("an id is missing")
         .expected(if noun == "rows" { "an id in every row" } else { "an id for every document" })
         .remedy(format!("fill the ids, or name another column with {flag}; {flag} none numbers the {noun}"));
-    unit.place(missing_label(error, &input.units, column, missing), &column.name, Some(row))
+    unit.place(missing_label(error, input, column, missing), &column.name, Some(row))
 }
 
 /// Fails if a row and a document have one id, given the sorted hashes of either's: an id in the table of hard negatives

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use arrow::array::{Array, ArrayRef};
 use rayon::prelude::*;
 
+use super::context::Input;
 use crate::error::{Error, Result};
 use crate::vectors::decode::Unit;
 use crate::vectors::label_arrays::for_each_label_array;
@@ -191,9 +192,9 @@ fn no_utf8(bytes: &[u8]) -> Error {
 }
 
 /// The error for a row without a label where each row must have one, with the number of such rows in the input.
-pub(super) fn missing_label(error: Error, units: &[Unit<'_>], column: &LabelColumn, missing: Missing) -> Error {
+pub(super) fn missing_label(error: Error, input: &Input<'_>, column: &LabelColumn, missing: Missing) -> Error {
     let (mut null, mut nan, mut rows) = (0u64, 0u64, 0u64);
-    for unit in units {
+    for unit in &input.units {
         let counted = for_each_label(unit, column, |_, label| {
             rows += 1;
             null += u64::from(label == Err(Missing::Null));
@@ -205,5 +206,5 @@ pub(super) fn missing_label(error: Error, units: &[Unit<'_>], column: &LabelColu
         }
     }
     let found = if missing == Missing::NaN { "a NaN" } else { "a null" };
-    error.found(format!("{found}; of {rows} rows {null} are null and {nan} are NaN"))
+    error.found(format!("{found}; of {rows} {} {null} are null and {nan} are NaN", input.noun()))
 }

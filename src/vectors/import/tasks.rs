@@ -144,7 +144,7 @@ fn task_codes(
         if !input.keeps(unit.first_input_row() + row) {
             return Ok(());
         }
-        let name = name.map_err(|missing| null_task(&input.units, unit, column, row, missing))?;
+        let name = name.map_err(|missing| null_task(input, unit, column, row, missing))?;
         let code = match seen.get(name) {
             Some(code) => *code,
             None => {
@@ -174,11 +174,11 @@ fn too_many_names(known: &Names) -> Error {
 }
 
 /// The error for a row without a task.
-fn null_task(units: &[Unit<'_>], unit: &Unit<'_>, column: &LabelColumn, row: u64, missing: Missing) -> Error {
+fn null_task(input: &Input<'_>, unit: &Unit<'_>, column: &LabelColumn, row: u64, missing: Missing) -> Error {
     let error = Error::input("a task is missing")
-        .expected("a task name in every row")
+        .expected(if input.is_corpus() { "a task name for every document" } else { "a task name in every row" })
         .remedy("fill the column, or mine without --task-column");
-    unit.place(missing_label(error, units, column, missing), &column.name, Some(row))
+    unit.place(missing_label(error, input, column, missing), &column.name, Some(row))
 }
 
 /// Groups rows by task: sorts the task names, and replaces each row's task code by the row's number in task-grouped
@@ -212,20 +212,20 @@ fn group_by_task(names: Vec<String>, codes: &mut [u32]) -> (Vec<String>, Vec<u64
 ///
 /// # Errors
 /// The column cannot be read, or a task is null.
-pub(crate) fn task_sizes(shards: &Shards, bad_rows: BadRows) -> Result<BTreeMap<String, u64>> {
+pub(crate) fn task_sizes(shards: &Shards, config: &Config) -> Result<BTreeMap<String, u64>> {
     let mut sizes = BTreeMap::<String, u64>::new();
     let Some(column) = &shards.labels.task else {
         sizes.insert(String::new(), shards.shape.rows);
         return Ok(sizes);
     };
-    let units = Unit::all(&shards.list);
-    for unit in &units {
+    let input = Input::new(shards, config);
+    for unit in &input.units {
         for_each_text(unit, column, |row, name| {
             let name = match name {
                 Ok(name) => name,
                 // The row may be one that is left out: import knows.
-                Err(_) if bad_rows == BadRows::Drop => return Ok(()),
-                Err(missing) => return Err(null_task(&units, unit, column, row, missing)),
+                Err(_) if config.columns.bad_rows == BadRows::Drop => return Ok(()),
+                Err(missing) => return Err(null_task(&input, unit, column, row, missing)),
             };
             match sizes.get_mut(name) {
                 Some(rows) => *rows += 1,
