@@ -155,10 +155,8 @@ impl<'a> BatchNegatives<'a> {
         let (neighbors, asked) = (&self.opened.neighbors, self.asked);
         let own = neighbors.place_of(row);
         let suspects: Vec<Place> = self.windows.of(own).suspects().collect();
-        let tasks = &self.opened.vectors.tasks;
-        let documents = self.opened.vectors.documents_of(tasks.of(row));
-        let task = tasks.places(tasks.of(row));
-        let is_of_task = |other: Place| task.contains(other) || documents.contains(&other.number());
+        let task = self.opened.vectors.tasks.of(row);
+        let is_of_task = |other: Place| self.opened.vectors.is_of_task(task, other);
         let by_itself: Group;
         let Group { pool, drawn: of_cluster } = match self.group(row) {
             Some(group) => group,

@@ -176,50 +176,38 @@ impl Tables {
     }
 
     fn write(&mut self, lists: &Lists<'_>, rows: &[RowId], texts: &Documents) -> Result<()> {
-        let input = |row: RowId| lists.vectors.rows.input_rows()[row as usize];
-        for (column, (table, schema)) in
-            [&mut self.queries, &mut self.documents].into_iter().zip(&self.schemas).enumerate()
-        {
-            let text = |row: &RowId| texts.text(column, input(*row)).unwrap_or_default();
-            in_pieces(
-                rows,
-                table,
-                |row| text(row).len() as u64,
-                |piece| {
-                    let columns: Vec<ArrayRef> = vec![
-                        lists.ids(piece.iter().copied()),
-                        Arc::new(StringArray::from_iter_values(piece.iter().map(text))),
-                    ];
-                    RecordBatch::try_new(schema.clone(), columns).expect("columns of the schema")
-                },
-            )?;
-        }
+        write_texts(&mut self.queries, &self.schemas[0], lists, rows, (texts, 0))?;
+        write_texts(&mut self.documents, &self.schemas[1], lists, rows, (texts, 1))?;
         let schema = &self.schemas[2];
         in_pieces(rows, &mut self.scores, |row| lists.bytes(*row), |piece| lists.scores(piece, schema.clone()))
     }
 
     /// Writes documents of the corpus, given their numbers among rows and documents.
     fn write_documents(&mut self, lists: &Lists<'_>, documents: &[RowId], texts: &Documents) -> Result<()> {
-        let input = |row: RowId| lists.vectors.rows.input_rows()[row as usize];
-        let text = |row: &RowId| texts.text(0, input(*row)).unwrap_or_default();
-        let schema = &self.schemas[1];
-        in_pieces(
-            documents,
-            &mut self.documents,
-            |row| text(row).len() as u64,
-            |piece| {
-                let columns: Vec<ArrayRef> = vec![
-                    lists.ids(piece.iter().copied()),
-                    Arc::new(StringArray::from_iter_values(piece.iter().map(text))),
-                ];
-                RecordBatch::try_new(schema.clone(), columns).expect("columns of the schema")
-            },
-        )
+        write_texts(&mut self.documents, &self.schemas[1], lists, documents, (texts, 0))
     }
 
     fn finish(self, folder: &mut Folder) -> Result<()> {
         [self.queries, self.documents, self.scores].into_iter().try_for_each(|table| table.finish(folder))
     }
+}
+
+/// Writes ids and texts of some rows, the texts being in a column of what was read.
+fn write_texts(
+    table: &mut TableFile,
+    schema: &Arc<Schema>,
+    lists: &Lists<'_>,
+    rows: &[RowId],
+    (texts, column): (&Documents, usize),
+) -> Result<()> {
+    let input = |row: RowId| lists.vectors.rows.input_rows()[row as usize];
+    let text = |row: &RowId| texts.text(column, input(*row)).unwrap_or_default();
+    let columns = |piece: &[RowId]| {
+        let texts: ArrayRef = Arc::new(StringArray::from_iter_values(piece.iter().map(text)));
+        RecordBatch::try_new(schema.clone(), vec![lists.ids(piece.iter().copied()), texts])
+            .expect("columns of the schema")
+    };
+    in_pieces(rows, table, |row| text(row).len() as u64, columns)
 }
 
 /// Writes rows to a table, as many at a time as it has room for.

@@ -241,12 +241,11 @@ impl Batch<'_> {
     fn eligible<'e>(&'e self, row: Anchor, scorer: &'e RefCell<Scorers<'_>>) -> impl Fn(Place) -> bool + 'e {
         let NegativeSampler { vectors, neighbors, windows, .. } = *self.sampler;
         let suspects: Vec<Place> = windows.of(row.place).suspects().collect();
-        let number = vectors.tasks.of(row.row);
-        let (task, documents) = (vectors.tasks.places(number), vectors.documents_of(number));
+        let task = vectors.tasks.of(row.row);
         move |other| {
             let score = || scorer.borrow_mut().pairs.pair(row.row, neighbors.row_at(other));
             let sides = || scorer.borrow_mut().sides.pair(row.row, neighbors.row_at(other));
-            (task.contains(other) || documents.contains(&other.number()))
+            vectors.is_of_task(task, other)
                 && !suspects.contains(&other)
                 && !self.keys.conflict(row.place, other)
                 && !windows.is_too_close(row.place, score, sides)
