@@ -57,6 +57,7 @@ def test_documents_of_a_corpus_have_their_texts(pairs, tmp_path):
     settings = dict(batch_size=64, hard_negatives=3, negatives_of="row", progress=False)
     run = batchmine.mine(tmp_path / "rows.parquet", tmp_path / "run", corpus=tmp_path / "documents.parquet", **settings)
     run.verify()
+    assert len(run.clusters) == 1200
     own, corpus = pairs.select(range(1200)), datasets.Dataset(pyarrow.table(texts))
     more = batchmine.with_negatives(run, own, corpus=corpus, document="title")
     texts, of_corpus = rows["positive"].to_pylist() + others["positive"].to_pylist(), 0
