@@ -193,6 +193,7 @@ impl Job {
                 seed: config.seed,
                 hard_negatives: batches.hard_negatives,
                 negatives_of: batches.negatives_of,
+                mask: batches.mask,
                 rows_per_key: batches.rows_per_key,
                 world_size: batches.world_size,
                 rank_layout: batches.rank_layout,

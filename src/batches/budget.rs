@@ -1,6 +1,7 @@
 //! What batches need: the order of an epoch, one row group of the table, windows of batches that negatives are drawn
 //! for; and then what publishing the table needs.
 
+use super::mask::{entries_of_chunk, most_masked};
 use super::negatives::POOL_ENTRIES;
 use crate::budget::{MIB, Phase, StageNeed, Term, written};
 use crate::config::{Config, NegativesOf, RankWindow, Remainder};
@@ -13,6 +14,10 @@ const ROW_GROUP_ROWS: u64 = 122_880;
 const TABLE_ROW_BYTES: u64 = 160;
 /// The same for each hard negative of a row: id, row and score, encoded.
 const NEGATIVE_BYTES: u64 = 40;
+/// Bytes of a masked position of a chunk of the table: found, collected, and as an array.
+const MASKED_BYTES: u64 = 12;
+/// The same in the table's files.
+const MASKED_DISK_BYTES: u64 = 2;
 /// What is known of a row while its hard negatives are drawn, apart from its window and the negatives themselves.
 const DRAWN_ROW_BYTES: u64 = 96;
 /// Members by cluster; the batches; and while clusters are divided each row's key, rows by key, and places there.
@@ -91,6 +96,15 @@ pub(crate) fn divide(config: &Config, shape: Shape, room: u64) -> (BatchesCounts
         drawn * (4 * preferred + u64::from(more) + DRAWN_ROW_BYTES + 8 * negatives),
     ));
 
+    let most = most_masked(config);
+    if most > 0 {
+        writing.push(Term::fixed(
+            format!("min(np, 2²⁰) · {MASKED_BYTES} + 8|B|; for p the whole batch where score limits make suspects"),
+            "masked positions of a chunk of the table",
+            entries_of_chunk(most).min(rows * most as u64) * MASKED_BYTES + 8 * size,
+        ));
+    }
+
     let open_least = row_group_rows.min(rows) * row_bytes + OPEN_FILE_BYTES;
     let published = rows * PUBLISHED_ROW_BYTES + LAKE_BYTES;
     let open_bytes = room.saturating_sub(published).clamp(open_least, OPEN_BYTES_MAX.max(open_least));
@@ -132,7 +146,9 @@ fn published_terms(rows: u64, [open_least, open_bytes]: [u64; 2]) -> Vec<Term> {
 
 /// Bytes of the batch tables of all epochs.
 pub(crate) fn table_bytes(config: &Config, rows: u64) -> u64 {
-    let row = 24 + 16 * u64::from(config.batches.hard_negatives);
+    let ranks = config.windows().each().map(RankWindow::ranks).max().unwrap_or(0);
+    let masked = (most_masked(config) as u64).min(u64::from(ranks));
+    let row = 24 + 16 * u64::from(config.batches.hard_negatives) + MASKED_DISK_BYTES * masked;
     rows * row * u64::from(config.batches.epochs)
 }
 

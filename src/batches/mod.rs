@@ -21,6 +21,7 @@ pub(crate) mod lake;
 #[cfg(not(feature = "lake"))]
 #[path = "lake_absent.rs"]
 pub(crate) mod lake;
+pub(crate) mod mask;
 pub(crate) mod negatives;
 pub(crate) mod order;
 pub(crate) mod pack;

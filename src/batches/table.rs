@@ -18,10 +18,11 @@ use parquet::file::metadata::ParquetMetaData;
 use parquet::file::metadata::{KeyValue, SortingColumn};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 
+use super::mask::{Masker, rows_of_chunk};
 use super::negatives::NegativeSampler;
 use super::order::BatchOrder;
 use crate::clusters::NO_CLUSTER;
-use crate::config::Config;
+use crate::config::{Config, Mask};
 use crate::neighbors::own_ranks::OwnRanks;
 use crate::neighbors::topk::Candidate;
 use crate::run::sealed::PartWriter;
@@ -47,6 +48,8 @@ pub(crate) struct TableForm {
     pub negatives: bool,
     /// There are the ranks of own positives.
     pub own_ranks: bool,
+    /// There are the positions of masked rows.
+    pub masked: bool,
 }
 
 /// The table's schema.
@@ -73,6 +76,9 @@ pub(crate) fn schema(form: TableForm) -> Schema {
     if form.own_ranks {
         fields.push(Field::new("own_rank", DataType::Int32, true));
     }
+    if form.masked {
+        fields.push(Field::new("masked", DataType::List(element(DataType::Int32)), false));
+    }
     Schema::new(fields)
 }
 
@@ -90,6 +96,8 @@ pub(crate) struct TableSource<'a> {
     pub own_ranks: Option<&'a OwnRanks>,
     /// Hard negatives, where they are wanted.
     pub negatives: Option<NegativeSampler<'a>>,
+    /// Finds masked rows, where they are wanted.
+    pub masker: Option<Masker<'a>>,
 }
 
 /// One epoch's batches and their numbers.
@@ -158,6 +166,9 @@ pub(crate) fn footer(run: &Run, vectors: &Vectors, config: &Config) -> Vec<KeyVa
     if !config.batches.negatives_of.is_default() {
         pairs.push(pair("negatives_of", config.batches.negatives_of.name().into()));
     }
+    if config.batches.mask == Mask::Suspects {
+        pairs.push(pair("mask", "suspects".into()));
+    }
     if let Some(most) = config.max_own_rank {
         pairs.push(pair("max_own_rank", most.to_string()));
     }
@@ -208,6 +219,7 @@ pub(crate) fn write_file(
         text_ids: source.vectors.ids.are_text(),
         negatives: source.negatives.is_some(),
         own_ranks: source.own_ranks.is_some(),
+        masked: source.masker.is_some(),
     }));
     let properties = properties(form.row_group_rows, form.footer)?;
     let mut writer = ArrowWriter::try_new(&mut *out, schema.clone(), Some(properties))?;
@@ -225,6 +237,7 @@ pub(crate) fn write_file(
             let lists = drawn.as_ref().map(|lists| &lists[index * sizes.chunk_rows..][..chunk.len()]);
             arrays.extend(lists.into_iter().flat_map(|lists| list_columns(source.vectors, lists)));
             arrays.extend(source.own_ranks.map(|ranks| rank_column(ranks, chunk)));
+            arrays.extend(source.masker.map(|masker| mask_column(&masker, layout, chunk)));
             writer.write(&RecordBatch::try_new(schema.clone(), arrays)?)?;
             if writer.memory_size() > sizes.group_bytes {
                 writer.flush()?;
@@ -253,7 +266,9 @@ impl WriteSizes {
     fn of(source: &TableSource<'_>, row_group_rows: usize) -> WriteSizes {
         let negatives = source.negatives.map_or(0, |negatives| negatives.count);
         let task = source.vectors.tasks.names().map(str::len).max().unwrap_or(0);
-        WriteSizes::new(task, source.vectors.ids.longest(), negatives, row_group_rows)
+        let sizes = WriteSizes::new(task, source.vectors.ids.longest(), negatives, row_group_rows);
+        let most = source.masker.map_or(CHUNK_ROWS, |masker| rows_of_chunk(masker.most));
+        WriteSizes { chunk_rows: sizes.chunk_rows.min(most), ..sizes }
     }
 
     fn new(task: usize, id: usize, negatives: usize, row_group_rows: usize) -> WriteSizes {
@@ -313,6 +328,18 @@ fn columns(source: &TableSource<'_>, epoch: u32, chunk: &[TableEntry]) -> Vec<Ar
 /// The ranks of some rows' own positives. Rows with none are left out, so that none is null today.
 fn rank_column(ranks: &OwnRanks, chunk: &[TableEntry]) -> ArrayRef {
     Arc::new(Int32Array::from_iter(chunk.iter().map(|(.., row)| ranks.of(*row).map(|rank| rank as i32))))
+}
+
+/// The masked positions of some rows of an epoch.
+fn mask_column(masker: &Masker<'_>, layout: &EpochLayout<'_>, chunk: &[TableEntry]) -> ArrayRef {
+    let of_batch = |entries: &[TableEntry]| {
+        let rows: Vec<RowId> = entries.iter().map(|(.., row)| *row).collect();
+        masker.of_rows(layout.order.batch((entries[0].0 - layout.first_batch) as usize), &rows)
+    };
+    let lists: Vec<Vec<i32>> = chunk.chunk_by(|a, b| a.0 == b.0).flat_map(of_batch).collect();
+    let ends = OffsetBuffer::from_lengths(lists.iter().map(Vec::len));
+    let positions: ArrayRef = Arc::new(Int32Array::from_iter_values(lists.into_iter().flatten()));
+    Arc::new(ListArray::new(element(DataType::Int32), ends, positions, None))
 }
 
 /// The columns of hard negatives.

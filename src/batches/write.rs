@@ -6,10 +6,11 @@ use parquet::errors::ParquetError;
 
 use super::budget::BatchesCounts;
 use super::epoch::{EpochPacker, PackedEpoch};
+use super::mask::Masker;
 use super::negatives::NegativeSampler;
 use super::table::{self, EpochLayout, TableSource};
 use crate::clusters::Clusters;
-use crate::config::{Config, Remainder};
+use crate::config::{Config, Mask, Remainder};
 use crate::edges;
 use crate::error::{Error, Result};
 use crate::neighbors::Neighbors;
@@ -100,7 +101,7 @@ fn write_all(
     let stage = run.begin(Stage::Batches);
     let (count, labels) = (config.batches.hard_negatives as usize, clusters.labels());
     let windows = edges::windows(run, vectors, neighbors, config)?;
-    if count > 0 {
+    if count > 0 || config.batches.mask == Mask::Suspects {
         vectors.check()?;
         neighbors.check_lists()?;
     }
@@ -109,7 +110,8 @@ fn write_all(
     let sampler = NegativeSampler { vectors, codes, neighbors, windows, labels, of, count, seed };
     let own_ranks = edges::own_ranks::open_of(run, vectors, config)?;
     let own_ranks = own_ranks.as_ref();
-    let source = TableSource { vectors, labels, own_ranks, negatives: (count > 0).then_some(sampler) };
+    let masker = Masker::new(vectors, neighbors, windows, config);
+    let source = TableSource { vectors, labels, own_ranks, negatives: (count > 0).then_some(sampler), masker };
     let packer = EpochPacker::new(vectors, clusters, config, own_ranks);
     let rows = u64::from(vectors.row_count()) - own_ranks.map_or(0, OwnRanks::left_out);
     let all_rows = rows * u64::from(config.batches.epochs);

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{BATCH_SIZE_MAX, NegativesOf, RankLayout, Remainder, Settings, Sizes};
+use super::{BATCH_SIZE_MAX, Mask, NegativesOf, RankLayout, Remainder, Settings, Sizes};
 use crate::error::{Error, Result};
 
 /// Most hard negatives of an example.
@@ -46,6 +46,8 @@ pub struct BatchRules {
     pub hard_negatives: u32,
     /// Where they come from.
     pub negatives_of: NegativesOf,
+    /// What the table says of a batch's suspects.
+    pub mask: Mask,
     /// R: most rows of a key in a batch.
     pub rows_per_key: u32,
     /// W: ranks that share a batch; |B|/W is a multiple of K.
@@ -65,6 +67,7 @@ impl BatchRules {
                 .negatives_of
                 .filter(|_| settings.hard_negatives.unwrap_or(0) > 0)
                 .unwrap_or_default(),
+            mask: settings.mask.unwrap_or_default(),
             rows_per_key: settings.rows_per_key.unwrap_or(1),
             world_size: settings.world_size.unwrap_or(1),
             rank_layout: settings.rank_layout.unwrap_or(RankLayout::Contiguous),

@@ -185,6 +185,24 @@ impl NegativesOf {
     }
 }
 
+/// Which rows of a batch a row's query must not have as negatives, by the table's word.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mask {
+    /// The table says nothing: all others are negatives.
+    #[default]
+    None,
+    /// Its suspects: the column `masked` has their positions.
+    Suspects,
+}
+
+impl Mask {
+    /// Whether it need not be recorded.
+    pub(crate) fn is_default(&self) -> bool {
+        *self == Mask::default()
+    }
+}
+
 /// Who computes the tiles of the search.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]

@@ -1,7 +1,7 @@
 //! Settings that are given and have no effect beside the others. They are no fault: a file of settings may serve
 //! several jobs. But they are warned of. Pure.
 
-use super::{Backend, Limit, Method, Settings};
+use super::{Backend, Limit, Mask, Method, Settings};
 
 /// The limits that make suspects.
 fn suspect_limits(settings: &Settings) -> [Option<Limit>; 4] {
@@ -59,6 +59,11 @@ pub(super) fn idle(settings: &Settings, backend: Backend, method: Method) -> Vec
             "without --hard-negatives none are drawn".into(),
         ),
         (
+            settings.mask == Some(Mask::Suspects) && !suspects && settings.rows_per_key.unwrap_or(1) == 1,
+            "mask",
+            "with --skip 0 and without score limits there is no suspect".into(),
+        ),
+        (
             settings.suspect_weight.is_some() && !suspects,
             "suspect-weight",
             "with --skip 0 and without score limits there is no suspect".into(),
@@ -106,5 +111,9 @@ mod tests {
         let weight = || Settings { suspect_weight: Some(1.0), skip: Some(0), ..none() };
         assert_eq!(flags(weight()), ["--suspect-weight"]);
         assert_eq!(flags(Settings { max_score: Some(Limit::At(0.9)), ..weight() }), [""; 0]);
+        let mask = || Settings { mask: Some(Mask::Suspects), skip: Some(0), ..none() };
+        assert_eq!(flags(mask()), ["--mask"]);
+        assert_eq!(flags(Settings { rows_per_key: Some(2), ..mask() }), [""; 0]);
+        assert_eq!(flags(Settings { mask: Some(Mask::None), ..mask() }), [""; 0]);
     }
 }

@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 
 pub use batches::{BatchRules, ClusterRules, HARD_NEGATIVES_MAX};
 pub use choices::{
-    Backend, BadRows, BinaryType, EdgeRule, EmptyKeys, KernelPrecision, Method, Metric, NegativesOf, PartitionBy,
+    Backend, BadRows, BinaryType, EdgeRule, EmptyKeys, KernelPrecision, Mask, Method, Metric, NegativesOf, PartitionBy,
     RankBy, RankLayout, Remainder, SameQuery, TableFormat,
 };
 pub use columns::{Columns, EmbeddingColumns, IdColumn};

@@ -8,7 +8,7 @@ use clap::{ArgAction, Args, Command, FromArgMatches};
 use serde::Deserialize;
 
 use super::{
-    Backend, BadRows, BinaryType, EdgeRule, EmptyKeys, KernelPrecision, Limit, Method, Metric, NegativesOf,
+    Backend, BadRows, BinaryType, EdgeRule, EmptyKeys, KernelPrecision, Limit, Mask, Method, Metric, NegativesOf,
     PartitionBy, RankBy, RankLayout, Remainder, SameQuery, TableFormat, TaskSettings, Width,
 };
 use crate::error::{Error, Result};
@@ -170,6 +170,9 @@ pub struct Settings {
     /// Whose rank windows hard negatives come from [default: batch]
     #[arg(long, value_enum, env = "BATCHMINE_NEGATIVES_OF", hide_env = true, help_heading = "Batches")]
     pub negatives_of: Option<NegativesOf>,
+    /// Which rows of a batch are no negatives of a row: suspects have their positions in the column masked [default: none]
+    #[arg(long, value_enum, env = "BATCHMINE_MASK", hide_env = true, help_heading = "Batches")]
+    pub mask: Option<Mask>,
     /// R: most rows of a key in a batch; losses with several positives of a class take more than one [default: 1]
     #[arg(long, value_name = "R", env = "BATCHMINE_ROWS_PER_KEY", hide_env = true, help_heading = "Batches")]
     pub rows_per_key: Option<u32>,
@@ -333,6 +336,7 @@ impl Settings {
             remainder: self.remainder.or(weaker.remainder),
             hard_negatives: self.hard_negatives.or(weaker.hard_negatives),
             negatives_of: self.negatives_of.or(weaker.negatives_of),
+            mask: self.mask.or(weaker.mask),
             rows_per_key: self.rows_per_key.or(weaker.rows_per_key),
             world_size: self.world_size.or(weaker.world_size),
             rank_layout: self.rank_layout.or(weaker.rank_layout),

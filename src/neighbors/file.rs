@@ -214,10 +214,15 @@ impl Neighbors {
         self.candidates.as_ref()
     }
 
-    /// The candidates whose positives some rows have, sorted: the rows themselves, or who stands for their positives.
+    /// The candidate whose positive a row has: itself, or who stands for its positive.
+    #[inline]
+    pub(crate) fn stands_for(&self, place: Place) -> Place {
+        self.candidates.as_ref().map_or(place, |known| known.representative(place))
+    }
+
+    /// The candidates whose positives some rows have, sorted.
     pub(crate) fn standing_for(&self, places: &[Place]) -> Vec<Place> {
-        let stands = |place: &Place| self.candidates.as_ref().map_or(*place, |known| known.representative(*place));
-        let mut standing: Vec<Place> = places.iter().map(stands).collect();
+        let mut standing: Vec<Place> = places.iter().map(|place| self.stands_for(*place)).collect();
         standing.sort_unstable();
         standing
     }

@@ -250,6 +250,20 @@ impl<'a> Windows<'a> {
         ranks.start > 0 || ranks.end > 0 && limits.of_sides() && limits.are_sides_too_close(sides())
     }
 
+    /// Whether a limit may make a suspect of a candidate that is not in the row's list, or of a row whose positive
+    /// another one stands for. `complete`: the list holds the best of all candidates, so that none outside scores
+    /// higher than its last.
+    pub(crate) fn may_hold_outside(&self, place: Place, complete: bool) -> bool {
+        let window = self.of_place(place);
+        let limits = &window.limits;
+        if limits.of_sides() || !complete {
+            return limits.any();
+        }
+        let scores = self.neighbors.scores(place);
+        let ends_close = |last| self.is_too_close(place, || last, || [f32::NEG_INFINITY; 2]);
+        scores.last().is_some_and(|last| scores.len() == window.ranks() as usize && ends_close(*last))
+    }
+
     /// Counts what the cuts make of all candidates. O(rows · log ranks).
     pub(crate) fn count(&self) -> WindowCounts {
         let of_block = |places: &PlaceRange| {

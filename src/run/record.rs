@@ -13,8 +13,8 @@ use serde_json::Value;
 use super::json::{differences, to_value};
 use super::stage::Stage;
 use crate::config::{
-    BadRows, BinaryType, ByTask, EdgeRule, EmptyKeys, Method, Metric, NegativesOf, RankLayout, RankRule, RankWindow,
-    Remainder, SameQuery, Sizes,
+    BadRows, BinaryType, ByTask, EdgeRule, EmptyKeys, Mask, Method, Metric, NegativesOf, RankLayout, RankRule,
+    RankWindow, Remainder, SameQuery, Sizes,
 };
 
 /// The settings of one stage.
@@ -215,6 +215,9 @@ pub struct BatchesSettings {
     /// Where they come from.
     #[serde(default, skip_serializing_if = "NegativesOf::is_default")]
     pub negatives_of: NegativesOf,
+    /// What the table says of suspects.
+    #[serde(default, skip_serializing_if = "Mask::is_default")]
+    pub mask: Mask,
     /// R.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub rows_per_key: u32,

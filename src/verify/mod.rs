@@ -11,6 +11,7 @@
 mod candidates;
 mod claims;
 mod footers;
+mod mask;
 mod negatives;
 mod outcome;
 mod report_files;

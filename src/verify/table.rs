@@ -7,13 +7,13 @@ use arrow::datatypes::{Float32Type, Int32Type, Int64Type};
 
 use super::negatives::Asked;
 use super::table_file::for_each_batch;
-use super::{Opened, Outcome, crowded, negatives, shown};
+use super::{Opened, Outcome, crowded, mask, negatives, shown};
 use crate::batches::bound::{KeyGroups, most_full};
 use crate::batches::sharding::Sharding;
 use crate::batches::table::{TableForm, schema};
 use crate::clusters::NO_CLUSTER;
 use crate::clusters::labels::members;
-use crate::config::Remainder;
+use crate::config::{Mask, Remainder};
 use crate::error::Result;
 use crate::neighbors::Windows;
 use crate::neighbors::own_ranks::OwnRanks;
@@ -53,6 +53,7 @@ impl Opened<'_> {
             negatives: Asked { count: settings.hard_negatives as usize, of: settings.negatives_of },
             codes: self.vectors.positive_codes(rules.positive_key.as_deref())?,
             drawn: Vec::new(),
+            masked: (settings.mask == Mask::Suspects).then(Vec::new),
             short_of_negatives: 0,
             divided: vec![false; self.clusters.count() as usize],
             divided_clusters: 0,
@@ -88,7 +89,11 @@ impl Opened<'_> {
             shown(self.sizes.iter().map(|sizes| sizes.batch_size)),
             facts.possible_batches,
             self.key_rule(),
-        ))
+        ) + if settings.mask == Mask::Suspects {
+            "; every suspect in a batch is masked, and nobody else"
+        } else {
+            ""
+        })
     }
 
     /// Row, or document, by input row; none where it was left out.
@@ -153,6 +158,13 @@ fn compare_counts(
     }
 }
 
+/// The masked positions of a row of the table.
+fn masked_positions(batch: &RecordBatch, index: usize) -> Option<Vec<i32>> {
+    let list = batch.column_by_name("masked")?.as_list_opt::<i32>().filter(|list| list.is_valid(index))?.value(index);
+    let positions = list.as_primitive_opt::<Int32Type>().filter(|positions| positions.null_count() == 0)?;
+    Some(positions.values().to_vec())
+}
+
 /// Reads the batch table in order.
 struct TableCheck<'a, 'r> {
     opened: &'a Opened<'r>,
@@ -179,6 +191,8 @@ struct TableCheck<'a, 'r> {
     codes: PositiveCodes<'a>,
     /// The hard negatives of the batch's rows.
     drawn: Vec<Vec<Candidate>>,
+    /// The masked positions of the batch's rows, where the table has them; none of a row where they are not readable.
+    masked: Option<Vec<Option<Vec<i32>>>>,
     short_of_negatives: u64,
     /// Clusters that some batch of this epoch holds a part of.
     divided: Vec<bool>,
@@ -192,6 +206,7 @@ impl TableCheck<'_, '_> {
             text_ids: self.opened.vectors.ids.are_text(),
             negatives: self.negatives.count > 0,
             own_ranks: self.opened.own_ranks.is_some(),
+            masked: self.masked.is_some(),
         });
         for_each_batch(path, &wanted, |batch| self.rows(batch))
     }
@@ -256,6 +271,9 @@ impl TableCheck<'_, '_> {
                     Vec::new()
                 }));
             }
+            if let Some(masked) = &mut self.masked {
+                masked.push(masked_positions(batch, index));
+            }
             if std::mem::replace(&mut self.seen[row as usize], true) {
                 self.outcome.fault(format!("batch {}: input row {input} is in epoch {} twice", place.1, place.0));
             } else {
@@ -264,11 +282,11 @@ impl TableCheck<'_, '_> {
         }
     }
 
-    /// Whether a row's own rank, the last column where there is one, is that of the run, and leaves it in.
+    /// Whether a row's own rank, where there are any, is that of the run, and leaves it in.
     fn has_its_rank(&self, batch: &RecordBatch, index: usize, row: RowId) -> bool {
         let Some(ranks) = &self.opened.own_ranks else { return true };
-        let last = batch.column(batch.num_columns() - 1).as_primitive::<Int32Type>();
-        let found = last.is_valid(index).then(|| last.value(index));
+        let found = batch.column_by_name("own_rank").map(|own| own.as_primitive::<Int32Type>());
+        let found = found.and_then(|own| own.is_valid(index).then(|| own.value(index)));
         !ranks.leaves_out(row) && found == ranks.of(row).map(|rank| rank as i32)
     }
 
@@ -342,6 +360,11 @@ impl TableCheck<'_, '_> {
             self.short_of_negatives +=
                 self.drawn.iter().filter(|drawn| drawn.len() < self.negatives.count).count() as u64;
             self.drawn.clear();
+        }
+        if let Some(masked) = &mut self.masked {
+            let faults = mask::faults(self.opened, &self.windows, &self.batch, masked);
+            faults.into_iter().for_each(|fault| self.outcome.fault(format!("batch {number}: {fault}")));
+            masked.clear();
         }
         self.batch.clear();
         self.task = None;

@@ -10,7 +10,7 @@ use arrow::datatypes::{Int32Type, Int64Type};
 use super::outcome::Outcome;
 use super::table_file::for_each_batch;
 use crate::batches::table::{TableForm, schema};
-use crate::config::{ByTask, Remainder, Sizes};
+use crate::config::{ByTask, Mask, Remainder, Sizes};
 use crate::error::Result;
 use crate::run::record::{BatchesFacts, BatchesSettings, ClustersSettings, EdgesFacts, IdKind, VectorsFacts};
 use crate::run::{RunReader, Stage};
@@ -82,6 +82,7 @@ impl TableAlone<'_> {
             text_ids: self.text_ids,
             negatives: self.settings.hard_negatives > 0,
             own_ranks: self.own_ranks,
+            masked: self.settings.mask == Mask::Suspects,
         });
         for_each_batch(path, &wanted, |batch| self.batch(batch))
     }

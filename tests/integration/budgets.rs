@@ -144,6 +144,7 @@ fn every_cell_of_the_large_matrix_stays_within_its_budget() {
     let mut asked = asked.split_whitespace().map(|number| number.parse::<u64>().unwrap());
     let rows = asked.next().unwrap();
     let only = asked.next().map(|cell| LARGE[cell as usize]);
+    let budgets = asked.next().map_or_else(|| vec![None, Some(256), Some(1024), Some(4096)], |mib| vec![Some(mib)]);
     let place = Place::empty();
     let input = generated(&place, rows, 5000.min(rows / 200));
     let mut cells = 0;
@@ -152,7 +153,7 @@ fn every_cell_of_the_large_matrix_stays_within_its_budget() {
             eprintln!("SKIPPED: exact search of {rows} rows in one task: {flags}");
             continue;
         }
-        for mib in [None, Some(256), Some(1024), Some(4096)] {
+        for &mib in &budgets {
             // What is below the least budget is refused, as the first cell of the row shows.
             if mib.is_some_and(|mib| {
                 mib < least_mib(mine_command(&input, &place.path("run"), &format!("{flags} {WINDOW}")))

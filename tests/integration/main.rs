@@ -58,6 +58,7 @@ mod lake;
 mod lake_server;
 mod limits;
 mod long_values;
+mod mask;
 mod mine;
 mod model;
 mod names;

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::command::{Line, Place, inspect, mine};
 use super::dataset::{Dataset, Float};
+use super::mask;
 use super::negatives;
 use super::oracle::{Cut, Exactness, Oracle, Part, check_cut_graph, check_graph, check_windows};
 use super::promises::{self, Terms};
@@ -56,6 +57,7 @@ pub struct Job {
     remainder: &'static str,
     /// row, positive or auto.
     rank_by: &'static str,
+    mask: bool,
 }
 
 /// A job that was mined and is what it should be.
@@ -159,13 +161,14 @@ pub fn jobs() -> impl Strategy<Value = Job> {
     let ranks = (cuts(), 1..40usize);
     let sizes = (select(vec![2usize, 3, 4, 8, 16]), 1..5usize);
     let by = prop_oneof![3 => Just("row"), 1 => Just("auto"), 2 => Just("positive")];
-    let drawn = (0..7usize, 1..4usize, select(vec!["short", "short", "drop", "fill"]), by);
+    let drawn = (0..7usize, 1..4usize, select(vec!["short", "short", "drop", "fill"]), by, any::<bool>());
     (inputs(), any::<bool>(), prop::bool::weighted(0.3), ranks, sizes, drawn).prop_map(
         |(input, cosine, mutual, (cut, window), (cluster_size, clusters_in_batch), drawn)| Job {
             negatives: drawn.0,
             epochs: drawn.1,
             remainder: drawn.2,
             rank_by: drawn.3,
+            mask: drawn.4,
             input,
             cosine,
             mutual,
@@ -194,7 +197,7 @@ impl Job {
     fn flags(&self, data: &Dataset) -> String {
         format!(
             "--metric {} --edges {} --skip {} --window {} --cluster-size {} --batch-size {} --hard-negatives {} \
-             --epochs {} --remainder {} --rank-by {} {}",
+             --epochs {} --remainder {} --rank-by {} --mask {} {}",
             if self.cosine { "cosine" } else { "dot" },
             if self.mutual { "mutual" } else { "any" },
             self.cut.skip,
@@ -205,6 +208,7 @@ impl Job {
             self.epochs,
             self.remainder,
             self.rank_by,
+            if self.mask { "suspects" } else { "none" },
             data.column_flags(),
         )
     }
@@ -309,6 +313,10 @@ pub fn check(job: &Job) -> Option<Made> {
     } else if job.negatives > 0 {
         negatives::check(&data, &lines, &table, job.cosine, &|_| job.cut, job.negatives);
     }
+    if job.mask {
+        mask::check(&data, &lines, &table, &oracle, job.cut, !by_row);
+    }
+    assert!(table.iter().all(|row| row.masked.is_some() == job.mask));
     assert!(job.negatives > 0 || table.iter().all(|row| row.negatives.is_none()));
     Some(Made { place, data, run, flags })
 }
@@ -372,6 +380,7 @@ fn every_awkward_width_is_ranked_right() {
             epochs: 1,
             remainder: "short",
             rank_by: "row",
+            mask: true,
         });
     }
 }

@@ -25,6 +25,8 @@ pub struct Row {
     pub score: f32,
     /// Input row, id and score of each hard negative; `None`: there are no such columns.
     pub negatives: Option<Vec<(usize, String, f32)>>,
+    /// Positions in the batch; `None`: there is no such column.
+    pub masked: Option<Vec<i32>>,
 }
 
 /// The run's `batches/part-*.parquet`, in order; nothing else may lie there.
@@ -86,6 +88,10 @@ fn rows(batch: &RecordBatch) -> Vec<Row> {
         row: large("row", row) as usize,
         score: column("score").as_primitive::<Float32Type>().value(row),
         negatives: batch.column_by_name("negatives").map(|_| negatives(batch, row)),
+        masked: batch.column_by_name("masked").map(|lists| {
+            let list = lists.as_list::<i32>().value(row);
+            list.as_primitive::<Int32Type>().values().to_vec()
+        }),
     };
     (0..batch.num_rows()).map(row).collect()
 }

@@ -30,7 +30,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::budget::BatchesCounts;
 use super::table;
-use crate::config::{Config, TableFormat, TableRules};
+use crate::config::{Config, Mask, TableFormat, TableRules};
 use crate::error::{Error, Result};
 use crate::run::progress::Meter;
 use crate::run::record::{IdKind, VectorsFacts};
@@ -251,6 +251,7 @@ fn table_schema(run: &Run, config: &Config) -> Result<StructType> {
         text_ids,
         negatives: config.batches.hard_negatives > 0,
         own_ranks: config.max_own_rank.is_some(),
+        masked: config.batches.mask == Mask::Suspects,
     })))
 }
 

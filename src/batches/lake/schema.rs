@@ -30,10 +30,11 @@ mod tests {
 
     #[test]
     fn every_column_of_the_table_has_a_type() {
-        let schema = of(&table::schema(table::TableForm { text_ids: false, negatives: true, own_ranks: true }));
+        let form = table::TableForm { text_ids: false, negatives: true, own_ranks: true, masked: true };
+        let schema = of(&table::schema(form));
         let text = serde_json::to_string(&schema).unwrap();
         assert!(text.contains(r#""name":"epoch","type":"integer","nullable":false"#), "{text}");
         assert!(text.contains(r#""elementType":"float","containsNull":false"#), "{text}");
-        assert_eq!(schema.fields().count(), 12);
+        assert_eq!(schema.fields().count(), 13);
     }
 }
