@@ -11,6 +11,7 @@ from batchmine._batchmine import __version__
 from batchmine.encode import encode
 from batchmine.errors import BatchmineError, BudgetError, FaultError, InputError, Interrupted, RunError
 from batchmine.job import mine, plan
+from batchmine.mask import Mask
 from batchmine.negatives import with_negatives
 from batchmine.run import Batches, Report, Run, open
 from batchmine.sampler import BatchSampler, SentenceTransformersSampler
@@ -23,6 +24,7 @@ __all__ = [
     "FaultError",
     "InputError",
     "Interrupted",
+    "Mask",
     "Report",
     "Run",
     "RunError",

@@ -119,6 +119,10 @@ class Settings(TypedDict, total=False):
     negatives_of: Literal["batch", "cluster", "row", "row-top"] | None
     #: Whose rank windows hard negatives come from [default: batch]
 
+    mask: Literal["none", "suspects"] | None
+    #: Which rows of a batch are no negatives of a row: suspects have their positions in the column masked [default:
+    #: none]
+
     rows_per_key: int | None
     #: R: most rows of a key in a batch; losses with several positives of a class take more than one [default: 1]
 
