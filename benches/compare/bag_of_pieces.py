@@ -69,11 +69,12 @@ def embed(student, texts, rows):
     return functional.normalize(student(*texts.bags(rows)), dim=1)
 
 
-def train(task, batches, rate, temperature, shared=True):
+def train(task, batches, rate, temperature, shared=True, masked=None):
     """A student after one step a batch: InfoNCE from query to positive, every other positive of the batch a
     negative; lazy Adam, whose rate falls linearly to 0. A batch is an array of rows, or has a line for each row: the
     row and its hard negatives, -1 where there are no more. Those are negatives of the whole batch, or where they are
-    not `shared` of their row alone."""
+    not `shared` of their row alone. `masked`: pairs of rows, sorted, see `pair_codes`; the second one's positive is no
+    negative of the first one's query."""
     vectors = task.first_vectors.clone()
     student = torch.nn.EmbeddingBag.from_pretrained(vectors, freeze=False, mode="mean", sparse=True)
     adam = torch.optim.SparseAdam(student.parameters(), lr=rate)
@@ -83,6 +84,8 @@ def train(task, batches, rate, temperature, shared=True):
         queries = embed(student, task.queries, rows)
         documents = embed(student, task.documents, task.document_of[rows])
         scores = queries @ documents.T
+        if masked is not None:
+            scores = scores.masked_fill(torch.from_numpy(among(pair_codes(rows[:, None], rows), masked)), -torch.inf)
         if negatives is not None and (negatives >= 0).any():
             scores = torch.cat([scores, hard_scores(student, task, queries, negatives, shared)], dim=1)
         loss = functional.cross_entropy(scores / temperature, torch.arange(len(rows)))
@@ -91,6 +94,17 @@ def train(task, batches, rate, temperature, shared=True):
         adam.step()
         decay.step()
     return student
+
+
+def pair_codes(rows, others):
+    """A number for each pair of rows."""
+    return (np.asarray(rows, np.int64) << 32) + others
+
+
+def among(codes, known):
+    """Which codes are among those known, which are sorted."""
+    at = np.minimum(np.searchsorted(known, codes), max(len(known) - 1, 0))
+    return known[at] == codes if len(known) else np.zeros(codes.shape, bool)
 
 
 def hard_scores(student, task, queries, negatives, shared):

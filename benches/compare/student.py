@@ -62,6 +62,13 @@ SETTINGS = {
         for use in ("shared", "own")
         for kind, of in [*((batchmine(), of) for of in NEGATIVES_OF), ("metis recursive 8 keys --skip 10", "row-top")]
     ],
+    "mask": [
+        f"{batchmine(cluster_size=size, skip=skip)}{mask}"
+        for size in (8, 16, 32)
+        for skip in (0, 5, 10)
+        for mask in ("", " --mask suspects")
+        if skip or not mask
+    ],
     # Of a set that classes.py has made: with --batch-size 16 --rate 1e-3.
     "classes": [
         f"{use}{batches} {negatives}".strip()
@@ -157,6 +164,21 @@ class Maker:
         starts = np.flatnonzero(np.diff(table["batch_id"].to_numpy())) + 1
         batches = usable([batch[self.pairs.is_train[batch]] for batch in np.split(rows, starts)])
         return with_negatives(batches, self.lines_of(table))
+
+    def masked(self, setting, size):
+        """The pairs of rows that the setting's mask names, as sorted codes; None without a mask."""
+        from bag_of_pieces import pair_codes
+
+        kind, *words = (word for word in shlex.split(setting) if word not in USES)
+        if kind != "batchmine" or "--mask" not in words:
+            return None
+        table = pq.read_table(self.mined(words, size), columns=["batch_id", "id", "masked"]).sort_by("batch_id")
+        rows = np.array([self.pairs.row_of[name] for name in table["id"].to_pylist()])
+        batches, lists = table["batch_id"].to_numpy(), table["masked"].combine_chunks()
+        lengths = pc.list_value_length(lists).to_numpy()
+        begins = np.searchsorted(batches, batches)
+        others = rows[np.repeat(begins, lengths) + pc.list_flatten(lists).to_numpy()]
+        return np.unique(pair_codes(np.repeat(rows, lengths), others))
 
     def lines_of(self, table):
         """By row its hard negatives in a batch table, a line each, filled up with -1; None where there are none."""
@@ -267,21 +289,22 @@ class Students:
         lines = args.results.read_text().splitlines() if args.results.exists() else []
         self.known = {result["key"]: result for result in map(json.loads, lines)}
 
-    def result(self, setting, size, seed, batches):
-        """What a student of these batches finds, and the batches' facts."""
+    def result(self, setting, size, seed, batches, masked=None):
+        """What a student of these batches finds, and the batches' facts. `masked`: see `train`."""
         rate = self.args.rate or RATES[size]
         rows = (batch.astype(np.int64).tobytes() for batch in batches)
         shared = "own" not in setting.split()
         kind = [] if batches[0].ndim == 1 else [["negatives", batches[0].shape[1] - 1, shared]]
+        kind += [] if masked is None else [["masked", digest(masked.tobytes())]]
         key = digest(self.pairs.name, rate, TEMPERATURE, *kind, *rows)
         if key not in self.known:
             facts = {"key": key, "setting": setting, "size": size, "seed": seed, "rate": rate}
-            self.known[key] = facts | self.trained(batches, rate, shared)
+            self.known[key] = facts | self.trained(batches, rate, shared, masked)
             with self.args.results.open("a") as out:
                 out.write(json.dumps(self.known[key]) + "\n")
         return self.known[key]
 
-    def trained(self, batches, rate, shared):
+    def trained(self, batches, rate, shared, masked):
         from bag_of_pieces import found, retrieval, train
 
         while self.args.wait_while and self.args.wait_while.exists():
@@ -290,7 +313,7 @@ class Students:
             texts = (self.pairs.table[name].to_pylist() for name in ("query", "positive"))
             self.task = retrieval(*texts, self.pairs.held_out)
         begin = time.perf_counter()
-        student = train(self.task, batches, rate, TEMPERATURE, shared)
+        student = train(self.task, batches, rate, TEMPERATURE, shared, masked)
         seconds = time.perf_counter() - begin
         return {
             "steps": len(batches),
@@ -350,9 +373,10 @@ def compare(args, _):
     settings = [setting for group in args.settings for setting in SETTINGS[group]] + args.add
     for setting in dict.fromkeys(settings):
         for size in args.batch_size:
-            epochs = maker.epochs(setting, size)
+            epochs, masked = maker.epochs(setting, size), maker.masked(setting, size)
             results = [
-                students.result(setting, size, seed, played(epochs, seed, args.passes)) for seed in range(args.seeds)
+                students.result(setting, size, seed, played(epochs, seed, args.passes), masked)
+                for seed in range(args.seeds)
             ]
             print(line(setting, size, results), flush=True)
     return 0

@@ -6,8 +6,8 @@
 //! rows that are in no list, too: their true scores decide. Rows of other tasks are no candidates, and are not masked.
 //!
 //! O(suspects · log |B|) a row. Where a score limit may hold beyond a row's list, O(|B| · dim) more: where the list
-//! ends with a suspect by score, the search is approximate, or a limit is one for sides. Memory: 8 bytes for each row of
-//! a batch, and what is masked in one chunk of the table, which has [`CHUNK_ENTRIES`] at most, or one row.
+//! ends with a suspect by score, the search is approximate, or a limit is one for sides. Memory: 8 bytes for each row
+//! of a batch, and what is masked in one chunk of the table, which has [`CHUNK_ENTRIES`] at most, or one row.
 
 use rayon::prelude::*;
 
@@ -71,14 +71,14 @@ impl<'a> Masker<'a> {
 
     /// The masked positions of some rows of a batch, ascending.
     pub(super) fn of_rows(&self, batch: &[RowId], rows: &[RowId]) -> Vec<Vec<i32>> {
-        let members = Members::new(self.neighbors, batch);
+        let members = MaskableRows::new(self.neighbors, batch);
         rows.par_iter()
             .with_min_len(ROWS_MIN)
-            .map_init(|| Pairs::new(self.vectors), |pairs, row| self.of_row(&members, *row, pairs))
+            .map_init(|| PairScorers::new(self.vectors), |pairs, row| self.of_row(&members, *row, pairs))
             .collect()
     }
 
-    fn of_row(&self, members: &Members<'_>, row: RowId, pairs: &mut Pairs<'_>) -> Vec<i32> {
+    fn of_row(&self, members: &MaskableRows<'_>, row: RowId, pairs: &mut PairScorers<'_>) -> Vec<i32> {
         let place = self.neighbors.place_of(row);
         let suspects = self.windows.of(place).suspects();
         let mut masked: Vec<i32> = suspects.flat_map(|suspect| members.standing_behind(suspect)).collect();
@@ -105,31 +105,31 @@ impl<'a> Masker<'a> {
 }
 
 /// What scores a thread's rows.
-struct Pairs<'a> {
+struct PairScorers<'a> {
     scorer: Scorer<'a>,
     sides: SideScorer<'a>,
 }
 
-impl<'a> Pairs<'a> {
-    fn new(vectors: &'a Vectors) -> Pairs<'a> {
-        Pairs { scorer: Scorer::new(vectors), sides: SideScorer::new(vectors) }
+impl<'a> PairScorers<'a> {
+    fn new(vectors: &'a Vectors) -> PairScorers<'a> {
+        PairScorers { scorer: Scorer::new(vectors), sides: SideScorer::new(vectors) }
     }
 }
 
 /// The rows of a batch, and who stands for their positives.
-struct Members<'a> {
+struct MaskableRows<'a> {
     rows: &'a [RowId],
     /// Candidates, each with the position of a row whose positive it is; sorted.
     standing: Vec<(Place, i32)>,
 }
 
-impl<'a> Members<'a> {
+impl<'a> MaskableRows<'a> {
     /// O(|B| log |B|).
-    fn new(neighbors: &Neighbors, rows: &'a [RowId]) -> Members<'a> {
+    fn new(neighbors: &Neighbors, rows: &'a [RowId]) -> MaskableRows<'a> {
         let place = |row: &RowId| neighbors.stands_for(neighbors.place_of(*row));
         let mut standing: Vec<(Place, i32)> = rows.iter().map(place).zip(0..).collect();
         standing.sort_unstable();
-        Members { rows, standing }
+        MaskableRows { rows, standing }
     }
 
     /// Positions of the rows that have a candidate's positive. O(log |B|).

@@ -170,7 +170,7 @@ pub struct Settings {
     /// Whose rank windows hard negatives come from [default: batch]
     #[arg(long, value_enum, env = "BATCHMINE_NEGATIVES_OF", hide_env = true, help_heading = "Batches")]
     pub negatives_of: Option<NegativesOf>,
-    /// Which rows of a batch are no negatives of a row: suspects have their positions in the column masked [default: none]
+    /// Which rows of a batch are no negatives of a row, by the column masked: none, or its suspects [default: none]
     #[arg(long, value_enum, env = "BATCHMINE_MASK", hide_env = true, help_heading = "Batches")]
     pub mask: Option<Mask>,
     /// R: most rows of a key in a batch; losses with several positives of a class take more than one [default: 1]
