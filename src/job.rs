@@ -9,13 +9,14 @@ use crate::batches::lake::Lake;
 use crate::batches::{self, Forecast, Summary};
 use crate::config::{Config, Inputs, RankBy, RankWindow};
 use crate::cost::Cost;
+use crate::edges::JudgedFiles;
 use crate::error::{Error, Result};
 use crate::neighbors::window::refuse_empty_windows;
 use crate::plan::Plan;
 use crate::run::Run;
 use crate::run::record::{
     BatchesSettings, ClustersSettings, CorpusSettings, EdgesSettings, FilePlace, JobSettings, NeighborsSettings,
-    RankRules, VectorsSettings,
+    RankRules, VectorsSettings, VerdictSettings,
 };
 use crate::vectors::budget::InputMeasures;
 use crate::vectors::{self, CheckedInput, MemoryRows, ShardFile, Shards, Vectors};
@@ -29,6 +30,8 @@ pub struct Job {
     pub shards: Shards,
     /// The corpus' files, where there are any.
     pub corpus: Option<Shards>,
+    /// Judged pairs, where there are any.
+    pub(crate) judged: Option<JudgedFiles>,
     /// What the memory budget allows.
     pub plan: Plan,
     /// Rows of each task, counted when they are first needed.
@@ -78,7 +81,14 @@ impl Job {
             [] => None,
             paths => Some(Shards::open_corpus(paths, &config.columns, &mut shards)?),
         };
-        let measures = InputMeasures::of(&shards, corpus.as_ref());
+        let judged = match &config.verdicts.files[..] {
+            [] => None,
+            _ => Some(JudgedFiles::open(&config.verdicts)?),
+        };
+        if let Some(judged) = &judged {
+            judged.refuse_other_ids(shards.has_text_ids())?;
+        }
+        let measures = measures(&shards, corpus.as_ref(), judged.as_ref());
         let candidates = (shards.shape.rows + measures.documents) as usize;
         refuse_empty_windows(config.windows().each().map(|window| (window, candidates)))?;
         let (plan, threads) = Plan::on_fewer_threads(&config, shards.shape, measures)?;
@@ -87,7 +97,7 @@ impl Job {
             tracing::warn!("the memory budget has room for {threads} of {asked} threads: a larger --memory uses more");
         }
         let config = Config { threads, ..config };
-        let job = Job { config, shards, corpus, plan, tasks: OnceLock::new() };
+        let job = Job { config, shards, corpus, judged, plan, tasks: OnceLock::new() };
         if !job.config.tasks.is_empty() {
             vectors::refuse_unknown_tasks(&job.config, &job.shards, job.tasks()?)?;
         }
@@ -149,7 +159,7 @@ impl Job {
 
     /// What beside the rows' shape decides what the job needs.
     fn measures(&self) -> InputMeasures {
-        InputMeasures::of(&self.shards, self.corpus.as_ref())
+        measures(&self.shards, self.corpus.as_ref(), self.judged.as_ref())
     }
 
     /// The settings that decide each stage's output: resources are not among them. What the input files contain is not
@@ -180,7 +190,15 @@ impl Job {
                 tasks: others.filter(|(_, ranks)| *ranks != config.window.ranks()).collect(),
                 candidates: RankRules { by: config.rank_rules(), positive_key: config.columns.positive_key.clone() },
             },
-            edges: EdgesSettings { windows, edges: config.edges, max_own_rank: config.max_own_rank },
+            edges: EdgesSettings {
+                windows,
+                edges: config.edges,
+                max_own_rank: config.max_own_rank,
+                verdicts: self
+                    .judged
+                    .as_ref()
+                    .map(|judged| VerdictSettings { files: judged.contents(), threshold: config.verdicts.threshold }),
+            },
             clusters: ClustersSettings {
                 sizes: config.sizes(),
                 cluster_passes: config.clusters.passes,
@@ -243,7 +261,7 @@ impl Job {
 /// Settings other than those of the run folder (without `replace`), bad input named by file and row, an interrupt, or a
 /// disk that fails.
 pub fn mine(run: &Run, job: &Job, replace: bool) -> Result<Summary> {
-    let Job { config, shards, corpus, plan, .. } = job;
+    let Job { config, shards, corpus, judged, plan, .. } = job;
     // Before the search: a place where the table cannot be written is refused at once.
     let lake = Lake::open(config.table.as_ref(), run)?;
     let mut settings = job.settings();
@@ -265,7 +283,8 @@ pub fn mine(run: &Run, job: &Job, replace: bool) -> Result<Summary> {
     allocator::give_back();
     let neighbors = neighbors::search(run, &vectors, config, &plan.neighbors)?;
     allocator::give_back();
-    let edges = edges::build(run, &vectors, &neighbors, config, &plan.edges)?;
+    let edges = edges::build(run, &vectors, &neighbors, (config, judged.as_ref()), &plan.edges)?;
+    let vectors = edges::verdicts::parted(run, vectors, config)?;
     allocator::give_back();
     let clusters = clusters::cluster(run, &vectors, &neighbors, &edges, config)?;
     allocator::give_back();
@@ -274,6 +293,11 @@ pub fn mine(run: &Run, job: &Job, replace: bool) -> Result<Summary> {
     lake.publish(run, config, &plan.batches, replace)?;
     run.succeed()?;
     Ok(summary)
+}
+
+/// What beside the rows' shape decides what a job needs.
+fn measures(shards: &Shards, corpus: Option<&Shards>, judged: Option<&JudgedFiles>) -> InputMeasures {
+    InputMeasures { judged_bytes: judged.map_or(0, JudgedFiles::bytes), ..InputMeasures::of(shards, corpus) }
 }
 
 /// Fails where the positive key is a column of lists: it must say which one positive a row has.

@@ -59,7 +59,7 @@ impl Plan {
         let room = config.memory_bytes.saturating_sub(base_bytes);
         let (vectors, of_vectors) = vectors::divide(config, shape, input);
         let (neighbors, of_neighbors) = neighbors::divide(config, shape, input.documents, room);
-        let (edges, of_edges) = edges::divide(config, shape, neighbors.block_rows, room);
+        let (edges, of_edges) = edges::divide(config, shape, neighbors.block_rows, input.judged_bytes, room);
         let of_clusters = clusters::divide(config, shape);
         let (batches, of_batches) = batches::divide(config, shape, room);
         let needs = [of_vectors, of_neighbors, of_edges, of_clusters, of_batches];

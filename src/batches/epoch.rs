@@ -63,7 +63,7 @@ impl<'a> EpochPacker<'a> {
     /// The clusters are not numbered in task order: the labels are damaged.
     pub(super) fn pack(&self, epoch: u32) -> Result<PackedEpoch> {
         let packed = self.pack_tasks(epoch)?;
-        let (seed, keys) = (self.config.seed, self.vectors.rows.keys());
+        let (seed, keys) = (self.config.seed, self.vectors.rows.parting_keys());
         let mut order = packed.full.shuffled(&mut stream(Purpose::BatchOrder { seed, epoch }));
         let mut full = packed.full.count();
         let mut possible = packed.possible;
@@ -94,7 +94,7 @@ impl<'a> EpochPacker<'a> {
     /// Full and short batches of all tasks, in task order.
     fn pack_tasks(&self, epoch: u32) -> Result<Packed> {
         let (seed, count) = (self.config.seed, self.clusters.count());
-        let keys = self.vectors.rows.keys();
+        let keys = self.vectors.rows.parting_keys();
         let mut all = Packed::default();
         // Clusters are numbered in task order, each task's together; loose rows come last, in row order.
         let loose = &self.members[self.starts[count as usize] as usize..];

@@ -93,6 +93,7 @@ impl<'a> Masker<'a> {
                     && self.vectors.tasks.of(other) == task
                     && self.windows.is_too_close(
                         place,
+                        self.neighbors.stands_for(self.neighbors.place_of(other)),
                         || pairs.scorer.pair(row, other),
                         || pairs.sides.pair(row, other),
                     )

@@ -112,7 +112,7 @@ fn all_passes(
         TaskPlaces::new(vectors.tasks.places(task), *sizes, config.batches.rows_per_key)
     };
     let rules = PassRules {
-        keys: vectors.rows.keys().by_place(neighbors.order()),
+        keys: vectors.rows.parting_keys().by_place(neighbors.order()),
         tasks: sizes.iter().enumerate().map(task_places).collect(),
         weights: weights(config.clusters.suspect_weight),
     };
@@ -156,7 +156,7 @@ fn excluded(vectors: &Vectors, sizes: &[Sizes], rows_per_key: u32, left_out: Vec
         (rows, most)
     };
     let tasks: Vec<(Range<RowId>, u32)> = vectors.tasks.ranges().zip(sizes).map(most).collect();
-    exclude(&vectors.rows.keys(), &tasks, left_out)
+    exclude(&vectors.rows.parting_keys(), &tasks, left_out)
 }
 
 /// What every pass needs, and what the phases were worth so far.

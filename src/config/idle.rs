@@ -13,6 +13,7 @@ pub(super) fn idle(settings: &Settings, backend: Backend, method: Method) -> Vec
     let gpus = matches!(backend, Backend::Auto | Backend::FaissGpu) && method == Method::Exact;
     let reason = if method == Method::Exact { "--backend cpu or faiss" } else { "approximate search" };
     let suspects = settings.skip != Some(0)
+        || !settings.verdicts.is_empty()
         || suspect_limits(settings).iter().flatten().any(|limit| limit.at().is_some())
         || !settings.task.is_empty();
     let cases = [
@@ -52,6 +53,11 @@ pub(super) fn idle(settings: &Settings, backend: Backend, method: Method) -> Vec
             settings.max_own_rank.and_then(Limit::at).is_some() && settings.embedding_column.is_some(),
             "max-own-rank",
             "one column serves both sides: a row's positive is the best of all".into(),
+        ),
+        (
+            settings.verdict_threshold.is_some() && settings.verdicts.is_empty(),
+            "verdict-threshold",
+            "there are no --verdicts".into(),
         ),
         (
             settings.negatives_of.is_some() && settings.hard_negatives.unwrap_or(0) == 0,

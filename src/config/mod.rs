@@ -15,6 +15,7 @@ mod settings;
 mod sizes;
 mod table;
 mod tasks;
+mod verdicts;
 mod window;
 
 use std::collections::BTreeMap;
@@ -32,6 +33,7 @@ pub use settings::{Flag, FlagValue, Settings};
 pub use sizes::{BATCH_SIZE_MAX, Sizes};
 pub use table::TableRules;
 pub use tasks::{ByTask, RankRule, TaskRules, TaskSettings};
+pub use verdicts::{Threshold, VerdictRules};
 pub use window::{Limit, RankWindow, ScoreLimits, WINDOW_MAX, Width};
 
 use crate::error::{Error, Result};
@@ -53,6 +55,8 @@ pub struct Config {
     /// What holds for tasks that the user has given settings of their own.
     pub tasks: BTreeMap<String, TaskRules>,
     pub edges: EdgeRule,
+    /// Pairs that were judged.
+    pub verdicts: VerdictRules,
     /// Rows whose own positive has a higher rank are in no cluster and no batch.
     pub max_own_rank: Option<u32>,
     pub clusters: ClusterRules,
@@ -112,6 +116,7 @@ impl Config {
             rank_by,
             tasks,
             edges: settings.edges.unwrap_or(EdgeRule::by_sizes(sizes)),
+            verdicts: VerdictRules::new(&settings)?,
             max_own_rank: own_rank_limit(&settings)?,
             clusters,
             batches,

@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::{
     Backend, BadRows, BinaryType, EdgeRule, EmptyKeys, KernelPrecision, Limit, Mask, Method, Metric, NegativesOf,
-    PartitionBy, RankBy, RankLayout, Remainder, SameQuery, TableFormat, TaskSettings, Width,
+    PartitionBy, RankBy, RankLayout, Remainder, SameQuery, TableFormat, TaskSettings, Threshold, Width,
 };
 use crate::error::{Error, Result};
 use crate::regular;
@@ -146,6 +146,12 @@ pub struct Settings {
     /// Leave out rows whose own positive ranks higher than this among the candidates, from 0 [default: none]
     #[arg(long, value_name = "RANK", env = "BATCHMINE_MAX_OWN_RANK", hide_env = true, help_heading = "Mining")]
     pub max_own_rank: Option<Limit>,
+    /// Parquet files of judged pairs (repeatable): id and other_id, and a label, or a relevance from 0 to 1
+    #[arg(long, value_name = "FILE", env = "BATCHMINE_VERDICTS", hide_env = true, help_heading = "Mining")]
+    pub verdicts: Vec<String>,
+    /// Relevance from which on a pair is judged positive, or two: below the first it is negative [default: 0.5]
+    #[arg(long, value_name = "T", env = "BATCHMINE_VERDICT_THRESHOLD", hide_env = true, help_heading = "Mining")]
+    pub verdict_threshold: Option<Threshold>,
     /// Which pairs become edges [default: any; mutual where K is more than a quarter of |B|]
     #[arg(long, value_enum, env = "BATCHMINE_EDGES", hide_env = true, help_heading = "Mining")]
     pub edges: Option<EdgeRule>,
@@ -328,6 +334,8 @@ impl Settings {
             max_query_score: self.max_query_score.or(weaker.max_query_score),
             max_positive_score: self.max_positive_score.or(weaker.max_positive_score),
             max_own_rank: self.max_own_rank.or(weaker.max_own_rank),
+            verdicts: strongest(self.verdicts, weaker.verdicts),
+            verdict_threshold: self.verdict_threshold.or(weaker.verdict_threshold),
             edges: self.edges.or(weaker.edges),
             cluster_size: self.cluster_size.or(weaker.cluster_size),
             cluster_passes: self.cluster_passes.or(weaker.cluster_passes),

@@ -112,9 +112,10 @@ impl std::str::FromStr for Limit {
     }
 }
 
+/// A number, or a word in its place.
 #[derive(Deserialize)]
 #[serde(untagged, expecting = "expected a number, or a word in quotes")]
-enum NumberOrWord {
+pub(super) enum NumberOrWord {
     Number(f64),
     Word(String),
 }

@@ -1,5 +1,6 @@
 //! What the graph needs: in-degrees of all rows, and sorted edges while they are spilled or merged.
 
+use super::verdicts::ENTRY_BYTES;
 use crate::budget::{MIB, Phase, StageNeed, Term};
 use crate::config::Config;
 use crate::run::Stage;
@@ -21,15 +22,29 @@ const ENCODED_EDGE_BYTES: u64 = 2;
 /// In-degrees of all lists, and of those of a run.
 const DEGREE_BYTES: u64 = 8;
 
+/// Of what judged pairs take, the part that the rows they hold for may take at least.
+const VERDICT_SHARE: u64 = 2;
+/// More rows than verdicts ever hold for.
+const VERDICT_ENTRIES_MAX: u64 = 1 << 27;
+
 /// Counts of the edges stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EdgesCounts {
     /// Reversed edges of a spilled run.
     pub spill_edges: usize,
+    /// Rows that verdicts may hold for.
+    pub verdict_entries: usize,
 }
 
 /// Divides `room`, the budget without what every process needs. A run holds the lists of one block at least.
-pub(crate) fn divide(config: &Config, shape: Shape, block_rows: usize, room: u64) -> (EdgesCounts, StageNeed) {
+/// `judged_bytes`: what reading judged pairs takes.
+pub(crate) fn divide(
+    config: &Config,
+    shape: Shape,
+    block_rows: usize,
+    judged_bytes: u64,
+    room: u64,
+) -> (EdgesCounts, StageNeed) {
     let (rows, threads) = (shape.rows, config.threads as u64);
     let ranks = u64::from(config.most_ranks()).min(rows);
     let edges = rows * ranks;
@@ -78,7 +93,26 @@ pub(crate) fn divide(config: &Config, shape: Shape, block_rows: usize, room: u64
         let ranking = vec![Term::fixed("8n", "ranks of own positives, with --max-own-rank", 8 * rows)];
         phases.insert(0, Phase { name: "own ranks", terms: ranking });
     }
-    (EdgesCounts { spill_edges: spill_edges as usize }, StageNeed { stage: Stage::Edges, phases })
+    let least = judged_bytes / VERDICT_SHARE;
+    let entries = room.saturating_sub(judged_bytes).max(least).min(VERDICT_ENTRIES_MAX * ENTRY_BYTES);
+    if judged_bytes > 0 {
+        let judging = vec![
+            Term::fixed(
+                "160 bytes a judged pair, and 3 of each byte of its ids",
+                "judged pairs and their ids",
+                judged_bytes,
+            ),
+            Term::elastic(
+                format!("rows that verdicts hold for · {ENTRY_BYTES}"),
+                "verdicts by place, and keys; takes what is left",
+                least,
+                entries,
+            ),
+        ];
+        phases.insert(0, Phase { name: "judging", terms: judging });
+    }
+    let verdict_entries = (entries / ENTRY_BYTES) as usize;
+    (EdgesCounts { spill_edges: spill_edges as usize, verdict_entries }, StageNeed { stage: Stage::Edges, phases })
 }
 
 /// Bytes of the stage's files: two an edge, each seen from both ends. `edges`: entries of all lists.

@@ -8,10 +8,12 @@ use rayon::prelude::*;
 
 use super::budget::{EdgesCounts, MERGE_RANGE_EDGES, PART_MERGE_RANGES};
 use super::file::{EdgeFile, EdgePart, EncodedRange, release_compressors};
+use super::judged::JudgedFiles;
 use super::marks;
 use super::merge::{Merge, cut_merge_ranges};
 use super::own_ranks;
 use super::spill::{Reversed, in_degrees};
+use super::verdicts;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::neighbors::file::Block;
@@ -33,18 +35,19 @@ pub fn build(
     run: &Run,
     vectors: &Vectors,
     neighbors: &Neighbors,
-    config: &Config,
+    (config, judged): (&Config, Option<&JudgedFiles>),
     counts: &EdgesCounts,
 ) -> Result<EdgeFile> {
     let rows = vectors.row_count();
     if !run.is_complete(Stage::Edges) {
         let stage = run.begin(Stage::Edges);
         neighbors.check_lists()?;
+        let verdicts = verdicts::make(run, &stage, (vectors, neighbors), judged, config, counts)?;
         marks::make(run, &stage, vectors, neighbors, &Windows::new(vectors, neighbors, config))?;
         let windows = marks::windows(run, vectors, neighbors, config)?;
         let rows_left_out = own_ranks::make(run, &stage, vectors, &windows, config)?;
         let cut = windows.count();
-        if windows.limited() {
+        if windows.limited() || verdicts.is_some() {
             refuse_empty_windows(&cut)?;
             tell(&cut);
         }
@@ -59,6 +62,7 @@ pub fn build(
             runs: runs.len(),
             windows: cut,
             rows_left_out,
+            verdicts,
         };
         drop(runs);
         stage.finish(&facts, |name| !name.starts_with(RUN_PREFIX))?;
@@ -97,8 +101,15 @@ fn refuse_empty_windows(counts: &WindowCounts) -> Result<()> {
         ))
 }
 
-/// Says what the score limits have made of the candidates.
+/// Says what score limits and verdicts have made of the candidates.
 fn tell(counts: &WindowCounts) {
+    if counts.suspects_by_verdict + counts.cleared > 0 {
+        tracing::info!(
+            "{} candidates are suspects by verdict alone, {} suspects are cleared",
+            HumanCount(counts.suspects_by_verdict),
+            HumanCount(counts.cleared)
+        );
+    }
     tracing::info!(
         "{} suspects by rank, {} more by score, {} candidates too easy; {} rows are left without a preferred negative",
         HumanCount(counts.suspects_by_rank),

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::verdicts;
 use crate::config::Config;
 use crate::error::Result;
 use crate::neighbors::marks::{self, Marks, words_of};
@@ -54,7 +55,7 @@ fn open(windows: &Windows<'_>, neighbors: &Neighbors, part: impl Fn(&str) -> Res
     Marks::open(&paths, neighbors, words(windows)).map(Some)
 }
 
-/// The lists of a job, cut by its settings, with the marks that this stage has made.
+/// The lists of a job, cut by its settings, with the marks and verdicts that this stage has made.
 ///
 /// # Errors
 /// A file of marks is damaged.
@@ -66,7 +67,7 @@ pub(crate) fn windows<'a>(
 ) -> Result<Windows<'a>> {
     let windows = Windows::new(vectors, neighbors, config);
     let marks = open(&windows, neighbors, |name| run.part(Stage::Edges, name))?;
-    Ok(windows.with_marks(marks))
+    Ok(windows.with_marks(marks).with_verdicts(verdicts::open_of(run, vectors, config)?))
 }
 
 /// The lists as a finished run has cut them.
@@ -76,5 +77,5 @@ pub(crate) fn windows<'a>(
 pub(crate) fn open_windows<'a>(run: &RunReader, vectors: &'a Vectors, neighbors: &'a Neighbors) -> Result<Windows<'a>> {
     let windows = Windows::open(run, vectors, neighbors)?;
     let marks = open(&windows, neighbors, |name| run.part(Stage::Edges, name))?;
-    Ok(windows.with_marks(marks))
+    Ok(windows.with_marks(marks).with_verdicts(verdicts::open(run, vectors)?))
 }

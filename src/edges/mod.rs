@@ -13,15 +13,18 @@ pub(crate) mod budget;
 pub(crate) mod build;
 pub mod codec;
 pub(crate) mod file;
+pub(crate) mod judged;
 mod marks;
 pub(crate) mod merge;
 pub(crate) mod own_ranks;
 pub(crate) mod rows;
 mod spill;
+pub(crate) mod verdicts;
 
 pub use build::build;
 pub(crate) use build::open;
 pub use file::EdgeFile;
+pub(crate) use judged::JudgedFiles;
 pub(crate) use marks::{open_windows, windows};
 pub use rows::{Adjacency, EdgeRows, MemoryEdges};
 pub(crate) use rows::{Edge, Relation};

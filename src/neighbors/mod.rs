@@ -38,6 +38,7 @@ pub(crate) mod search;
 pub(crate) mod tiles;
 pub(crate) mod topk;
 pub(crate) mod trial;
+pub(crate) mod verdicts;
 pub(crate) mod window;
 
 pub(crate) use candidates::count_distinct;

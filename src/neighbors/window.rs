@@ -14,6 +14,7 @@ use rayon::prelude::*;
 use super::candidates::Candidates;
 use super::file::Neighbors;
 use super::marks::{Marks, is_marked};
+use super::verdicts::{RowVerdicts, Verdicts};
 use crate::config::{ByTask, Config, RankWindow, ScoreLimits};
 use crate::error::{Error, Result};
 use crate::run::RunReader;
@@ -47,6 +48,8 @@ pub(crate) struct Window<'a> {
     pub ranks: Range<usize>,
     /// By rank, who is too close on the other side; empty where there is no such limit.
     pub marks: &'a [u64],
+    /// What was judged of the row's query: it counts before ranks and limits.
+    verdicts: RowVerdicts<'a>,
     /// Whose list it is.
     place: Place,
     /// Which rows share a positive, where ranks are those of distinct positives.
@@ -56,24 +59,34 @@ pub(crate) struct Window<'a> {
 }
 
 impl<'a> Window<'a> {
-    /// Whether the candidate of a rank is a suspect.
+    /// Whether the candidate of a rank is a suspect: as judged, or else by rank or by a limit.
     #[inline]
     pub(crate) fn is_suspect(&self, rank: usize) -> bool {
-        rank < self.ranks.start || rank < self.ranks.end && is_marked(self.marks, rank)
+        let by_rule = rank < self.ranks.start || rank < self.ranks.end && is_marked(self.marks, rank);
+        if self.verdicts.is_empty() { by_rule } else { self.judged(rank).unwrap_or(by_rule) }
     }
 
-    /// Likely false negatives, in rank order.
+    /// Whether the candidate of a rank was judged a right answer; `None`: it was not judged.
+    pub(crate) fn judged(&self, rank: usize) -> Option<bool> {
+        self.verdicts.on(*self.places.get(rank)?)
+    }
+
+    /// Likely false negatives, in rank order; behind the window only who was judged so.
     pub(crate) fn suspects(&self) -> impl Iterator<Item = Place> + use<'a> {
-        let Window { places, ranks, marks, .. } = self.clone();
-        let end = if marks.is_empty() { ranks.start } else { ranks.end };
-        let is_suspect = move |rank: &usize| *rank < ranks.start || is_marked(marks, *rank);
-        (0..end).filter(is_suspect).map(move |rank| places[rank])
+        let (window, places) = (self.clone(), self.places);
+        let end = match (self.verdicts.is_empty(), self.marks.is_empty()) {
+            (true, true) => self.ranks.start,
+            (true, false) => self.ranks.end,
+            (false, _) => places.len(),
+        };
+        (0..end).filter(move |rank| window.is_suspect(*rank)).map(move |rank| places[rank])
     }
 
-    /// Preferred negatives, in rank order.
+    /// Preferred negatives, in rank order; before the window only who was judged to be none of its suspects.
     pub(crate) fn preferred(&self) -> impl Iterator<Item = Place> + use<'a> {
-        let Window { places, ranks, marks, .. } = self.clone();
-        ranks.filter(move |rank| !is_marked(marks, *rank)).map(move |rank| places[rank])
+        let (window, places) = (self.clone(), self.places);
+        let start = if self.verdicts.is_empty() { self.ranks.start } else { 0 };
+        (start..self.ranks.end).filter(move |rank| !window.is_suspect(*rank)).map(move |rank| places[rank])
     }
 
     /// The suspects that are rows, and no documents, in rank order.
@@ -127,6 +140,8 @@ pub(crate) struct Windows<'a> {
     windows: Vec<RankWindow>,
     /// Who is too close on the other side, where limits say so and it was found out.
     marks: Option<Marks>,
+    /// What was judged, where anything was.
+    verdicts: Option<Verdicts>,
 }
 
 impl<'a> Windows<'a> {
@@ -145,7 +160,7 @@ impl<'a> Windows<'a> {
         if windows.iter().all(|window| *window == windows[0]) {
             windows.truncate(1);
         }
-        Windows { neighbors, own: vectors.rows.scores(), tasks: &vectors.tasks, windows, marks: None }
+        Windows { neighbors, own: vectors.rows.scores(), tasks: &vectors.tasks, windows, marks: None, verdicts: None }
     }
 
     /// As a finished run has cut them, without marks.
@@ -155,6 +170,11 @@ impl<'a> Windows<'a> {
     pub(crate) fn open(run: &RunReader, vectors: &'a Vectors, neighbors: &'a Neighbors) -> Result<Windows<'a>> {
         let settings: EdgesSettings = run.settings()?;
         Ok(Windows::by_task(vectors, neighbors, &settings.windows))
+    }
+
+    /// Itself, with what was judged.
+    pub(crate) fn with_verdicts(self, verdicts: Option<Verdicts>) -> Windows<'a> {
+        Windows { verdicts, ..self }
     }
 
     /// Itself, with the marks of limits for sides.
@@ -223,7 +243,19 @@ impl<'a> Windows<'a> {
         let own = if relative { self.own_score(place) } else { 0.0 };
         let marks = self.marks.as_ref().map_or(&[][..], |marks| marks.of(place));
         let (candidates, rows) = (neighbors.candidates(), Place::new(neighbors.row_count()));
-        Window { places, ranks: cut(window, own, scores), marks, place, candidates, rows }
+        let verdicts = self.verdicts_of(place);
+        Window { places, ranks: cut(window, own, scores), marks, verdicts, place, candidates, rows }
+    }
+
+    /// What was judged of the query of the row at a place.
+    #[inline]
+    pub(crate) fn verdicts_of(&self, place: Place) -> RowVerdicts<'_> {
+        self.verdicts.as_ref().map_or(RowVerdicts::default(), |verdicts| verdicts.of(place))
+    }
+
+    /// All verdicts, where there are any.
+    pub(crate) fn verdicts(&self) -> Option<&Verdicts> {
+        self.verdicts.as_ref()
     }
 
     /// The score of the own positive of the row at a place.
@@ -231,15 +263,19 @@ impl<'a> Windows<'a> {
         self.own[self.neighbors.row_at(place) as usize]
     }
 
-    /// Whether a limit makes a suspect of a candidate with these scores for the row at a place: that of the row's query
-    /// with it, and those of their queries and of their positives. The candidate need not be in the row's list: the
-    /// list may be approximate, or end with suspects.
+    /// Whether a verdict or a limit makes a suspect of a candidate with these scores for the row at a place: that of
+    /// the row's query with it, and those of their queries and of their positives. The candidate need not be in the
+    /// row's list: the list may be approximate, or end with suspects.
     pub(crate) fn is_too_close(
         &self,
         place: Place,
+        candidate: Place,
         score: impl FnOnce() -> f32,
         sides: impl FnOnce() -> [f32; 2],
     ) -> bool {
+        if let Some(positive) = self.verdicts_of(place).on(candidate) {
+            return positive;
+        }
         let window = self.of_place(place);
         let limits = &window.limits;
         let by_score = limits.relative_margin.is_some() || limits.max_score.is_some();
@@ -260,7 +296,7 @@ impl<'a> Windows<'a> {
             return limits.any();
         }
         let scores = self.neighbors.scores(place);
-        let ends_close = |last| self.is_too_close(place, || last, || [f32::NEG_INFINITY; 2]);
+        let ends_close = |last| self.is_too_close(place, Place::NONE, || last, || [f32::NEG_INFINITY; 2]);
         scores.last().is_some_and(|last| scores.len() == window.ranks() as usize && ends_close(*last))
     }
 
@@ -279,10 +315,21 @@ impl<'a> Windows<'a> {
         // Only rows that by rank alone have a preferred negative count as emptied by a score limit.
         let emptied = without && list.places.len() > skip;
         let by_rank = skip.min(list.ranks.start);
+        let [mut parted, mut cleared] = [0; 2];
+        if !list.verdicts.is_empty() {
+            let rules = Window { verdicts: RowVerdicts::default(), ..list.clone() };
+            for rank in 0..list.places.len() {
+                let [before, after] = [rules.is_suspect(rank), list.is_suspect(rank)];
+                parted += u64::from(after && !before);
+                cleared += u64::from(before && !after);
+            }
+        }
         WindowCounts {
             rows: 1,
             suspects_by_rank: by_rank as u64,
-            suspects_by_score: (list.suspects().count() - by_rank) as u64,
+            suspects_by_score: list.suspects().count() as u64 + cleared - parted - by_rank as u64,
+            suspects_by_verdict: parted,
+            cleared,
             too_easy: (list.places.len() - list.ranks.end) as u64,
             rows_without_window: u64::from(without),
             emptied_by_suspects: u64::from(emptied && list.ranks.end == list.places.len()),
@@ -297,6 +344,8 @@ impl WindowCounts {
             rows: self.rows + other.rows,
             suspects_by_rank: self.suspects_by_rank + other.suspects_by_rank,
             suspects_by_score: self.suspects_by_score + other.suspects_by_score,
+            suspects_by_verdict: self.suspects_by_verdict + other.suspects_by_verdict,
+            cleared: self.cleared + other.cleared,
             too_easy: self.too_easy + other.too_easy,
             rows_without_window: self.rows_without_window + other.rows_without_window,
             emptied_by_suspects: self.emptied_by_suspects + other.emptied_by_suspects,

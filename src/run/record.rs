@@ -14,7 +14,7 @@ use super::json::{differences, to_value};
 use super::stage::Stage;
 use crate::config::{
     BadRows, BinaryType, ByTask, EdgeRule, EmptyKeys, Mask, Method, Metric, NegativesOf, RankLayout, RankRule,
-    RankWindow, Remainder, SameQuery, Sizes,
+    RankWindow, Remainder, SameQuery, Sizes, Threshold,
 };
 
 /// The settings of one stage.
@@ -171,6 +171,19 @@ pub struct EdgesSettings {
     /// R: rows whose own positive has a higher rank are left out.
     #[serde(rename = "max-own-rank", default, skip_serializing_if = "Option::is_none")]
     pub max_own_rank: Option<u32>,
+    /// Pairs that were judged, where any were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdicts: Option<VerdictSettings>,
+}
+
+/// Files of judged pairs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct VerdictSettings {
+    /// Hashes of all bytes of each file, sorted.
+    pub files: Vec<String>,
+    /// What a relevance says.
+    #[serde(default, skip_serializing_if = "Threshold::is_default")]
+    pub threshold: Threshold,
 }
 
 impl StageSettings for EdgesSettings {
@@ -340,6 +353,12 @@ pub(crate) struct WindowCounts {
     pub suspects_by_rank: u64,
     /// (query, suspect) pairs that only a score limit makes so.
     pub suspects_by_score: u64,
+    /// (query, suspect) pairs that only a verdict makes so.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub suspects_by_verdict: u64,
+    /// (query, candidate) pairs that a verdict has cleared: by rank or limit they would be suspects, and are counted so.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub cleared: u64,
     /// (query, candidate) pairs that score too low to be either.
     pub too_easy: u64,
     /// Rows without one preferred negative, for whatever reason.
@@ -348,6 +367,26 @@ pub(crate) struct WindowCounts {
     pub emptied_by_suspects: u64,
     /// Of these, rows that have more than p candidates, of which those that are no suspects score too low.
     pub emptied_by_min_score: u64,
+}
+
+/// What judged pairs said.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct VerdictFacts {
+    /// Pairs of a query and a positive that is a right answer, each once.
+    pub positive: u64,
+    /// Those of one that is none.
+    pub negative: u64,
+    /// Rows of the files without a verdict.
+    pub open: u64,
+    /// Those of rows that are not mined.
+    pub unknown: u64,
+    /// Pairs that were judged both ways, and count as positive.
+    pub both_ways: u64,
+    /// Rows of the files that are of a query with its own positive: right, and wrong.
+    pub own: u64,
+    pub own_wrong: u64,
+    /// (query, candidate) pairs that are parted: a verdict holds for all rows of a positive.
+    pub rows_parted: u64,
 }
 
 /// Facts of the edges stage.
@@ -362,6 +401,9 @@ pub(crate) struct EdgesFacts {
     /// Rows whose own positive is not found early enough; null without such a limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rows_left_out: Option<u64>,
+    /// What judged pairs said, where there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdicts: Option<VerdictFacts>,
 }
 
 impl StageFacts for EdgesFacts {
@@ -473,7 +515,7 @@ mod tests {
         let window = RankWindow { skip: 3, width: Width::Ranks(4), limits: ScoreLimits::default() };
         let other = RankWindow { limits: ScoreLimits { min_score: Some(0.25), ..ScoreLimits::default() }, ..window };
         let windows = ByTask { job: window, tasks: BTreeMap::from([("qa".to_owned(), other)]) };
-        let settings = EdgesSettings { windows, edges: EdgeRule::Mutual, max_own_rank: None };
+        let settings = EdgesSettings { windows, edges: EdgeRule::Mutual, max_own_rank: None, verdicts: None };
         let value = to_value(&settings);
         let expected = json!({
             "skip": 3, "window": 4, "edges": "mutual",

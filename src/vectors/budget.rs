@@ -52,11 +52,13 @@ pub struct InputMeasures {
     pub(crate) units: UnitBytes,
     /// Documents of the corpus.
     pub(crate) documents: u64,
+    /// What reading judged pairs takes.
+    pub(crate) judged_bytes: u64,
 }
 
 /// Divides the budget.
 pub(crate) fn divide(config: &Config, shape: Shape, input: InputMeasures) -> (VectorsCounts, StageNeed) {
-    let InputMeasures { lists, units, documents } = input;
+    let InputMeasures { lists, units, documents, .. } = input;
     // Documents have labels and marks as rows have.
     let (rows, dim) = (shape.rows + documents, shape.dim as u64);
     let threads = (config.threads as u64).min(units.count.max(1));

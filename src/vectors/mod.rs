@@ -50,6 +50,7 @@ pub(crate) mod testing;
 mod thrift;
 mod values;
 
+pub(crate) use content::content_hash;
 pub(crate) use decode::Unit;
 pub(crate) use documents::{DOCUMENTS, TaskDocuments};
 pub(crate) use embedding_rows::EmbeddingRows;
@@ -61,7 +62,7 @@ pub(crate) use import::{
 pub(crate) use in_memory::IN_MEMORY;
 pub use in_memory::MemoryRows;
 pub(crate) use input::{FileKind, find, kind_of};
-pub(crate) use key_lists::{KEY_LISTS, KeyListFile};
+pub(crate) use key_lists::{KEY_LISTS, KeyListFile, write_row_codes};
 pub use keys::{Keys, KeysByPlace};
 pub(crate) use keys::{PositiveCodes, RowPositives};
 #[cfg(feature = "export")]

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::documents::TaskDocuments;
 use super::ids::Ids;
-use super::key_lists::key_lists_name;
+use super::key_lists::{KeyListFile, key_lists_name};
 use super::keys::{PositiveCodes, RowPositives};
 use super::row::{Place, RowId};
 use super::row_table::RowTable;
@@ -51,6 +51,12 @@ pub struct Vectors {
 }
 
 impl Vectors {
+    /// Itself, with the pairs of rows that verdicts part.
+    pub(crate) fn with_verdict_keys(mut self, keys: KeyListFile) -> Vectors {
+        self.rows.part(keys);
+        self
+    }
+
     /// Rows, without documents, and dimensions.
     pub(crate) fn shape(&self) -> Shape {
         Shape { rows: u64::from(self.row_count()), ..self.queries.shape() }

@@ -20,6 +20,8 @@ pub(crate) struct RowTable {
     layout: RowLayout,
     /// Key columns of any number of codes a row, each in a file beside the table.
     lists: Vec<KeyListFile>,
+    /// Pairs of rows that verdicts part, once they are known.
+    verdict_keys: Option<KeyListFile>,
 }
 
 /// Where the columns of `rows.col` lie: a pure function of rows and key columns.
@@ -121,7 +123,7 @@ impl RowTable {
         sealed.expect_payload(sound.then(|| layout.file_bytes() - HEADER_BYTES as u64))?;
         let open = |index| KeyListFile::open(&path.with_file_name(key_lists_name(index)), rows);
         let lists = (0..lists).map(open).collect::<Result<Vec<_>>>()?;
-        let table = RowTable { sealed, layout, lists };
+        let table = RowTable { sealed, layout, lists, verdict_keys: None };
         match table.unsound_column() {
             None => Ok(table),
             Some((expected, found)) => Err(Error::runtime("a row table has a value out of range")
@@ -217,6 +219,20 @@ impl RowTable {
     /// is another row's query or positive.
     pub(crate) fn keys(&self) -> Keys<'_> {
         self.keys_with_vectors(self.layout.both_sides == BothSides::Part)
+    }
+
+    /// Takes the pairs of rows that verdicts part.
+    pub(super) fn part(&mut self, keys: KeyListFile) {
+        self.verdict_keys = Some(keys);
+    }
+
+    /// The same, and what verdicts part: which rows share no cluster and no batch.
+    pub(crate) fn parting_keys(&self) -> Keys<'_> {
+        let keys = self.keys();
+        match &self.verdict_keys {
+            None => keys,
+            Some(file) => Keys::of_columns([keys.columns(), &columns_of(std::slice::from_ref(file))].concat()),
+        }
     }
 
     /// The same with both sides' vectors in any case.

@@ -152,7 +152,7 @@ impl Shards {
 
     /// What key columns of lists hold, what reading takes, and how many documents there are, of rows and a corpus.
     fn measured_with(&self, corpus: Option<&Shards>) -> InputMeasures {
-        let own = InputMeasures { lists: self.labels.list_elements(), units: self.unit_bytes(), documents: 0 };
+        let own = InputMeasures { lists: self.labels.list_elements(), units: self.unit_bytes(), ..Default::default() };
         let Some(corpus) = corpus else { return own };
         let (lists, units) = (corpus.labels.list_elements(), corpus.unit_bytes());
         InputMeasures {
@@ -167,7 +167,13 @@ impl Shards {
                 count: own.units.count.max(units.count),
             },
             documents: corpus.shape.rows,
+            judged_bytes: 0,
         }
+    }
+
+    /// Whether ids are texts, else numbers.
+    pub(crate) fn has_text_ids(&self) -> bool {
+        self.labels.id.as_ref().is_some_and(|column| !column.has_integer_ids())
     }
 
     /// Bytes of all input files.

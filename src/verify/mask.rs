@@ -42,9 +42,10 @@ fn of_row(
     let suspects: HashSet<Place> = windows.of(place).suspects().collect();
     let mut is_masked = |other: RowId| {
         let of_task = vectors.tasks.of(other) == task;
-        let is_suspect = of_task && suspects.contains(&neighbors.stands_for(neighbors.place_of(other)));
+        let candidate = neighbors.stands_for(neighbors.place_of(other));
+        let is_suspect = of_task && suspects.contains(&candidate);
         let mut too_close =
-            || of_task && windows.is_too_close(place, || scorer.pair(row, other), || sides.pair(row, other));
+            || of_task && windows.is_too_close(place, candidate, || scorer.pair(row, other), || sides.pair(row, other));
         other != row && (is_suspect || keys.conflict(row, other) || too_close())
     };
     (0..).zip(rows).filter(|(_, other)| is_masked(**other)).map(|(position, _)| position).collect()

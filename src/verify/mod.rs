@@ -19,6 +19,7 @@ mod strangers;
 mod table;
 mod table_alone;
 pub(crate) mod table_file;
+mod verdicts;
 
 use std::collections::HashMap;
 
@@ -154,7 +155,10 @@ fn open(run: &RunReader) -> Result<Opened<'_>> {
             true => None,
             false => edges::own_ranks::open(run, &vectors)?,
         },
-        vectors,
+        vectors: match run.is_cleaned(Stage::Edges) {
+            true => vectors,
+            false => edges::verdicts::open_parted(run, vectors)?,
+        },
     })
 }
 
@@ -196,6 +200,11 @@ impl Opened<'_> {
             result => outcome.record(result, before),
         }
         let before = outcome.faults.len();
+        match self.check_verdicts(outcome) {
+            Ok(said) if said.is_empty() && outcome.faults.len() == before => {}
+            result => outcome.record(result, before),
+        }
+        let before = outcome.faults.len();
         let result = self.check_lists(&chosen, outcome, watch);
         outcome.record(result, before);
         if watch.add(0).is_err() {
@@ -230,7 +239,7 @@ impl Opened<'_> {
     /// Each cluster exactly K but one smaller for each task; one task; keys no more often than they may be.
     fn check_clusters(&self, outcome: &mut Outcome) -> Result<String> {
         let labels = self.clusters.labels();
-        let keys = self.vectors.rows.keys();
+        let keys = self.vectors.rows.parting_keys();
         let (starts, rows) = members(labels, self.clusters.count());
         let mut unplaced = vec![0usize; self.vectors.tasks.len()];
         let mut smaller = vec![0usize; self.vectors.tasks.len()];

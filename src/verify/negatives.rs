@@ -90,7 +90,9 @@ impl<'a> BatchNegatives<'a> {
     ) -> BatchNegatives<'a> {
         let own_codes = rows.iter().flat_map(|row| codes.all(*row)).collect();
         let members: Vec<Place> = rows.iter().map(|row| opened.neighbors.place_of(*row)).collect();
-        let taken = opened.neighbors.standing_for(&members);
+        let mut taken = opened.neighbors.standing_for(&members);
+        taken.extend(members.iter().flat_map(|place| windows.verdicts_of(*place).positives()));
+        taken.sort_unstable();
         let keys = opened.vectors.rows.keys().by_place(opened.neighbors.order());
         let groups = HashMap::new();
         let mut batch = BatchNegatives { opened, windows, keys, asked, taken, codes, own_codes, groups };
@@ -168,11 +170,13 @@ impl<'a> BatchNegatives<'a> {
         let others: Vec<Place> = drawn.iter().map(|negative| neighbors.place_of(negative.row)).collect();
         for (negative, other) in drawn.iter().zip(&others) {
             let wrong = match () {
-                () if self.taken.binary_search(other).is_ok() => "is in the batch itself",
+                () if self.taken.binary_search(other).is_ok() => {
+                    "is in the batch itself, or was judged right for one of its rows"
+                }
                 () if self.is_copy(*other) => "has the positive of a row of the batch",
                 () if self.keys.conflict(own, *other) => "shares its key or a vector",
                 () if suspects.contains(other) => "is its suspect",
-                () if self.windows.is_too_close(own, || negative.score, || sides.pair(row, negative.row)) => {
+                () if self.windows.is_too_close(own, *other, || negative.score, || sides.pair(row, negative.row)) => {
                     "is its suspect by score"
                 }
                 () if !is_of_task(*other) => "is of another task",
@@ -210,7 +214,7 @@ impl<'a> BatchNegatives<'a> {
                 && is_of_task(**other)
                 && !suspects.contains(other)
                 && !self.keys.conflict(own, **other)
-                && !self.windows.is_too_close(own, score, sides)
+                && !self.windows.is_too_close(own, **other, score, sides)
         };
         let most = pool.iter().filter(&mut may).count().min(asked.count);
         (drawn.len() != most).then(|| format!("there are {}, and could be {most}", drawn.len()))

@@ -116,7 +116,7 @@ impl Opened<'_> {
             // Batches of several tasks divide clusters as they come.
             return;
         }
-        let keys = self.vectors.rows.keys();
+        let keys = self.vectors.rows.parting_keys();
         let mut possible = 0;
         for (range, sizes) in self.vectors.tasks.ranges().zip(&self.sizes) {
             let is_in = |row: &RowId| self.own_ranks.as_ref().is_none_or(|ranks| !ranks.leaves_out(*row));
@@ -346,7 +346,7 @@ impl TableCheck<'_, '_> {
         } else {
             self.short += 1;
         }
-        if let Some(fault) = crowded(&self.batch, &self.opened.vectors.rows.keys(), self.opened.rows_per_key) {
+        if let Some(fault) = crowded(&self.batch, &self.opened.vectors.rows.parting_keys(), self.opened.rows_per_key) {
             self.outcome.fault(format!("batch {number} {fault}"));
         }
         if self.batch.len() == 1 {

@@ -99,7 +99,7 @@ struct Batch<'a> {
 
 /// The positives of a batch: its rows', and whoever has one of these, too.
 struct Taken {
-    /// The batch's rows, or who stands for their positives; sorted.
+    /// The batch's rows, or who stands for their positives, and who was judged a right answer for one; sorted.
     places: Vec<Place>,
     /// Codes of the positives that others have, too, each with the column that it is of.
     codes: HashSet<(usize, u32)>,
@@ -107,7 +107,10 @@ struct Taken {
 
 impl Taken {
     fn new(sampler: &NegativeSampler<'_>, rows: &[RowId], members: &[Place]) -> Taken {
-        let places = sampler.neighbors.standing_for(members);
+        let mut places = sampler.neighbors.standing_for(members);
+        let judged = members.iter().flat_map(|place| sampler.windows.verdicts_of(*place).positives());
+        places.extend(judged);
+        places.sort_unstable();
         Taken { places, codes: rows.iter().flat_map(|row| sampler.codes.all(*row)).collect() }
     }
 
@@ -248,7 +251,7 @@ impl Batch<'_> {
             vectors.is_of_task(task, other)
                 && !suspects.contains(&other)
                 && !self.keys.conflict(row.place, other)
-                && !windows.is_too_close(row.place, score, sides)
+                && !windows.is_too_close(row.place, other, score, sides)
         }
     }
 }

@@ -1,0 +1,236 @@
+//! Verdicts: which pairs of rows are parted for good, and which are no suspects any more. Made before the graph.
+//!
+//! What was judged is a query and a positive. So a verdict holds for all rows that have that positive, by its bits or
+//! by the positive key. A right answer is a suspect of the query, whatever its rank or score (`verdicts.col`), and its
+//! rows share a key with the query's row (`verdict_keys.lst`): they never meet. What is no right answer is no suspect.
+//! Where a pair was judged both ways, it is parted.
+//!
+//! O(rows + verdicts · rows of a positive). Memory: the pairs while they are read, and [`ENTRY_BYTES`] for each row that
+//! a verdict holds for.
+
+use std::collections::{HashMap, HashSet};
+
+use indicatif::HumanCount;
+
+use super::budget::EdgesCounts;
+use super::judged::{Judged, JudgedFiles, JudgedPair};
+use crate::config::Config;
+use crate::error::{Error, Kind, Result};
+use crate::neighbors::Neighbors;
+use crate::neighbors::verdicts::{self, PairVerdict, Verdicts};
+use crate::run::record::{EdgesSettings, VerdictFacts};
+use crate::run::{Run, RunReader, Stage, StageRun};
+use crate::vectors::{KeyListFile, PositiveCodes, RowId, Vectors, write_row_codes};
+
+pub(super) const NAME: &str = "verdicts.col";
+pub(super) const KEYS_NAME: &str = "verdict_keys.lst";
+/// Bytes of a row that a verdict holds for, in both files before they are written.
+pub(super) const ENTRY_BYTES: u64 = 32;
+
+/// Reads the judged pairs and writes what follows from them, where the job names any.
+///
+/// # Errors
+/// The files cannot be read or are of other rows, they need more memory than there is, or the disk fails.
+pub(super) fn make(
+    run: &Run,
+    stage: &StageRun<'_>,
+    (vectors, neighbors): (&Vectors, &Neighbors),
+    files: Option<&JudgedFiles>,
+    config: &Config,
+    counts: &EdgesCounts,
+) -> Result<Option<VerdictFacts>> {
+    let Some(files) = files else { return Ok(None) };
+    let judged = files.read(vectors)?;
+    refuse_strangers(&judged)?;
+    let codes = vectors.positive_codes(config.columns.positive_key.as_deref())?;
+    let groups = Groups::new(codes, &judged.pairs, vectors.candidate_count());
+    let (pairs, mut facts) = distinct(&judged, &groups);
+    let entries: usize = pairs.iter().map(|pair| groups.of(pair.candidate).len() + 1).sum();
+    if entries > counts.verdict_entries {
+        let more = (entries - counts.verdict_entries) as u64 * ENTRY_BYTES;
+        return Err(Error::new(Kind::OverBudget, "the memory budget is too small for these verdicts")
+            .expected(format!("room for {entries} rows that they hold for"))
+            .found(format!("room for {}", counts.verdict_entries))
+            .remedy(format!(
+                "raise --memory by {}MiB: verdicts hold for all rows of a positive",
+                more.div_ceil(1 << 20)
+            )));
+    }
+    let held = held(&pairs, &groups, neighbors);
+    facts.rows_parted = held.iter().filter(|verdict| verdict.positive).count() as u64;
+    if !run.has(Stage::Edges, NAME) {
+        let (rows, candidates) = (vectors.row_count(), vectors.candidate_count());
+        stage.commit(NAME, |out| verdicts::write(out, rows, candidates, &held))?;
+    }
+    drop(held);
+    if !run.has(Stage::Edges, KEYS_NAME) {
+        let keys = keys(&pairs, &groups, vectors.row_count());
+        stage.commit(KEYS_NAME, |out| write_row_codes(out, u64::from(vectors.candidate_count()), &keys))?;
+    }
+    tell(&facts, &judged);
+    Ok(Some(facts))
+}
+
+/// Rows and documents that have the positive of a judged candidate.
+struct Groups<'a> {
+    codes: PositiveCodes<'a>,
+    rows: HashMap<(usize, u32), Vec<RowId>>,
+}
+
+impl Groups<'_> {
+    /// O(rows + pairs).
+    fn new<'a>(codes: PositiveCodes<'a>, pairs: &[JudgedPair], candidates: RowId) -> Groups<'a> {
+        let wanted: HashSet<(usize, u32)> = pairs.iter().flat_map(|pair| codes.all(pair.candidate)).collect();
+        let mut rows: HashMap<(usize, u32), Vec<RowId>> = HashMap::new();
+        if !wanted.is_empty() {
+            for row in 0..candidates {
+                for code in codes.all(row).filter(|code| wanted.contains(code)) {
+                    rows.entry(code).or_default().push(row);
+                }
+            }
+        }
+        Groups { codes, rows }
+    }
+
+    /// All that have a candidate's positive, itself among them, ascending.
+    fn of(&self, candidate: RowId) -> Vec<RowId> {
+        let same = self.codes.all(candidate).filter_map(|code| self.rows.get(&code)).flatten().copied();
+        let mut all: Vec<RowId> = same.chain([candidate]).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+}
+
+/// Each query with each positive once; what both ways were judged is positive. Pairs of a query with its own positive
+/// say nothing of negatives.
+fn distinct(judged: &Judged, groups: &Groups<'_>) -> (Vec<JudgedPair>, VerdictFacts) {
+    let mut facts = VerdictFacts { open: judged.open, unknown: judged.unknown, ..VerdictFacts::default() };
+    let mut pairs = Vec::with_capacity(judged.pairs.len());
+    for pair in &judged.pairs {
+        let group = groups.of(pair.candidate);
+        if group.binary_search(&pair.query).is_ok() {
+            facts.own += u64::from(pair.positive);
+            facts.own_wrong += u64::from(!pair.positive);
+        } else {
+            pairs.push(JudgedPair { candidate: group[0], ..*pair });
+        }
+    }
+    pairs.sort_unstable_by_key(|pair| (pair.query, pair.candidate, !pair.positive));
+    let same = |a: &JudgedPair, b: &JudgedPair| (a.query, a.candidate) == (b.query, b.candidate);
+    for both in pairs.chunk_by(same) {
+        facts.both_ways += u64::from(both[0].positive && !both[both.len() - 1].positive);
+    }
+    pairs.dedup_by(|later, first| same(later, first));
+    facts.positive = pairs.iter().filter(|pair| pair.positive).count() as u64;
+    facts.negative = pairs.len() as u64 - facts.positive;
+    (pairs, facts)
+}
+
+/// The verdicts by place, on whoever stands for a positive in lists; sorted, each pair once.
+fn held(pairs: &[JudgedPair], groups: &Groups<'_>, neighbors: &Neighbors) -> Vec<PairVerdict> {
+    let of_pair = |pair: &JudgedPair| {
+        let (query, positive) = (neighbors.place_of(pair.query), pair.positive);
+        let candidate = |row: RowId| neighbors.stands_for(neighbors.place_of(row));
+        groups.of(pair.candidate).into_iter().map(move |row| PairVerdict { query, candidate: candidate(row), positive })
+    };
+    let mut held: Vec<PairVerdict> = pairs.iter().flat_map(of_pair).collect();
+    held.sort_unstable_by_key(|verdict| (verdict.query, verdict.candidate, !verdict.positive));
+    held.dedup_by_key(|verdict| (verdict.query, verdict.candidate));
+    held
+}
+
+/// A code for each pair that is parted: of the query's row, and of each row that has the positive. Entries are
+/// row · 2³² + code, ascending. Documents are in no batch: they have none.
+fn keys(pairs: &[JudgedPair], groups: &Groups<'_>, rows: RowId) -> Vec<u64> {
+    let (mut entries, mut code) = (Vec::new(), 0u64);
+    for pair in pairs.iter().filter(|pair| pair.positive) {
+        let members: Vec<RowId> = groups.of(pair.candidate).into_iter().filter(|row| *row < rows).collect();
+        if !members.is_empty() {
+            entries.extend(members.into_iter().chain([pair.query]).map(|row| u64::from(row) << 32 | code));
+            code += 1;
+        }
+    }
+    entries.sort_unstable();
+    entries
+}
+
+fn refuse_strangers(judged: &Judged) -> Result<()> {
+    match &judged.example {
+        Some(example) if judged.pairs.is_empty() => Err(Error::input("no judged pair is of rows of this input")
+            .expected("ids of rows that are mined, in id and other_id")
+            .found(format!("{} pairs of others, of which one is id {example}", judged.unknown))
+            .remedy("judge the pairs that `batchmine candidates` writes of this run")),
+        _ => Ok(()),
+    }
+}
+
+fn tell(facts: &VerdictFacts, judged: &Judged) {
+    let VerdictFacts { positive, negative, unknown, both_ways, own, own_wrong, open, .. } = facts;
+    tracing::info!(
+        "verdicts: {} right answers, whose rows never meet, {} pairs that are no suspects; {} not judged",
+        HumanCount(*positive),
+        HumanCount(*negative),
+        HumanCount(*open)
+    );
+    if let Some(example) = judged.example.as_ref().filter(|_| *unknown > 0) {
+        tracing::warn!("{unknown} judged pairs are of rows that are not mined, such as id {example}: they say nothing");
+    }
+    if *both_ways > 0 {
+        tracing::warn!("{both_ways} pairs are judged both ways: they count as right answers");
+    }
+    if *own_wrong > 0 {
+        tracing::warn!("{own_wrong} rows' own positives are judged wrong: verdicts do not leave rows out");
+    }
+    if *own > 0 {
+        tracing::info!("{own} pairs of a query with its own positive say nothing of negatives");
+    }
+}
+
+/// The verdicts of a job, where it has any.
+///
+/// # Errors
+/// The file is not what was written.
+pub(super) fn open_of(run: &Run, vectors: &Vectors, config: &Config) -> Result<Option<Verdicts>> {
+    if config.verdicts.files.is_empty() {
+        return Ok(None);
+    }
+    let known = Some([vectors.row_count(), vectors.candidate_count()]);
+    Verdicts::open(&run.part(Stage::Edges, NAME)?, known).map(Some)
+}
+
+/// The verdicts of a finished run, where it has any.
+///
+/// # Errors
+/// The stage is not finished, or its files were cleaned or are damaged.
+pub(super) fn open(run: &RunReader, vectors: &Vectors) -> Result<Option<Verdicts>> {
+    if run.settings::<EdgesSettings>()?.verdicts.is_none() {
+        return Ok(None);
+    }
+    let known = Some([vectors.row_count(), vectors.candidate_count()]);
+    Verdicts::open(&run.part(Stage::Edges, NAME)?, known).map(Some)
+}
+
+/// A job's rows, with the keys of pairs that verdicts part.
+///
+/// # Errors
+/// The file is not what was written.
+pub(crate) fn parted(run: &Run, vectors: Vectors, config: &Config) -> Result<Vectors> {
+    if config.verdicts.files.is_empty() {
+        return Ok(vectors);
+    }
+    let keys = KeyListFile::open(&run.part(Stage::Edges, KEYS_NAME)?, u64::from(vectors.candidate_count()))?;
+    Ok(vectors.with_verdict_keys(keys))
+}
+
+/// The same of a finished run.
+///
+/// # Errors
+/// The stage is not finished, or its files were cleaned or are damaged.
+pub(crate) fn open_parted(run: &RunReader, vectors: Vectors) -> Result<Vectors> {
+    if run.settings::<EdgesSettings>()?.verdicts.is_none() {
+        return Ok(vectors);
+    }
+    let keys = KeyListFile::open(&run.part(Stage::Edges, KEYS_NAME)?, u64::from(vectors.candidate_count()))?;
+    Ok(vectors.with_verdict_keys(keys))
+}
