@@ -107,6 +107,8 @@ fn build(bencher: Bencher<'_, '_>) {
     let (run, job) = (planted.run(0), planted.job(Settings::default()));
     let edges = planted.edges(&run, &job).edges();
     bencher.counter(ItemsCount::new(edges)).with_inputs(|| planted.without_edges(&run, &job)).bench_values(
-        |(vectors, neighbors)| build_edges(&run, &vectors, &neighbors, &job.config, &job.plan.edges).expect("a graph"),
+        |(vectors, neighbors)| {
+            build_edges(&run, &vectors, &neighbors, (&job.config, None), &job.plan.edges).expect("a graph")
+        },
     );
 }

@@ -279,6 +279,7 @@ pub fn mine(run: &Run, job: &Job, replace: bool) -> Result<Summary> {
     let CountedJob { config, plan } = &job.counted(&vectors)?;
     lake.check_target(run, config)?;
     batches::foresee(&vectors, shards, config)?;
+    edges::verdicts::foresee(&vectors, judged.as_ref())?;
     // What a stage has freed is no part of the next one's budget.
     allocator::give_back();
     let neighbors = neighbors::search(run, &vectors, config, &plan.neighbors)?;

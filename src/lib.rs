@@ -31,6 +31,7 @@ mod budget;
 mod cost;
 mod inspect;
 mod job;
+mod pairs;
 mod plan;
 mod planted;
 mod random;

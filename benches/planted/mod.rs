@@ -76,7 +76,7 @@ impl Planted {
     /// The run's graph.
     pub fn edges(&self, run: &Run, job: &Job) -> EdgeFile {
         let (vectors, neighbors) = self.neighbors(run, job);
-        build(run, &vectors, &neighbors, &job.config, &job.plan.edges).expect("a graph")
+        build(run, &vectors, &neighbors, (&job.config, None), &job.plan.edges).expect("a graph")
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod arguments;
 mod assumed;
 pub mod bench;
+pub mod candidates;
 pub mod clean;
 #[cfg(feature = "export")]
 pub mod export;
@@ -59,6 +60,8 @@ enum Verb {
     /// Write the batches as a trainer's own files, joined to their texts
     #[cfg(feature = "export")]
     Export(export::ExportArgs),
+    /// Write the pairs whose judgement as right or wrong answers matters most
+    Candidates(candidates::CandidatesArgs),
     /// Delete the files of a finished run that only the job needed
     Clean(clean::CleanArgs),
     /// Write planted data with known clusters, of any size
@@ -96,6 +99,7 @@ pub fn run(cli: Cli) -> u8 {
         Verb::Report(report) => report.run(&output),
         #[cfg(feature = "export")]
         Verb::Export(export) => export.run(&output),
+        Verb::Candidates(candidates) => candidates.run(&output),
         Verb::Clean(clean) => clean.run(&output),
         Verb::Gen(generate) => generate.run(&output),
         Verb::Bench(bench) => bench.run(&output),

@@ -52,6 +52,12 @@ struct KnownRow<'a> {
     /// Ranks within it that are suspects all the same: their queries or positives are too close.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     too_close: Vec<usize>,
+    /// Ranks before the window that are no suspects, by a verdict.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    cleared: Vec<usize>,
+    /// The run has verdicts.
+    #[serde(skip)]
+    judged: bool,
     /// Edges of the graph with a weight: rows that are a preferred negative in either direction.
     arcs: Vec<WeightedRow>,
     suspects: Vec<SuspectRow>,
@@ -229,8 +235,10 @@ impl<'a> RunFiles<'a> {
             query_text: None,
             positive_text: None,
             neighbors: list.iter().map(|other| scored(other.row, other.score)).collect(),
+            judged: self.windows.verdicts().is_some(),
             window: [ranks.start, ranks.end],
-            too_close: ranks.filter(|rank| window.is_suspect(*rank)).collect(),
+            too_close: (ranks.start..list.len()).filter(|rank| window.is_suspect(*rank)).collect(),
+            cleared: (0..ranks.start).filter(|rank| !window.is_suspect(*rank)).collect(),
             arcs: by_row(edges, at, |edge| edge.relation.window())
                 .map(|(row, weight)| WeightedRow { row, weight })
                 .collect(),
@@ -247,10 +255,11 @@ impl KnownRow<'_> {
     /// The ranks of the candidates that are shown: the best suspects, and the best preferred negatives.
     fn shown_ranks(&self, count: usize) -> impl Iterator<Item = usize> + use<> {
         let [start, end] = self.window;
-        let too_close = self.too_close.clone();
-        let suspects = (0..start).chain(self.too_close.clone()).take(count);
-        let preferred = (start..end).filter(move |rank| too_close.binary_search(rank).is_err()).take(count);
-        suspects.chain(preferred)
+        let (too_close, cleared) = (self.too_close.clone(), self.cleared.clone());
+        let is_suspect = move |rank: &usize| cleared.binary_search(rank).is_err();
+        let suspects = (0..start).filter(is_suspect).chain(self.too_close.clone()).take(count);
+        let preferred = (start..end).filter(move |rank| too_close.binary_search(rank).is_err());
+        suspects.chain(self.cleared.clone().into_iter().chain(preferred).take(count))
     }
 
     /// Input rows whose texts are shown.
@@ -285,17 +294,22 @@ impl KnownRow<'_> {
         }
         let [start, end] = self.window;
         let (candidates, suspects, edges) = (self.neighbors.len(), self.suspects.len(), self.arcs.len());
-        let too_close = self.too_close.len();
-        let more = if too_close > 0 { format!(" and {too_close} too close on the other side") } else { String::new() };
+        let [too_close, cleared] = [self.too_close.len(), self.cleared.len()];
+        let of_window = self.too_close.iter().filter(|rank| **rank < end).count();
+        let by = if self.judged { " or judged right" } else { "" };
+        let more =
+            if too_close > 0 { format!(" and {too_close} too close on the other side{by}") } else { String::new() };
+        let less = if cleared > 0 { format!(" ({cleared} of them cleared)") } else { String::new() };
         lines.push(format!(
-            "  {candidates} candidates: {start} suspects{more}, {} preferred negatives from rank {start} on; in the \
+            "  {candidates} candidates: {start} suspects{less}{more}, {} preferred negatives from rank {start} on; in the \
              graph {suspects} suspects and {edges} edges",
-            end.saturating_sub(start + too_close)
+            (end + cleared).saturating_sub(start + of_window)
         ));
         for rank in self.shown_ranks(count) {
             let Some(ScoredRow { row, score, document, text }) = self.neighbors.get(rank) else { continue };
             let other = document.map_or_else(|| format!("row {row}"), |document| format!("document {document}"));
-            let is_suspect = rank < start || self.too_close.binary_search(&rank).is_ok();
+            let by_rank = rank < start && self.cleared.binary_search(&rank).is_err();
+            let is_suspect = by_rank || self.too_close.binary_search(&rank).is_ok();
             let kind = if is_suspect { "suspect  " } else { "preferred" };
             let text = one_line(text.as_deref().unwrap_or_default(), LINE_CHARS);
             lines.push(format!("  {kind} {rank:>4}  {score:.4}  {other}  {text}").trim_end().to_owned());

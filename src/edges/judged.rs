@@ -178,6 +178,13 @@ const RELEVANCE: &str = "relevance";
 
 impl JudgedFile {
     fn open(path: &Path) -> Result<JudgedFile> {
+        if !path.is_file() {
+            return Err(Error::input("a file of judged pairs is not there")
+                .path(path)
+                .expected("a Parquet file")
+                .found(if path.is_dir() { "a folder" } else { "no such file" })
+                .remedy("name each file: --verdicts is repeatable"));
+        }
         let builder = open_table(path, |found| damaged(path, found))?;
         let metadata = builder.metadata().clone();
         check_columns(path, builder.schema())?;

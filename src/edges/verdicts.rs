@@ -71,6 +71,14 @@ pub(super) fn make(
     Ok(Some(facts))
 }
 
+/// Reads the judged pairs before the search, so that what is wrong with them is known then.
+///
+/// # Errors
+/// Those of reading them.
+pub(crate) fn foresee(vectors: &Vectors, files: Option<&JudgedFiles>) -> Result<()> {
+    files.map_or(Ok(()), |files| refuse_strangers(&files.read(vectors)?))
+}
+
 /// Rows and documents that have the positive of a judged candidate.
 struct Groups<'a> {
     codes: PositiveCodes<'a>,

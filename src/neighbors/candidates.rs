@@ -304,7 +304,6 @@ impl Candidates {
     }
 
     /// The places of the rows that have the positive of the row at a place, in the order of rows.
-    #[cfg(test)]
     pub(crate) fn members(&self, place: Place) -> &[Place] {
         let (start, size) = (self.section(3)[place.index()], self.section(2)[place.index()]);
         bytemuck::cast_slice(&self.section(4)[start as usize..(start + size) as usize])

@@ -220,6 +220,13 @@ impl Neighbors {
         self.candidates.as_ref().map_or(place, |known| known.representative(place))
     }
 
+    /// The rows that have a candidate's positive, which is no document.
+    pub(crate) fn rows_behind(&self, candidate: Place) -> impl Iterator<Item = RowId> + '_ {
+        let members = self.candidates.as_ref().map(|known| known.members(candidate));
+        let single = members.is_none().then(|| self.row_at(candidate));
+        members.into_iter().flatten().map(|place| self.row_at(*place)).chain(single)
+    }
+
     /// The candidates whose positives some rows have, sorted.
     pub(crate) fn standing_for(&self, places: &[Place]) -> Vec<Place> {
         let mut standing: Vec<Place> = places.iter().map(|place| self.stands_for(*place)).collect();

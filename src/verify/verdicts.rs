@@ -27,14 +27,16 @@ impl Opened<'_> {
         for verdict in verdicts.all().filter(|verdict| verdict.positive) {
             let [query, candidate] = [verdict.query, verdict.candidate].map(|place| neighbors.row_at(place));
             if candidate < rows && !keys.conflict(query, candidate) {
-                outcome.fault(format!("rows {query} and {candidate} are judged right for each other, and share no key"));
+                outcome
+                    .fault(format!("rows {query} and {candidate} are judged right for each other, and share no key"));
             }
             parted += 1;
         }
         // The last column has the keys of verdicts.
         let mut sharing: BTreeMap<u32, Vec<RowId>> = BTreeMap::new();
         if let Some(column) = keys.columns().last() {
-            (0..rows).for_each(|row| column.of(row).iter().for_each(|code| sharing.entry(*code).or_default().push(row)));
+            (0..rows)
+                .for_each(|row| column.of(row).iter().for_each(|code| sharing.entry(*code).or_default().push(row)));
         }
         let stands = |row: RowId| -> Place { neighbors.stands_for(neighbors.place_of(row)) };
         for sharing in sharing.values() {

@@ -151,6 +151,8 @@ pub struct Line {
     pub window: Range<usize>,
     /// Ranks of the window that are suspects by a limit for sides.
     pub too_close: Vec<usize>,
+    /// Ranks before the window that a verdict has cleared.
+    pub cleared: Vec<usize>,
     pub arcs: Vec<(usize, u64)>,
     pub suspects: Vec<(usize, u64)>,
 }
@@ -184,6 +186,7 @@ fn line(text: &str) -> Line {
         cluster: value["cluster_id"].as_i64(),
         score: score(&value["score"]),
         window: whole(&value["window"][0]) as usize..whole(&value["window"][1]) as usize,
+        cleared: value["cleared"].as_array().into_iter().flatten().map(|rank| whole(rank) as usize).collect(),
         too_close: value["too_close"].as_array().into_iter().flatten().map(|rank| whole(rank) as usize).collect(),
         neighbors: pairs("neighbors", "score").iter().map(|(row, value)| (*row, score(value))).collect(),
         arcs: counted("arcs", "weight"),

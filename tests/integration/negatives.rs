@@ -64,10 +64,23 @@ pub fn allowed(
 
 /// Checks every row's negatives; returns how many rows have fewer than `count`.
 pub fn check(data: &Dataset, lines: &[Line], table: &[table::Row], cosine: bool, cut: Cutting, count: usize) -> u64 {
+    check_parted(data, lines, table, cosine, (cut, count), &|_, _| false)
+}
+
+/// The same, where the first row's query and the second one's positive may have been judged to belong together.
+pub fn check_parted(
+    data: &Dataset,
+    lines: &[Line],
+    table: &[table::Row],
+    cosine: bool,
+    (cut, count): (Cutting, usize),
+    are_parted: &dyn Fn(usize, usize) -> bool,
+) -> u64 {
     let oracle = Oracle::new(data, cosine);
     let mut short = 0;
     for batch in table.chunk_by(|a, b| a.batch == b.batch) {
-        let pool = pool(data, lines, batch, cut);
+        let mut pool = pool(data, lines, batch, cut);
+        pool.retain(|other, _| !batch.iter().any(|row| are_parted(row.row, *other)));
         for row in batch {
             let [sure, allowed] =
                 [false, true].map(|lenient| allowed(&oracle, &lines[row.row], &pool, cut(&lines[row.row]), lenient));

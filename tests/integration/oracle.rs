@@ -189,7 +189,8 @@ impl Cut {
         let close = self.relative_margin.is_some_and(|margin| score > own - margin * own.abs());
         let high = self.max_score.is_some_and(|most| score > most);
         let marked = line.too_close.contains(&rank);
-        if rank < self.skip || close || high || marked { Part::Suspect } else { Part::Preferred }
+        let by_rule = (rank < self.skip || close || high) && !line.cleared.contains(&rank);
+        if by_rule || marked { Part::Suspect } else { Part::Preferred }
     }
 }
 
@@ -218,7 +219,8 @@ pub fn check_windows(lines: &[Line], cut: impl Fn(&Line) -> Cut) {
     for line in lines {
         let is_preferred = |rank: &usize| cut(line).part(line, *rank) == Part::Preferred;
         let window = (0..line.neighbors.len()).filter(is_preferred);
-        let wanted = line.window.clone().filter(|rank| !line.too_close.contains(rank));
+        let inside = line.window.clone().filter(|rank| !line.too_close.contains(rank));
+        let wanted = line.cleared.iter().copied().chain(inside);
         assert!(window.eq(wanted), "window {:?} of row {}", line.window, line.row);
     }
 }

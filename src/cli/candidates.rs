@@ -1,0 +1,88 @@
+//! `batchmine candidates`: the pairs whose judgement matters most.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use clap::Args;
+use indicatif::HumanCount;
+
+use super::log;
+use super::text_args::TextArgs;
+use crate::error::{Error, Result};
+use crate::job::on_threads;
+use crate::pairs::{self, Asked, BUDGET_MAX, Written};
+use crate::run::{RunReader, json};
+
+/// Arguments of `candidates`.
+#[derive(Debug, Args)]
+pub struct CandidatesArgs {
+    /// Run folder
+    run: PathBuf,
+    /// Pairs to write, at most
+    #[arg(long, value_name = "N")]
+    budget: u64,
+    /// Parquet file to write
+    #[arg(short, long, value_name = "FILE")]
+    out: PathBuf,
+    /// Share of the budget that is drawn evenly from the pairs beyond the closest
+    #[arg(long, value_name = "SHARE", default_value_t = 0.1)]
+    sample: f64,
+    /// Seed of that draw
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    #[command(flatten)]
+    texts: TextArgs,
+    /// Threads [default: all]
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+}
+
+impl CandidatesArgs {
+    /// Writes the pairs and says which they are.
+    ///
+    /// # Errors
+    /// A number is out of range; else those of [`pairs::write`].
+    pub fn run(self, output: &log::Output) -> Result<()> {
+        if !(1..=BUDGET_MAX).contains(&self.budget) {
+            return Err(Error::input("the number of pairs is out of range")
+                .expected(format!("--budget from 1 to {BUDGET_MAX}"))
+                .found(self.budget.to_string())
+                .remedy("as many pairs as you will judge"));
+        }
+        if !(0.0..=1.0).contains(&self.sample) {
+            return Err(Error::input("the share of the sample is out of range")
+                .expected("--sample from 0 to 1")
+                .found(self.sample.to_string())
+                .remedy("0.1 is the default"));
+        }
+        let begin = Instant::now();
+        let run = RunReader::open(&self.run)?;
+        let asked = Asked { budget: self.budget, sample: self.sample, seed: self.seed, texts: self.texts.into() };
+        let written = on_threads(self.threads.unwrap_or(0), || pairs::write(&run, &asked, &self.out))??;
+        if output.json {
+            let Written { pairs, sampled, meeting, draws, texts, .. } = written;
+            let summary = serde_json::json!({
+                "out": self.out.to_string_lossy(), "pairs": pairs, "sampled": sampled, "meeting": meeting,
+                "hard_negatives": draws, "texts": texts,
+            });
+            log::print(&json::line(&summary)?)?;
+        }
+        say(&written);
+        tracing::info!("{} in {:.1} s", self.out.display(), begin.elapsed().as_secs_f64());
+        Ok(())
+    }
+}
+
+fn say(written: &Written) {
+    let Written { pairs, sampled, scores, meeting, draws, .. } = *written;
+    let range = scores.map_or(String::new(), |[best, last]| format!(" (scores {best:.4} to {last:.4})"));
+    tracing::info!(
+        "{} pairs that were not judged, of {} that meet in batches and {} hard negatives: the {} closest{range}, and {} \
+         drawn evenly",
+        HumanCount(pairs),
+        HumanCount(meeting),
+        HumanCount(draws),
+        HumanCount(pairs - sampled),
+        HumanCount(sampled)
+    );
+}
