@@ -12,9 +12,9 @@ use std::path::Path;
 use crate::clusters::TaskPlaces;
 use crate::clusters::labels::{Clusters, LABELS, members};
 use crate::clusters::passes::{PASS, PassState};
-use crate::config::{Columns, Config, IdColumn, Settings};
+use crate::config::{Columns, Config, IdColumn, Settings, VerdictRules};
 use crate::edges::file::EDGES;
-use crate::edges::{Adjacency, EdgeFile, EdgeRows};
+use crate::edges::{Adjacency, EdgeFile, EdgeRows, JudgedFiles};
 use crate::error::{Error, Result};
 use crate::inspect::describe;
 use crate::neighbors::candidates::{CANDIDATES, Candidates};
@@ -25,6 +25,7 @@ use crate::neighbors::gpu::{DeviceBase, GPU_BASE};
 use crate::neighbors::ivf::{IVF_FORMAT, IvfIndex, IvfShape, ListOrder};
 use crate::neighbors::marks::{MARKS, MarkBlock, is_marked};
 use crate::neighbors::own_ranks::{OWN_RANKS, OwnRanks};
+use crate::neighbors::verdicts::{VERDICTS, Verdicts};
 use crate::run::block_hash;
 use crate::run::record::{
     BatchesFacts, BatchesSettings, ClustersFacts, ClustersSettings, EdgesFacts, EdgesSettings, NeighborsFacts,
@@ -42,7 +43,7 @@ use crate::watch::Watch;
 /// Name and function of each entry: bytes, and a folder to write to.
 type Decoder = (&'static str, fn(&[u8], &Path) -> Result<()>);
 
-const DECODERS: [Decoder; 22] = [
+const DECODERS: [Decoder; 24] = [
     ("parquet", import),
     ("arrow", import),
     ("npy", import),
@@ -58,6 +59,8 @@ const DECODERS: [Decoder; 22] = [
     ("candidates", candidates),
     ("marks", marks),
     ("own-ranks", own_ranks),
+    ("verdicts", verdicts),
+    ("judged", judged),
     ("edges", edges),
     ("labels", labels),
     ("key-lists", key_lists),
@@ -262,6 +265,24 @@ fn own_ranks(bytes: &[u8], folder: &Path) -> Result<()> {
     let path = folder.join("artefact");
     let rows = u32::try_from(framed(bytes, &path, &OWN_RANKS)?[0]).map_err(|_| Error::runtime("too many rows"))?;
     keep(OwnRanks::open(&path, rows, 3)?.left_out());
+    Ok(())
+}
+
+fn verdicts(bytes: &[u8], folder: &Path) -> Result<()> {
+    described(bytes, folder, &VERDICTS)?;
+    let path = folder.join("artefact");
+    framed(bytes, &path, &VERDICTS)?;
+    let verdicts = Verdicts::open(&path, None)?;
+    keep(verdicts.all().filter(|verdict| verdicts.of(verdict.query).on(verdict.candidate).is_none()).count());
+    Ok(())
+}
+
+/// A file of judged pairs.
+fn judged(bytes: &[u8], folder: &Path) -> Result<()> {
+    let path = folder.join("judged.parquet");
+    write(&path, bytes)?;
+    let files = vec![path.to_string_lossy().into_owned()];
+    keep(JudgedFiles::open(&VerdictRules { files, ..VerdictRules::default() })?.bytes());
     Ok(())
 }
 

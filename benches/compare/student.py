@@ -9,11 +9,14 @@ DATA are Parquet files, or folders of them, with id, query, positive and both em
 file says what is done. Results are kept by the batches themselves: run again, and only what is new is trained.
 """
 
+import functools
 import hashlib
 import json
 import pathlib
+import re
 import shlex
 import statistics
+import subprocess
 import sys
 import time
 
@@ -68,6 +71,14 @@ SETTINGS = {
         for skip in (0, 5, 10)
         for mask in ("", " --mask suspects")
         if skip or not mask
+    ],
+    "verdicts": [
+        batchmine(),
+        *(f"judged {budget} {batchmine()}" for budget in (1, 4, 16)),
+        f"judged top-50 {batchmine()}",
+        *(f"judged {budget} {batchmine(skip=0)}" for budget in (4, 16)),
+        batchmine(skip=0),
+        f"judged top-50 {batchmine(skip=0)}",
     ],
     # Of a set that classes.py has made: with --batch-size 16 --rate 1e-3.
     "classes": [
@@ -150,6 +161,10 @@ class Maker:
             clusters = self.metis(words)
             of_row = self.negatives_of_rows(words)
             return [with_negatives(united(clusters, size, epoch), of_row) for epoch in epochs]
+        if kind == "judged":
+            budget, _, *flags = words
+            table = pq.read_table(self.mined([*flags, "--verdicts", str(self.judged(budget, flags, size))], size))
+            return [self.batches(table.filter(pc.field("epoch") == epoch)) for epoch in epochs]
         if kind == "batchmine":
             table = pq.read_table(self.mined(words, size))
             return [self.batches(table.filter(pc.field("epoch") == epoch)) for epoch in epochs]
@@ -164,6 +179,50 @@ class Maker:
         starts = np.flatnonzero(np.diff(table["batch_id"].to_numpy())) + 1
         batches = usable([batch[self.pairs.is_train[batch]] for batch in np.split(rows, starts)])
         return with_negatives(batches, self.lines_of(table))
+
+    def judged(self, budget, flags, size):
+        """A file of judged pairs: so many a row of those that `candidates` names, in two rounds, or the top of each
+        row's list. The judge reads texts: see `is_right`."""
+        kept = self.folder / f"judged-{digest(self.binary, budget, flags, size)}.parquet"
+        if not kept.exists():
+            base = [*flags, "--batch-size", size, "--epochs", self.epoch_count]
+            self.mine(base)
+            if budget.startswith("top-"):
+                judged = self.tops(int(budget.removeprefix("top-")))
+            else:
+                rows, out = int(float(budget) * len(self.pairs.train)), self.folder / "pairs.parquet"
+                rounds = []
+                for _ in range(2):
+                    command = [self.args.batchmine, "candidates", self.run, "--budget", rows // 2, "--out", out]
+                    subprocess.run(list(map(str, command)), check=True, capture_output=True)
+                    rounds.append(self.with_labels(pq.read_table(out, columns=["id", "other_id"])))
+                    save(pa.concat_tables(rounds), kept)
+                    self.mine([*base, "--verdicts", str(kept)])
+                judged = pa.concat_tables(rounds)
+            right = pc.sum(judged["label"]).as_py()
+            print(f"{budget} {' '.join(flags)}: {len(judged):,} pairs judged, {right:,} right", file=sys.stderr)
+            save(judged, kept)
+        return kept
+
+    def tops(self, ranks):
+        """The first so many candidates of every row's list, judged."""
+        command = [self.args.batchmine, "inspect", self.run, "--rows", f"0..{len(self.pairs.train)}", "--json"]
+        own, others = [], []
+        with subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE) as lines:
+            for row, line in enumerate(lines.stdout):
+                top = [other["row"] for other in json.loads(line)["neighbors"][:ranks]]
+                own += [row] * len(top)
+                others += top
+        ids = np.array(self.pairs.ids)[self.pairs.train]
+        return self.with_labels(pa.table({"id": ids[own], "other_id": ids[others]}))
+
+    def with_labels(self, pairs):
+        texts = self.pairs.table["positive"].to_pylist()
+        labels = [
+            is_right(texts[self.pairs.row_of[own]], texts[self.pairs.row_of[other]])
+            for own, other in zip(pairs["id"].to_pylist(), pairs["other_id"].to_pylist(), strict=True)
+        ]
+        return pairs.append_column("label", pa.array(labels))
 
     def masked(self, setting, size):
         """The pairs of rows that the setting's mask names, as sorted codes; None without a mask."""
@@ -231,6 +290,17 @@ class Maker:
             rows = self.pairs.train[place[np.argsort(labels, kind="stable")]]
             np.save(kept, in_lines(rows, np.bincount(labels, minlength=parts), size))
         return np.load(kept)
+
+
+@functools.lru_cache(maxsize=None)
+def words_of(text):
+    return frozenset(re.findall("[a-z]+", text.lower()))
+
+
+def is_right(own, other):
+    """What stands for a judge: a positive of mostly the same words as the own one is a right answer, too."""
+    own, other = words_of(own), words_of(other)
+    return len(own & other) >= 0.6 * len(own | other)
 
 
 def save(table, file):

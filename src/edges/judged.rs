@@ -69,12 +69,13 @@ pub(crate) struct Judged {
 }
 
 impl JudgedFiles {
-    /// Opens the files and looks at their columns. O(bytes of the files): their content is hashed.
+    /// Opens the files and reads them through. O(bytes of the files): their content is hashed, too.
     ///
     /// # Errors
-    /// A file that is not there or damaged, or has other columns.
+    /// A file that is not there or damaged, or has other columns; an id that is missing, or a verdict that is none.
     pub(crate) fn open(rules: &VerdictRules) -> Result<JudgedFiles> {
-        let files = rules.files.iter().map(|path| JudgedFile::open(Path::new(path))).collect::<Result<_>>()?;
+        let open = |path: &String| JudgedFile::open(Path::new(path), rules.threshold);
+        let files = rules.files.iter().map(open).collect::<Result<_>>()?;
         Ok(JudgedFiles { files, threshold: rules.threshold })
     }
 
@@ -177,7 +178,8 @@ const LABEL: &str = "label";
 const RELEVANCE: &str = "relevance";
 
 impl JudgedFile {
-    fn open(path: &Path) -> Result<JudgedFile> {
+    /// Opens a file and reads it through: what is wrong with it is known before any work.
+    fn open(path: &Path, threshold: Threshold) -> Result<JudgedFile> {
         if !path.is_file() {
             return Err(Error::input("a file of judged pairs is not there")
                 .path(path)
@@ -190,12 +192,18 @@ impl JudgedFile {
         check_columns(path, builder.schema())?;
         let ids = metadata.row_groups().iter().flat_map(|group| group.columns());
         let ids = ids.filter(|chunk| ID_COLUMNS.contains(&chunk.column_path().string().as_str()));
-        Ok(JudgedFile {
+        let kind = builder.schema().field_with_name(ID_COLUMNS[0]).map(|field| is_text(leaf(field.data_type())));
+        let file = JudgedFile {
             path: path.to_owned(),
             content: content_of(path)?,
             rows: u64::try_from(metadata.file_metadata().num_rows()).unwrap_or(0),
             id_bytes: ids.map(|chunk| u64::try_from(chunk.uncompressed_size()).unwrap_or(0)).sum(),
-        })
+        };
+        match kind {
+            Ok(true) => file.for_each(threshold, texts, |_, _, _| ())?,
+            _ => file.for_each(threshold, integers, |_, _, _| ())?,
+        }
+        Ok(file)
     }
 
     /// Calls `each` with the ids and the verdict of every pair.

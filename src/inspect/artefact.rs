@@ -19,6 +19,7 @@ use crate::neighbors::gpu::GPU_BASE;
 use crate::neighbors::ivf::IVF_FORMAT;
 use crate::neighbors::marks::{MARKS, MarkBlock};
 use crate::neighbors::own_ranks::{OWN_RANKS, OwnRanks};
+use crate::neighbors::verdicts::{VERDICTS, Verdicts};
 use crate::regular;
 use crate::run::sealed::{FileFormat, Sealed};
 use crate::vectors::{
@@ -35,7 +36,7 @@ const IDS_SHOWN: u64 = 5;
 type KnownFormat = (FileFormat, &'static [&'static str]);
 
 /// Every format of a run folder's binary files, as docs/formats.md describes them.
-const FORMATS: [KnownFormat; 17] = [
+const FORMATS: [KnownFormat; 18] = [
     (VECTORS, &["rows", "dimensions", "bytes a value"]),
     (ROWS, &["rows", "key columns", "key lists", "keys of both sides", "rows left out", "documents"]),
     (KEY_LISTS, &["rows", "codes"]),
@@ -50,6 +51,7 @@ const FORMATS: [KnownFormat; 17] = [
     (MARKS, &["first place", "rows", "words of a row"]),
     (CANDIDATES, &["rows", "tasks", "candidates", "documents"]),
     (OWN_RANKS, &["rows"]),
+    (VERDICTS, &["rows", "rows and documents", "verdicts"]),
     (EDGES, &["first place", "rows", "arcs", "blocks", "rows of the graph"]),
     (LABELS, &["rows", "clusters", "cluster size"]),
     (PASS, &["rows", "cluster size", "passes", "arrays", "labels grow"]),
@@ -122,6 +124,11 @@ fn content(path: &Path, format: &FileFormat, fields: [u64; 6]) -> Result<Vec<Str
         magic if magic == NEIGHBORS.magic => Block::open(path).map(|_| Vec::new())?,
         magic if magic == MARKS.magic => MarkBlock::open(path).map(|_| Vec::new())?,
         magic if magic == CANDIDATES.magic => Candidates::check_file(path).map(|_| Vec::new())?,
+        magic if magic == VERDICTS.magic => {
+            let verdicts = Verdicts::open(path, None)?;
+            let right = verdicts.all().filter(|verdict| verdict.positive).count() as u64;
+            vec![format!("{} right answers of {} judged", HumanCount(right), HumanCount(verdicts.count()))]
+        }
         magic if magic == OWN_RANKS.magic => {
             let rows = u32::try_from(rows).unwrap_or(u32::MAX);
             OwnRanks::open(path, rows, 0).map(|_| Vec::new())?

@@ -10,6 +10,9 @@ import subprocess
 import sys
 import tempfile
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 ROOT = pathlib.Path(__file__).parents[2]
 CORPUS = ROOT / "tests/fuzz/corpus"
 CORRUPT = ROOT / "fixtures/corrupt"
@@ -100,6 +103,12 @@ def main():
         flags += " --task-column task --key-column id"
         command = [sys.argv[1], "mine", CORRUPT / "texts.parquet", "--out", run, "--quiet", *flags.split()]
         subprocess.run(command, check=True)
+        pairs, judged = (pathlib.Path(folder) / name for name in ("pairs.parquet", "judged.parquet"))
+        subprocess.run([sys.argv[1], "candidates", run, "--budget", "4", "--out", pairs, "--quiet"], check=True)
+        found = pq.read_table(pairs, columns=["id", "other_id"])
+        pq.write_table(found.append_column("label", pa.array([row % 2 == 0 for row in range(len(found))])), judged)
+        put("judged", "judged.parquet", judged.read_bytes())
+        subprocess.run([*command, "--verdicts", judged, "--replace"], check=True)
         manifest = (run / "manifest.json").read_bytes()
         put("manifest", "manifest.json", manifest.replace(str(ROOT).encode(), b"/data"))
         put("table", "part.parquet", (run / "batches/part-00000-00000.parquet").read_bytes())
@@ -112,6 +121,8 @@ def main():
             ("candidates", "neighbors/candidates.col"),
             ("marks", "edges/*.bit"),
             ("own-ranks", "edges/own_ranks.col"),
+            ("verdicts", "edges/verdicts.col"),
+            ("key-lists", "edges/verdict_keys.lst"),
             ("edges", "edges/*.edg"),
             ("labels", "clusters/labels.lbl"),
         ]:

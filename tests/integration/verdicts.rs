@@ -10,7 +10,7 @@ use arrow::array::{
 };
 use arrow::datatypes::Int32Type;
 
-use super::command::{Line, Place, assert_same, inspect, mine, mine_command, verify};
+use super::command::{Line, Place, assert_same, call, inspect, mine, mine_command, verify};
 use super::dataset::{Dataset, write_columns};
 use super::negatives;
 use super::oracle::{Cut, Exactness, Oracle, Part, check_cut_graph};
@@ -264,6 +264,42 @@ fn another_verdict_redoes_the_graph_and_no_search() {
     mine(&place.input(), &run, &flags).refuses(&["verdicts", "--replace"]);
     mine(&place.input(), &run, &format!("{FLAGS} --replace")).ok();
     assert_same(&run, &plain, &["neighbors", "edges", "clusters", "batches"]);
+}
+
+#[test]
+fn damaged_verdicts_are_found_by_whoever_reads_them() {
+    let data = Dataset::planted(120, 12, 27);
+    let place = Place::with(&data);
+    let first = place.path("first");
+    mine(&place.input(), &first, FLAGS).ok();
+    let file = place.path("judged.parquet");
+    write(&file, &data, &judge(&inspect(&first, 0..data.rows())));
+    let flags = format!("{FLAGS} --verdicts {}", file.display());
+    mine(&place.input(), &first, &format!("{flags} --replace")).ok();
+    for name in ["edges/verdicts.col", "edges/verdict_keys.lst"] {
+        let sound = std::fs::read(first.join(name)).unwrap();
+        for at in (0..sound.len()).step_by(sound.len() / 12 + 1) {
+            let mut bytes = sound.clone();
+            bytes[at] ^= 0x40;
+            std::fs::write(first.join(name), bytes).unwrap();
+            verify(&first).fails(3, &[name]);
+            let run = first.to_str().unwrap();
+            if name.ends_with(".col") {
+                call(["inspect", run, "--rows", "0..5"]).fails(1, &[name]);
+                call(["report", run]).fails(1, &[name]);
+                call(["candidates", run, "--budget", "5", "--out", place.path("x").to_str().unwrap()])
+                    .fails(1, &[name]);
+            }
+            let copied = place.path("copied");
+            super::undisturbed::copy(&first, &copied);
+            mine(&place.input(), &copied, &format!("{flags} --cluster-passes 2 --replace")).fails(1, &[name]);
+            std::fs::remove_dir_all(&copied).unwrap();
+        }
+        std::fs::write(first.join(name), sound).unwrap();
+    }
+    verify(&first).ok();
+    let shown = call(["inspect", first.join("edges/verdicts.col").to_str().unwrap()]).ok().stdout;
+    assert!(shown.contains("right answers of"), "{shown}");
 }
 
 #[test]
