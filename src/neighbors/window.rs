@@ -71,6 +71,11 @@ impl<'a> Window<'a> {
         self.verdicts.on(*self.places.get(rank)?)
     }
 
+    /// The same list, as ranks and limits alone cut it.
+    pub(crate) fn without_verdicts(&self) -> Window<'a> {
+        Window { verdicts: RowVerdicts::default(), ..self.clone() }
+    }
+
     /// Likely false negatives, in rank order; behind the window only who was judged so.
     pub(crate) fn suspects(&self) -> impl Iterator<Item = Place> + use<'a> {
         let (window, places) = (self.clone(), self.places);
@@ -317,7 +322,7 @@ impl<'a> Windows<'a> {
         let by_rank = skip.min(list.ranks.start);
         let [mut parted, mut cleared] = [0; 2];
         if !list.verdicts.is_empty() {
-            let rules = Window { verdicts: RowVerdicts::default(), ..list.clone() };
+            let rules = list.without_verdicts();
             for rank in 0..list.places.len() {
                 let [before, after] = [rules.is_suspect(rank), list.is_suspect(rank)];
                 parted += u64::from(after && !before);

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::estimate::Estimate;
 use super::examples::Examples;
+use super::judged::JudgedFigures;
 use super::metrics::PairCounts;
 use crate::config::{Metric, SameQuery};
 use crate::error::Result;
@@ -70,6 +71,9 @@ pub struct Report {
     pub clusters: ClustersFacts,
     /// Facts of the batches stage, over all epochs.
     pub batches: BatchesFacts,
+    /// What judged pairs say, where there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verdicts: Option<JudgedFigures>,
     /// Batches to look at.
     pub examples: Examples,
     /// Time, memory and files of each stage.

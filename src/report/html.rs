@@ -6,7 +6,7 @@ use super::examples_html;
 use super::figures::{Compared, Measures, Report, StageCost, TaskMeasures};
 use super::numbers::{amount, bytes, count, estimate, name, or_none, percent, seconds};
 use super::plots::{self, Bars};
-use super::words::{Tone, Verdict, list_names, lists, parameter_lines, rows, verdicts};
+use super::words::{Finding, Tone, findings, list_names, lists, parameter_lines, rows};
 
 /// Tasks with bars of their own.
 const BARS: usize = 12;
@@ -31,7 +31,7 @@ pub(crate) fn page(report: &Report) -> String {
             body {
                 h1 { "What the batches of " (title) " are worth" }
                 (introduction(report))
-                div.cards { @for verdict in verdicts(report) { (card(&verdict)) } }
+                div.cards { @for finding in findings(report) { (card(&finding)) } }
                 h2 { "How near and how hard" }
                 (legend(report))
                 (figures(report))
@@ -86,17 +86,17 @@ fn introduction(report: &Report) -> Markup {
     }
 }
 
-fn card(verdict: &Verdict) -> Markup {
-    let (class, word) = match verdict.tone {
+fn card(finding: &Finding) -> Markup {
+    let (class, word) = match finding.tone {
         Tone::Good => ("good", "good"),
         Tone::Fair => ("fair", "worth a look"),
         Tone::Bad => ("bad", "not good"),
     };
     html! {
         section class={ "card " (class) } {
-            h3 { (verdict.about) " " span.soft { "· " (word) } }
-            div.figure { (verdict.figure) }
-            p { (verdict.text) }
+            h3 { (finding.about) " " span.soft { "· " (word) } }
+            div.figure { (finding.figure) }
+            p { (finding.text) }
         }
     }
 }

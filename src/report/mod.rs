@@ -15,6 +15,7 @@ pub mod examples;
 mod examples_html;
 pub mod figures;
 mod html;
+pub mod judged;
 mod lists;
 mod metrics;
 pub(crate) mod numbers;
@@ -31,7 +32,7 @@ use crate::edges;
 use crate::error::{Error, Result};
 use crate::neighbors::{self, Windows};
 use crate::run::progress::Progress;
-use crate::run::record::{ClustersSettings, VectorsSettings};
+use crate::run::record::{ClustersSettings, EdgesFacts, VectorsSettings};
 use crate::run::storage::{Disk, Storage, folder_of, replace_file};
 use crate::run::{RunReader, Stage};
 use crate::vectors::{self, Vectors};
@@ -122,6 +123,8 @@ pub fn measure(run: &RunReader, options: &Options, progress: &Progress) -> Resul
         tally: &own.tally,
     };
     let examples = looked.examples(run, &options.texts)?;
+    let verdicts = run.facts::<EdgesFacts>()?.verdicts;
+    let verdicts = verdicts.map(|facts| judged::measure(&neighbors, &windows, &mined, &facts));
     drop(members);
     let look = |list: &BatchList| look(list, &Members::new(list));
     let tasks = (0..vectors.tasks.len()).map(|task| vectors.tasks.places(task));
@@ -129,7 +132,7 @@ pub fn measure(run: &RunReader, options: &Options, progress: &Progress) -> Resul
     let against = against.as_ref().map(look).transpose()?;
     drop(meter);
     let report = compose(run, parameters, &vectors, &own, &random, against.as_ref())?;
-    Ok(Report { examples, ..report })
+    Ok(Report { examples, verdicts, ..report })
 }
 
 /// The report as a person reads it on a terminal.
@@ -207,6 +210,7 @@ fn compose(
         search: run.facts()?,
         clusters: run.facts()?,
         batches: run.facts()?,
+        verdicts: None,
         examples: Examples::default(),
         stages: costs(run),
     })

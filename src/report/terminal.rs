@@ -4,7 +4,7 @@ use comfy_table::{Cell, CellAlignment, ColumnConstraint, ContentArrangement, Tab
 
 use super::figures::Report;
 use super::numbers::{amount, bytes, count, name, or_none, percent, seconds};
-use super::words::{Tone, list_names, lists, parameter_lines, rows, verdicts};
+use super::words::{Tone, findings, list_names, lists, parameter_lines, rows};
 
 /// Tasks that are shown.
 const TASKS: usize = 8;
@@ -16,13 +16,13 @@ pub(crate) fn table(report: &Report) -> String {
     let mut text = format!("{}\n{}\n\n", report.run.display(), parameter_lines(report).join("\n"));
     let mut found = plain(std::iter::empty());
     found.set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH);
-    for verdict in verdicts(report) {
-        let mark = match verdict.tone {
+    for finding in findings(report) {
+        let mark = match finding.tone {
             Tone::Good => "+",
             Tone::Fair => "~",
             Tone::Bad => "!",
         };
-        found.add_row([mark.to_owned(), verdict.about.to_owned(), verdict.figure, verdict.text]);
+        found.add_row([mark.to_owned(), finding.about.to_owned(), finding.figure, finding.text]);
     }
     // Sentences alone are wrapped.
     found.column_iter_mut().take(3).for_each(|column| {

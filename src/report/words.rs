@@ -1,9 +1,10 @@
-//! What the figures mean: the verdicts, and a sentence for each measure. The terminal and the page show the same.
+//! What the figures mean: the findings, and a sentence for each measure. The terminal and the page show the same.
 //! Pure.
 
 use std::collections::BTreeSet;
 
 use super::figures::{Compared, Measures, Report};
+use super::judged::JudgedFigures;
 use super::numbers::{amount, count, estimate, or_none, percent};
 use crate::config::{SameQuery, name_of};
 use crate::run::record::BatchesFacts;
@@ -33,7 +34,7 @@ impl Tone {
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Verdict {
+pub(crate) struct Finding {
     /// How to take it.
     pub tone: Tone,
     /// What it is about.
@@ -45,12 +46,13 @@ pub(crate) struct Verdict {
 }
 
 /// All findings, the most telling first.
-pub(crate) fn verdicts(report: &Report) -> Vec<Verdict> {
+pub(crate) fn findings(report: &Report) -> Vec<Finding> {
     let Compared { mined, random, .. } = &report.overall;
     let found = [
         hardness(mined, random),
         false_negatives(mined, random),
         left_out(mined, random),
+        judged(report),
         duplicates(report),
         packing(report),
         similarity(report),
@@ -59,10 +61,10 @@ pub(crate) fn verdicts(report: &Report) -> Vec<Verdict> {
     found.into_iter().flatten().collect()
 }
 
-fn hardness(mined: &Measures, random: &Measures) -> Option<Verdict> {
+fn hardness(mined: &Measures, random: &Measures) -> Option<Finding> {
     let (own, other) = (mined.window_per_query?, random.window_per_query?);
     let figure = if other > 0.0 { format!("{} × random", amount(own / other)) } else { amount(own) };
-    Some(Verdict {
+    Some(Finding {
         tone: Tone::rising(own, other, 1.5 * other),
         about: "Hard negatives",
         figure,
@@ -74,7 +76,7 @@ fn hardness(mined: &Measures, random: &Measures) -> Option<Verdict> {
     })
 }
 
-fn false_negatives(mined: &Measures, random: &Measures) -> Option<Verdict> {
+fn false_negatives(mined: &Measures, random: &Measures) -> Option<Finding> {
     let (own, other) = (mined.suspects_per_query?, random.suspects_per_query?);
     let purity = |measures: &Measures| measures.window_pairs as f64 / measures.suspect_pairs as f64;
     let text = match (mined.suspect_pairs, random.suspect_pairs) {
@@ -105,16 +107,55 @@ fn false_negatives(mined: &Measures, random: &Measures) -> Option<Verdict> {
         ),
         _ => text,
     };
-    Some(Verdict { tone, about: "Likely false negatives", figure: format!("{} a query", amount(own)), text })
+    Some(Finding { tone, about: "Likely false negatives", figure: format!("{} a query", amount(own)), text })
 }
 
-fn left_out(mined: &Measures, random: &Measures) -> Option<Verdict> {
+/// What judged pairs say: the rules are good where most of who they shut out would be wrong, and few slip through.
+fn judged(report: &Report) -> Option<Finding> {
+    let JudgedFigures { pairs, suspects, precision, preferred, missed, left } = report.verdicts.as_ref()?;
+    let share = |share: &Option<f64>| or_none(share.map(percent));
+    let figure = match left.covered {
+        0 => format!("{} judged", count(pairs.right + pairs.wrong)),
+        _ => format!("{} wrong", count(left.wrong.round() as u64)),
+    };
+    let estimate = match left.covered {
+        0 => "Nothing was judged that scores like them, so nothing is said of the rest.".to_owned(),
+        covered => format!(
+            "Of {} pairs in batches that nobody judged, and that are in a list, {} are wrong negatives by estimate \
+             ({} to {}, 95 of 100 times){}.",
+            count(left.pairs),
+            count(left.wrong.round() as u64),
+            count(left.low.floor() as u64),
+            count(left.high.ceil() as u64),
+            if covered < left.pairs {
+                format!(", counted among {} that score like judged ones", count(covered))
+            } else {
+                String::new()
+            }
+        ),
+    };
+    let text = format!(
+        "{} pairs were judged, {} of them right answers. Of {} judged suspects {} are right answers (the precision of \
+         ranks and limits), of {} judged preferred negatives {} (what they miss). {estimate}",
+        count(pairs.right + pairs.wrong),
+        count(pairs.right),
+        count(suspects.right + suspects.wrong),
+        share(precision),
+        count(preferred.right + preferred.wrong),
+        share(missed),
+    );
+    let share = left.wrong / left.covered.max(1) as f64;
+    let tone = if left.covered == 0 { Tone::Fair } else { Tone::rising(1.0 - share, 0.95, 0.99) };
+    Some(Finding { tone, about: "Verdicts", figure, text })
+}
+
+fn left_out(mined: &Measures, random: &Measures) -> Option<Finding> {
     let (own, other) = (mined.queries_without_share?, random.queries_without_share?);
     let hopeless = match mined.queries_without_window {
         0 => String::new(),
         n => format!(" {} have none anywhere: their task has too few rows, or limits left them none.", count(n)),
     };
-    Some(Verdict {
+    Some(Finding {
         tone: if own < 0.01 || own <= 0.5 * other {
             Tone::Good
         } else if own <= other + 0.02 {
@@ -132,7 +173,7 @@ fn left_out(mined: &Measures, random: &Measures) -> Option<Verdict> {
     })
 }
 
-fn duplicates(report: &Report) -> Option<Verdict> {
+fn duplicates(report: &Report) -> Option<Finding> {
     let Compared { mined, random, .. } = &report.overall;
     let (own, other) = (mined.duplicates_per_batch?, random.duplicates_per_batch?);
     let asked_for = report.parameters.batches.rows_per_key > 1;
@@ -142,7 +183,7 @@ fn duplicates(report: &Report) -> Option<Verdict> {
         (_, SameQuery::Exclude) => (Tone::Bad, ""),
         (_, SameQuery::Allow) => (Tone::Fair, " With --same-query allow, rows of one query may share a batch."),
     };
-    Some(Verdict {
+    Some(Finding {
         tone,
         about: "Duplicates",
         figure: if mined.key_pairs == 0 { "none".into() } else { format!("{} a batch", amount(own)) },
@@ -159,14 +200,14 @@ fn duplicates(report: &Report) -> Option<Verdict> {
 }
 
 /// Said only where keys had clusters divided, or took full batches.
-fn packing(report: &Report) -> Option<Verdict> {
+fn packing(report: &Report) -> Option<Finding> {
     let BatchesFacts { full_batches, possible_batches, divided_clusters, .. } = report.batches;
     let clusters = u64::from(report.clusters.clusters) * u64::from(report.parameters.batches.epochs);
     if full_batches >= possible_batches && divided_clusters == 0 {
         return None;
     }
     let share = divided_clusters as f64 / clusters.max(1) as f64;
-    Some(Verdict {
+    Some(Finding {
         tone: Tone::rising(full_batches as f64, 0.5 * possible_batches as f64, 0.95 * possible_batches as f64),
         about: "Full batches",
         figure: format!("{} of {}", count(full_batches), count(possible_batches)),
@@ -180,10 +221,10 @@ fn packing(report: &Report) -> Option<Verdict> {
     })
 }
 
-fn similarity(report: &Report) -> Option<Verdict> {
+fn similarity(report: &Report) -> Option<Finding> {
     let Compared { mined, random, .. } = &report.overall;
     let (own, other) = (mined.top_similarity?, random.top_similarity?);
-    Some(Verdict {
+    Some(Finding {
         tone: Tone::rising(own.mean - other.mean, 0.0, 3.0 * (own.standard_error + other.standard_error)),
         about: "Closeness",
         figure: estimate(&own),
@@ -195,10 +236,10 @@ fn similarity(report: &Report) -> Option<Verdict> {
     })
 }
 
-fn gap(report: &Report) -> Option<Verdict> {
+fn gap(report: &Report) -> Option<Finding> {
     let Compared { mined, random, .. } = &report.overall;
     let (own, other) = (mined.gap?, random.gap?);
-    Some(Verdict {
+    Some(Finding {
         tone: Tone::rising(other.mean - own.mean, 0.0, 3.0 * (own.standard_error + other.standard_error)),
         about: "Theorem 1's gap",
         figure: estimate(&own),

@@ -211,14 +211,16 @@ fn words(text: &str) -> BTreeSet<String> {
 }
 
 /// What stands for a judge: positives of mostly the same words are right answers to each other's queries.
+fn alike(own: &str, other: &str) -> bool {
+    let [own, other] = [own, other].map(words);
+    own.intersection(&other).count() * 10 >= own.union(&other).count() * 6
+}
+
 fn judged(pairs: &RecordBatch) -> (Vec<bool>, RecordBatch) {
     let text = |name: &str| cast(pairs.column_by_name(name).unwrap(), &DataType::Utf8).unwrap();
     let [own, other] = ["positive", "candidate"].map(text);
-    let alike = |at: usize| {
-        let [own, other] = [&own, &other].map(|texts| words(texts.as_string::<i32>().value(at)));
-        own.intersection(&other).count() * 10 >= own.union(&other).count() * 6
-    };
-    let labels: Vec<bool> = (0..pairs.num_rows()).map(alike).collect();
+    let label = |at: usize| alike(own.as_string::<i32>().value(at), other.as_string::<i32>().value(at));
+    let labels: Vec<bool> = (0..pairs.num_rows()).map(label).collect();
     (labels, pairs.clone())
 }
 
@@ -294,4 +296,62 @@ fn what_cannot_be_asked_for_is_refused() {
     candidates(&run, &run.join("manifest.json").join("x"), "--budget 5").fails(1, &["cannot be written"]);
     call(["clean", run.to_str().unwrap()]).ok();
     candidates(&run, &out, "--budget 5").fails(2, &["clean"]);
+}
+
+#[test]
+fn the_report_says_what_verdicts_say_of_rules_and_of_the_rest() {
+    let place = Place::empty();
+    let run = place.path("run");
+    let flags = "--task-column dataset --batch-size 64 --skip 5";
+    mine(&debian(), &run, flags).ok();
+    let plain = call(["report", run.to_str().unwrap(), "--sample", "100", "--json"]).ok().stdout;
+    assert!(!plain.contains("verdicts"), "{plain}");
+    let (out, file) = (place.path("pairs.parquet"), place.path("judged.parquet"));
+    candidates(&run, &out, "--budget 1500 --sample 0.4").ok();
+    let (labels, pairs) = judged(&read(&out));
+    write_judged(&file, &labels, &pairs);
+    mine(&debian(), &run, &format!("{flags} --verdicts {} --replace", file.display())).ok();
+    let report = call(["report", run.to_str().unwrap(), "--sample", "100", "--json"]).ok().stdout;
+    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+    let verdicts = &report["verdicts"];
+    let number = |path: &str| verdicts.pointer(path).and_then(serde_json::Value::as_f64).unwrap();
+    let right = labels.iter().filter(|label| **label).count() as f64;
+    // Two ids of one positive are one pair.
+    assert!(number("/pairs/right") <= right && number("/pairs/right") > 0.9 * right, "{verdicts}");
+    // By hand, out of the lists.
+    let lines = inspect(&run, 0..2000);
+    let texts = texts_of(&debian());
+    let table = table::read(&run);
+    let batch: BTreeMap<usize, i64> = table.iter().map(|row| (row.row, row.batch)).collect();
+    let known: BTreeSet<(usize, usize)> = found(&pairs).iter().map(|pair| pair.rows).collect();
+    let (mut open, mut wrong) = (0, 0);
+    for line in &lines {
+        for (other, _) in &line.neighbors {
+            let meet = batch.contains_key(&line.row) && batch.get(&line.row) == batch.get(other);
+            if meet && !known.contains(&(line.row, *other)) {
+                open += 1;
+                wrong += usize::from(alike(&texts[line.row], &texts[*other]));
+            }
+        }
+    }
+    assert!((number("/left/pairs") - f64::from(open)).abs() <= 0.02 * f64::from(open), "{verdicts}: {open}");
+    let (low, high) = (number("/left/low"), number("/left/high"));
+    let wrong = wrong as f64;
+    assert!(low * 0.8 <= wrong && wrong <= high * 1.2, "{wrong} wrong negatives, by estimate {verdicts}");
+    let precision = number("/precision");
+    assert!(precision > number("/missed"), "{verdicts}");
+    let text = call(["report", run.to_str().unwrap(), "--sample", "100"]).ok().stdout;
+    assert!(text.contains("wrong negatives by estimate"), "{text}");
+}
+
+/// The positives' texts of some rows.
+fn texts_of(folder: &Path) -> Vec<String> {
+    let mut paths: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|kind| kind == "parquet"));
+    paths.sort();
+    let texts = |path: &PathBuf| -> Vec<String> {
+        let column = cast(read(path).column_by_name("positive").unwrap(), &DataType::Utf8).unwrap();
+        column.as_string::<i32>().iter().map(|text| text.unwrap_or_default().to_owned()).collect()
+    };
+    paths.iter().flat_map(texts).collect()
 }
