@@ -1,16 +1,17 @@
 //! `batchmine candidates`: the pairs whose judgement matters most.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::Args;
 use indicatif::HumanCount;
+use serde::Serialize;
 
 use super::log;
 use super::text_args::TextArgs;
 use crate::error::{Error, Result};
 use crate::job::on_threads;
-use crate::pairs::{self, Asked, BUDGET_MAX, Written};
+use crate::pairs::{self, BUDGET_MAX, PairsAsked, PairsWritten};
 use crate::run::{RunReader, json};
 
 /// Arguments of `candidates`.
@@ -57,14 +58,10 @@ impl CandidatesArgs {
         }
         let begin = Instant::now();
         let run = RunReader::open(&self.run)?;
-        let asked = Asked { budget: self.budget, sample: self.sample, seed: self.seed, texts: self.texts.into() };
+        let asked = PairsAsked { budget: self.budget, sample: self.sample, seed: self.seed, texts: self.texts.into() };
         let written = on_threads(self.threads.unwrap_or(0), || pairs::write(&run, &asked, &self.out))??;
         if output.json {
-            let Written { pairs, sampled, meeting, draws, texts, .. } = written;
-            let summary = serde_json::json!({
-                "out": self.out.to_string_lossy(), "pairs": pairs, "sampled": sampled, "meeting": meeting,
-                "hard_negatives": draws, "texts": texts,
-            });
+            let summary = PairsFile { out: &self.out, written };
             log::print(&json::line(&summary)?)?;
         }
         say(&written);
@@ -73,12 +70,20 @@ impl CandidatesArgs {
     }
 }
 
-fn say(written: &Written) {
-    let Written { pairs, sampled, scores, meeting, draws, .. } = *written;
+/// What `--json` prints.
+#[derive(Debug, Serialize)]
+struct PairsFile<'a> {
+    out: &'a Path,
+    #[serde(flatten)]
+    written: PairsWritten,
+}
+
+fn say(written: &PairsWritten) {
+    let PairsWritten { pairs, sampled, scores, meeting, draws, .. } = *written;
     let range = scores.map_or(String::new(), |[best, last]| format!(" (scores {best:.4} to {last:.4})"));
     tracing::info!(
-        "{} pairs that were not judged, of {} that meet in batches and {} hard negatives: the {} closest{range}, and {} \
-         drawn evenly",
+        "{} pairs that were not judged, of {} that meet in batches and {} hard negatives: the {} closest{range}, and \
+         {} drawn evenly",
         HumanCount(pairs),
         HumanCount(meeting),
         HumanCount(draws),

@@ -301,8 +301,8 @@ impl KnownRow<'_> {
             if too_close > 0 { format!(" and {too_close} too close on the other side{by}") } else { String::new() };
         let less = if cleared > 0 { format!(" ({cleared} of them cleared)") } else { String::new() };
         lines.push(format!(
-            "  {candidates} candidates: {start} suspects{less}{more}, {} preferred negatives from rank {start} on; in the \
-             graph {suspects} suspects and {edges} edges",
+            "  {candidates} candidates: {start} suspects{less}{more}, {} preferred negatives from rank {start} on; in \
+             the graph {suspects} suspects and {edges} edges",
             (end + cleared).saturating_sub(start + of_window)
         ));
         for rank in self.shown_ranks(count) {

@@ -15,6 +15,7 @@ mod settings;
 mod sizes;
 mod table;
 mod tasks;
+mod threshold;
 mod verdicts;
 mod window;
 
@@ -33,7 +34,8 @@ pub use settings::{Flag, FlagValue, Settings};
 pub use sizes::{BATCH_SIZE_MAX, Sizes};
 pub use table::TableRules;
 pub use tasks::{ByTask, RankRule, TaskRules, TaskSettings};
-pub use verdicts::{Threshold, VerdictRules};
+pub use threshold::Threshold;
+pub use verdicts::VerdictRules;
 pub use window::{Limit, RankWindow, ScoreLimits, WINDOW_MAX, Width};
 
 use crate::error::{Error, Result};

@@ -1,6 +1,5 @@
 //! What the graph needs: in-degrees of all rows, and sorted edges while they are spilled or merged.
 
-use super::verdicts::ENTRY_BYTES;
 use crate::budget::{MIB, Phase, StageNeed, Term};
 use crate::config::Config;
 use crate::run::Stage;
@@ -24,6 +23,8 @@ const DEGREE_BYTES: u64 = 8;
 
 /// Of what judged pairs take, the part that the rows they hold for may take at least.
 const VERDICT_SHARE: u64 = 2;
+/// Bytes of a row that a verdict holds for, in both files before they are written.
+pub(super) const VERDICT_ENTRY_BYTES: u64 = 32;
 /// More rows than verdicts ever hold for.
 const VERDICT_ENTRIES_MAX: u64 = 1 << 27;
 
@@ -94,7 +95,7 @@ pub(crate) fn divide(
         phases.insert(0, Phase { name: "own ranks", terms: ranking });
     }
     let least = judged_bytes / VERDICT_SHARE;
-    let entries = room.saturating_sub(judged_bytes).max(least).min(VERDICT_ENTRIES_MAX * ENTRY_BYTES);
+    let entries = room.saturating_sub(judged_bytes).max(least).min(VERDICT_ENTRIES_MAX * VERDICT_ENTRY_BYTES);
     if judged_bytes > 0 {
         let judging = vec![
             Term::fixed(
@@ -103,7 +104,7 @@ pub(crate) fn divide(
                 judged_bytes,
             ),
             Term::elastic(
-                format!("rows that verdicts hold for · {ENTRY_BYTES}"),
+                format!("rows that verdicts hold for · {VERDICT_ENTRY_BYTES}"),
                 "verdicts by place, and keys; takes what is left",
                 least,
                 entries,
@@ -111,7 +112,7 @@ pub(crate) fn divide(
         ];
         phases.insert(0, Phase { name: "judging", terms: judging });
     }
-    let verdict_entries = (entries / ENTRY_BYTES) as usize;
+    let verdict_entries = (entries / VERDICT_ENTRY_BYTES) as usize;
     (EdgesCounts { spill_edges: spill_edges as usize, verdict_entries }, StageNeed { stage: Stage::Edges, phases })
 }
 

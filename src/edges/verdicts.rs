@@ -5,14 +5,14 @@
 //! rows share a key with the query's row (`verdict_keys.lst`): they never meet. What is no right answer is no suspect.
 //! Where a pair was judged both ways, it is parted.
 //!
-//! O(rows + verdicts · rows of a positive). Memory: the pairs while they are read, and [`ENTRY_BYTES`] for each row that
-//! a verdict holds for.
+//! O(rows + verdicts · rows of a positive). Memory: the pairs while they are read, and 32 bytes for each row that a
+//! verdict holds for.
 
 use std::collections::{HashMap, HashSet};
 
 use indicatif::HumanCount;
 
-use super::budget::EdgesCounts;
+use super::budget::{EdgesCounts, VERDICT_ENTRY_BYTES};
 use super::judged::{Judged, JudgedFiles, JudgedPair};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
@@ -24,8 +24,6 @@ use crate::vectors::{KeyListFile, PositiveCodes, RowId, Vectors, write_row_codes
 
 pub(super) const NAME: &str = "verdicts.col";
 pub(super) const KEYS_NAME: &str = "verdict_keys.lst";
-/// Bytes of a row that a verdict holds for, in both files before they are written.
-pub(super) const ENTRY_BYTES: u64 = 32;
 
 /// Reads the judged pairs and writes what follows from them, where the job names any.
 ///
@@ -47,7 +45,7 @@ pub(super) fn make(
     let (pairs, mut facts) = distinct(&judged, &groups);
     let entries: usize = pairs.iter().map(|pair| groups.of(pair.candidate).len() + 1).sum();
     if entries > counts.verdict_entries {
-        let more = (entries - counts.verdict_entries) as u64 * ENTRY_BYTES;
+        let more = (entries - counts.verdict_entries) as u64 * VERDICT_ENTRY_BYTES;
         return Err(Error::new(Kind::OverBudget, "the memory budget is too small for these verdicts")
             .expected(format!("room for {entries} rows that they hold for"))
             .found(format!("room for {}", counts.verdict_entries))

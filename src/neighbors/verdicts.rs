@@ -1,9 +1,9 @@
-//! `verdicts.col`: pairs that were judged: of each query, which candidates are right answers, and which are not. Mapped.
+//! `verdicts.col`: pairs that were judged: of each query which candidates are right answers, and which not. Mapped.
 //!
 //! | offset | bytes | content |
 //! |---|---|---|
 //! | 64 | 8 · (rows + 1) | where the verdicts of the row at each place begin, with their number at the end, u64 |
-//! | … | 4 · verdicts | place of the candidate, bit 31 set where it was judged positive, u32; by row, places ascending |
+//! | … | 4 · verdicts | place of the candidate, bit 31 set where it is a right answer, u32; by row, places rise |
 //!
 //! Header fields: rows, rows and documents, verdicts. Memory: none but the map.
 

@@ -19,6 +19,7 @@ use std::path::Path;
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{Float32Type, Int64Type};
 use rayon::prelude::*;
+use serde::Serialize;
 
 use self::select::{MeetingPair, closest, evenly};
 use crate::batches::texts::{RowTexts, TextSource};
@@ -40,7 +41,7 @@ pub(crate) const BUDGET_MAX: u64 = 1 << 27;
 
 /// What is asked for.
 #[derive(Debug)]
-pub(crate) struct Asked {
+pub(crate) struct PairsAsked {
     /// Most pairs.
     pub budget: u64,
     /// The share of them that is drawn evenly.
@@ -51,8 +52,8 @@ pub(crate) struct Asked {
 }
 
 /// What was written.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Written {
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub(crate) struct PairsWritten {
     pub pairs: u64,
     /// Of these, drawn evenly.
     pub sampled: u64,
@@ -70,7 +71,7 @@ pub(crate) struct Written {
 ///
 /// # Errors
 /// The run is not finished, its files are damaged or cleaned, what names the texts does not, or the disk fails.
-pub(crate) fn write(run: &RunReader, asked: &Asked, path: &Path) -> Result<Written> {
+pub(crate) fn write(run: &RunReader, asked: &PairsAsked, path: &Path) -> Result<PairsWritten> {
     let vectors = vectors::open(run)?;
     let neighbors = neighbors::open(run, &vectors)?;
     neighbors.check_lists()?;
@@ -106,7 +107,7 @@ pub(crate) fn write(run: &RunReader, asked: &Asked, path: &Path) -> Result<Writt
     known.sort_unstable();
     let rest = lots.finish().into_iter().filter(|pair| known.binary_search(&(pair.query, pair.other)).is_err());
     let sample: Vec<MeetingPair> = rest.take(sampled).collect();
-    let written = Written {
+    let written = PairsWritten {
         pairs: (first.len() + sample.len()) as u64,
         sampled: sample.len() as u64,
         scores: first.first().zip(first.last()).map(|(best, last)| [best.score, last.score]),

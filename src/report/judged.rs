@@ -1,10 +1,11 @@
 //! What judged pairs say of the rules for suspects, and of the negatives that nobody judged. Pure but for [`measure`].
 //!
-//! Pairs that meet in batches and were not judged are divided into strata by score, with as many in each. In a stratum
-//! the share of right answers among the pairs judged there has the Beta distribution of Jeffreys' prior (Brown, Cai and
-//! DasGupta, *Interval Estimation for a Binomial Proportion*, 2001). The number of wrong negatives is the sum over
-//! strata, its interval 1.96 standard deviations of that sum. `candidates` takes the closest pairs first and the rest
-//! evenly, so within a stratum who was judged is as good as drawn.
+//! Pairs that meet in batches and were not judged are divided into strata by score, with as many in each. Of a stratum
+//! the share of right answers is that of the pairs judged there, and its variance that of the Beta distribution of
+//! Jeffreys' prior (Brown, Cai and DasGupta, *Interval Estimation for a Binomial Proportion*, 2001), which is not 0
+//! where few pairs agree. The number of wrong negatives is the sum over strata, its interval 1.96 standard deviations
+//! of that sum. `candidates` takes the closest pairs first and the rest evenly: who scores higher than all pairs that
+//! are left is not counted, and of the others who was judged is as good as drawn.
 //!
 //! Memory: 4 bytes for each pair that meets, 8 for each that was judged.
 
@@ -79,8 +80,11 @@ pub(crate) fn estimate(mut scores: Vec<f32>, judged: &[(f32, bool)]) -> WrongNeg
     let size = scores.len().div_ceil(STRATA).max(1);
     let strata: Vec<&[f32]> = scores.chunks(size).collect();
     let mut counts = vec![RightAndWrong::default(); strata.len()];
-    for (score, right) in judged {
-        // The last stratum that begins at or below the score; below all, the first.
+    // Who scores beyond all of them says nothing of them: of the closest pairs all are judged.
+    let (least, most) = (scores.first().copied(), scores.last().copied());
+    let inside = |score: &f32| Some(*score) >= least && Some(*score) <= most;
+    for (score, right) in judged.iter().filter(|(score, _)| inside(score)) {
+        // The last stratum that begins at or below the score.
         let at = strata.partition_point(|stratum| stratum[0].total_cmp(score).is_le());
         if let Some(count) = counts.get_mut(at.saturating_sub(1)) {
             count.add(*right);
@@ -92,9 +96,9 @@ pub(crate) fn estimate(mut scores: Vec<f32>, judged: &[(f32, bool)]) -> WrongNeg
             continue;
         }
         let (a, b, pairs) = (right as f64 + 0.5, wrong as f64 + 0.5, stratum.len() as f64);
-        let share = a / (a + b);
         left.covered += stratum.len() as u64;
-        left.wrong += pairs * share;
+        left.wrong += pairs * right as f64 / (right + wrong) as f64;
+        let share = a / (a + b);
         // Of the share, and of the draws of so many pairs by it.
         let of_share = share * (1.0 - share) / (a + b + 1.0);
         variance += pairs * pairs * of_share + pairs * (share * (1.0 - share) - of_share).max(0.0);
@@ -201,8 +205,8 @@ mod tests {
     fn what_is_not_covered_is_not_guessed() {
         let left = estimate((0..100).map(|score| score as f32).collect(), &[]);
         assert_eq!(left, WrongNegatives { pairs: 100, ..WrongNegatives::default() });
-        // Five strata of twenty, above a score of 75.
-        let judged: Vec<(f32, bool)> = (75..100).map(|score| (score as f32 + 0.5, false)).collect();
+        // Five strata of twenty, from a score of 75 on.
+        let judged: Vec<(f32, bool)> = (75..99).map(|score| (score as f32 + 0.5, false)).collect();
         let left = estimate((0..100).map(|score| score as f32).collect(), &judged);
         assert_eq!((left.pairs, left.covered), (100, 25));
         assert!(left.low == 0.0 && left.wrong < 4.0 && left.high <= 25.0, "{left:?}");

@@ -356,7 +356,7 @@ pub(crate) struct WindowCounts {
     /// (query, suspect) pairs that only a verdict makes so.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub suspects_by_verdict: u64,
-    /// (query, candidate) pairs that a verdict has cleared: by rank or limit they would be suspects, and are counted so.
+    /// (query, candidate) pairs that a verdict has cleared: ranks or limits make them suspects, and count them so.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub cleared: u64,
     /// (query, candidate) pairs that score too low to be either.
