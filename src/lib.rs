@@ -52,6 +52,7 @@ pub use batches::export;
 pub use batches::{BatchReader, BatchRows, Summary};
 pub use clusters::labels_by_input_row;
 pub use job::{Job, mine, on_threads};
+pub use pairs::{PairsAsked, PairsWritten, write as write_pairs};
 pub use vectors::MemoryRows;
 pub use watch::Watch;
 

@@ -25,6 +25,18 @@ class _ReportCall(TypedDict):
     source: list[str]
     corpus_source: list[str]
 
+class _PairsCall(TypedDict):
+    run: str
+    out: str
+    budget: int
+    sample: float
+    seed: int
+    query_text: str | None
+    positive_text: str | None
+    document_text: str | None
+    source: list[str]
+    corpus_source: list[str]
+
 class _ExportCall(TypedDict):
     run: str
     out: str
@@ -67,6 +79,9 @@ def verify(
 def report(
     call: _ReportCall, on_event: Callable[[str], Any], on_line: Callable[[int, str], Any]
 ) -> tuple[str, str]: ...
+def candidates(
+    call: _PairsCall, on_event: Callable[[str], Any], on_line: Callable[[int, str], Any]
+) -> int: ...
 def known(folder: str, start: int, end: int) -> list[str]: ...
 def clusters(folder: str) -> bytes: ...
 def batch_rows(folder: str, epoch: int) -> tuple[bytes, bytes]: ...

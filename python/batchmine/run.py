@@ -209,6 +209,42 @@ class Run:
             figures, page = _batchmine.report(call, on_event, log)
         return Report(json.loads(figures), page)
 
+    def candidates(
+        self,
+        out: str | os.PathLike,
+        budget: int,
+        *,
+        sample: float = 0.1,
+        seed: int = 0,
+        query_text: str | None = None,
+        positive_text: str | None = None,
+        document_text: str | None = None,
+        source: str | os.PathLike | Sequence[str | os.PathLike] = (),
+        corpus_source: str | os.PathLike | Sequence[str | os.PathLike] = (),
+    ) -> int:
+        """Writes the pairs whose judgement matters most into a Parquet file, `budget` at most; returns how many.
+
+        They are queries with positives that are their negatives in training, and that were not judged: closest first,
+        and a share of `sample` drawn evenly from the rest. With a column `label` or `relevance` the file is one of
+        `verdicts`: `mine(..., verdicts=[...], replace=True)`. The other arguments are those of `export`.
+        """
+        from batchmine.job import listening, log
+
+        call: _batchmine._PairsCall = {
+            "run": os.fspath(self.path),
+            "out": os.fsdecode(out),
+            "budget": counted("budget", budget),
+            "sample": float(sample),
+            "seed": counted("seed", seed),
+            "query_text": query_text,
+            "positive_text": positive_text,
+            "document_text": document_text,
+            "source": _paths(source),
+            "corpus_source": _paths(corpus_source),
+        }
+        with listening(False) as on_event:
+            return _batchmine.candidates(call, on_event, log)
+
     def sentence_transformers(self, dataset, **options):
         """What SentenceTransformerTrainingArguments takes as `batch_sampler`: see SentenceTransformersSampler."""
         from batchmine.sampler import SentenceTransformersSampler

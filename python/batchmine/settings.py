@@ -95,6 +95,12 @@ class Settings(TypedDict, total=False):
     max_own_rank: str | int | float | os.PathLike[str] | None
     #: Leave out rows whose own positive ranks higher than this among the candidates, from 0 [default: none]
 
+    verdicts: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None
+    #: Parquet files of judged pairs (repeatable): id and other_id, and a label, or a relevance from 0 to 1
+
+    verdict_threshold: str | int | float | os.PathLike[str] | None
+    #: Relevance from which on a pair is judged positive, or two: below the first it is negative [default: 0.5]
+
     edges: Literal["any", "mutual"] | None
     #: Which pairs become edges [default: any; mutual where K is more than a quarter of |B|]
 
@@ -120,8 +126,7 @@ class Settings(TypedDict, total=False):
     #: Whose rank windows hard negatives come from [default: batch]
 
     mask: Literal["none", "suspects"] | None
-    #: Which rows of a batch are no negatives of a row: suspects have their positions in the column masked [default:
-    #: none]
+    #: Which rows of a batch are no negatives of a row, by the column masked: none, or its suspects [default: none]
 
     rows_per_key: int | None
     #: R: most rows of a key in a batch; losses with several positives of a class take more than one [default: 1]

@@ -11,7 +11,7 @@ use batchmine::error::{Error, Result};
 use batchmine::report::{Options, measure, page};
 use batchmine::run::{Disk, Run, RunReader};
 use batchmine::verify::verify as verified;
-use batchmine::{Job, MemoryRows, Watch, on_threads};
+use batchmine::{Job, MemoryRows, PairsAsked, Watch, on_threads, write_pairs};
 use pyo3::prelude::*;
 use serde_json::{Map, Value};
 
@@ -213,5 +213,40 @@ pub(crate) fn report(
         let report = on_threads(ALL, || measure(&run, &options, &progress))??;
         let text = serde_json::to_string(&report).map_err(|e| Error::runtime(e.to_string()))?;
         Ok((text, page(&report)))
+    })
+}
+
+/// What `candidates` is called with.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub(crate) struct PairsCall {
+    run: PathBuf,
+    out: PathBuf,
+    budget: u64,
+    sample: f64,
+    seed: u64,
+    query_text: Option<String>,
+    positive_text: Option<String>,
+    document_text: Option<String>,
+    source: Vec<String>,
+    corpus_source: Vec<String>,
+}
+
+/// Writes the pairs whose judgement matters most; how many.
+#[pyfunction]
+pub(crate) fn candidates(
+    py: Python<'_>,
+    call: PairsCall,
+    on_event: &Bound<'_, PyAny>,
+    on_line: &Bound<'_, PyAny>,
+) -> PyResult<u64> {
+    watched(py, on_event, on_line, move |_| {
+        let PairsCall { budget, sample, seed, .. } = call;
+        let mut asked = PairsAsked { budget, sample, seed, ..PairsAsked::default() };
+        let texts = &mut asked.texts;
+        (texts.query, texts.positive, texts.document) = (call.query_text, call.positive_text, call.document_text);
+        (texts.source, texts.corpus) = (call.source, call.corpus_source);
+        let run = RunReader::open(&call.run)?;
+        Ok(on_threads(ALL, || write_pairs(&run, &asked, &call.out))??.pairs)
     })
 }

@@ -58,6 +58,7 @@ fn _batchmine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(job::manifest, module)?)?;
     module.add_function(wrap_pyfunction!(job::verify, module)?)?;
     module.add_function(wrap_pyfunction!(job::report, module)?)?;
+    module.add_function(wrap_pyfunction!(job::candidates, module)?)?;
     module.add_function(wrap_pyfunction!(table::batch_rows, module)?)?;
     module.add_function(wrap_pyfunction!(table::known, module)?)?;
     module.add_function(wrap_pyfunction!(table::clusters, module)?)?;

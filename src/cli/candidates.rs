@@ -9,9 +9,9 @@ use serde::Serialize;
 
 use super::log;
 use super::text_args::TextArgs;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::job::on_threads;
-use crate::pairs::{self, BUDGET_MAX, PairsAsked, PairsWritten};
+use crate::pairs::{self, PairsAsked, PairsWritten};
 use crate::run::{RunReader, json};
 
 /// Arguments of `candidates`.
@@ -42,20 +42,8 @@ impl CandidatesArgs {
     /// Writes the pairs and says which they are.
     ///
     /// # Errors
-    /// A number is out of range; else those of [`pairs::write`].
+    /// Those of [`pairs::write`].
     pub fn run(self, output: &log::Output) -> Result<()> {
-        if !(1..=BUDGET_MAX).contains(&self.budget) {
-            return Err(Error::input("the number of pairs is out of range")
-                .expected(format!("--budget from 1 to {BUDGET_MAX}"))
-                .found(self.budget.to_string())
-                .remedy("as many pairs as you will judge"));
-        }
-        if !(0.0..=1.0).contains(&self.sample) {
-            return Err(Error::input("the share of the sample is out of range")
-                .expected("--sample from 0 to 1")
-                .found(self.sample.to_string())
-                .remedy("0.1 is the default"));
-        }
         let begin = Instant::now();
         let run = RunReader::open(&self.run)?;
         let asked = PairsAsked { budget: self.budget, sample: self.sample, seed: self.seed, texts: self.texts.into() };

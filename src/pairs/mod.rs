@@ -40,8 +40,8 @@ const NO_BATCH: u32 = u32::MAX;
 pub(crate) const BUDGET_MAX: u64 = 1 << 27;
 
 /// What is asked for.
-#[derive(Debug)]
-pub(crate) struct PairsAsked {
+#[derive(Debug, Default)]
+pub struct PairsAsked {
     /// Most pairs.
     pub budget: u64,
     /// The share of them that is drawn evenly.
@@ -53,7 +53,7 @@ pub(crate) struct PairsAsked {
 
 /// What was written.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub(crate) struct PairsWritten {
+pub struct PairsWritten {
     pub pairs: u64,
     /// Of these, drawn evenly.
     pub sampled: u64,
@@ -70,8 +70,10 @@ pub(crate) struct PairsWritten {
 /// Writes the pairs whose judgement matters most into a Parquet file.
 ///
 /// # Errors
-/// The run is not finished, its files are damaged or cleaned, what names the texts does not, or the disk fails.
-pub(crate) fn write(run: &RunReader, asked: &PairsAsked, path: &Path) -> Result<PairsWritten> {
+/// A number is out of range, the run is not finished, its files are damaged or cleaned, what names the texts does not,
+/// or the disk fails.
+pub fn write(run: &RunReader, asked: &PairsAsked, path: &Path) -> Result<PairsWritten> {
+    refuse_numbers(asked)?;
     let vectors = vectors::open(run)?;
     let neighbors = neighbors::open(run, &vectors)?;
     neighbors.check_lists()?;
@@ -118,6 +120,22 @@ pub(crate) fn write(run: &RunReader, asked: &PairsAsked, path: &Path) -> Result<
     let texts = texts.map_err(|why| tracing::info!("no texts are written: {why}")).ok();
     table::write(path, &vectors, texts.as_ref(), &[&first, &sample])?;
     Ok(written)
+}
+
+fn refuse_numbers(asked: &PairsAsked) -> Result<()> {
+    if !(1..=BUDGET_MAX).contains(&asked.budget) {
+        return Err(Error::input("the number of pairs is out of range")
+            .expected(format!("--budget from 1 to {BUDGET_MAX}"))
+            .found(asked.budget.to_string())
+            .remedy("as many pairs as you will judge"));
+    }
+    if !(0.0..=1.0).contains(&asked.sample) {
+        return Err(Error::input("the share of the sample is out of range")
+            .expected("--sample from 0 to 1")
+            .found(asked.sample.to_string())
+            .remedy("0.1 is the default"));
+    }
+    Ok(())
 }
 
 fn blocks(rows: RowId) -> impl Iterator<Item = Range<RowId>> {
