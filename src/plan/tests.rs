@@ -3,7 +3,8 @@ use bytesize::ByteSize;
 use super::*;
 use crate::budget::written;
 use crate::config::{
-    Backend, BatchRules, Columns, GpuRules, NegativesOf, RankWindow, ScoreLimits, Settings, TableFormat, TableRules,
+    Backend, BatchRules, Columns, GpuRules, Mask, NegativesOf, RankWindow, ScoreLimits, Settings, TableFormat,
+    TableRules,
 };
 use crate::vectors::ListElements;
 use crate::vectors::budget::UnitBytes;
@@ -97,12 +98,12 @@ const END: &str = "<!-- terms: end -->";
 const REWRITE: &str = "BATCHMINE_REWRITE_DOCS";
 
 /// Plans that together have all terms: import with key columns, also of lists, hard negatives of batches and of
-/// clusters, own ranks, limits for sides, and a table divided by task; FAISS; GPUs.
+/// clusters, own ranks, limits for sides, judged pairs, a mask, and a table divided by task; FAISS; GPUs.
 fn all_plans() -> [Plan; 3] {
     let plain = config(4 << 30, 2);
     let columns = Columns { keys: vec!["key".into()], ..plain.columns.clone() };
     let table = TableRules { format: TableFormat::Delta, out: None, by_task: true };
-    let batches = BatchRules { hard_negatives: 5, ..plain.batches };
+    let batches = BatchRules { hard_negatives: 5, mask: Mask::Suspects, ..plain.batches };
     let gpu = GpuRules { plugin: Some("plugin.so".into()), ..plain.gpu.clone() };
     let of_clusters = BatchRules { negatives_of: NegativesOf::Cluster, ..batches };
     let limits = ScoreLimits { max_query_score: Some(0.9), ..ScoreLimits::default() };
@@ -113,8 +114,8 @@ fn all_plans() -> [Plan; 3] {
     let gpus = Config { gpu, backend: Backend::FaissGpu, ..plain };
     let lists = ListElements { columns: 1, most: 20_000_000, total: 20_000_000 };
     let units = UnitBytes { record_batch: 100 * MIB, ..UNITS };
-    [cpu, faiss, gpus]
-        .map(|config| Plan::divide(&config, Shape { rows: 10_000_000, dim: 1024 }, measured(lists, units)))
+    let measures = InputMeasures { judged_bytes: 100 * MIB, ..measured(lists, units) };
+    [cpu, faiss, gpus].map(|config| Plan::divide(&config, Shape { rows: 10_000_000, dim: 1024 }, measures))
 }
 
 /// The terms of all stages as a Markdown table: each once, with the phases that have it.
