@@ -50,6 +50,7 @@ def batchmine(**flags):
 
 SETTINGS = {
     "peers": ["random", *(f"metis {method} {size}" for size in (32, 8) for method in METIS)],
+    "literature": [f"spectral {size}" for size in (8, 64)],
     "default": ["batchmine"],
     "K": [batchmine(cluster_size=size, skip=skip) for skip in (30, 10) for size in (4, 8, 16, 32)],
     "p": [batchmine(skip=skip) for skip in (0, 5, 10, 20, 30, 70)],
@@ -165,6 +166,9 @@ class Maker:
             budget, _, *flags = words
             table = pq.read_table(self.mined([*flags, "--verdicts", str(self.judged(budget, flags, size))], size))
             return [self.batches(table.filter(pc.field("epoch") == epoch)) for epoch in epochs]
+        if kind == "spectral":
+            clusters = [self.spectral(int(words[0]), epoch) for epoch in epochs]
+            return [united(made, size, epoch) for epoch, made in zip(epochs, clusters, strict=True)]
         if kind == "batchmine":
             table = pq.read_table(self.mined(words, size))
             return [self.batches(table.filter(pc.field("epoch") == epoch)) for epoch in epochs]
@@ -179,6 +183,20 @@ class Maker:
         starts = np.flatnonzero(np.diff(table["batch_id"].to_numpy())) + 1
         batches = usable([batch[self.pairs.is_train[batch]] for batch in np.split(rows, starts)])
         return with_negatives(batches, self.lines_of(table))
+
+    def spectral(self, size, epoch):
+        """Even clusters of an epoch, a line each."""
+        kept = self.folder / f"spectral-{size}-{epoch}.npy"
+        if not kept.exists():
+            from spectral import even_clusters
+
+            sides = [
+                np.stack(self.pairs.table[name].filter(pa.array(self.pairs.is_train)).to_numpy()).astype(np.float32)
+                for name in ("query_embedding", "positive_embedding")
+            ]
+            clusters = even_clusters(*sides, size, np.random.default_rng(epoch))
+            np.save(kept, np.where(clusters < 0, -1, self.pairs.train[clusters]))
+        return np.load(kept)
 
     def judged(self, budget, flags, size):
         """A file of judged pairs: so many a row of those that `candidates` names, in two rounds, or the top of each

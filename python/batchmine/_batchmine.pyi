@@ -31,6 +31,7 @@ class _PairsCall(TypedDict):
     budget: int
     sample: float
     seed: int
+    replace: bool
     query_text: str | None
     positive_text: str | None
     document_text: str | None

@@ -216,6 +216,7 @@ class Run:
         *,
         sample: float = 0.1,
         seed: int = 0,
+        replace: bool = False,
         query_text: str | None = None,
         positive_text: str | None = None,
         document_text: str | None = None,
@@ -225,8 +226,9 @@ class Run:
         """Writes the pairs whose judgement matters most into a Parquet file, `budget` at most; returns how many.
 
         They are queries with positives that are their negatives in training, and that were not judged: closest first,
-        and a share of `sample` drawn evenly from the rest. With a column `label` or `relevance` the file is one of
-        `verdicts`: `mine(..., verdicts=[...], replace=True)`. The other arguments are those of `export`.
+        and a share of `sample` drawn evenly from the rest. A file that is there is kept, but with `replace`. With a
+        column `label` or `relevance` the file is one of `verdicts`: `mine(..., verdicts=[...], replace=True)`. The
+        other arguments are those of `export`.
         """
         from batchmine.job import listening, log
 
@@ -236,6 +238,7 @@ class Run:
             "budget": counted("budget", budget),
             "sample": float(sample),
             "seed": counted("seed", seed),
+            "replace": bool(replace),
             "query_text": query_text,
             "positive_text": positive_text,
             "document_text": document_text,

@@ -225,6 +225,7 @@ pub(crate) struct PairsCall {
     budget: u64,
     sample: f64,
     seed: u64,
+    replace: bool,
     query_text: Option<String>,
     positive_text: Option<String>,
     document_text: Option<String>,
@@ -241,8 +242,8 @@ pub(crate) fn candidates(
     on_line: &Bound<'_, PyAny>,
 ) -> PyResult<u64> {
     watched(py, on_event, on_line, move |_| {
-        let PairsCall { budget, sample, seed, .. } = call;
-        let mut asked = PairsAsked { budget, sample, seed, ..PairsAsked::default() };
+        let PairsCall { budget, sample, seed, replace, .. } = call;
+        let mut asked = PairsAsked { budget, sample, seed, replace, ..PairsAsked::default() };
         let texts = &mut asked.texts;
         (texts.query, texts.positive, texts.document) = (call.query_text, call.positive_text, call.document_text);
         (texts.source, texts.corpus) = (call.source, call.corpus_source);

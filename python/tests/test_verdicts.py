@@ -48,5 +48,9 @@ def test_what_cannot_be_asked_for_is_an_error(run, tmp_path):
         run.candidates(tmp_path / "x.parquet", 0)
     with pytest.raises(batchmine.InputError, match="--sample from 0 to 1"):
         run.candidates(tmp_path / "x.parquet", 5, sample=2)
+    run.candidates(tmp_path / "there.parquet", 5)
+    with pytest.raises(batchmine.InputError, match="--replace"):
+        run.candidates(tmp_path / "there.parquet", 5)
+    assert run.candidates(tmp_path / "there.parquet", 7, replace=True) == 7
     with pytest.raises(batchmine.InputError, match="no such file"):
         batchmine.mine(PAIRS, out=tmp_path / "run", verdicts=[tmp_path / "none.parquet"], progress=False)

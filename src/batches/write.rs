@@ -165,9 +165,12 @@ fn tell(facts: &BatchesFacts, config: &Config) {
         );
     }
     if facts.full_batches < facts.possible_batches {
+        let [why, help] = match config.verdicts.files.is_empty() {
+            true => ["rows have several keys", "a smaller --batch-size or fewer --key-column help"],
+            false => ["rows are parted by several keys and verdicts", "a smaller --batch-size helps"],
+        };
         tracing::warn!(
-            "{} full batches came out, of {} that keys allow: rows have several keys, and not all of them could be \
-             met; a smaller --batch-size or fewer --key-column help",
+            "{} full batches came out, of {} that keys allow: {why}, and not all of them could be met; {help}",
             facts.full_batches,
             facts.possible_batches
         );

@@ -33,6 +33,9 @@ pub struct CandidatesArgs {
     seed: u64,
     #[command(flatten)]
     texts: TextArgs,
+    /// Put the file in the place of one that is there
+    #[arg(long)]
+    replace: bool,
     /// Threads [default: all]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -46,7 +49,13 @@ impl CandidatesArgs {
     pub fn run(self, output: &log::Output) -> Result<()> {
         let begin = Instant::now();
         let run = RunReader::open(&self.run)?;
-        let asked = PairsAsked { budget: self.budget, sample: self.sample, seed: self.seed, texts: self.texts.into() };
+        let asked = PairsAsked {
+            budget: self.budget,
+            sample: self.sample,
+            seed: self.seed,
+            replace: self.replace,
+            texts: self.texts.into(),
+        };
         let written = on_threads(self.threads.unwrap_or(0), || pairs::write(&run, &asked, &self.out))??;
         if output.json {
             let summary = PairsFile { out: &self.out, written };

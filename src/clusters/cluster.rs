@@ -42,9 +42,10 @@ pub(crate) fn cluster(
         let left_out = edges::own_ranks::open_of(run, vectors, config)?.map_or(0, |ranks| ranks.left_out());
         let by_keys = unplaced.saturating_sub(left_out as usize);
         if by_keys > 0 {
+            let parted = if config.verdicts.files.is_empty() { "" } else { ", or parted by verdicts," };
             tracing::warn!(
-                "{by_keys} rows fit into no cluster: their tasks have more rows of one key (or one vector) than \
-                 batches take; --remainder decides what becomes of them"
+                "{by_keys} rows fit into no cluster: their tasks have more rows of one key (or one vector){parted} \
+                 than batches take; --remainder decides what becomes of them"
             );
         }
         let largest = sizes(config, vectors).iter().map(|sizes| sizes.cluster_size).max().unwrap_or(0);

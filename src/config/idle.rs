@@ -13,7 +13,6 @@ pub(super) fn idle(settings: &Settings, backend: Backend, method: Method) -> Vec
     let gpus = matches!(backend, Backend::Auto | Backend::FaissGpu) && method == Method::Exact;
     let reason = if method == Method::Exact { "--backend cpu or faiss" } else { "approximate search" };
     let suspects = settings.skip != Some(0)
-        || !settings.verdicts.is_empty()
         || suspect_limits(settings).iter().flatten().any(|limit| limit.at().is_some())
         || !settings.task.is_empty();
     let cases = [
@@ -70,7 +69,7 @@ pub(super) fn idle(settings: &Settings, backend: Backend, method: Method) -> Vec
             "with --skip 0 and without score limits there is no suspect".into(),
         ),
         (
-            settings.suspect_weight.is_some() && !suspects,
+            settings.suspect_weight.is_some() && !suspects && settings.verdicts.is_empty(),
             "suspect-weight",
             "with --skip 0 and without score limits there is no suspect".into(),
         ),

@@ -48,7 +48,7 @@ pub fn build(
         let rows_left_out = own_ranks::make(run, &stage, vectors, &windows, config)?;
         let cut = windows.count();
         if windows.limited() || verdicts.is_some() {
-            refuse_empty_windows(&cut)?;
+            refuse_empty_windows(&cut, windows.limited())?;
             tell(&cut);
         }
         let (runs, in_degrees) = spill(run, &stage, neighbors, &windows, counts)?;
@@ -83,11 +83,17 @@ pub(crate) fn open(run: &RunReader, rows: u32) -> Result<EdgeFile> {
     EdgeFile::open(&paths, rows)
 }
 
-/// Fails where score limits have emptied every window.
-fn refuse_empty_windows(counts: &WindowCounts) -> Result<()> {
+/// Fails where score limits, or verdicts, have emptied every window.
+fn refuse_empty_windows(counts: &WindowCounts, limited: bool) -> Result<()> {
     let emptied = counts.emptied_by_suspects + counts.emptied_by_min_score;
     if emptied == 0 || counts.rows_without_window < counts.rows {
         return Ok(());
+    }
+    if !limited {
+        return Err(Error::input("the verdicts leave no row a preferred negative")
+            .expected("a candidate that was not judged a right answer, for one row at least")
+            .found(format!("{} rows with suspects only", counts.emptied_by_suspects))
+            .remedy("widen --window, or mine without some of --verdicts, and add --replace"));
     }
     Err(Error::input("the score limits leave no row a preferred negative")
         .expected("a candidate that is no suspect and no lower than --min-score, for one row at least")

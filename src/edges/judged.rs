@@ -83,7 +83,13 @@ impl JudgedFiles {
     pub(crate) fn contents(&self) -> Vec<String> {
         let mut contents: Vec<String> = self.files.iter().map(|file| file.content.clone()).collect();
         contents.sort();
+        contents.dedup();
         contents
+    }
+
+    /// The first file.
+    pub(super) fn first(&self) -> &Path {
+        self.files.first().map_or(Path::new(""), |file| &file.path)
     }
 
     /// Bytes of memory that reading all of them takes.
@@ -136,7 +142,7 @@ impl JudgedFiles {
     fn read_as<I: Hash + Eq + ToString>(
         &self,
         vectors: &Vectors,
-        ids_of: impl Fn(&ArrayRef) -> std::result::Result<Vec<Option<I>>, String>,
+        ids_of: impl Fn(&ArrayRef) -> IdsOrFound<I>,
         id_of: impl Fn(u32) -> Option<I>,
     ) -> Result<Judged> {
         // Each id has a number, by which pairs know it until its row is known.
@@ -210,7 +216,7 @@ impl JudgedFile {
     fn for_each<I>(
         &self,
         threshold: Threshold,
-        ids_of: impl Fn(&ArrayRef) -> std::result::Result<Vec<Option<I>>, String>,
+        ids_of: impl Fn(&ArrayRef) -> IdsOrFound<I>,
         mut each: impl FnMut(I, I, Option<bool>),
     ) -> Result<()> {
         let path = &self.path;
@@ -230,10 +236,11 @@ impl JudgedFile {
             let [ids, others] = [ids_of(ids), ids_of(others)].map(|ids| ids.map_err(|found| damaged(path, found)));
             let verdicts = verdicts_of(&batch, threshold).map_err(|found| damaged(path, found))?;
             for (index, ((id, other), verdict)) in ids?.into_iter().zip(others?).zip(verdicts).enumerate() {
+                let row = first + index as u64;
                 let wrong = |what: &str, expected: &str, found: String| {
                     Err(Error::input(what)
                         .path(path)
-                        .row(first + index as u64)
+                        .row(row)
                         .expected(expected)
                         .found(found)
                         .remedy("mend or leave out the row: a null verdict says that a pair was not judged"))
@@ -246,7 +253,8 @@ impl JudgedFile {
                     }
                 };
                 match (id, other) {
-                    (Some(id), Some(other)) => each(id, other, verdict),
+                    (Ok(Some(id)), Ok(Some(other))) => each(id, other, verdict),
+                    (Err(found), _) | (_, Err(found)) => return wrong("an id is none", "whole numbers", found),
                     _ => return wrong("a judged pair has no id", "id and other_id", "null".into()),
                 }
             }
@@ -269,10 +277,10 @@ fn damaged(path: &Path, found: String) -> Error {
 }
 
 fn missing(path: &Path, name: &str) -> Error {
-    Error::input("a file of judged pairs has no such column")
+    Error::input("a file of judged pairs lacks a column")
         .path(path)
-        .expected(format!("columns id, other_id, and label or relevance; {name} is missing"))
-        .found("other columns")
+        .expected("columns id, other_id, and label or relevance")
+        .found(format!("no column {name}"))
         .remedy("`batchmine candidates` writes pairs with their ids; add label, or relevance from 0 to 1")
 }
 
@@ -328,23 +336,26 @@ fn converted(array: &ArrayRef, kind: &DataType) -> std::result::Result<ArrayRef,
     cast_with_options(array, kind, &CHECKED).map_err(|e| e.to_string())
 }
 
-fn texts(array: &ArrayRef) -> std::result::Result<Vec<Option<String>>, String> {
+/// The ids of a column, or what stands in the place of one; or what is wrong with the column.
+type IdsOrFound<I> = std::result::Result<Vec<std::result::Result<Option<I>, String>>, String>;
+
+fn texts(array: &ArrayRef) -> IdsOrFound<String> {
     let found = converted(array, &DataType::Utf8)?;
-    Ok(found.as_string::<i32>().iter().map(|id| id.map(str::to_owned)).collect())
+    Ok(found.as_string::<i32>().iter().map(|id| Ok(id.map(str::to_owned))).collect())
 }
 
 /// Integers; floats beside them are what pandas makes of integers with holes.
-fn integers(array: &ArrayRef) -> std::result::Result<Vec<Option<i64>>, String> {
+fn integers(array: &ArrayRef) -> IdsOrFound<i64> {
     if leaf(array.data_type()).is_floating() {
         let found = converted(array, &DataType::Float64)?;
         let whole = |id: f64| match id.fract() == 0.0 && id.abs() < 9.007_199_254_740_992e15 {
             true => Ok(id as i64),
             false => Err(format!("id {id}, which is no integer")),
         };
-        return found.as_primitive::<Float64Type>().iter().map(|id| id.map(whole).transpose()).collect();
+        return Ok(found.as_primitive::<Float64Type>().iter().map(|id| id.map(whole).transpose()).collect());
     }
     let found = converted(array, &DataType::Int64)?;
-    Ok(found.as_primitive::<Int64Type>().iter().collect())
+    Ok(found.as_primitive::<Int64Type>().iter().map(Ok).collect())
 }
 
 type VerdictOrFound = std::result::Result<Option<bool>, String>;
@@ -403,9 +414,9 @@ mod tests {
     #[test]
     fn ids_that_are_no_integers_are_none() {
         let floats = |values: Vec<Option<f64>>| integers(&(Arc::new(Float64Array::from(values)) as ArrayRef));
-        assert_eq!(floats(vec![Some(3.0), None]), Ok(vec![Some(3), None]));
+        assert_eq!(floats(vec![Some(3.0), None]), Ok(vec![Ok(Some(3)), Ok(None)]));
         for wrong in [1.5, f64::NAN, f64::INFINITY, 1e300] {
-            assert!(floats(vec![Some(wrong)]).is_err(), "{wrong}");
+            assert!(floats(vec![Some(wrong)]).unwrap()[0].is_err(), "{wrong}");
         }
     }
 }

@@ -39,7 +39,7 @@ pub(super) fn make(
 ) -> Result<Option<VerdictFacts>> {
     let Some(files) = files else { return Ok(None) };
     let judged = files.read(vectors)?;
-    refuse_strangers(&judged)?;
+    refuse_strangers(files, &judged)?;
     let codes = vectors.positive_codes(config.columns.positive_key.as_deref())?;
     let groups = Groups::new(codes, &judged.pairs, vectors.candidate_count());
     let (pairs, mut facts) = distinct(&judged, &groups);
@@ -74,54 +74,84 @@ pub(super) fn make(
 /// # Errors
 /// Those of reading them.
 pub(crate) fn foresee(vectors: &Vectors, files: Option<&JudgedFiles>) -> Result<()> {
-    files.map_or(Ok(()), |files| refuse_strangers(&files.read(vectors)?))
+    files.map_or(Ok(()), |files| refuse_strangers(files, &files.read(vectors)?))
 }
 
-/// Rows and documents that have the positive of a judged candidate.
-struct Groups<'a> {
-    codes: PositiveCodes<'a>,
-    rows: HashMap<(usize, u32), Vec<RowId>>,
+/// Rows and documents that have the positive of a judged candidate: by a code in common, or by one of those that have
+/// such a code, and so on.
+struct Groups {
+    /// By row, where a group has several.
+    group_of: HashMap<RowId, usize>,
+    groups: Vec<Vec<RowId>>,
 }
 
-impl Groups<'_> {
-    /// O(rows + pairs).
-    fn new<'a>(codes: PositiveCodes<'a>, pairs: &[JudgedPair], candidates: RowId) -> Groups<'a> {
-        let wanted: HashSet<(usize, u32)> = pairs.iter().flat_map(|pair| codes.all(pair.candidate)).collect();
-        let mut rows: HashMap<(usize, u32), Vec<RowId>> = HashMap::new();
-        if !wanted.is_empty() {
+impl Groups {
+    /// O(rows + pairs), and again for each code that leads to others.
+    fn new(codes: PositiveCodes<'_>, pairs: &[JudgedPair], candidates: RowId) -> Groups {
+        let mut wanted: HashSet<(usize, u32)> = pairs.iter().flat_map(|pair| codes.all(pair.candidate)).collect();
+        let mut known = 0;
+        while wanted.len() > known {
+            known = wanted.len();
             for row in 0..candidates {
-                for code in codes.all(row).filter(|code| wanted.contains(code)) {
-                    rows.entry(code).or_default().push(row);
+                if codes.all(row).any(|code| wanted.contains(&code)) {
+                    wanted.extend(codes.all(row));
                 }
             }
         }
-        Groups { codes, rows }
+        let mut found = Groups { group_of: HashMap::new(), groups: Vec::new() };
+        if !wanted.is_empty() {
+            found.unite(codes, (0..candidates).filter(|row| codes.all(*row).any(|code| wanted.contains(&code))));
+        }
+        found
+    }
+
+    /// Rows that have a code in common are of one group.
+    fn unite(&mut self, codes: PositiveCodes<'_>, rows: impl Iterator<Item = RowId>) {
+        let mut of_code: HashMap<(usize, u32), usize> = HashMap::new();
+        for row in rows {
+            let known: Vec<usize> = codes.all(row).filter_map(|code| of_code.get(&code).copied()).collect();
+            let group = known.first().copied().unwrap_or_else(|| {
+                self.groups.push(Vec::new());
+                self.groups.len() - 1
+            });
+            self.groups[group].push(row);
+            // A row with two codes may unite two groups: the later one is emptied.
+            for other in known.into_iter().filter(|other| *other != group) {
+                let moved = std::mem::take(&mut self.groups[other]);
+                self.groups[group].extend(moved);
+                of_code.values_mut().filter(|known| **known == other).for_each(|known| *known = group);
+            }
+            codes.all(row).for_each(|code| _ = of_code.insert(code, group));
+        }
+        for (number, group) in self.groups.iter_mut().enumerate() {
+            group.sort_unstable();
+            group.iter().for_each(|row| _ = self.group_of.insert(*row, number));
+        }
     }
 
     /// All that have a candidate's positive, itself among them, ascending.
     fn of(&self, candidate: RowId) -> Vec<RowId> {
-        let same = self.codes.all(candidate).filter_map(|code| self.rows.get(&code)).flatten().copied();
-        let mut all: Vec<RowId> = same.chain([candidate]).collect();
-        all.sort_unstable();
-        all.dedup();
-        all
+        self.group_of.get(&candidate).map_or_else(|| vec![candidate], |group| self.groups[*group].clone())
     }
 }
 
 /// Each query with each positive once; what both ways were judged is positive. Pairs of a query with its own positive
 /// say nothing of negatives.
-fn distinct(judged: &Judged, groups: &Groups<'_>) -> (Vec<JudgedPair>, VerdictFacts) {
+fn distinct(judged: &Judged, groups: &Groups) -> (Vec<JudgedPair>, VerdictFacts) {
     let mut facts = VerdictFacts { open: judged.open, unknown: judged.unknown, ..VerdictFacts::default() };
-    let mut pairs = Vec::with_capacity(judged.pairs.len());
+    let (mut pairs, mut own) = (Vec::with_capacity(judged.pairs.len()), Vec::new());
     for pair in &judged.pairs {
         let group = groups.of(pair.candidate);
-        if group.binary_search(&pair.query).is_ok() {
-            facts.own += u64::from(pair.positive);
-            facts.own_wrong += u64::from(!pair.positive);
-        } else {
-            pairs.push(JudgedPair { candidate: group[0], ..*pair });
+        match group.binary_search(&pair.query) {
+            Ok(_) => own.push((pair.query, !pair.positive)),
+            Err(_) => pairs.push(JudgedPair { candidate: group[0], ..*pair }),
         }
     }
+    // Of each row once; who was judged both ways is right.
+    own.sort_unstable();
+    own.dedup_by_key(|(row, _)| *row);
+    facts.own_wrong = own.iter().filter(|(_, wrong)| *wrong).count() as u64;
+    facts.own = own.len() as u64 - facts.own_wrong;
     pairs.sort_unstable_by_key(|pair| (pair.query, pair.candidate, !pair.positive));
     let same = |a: &JudgedPair, b: &JudgedPair| (a.query, a.candidate) == (b.query, b.candidate);
     for both in pairs.chunk_by(same) {
@@ -134,7 +164,7 @@ fn distinct(judged: &Judged, groups: &Groups<'_>) -> (Vec<JudgedPair>, VerdictFa
 }
 
 /// The verdicts by place, on whoever stands for a positive in lists; sorted, each pair once.
-fn held(pairs: &[JudgedPair], groups: &Groups<'_>, neighbors: &Neighbors) -> Vec<PairVerdict> {
+fn held(pairs: &[JudgedPair], groups: &Groups, neighbors: &Neighbors) -> Vec<PairVerdict> {
     let of_pair = |pair: &JudgedPair| {
         let (query, positive) = (neighbors.place_of(pair.query), pair.positive);
         let candidate = |row: RowId| neighbors.stands_for(neighbors.place_of(row));
@@ -148,7 +178,7 @@ fn held(pairs: &[JudgedPair], groups: &Groups<'_>, neighbors: &Neighbors) -> Vec
 
 /// A code for each pair that is parted: of the query's row, and of each row that has the positive. Entries are
 /// row · 2³² + code, ascending. Documents are in no batch: they have none.
-fn keys(pairs: &[JudgedPair], groups: &Groups<'_>, rows: RowId) -> Vec<u64> {
+fn keys(pairs: &[JudgedPair], groups: &Groups, rows: RowId) -> Vec<u64> {
     let (mut entries, mut code) = (Vec::new(), 0u64);
     for pair in pairs.iter().filter(|pair| pair.positive) {
         let members: Vec<RowId> = groups.of(pair.candidate).into_iter().filter(|row| *row < rows).collect();
@@ -161,9 +191,10 @@ fn keys(pairs: &[JudgedPair], groups: &Groups<'_>, rows: RowId) -> Vec<u64> {
     entries
 }
 
-fn refuse_strangers(judged: &Judged) -> Result<()> {
+fn refuse_strangers(files: &JudgedFiles, judged: &Judged) -> Result<()> {
     match &judged.example {
         Some(example) if judged.pairs.is_empty() => Err(Error::input("no judged pair is of rows of this input")
+            .path(files.first())
             .expected("ids of rows that are mined, in id and other_id")
             .found(format!("{} pairs of others, of which one is id {example}", judged.unknown))
             .remedy("judge the pairs that `batchmine candidates` writes of this run")),
@@ -186,10 +217,10 @@ fn tell(facts: &VerdictFacts, judged: &Judged) {
         tracing::warn!("{both_ways} pairs are judged both ways: they count as right answers");
     }
     if *own_wrong > 0 {
-        tracing::warn!("{own_wrong} rows' own positives are judged wrong: verdicts do not leave rows out");
+        tracing::warn!("the own positives of {own_wrong} rows are judged wrong: verdicts do not leave rows out");
     }
     if *own > 0 {
-        tracing::info!("{own} pairs of a query with its own positive say nothing of negatives");
+        tracing::info!("the own positives of {own} rows are judged right: that says nothing of negatives");
     }
 }
 

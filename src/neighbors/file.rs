@@ -214,10 +214,11 @@ impl Neighbors {
         self.candidates.as_ref()
     }
 
-    /// The candidate whose positive a row has: itself, or who stands for its positive.
+    /// The candidate whose positive a row has: itself, or who stands for its positive. A document stands for itself.
     #[inline]
     pub(crate) fn stands_for(&self, place: Place) -> Place {
-        self.candidates.as_ref().map_or(place, |known| known.representative(place))
+        let known = self.candidates.as_ref().filter(|_| place.number() < self.row_count());
+        known.map_or(place, |known| known.representative(place))
     }
 
     /// The rows that have a candidate's positive, which is no document.

@@ -4,7 +4,8 @@
 //! Of rows that share a batch only those are looked at of which one is in the other's list: all others score lower.
 //! They come in the order of their scores, closest first. On real pairs (docs/choosing.md) two thirds of the first
 //! thousand were near-copies, of the best ranks half as many, and next to none of those nearest to the score of the own
-//! positive. A pair of rows comes once, with the query that scores higher. What was judged is left out. A share of the
+//! positive. A pair of rows comes once, with the query that scores higher, and so do a query and copies of a
+//! positive. What was judged, in either direction, is left out. A share of the
 //! pairs is drawn evenly from the rest, so that the rest can be judged by them.
 //!
 //! O(rows · ranks · epochs). Memory: 4 bytes a row and epoch; 100 bytes a pair; what the texts of some hundred pairs
@@ -30,7 +31,8 @@ use crate::error::{Error, Result};
 use crate::neighbors::{self, Neighbors, Windows};
 use crate::run::RunReader;
 use crate::run::record::BatchesSettings;
-use crate::vectors::{self, Place, RowId, Vectors};
+use crate::run::storage::folder_of;
+use crate::vectors::{self, Place, PositiveCodes, RowId, UNIQUE, Vectors};
 
 /// Rows that a thread looks at before their pairs are selected.
 const BLOCK_ROWS: usize = 4096;
@@ -48,6 +50,8 @@ pub struct PairsAsked {
     pub sample: f64,
     /// Of the draw.
     pub seed: u64,
+    /// A file that is there is written over.
+    pub replace: bool,
     pub texts: TextSource,
 }
 
@@ -74,6 +78,7 @@ pub struct PairsWritten {
 /// or the disk fails.
 pub fn write(run: &RunReader, asked: &PairsAsked, path: &Path) -> Result<PairsWritten> {
     refuse_numbers(asked)?;
+    refuse_others_files(run, asked, path)?;
     let vectors = vectors::open(run)?;
     let neighbors = neighbors::open(run, &vectors)?;
     neighbors.check_lists()?;
@@ -81,10 +86,11 @@ pub fn write(run: &RunReader, asked: &PairsAsked, path: &Path) -> Result<PairsWr
     let clusters = clusters::open(run, vectors.row_count())?;
     let texts = RowTexts::find(run, &asked.texts)?;
     let settings: BatchesSettings = run.settings()?;
+    let codes = vectors.positive_codes(None)?;
     let batch_of =
         (0..settings.epochs).map(|epoch| batches_of_rows(run, &vectors, epoch)).collect::<Result<Vec<_>>>()?;
     let meetings =
-        Meetings { vectors: &vectors, neighbors: &neighbors, windows: &windows, clusters: &clusters, batch_of };
+        Meetings { vectors: &vectors, neighbors: &neighbors, windows: &windows, clusters: &clusters, codes, batch_of };
     let sampled = (asked.budget as f64 * asked.sample).round() as usize;
     let direct = asked.budget as usize - sampled;
     // Those drawn evenly come out of the rest: so many are drawn that enough are left.
@@ -105,9 +111,9 @@ pub fn write(run: &RunReader, asked: &PairsAsked, path: &Path) -> Result<PairsWr
         }
     }
     let first = first.finish();
-    let mut known: Vec<(RowId, RowId)> = first.iter().map(|pair| (pair.query, pair.other)).collect();
+    let mut known: Vec<(RowId, u64)> = first.iter().map(MeetingPair::name).collect();
     known.sort_unstable();
-    let rest = lots.finish().into_iter().filter(|pair| known.binary_search(&(pair.query, pair.other)).is_err());
+    let rest = lots.finish().into_iter().filter(|pair| known.binary_search(&pair.name()).is_err());
     let sample: Vec<MeetingPair> = rest.take(sampled).collect();
     let written = PairsWritten {
         pairs: (first.len() + sample.len()) as u64,
@@ -120,6 +126,25 @@ pub fn write(run: &RunReader, asked: &PairsAsked, path: &Path) -> Result<PairsWr
     let texts = texts.map_err(|why| tracing::info!("no texts are written: {why}")).ok();
     table::write(path, &vectors, texts.as_ref(), &[&first, &sample])?;
     Ok(written)
+}
+
+/// Fails where a file would be written over, or among those of the run.
+fn refuse_others_files(run: &RunReader, asked: &PairsAsked, path: &Path) -> Result<()> {
+    let folder = folder_of(path);
+    let inside = [folder, run.folder()].map(|folder| folder.canonicalize().ok());
+    let is_inside = matches!(&inside, [Some(folder), Some(run)] if folder.starts_with(run));
+    if !is_inside && (asked.replace || !path.exists()) {
+        return Ok(());
+    }
+    Err(Error::input("a file of pairs would lie where another is")
+        .path(path)
+        .expected("a path of no file, outside of the run folder")
+        .found(if is_inside { "a path in the run folder" } else { "a file" })
+        .remedy(if is_inside {
+            "write elsewhere"
+        } else {
+            "write elsewhere, or add --replace: verdicts in it would be lost"
+        }))
 }
 
 fn refuse_numbers(asked: &PairsAsked) -> Result<()> {
@@ -170,6 +195,8 @@ struct Meetings<'a> {
     neighbors: &'a Neighbors,
     windows: &'a Windows<'a>,
     clusters: &'a Clusters,
+    /// Which positives are the same.
+    codes: PositiveCodes<'a>,
     /// By epoch the batch of each row.
     batch_of: Vec<Vec<u32>>,
 }
@@ -181,41 +208,65 @@ impl Meetings<'_> {
         self.batch_of.iter().filter(meet).count() as u32
     }
 
+    fn share_a_cluster(&self, a: RowId, b: RowId) -> bool {
+        let labels = self.clusters.labels();
+        labels[a as usize] != NO_CLUSTER && labels[a as usize] == labels[b as usize]
+    }
+
     /// The rows of a list's candidates that share batches with the row, each with the candidate's rank, where the row's
     /// query is the one to be judged. O(ranks · epochs), and for those that meet O(ranks).
     fn of_row(&self, row: RowId) -> Vec<MeetingPair> {
         let place = self.neighbors.place_of(row);
-        let (window, scores) = (self.windows.of(place), self.neighbors.scores(place));
-        let mut found = Vec::new();
-        for (rank, candidate) in window.places.iter().enumerate() {
-            if window.judged(rank).is_some() || candidate.number() >= self.vectors.row_count() {
-                continue;
-            }
-            // Of rows that share the positive, the one that the query meets most often.
-            let met = |other: &RowId| self.batches(row, *other);
-            let others = self.neighbors.rows_behind(*candidate).filter(|other| *other != row);
-            let Some(other) = others.max_by_key(|other| (met(other), std::cmp::Reverse(*other))) else { continue };
-            let batches = met(&other);
-            if batches == 0 || self.is_the_other_ones(place, scores[rank], other) {
-                continue;
-            }
-            let labels = self.clusters.labels();
-            let same_cluster = labels[row as usize] != NO_CLUSTER && labels[row as usize] == labels[other as usize];
-            let (rank, suspect) = (Some(rank as u32), window.is_suspect(rank));
-            let score = scores[rank.unwrap_or(0) as usize];
-            found.push(MeetingPair { score, query: row, other, rank, suspect, batches, same_cluster, drawn: 0 });
-        }
-        found
+        let list = self.windows.of(place).places;
+        let candidates = list.iter().filter(|candidate| candidate.number() < self.vectors.row_count());
+        let met = candidates.filter_map(|candidate| self.most_met(row, *candidate));
+        met.filter_map(|other| self.question(row, other).filter(|pair| pair.query == row)).collect()
     }
 
-    /// Whether the other row's query scores higher with this row's positive, and is to be judged in its place.
-    fn is_the_other_ones(&self, place: Place, score: f32, other: RowId) -> bool {
-        let theirs = self.neighbors.place_of(other);
-        let window = self.windows.of(theirs);
-        let own = self.neighbors.stands_for(place);
-        let Some(rank) = window.places.iter().position(|candidate| *candidate == own) else { return false };
-        let reverse = self.neighbors.scores(theirs)[rank];
-        window.judged(rank).is_none() && (reverse > score || reverse == score && theirs < place)
+    /// Of the rows with a candidate's positive the one that a row meets most often, if it meets any.
+    fn most_met(&self, row: RowId, candidate: Place) -> Option<RowId> {
+        let others = self.neighbors.rows_behind(candidate).filter(|other| *other != row);
+        let counted = others.map(|other| (self.batches(row, other), std::cmp::Reverse(other)));
+        counted.max().filter(|(batches, _)| *batches > 0).map(|(_, other)| other.0)
+    }
+
+    /// What is asked of two rows that meet: the query that scores higher with the other's positive, of those that have
+    /// it in their list. `None`: none has, or one of the two was judged.
+    fn question(&self, a: RowId, b: RowId) -> Option<MeetingPair> {
+        let one_way = |query: RowId, other: RowId| -> Result<Option<MeetingPair>, ()> {
+            let [place, theirs] = [query, other].map(|row| self.neighbors.place_of(row));
+            let candidate = self.neighbors.stands_for(theirs);
+            if self.windows.verdicts_of(place).on(candidate).is_some() {
+                return Err(());
+            }
+            let window = self.windows.of(place);
+            let Some(rank) = window.places.iter().position(|known| *known == candidate) else { return Ok(None) };
+            Ok(Some(MeetingPair {
+                score: self.neighbors.scores(place)[rank],
+                query,
+                other,
+                positive: self.positive(other),
+                rank: Some(rank as u32),
+                suspect: window.is_suspect(rank),
+                batches: self.batches(query, other),
+                same_cluster: self.share_a_cluster(query, other),
+                drawn: 0,
+            }))
+        };
+        let (Ok(forth), Ok(back)) = (one_way(a, b), one_way(b, a)) else { return None };
+        match (forth, back) {
+            (Some(forth), Some(back)) => {
+                let is_forth = forth.score > back.score || forth.score == back.score && a < b;
+                Some(if is_forth { forth } else { back })
+            }
+            (one, other) => one.or(other),
+        }
+    }
+
+    /// What bit-identical positives have in common: their code, or where no other is the same the row's number.
+    fn positive(&self, row: RowId) -> u64 {
+        let code = self.codes.vectors.get(row as usize).copied().filter(|code| *code != UNIQUE);
+        code.map_or(u64::from(row) | 1 << 32, u64::from)
     }
 
     /// Calls `each` with every hard negative of an epoch that was not judged.
@@ -255,25 +306,29 @@ impl Meetings<'_> {
             for (input, score) in drawn.values().iter().zip(scores.values()) {
                 let other = known(*input)?;
                 let candidate = self.neighbors.stands_for(self.neighbors.place_of(other));
-                if self.windows.verdicts_of(self.neighbors.place_of(query)).on(candidate).is_none() {
-                    let rank = window.places.iter().position(|place| *place == candidate).map(|rank| rank as u32);
-                    let pair = MeetingPair { score: *score, query, other, rank, ..NOT_MET };
-                    each(pair);
+                let is_row = candidate.number() < self.vectors.row_count();
+                if self.windows.verdicts_of(self.neighbors.place_of(query)).on(candidate).is_some() {
+                    continue;
                 }
+                // Where the rows meet as well, it is the same question.
+                let met = is_row.then(|| self.most_met(query, candidate)).flatten();
+                if let Some(pair) = met.and_then(|met| self.question(query, met)) {
+                    each(MeetingPair { drawn: 1, ..pair });
+                    continue;
+                }
+                each(MeetingPair {
+                    score: *score,
+                    query,
+                    other,
+                    positive: self.positive(other),
+                    rank: window.places.iter().position(|place| *place == candidate).map(|rank| rank as u32),
+                    suspect: false, // as a hard negative is none
+                    batches: if is_row { self.batches(query, other) } else { 0 },
+                    same_cluster: is_row && self.share_a_cluster(query, other),
+                    drawn: 1,
+                });
             }
         }
         Some(())
     }
 }
-
-/// A hard negative is no suspect, and in no batch of its row.
-const NOT_MET: MeetingPair = MeetingPair {
-    score: 0.0,
-    query: 0,
-    other: 0,
-    rank: None,
-    suspect: false,
-    batches: 0,
-    same_cluster: false,
-    drawn: 1,
-};

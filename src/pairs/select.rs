@@ -15,6 +15,8 @@ pub(crate) struct MeetingPair {
     pub query: RowId,
     /// Whose positive, or which document.
     pub other: RowId,
+    /// What bit-identical positives have in common, and no others.
+    pub positive: u64,
     /// Rank in the query's list; `None`: it is not in it.
     pub rank: Option<u32>,
     /// It is a suspect of the query.
@@ -28,21 +30,22 @@ pub(crate) struct MeetingPair {
 }
 
 impl MeetingPair {
-    fn name(&self) -> (RowId, RowId) {
-        (self.query, self.other)
+    /// What is asked: pairs of one name are one question.
+    pub(crate) fn name(&self) -> (RowId, u64) {
+        (self.query, self.positive)
     }
 
-    /// By which pairs are in order: the closest first, then by rows. A total order of distinct pairs.
-    fn closeness(&self) -> (Reverse<i32>, RowId, RowId) {
+    /// By which pairs are in order: the closest first, then by rows. Pairs of one name come one after the other.
+    fn closeness(&self) -> (Reverse<i32>, RowId, u64, RowId) {
         // The bits of floats in the order of the floats.
         let bits = self.score.to_bits().cast_signed();
-        (Reverse(bits ^ ((bits >> 31).cast_unsigned() >> 1).cast_signed()), self.query, self.other)
+        (Reverse(bits ^ ((bits >> 31).cast_unsigned() >> 1).cast_signed()), self.query, self.positive, self.other)
     }
 
     /// By which pairs are in an order without sense, the same in any run: the first of it are drawn evenly.
-    fn lot(&self, seed: u64) -> (u64, RowId, RowId) {
-        let name = u64::from(self.query) << 32 | u64::from(self.other);
-        (xxh3_64_with_seed(&name.to_le_bytes(), seed), self.query, self.other)
+    fn lot(&self, seed: u64) -> (u64, RowId, u64, RowId) {
+        let name = [u64::from(self.query).to_le_bytes(), self.positive.to_le_bytes()].concat();
+        (xxh3_64_with_seed(&name, seed), self.query, self.positive, self.other)
     }
 }
 
@@ -90,12 +93,12 @@ impl<K: Fn(&MeetingPair) -> O, O: Ord> FirstPairs<K> {
 }
 
 /// The closest pairs.
-pub(crate) fn closest(most: usize) -> FirstPairs<impl Fn(&MeetingPair) -> (Reverse<i32>, RowId, RowId)> {
+pub(crate) fn closest(most: usize) -> FirstPairs<impl Fn(&MeetingPair) -> (Reverse<i32>, RowId, u64, RowId)> {
     FirstPairs::new(most, MeetingPair::closeness)
 }
 
 /// Pairs drawn evenly.
-pub(crate) fn evenly(most: usize, seed: u64) -> FirstPairs<impl Fn(&MeetingPair) -> (u64, RowId, RowId)> {
+pub(crate) fn evenly(most: usize, seed: u64) -> FirstPairs<impl Fn(&MeetingPair) -> (u64, RowId, u64, RowId)> {
     FirstPairs::new(most, move |pair| pair.lot(seed))
 }
 
@@ -107,7 +110,17 @@ mod tests {
 
     fn pair(query: u32, other: u32, score: f32, drawn: u32) -> MeetingPair {
         let same_cluster = query.is_multiple_of(2);
-        MeetingPair { score, query, other, rank: None, suspect: false, batches: 1, same_cluster, drawn }
+        MeetingPair {
+            score,
+            query,
+            other,
+            positive: other.into(),
+            rank: None,
+            suspect: false,
+            batches: 1,
+            same_cluster,
+            drawn,
+        }
     }
 
     proptest! {

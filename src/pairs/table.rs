@@ -6,9 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{
-    ArrayRef, BooleanArray, Float32Array, Int32Array, Int64Array, RecordBatch, StringArray, StringViewArray,
-};
+use arrow::array::{ArrayRef, BooleanArray, Float32Array, Int32Array, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
@@ -99,7 +97,7 @@ fn schema(vectors: &Vectors, texts: bool) -> Schema {
         field("sampled", DataType::Boolean, false),
     ];
     if texts {
-        fields.extend(["query", "positive", "candidate"].map(|name| field(name, DataType::Utf8View, true)));
+        fields.extend(["query", "positive", "candidate"].map(|name| field(name, DataType::Utf8, true)));
     }
     Schema::new(fields)
 }
@@ -161,7 +159,7 @@ fn columns(
     if let Some(texts) = texts {
         let text = |row: RowId| texts.get(&input(row));
         let column = |of: &dyn Fn(&MeetingPair) -> Option<String>| -> ArrayRef {
-            Arc::new(StringViewArray::from_iter(pairs.iter().map(of)))
+            Arc::new(StringArray::from_iter(pairs.iter().map(of)))
         };
         columns.extend([
             column(&|pair| text(pair.query)?.query.clone()),

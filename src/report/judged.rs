@@ -1,11 +1,12 @@
 //! What judged pairs say of the rules for suspects, and of the negatives that nobody judged. Pure but for [`measure`].
 //!
-//! Pairs that meet in batches and were not judged are divided into strata by score, with as many in each. Of a stratum
-//! the share of right answers is that of the pairs judged there, and its variance that of the Beta distribution of
-//! Jeffreys' prior (Brown, Cai and DasGupta, *Interval Estimation for a Binomial Proportion*, 2001), which is not 0
-//! where few pairs agree. The number of wrong negatives is the sum over strata, its interval 1.96 standard deviations
-//! of that sum. `candidates` takes the closest pairs first and the rest evenly: who scores higher than all pairs that
-//! are left is not counted, and of the others who was judged is as good as drawn.
+//! The judged pairs are divided into strata by score, with as many in each: they are narrow where many were judged. A
+//! pair that meets in batches and was not judged is of the stratum of its score. Of a stratum the share of right
+//! answers is that of its judged pairs, and the variance of the share that of the Beta distribution of Jeffreys' prior
+//! (Brown, Cai and DasGupta, *Interval Estimation for a Binomial Proportion*, 2001), which is not 0 where few pairs
+//! agree. The number of wrong negatives is the sum over strata, its interval 1.96 standard deviations of that sum.
+//! `candidates` takes the closest pairs first and of the rest some evenly: within a narrow stratum who was judged is
+//! as good as drawn.
 //!
 //! Memory: 4 bytes for each pair that meets, 8 for each that was judged.
 
@@ -17,8 +18,9 @@ use crate::neighbors::{Neighbors, Windows};
 use crate::run::record::VerdictFacts;
 use crate::vectors::Place;
 
-/// Strata of scores.
-const STRATA: usize = 20;
+/// Strata of scores, and judged pairs of one at least.
+const STRATA: usize = 40;
+const STRATUM_MIN: usize = 25;
 /// Standard deviations on both sides of an estimate: 95 of 100 intervals hold the truth.
 const SPREAD: f64 = 1.96;
 
@@ -74,33 +76,24 @@ pub struct WrongNegatives {
 }
 
 /// Estimates how many of the pairs with these scores are right answers, by judged pairs. O(n log n).
-pub(crate) fn estimate(mut scores: Vec<f32>, judged: &[(f32, bool)]) -> WrongNegatives {
-    scores.sort_unstable_by(f32::total_cmp);
-    let mut left = WrongNegatives { pairs: scores.len() as u64, ..WrongNegatives::default() };
-    let size = scores.len().div_ceil(STRATA).max(1);
-    let strata: Vec<&[f32]> = scores.chunks(size).collect();
-    let mut counts = vec![RightAndWrong::default(); strata.len()];
-    // Who scores beyond all of them says nothing of them: of the closest pairs all are judged.
-    let (least, most) = (scores.first().copied(), scores.last().copied());
-    let inside = |score: &f32| Some(*score) >= least && Some(*score) <= most;
-    for (score, right) in judged.iter().filter(|(score, _)| inside(score)) {
-        // The last stratum that begins at or below the score.
-        let at = strata.partition_point(|stratum| stratum[0].total_cmp(score).is_le());
-        if let Some(count) = counts.get_mut(at.saturating_sub(1)) {
-            count.add(*right);
-        }
+pub(crate) fn estimate(scores: &[f32], mut judged: Vec<(f32, bool)>) -> WrongNegatives {
+    judged.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+    let strata: Vec<&[(f32, bool)]> = judged.chunks((judged.len() / STRATA).max(STRATUM_MIN)).collect();
+    // Pairs of each stratum: from its lowest score up to the next one's; before the first are those of none.
+    let mut pairs = vec![0u64; strata.len() + 1];
+    for score in scores {
+        pairs[strata.partition_point(|stratum| stratum[0].0.total_cmp(score).is_le())] += 1;
     }
+    let mut left = WrongNegatives { pairs: scores.len() as u64, ..WrongNegatives::default() };
     let mut variance = 0.0;
-    for (stratum, RightAndWrong { right, wrong }) in strata.iter().zip(counts) {
-        if right + wrong == 0 {
-            continue;
-        }
-        let (a, b, pairs) = (right as f64 + 0.5, wrong as f64 + 0.5, stratum.len() as f64);
-        left.covered += stratum.len() as u64;
-        left.wrong += pairs * right as f64 / (right + wrong) as f64;
-        let share = a / (a + b);
+    for (stratum, pairs) in strata.iter().zip(&pairs[1..]) {
+        let right = stratum.iter().filter(|(_, right)| *right).count() as f64;
+        let (all, pairs) = (stratum.len() as f64, *pairs as f64);
+        left.covered += pairs as u64;
+        left.wrong += pairs * right / all;
+        let (share, beta) = ((right + 0.5) / (all + 1.0), all + 1.0);
         // Of the share, and of the draws of so many pairs by it.
-        let of_share = share * (1.0 - share) / (a + b + 1.0);
+        let of_share = share * (1.0 - share) / (beta + 1.0);
         variance += pairs * pairs * of_share + pairs * (share * (1.0 - share) - of_share).max(0.0);
     }
     let spread = SPREAD * variance.sqrt();
@@ -164,7 +157,7 @@ pub(crate) fn measure(
         precision: suspects.share(),
         preferred,
         missed: preferred.share(),
-        left: estimate(open, &judged),
+        left: estimate(&open, judged),
     }
 }
 
@@ -191,9 +184,9 @@ mod tests {
             let of =
                 |wanted: bool| pairs.iter().zip(&is_judged).filter(move |pair| *pair.1 == wanted).map(|pair| *pair.0);
             let judged: Vec<(f32, bool)> = of(true).collect();
-            let left = estimate(of(false).map(|pair| pair.0).collect(), &judged);
+            let left = estimate(&of(false).map(|pair| pair.0).collect::<Vec<_>>(), judged);
             let truth = of(false).filter(|pair| pair.1).count() as f64;
-            assert_eq!(left.covered, left.pairs);
+            assert!(left.covered > left.pairs * 9 / 10, "{left:?}");
             held += usize::from((left.low..=left.high).contains(&truth));
             bias += (left.wrong - truth) / truth;
         }
@@ -203,13 +196,15 @@ mod tests {
 
     #[test]
     fn what_is_not_covered_is_not_guessed() {
-        let left = estimate((0..100).map(|score| score as f32).collect(), &[]);
+        let scores: Vec<f32> = (0..100).map(|score| score as f32).collect();
+        let left = estimate(&scores, Vec::new());
         assert_eq!(left, WrongNegatives { pairs: 100, ..WrongNegatives::default() });
-        // Five strata of twenty, from a score of 75 on.
-        let judged: Vec<(f32, bool)> = (75..99).map(|score| (score as f32 + 0.5, false)).collect();
-        let left = estimate((0..100).map(|score| score as f32).collect(), &judged);
+        // What scores lower than all that were judged is of no stratum.
+        let judged: Vec<(f32, bool)> = (0..50).map(|pair| (74.5 + pair as f32 / 2.0, pair >= 25)).collect();
+        let left = estimate(&scores, judged.clone());
         assert_eq!((left.pairs, left.covered), (100, 25));
-        assert!(left.low == 0.0 && left.wrong < 4.0 && left.high <= 25.0, "{left:?}");
-        assert_eq!(estimate(Vec::new(), &judged), WrongNegatives::default());
+        assert_eq!(left.wrong, 13.0, "a half of no right answers, and one of right ones alone");
+        assert!(left.low < 13.0 && left.high > 13.0 && left.high <= 25.0, "{left:?}");
+        assert_eq!(estimate(&[], judged), WrongNegatives::default());
     }
 }

@@ -382,7 +382,7 @@ pub(crate) struct VerdictFacts {
     pub unknown: u64,
     /// Pairs that were judged both ways, and count as positive.
     pub both_ways: u64,
-    /// Rows of the files that are of a query with its own positive: right, and wrong.
+    /// Rows whose own positive was judged right, and wrong alone.
     pub own: u64,
     pub own_wrong: u64,
     /// (query, candidate) pairs that are parted: a verdict holds for all rows of a positive.

@@ -48,6 +48,9 @@ impl Opened<'_> {
                 outcome.fault(format!("rows {sharing:?} share a key of verdicts, and were not judged"));
             }
         }
-        Ok(format!("{} judged pairs: {parted} right answers are parted for good", verdicts.count()))
+        Ok(format!(
+            "verdicts hold for {} pairs of a query and a candidate: {parted} right answers are parted for good",
+            verdicts.count()
+        ))
     }
 }

@@ -20,7 +20,7 @@ fn debian() -> PathBuf {
 
 fn candidates(run: &Path, out: &Path, flags: &str) -> Outcome {
     let [run, out] = [run, out].map(|path| path.to_str().unwrap());
-    call(["candidates", run, "--out", out].into_iter().chain(flags.split_whitespace()))
+    call(["candidates", run, "--replace", "--out", out].into_iter().chain(flags.split_whitespace()))
 }
 
 fn read(path: &Path) -> RecordBatch {
@@ -65,7 +65,7 @@ fn found(batch: &RecordBatch) -> Vec<Found> {
 }
 
 /// All pairs that lists and batches imply, closest first.
-fn expected(lines: &[Line], table: &[Row], skip: usize, judged: &BTreeSet<(usize, usize)>) -> Vec<Found> {
+fn expected(lines: &[Line], table: &[Row], skip: usize) -> Vec<Found> {
     let mut batches: BTreeMap<(usize, usize), i32> = BTreeMap::new();
     for batch in table.chunk_by(|a, b| a.batch == b.batch) {
         for row in batch {
@@ -89,24 +89,34 @@ fn expected(lines: &[Line], table: &[Row], skip: usize, judged: &BTreeSet<(usize
             sampled: false,
         }
     };
+    // Of two rows that meet: with the query that scores higher, of those that have the other in their lists.
+    let met = |a: usize, b: usize| -> Option<Found> {
+        let batches = *batches.get(&(a, b))?;
+        let one_way = |query: usize, other: usize| {
+            let score = lines[query].neighbors[rank_of(query, other)?].1;
+            let same_cluster = cluster[&query].is_some() && cluster[&query] == cluster[&other];
+            Some(Found { batches, same_cluster, ..pair(query, other, score) })
+        };
+        let both = [one_way(a, b), one_way(b, a)].into_iter().flatten();
+        both.max_by(|one, other| one.score.total_cmp(&other.score))
+    };
     for line in lines {
-        for (other, score) in &line.neighbors {
-            let (query, other) = (line.row, *other);
-            let Some(met) = batches.get(&(query, other)).filter(|_| !judged.contains(&(query, other))) else {
-                continue;
-            };
-            let reverse = rank_of(other, query).filter(|_| !judged.contains(&(other, query)));
-            let reverse = reverse.map(|rank| lines[other].neighbors[rank].1);
-            if reverse.is_none_or(|reverse| reverse < *score) {
-                let same_cluster = cluster[&query].is_some() && cluster[&query] == cluster[&other];
-                all.insert((query, other), Found { batches: *met, same_cluster, ..pair(query, other, *score) });
+        for (other, _) in &line.neighbors {
+            if let Some(found) = met(line.row, *other) {
+                all.insert(found.rows, found);
             }
         }
     }
     for row in table {
         for (other, _, score) in row.negatives.iter().flatten() {
-            if !judged.contains(&(row.row, *other)) {
-                all.entry((row.row, *other)).or_insert_with(|| pair(row.row, *other, *score)).drawn += 1;
+            match met(row.row, *other) {
+                Some(found) => all.entry(found.rows).or_insert(found).drawn += 1,
+                None => {
+                    let batches = batches.get(&(row.row, *other)).copied().unwrap_or(0);
+                    let same_cluster = cluster[&row.row].is_some() && cluster.get(other) == Some(&cluster[&row.row]);
+                    let new = || Found { batches, same_cluster, ..pair(row.row, *other, *score) };
+                    all.entry((row.row, *other)).or_insert_with(new).drawn += 1;
+                }
             }
         }
     }
@@ -143,7 +153,7 @@ fn they_are_the_closest_of_all_that_meet() {
         let run = place.path(name);
         mine(&place.input(), &run, &format!("--skip 4 --window 20 --cluster-size 4 --batch-size 32 {flags}")).ok();
         let (lines, table) = (inspect(&run, 0..data.rows()), table::read(&run));
-        let wanted = expected(&lines, &table, 4, &BTreeSet::new());
+        let wanted = expected(&lines, &table, 4);
         candidates(&run, &out, "--budget 1000000 --sample 0").ok();
         let all = read(&out);
         assert_same_pairs(&found(&all), &wanted);
@@ -171,6 +181,42 @@ fn they_are_the_closest_of_all_that_meet() {
         let drawn = found(&read(&other));
         assert_eq!(drawn[..150], some[..150]);
         assert_ne!(drawn[150..], some[150..]);
+    }
+}
+
+#[test]
+fn documents_of_a_corpus_are_asked_for_and_judged() {
+    let mut data = Dataset::planted(500, 16, 34);
+    data.documents = 200;
+    let place = Place::with(&data);
+    let (run, out, file) = (place.path("run"), place.path("pairs.parquet"), place.path("judged.parquet"));
+    for (by, of) in [("row", "row"), ("positive", "batch")] {
+        let corpus = data.corpus_flags(&place.input());
+        let flags = format!(
+            "--skip 3 --window 25 --cluster-size 4 --batch-size 16 --hard-negatives 4 --negatives-of {of} \
+             --rank-by {by} {corpus}"
+        );
+        mine(&place.input(), &run, &format!("{flags} --replace")).ok();
+        candidates(&run, &out, "--budget 100000").ok();
+        let pairs = read(&out);
+        let documents: Vec<bool> = found(&pairs).iter().map(|pair| pair.rows.1 >= data.rows()).collect();
+        assert!(documents.iter().filter(|is| **is).count() > 100, "{by}: documents were drawn");
+        let labels: Vec<bool> = documents.iter().enumerate().map(|(at, is)| *is && at % 2 == 0).collect();
+        write_judged(&file, &labels, &pairs);
+        mine(&place.input(), &run, &format!("{flags} --replace --verdicts {}", file.display())).ok();
+        verify(&run).ok();
+        let right: BTreeSet<(usize, usize)> =
+            found(&pairs).iter().zip(&labels).filter(|(_, label)| **label).map(|(pair, _)| pair.rows).collect();
+        let table = table::read(&run);
+        for batch in table.chunk_by(|a, b| a.batch == b.batch) {
+            for row in batch {
+                let mut drawn = batch.iter().flat_map(|other| other.negatives.iter().flatten());
+                assert!(!drawn.any(|negative| right.contains(&(row.row, negative.0))), "{by}: {row:?}");
+            }
+        }
+        let report = place.path("report");
+        call(["report", run.to_str().unwrap(), "--sample", "50", "--out", report.to_str().unwrap()]).ok();
+        candidates(&run, &out, "--budget 500").ok();
     }
 }
 
@@ -248,7 +294,9 @@ fn judged_and_mined_again_no_right_answer_meets_its_query() {
         let (labels, pairs) = judged(&read(&out));
         let pairs_found = found(&pairs);
         for (pair, label) in pairs_found.iter().zip(&labels) {
-            assert!(known.insert(pair.rows), "round {round}: {pair:?} was judged before");
+            let (a, b) = pair.rows;
+            assert!(known.insert((a, b)), "round {round}: {pair:?} was judged before");
+            assert!(pair.drawn > 0 || !known.contains(&(b, a)), "round {round}: {pair:?}");
             right.extend(label.then_some(pair.rows));
         }
         let count = labels.iter().filter(|label| **label).count();
@@ -293,7 +341,15 @@ fn what_cannot_be_asked_for_is_refused() {
     let left: Vec<_> =
         std::fs::read_dir(out.parent().unwrap()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert!(!left.iter().any(|name| name.to_string_lossy().ends_with(".tmp")), "{left:?}");
-    candidates(&run, &run.join("manifest.json").join("x"), "--budget 5").fails(1, &["cannot be written"]);
+    // Nothing is written over without a word, and nothing among the run's own files.
+    let words = ["candidates", run.to_str().unwrap(), "--budget", "5", "--out", out.to_str().unwrap()];
+    let before = std::fs::read(&out).unwrap();
+    call(words).refuses(&["pairs.parquet", "--replace"]);
+    assert_eq!(std::fs::read(&out).unwrap(), before);
+    candidates(&run, &run.join("manifest.json"), "--budget 5").refuses(&["a path in the run folder"]);
+    candidates(&run, &run.join("batches/x.parquet"), "--budget 5").refuses(&["a path in the run folder"]);
+    candidates(&run, &out.join("x"), "--budget 5").fails(1, &["cannot be written"]);
+    verify(&run).ok();
     call(["clean", run.to_str().unwrap()]).ok();
     candidates(&run, &out, "--budget 5").fails(2, &["clean"]);
 }

@@ -186,6 +186,32 @@ fn with_ranks_of_positives_a_verdict_holds_for_all_rows_of_one() {
 }
 
 #[test]
+fn a_verdict_holds_by_key_and_by_bits_and_by_both() {
+    // Rows of one key, copies of one of them without it, and rows of another key of which one is a copy, too.
+    let mut data = Dataset::planted(200, 12, 28).with_key(|row| match row {
+        0..5 => Some("a".to_owned()),
+        8..11 => Some("b".to_owned()),
+        _ => None,
+    });
+    for row in 5..9 {
+        data.positives[row] = data.positives[4].clone();
+    }
+    let place = Place::with(&data);
+    let (run, file) = (place.path("run"), place.path("judged.parquet"));
+    for judged in [0, 4, 6, 8, 10] {
+        write(&file, &data, &[(100, judged, Some(true))]);
+        let flags = format!("{FLAGS} --positive-key key0 --replace --verdicts {}", file.display());
+        mine(&place.input(), &run, &flags).ok();
+        let verified = verify(&run).ok().stdout;
+        assert!(verified.contains("verdicts hold for 11 pairs"), "{judged}: {verified}");
+        for batch in table::read(&run).chunk_by(|a, b| a.batch == b.batch) {
+            let holds = |wanted: &dyn Fn(usize) -> bool| batch.iter().any(|row| wanted(row.row));
+            assert!(!(holds(&|row| row == 100) && holds(&|row| row < 11)), "{judged}: {batch:?}");
+        }
+    }
+}
+
+#[test]
 fn verdicts_are_read_in_every_form_and_in_any_order() {
     let data = Dataset::planted(200, 12, 23);
     let place = Place::with(&data);
@@ -324,8 +350,8 @@ fn what_was_judged_both_ways_or_of_others_is_said() {
         "1 right answers, whose rows never meet, 0 pairs that are no suspects",
         "1 judged pairs are of rows that are not mined, such as id 5000",
         "1 pairs are judged both ways",
-        "1 rows' own positives are judged wrong",
-        "1 pairs of a query with its own positive",
+        "the own positives of 1 rows are judged wrong",
+        "the own positives of 1 rows are judged right",
     ] {
         assert!(said.contains(wanted), "{wanted}: {said}");
     }
@@ -352,7 +378,7 @@ fn files_that_are_no_verdicts_are_refused_before_the_search() {
     let with = |name: &'static str, array: ArrayRef| [both(), vec![(name, array)]].concat();
     let name = "judged.parquet";
     refused(both(), "", &[name, "label or relevance", "candidates"]);
-    refused(vec![("id", ids(&[0, 1])), ("label", label())], "", &[name, "other_id is missing"]);
+    refused(vec![("id", ids(&[0, 1])), ("label", label())], "", &[name, "no column other_id"]);
     let two: ArrayRef = Arc::new(Float64Array::from(vec![0.5, 0.6]));
     refused([with("label", label()), vec![("relevance", two)]].concat(), "", &[name, "two columns of verdicts"]);
     refused(with("label", texts.clone()), "", &[name, "truth values", "Utf8"]);
