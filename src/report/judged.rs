@@ -1,4 +1,4 @@
-//! What judged pairs say of the rules for suspects, and of the negatives that nobody judged. Pure but for [`measure`].
+//! What judged pairs say of the rules for suspects, and of the negatives that nobody judged. Pure but for `measure`.
 //!
 //! The judged pairs are divided into strata by score, with as many in each: they are narrow where many were judged. A
 //! pair that meets in batches and was not judged is of the stratum of its score. Of a stratum the share of right
