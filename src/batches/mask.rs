@@ -6,8 +6,9 @@
 //! rows that are in no list, too: their true scores decide. Rows of other tasks are no candidates, and are not masked.
 //!
 //! O(suspects · log |B|) a row. Where a score limit may hold beyond a row's list, O(|B| · dim) more: where the list
-//! ends with a suspect by score, the search is approximate, or a limit is one for sides. Memory: 8 bytes for each row
-//! of a batch, and what is masked in one chunk of the table, which has [`CHUNK_ENTRIES`] at most, or one row.
+//! ends with a suspect by score, the search is approximate, ranks are those of positives, or a limit is one for sides.
+//! Memory: 8 bytes for each row of a batch, and what is masked in one chunk of the table, which has [`CHUNK_ENTRIES`]
+//! at most, or one row.
 
 use rayon::prelude::*;
 
@@ -64,7 +65,9 @@ impl<'a> Masker<'a> {
         config: &Config,
     ) -> Option<Masker<'a>> {
         let (rows_per_key, most) = (config.batches.rows_per_key, most_masked(config));
-        let complete = config.method == Method::Exact;
+        // Whoever stands for a positive may share a key with a query that other rows with that positive do not: then
+        // these meet the query, and the positive is in no list of it.
+        let complete = config.method == Method::Exact && neighbors.candidates().is_none();
         let masker = Masker { vectors, neighbors, windows, rows_per_key, most, complete };
         (config.batches.mask == Mask::Suspects).then_some(masker)
     }

@@ -117,9 +117,17 @@ fn a_suspect_that_stands_for_several_rows_masks_each() {
             data.positives[row] = data.positives[row % 40 / 4 * 4].clone();
         }
     }
+    // Whoever stands for a positive shares its query with a row that then has this positive in no list, but meets
+    // other rows with it.
+    for row in 0..10 {
+        data.queries[200 + 4 * row] = data.queries[4 * row].clone();
+    }
     let place = Place::with(&data);
     let oracle = Oracle::new(&data, true);
-    for (name, cut) in [("rank", Cut::skip(6)), ("limit", Cut { max_score: Some(0.8), ..Cut::skip(2) })] {
+    let low = Cut { max_score: Some(0.2), ..Cut::skip(2) };
+    for (name, cut) in
+        [("rank", Cut::skip(6)), ("limit", Cut { max_score: Some(0.8), ..Cut::skip(2) }), ("low limit", low)]
+    {
         let run = place.path(name);
         let flags =
             format!("{FLAGS} --rank-by positive --window 12 --suspect-weight 0 --skip {}{}", cut.skip, cut.flags());
