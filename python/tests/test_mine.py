@@ -184,7 +184,7 @@ except KeyboardInterrupt:
 def test_ctrl_c_is_a_keyboard_interrupt_and_leaves_a_run_that_goes_on(tmp_path):
     # Enough rows that the search takes seconds on any machine.
     pairs, settings = tmp_path / "pairs", {"batch_size": 64, "window": 20}
-    made = command("gen", "--out", pairs, "--rows", 40000, "--dim", 64, "--clusters", 400)
+    made = command("gen", "--out", pairs, "--rows", 100000, "--dim", 64, "--clusters", 400)
     assert made.returncode == 0, made.stderr
     script = INTERRUPTED.format(settings=settings)
     child = subprocess.Popen(
