@@ -94,26 +94,32 @@ pub(crate) fn divide(
         let ranking = vec![Term::fixed("8n", "ranks of own positives, with --max-own-rank", 8 * rows)];
         phases.insert(0, Phase { name: "own ranks", terms: ranking });
     }
-    let least = judged_bytes / VERDICT_SHARE;
-    let entries = room.saturating_sub(judged_bytes).max(least).min(VERDICT_ENTRIES_MAX * VERDICT_ENTRY_BYTES);
+    let (entries, judging) = judging(judged_bytes, room);
     if judged_bytes > 0 {
-        let judging = vec![
-            Term::fixed(
-                "160 bytes a judged pair, and 3 of each byte of its ids",
-                "judged pairs and their ids",
-                judged_bytes,
-            ),
-            Term::elastic(
-                format!("rows that verdicts hold for · {VERDICT_ENTRY_BYTES}"),
-                "verdicts by place, and keys; takes what is left",
-                least,
-                entries,
-            ),
-        ];
-        phases.insert(0, Phase { name: "judging", terms: judging });
+        phases.insert(0, judging);
     }
     let verdict_entries = (entries / VERDICT_ENTRY_BYTES) as usize;
     (EdgesCounts { spill_edges: spill_edges as usize, verdict_entries }, StageNeed { stage: Stage::Edges, phases })
+}
+
+/// Bytes for the rows that verdicts hold for, and what reading judged pairs needs beside them.
+fn judging(judged_bytes: u64, room: u64) -> (u64, Phase) {
+    let least = judged_bytes / VERDICT_SHARE;
+    let entries = room.saturating_sub(judged_bytes).max(least).min(VERDICT_ENTRIES_MAX * VERDICT_ENTRY_BYTES);
+    let terms = vec![
+        Term::fixed(
+            "160 bytes a judged pair, and 3 of each byte of its ids",
+            "judged pairs and their ids",
+            judged_bytes,
+        ),
+        Term::elastic(
+            format!("rows that verdicts hold for · {VERDICT_ENTRY_BYTES}"),
+            "verdicts by place, and keys; takes what is left",
+            least,
+            entries,
+        ),
+    ];
+    (entries, Phase { name: "judging", terms })
 }
 
 /// Bytes of the stage's files: two an edge, each seen from both ends. `edges`: entries of all lists.
