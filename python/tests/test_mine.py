@@ -181,15 +181,24 @@ except KeyboardInterrupt:
 """
 
 
+def started(script, *arguments):
+    """A process of Python that listens to SIGINT: what a script starts in the background is deaf to it, and so are its
+    children."""
+    return subprocess.Popen(
+        [sys.executable, "-c", script, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+
+
 def test_ctrl_c_is_a_keyboard_interrupt_and_leaves_a_run_that_goes_on(tmp_path):
     # Enough rows that the search takes seconds on any machine.
     pairs, settings = tmp_path / "pairs", {"batch_size": 64, "window": 20}
-    made = command("gen", "--out", pairs, "--rows", 100000, "--dim", 64, "--clusters", 400)
+    made = command("gen", "--out", pairs, "--rows", 40000, "--dim", 64, "--clusters", 400)
     assert made.returncode == 0, made.stderr
     script = INTERRUPTED.format(settings=settings)
-    child = subprocess.Popen(
-        [sys.executable, "-c", script, str(pairs), str(tmp_path / "run")], stdout=subprocess.PIPE, text=True
-    )
+    child = started(script, pairs, tmp_path / "run")
     for line in child.stdout:
         if "neighbors" in line:
             break
@@ -202,7 +211,7 @@ def test_ctrl_c_is_a_keyboard_interrupt_and_leaves_a_run_that_goes_on(tmp_path):
     again = batchmine.mine(pairs, tmp_path / "run", progress=False, **settings)
     whole = batchmine.mine(pairs, tmp_path / "whole", progress=False, **settings)
     assert tables(again.path) == tables(whole.path)
-    child = subprocess.Popen([sys.executable, "-c", VERIFY, str(whole.path)], stdout=subprocess.PIPE)
+    child = started(VERIFY, whole.path)
     child.stdout.readline()
     time.sleep(0.3)
     begin = time.monotonic()
