@@ -37,10 +37,11 @@ impl Cost {
             |name: &str, rows: u64| u64::from(windows.of(name).ranks()).min((rows + documents).saturating_sub(1));
         let entries: u64 = tasks.iter().map(|(name, rows)| rows * ranks(name, *rows)).sum();
         let rows = shape.rows;
+        let epoch_rows = rows.max(input.epoch_rows);
         let temporary = [
             neighbors::budget::temporary_bytes(config, shape, documents),
             edges::budget::temporary_bytes(entries),
-            batches::budget::temporary_bytes(config, rows),
+            batches::budget::temporary_bytes(config, epoch_rows),
         ];
         Cost {
             operations: pairs * shape.dim as u128 * 2,
@@ -49,7 +50,7 @@ impl Cost {
                 (Stage::Neighbors, neighbors::budget::disk_bytes(config, shape, documents)),
                 (Stage::Edges, edges::budget::disk_bytes(entries)),
                 (Stage::Clusters, clusters::budget::disk_bytes(rows)),
-                (Stage::Batches, batches::budget::disk_bytes(config, rows)),
+                (Stage::Batches, batches::budget::disk_bytes(config, epoch_rows)),
             ],
             spill_bytes: temporary.into_iter().max().unwrap_or(0),
         }

@@ -34,6 +34,8 @@ pub struct Job {
     pub(crate) judged: Option<JudgedFiles>,
     /// What the memory budget allows.
     pub plan: Plan,
+    /// What beside the rows' shape decides what the job needs.
+    measures: InputMeasures,
     /// Rows of each task, counted when they are first needed.
     tasks: OnceLock<BTreeMap<String, u64>>,
 }
@@ -88,7 +90,9 @@ impl Job {
         if let Some(judged) = &judged {
             judged.refuse_other_ids(shards.has_text_ids())?;
         }
-        let measures = measures(&shards, corpus.as_ref(), judged.as_ref());
+        // What an epoch of tasks by weight holds follows from their rows.
+        let tasks = config.mix.is_some().then(|| vectors::task_sizes(&shards, &config)).transpose()?;
+        let measures = measures(&config, &shards, (corpus.as_ref(), judged.as_ref()), tasks.as_ref());
         let candidates = (shards.shape.rows + measures.documents) as usize;
         refuse_empty_windows(config.windows().each().map(|window| (window, candidates)))?;
         let (plan, threads) = Plan::on_fewer_threads(&config, shards.shape, measures)?;
@@ -97,7 +101,15 @@ impl Job {
             tracing::warn!("the memory budget has room for {threads} of {asked} threads: a larger --memory uses more");
         }
         let config = Config { threads, ..config };
-        let job = Job { config, shards, corpus, judged, plan, tasks: OnceLock::new() };
+        let job = Job {
+            config,
+            shards,
+            corpus,
+            judged,
+            plan,
+            measures,
+            tasks: tasks.map_or_else(OnceLock::new, OnceLock::from),
+        };
         if !job.config.tasks.is_empty() {
             vectors::refuse_unknown_tasks(&job.config, &job.shards, job.tasks()?)?;
         }
@@ -144,7 +156,7 @@ impl Job {
         let sides = if self.shards.roles.shared { 1 } else { 2 };
         let widths = self.shards.store_types.iter().take(sides).map(|store_type| store_type.bytes());
         let row_bytes = widths.sum::<usize>() * self.shards.shape.dim;
-        Ok(Cost::new(&self.config, self.shards.shape, self.measures(), row_bytes as u64, self.tasks()?))
+        Ok(Cost::new(&self.config, self.shards.shape, self.measures, row_bytes as u64, self.tasks()?))
     }
 
     /// Where the input files are, in the order of the settings' `inputs`.
@@ -155,11 +167,6 @@ impl Job {
     /// All input files, the corpus' last.
     fn files(&self) -> impl Iterator<Item = &ShardFile> {
         self.shards.files().chain(self.corpus.iter().flat_map(Shards::files))
-    }
-
-    /// What beside the rows' shape decides what the job needs.
-    fn measures(&self) -> InputMeasures {
-        measures(&self.shards, self.corpus.as_ref(), self.judged.as_ref())
     }
 
     /// The settings that decide each stage's output: resources are not among them. What the input files contain is not
@@ -212,6 +219,7 @@ impl Job {
                 hard_negatives: batches.hard_negatives,
                 negatives_of: batches.negatives_of,
                 mask: batches.mask,
+                mix: config.mix.clone(),
                 rows_per_key: batches.rows_per_key,
                 world_size: batches.world_size,
                 rank_layout: batches.rank_layout,
@@ -239,7 +247,7 @@ impl Job {
         refuse_empty_windows(counted.windows().all(tasks.names()).into_iter().zip(others))?;
         tell_of_positives(config, counts().zip(&by));
         tell_of_shares(config, &counted, tasks, &distinct);
-        let plan = Plan::new(&counted, vectors.shape(), self.measures())?;
+        let plan = Plan::new(&counted, vectors.shape(), self.measures)?;
         Ok(CountedJob { config: counted, plan })
     }
 
@@ -297,8 +305,17 @@ pub fn mine(run: &Run, job: &Job, replace: bool) -> Result<Summary> {
 }
 
 /// What beside the rows' shape decides what a job needs.
-fn measures(shards: &Shards, corpus: Option<&Shards>, judged: Option<&JudgedFiles>) -> InputMeasures {
-    InputMeasures { judged_bytes: judged.map_or(0, JudgedFiles::bytes), ..InputMeasures::of(shards, corpus) }
+fn measures(
+    config: &Config,
+    shards: &Shards,
+    (corpus, judged): (Option<&Shards>, Option<&JudgedFiles>),
+    tasks: Option<&BTreeMap<String, u64>>,
+) -> InputMeasures {
+    InputMeasures {
+        judged_bytes: judged.map_or(0, JudgedFiles::bytes),
+        epoch_rows: tasks.map_or(0, |tasks| batches::epoch_rows(config, tasks)),
+        ..InputMeasures::of(shards, corpus)
+    }
 }
 
 /// Fails where the positive key is a column of lists: it must say which one positive a row has.

@@ -1,8 +1,8 @@
 //! Random numbers: one cipher stream for each purpose, keyed by what the numbers are for.
 //!
 //! A stream is ChaCha8 under a key of four words. Two purposes never share a key for the same words: the last
-//! word tells hard negatives and planted data from the rest, and the first words of the rest differ by constants
-//! that no seed of a job is used with. The words are part of what a run's bytes follow from: they never change.
+//! word tells hard negatives, tasks by weight and planted data from the rest, and the first words of the rest differ by
+//! constants that no seed of a job is used with. The words are part of what a run's bytes follow from: they never change.
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -13,6 +13,9 @@ const COMMON: u64 = 0x6261_7463_6865_7321;
 const NEGATIVES: u64 = 0x6e65_6761_7469_7665;
 /// Last word of a key: planted data.
 const PLANTED: u64 = 0x6765_6e65_7261_7465;
+/// Last word of a key: rounds of tasks by weight, and the order of what they make.
+const ROUND: u64 = 0x726f_756e_645f_7061;
+const MIX: u64 = 0x6d69_785f_7461_736b;
 /// Second word of a report's shuffle is this and the epoch.
 const REPORT_SHUFFLE: u64 = 1 << 40;
 /// Second word of a report's sample is this and the epoch.
@@ -33,6 +36,12 @@ pub(crate) enum Purpose {
     RecallSample,
     /// Clusters of a task into the batches of an epoch.
     Packing { seed: u64, epoch: u32, task: usize },
+    /// Clusters of a task into batches once more in the same epoch.
+    Round { seed: u64, epoch: u32, task: usize, round: u32 },
+    /// The order of a round's batches.
+    RoundOrder { seed: u64, epoch: u32, task: usize, round: u32 },
+    /// Which of several tasks comes first, in an epoch of tasks by weight.
+    TaskOrder { seed: u64, epoch: u32 },
     /// The order of an epoch's full batches.
     BatchOrder { seed: u64, epoch: u32 },
     /// The hard negatives of a batch; each row has a stream of the cipher's own.
@@ -60,6 +69,13 @@ impl Purpose {
             Purpose::SpreadRows { length, count } => [4, length, count, COMMON],
             Purpose::RecallSample => [0, u64::MAX, u64::MAX, COMMON],
             Purpose::Packing { seed, epoch, task } => [seed, u64::from(epoch), task as u64, COMMON],
+            Purpose::Round { seed, epoch, task, round } => {
+                [seed, u64::from(epoch) << 32 | u64::from(round), task as u64, ROUND]
+            }
+            Purpose::RoundOrder { seed, epoch, task, round } => {
+                [seed, u64::from(epoch) << 32 | u64::from(round), task as u64, MIX]
+            }
+            Purpose::TaskOrder { seed, epoch } => [seed, u64::from(epoch), u64::MAX, MIX],
             Purpose::BatchOrder { seed, epoch } => [seed, u64::from(epoch), u64::MAX, COMMON],
             Purpose::HardNegatives { seed, epoch, batch } => [seed, u64::from(epoch), batch as u64, NEGATIVES],
             Purpose::ReportShuffle { seed, epoch, task } => {
@@ -99,6 +115,9 @@ mod tests {
             Purpose::RecallSample,
             Purpose::Packing { seed, epoch, task },
             Purpose::BatchOrder { seed, epoch },
+            Purpose::Round { seed, epoch, task, round: 1 },
+            Purpose::RoundOrder { seed, epoch, task, round: 1 },
+            Purpose::TaskOrder { seed, epoch },
             Purpose::HardNegatives { seed, epoch, batch: 2 },
             Purpose::ReportShuffle { seed, epoch, task },
             Purpose::ReportSample { seed, epoch, task },

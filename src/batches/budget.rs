@@ -1,6 +1,8 @@
 //! What batches need: the order of an epoch, one row group of the table, windows of batches that negatives are drawn
 //! for; and then what publishing the table needs.
 
+use std::collections::BTreeMap;
+
 use super::mask::{entries_of_chunk, most_masked};
 use super::negatives::POOL_ENTRIES;
 use crate::budget::{MIB, Phase, StageNeed, Term, written};
@@ -24,6 +26,8 @@ const DRAWN_ROW_BYTES: u64 = 96;
 const ORDER_BYTES: u64 = 26;
 /// A batch's end, in each of the orders; and what is known of a cluster while it is packed.
 const BATCH_BYTES: u64 = 16;
+/// A row that comes once more in an epoch: among its task's batches, and in the epoch's order.
+const REPEATED_BYTES: u64 = 8;
 /// What is known of a key, by the rows of a small task; keys of a large one have eight rows at least.
 const KEY_BYTES: u64 = 17;
 const KEYED_ROWS: u64 = 1 << 20;
@@ -48,6 +52,8 @@ pub struct BatchesCounts {
     pub row_group_rows: usize,
     /// Rows that get their hard negatives and are written at a time; the last batch goes beyond it.
     pub group_rows: usize,
+    /// Rows of an epoch at most, where tasks have weights.
+    pub epoch_rows: Option<u64>,
     /// What the files may hold that are open while a published table is divided by task.
     pub open_bytes: u64,
     /// What one of them holds for each row of its row group.
@@ -57,8 +63,10 @@ pub struct BatchesCounts {
 }
 
 /// Divides `room`, the budget without what every process needs.
-pub(crate) fn divide(config: &Config, shape: Shape, room: u64) -> (BatchesCounts, StageNeed) {
+/// `epoch_rows`: rows of an epoch's batches, where tasks have weights; else 0.
+pub(crate) fn divide(config: &Config, shape: Shape, epoch_rows: u64, room: u64) -> (BatchesCounts, StageNeed) {
     let rows = shape.rows;
+    let epoch_rows = epoch_rows.max(rows);
     let size = u64::from(config.sizes().each().map(|sizes| sizes.batch_size).max().unwrap_or(2));
     let negatives = u64::from(config.batches.hard_negatives);
     let row_group_rows = (ROW_GROUP_ROWS / size).max(1) * size;
@@ -72,12 +80,15 @@ pub(crate) fn divide(config: &Config, shape: Shape, room: u64) -> (BatchesCounts
         Term::fixed(
             format!("rows of a row group · ({TABLE_ROW_BYTES} + {NEGATIVE_BYTES}h)"),
             "the Parquet writer",
-            row_group_rows.min(rows) * row_bytes,
+            row_group_rows.min(epoch_rows) * row_bytes,
         ),
         Term::fixed(
-            format!("{ORDER_BYTES}n + {BATCH_BYTES}n/K, and {FILL_BYTES}n more with --remainder fill"),
+            format!(
+                "{ORDER_BYTES}n + {BATCH_BYTES}n/K, and {FILL_BYTES}n more with --remainder fill, {REPEATED_BYTES} a row \
+                 that comes again by a task's weight"
+            ),
             "members by cluster, the epoch's order, rows by key",
-            rows * (ORDER_BYTES + fill) + rows / least_size * BATCH_BYTES,
+            rows * (ORDER_BYTES + fill) + rows / least_size * BATCH_BYTES + (epoch_rows - rows) * REPEATED_BYTES,
         ),
         Term::fixed(
             format!("min(n, 2²⁰) · {KEY_BYTES} + min(n, 2¹⁸) · {SHORT_ROW_BYTES}"),
@@ -85,7 +96,7 @@ pub(crate) fn divide(config: &Config, shape: Shape, room: u64) -> (BatchesCounts
             rows.min(KEYED_ROWS) * KEY_BYTES + rows.min(SHORT_ROWS) * SHORT_ROW_BYTES,
         ),
     ];
-    let drawn = if negatives == 0 { 0 } else { (group_rows + size).min(rows) };
+    let drawn = if negatives == 0 { 0 } else { (group_rows + size).min(epoch_rows) };
     let (of_cluster, more) = match config.batches.negatives_of {
         NegativesOf::Cluster => (" + 4(p + m)", 4 * config.windows().each().map(RankWindow::ranks).max().unwrap_or(0)),
         NegativesOf::Batch | NegativesOf::Row | NegativesOf::RowTop => ("", 0),
@@ -101,11 +112,11 @@ pub(crate) fn divide(config: &Config, shape: Shape, room: u64) -> (BatchesCounts
         writing.push(Term::fixed(
             format!("min(np, 2²⁰) · {MASKED_BYTES} + 8|B|; for p the whole batch where score limits make suspects"),
             "masked positions of a chunk of the table",
-            entries_of_chunk(most).min(rows * most as u64) * MASKED_BYTES + 8 * size,
+            entries_of_chunk(most).min(epoch_rows * most as u64) * MASKED_BYTES + 8 * size,
         ));
     }
 
-    let open_least = row_group_rows.min(rows) * row_bytes + OPEN_FILE_BYTES;
+    let open_least = row_group_rows.min(epoch_rows) * row_bytes + OPEN_FILE_BYTES;
     let published = rows * PUBLISHED_ROW_BYTES + LAKE_BYTES;
     let open_bytes = room.saturating_sub(published).clamp(open_least, OPEN_BYTES_MAX.max(open_least));
     let mut phases = vec![Phase { name: "writing", terms: writing }];
@@ -116,6 +127,7 @@ pub(crate) fn divide(config: &Config, shape: Shape, room: u64) -> (BatchesCounts
     let counts = BatchesCounts {
         row_group_rows: row_group_rows as usize,
         group_rows: group_rows as usize,
+        epoch_rows: config.mix.is_some().then_some(epoch_rows),
         open_bytes,
         open_row_bytes: row_bytes,
         open_file_bytes: OPEN_FILE_BYTES,
@@ -144,7 +156,26 @@ fn published_terms(rows: u64, [open_least, open_bytes]: [u64; 2]) -> Vec<Term> {
     ]
 }
 
-/// Bytes of the batch tables of all epochs.
+/// Rows of an epoch's batches at most, where tasks of so many rows have weights.
+pub(crate) fn epoch_rows(config: &Config, tasks: &BTreeMap<String, u64>) -> u64 {
+    let Some(mix) = &config.mix else { return 0 };
+    let sizes = config.sizes();
+    let largest = u64::from(sizes.each().map(|sizes| sizes.batch_size).max().unwrap_or(0));
+    let most = |(name, rows): (&String, &u64)| {
+        let size = u64::from(sizes.of(name).batch_size);
+        let full = rows / size;
+        // A share that is no whole number is rounded up in some epochs.
+        let more = match mix.tasks.of(name).weight {
+            Some(weight) => (full as f64 * (weight - 1.0)).max(0.0).ceil() as u64 * size,
+            None if mix.task_temperature.is_some() => full * (largest - size) + largest,
+            None => 0,
+        };
+        rows.saturating_add(more)
+    };
+    tasks.iter().map(most).fold(0, u64::saturating_add)
+}
+
+/// Bytes of the batch tables of all epochs of so many rows.
 pub(crate) fn table_bytes(config: &Config, rows: u64) -> u64 {
     let ranks = config.windows().each().map(RankWindow::ranks).max().unwrap_or(0);
     let masked = (most_masked(config) as u64).min(u64::from(ranks));

@@ -12,7 +12,7 @@
 pub(crate) mod bound;
 pub(crate) mod budget;
 mod divide;
-mod epoch;
+pub(crate) mod epoch;
 #[cfg(feature = "export")]
 pub mod export;
 pub(crate) mod forecast;
@@ -22,6 +22,8 @@ pub(crate) mod lake;
 #[path = "lake_absent.rs"]
 pub(crate) mod lake;
 pub(crate) mod mask;
+pub(crate) mod mix;
+mod mixed;
 pub(crate) mod negatives;
 pub(crate) mod order;
 pub(crate) mod pack;
@@ -33,6 +35,7 @@ pub(crate) mod texts;
 mod units;
 mod write;
 
+pub(crate) use budget::epoch_rows;
 pub(crate) use forecast::{Forecast, foresee, foresee_labels};
 pub use read::{BatchReader, BatchRows};
 pub use write::Summary;

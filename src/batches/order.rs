@@ -66,6 +66,13 @@ impl BatchOrder {
         (order, single)
     }
 
+    /// The first so many batches.
+    pub(crate) fn first(mut self, count: usize) -> BatchOrder {
+        self.ends.truncate(count);
+        self.rows.truncate(self.ends.last().map_or(0, |end| *end as usize));
+        self
+    }
+
     /// The same batches in random order.
     pub(crate) fn shuffled(&self, random: &mut ChaCha8Rng) -> BatchOrder {
         let mut indices: Vec<usize> = (0..self.count()).collect();

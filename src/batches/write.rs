@@ -5,7 +5,7 @@ use std::ops::Range;
 use parquet::errors::ParquetError;
 
 use super::budget::BatchesCounts;
-use super::epoch::{EpochPacker, PackedEpoch};
+use super::epoch::{EpochPacker, EpochRules, Mixed, PackedEpoch};
 use super::mask::Masker;
 use super::negatives::NegativeSampler;
 use super::table::{self, EpochLayout, TableSource};
@@ -112,15 +112,19 @@ fn write_all(
     let own_ranks = own_ranks.as_ref();
     let masker = Masker::new(vectors, neighbors, windows, config);
     let source = TableSource { vectors, labels, own_ranks, negatives: (count > 0).then_some(sampler), masker };
-    let packer = EpochPacker::new(vectors, clusters, config, own_ranks);
+    let rules = EpochRules::of(config, vectors.tasks.names());
+    let packer = EpochPacker::new(vectors, clusters, rules, own_ranks);
     let rows = u64::from(vectors.row_count()) - own_ranks.map_or(0, OwnRanks::left_out);
-    let all_rows = rows * u64::from(config.batches.epochs);
+    let all_rows = counts.epoch_rows.unwrap_or(rows) * u64::from(config.batches.epochs);
     let meter = run.meter(Stage::Batches, all_rows, "rows");
     let writer = EpochWriter { run, stage: &stage, config, counts, meter: &meter };
     let mut facts = BatchesFacts::default();
     for epoch in 0..config.batches.epochs {
         meter.add(0)?;
         let packed = packer.pack(epoch)?;
+        if let (0, Some(mixed)) = (epoch, &packed.mixed) {
+            tell_of_mix(mixed, vectors, config);
+        }
         let first_batch = facts.batches;
         add_epoch(&mut facts, &packed, rows);
         writer.write(&source, &EpochLayout { epoch, first_batch, order: &packed.order })?;
@@ -128,6 +132,10 @@ fn write_all(
     drop(meter);
     if facts.batches == 0 {
         let out = u64::from(vectors.row_count()) - rows;
+        if facts.possible_batches > 0 && config.mix.is_some() {
+            let error = Error::input("no batch can be made").expected("weights that leave a task some batches");
+            return Err(error.found("weights or most batches that leave none").remedy("raise a task's weight"));
+        }
         let error = Error::input("no batch can be made").expected("a full batch, out of rows that share no key");
         return Err(match out {
             0 => error
@@ -151,8 +159,14 @@ fn add_epoch(facts: &mut BatchesFacts, packed: &PackedEpoch, rows: u64) {
     facts.short_batches += batches - packed.full as u64;
     facts.possible_batches += packed.possible;
     facts.divided_clusters += u64::from(packed.divided);
-    facts.dropped_rows += rows - packed.order.rows.len() as u64;
+    facts.dropped_rows += rows - packed.mixed.as_ref().map_or(packed.order.rows.len() as u64, |mixed| mixed.placed);
     facts.rows_alone += packed.alone;
+    if let Some(Mixed { counts, .. }) = &packed.mixed {
+        let all = facts.mix.get_or_insert_default();
+        all.first_round_batches += counts.first_round_batches;
+        all.repeated_batches += counts.repeated_batches;
+        all.skipped_batches += counts.skipped_batches;
+    }
 }
 
 /// Says what is not as one would like it.
@@ -164,14 +178,14 @@ fn tell(facts: &BatchesFacts, config: &Config) {
              batches"
         );
     }
-    if facts.full_batches < facts.possible_batches {
+    let packed = facts.mix.map_or(facts.full_batches, |mix| mix.first_round_batches);
+    if packed < facts.possible_batches {
         let [why, help] = match config.verdicts.files.is_empty() {
             true => ["rows have several keys", "a smaller --batch-size or fewer --key-column help"],
             false => ["rows are parted by several keys and verdicts", "a smaller --batch-size helps"],
         };
         tracing::warn!(
-            "{} full batches came out, of {} that keys allow: {why}, and not all of them could be met; {help}",
-            facts.full_batches,
+            "{packed} full batches came out, of {} that keys allow: {why}, and not all of them could be met; {help}",
             facts.possible_batches
         );
     }
@@ -181,6 +195,43 @@ fn tell(facts: &BatchesFacts, config: &Config) {
     if *rows_alone > 0 {
         tracing::warn!(
             "{rows_alone} rows left out: they would be alone in a batch, and a batch of one row has no negative"
+        );
+    }
+}
+
+/// Tasks that are named in a message.
+const TASKS_NAMED: usize = 8;
+
+/// Says what weights make of an epoch, and for which tasks they do nothing.
+fn tell_of_mix(mixed: &Mixed, vectors: &Vectors, config: &Config) {
+    let Mixed { counts, batches, rounds, .. } = mixed;
+    let named = |tasks: Vec<String>| {
+        let more = tasks.len().saturating_sub(TASKS_NAMED);
+        let first = tasks.into_iter().take(TASKS_NAMED).collect::<Vec<_>>().join(", ");
+        if more > 0 { format!("{first} and {more} more") } else { first }
+    };
+    let name = |task: usize| format!("{:?}", vectors.tasks.name(task));
+    let changed = (0..batches.len()).filter(|task| batches[*task] != rounds[*task][0]);
+    let changed: Vec<String> =
+        changed.map(|task| format!("{} has {} instead of {}", name(task), batches[task], rounds[task][0])).collect();
+    tracing::info!(
+        "by the tasks' weights an epoch has {} full batches: {} repeat rows of a task, {} of {} are left out{}{}",
+        batches.iter().sum::<u64>(),
+        counts.repeated_batches,
+        counts.skipped_batches,
+        counts.first_round_batches,
+        if changed.is_empty() { "" } else { "; task " },
+        named(changed),
+    );
+    let Some(mix) = &config.mix else { return };
+    let is_asked =
+        |task: usize| mix.task_temperature.is_some() || mix.tasks.of(vectors.tasks.name(task)).weight.is_some();
+    let without: Vec<String> =
+        (0..rounds.len()).filter(|task| rounds[*task][0] == 0 && is_asked(*task)).map(name).collect();
+    if !without.is_empty() {
+        tracing::warn!(
+            "weights do nothing for tasks without a full batch: {}; a smaller batch-size in the task's table helps",
+            named(without)
         );
     }
 }

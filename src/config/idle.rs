@@ -59,6 +59,16 @@ pub(super) fn idle(settings: &Settings, backend: Backend, method: Method) -> Vec
             "there are no --verdicts".into(),
         ),
         (
+            settings.task_temperature.is_some() && settings.task_column.is_none(),
+            "task-temperature",
+            "there is no --task-column: all rows are one task".into(),
+        ),
+        (
+            settings.max_task_repeats.is_some() && settings.task_temperature.is_none(),
+            "max-task-repeats",
+            "without --task-temperature no batch comes more often than its task's weight says".into(),
+        ),
+        (
             settings.negatives_of.is_some() && settings.hard_negatives.unwrap_or(0) == 0,
             "negatives-of",
             "without --hard-negatives none are drawn".into(),
@@ -105,6 +115,10 @@ mod tests {
         let keys = || Settings { empty_keys: Some(EmptyKeys::Value), ..none() };
         assert_eq!(flags(keys()), ["--empty-keys"]);
         assert_eq!(flags(Settings { key_column: vec!["doc".into()], ..keys() }), [""; 0]);
+        let warm = || Settings { task_temperature: Some(2.0), max_task_repeats: Some(3), ..none() };
+        assert_eq!(flags(warm()), ["--task-temperature"]);
+        assert_eq!(flags(Settings { task_column: Some("kind".into()), ..warm() }), [""; 0]);
+        assert_eq!(flags(Settings { task_temperature: None, ..warm() }), ["--max-task-repeats"]);
         let query = || Settings { same_query: Some(SameQuery::Allow), ..none() };
         assert_eq!(flags(query()), [""; 0]);
         assert_eq!(flags(Settings { embedding_column: Some("e".into()), ..query() }), ["--same-query"]);

@@ -11,6 +11,7 @@ mod gpu;
 mod idle;
 mod inputs;
 mod machine;
+mod mix;
 mod settings;
 mod sizes;
 mod table;
@@ -30,6 +31,7 @@ pub use columns::{Columns, EmbeddingColumns, IdColumn};
 pub use gpu::GpuRules;
 pub use inputs::Inputs;
 pub use machine::half_of_memory;
+pub use mix::{MixRule, MixRules};
 pub use settings::{Flag, FlagValue, Settings};
 pub use sizes::{BATCH_SIZE_MAX, Sizes};
 pub use table::TableRules;
@@ -63,6 +65,8 @@ pub struct Config {
     pub max_own_rank: Option<u32>,
     pub clusters: ClusterRules,
     pub batches: BatchRules,
+    /// How often the batches of each task come in an epoch; none: once each, in any order.
+    pub mix: Option<MixRules>,
     /// The batch table to publish besides the run folder's own.
     pub table: Option<TableRules>,
     /// Seed of all randomness.
@@ -109,7 +113,9 @@ impl Config {
         let method = Method::new(settings.search, settings.recall)?;
         let threads = machine::threads(settings.threads)?;
         let (backend, gpu) = checked_backend(&settings, method)?;
-        let tasks = task_rules(&settings, TaskRules { window, rank_by, sizes }, metric, &batches)?;
+        let mix = MixRule::of_job(&settings).checked()?;
+        let tasks = task_rules(&settings, TaskRules { window, rank_by, sizes, mix }, metric, &batches)?;
+        let mixes = ByTask::new(mix, tasks.iter().map(|(name, own)| (name, own.mix)));
         Ok(Config {
             inputs,
             same_query: settings.same_query.unwrap_or_default(),
@@ -122,6 +128,7 @@ impl Config {
             max_own_rank: own_rank_limit(&settings)?,
             clusters,
             batches,
+            mix: MixRules::new(&settings, mixes, batches.remainder)?,
             table: TableRules::new(&settings)?,
             seed: settings.seed.unwrap_or(0),
             backend,
@@ -152,6 +159,12 @@ impl Config {
         ByTask::new(self.rank_by, self.tasks.iter().map(|(name, own)| (name, own.rank_by)))
     }
 
+    /// What holds for tasks without settings of their own.
+    fn job_rules(&self) -> TaskRules {
+        let mix = self.mix.as_ref().map(|mix| mix.tasks.job).unwrap_or_default();
+        TaskRules { window: self.window, rank_by: self.rank_by, sizes: self.sizes().job, mix }
+    }
+
     /// Whether no task's ranks can be those of distinct positives.
     pub(crate) fn ranks_rows(&self) -> bool {
         self.ranks_by().each().all(|by| by == RankBy::Row)
@@ -159,7 +172,7 @@ impl Config {
 
     /// What takes a rank in every task, and shares that windows are, as they are recorded.
     pub(crate) fn rank_rules(&self) -> ByTask<RankRule> {
-        let job = TaskRules { window: self.window, rank_by: self.rank_by, sizes: self.sizes().job };
+        let job = self.job_rules();
         ByTask::new(job.ranked(), self.tasks.iter().map(|(name, own)| (name, own.ranked())))
     }
 
@@ -169,7 +182,7 @@ impl Config {
     /// # Errors
     /// A share of the distinct positives is more ranks than a window can have.
     pub(crate) fn counted<'n>(&self, tasks: impl Iterator<Item = (&'n str, u64, u64)>) -> Result<Config> {
-        let job = TaskRules { window: self.window, rank_by: self.rank_by, sizes: self.sizes().job };
+        let job = self.job_rules();
         let mut counted = BTreeMap::new();
         for (name, rows, distinct) in tasks {
             let own = self.tasks.get(name).copied().unwrap_or(job);

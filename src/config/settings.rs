@@ -182,6 +182,15 @@ pub struct Settings {
     /// R: most rows of a key in a batch; losses with several positives of a class take more than one [default: 1]
     #[arg(long, value_name = "R", env = "BATCHMINE_ROWS_PER_KEY", hide_env = true, help_heading = "Batches")]
     pub rows_per_key: Option<u32>,
+    /// T: a task of n full batches has n^(1/T) parts of an epoch; 1 leaves tasks their sizes [default: none]
+    #[arg(long, value_name = "T", env = "BATCHMINE_TASK_TEMPERATURE", hide_env = true, help_heading = "Batches")]
+    pub task_temperature: Option<f64>,
+    /// Most times that a batch of a task comes in an epoch by --task-temperature [default: none]
+    #[arg(long, value_name = "C", env = "BATCHMINE_MAX_TASK_REPEATS", hide_env = true, help_heading = "Batches")]
+    pub max_task_repeats: Option<u32>,
+    /// Most full batches of a task in an epoch [default: none]
+    #[arg(long, value_name = "N", env = "BATCHMINE_MAX_TASK_BATCHES", hide_env = true, help_heading = "Batches")]
+    pub max_task_batches: Option<u32>,
     /// W: ranks that share each batch; no cluster is divided between two [default: 1]
     #[arg(long, value_name = "W", env = "BATCHMINE_WORLD_SIZE", hide_env = true, help_heading = "Batches")]
     pub world_size: Option<u32>,
@@ -346,6 +355,9 @@ impl Settings {
             negatives_of: self.negatives_of.or(weaker.negatives_of),
             mask: self.mask.or(weaker.mask),
             rows_per_key: self.rows_per_key.or(weaker.rows_per_key),
+            task_temperature: self.task_temperature.or(weaker.task_temperature),
+            max_task_repeats: self.max_task_repeats.or(weaker.max_task_repeats),
+            max_task_batches: self.max_task_batches.or(weaker.max_task_batches),
             world_size: self.world_size.or(weaker.world_size),
             rank_layout: self.rank_layout.or(weaker.rank_layout),
             epochs: self.epochs.or(weaker.epochs),

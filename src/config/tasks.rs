@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Limit, Metric, RankBy, RankWindow, Sizes, Width};
+use super::{Limit, Metric, MixRule, RankBy, RankWindow, Sizes, Width};
 use crate::error::{Error, Result};
 
 /// A task's table as the user wrote it: every field may be missing.
@@ -34,6 +34,10 @@ pub struct TaskSettings {
     pub cluster_size: Option<u32>,
     /// |B|.
     pub batch_size: Option<u32>,
+    /// Times that each of its full batches comes in an epoch.
+    pub weight: Option<f64>,
+    /// Most full batches of it in an epoch.
+    pub max_batches: Option<u32>,
 }
 
 /// What holds for one task.
@@ -44,6 +48,8 @@ pub struct TaskRules {
     /// What takes a rank.
     pub rank_by: RankBy,
     pub sizes: Sizes,
+    /// How often its batches come.
+    pub mix: MixRule,
 }
 
 impl TaskRules {
@@ -66,12 +72,14 @@ impl TaskRules {
             cluster_size: own.cluster_size.unwrap_or(sizes.cluster_size),
             batch_size: own.batch_size.unwrap_or(sizes.batch_size),
         };
+        let mix = MixRule { weight: own.weight, max_batches: own.max_batches.or(self.mix.max_batches) };
         let rank_by = own.rank_by.unwrap_or(self.rank_by);
         let named = |error: Error| error.task(task);
         Ok(TaskRules {
             window: window.checked(metric, rank_by).map_err(named)?,
             rank_by,
             sizes: sizes.checked().map_err(named)?,
+            mix: mix.checked().map_err(named)?,
         })
     }
 

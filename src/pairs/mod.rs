@@ -8,7 +8,7 @@
 //! positive. What was judged, in either direction, is left out. A share of the
 //! pairs is drawn evenly from the rest, so that the rest can be judged by them.
 //!
-//! O(rows · ranks · epochs). Memory: 4 bytes a row and epoch; 100 bytes a pair; what the texts of some hundred pairs
+//! O(rows · ranks · epochs). Memory: 8 bytes a row and epoch; 100 bytes a pair; what the texts of some hundred pairs
 //! take.
 
 pub(crate) mod select;
@@ -36,8 +36,6 @@ use crate::vectors::{self, Place, PositiveCodes, RowId, UNIQUE, Vectors};
 
 /// Rows that a thread looks at before their pairs are selected.
 const BLOCK_ROWS: usize = 4096;
-/// A row that is in no batch of an epoch.
-const NO_BATCH: u32 = u32::MAX;
 /// Most pairs that are written.
 pub(crate) const BUDGET_MAX: u64 = 1 << 27;
 
@@ -88,7 +86,7 @@ pub fn write(run: &RunReader, asked: &PairsAsked, path: &Path) -> Result<PairsWr
     let settings: BatchesSettings = run.settings()?;
     let codes = vectors.positive_codes(None)?;
     let batch_of =
-        (0..settings.epochs).map(|epoch| batches_of_rows(run, &vectors, epoch)).collect::<Result<Vec<_>>>()?;
+        (0..settings.epochs).map(|epoch| BatchesOfRows::read(run, &vectors, epoch)).collect::<Result<Vec<_>>>()?;
     let meetings =
         Meetings { vectors: &vectors, neighbors: &neighbors, windows: &windows, clusters: &clusters, codes, batch_of };
     let sampled = (asked.budget as f64 * asked.sample).round() as usize;
@@ -167,19 +165,52 @@ fn blocks(rows: RowId) -> impl Iterator<Item = Range<RowId>> {
     (0..rows).step_by(BLOCK_ROWS).map(move |start| start..rows.min(start + BLOCK_ROWS as RowId))
 }
 
-/// The batch of each row in an epoch.
-fn batches_of_rows(run: &RunReader, vectors: &Vectors, epoch: u32) -> Result<Vec<u32>> {
-    let mut by_input = vec![NO_BATCH; vectors.rows.input_row_limit() as usize];
-    // An epoch without batches has no file.
-    let BatchRows { starts, rows } = BatchRows::read(run, epoch)?;
-    for (number, bounds) in (0..).zip(starts.windows(2)) {
-        for row in &rows[bounds[0] as usize..bounds[1] as usize] {
-            let entry = usize::try_from(*row).ok().and_then(|row| by_input.get_mut(row));
-            *entry.ok_or_else(|| unknown(run, *row))? = number;
-        }
+/// The batches of each row in an epoch.
+struct BatchesOfRows {
+    /// Of each row the first of its batches, and behind the last row their number.
+    starts: Vec<u32>,
+    /// In order, row after row.
+    batches: Vec<u32>,
+}
+
+impl BatchesOfRows {
+    fn of(&self, row: RowId) -> &[u32] {
+        &self.batches[self.starts[row as usize] as usize..self.starts[row as usize + 1] as usize]
     }
-    let rows = &vectors.rows.input_rows()[..vectors.row_count() as usize];
-    Ok(rows.iter().map(|input| by_input[*input as usize]).collect())
+
+    /// In how many batches two rows are. O(batches of the two).
+    fn both(&self, a: RowId, b: RowId) -> u32 {
+        let others = self.of(b);
+        self.of(a).iter().filter(|batch| others.binary_search(batch).is_ok()).count() as u32
+    }
+
+    /// Reads an epoch. O(rows of its batches).
+    fn read(run: &RunReader, vectors: &Vectors, epoch: u32) -> Result<BatchesOfRows> {
+        let mut row_of_input = vec![None; vectors.rows.input_row_limit() as usize];
+        let inputs = &vectors.rows.input_rows()[..vectors.row_count() as usize];
+        (0..).zip(inputs).for_each(|(row, input)| row_of_input[*input as usize] = Some(row));
+        // An epoch without batches has no file.
+        let table = BatchRows::read(run, epoch)?;
+        let known = |input: &u64| -> Result<RowId> {
+            let row = usize::try_from(*input).ok().and_then(|input| *row_of_input.get(input)?);
+            row.ok_or_else(|| unknown(run, *input))
+        };
+        let mut starts = vec![0u32; inputs.len() + 1];
+        for input in &table.rows {
+            starts[known(input)? as usize + 1] += 1;
+        }
+        (1..starts.len()).for_each(|row| starts[row] += starts[row - 1]);
+        let mut next = starts.clone();
+        let mut batches = vec![0; table.rows.len()];
+        for (number, bounds) in (0..).zip(table.starts.windows(2)) {
+            for input in &table.rows[bounds[0] as usize..bounds[1] as usize] {
+                let place = &mut next[known(input)? as usize];
+                batches[*place as usize] = number;
+                *place += 1;
+            }
+        }
+        Ok(BatchesOfRows { starts, batches })
+    }
 }
 
 fn unknown(run: &RunReader, row: u64) -> Error {
@@ -197,15 +228,14 @@ struct Meetings<'a> {
     clusters: &'a Clusters,
     /// Which positives are the same.
     codes: PositiveCodes<'a>,
-    /// By epoch the batch of each row.
-    batch_of: Vec<Vec<u32>>,
+    /// By epoch the batches of each row.
+    batch_of: Vec<BatchesOfRows>,
 }
 
 impl Meetings<'_> {
     /// In how many batches two rows are.
     fn batches(&self, a: RowId, b: RowId) -> u32 {
-        let meet = |epoch: &&Vec<u32>| epoch[a as usize] != NO_BATCH && epoch[a as usize] == epoch[b as usize];
-        self.batch_of.iter().filter(meet).count() as u32
+        self.batch_of.iter().map(|epoch| epoch.both(a, b)).sum()
     }
 
     fn share_a_cluster(&self, a: RowId, b: RowId) -> bool {

@@ -16,7 +16,7 @@ const UNITS: UnitBytes = UnitBytes { record_batch: 0, pages: 0, count: 1 << 20 }
 const INPUT: InputMeasures = measured(NO_LISTS, UNITS);
 
 const fn measured(lists: ListElements, units: UnitBytes) -> InputMeasures {
-    InputMeasures { lists, units, documents: 0, judged_bytes: 0 }
+    InputMeasures { lists, units, documents: 0, judged_bytes: 0, epoch_rows: 0 }
 }
 
 fn config(memory: u64, threads: usize) -> Config {

@@ -78,11 +78,14 @@ impl BatchList {
     /// # Errors
     /// A file is damaged, a column is missing or of another type, a row is unknown or in two batches, or no row
     /// is left.
-    pub(crate) fn read(paths: &[PathBuf], epoch: u32, directory: &Directory<'_>) -> Result<BatchList> {
+    ///
+    /// `repeats`: rows come several times, by the weight of their task, and the first batch counts.
+    pub(crate) fn read(paths: &[PathBuf], epoch: u32, repeats: bool, directory: &Directory<'_>) -> Result<BatchList> {
         let rows = directory.places.len();
         let mut reading = Reading {
             directory,
             epoch: i64::from(epoch),
+            repeats,
             list: BatchList {
                 batch: vec![NO_BATCH; rows],
                 cluster: None,
@@ -90,6 +93,7 @@ impl BatchList {
                 count: 0,
                 names: Vec::new(),
             },
+            last_left_out: None,
             numbers: HashMap::new(),
             rows: 0,
         };
@@ -213,7 +217,11 @@ fn unreadable(path: &Path, found: &str) -> Error {
 struct Reading<'a> {
     directory: &'a Directory<'a>,
     epoch: i64,
+    /// Rows come several times: batches that begin with one that came are left out.
+    repeats: bool,
     list: BatchList,
+    /// The last batch that was left out.
+    last_left_out: Option<i64>,
     /// Batches in the order of their first rows, by the number that the file gives them.
     numbers: HashMap<i64, u32>,
     rows: u64,
@@ -297,7 +305,14 @@ impl Reading<'_> {
                 return Err(wrong("a row of a batch list is in no batch", "a batch_id", "a null".into(), remedy));
             }
             let next = self.numbers.len() as u32;
-            let number = *self.numbers.entry(columns.batches.value(index)).or_insert(next);
+            let (name, came) = (columns.batches.value(index), self.list.batch[place.index()] != NO_BATCH);
+            if self.repeats && (came || self.last_left_out == Some(name)) {
+                if !self.numbers.contains_key(&name) {
+                    self.last_left_out = Some(name);
+                }
+                continue;
+            }
+            let number = *self.numbers.entry(name).or_insert(next);
             let before = std::mem::replace(&mut self.list.batch[place.index()], number);
             if before != NO_BATCH {
                 let found = format!("one that is also in batch {}", self.name_of(before));

@@ -32,7 +32,7 @@ use crate::edges;
 use crate::error::{Error, Result};
 use crate::neighbors::{self, Windows};
 use crate::run::progress::Progress;
-use crate::run::record::{ClustersSettings, EdgesFacts, VectorsSettings};
+use crate::run::record::{BatchesSettings, ClustersSettings, EdgesFacts, VectorsSettings};
 use crate::run::storage::{Disk, Storage, folder_of, replace_file};
 use crate::run::{RunReader, Stage};
 use crate::vectors::{self, Vectors};
@@ -87,7 +87,8 @@ pub fn measure(run: &RunReader, options: &Options, progress: &Progress) -> Resul
 
     let mut directory = Directory::new(&vectors, neighbors.places());
     let candidates = neighbors.candidates();
-    let mined = BatchList::read(&epoch_files, options.epoch, &directory)?.by_positive(candidates);
+    let has_mix = run.settings::<BatchesSettings>()?.mix.is_some();
+    let mined = BatchList::read(&epoch_files, options.epoch, has_mix, &directory)?.by_positive(candidates);
     let against = match &options.against {
         Some(path) => Some(read_given(path, options.epoch, &mut directory)?.by_positive(candidates)),
         None => None,
@@ -243,7 +244,7 @@ fn read_given(path: &Path, epoch: u32, directory: &mut Directory<'_>) -> Result<
             directory.index_ids();
         }
     }
-    BatchList::read(&files, epoch, directory)
+    BatchList::read(&files, epoch, false, directory)
 }
 
 fn parameters(run: &RunReader, options: &Options, vectors: &Vectors, windows: &Windows<'_>) -> Result<Parameters> {

@@ -202,6 +202,8 @@ fn duplicates(report: &Report) -> Option<Finding> {
 /// Said only where keys had clusters divided, or took full batches.
 fn packing(report: &Report) -> Option<Finding> {
     let BatchesFacts { full_batches, possible_batches, divided_clusters, .. } = report.batches;
+    // What tasks' weights make of them is no work of keys.
+    let full_batches = report.batches.mix.map_or(full_batches, |mix| mix.first_round_batches);
     let clusters = u64::from(report.clusters.clusters) * u64::from(report.parameters.batches.epochs);
     if full_batches >= possible_batches && divided_clusters == 0 {
         return None;
@@ -390,6 +392,15 @@ pub(crate) fn parameter_lines(report: &Report) -> Vec<String> {
         ),
         format!("epoch {} of {}", parameters.epoch, batches.epochs),
     ];
+    if let Some(mix) = &report.batches.mix {
+        lines.push(format!(
+            "by the tasks' weights {} batches of all epochs repeat rows, and {} of {} are left out; the first batch of a \
+             row in the epoch counts",
+            count(mix.repeated_batches),
+            count(mix.skipped_batches),
+            count(mix.first_round_batches),
+        ));
+    }
     if parameters.same_query == SameQuery::Allow {
         lines.push("rows of one query may share a batch (--same-query allow)".into());
     }

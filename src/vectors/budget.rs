@@ -54,6 +54,8 @@ pub struct InputMeasures {
     pub(crate) documents: u64,
     /// What reading judged pairs takes.
     pub(crate) judged_bytes: u64,
+    /// Rows of an epoch's batches at most, where tasks have weights; else 0: none comes twice.
+    pub(crate) epoch_rows: u64,
 }
 
 /// Divides the budget.

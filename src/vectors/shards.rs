@@ -167,7 +167,7 @@ impl Shards {
                 count: own.units.count.max(units.count),
             },
             documents: corpus.shape.rows,
-            judged_bytes: 0,
+            ..Default::default()
         }
     }
 

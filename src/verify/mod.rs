@@ -12,6 +12,7 @@ mod candidates;
 mod claims;
 mod footers;
 mod mask;
+mod mix;
 mod negatives;
 mod outcome;
 mod report_files;

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{Float32Type, Int32Type, Int64Type};
 
+use super::mix::{self, MixCheck};
 use super::negatives::Asked;
 use super::table_file::for_each_batch;
 use super::{Opened, Outcome, crowded, mask, negatives, shown};
@@ -28,67 +29,37 @@ impl Opened<'_> {
         let record = self.run.stage(Stage::Batches)?;
         let settings: BatchesSettings = self.run.settings()?;
         let facts: BatchesFacts = self.run.facts()?;
-        let rules = self.run.settings::<NeighborsSettings>()?.candidates;
-        let size = self.job_sizes.batch_size as usize;
         let epochs = u64::from(settings.epochs);
-        let mut table = TableCheck {
-            opened: self,
-            outcome,
-            windows: self.windows()?,
-            size,
-            mixed: settings.remainder == Remainder::Fill,
-            row_of_input: self.row_of_input(),
-            seen: vec![false; self.vectors.row_count() as usize],
-            rows: 0,
-            last: None,
-            batch: Vec::new(),
-            cluster_sizes: {
-                let (starts, _) = members(self.clusters.labels(), self.clusters.count());
-                starts.windows(2).map(|pair| pair[1] - pair[0]).collect()
-            },
-            task: None,
-            full: 0,
-            short: 0,
-            sharding: Sharding { world: settings.world_size as usize, layout: settings.rank_layout },
-            negatives: Asked { count: settings.hard_negatives as usize, of: settings.negatives_of },
-            codes: self.vectors.positive_codes(rules.positive_key.as_deref())?,
-            drawn: Vec::new(),
-            masked: (settings.mask == Mask::Suspects).then(Vec::new),
-            short_of_negatives: 0,
-            divided: vec![false; self.clusters.count() as usize],
-            divided_clusters: 0,
-        };
+        let mut table = TableCheck::new(self, &settings, outcome)?;
         let folder = self.run.stage_folder(Stage::Batches);
         for name in record.parts.keys() {
             table.file(&folder.join(name))?;
         }
-        table.end_batch();
-        table.end_epoch();
+        table.end_batch()?;
+        table.end_epoch()?;
+        table.end(settings.epochs)?;
+        let total = table.mix.as_ref().map(MixCheck::total);
         let divided = table.divided_clusters;
         let (full, short, asked, without) = (table.full, table.short, table.negatives, table.short_of_negatives);
         let left_out = self.own_ranks.as_ref().map_or(0, OwnRanks::left_out);
         let missing = (epochs * (table.seen.len() as u64 - left_out)).saturating_sub(table.rows);
         let [dropped, alone] = [facts.dropped_rows, facts.rows_alone];
-        if missing != dropped || (settings.remainder != Remainder::Drop && missing != alone) {
+        let all_left_are_alone = settings.remainder != Remainder::Drop && settings.mix.is_none();
+        if missing != dropped || (all_left_are_alone && missing != alone) {
             outcome
                 .fault(format!("{missing} rows are in no batch, {dropped} are counted as dropped, {alone} as alone"));
         }
+        let mixed = mix::compare(total, &facts, outcome);
         self.check_packing(&settings, &facts, [full, divided], outcome);
         compare_counts(&settings, &facts, [full, short, without], outcome);
-        let drawn = match asked.count {
-            0 => String::new(),
-            h => format!(
-                "; {h} hard negatives a row ({without} rows have fewer), all out of {}, none in the batch, of the \
-                 row's key or its suspect, with true scores",
-                asked.source()
-            ),
-        };
         Ok(format!(
             "{full} batches of {} (keys allow {}) and {short} smaller ones: sorted, one task each, {}, \
-             each row once in each of {epochs} epochs ({dropped} left out), {divided} clusters divided{drawn}",
+             each row once in each {of}{epochs} epochs ({dropped} left out), {divided} clusters divided{mixed}{}",
             shown(self.sizes.iter().map(|sizes| sizes.batch_size)),
             facts.possible_batches,
             self.key_rule(),
+            words_on_negatives(asked, without),
+            of = if settings.mix.is_some() { "round of " } else { "of " },
         ) + if settings.mask == Mask::Suspects {
             "; every suspect in a batch is masked, and nobody else"
         } else {
@@ -124,7 +95,7 @@ impl Opened<'_> {
             possible += most_full(&groups.sizes, groups.single(), sizes.batch_size, self.rows_per_key);
         }
         possible *= u64::from(settings.epochs);
-        if full > possible || possible != facts.possible_batches {
+        if (full > possible && settings.mix.is_none()) || possible != facts.possible_batches {
             outcome.fault(format!(
                 "{full} full batches, and {} are said to be possible, where keys allow {possible}",
                 facts.possible_batches
@@ -134,6 +105,18 @@ impl Opened<'_> {
             outcome
                 .fault(format!("{divided} clusters are divided, where the manifest counts {}", facts.divided_clusters));
         }
+    }
+}
+
+/// What was found of hard negatives.
+fn words_on_negatives(asked: Asked, without: u64) -> String {
+    match asked.count {
+        0 => String::new(),
+        h => format!(
+            "; {h} hard negatives a row ({without} rows have fewer), all out of {}, none in the batch, of the row's key \
+             or its suspect, with true scores",
+            asked.source()
+        ),
     }
 }
 
@@ -172,7 +155,12 @@ struct TableCheck<'a, 'r> {
     windows: Windows<'a>,
     /// |B| of batches that `fill` unites.
     size: usize,
-    mixed: bool,
+    /// Batches may have rows of several tasks.
+    filled: bool,
+    /// Tasks have weights: rows may be in an epoch several times.
+    has_mix: bool,
+    /// Follows tasks by weight, where they have any.
+    mix: Option<MixCheck<'a>>,
     row_of_input: Vec<Option<RowId>>,
     /// By row, whether it was in this epoch already.
     seen: Vec<bool>,
@@ -200,7 +188,45 @@ struct TableCheck<'a, 'r> {
     divided_clusters: u64,
 }
 
-impl TableCheck<'_, '_> {
+impl<'a, 'r> TableCheck<'a, 'r> {
+    fn new(
+        opened: &'a Opened<'r>,
+        settings: &'a BatchesSettings,
+        outcome: &'a mut Outcome,
+    ) -> Result<TableCheck<'a, 'r>> {
+        let rules = opened.run.settings::<NeighborsSettings>()?.candidates;
+        let mix = MixCheck::new(opened, settings, outcome)?;
+        Ok(TableCheck {
+            opened,
+            outcome,
+            windows: opened.windows()?,
+            size: opened.job_sizes.batch_size as usize,
+            filled: settings.remainder == Remainder::Fill,
+            mix,
+            has_mix: settings.mix.is_some(),
+            row_of_input: opened.row_of_input(),
+            seen: vec![false; opened.vectors.row_count() as usize],
+            rows: 0,
+            last: None,
+            batch: Vec::new(),
+            cluster_sizes: {
+                let (starts, _) = members(opened.clusters.labels(), opened.clusters.count());
+                starts.windows(2).map(|pair| pair[1] - pair[0]).collect()
+            },
+            task: None,
+            full: 0,
+            short: 0,
+            sharding: Sharding { world: settings.world_size as usize, layout: settings.rank_layout },
+            negatives: Asked { count: settings.hard_negatives as usize, of: settings.negatives_of },
+            codes: opened.vectors.positive_codes(rules.positive_key.as_deref())?,
+            drawn: Vec::new(),
+            masked: (settings.mask == Mask::Suspects).then(Vec::new),
+            short_of_negatives: 0,
+            divided: vec![false; opened.clusters.count() as usize],
+            divided_clusters: 0,
+        })
+    }
+
     fn file(&mut self, path: &std::path::Path) -> Result<()> {
         let wanted = schema(TableForm {
             text_ids: self.opened.vectors.ids.are_text(),
@@ -208,10 +234,14 @@ impl TableCheck<'_, '_> {
             own_ranks: self.opened.own_ranks.is_some(),
             masked: self.masked.is_some(),
         });
-        for_each_batch(path, &wanted, |batch| self.rows(batch))
+        let mut read = Ok(());
+        for_each_batch(path, &wanted, |batch| {
+            read = std::mem::replace(&mut read, Ok(())).and_then(|()| self.rows(batch))
+        })?;
+        read
     }
 
-    fn rows(&mut self, batch: &RecordBatch) {
+    fn rows(&mut self, batch: &RecordBatch) -> Result<()> {
         let vectors = &self.opened.vectors;
         let column = |index: usize| batch.column(index);
         let epochs = column(0).as_primitive::<Int32Type>();
@@ -224,13 +254,13 @@ impl TableCheck<'_, '_> {
                 self.outcome.fault(format!("the table is not sorted at (epoch, batch, position) {place:?}"));
             }
             if self.last.is_some_and(|(_, batch, _)| batch != place.1) {
-                self.end_batch();
+                self.end_batch()?;
             }
             if place.2 as usize != self.batch.len() {
                 self.outcome.fault(format!("batch {}: position {} follows {}", place.1, place.2, self.batch.len()));
             }
             if self.last.is_some_and(|(epoch, ..)| epoch != place.0) {
-                self.end_epoch();
+                self.end_epoch()?;
             }
             self.last = Some(place);
             let input = inputs.value(index);
@@ -256,7 +286,7 @@ impl TableCheck<'_, '_> {
             if !self.has_its_rank(batch, index, row) {
                 self.outcome.fault(format!("batch {}: the own rank of input row {input} is another", place.1));
             }
-            if !self.mixed && *self.task.get_or_insert(task) != task {
+            if !self.filled && *self.task.get_or_insert(task) != task {
                 self.outcome.fault(format!("batch {} holds rows of several tasks", place.1));
             }
             self.batch.push(row);
@@ -274,12 +304,13 @@ impl TableCheck<'_, '_> {
             if let Some(masked) = &mut self.masked {
                 masked.push(masked_positions(batch, index));
             }
-            if std::mem::replace(&mut self.seen[row as usize], true) {
+            let seen = std::mem::replace(&mut self.seen[row as usize], true);
+            self.rows += u64::from(!seen);
+            if seen && !self.has_mix {
                 self.outcome.fault(format!("batch {}: input row {input} is in epoch {} twice", place.1, place.0));
-            } else {
-                self.rows += 1;
             }
         }
+        Ok(())
     }
 
     /// Whether a row's own rank, where there are any, is that of the run, and leaves it in.
@@ -323,19 +354,32 @@ impl TableCheck<'_, '_> {
         let Some(first) = self.batch.first().map(task) else { return self.size };
         let own = self.opened.sizes[first].batch_size as usize;
         match self.batch.iter().all(|row| task(row) == first) {
-            true if self.mixed => own.max(self.size),
+            true if self.filled => own.max(self.size),
             true => own,
             false => self.size,
         }
     }
 
-    fn end_epoch(&mut self) {
+    /// Behind the last batch: epochs that have none.
+    fn end(&mut self, epochs: u32) -> Result<()> {
+        match &mut self.mix {
+            Some(mix) => mix.end_until(self.opened, epochs, self.outcome),
+            None => Ok(()),
+        }
+    }
+
+    fn end_epoch(&mut self) -> Result<()> {
+        let ended = self.last.map_or(0, |(epoch, ..)| epoch).cast_unsigned() + 1;
+        if let Some(mix) = &mut self.mix {
+            mix.end_until(self.opened, ended, self.outcome)?;
+        }
         self.seen.fill(false);
         self.divided_clusters += self.divided.iter().filter(|divided| **divided).count() as u64;
         self.divided.fill(false);
+        Ok(())
     }
 
-    fn end_batch(&mut self) {
+    fn end_batch(&mut self) -> Result<()> {
         let number = self.last.map_or(0, |(_, batch, _)| batch);
         let size = self.size_of_batch();
         if self.batch.len() > size {
@@ -353,6 +397,11 @@ impl TableCheck<'_, '_> {
             self.outcome.fault(format!("batch {number} holds one row: it has no negative"));
         }
         self.check_clusters(number, size);
+        if let Some(mix) = &mut self.mix {
+            let epoch = self.last.map_or(0, |(epoch, ..)| epoch).cast_unsigned();
+            let batch = (&self.batch[..], self.batch.len() == size);
+            mix.take(self.opened, (epoch, number), batch, self.outcome)?;
+        }
         if self.negatives.count > 0 {
             let faults =
                 negatives::faults(self.opened, &self.windows, &self.batch, &self.drawn, self.negatives, self.codes);
@@ -368,12 +417,13 @@ impl TableCheck<'_, '_> {
         }
         self.batch.clear();
         self.task = None;
+        Ok(())
     }
 
     /// Counts the clusters of which the batch holds a part, and checks that no process of a trainer reads a part of a
     /// cluster where that was promised: in full batches that hold clusters of K rows and nothing else.
     fn check_clusters(&mut self, number: i64, size: usize) {
-        if self.mixed || self.batch.is_empty() {
+        if self.filled || self.batch.is_empty() {
             return;
         }
         let own = self.opened.sizes[self.opened.vectors.tasks.of(self.batch[0])];

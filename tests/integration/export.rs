@@ -1,6 +1,6 @@
 //! What `export` writes, compared with the source rows and the batch table, each read separately.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use serde_json::Value;
 use super::command::{Outcome, Place, export, export_command, mine, skipped};
 use super::dataset::{Dataset, Float, Ids, npy};
 use super::exported::{
-    Told, assert_told, column, expected, files, folders, keep_negatives, lines, names, numbers, parquet, strings,
+    Told, assert_told, column, expected, files, folders, keep_negatives, lines, names, numbers, parquet, strings, told,
 };
 use super::failing::{Blow, Failing};
 use super::readers::python;
@@ -446,4 +446,40 @@ fn texts_of_every_string_type_and_column_order_are_read() {
 
 fn dictionary() -> DataType {
     DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8))
+}
+
+#[test]
+fn rows_of_tasks_by_weight_come_as_often_as_in_the_table() {
+    let task = |row: usize| if row % 8 > 0 { "large" } else { "small" };
+    let data = pairs(400).with_tasks(|row| task(row).into());
+    let (place, run) = mined(&data, "--task-temperature 1000 --max-task-repeats 5 --hard-negatives 1");
+    let rows = table::read(&run);
+    let negatives = |row: &Row| row.negatives.iter().flatten().map(|negative| negative.0).collect();
+    for format in ["sentence-transformers", "tevatron", "flagembedding"] {
+        let out = place.path(format);
+        export(&run, format, &out, "--negatives 0").ok();
+        assert_told(&out, format, &expected(format, &rows, &place.input(), |_| Vec::new()));
+    }
+    // Whole clusters, as often as batches have them.
+    let out = place.path("b3");
+    export(&run, "b3", &out, "").ok();
+    let mut wanted = Vec::new();
+    for batch in rows.chunk_by(|a, b| a.batch == b.batch) {
+        let clusters: BTreeSet<i64> = batch.iter().filter_map(|row| row.cluster).collect();
+        for cluster in clusters {
+            let own: Vec<Row> = batch.iter().filter(|row| row.cluster == Some(cluster)).cloned().collect();
+            wanted.extend(expected("b3", &own, &place.input(), negatives));
+        }
+    }
+    let mut found = told(&out, "b3", 4);
+    found.sort();
+    wanted.sort();
+    let first = |cluster: &Vec<Told>| cluster[0].0.clone();
+    assert!(
+        wanted.windows(2).any(|pair| first(&pair[0]) == first(&pair[1])),
+        "no cluster comes twice: {} rows, {} clusters",
+        rows.len(),
+        wanted.len()
+    );
+    assert_eq!(found, wanted);
 }

@@ -61,6 +61,7 @@ mod limits;
 mod long_values;
 mod mask;
 mod mine;
+mod mix;
 mod model;
 mod names;
 mod negatives;

@@ -18,12 +18,12 @@ fn debian() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/debian")
 }
 
-fn candidates(run: &Path, out: &Path, flags: &str) -> Outcome {
+pub fn candidates(run: &Path, out: &Path, flags: &str) -> Outcome {
     let [run, out] = [run, out].map(|path| path.to_str().unwrap());
     call(["candidates", run, "--replace", "--out", out].into_iter().chain(flags.split_whitespace()))
 }
 
-fn read(path: &Path) -> RecordBatch {
+pub fn read(path: &Path) -> RecordBatch {
     let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(path).unwrap()).unwrap();
     let schema = reader.schema().clone();
     let batches: Vec<RecordBatch> = reader.build().unwrap().map(Result::unwrap).collect();
@@ -32,19 +32,19 @@ fn read(path: &Path) -> RecordBatch {
 
 /// A line of the file.
 #[derive(Debug, Clone, PartialEq)]
-struct Found {
-    rows: (usize, usize),
+pub struct Found {
+    pub rows: (usize, usize),
     score: f32,
     own_score: f32,
     rank: Option<i32>,
     suspect: bool,
-    batches: i32,
+    pub batches: i32,
     same_cluster: bool,
     drawn: i32,
     sampled: bool,
 }
 
-fn found(batch: &RecordBatch) -> Vec<Found> {
+pub fn found(batch: &RecordBatch) -> Vec<Found> {
     let column = |name: &str| batch.column_by_name(name).unwrap();
     let row = |name: &str, at: usize| column(name).as_primitive::<Int64Type>().value(at) as usize;
     let score = |name: &str, at: usize| column(name).as_primitive::<Float32Type>().value(at);

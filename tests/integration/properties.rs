@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::command::{Line, Place, inspect, mine};
 use super::dataset::{Dataset, Float};
 use super::mask;
+use super::mix;
 use super::negatives;
 use super::oracle::{Cut, Exactness, Oracle, Part, check_cut_graph, check_graph, check_windows};
 use super::promises::{self, Terms};
@@ -58,6 +59,8 @@ pub struct Job {
     /// row, positive or auto.
     rank_by: &'static str,
     mask: bool,
+    /// Tasks by weight: temperature, most repeats, most batches.
+    mix: Option<(f64, Option<u32>, Option<u32>)>,
 }
 
 /// A job that was mined and is what it should be.
@@ -161,7 +164,9 @@ pub fn jobs() -> impl Strategy<Value = Job> {
     let ranks = (cuts(), 1..40usize);
     let sizes = (select(vec![2usize, 3, 4, 8, 16]), 1..5usize);
     let by = prop_oneof![3 => Just("row"), 1 => Just("auto"), 2 => Just("positive")];
-    let drawn = (0..7usize, 1..4usize, select(vec!["short", "short", "drop", "fill"]), by, any::<bool>());
+    let mix = (1.0..6.0f64, prop::option::of(1..4u32), prop::option::weighted(0.3, 1..9u32));
+    let mix = prop::option::weighted(0.3, mix);
+    let drawn = (0..7usize, 1..4usize, select(vec!["short", "short", "drop", "fill"]), by, any::<bool>(), mix);
     (inputs(), any::<bool>(), prop::bool::weighted(0.3), ranks, sizes, drawn).prop_map(
         |(input, cosine, mutual, (cut, window), (cluster_size, clusters_in_batch), drawn)| Job {
             negatives: drawn.0,
@@ -169,6 +174,7 @@ pub fn jobs() -> impl Strategy<Value = Job> {
             remainder: drawn.2,
             rank_by: drawn.3,
             mask: drawn.4,
+            mix: drawn.5.filter(|_| drawn.2 != "fill"),
             input,
             cosine,
             mutual,
@@ -211,6 +217,16 @@ impl Job {
             if self.mask { "suspects" } else { "none" },
             data.column_flags(),
         )
+    }
+
+    fn mix(&self) -> Option<mix::Asked> {
+        let of = |(temperature, repeats, most)| mix::Asked {
+            temperature: Some(temperature),
+            repeats,
+            most,
+            ..mix::Asked::default()
+        };
+        self.mix.map(of)
     }
 
     /// The rows that share a rank, where ranks are those of positives: in each task, first row first.
@@ -259,7 +275,8 @@ pub fn check(job: &Job) -> Option<Made> {
     let run = place.path("run");
     let batch_size = job.batch_size();
     let plain = job.flags(&data) + &data.corpus_flags(&place.input());
-    let flags = format!("{plain}{}", job.cut.flags());
+    let once = format!("{plain}{}", job.cut.flags());
+    let flags = format!("{once}{}", job.mix().map_or(String::new(), |mix| mix.flags()));
     let outcome = mine(&place.input(), &run, &flags);
     if outcome.stderr.contains("no batch can be made") {
         outcome.refuses(&["batch"]);
@@ -306,7 +323,16 @@ pub fn check(job: &Job) -> Option<Made> {
     }
     let terms = Terms { cluster_size: job.cluster_size, batch_size, epochs: job.epochs, remainder: job.remainder };
     let table = table::read(&run);
-    promises::check(&data, &lines, &table, terms);
+    match job.mix() {
+        None => promises::check(&data, &lines, &table, terms),
+        Some(asked) => {
+            let plain = place.path("without weights");
+            mine(&place.input(), &plain, &once).ok();
+            let plain = table::read(&plain);
+            promises::check(&data, &lines, &plain, terms);
+            mix::check(&table, &plain, &asked, (batch_size, job.epochs as i32));
+        }
+    }
     check_counts(&run, &table, data.rows() * job.epochs, batch_size);
     if job.negatives > 0 && !by_row {
         rank_by::check_negatives(&lines, &groups, &table);
@@ -330,8 +356,11 @@ fn check_counts(run: &Path, table: &[Row], rows: usize, batch_size: usize) {
     let full = sizes.iter().filter(|size| **size == batch_size).count();
     assert_eq!(counted("batches"), sizes.len());
     assert_eq!((counted("full_batches"), counted("short_batches")), (full, sizes.len() - full));
-    assert!(full <= counted("possible_batches"), "{full} full batches, and keys allow fewer");
-    assert_eq!(counted("dropped_rows"), rows - table.len(), "rows in no batch");
+    let facts = &manifest["stages"]["batches"]["facts"];
+    let once = facts["mix"]["first_round_batches"].as_u64().map_or(full, |once| once as usize);
+    assert!(once <= counted("possible_batches"), "{once} full batches, and keys allow fewer");
+    let distinct: BTreeSet<(i32, usize)> = table.iter().map(|row| (row.epoch, row.row)).collect();
+    assert_eq!(counted("dropped_rows"), rows - distinct.len(), "rows in no batch");
 }
 
 proptest! {
@@ -381,6 +410,7 @@ fn every_awkward_width_is_ranked_right() {
             remainder: "short",
             rank_by: "row",
             mask: true,
+            mix: None,
         });
     }
 }

@@ -7,6 +7,8 @@
 //!
 //! Memory: a batch's rows, 12 bytes a cluster.
 
+use std::collections::HashMap;
+
 use polars::prelude::*;
 
 use super::chunks::{Cutter, Pick};
@@ -143,7 +145,7 @@ impl BatchCuts {
 fn batches(table: &BatchTable, counted: Counted, size: Option<u64>, limit: u64) -> Result<ExportOrder> {
     let start =
         BatchCuts { cutter: Cutter::new(limit), size, batch: -1, bytes: Vec::new(), order: ExportOrder::default() };
-    let mut cuts = engine::fold(table.rows("batch_id")?, true, start, move |cuts, piece| {
+    let mut cuts = engine::fold(table.rows(false)?, true, start, move |cuts, piece| {
         for (batch, bytes) in counted.rows(&piece, "batch_id")? {
             if batch != cuts.batch {
                 cuts.end_batch();
@@ -158,34 +160,88 @@ fn batches(table: &BatchTable, counted: Counted, size: Option<u64>, limit: u64) 
     Ok(ExportOrder { chunks, ..cuts.order })
 }
 
-fn clusters(table: &BatchTable, counted: Counted, size: u32, limit: u64) -> Result<ExportOrder> {
-    // Rows and bytes of each cluster, and rows that are in none.
-    let start: (Vec<(u32, u64)>, u64) = Default::default();
-    let cluster_limit = counted.sources.rows;
-    let (clusters, loose) = engine::fold(table.rows("cluster_id")?, false, start, move |(clusters, loose), piece| {
-        for (cluster, bytes) in counted.rows(&piece, "cluster_id")? {
-            let Ok(cluster) = usize::try_from(cluster) else {
-                *loose += 1;
-                continue;
-            };
-            if cluster as u64 >= cluster_limit {
-                return Err(engine::damaged(&format!("cluster {cluster} of {cluster_limit} rows")));
-            }
-            if cluster >= clusters.len() {
-                clusters.resize(cluster + 1, (0, 0));
-            }
-            clusters[cluster].0 += 1;
-            clusters[cluster].1 += bytes;
+/// What a table has of each cluster.
+struct ClusterCounts {
+    /// Rows of the run: there are no more clusters.
+    limit: u64,
+    /// Where rows come several times, a cluster is what one batch has of it, and those of other sizes do not count.
+    size: Option<u32>,
+    /// Rows and bytes of each cluster.
+    clusters: Vec<(u32, u64)>,
+    /// The same of the batch under way.
+    batch: i64,
+    of_batch: HashMap<usize, (u32, u64)>,
+    /// Rows that are in no cluster.
+    loose: u64,
+}
+
+impl ClusterCounts {
+    fn take(&mut self, batch: i64, cluster: i64, bytes: u64) -> Result<()> {
+        let Ok(cluster) = usize::try_from(cluster) else {
+            self.loose += 1;
+            return Ok(());
+        };
+        if cluster as u64 >= self.limit {
+            return Err(engine::damaged(&format!("cluster {cluster} of {} rows", self.limit)));
         }
+        if self.size.is_none() {
+            self.add(cluster, (1, bytes));
+            return Ok(());
+        }
+        if batch != self.batch {
+            self.end_batch();
+            self.batch = batch;
+        }
+        let counted = self.of_batch.entry(cluster).or_default();
+        *counted = (counted.0 + 1, counted.1 + bytes);
         Ok(())
+    }
+
+    fn add(&mut self, cluster: usize, (rows, bytes): (u32, u64)) {
+        if cluster >= self.clusters.len() {
+            self.clusters.resize(cluster + 1, (0, 0));
+        }
+        self.clusters[cluster].0 += rows;
+        self.clusters[cluster].1 += bytes;
+    }
+
+    fn end_batch(&mut self) {
+        for (cluster, counted) in std::mem::take(&mut self.of_batch) {
+            match Some(counted.0) == self.size {
+                true => self.add(cluster, counted),
+                false => self.loose += u64::from(counted.0),
+            }
+        }
+    }
+}
+
+fn clusters(table: &BatchTable, counted: Counted, size: u32, limit: u64) -> Result<ExportOrder> {
+    let start = ClusterCounts {
+        limit: counted.sources.rows,
+        size: table.repeats.then_some(size),
+        clusters: Vec::new(),
+        batch: -1,
+        of_batch: HashMap::new(),
+        loose: 0,
+    };
+    let mut counts = engine::fold(table.rows(true)?, table.repeats, start, move |counts, piece| {
+        let batches: Vec<Option<i64>> =
+            piece.column("batch_id").and_then(|batches| Ok(batches.i64()?.iter().collect())).map_err(engine::failed)?;
+        let rows = counted.rows(&piece, "cluster_id")?;
+        rows.into_iter()
+            .zip(batches)
+            .try_for_each(|((cluster, bytes), batch)| counts.take(batch.unwrap_or(-1), cluster, bytes))
     })?;
-    let mut order = ExportOrder { left_out: loose, ..ExportOrder::default() };
+    counts.end_batch();
+    let mut order = ExportOrder { left_out: counts.loose, ..ExportOrder::default() };
     let mut cutter = Cutter::new(limit);
-    for (rows, bytes) in clusters {
-        if rows == size {
+    for (rows, bytes) in counts.clusters {
+        // Where rows come several times, whole clusters were counted alone.
+        let is_whole = if table.repeats { rows > 0 } else { rows == size };
+        if is_whole {
             cutter.take(bytes);
             order.rows += u64::from(rows);
-            order.units += 1;
+            order.units += u64::from(rows / size);
         } else {
             cutter.pass();
             order.left_out += u64::from(rows);

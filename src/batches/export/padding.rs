@@ -92,7 +92,7 @@ pub(crate) fn read(
         padding: Padding { given: HashMap::new(), vectors },
         counts: NegativeCounts::default(),
     };
-    let mut filling = engine::fold(table.rows("batch_id")?, true, start, |filling, piece| {
+    let mut filling = engine::fold(table.rows(false)?, true, start, |filling, piece| {
         let columns = || -> PolarsResult<_> {
             let counts: Vec<u32> =
                 piece.column("negative_rows")?.list()?.lst_lengths().iter().map(|count| count.unwrap_or(0)).collect();

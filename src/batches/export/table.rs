@@ -16,6 +16,8 @@ use crate::run::{RunReader, Stage};
 #[derive(Debug)]
 pub(crate) struct BatchTable {
     paths: Vec<PathBuf>,
+    /// Rows may be in an epoch several times, by the weight of their task.
+    pub repeats: bool,
     /// Most negatives of a row that are exported; 0: none.
     pub negatives: u32,
 }
@@ -45,7 +47,8 @@ impl BatchTable {
                 })
                 .remedy("choose another epoch, or mine with more --epochs"));
         }
-        let mut table = BatchTable { paths, negatives: 0 };
+        let repeats = run.settings::<BatchesSettings>()?.mix.is_some();
+        let mut table = BatchTable { paths, repeats, negatives: 0 };
         let mut scan = table.scan()?;
         let schema = engine::guarded(|| scan.collect_schema())?;
         let listed = schema.get("negative_rows").is_some();
@@ -68,12 +71,13 @@ impl BatchTable {
         Ok(table)
     }
 
-    /// A unit's number (`batch_id` or `cluster_id`), `row` and, if there are any, `negative_rows` of every row.
+    /// `batch_id`, where wanted `cluster_id`, `row` and, if there are any, `negative_rows` of every row.
     ///
     /// # Errors
     /// None in practice: files are read when the frame is.
-    pub(crate) fn rows(&self, unit: &str) -> Result<LazyFrame> {
-        let mut columns = vec![col(unit), col("row")];
+    pub(crate) fn rows(&self, with_clusters: bool) -> Result<LazyFrame> {
+        let mut columns = vec![col("batch_id"), col("row")];
+        columns.extend(with_clusters.then(|| col("cluster_id")));
         columns.extend((self.negatives > 0).then(|| self.cut("negative_rows")));
         Ok(self.scan()?.select(columns))
     }
@@ -109,7 +113,7 @@ impl BatchTable {
                 let number = || col("cluster_id");
                 let inside = number().gt_eq(lit(range.start as i64)).and(number().lt(lit(range.end as i64)));
                 let rows = engine::collect(frame.filter(inside))?;
-                whole_clusters(&rows, *size).map_err(engine::failed)?
+                whole_clusters(&rows, *size, self.repeats).map_err(engine::failed)?
             }
         };
         rows.with_row_index("place".into(), None).map_err(engine::failed)
@@ -130,11 +134,14 @@ impl BatchTable {
     }
 }
 
-/// Rows sorted by cluster, and within it by place in the epoch; clusters of another size are dropped.
-fn whole_clusters(rows: &DataFrame, size: u32) -> PolarsResult<DataFrame> {
+/// Rows sorted by cluster, and within it by place in the epoch; clusters of another size are dropped. Where rows come
+/// several times, a cluster is what one batch has of it.
+fn whole_clusters(rows: &DataFrame, size: u32, repeats: bool) -> PolarsResult<DataFrame> {
     let sorted = rows.sort(["cluster_id", "batch_id", "position"], SortMultipleOptions::default())?;
-    let numbers: Vec<Option<i64>> = sorted.column("cluster_id")?.i64()?.iter().collect();
-    let whole = |group: &[Option<i64>]| std::iter::repeat_n(group.len() == size as usize, group.len());
+    let batch = |number: Option<i64>| number.filter(|_| repeats);
+    let batches = sorted.column("batch_id")?.i64()?.iter().map(batch);
+    let numbers: Vec<_> = sorted.column("cluster_id")?.i64()?.iter().zip(batches).collect();
+    let whole = |group: &[(Option<i64>, Option<i64>)]| std::iter::repeat_n(group.len() == size as usize, group.len());
     let mask: BooleanChunked = numbers.chunk_by(|a, b| a == b).flat_map(whole).collect();
     sorted.filter(&mask)
 }
