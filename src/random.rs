@@ -1,8 +1,9 @@
 //! Random numbers: one cipher stream for each purpose, keyed by what the numbers are for.
 //!
 //! A stream is ChaCha8 under a key of four words. Two purposes never share a key for the same words: the last
-//! word tells hard negatives, tasks by weight and planted data from the rest, and the first words of the rest differ by
-//! constants that no seed of a job is used with. The words are part of what a run's bytes follow from: they never change.
+//! word tells hard negatives, rounds of tasks, their order and planted data from the rest, and the first words of the
+//! rest differ by constants that no seed of a job is used with. The words are part of what a run's bytes follow from:
+//! they never change.
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;

@@ -84,8 +84,8 @@ pub(crate) fn divide(config: &Config, shape: Shape, epoch_rows: u64, room: u64) 
         ),
         Term::fixed(
             format!(
-                "{ORDER_BYTES}n + {BATCH_BYTES}n/K, and {FILL_BYTES}n more with --remainder fill, {REPEATED_BYTES} a row \
-                 that comes again by a task's weight"
+                "{ORDER_BYTES}n + {BATCH_BYTES}n/K, and {FILL_BYTES}n more with --remainder fill, {REPEATED_BYTES} a \
+                 row that comes again by a task's weight"
             ),
             "members by cluster, the epoch's order, rows by key",
             rows * (ORDER_BYTES + fill) + rows / least_size * BATCH_BYTES + (epoch_rows - rows) * REPEATED_BYTES,

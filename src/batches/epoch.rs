@@ -118,8 +118,8 @@ impl<'a> EpochPacker<'a> {
         EpochPacker { vectors, clusters, rules, starts, members }
     }
 
-    /// The batches of an epoch: full ones of all tasks in random order, or in that of a mix, then the short ones in task
-    /// order. Expected O(rows log rows).
+    /// The batches of an epoch: full ones of all tasks in random order, or in that of a mix, then the short ones in
+    /// task order. Expected O(rows log rows).
     ///
     /// # Errors
     /// The clusters are not numbered in task order: the labels are damaged. Or weights make too many rows.

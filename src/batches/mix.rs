@@ -1,8 +1,8 @@
 //! How many full batches of each task an epoch has, and in which order tasks come. Pure.
 //!
 //! A *round* packs all rows of a task once; a task of which an epoch has more batches than a round makes is packed
-//! again. Shares follow a weight, or n^(1/T) (temperature-based sampling, as in multilingual
-//! training: Arivazhagan et al. 2019, arXiv 1907.05019). Tasks are ordered by Tijdeman's rule (R. Tijdeman, The chairman assignment problem,
+//! again. Shares follow a weight, or n^(1/T) (temperature-based sampling, as in multilingual training: Arivazhagan et
+//! al. 2019, arXiv 1907.05019). Tasks are ordered by Tijdeman's rule (R. Tijdeman, The chairman assignment problem,
 //! Discrete Mathematics 32, 1980): among the first k batches each task has its share of k, to less than one batch.
 
 use std::cmp::Reverse;

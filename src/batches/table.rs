@@ -169,6 +169,9 @@ pub(crate) fn footer(run: &Run, vectors: &Vectors, config: &Config) -> Vec<KeyVa
     if config.batches.mask == Mask::Suspects {
         pairs.push(pair("mask", "suspects".into()));
     }
+    if let Some(mix) = &config.mix {
+        pairs.push(pair("mix", json::line(mix).expect("names and numbers are plain data")));
+    }
     if let Some(most) = config.max_own_rank {
         pairs.push(pair("max_own_rank", most.to_string()));
     }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ByTask, Remainder, Settings};
+use super::{ByTask, Remainder};
 use crate::error::{Error, Result};
 
 /// Most times that a batch comes in an epoch, and the highest temperature.
@@ -35,11 +35,6 @@ pub struct MixRules {
 }
 
 impl MixRule {
-    /// What holds for tasks without a table of their own.
-    pub(super) fn of_job(settings: &Settings) -> MixRule {
-        MixRule { weight: None, max_batches: settings.max_task_batches }
-    }
-
     /// The rule, if its numbers can be.
     ///
     /// # Errors
@@ -67,32 +62,27 @@ impl MixRules {
     ///
     /// # Errors
     /// A number is out of range; or batches of several tasks are wanted as well.
-    pub(super) fn new(settings: &Settings, tasks: ByTask<MixRule>, remainder: Remainder) -> Result<Option<MixRules>> {
-        let rules = MixRules {
-            task_temperature: settings.task_temperature,
-            max_task_repeats: settings.max_task_repeats,
-            tasks,
-        };
-        if let Some(temperature) = rules.task_temperature.filter(|given| !(1.0..=TIMES_MAX).contains(given)) {
+    pub(super) fn checked(self, remainder: Remainder) -> Result<Option<MixRules>> {
+        if let Some(temperature) = self.task_temperature.filter(|given| !(1.0..=TIMES_MAX).contains(given)) {
             return Err(Error::input("the temperature of tasks is out of range")
                 .expected(format!("--task-temperature from 1 to {TIMES_MAX}"))
                 .found(temperature.to_string())
                 .remedy("1 leaves tasks their sizes; the higher, the more alike they become"));
         }
-        if rules.max_task_repeats.is_some_and(|most| !(1.0..=TIMES_MAX).contains(&f64::from(most))) {
+        if self.max_task_repeats.is_some_and(|most| !(1.0..=TIMES_MAX).contains(&f64::from(most))) {
             return Err(Error::input("how often a task's batches may come is out of range")
                 .expected(format!("--max-task-repeats from 1 to {TIMES_MAX}"))
-                .found(rules.max_task_repeats.unwrap_or(0).to_string())
+                .found(self.max_task_repeats.unwrap_or(0).to_string())
                 .remedy("1: no batch comes twice in an epoch"));
         }
-        let is_set = rules.task_temperature.is_some() || rules.tasks.each().any(|rule| rule != MixRule::default());
+        let is_set = self.task_temperature.is_some() || self.tasks.each().any(|rule| rule != MixRule::default());
         if is_set && remainder == Remainder::Fill {
             return Err(Error::input("batches of several tasks have no weight")
                 .expected("--remainder short or drop, where tasks have a weight, a temperature or most batches")
                 .found("--remainder fill")
                 .remedy("use --remainder short, or leave the tasks' shares as they are"));
         }
-        Ok(is_set.then_some(rules))
+        Ok(is_set.then_some(self))
     }
 }
 
@@ -101,7 +91,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::config::Config;
+    use crate::config::{Config, Settings};
 
     fn config(file: &str) -> Result<Config> {
         let settings: Settings = toml::from_str(file).unwrap_or_else(|e| panic!("{e}"));

@@ -5,6 +5,7 @@
 //! window is within bounds.
 
 mod batches;
+mod by_task;
 mod choices;
 mod columns;
 mod gpu;
@@ -23,6 +24,7 @@ mod window;
 use std::collections::BTreeMap;
 
 pub use batches::{BatchRules, ClusterRules, HARD_NEGATIVES_MAX};
+pub use by_task::ByTask;
 pub use choices::{
     Backend, BadRows, BinaryType, EdgeRule, EmptyKeys, KernelPrecision, Mask, Method, Metric, NegativesOf, PartitionBy,
     RankBy, RankLayout, Remainder, SameQuery, TableFormat,
@@ -35,7 +37,7 @@ pub use mix::{MixRule, MixRules};
 pub use settings::{Flag, FlagValue, Settings};
 pub use sizes::{BATCH_SIZE_MAX, Sizes};
 pub use table::TableRules;
-pub use tasks::{ByTask, RankRule, TaskRules, TaskSettings};
+pub use tasks::{RankRule, TaskRules, TaskSettings};
 pub use threshold::Threshold;
 pub use verdicts::VerdictRules;
 pub use window::{Limit, RankWindow, ScoreLimits, WINDOW_MAX, Width};
@@ -113,7 +115,7 @@ impl Config {
         let method = Method::new(settings.search, settings.recall)?;
         let threads = machine::threads(settings.threads)?;
         let (backend, gpu) = checked_backend(&settings, method)?;
-        let mix = MixRule::of_job(&settings).checked()?;
+        let mix = MixRule { weight: None, max_batches: settings.max_task_batches }.checked()?;
         let tasks = task_rules(&settings, TaskRules { window, rank_by, sizes, mix }, metric, &batches)?;
         let mixes = ByTask::new(mix, tasks.iter().map(|(name, own)| (name, own.mix)));
         Ok(Config {
@@ -128,7 +130,12 @@ impl Config {
             max_own_rank: own_rank_limit(&settings)?,
             clusters,
             batches,
-            mix: MixRules::new(&settings, mixes, batches.remainder)?,
+            mix: MixRules {
+                task_temperature: settings.task_temperature,
+                max_task_repeats: settings.max_task_repeats,
+                tasks: mixes,
+            }
+            .checked(batches.remainder)?,
             table: TableRules::new(&settings)?,
             seed: settings.seed.unwrap_or(0),
             backend,

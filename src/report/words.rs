@@ -394,8 +394,8 @@ pub(crate) fn parameter_lines(report: &Report) -> Vec<String> {
     ];
     if let Some(mix) = &report.batches.mix {
         lines.push(format!(
-            "by the tasks' weights {} batches of all epochs repeat rows, and {} of {} are left out; the first batch of a \
-             row in the epoch counts",
+            "by the tasks' weights {} batches of all epochs repeat rows, and {} of {} are left out; the first batch of \
+             a row in the epoch counts",
             count(mix.repeated_batches),
             count(mix.skipped_batches),
             count(mix.first_round_batches),

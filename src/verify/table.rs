@@ -113,8 +113,8 @@ fn words_on_negatives(asked: Asked, without: u64) -> String {
     match asked.count {
         0 => String::new(),
         h => format!(
-            "; {h} hard negatives a row ({without} rows have fewer), all out of {}, none in the batch, of the row's key \
-             or its suspect, with true scores",
+            "; {h} hard negatives a row ({without} rows have fewer), all out of {}, none in the batch, of the row's \
+             key or its suspect, with true scores",
             asked.source()
         ),
     }

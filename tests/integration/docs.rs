@@ -35,6 +35,7 @@ pages! {
     tutorial: "docs/tutorial.md",
     input: "docs/input.md",
     settings: "docs/settings.md",
+    tasks: "docs/tasks.md",
     table: "docs/table.md",
     training: "docs/training.md",
     python: "docs/python.md",

@@ -231,8 +231,8 @@ fn shares_rounds_and_order_are_what_the_weights_say() {
 #[test]
 fn real_tasks_are_mixed_with_keys_negatives_and_processes() {
     let place = Place::empty();
-    let base = "--task-column dataset --key-column positive --skip 5 --window 40 --cluster-size 8 --batch-size 64 --epochs 2 \
-                --hard-negatives 2 --mask suspects --world-size 2";
+    let base = "--task-column dataset --key-column positive --skip 5 --window 40 --cluster-size 8 --batch-size 64 \
+                --epochs 2 --hard-negatives 2 --mask suspects --world-size 2";
     let plain = place.path("plain");
     mine(&debian(), &plain, base).ok();
     let asked = Asked { temperature: Some(4.0), repeats: Some(5), ..Asked::default() };
