@@ -131,6 +131,15 @@ class Settings(TypedDict, total=False):
     rows_per_key: int | None
     #: R: most rows of a key in a batch; losses with several positives of a class take more than one [default: 1]
 
+    task_temperature: float | None
+    #: T: a task of n full batches has n^(1/T) parts of an epoch; 1 leaves tasks their sizes [default: none]
+
+    max_task_repeats: int | None
+    #: Most times that a batch of a task comes in an epoch by --task-temperature [default: none]
+
+    max_task_batches: int | None
+    #: Most full batches of a task in an epoch [default: none]
+
     world_size: int | None
     #: W: ranks that share each batch; no cluster is divided between two [default: 1]
 

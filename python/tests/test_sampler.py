@@ -1,3 +1,4 @@
+import collections
 import itertools
 import json
 import pickle
@@ -242,3 +243,28 @@ def test_two_processes_of_torch_share_each_batch(run, tmp_path):
         alone = batchmine.BatchSampler(run, rank=rank, world_size=2)
         alone.set_epoch(1)
         assert found[rank]["rows"] == list(alone)
+
+
+def test_tasks_by_weight_are_played_as_often_as_they_say(tmp_path):
+    settings = dict(task_column="dataset", batch_size=32, remainder="drop", progress=False)
+    plain = batchmine.mine(PAIRS, out=tmp_path / "plain", **settings)
+    run = batchmine.mine(
+        PAIRS, out=tmp_path / "run", tasks={"fonts": {"weight": 3}, "libs": {"max_batches": 1}}, **settings
+    )
+    assert run.verify() == []
+
+    arrow = pytest.importorskip("pyarrow")
+
+    def counts(of):
+        rows = arrow.table(of.batches).select(["batch_id", "task", "row"]).to_pylist()
+        tasks = {row["batch_id"]: row["task"] for row in rows}
+        task_of = {row["row"]: row["task"] for row in rows}
+        played = [task_of[batch[0]] for batch in batchmine.BatchSampler(of)]
+        assert played == [tasks[number] for number in sorted(tasks)]
+        return collections.Counter(played)
+
+    once, found = counts(plain), counts(run)
+    assert once["libs"] > 1 and once["fonts"] > 0
+    assert found == dict(once) | {"fonts": 3 * once["fonts"], "libs": 1}
+    with pytest.raises(batchmine.InputError, match="weight from 0"):
+        batchmine.mine(PAIRS, out=tmp_path / "no", tasks={"fonts": {"weight": -1}}, **settings)

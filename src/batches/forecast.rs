@@ -5,8 +5,10 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use super::bound::{KeyGroups, NO_GROUP, most_full};
+use super::mix::{self, TaskBatches};
 use crate::config::{Config, Remainder, Sizes};
 use crate::error::{Error, Result};
+use crate::run::record::MixFacts;
 use crate::vectors::{Keys, RowId, RowMarks, Shards, Vectors, label_keys, words_on_key};
 
 /// Batch sizes that are tried to find a better one.
@@ -27,6 +29,10 @@ pub(crate) struct Forecast {
     pub tasks_short: usize,
     /// Tasks of the job.
     pub tasks: usize,
+    /// The most full batches of each task.
+    pub by_task: Vec<u64>,
+    /// What weights make of them in the first epoch, where tasks have any.
+    pub mix: Option<MixFacts>,
 }
 
 /// What keys take from a task.
@@ -68,6 +74,7 @@ pub(crate) fn forecast(keys: &Keys<'_>, tasks: &[(Range<RowId>, Sizes)], config:
         let possible = possible_of(sizes.batch_size);
         let without_keys = range.len() as u64 / u64::from(sizes.batch_size);
         result.possible += possible;
+        result.by_task.push(possible);
         result.without_keys += without_keys;
         result.has_batch |= match rules.remainder {
             Remainder::Drop => possible > 0,
@@ -237,11 +244,32 @@ fn checked(
 ) -> Result<(Forecast, Option<String>)> {
     let sizes = config.sizes().all(tasks.iter().map(|(name, _)| *name));
     let ranges: Vec<(Range<RowId>, Sizes)> = tasks.iter().map(|(_, range)| range.clone()).zip(sizes).collect();
-    let forecast = forecast(keys, &ranges, config);
+    let mut forecast = forecast(keys, &ranges, config);
+    forecast.mix = config.mix.as_ref().map(|rules| {
+        let names = tasks.iter().map(|(name, _)| rules.tasks.of(name));
+        let tasks: Vec<TaskBatches> =
+            names.zip(&forecast.by_task).map(|(rule, of_round)| TaskBatches { rule, of_round: *of_round }).collect();
+        mix::counted(rules, &tasks)
+    });
+    refuse_weights(config, tasks.iter().map(|(name, _)| *name), &forecast)?;
     let name = |task: usize| if named { format!("task {:?}", tasks[task].0) } else { "the input".into() };
     forecast.refuse_nothing(config, name, &value)?;
     let warning = forecast.warning(config, name, &value);
     Ok((forecast, warning))
+}
+
+/// Fails where tasks' weights leave no batch.
+fn refuse_weights<'n>(config: &Config, mut names: impl Iterator<Item = &'n str>, forecast: &Forecast) -> Result<()> {
+    let (Some(rules), Some(counts)) = (&config.mix, forecast.mix) else { return Ok(()) };
+    // Of a share that is less than a batch an epoch may have none, and another one.
+    let all_zero = names.all(|name| rules.tasks.of(name).weight == Some(0.0));
+    if !all_zero || counts.first_round_batches + counts.repeated_batches > counts.skipped_batches {
+        return Ok(());
+    }
+    Err(Error::input("no batch can be made")
+        .expected("a task whose weight is above 0")
+        .found("weight = 0 in the table of every task")
+        .remedy("raise a task's weight"))
 }
 
 impl Shortage {

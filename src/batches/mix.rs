@@ -12,6 +12,7 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
 use crate::config::{MixRule, MixRules};
+use crate::run::record::MixFacts;
 
 /// What the mix needs to know of a task.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -56,6 +57,15 @@ pub(crate) fn shares(rules: &MixRules, tasks: &[TaskBatches]) -> Vec<f64> {
 pub(crate) fn batches_of_epoch(share: f64, epoch: u32) -> u64 {
     let until = |epochs: f64| (share * epochs + 0.5).floor() as u64;
     until(f64::from(epoch) + 1.0) - until(f64::from(epoch))
+}
+
+/// What the mix makes of the full batches of a first epoch, if every task has as many in each round.
+pub(crate) fn counted(rules: &MixRules, tasks: &[TaskBatches]) -> MixFacts {
+    let mut counts = MixFacts::default();
+    for (task, share) in tasks.iter().zip(shares(rules, tasks)) {
+        counts.add(task.of_round, batches_of_epoch(share, 0));
+    }
+    counts
 }
 
 /// The task of each batch, for tasks of so many batches. Of any k batches in a row a task has its share of k, to less

@@ -60,9 +60,7 @@ pub(crate) fn mix(
         let order = |round: u32| stream(Purpose::RoundOrder { seed, epoch, task, round });
         let (queue, rounds) = rounds_of_task(first, counts[task], order, |round| pack(task, round).full);
         let [first, count] = [rounds[0], queue.count() as u64];
-        mixed.counts.first_round_batches += first;
-        mixed.counts.repeated_batches += count.saturating_sub(first);
-        mixed.counts.skipped_batches += first.saturating_sub(count);
+        mixed.counts.add(first, count);
         mixed.batches.push(count);
         mixed.rounds.push(rounds);
         queues.push(queue);

@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::job::{Job, on_threads};
 use crate::neighbors::{self, calibrate::operations_per_second};
 use crate::run::json;
-use crate::run::record::Roles;
+use crate::run::record::{MixFacts, Roles};
 use crate::vectors::CheckedInput;
 use crate::watch::Watch;
 
@@ -104,6 +104,9 @@ struct FullBatches {
     possible: u64,
     /// As many as rows make.
     without_keys: u64,
+    /// What tasks' weights make of them, where there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mix: Option<MixFacts>,
 }
 
 #[derive(Serialize)]
@@ -142,6 +145,7 @@ fn as_json(job: &Job, estimate: &PlanEstimate) -> Result<String> {
         full_batches: FullBatches {
             possible: estimate.batches.0.possible,
             without_keys: estimate.batches.0.without_keys,
+            mix: estimate.batches.0.mix,
         },
         gpu: &estimate.gpu,
         input_bytes: shards.input_bytes(),
@@ -212,6 +216,14 @@ pub fn describe(job: &Job, estimate: &PlanEstimate) -> String {
         "\nbatches  {} full ones at most{more}, an epoch; equal vectors may allow fewer",
         HumanCount(forecast.possible)
     );
+    if let Some(MixFacts { first_round_batches, repeated_batches, skipped_batches }) = forecast.mix {
+        text += &format!(
+            "\nweights  {} full ones, of which {} repeat rows of a task; {} are left out",
+            HumanCount(first_round_batches + repeated_batches - skipped_batches),
+            HumanCount(repeated_batches),
+            HumanCount(skipped_batches),
+        );
+    }
     if let Some(warning) = warning {
         text += &format!("\nwarning  {warning}");
     }

@@ -12,9 +12,6 @@ fn suspect_limits(settings: &Settings) -> [Option<Limit>; 4] {
 pub(super) fn idle(settings: &Settings, backend: Backend, method: Method) -> Vec<String> {
     let gpus = matches!(backend, Backend::Auto | Backend::FaissGpu) && method == Method::Exact;
     let reason = if method == Method::Exact { "--backend cpu or faiss" } else { "approximate search" };
-    let suspects = settings.skip != Some(0)
-        || suspect_limits(settings).iter().flatten().any(|limit| limit.at().is_some())
-        || !settings.task.is_empty();
     let cases = [
         (!gpus && settings.gpu_plugin.is_some(), "gpu-plugin", format!("{reason} uses no GPU")),
         (!gpus && settings.gpu_timeout.is_some(), "gpu-timeout", format!("{reason} uses no GPU")),
@@ -58,6 +55,17 @@ pub(super) fn idle(settings: &Settings, backend: Backend, method: Method) -> Vec
             "verdict-threshold",
             "there are no --verdicts".into(),
         ),
+    ];
+    let said = cases.into_iter().chain(idle_in_batches(settings)).filter(|(is, ..)| *is);
+    said.map(|(_, flag, why)| format!("--{flag} has no effect here: {why}")).collect()
+}
+
+/// The same of settings that make batches, as cases.
+fn idle_in_batches(settings: &Settings) -> [(bool, &'static str, String); 5] {
+    let suspects = settings.skip != Some(0)
+        || suspect_limits(settings).iter().flatten().any(|limit| limit.at().is_some())
+        || !settings.task.is_empty();
+    [
         (
             settings.task_temperature.is_some() && settings.task_column.is_none(),
             "task-temperature",
@@ -83,9 +91,7 @@ pub(super) fn idle(settings: &Settings, backend: Backend, method: Method) -> Vec
             "suspect-weight",
             "with --skip 0 and without score limits there is no suspect".into(),
         ),
-    ];
-    let said = cases.into_iter().filter(|(is, ..)| *is);
-    said.map(|(_, flag, why)| format!("--{flag} has no effect here: {why}")).collect()
+    ]
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use super::figures::{Compared, Measures, Report};
 use super::judged::JudgedFigures;
 use super::numbers::{amount, count, estimate, or_none, percent};
 use crate::config::{SameQuery, name_of};
-use crate::run::record::BatchesFacts;
+use crate::run::record::{BatchesFacts, MixFacts};
 
 /// How a finding is to be taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -353,6 +353,17 @@ pub(crate) fn list_names(report: &Report) -> Vec<&'static str> {
     ["mined", "random", "given"].into_iter().take(lists(&report.overall).len()).collect()
 }
 
+/// What came of tasks by weight.
+fn words_on_mix(mix: MixFacts) -> String {
+    format!(
+        "by the tasks' weights {} batches of all epochs repeat rows, and {} of {} are left out; the first batch of a \
+         row in the epoch counts",
+        count(mix.repeated_batches),
+        count(mix.skipped_batches),
+        count(mix.first_round_batches),
+    )
+}
+
 /// What the run and the report were made with, in a line each.
 pub(crate) fn parameter_lines(report: &Report) -> Vec<String> {
     let parameters = &report.parameters;
@@ -392,20 +403,13 @@ pub(crate) fn parameter_lines(report: &Report) -> Vec<String> {
         ),
         format!("epoch {} of {}", parameters.epoch, batches.epochs),
     ];
-    if let Some(mix) = &report.batches.mix {
-        lines.push(format!(
-            "by the tasks' weights {} batches of all epochs repeat rows, and {} of {} are left out; the first batch of \
-             a row in the epoch counts",
-            count(mix.repeated_batches),
-            count(mix.skipped_batches),
-            count(mix.first_round_batches),
-        ));
-    }
+    lines.extend(report.batches.mix.map(words_on_mix));
     if parameters.same_query == SameQuery::Allow {
         lines.push("rows of one query may share a batch (--same-query allow)".into());
     }
+    let mixed = batches.mix.iter().flat_map(|mix| mix.tasks.tasks.keys());
     let own: BTreeSet<&String> =
-        parameters.edges.windows.tasks.keys().chain(parameters.clusters.sizes.tasks.keys()).collect();
+        parameters.edges.windows.tasks.keys().chain(parameters.clusters.sizes.tasks.keys()).chain(mixed).collect();
     if !own.is_empty() {
         lines.push(format!("tasks with settings of their own: {}", own.len()));
     }

@@ -478,6 +478,15 @@ pub struct MixFacts {
     pub skipped_batches: u64,
 }
 
+impl MixFacts {
+    /// Adds a task that has so many full batches in its first round, and in the epoch.
+    pub(crate) fn add(&mut self, first_round: u64, batches: u64) {
+        self.first_round_batches += first_round;
+        self.repeated_batches += batches.saturating_sub(first_round);
+        self.skipped_batches += first_round.saturating_sub(batches);
+    }
+}
+
 impl StageFacts for BatchesFacts {
     const STAGE: Stage = Stage::Batches;
 }

@@ -166,10 +166,7 @@ impl<'a> MixCheck<'a> {
                 outcome
                     .fault(format!("epoch {epoch}: {came} full batches of task {name:?}, where its share is {wanted}"));
             }
-            let of_round = self.wanted.rounds[task][0];
-            self.total.first_round_batches += of_round;
-            self.total.repeated_batches += came.saturating_sub(of_round);
-            self.total.skipped_batches += of_round.saturating_sub(*came);
+            self.total.add(self.wanted.rounds[task][0], *came);
         }
         self.came.clear();
         self.ended += 1;

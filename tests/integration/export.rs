@@ -450,7 +450,7 @@ fn dictionary() -> DataType {
 
 #[test]
 fn rows_of_tasks_by_weight_come_as_often_as_in_the_table() {
-    let task = |row: usize| if row % 8 > 0 { "large" } else { "small" };
+    let task = |row: usize| if row.is_multiple_of(8) { "small" } else { "large" };
     let data = pairs(400).with_tasks(|row| task(row).into());
     let (place, run) = mined(&data, "--task-temperature 1000 --max-task-repeats 5 --hard-negatives 1");
     let rows = table::read(&run);

@@ -247,6 +247,22 @@ fn real_tasks_are_mixed_with_keys_negatives_and_processes() {
 }
 
 #[test]
+fn a_plan_says_what_weights_make_of_an_epoch() {
+    let data = uneven();
+    let place = Place::with(&data);
+    let run = place.path("run");
+    let flags = format!("{SIZES} --task-temperature 3 --max-task-repeats 4");
+    let plan = |json: &[&str]| {
+        let arguments = ["plan", place.input().to_str().unwrap()].map(str::to_owned).into_iter();
+        call(arguments.chain(flags.split_whitespace().chain(json.iter().copied()).map(str::to_owned))).ok().stdout
+    };
+    let json: Value = serde_json::from_str(&plan(&["--json"])).unwrap();
+    mine(&place.input(), &run, &flags).ok();
+    assert_eq!(json["full_batches"]["mix"], manifest(&run)["stages"]["batches"]["facts"]["mix"]);
+    assert!(plan(&[]).contains("repeat rows of a task"));
+}
+
+#[test]
 fn verify_finds_shares_and_orders_that_are_not_so() {
     let data = uneven();
     let place = Place::with(&data);

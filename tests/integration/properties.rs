@@ -321,18 +321,8 @@ pub fn check(job: &Job) -> Option<Made> {
         check_windows(&lines, |_| job.cut);
         rank_by::check_carriers(&lines, &groups, job.mutual);
     }
-    let terms = Terms { cluster_size: job.cluster_size, batch_size, epochs: job.epochs, remainder: job.remainder };
     let table = table::read(&run);
-    match job.mix() {
-        None => promises::check(&data, &lines, &table, terms),
-        Some(asked) => {
-            let plain = place.path("without weights");
-            mine(&place.input(), &plain, &once).ok();
-            let plain = table::read(&plain);
-            promises::check(&data, &lines, &plain, terms);
-            mix::check(&table, &plain, &asked, (batch_size, job.epochs as i32));
-        }
-    }
+    check_promises(job, (&place, &once), &data, &lines, &table);
     check_counts(&run, &table, data.rows() * job.epochs, batch_size);
     if job.negatives > 0 && !by_row {
         rank_by::check_negatives(&lines, &groups, &table);
@@ -345,6 +335,18 @@ pub fn check(job: &Job) -> Option<Made> {
     assert!(table.iter().all(|row| row.masked.is_some() == job.mask));
     assert!(job.negatives > 0 || table.iter().all(|row| row.negatives.is_none()));
     Some(Made { place, data, run, flags })
+}
+
+/// The promises of batches hold; those of tasks by weight against the same job without, whose flags are `once`.
+fn check_promises(job: &Job, (place, once): (&Place, &str), data: &Dataset, lines: &[Line], table: &[Row]) {
+    let batch_size = job.batch_size();
+    let terms = Terms { cluster_size: job.cluster_size, batch_size, epochs: job.epochs, remainder: job.remainder };
+    let Some(asked) = job.mix() else { return promises::check(data, lines, table, terms) };
+    let run = place.path("without weights");
+    mine(&place.input(), &run, once).ok();
+    let plain = table::read(&run);
+    promises::check(data, lines, &plain, terms);
+    mix::check(table, &plain, &asked, (batch_size, job.epochs as i32));
 }
 
 /// The manifest counts the batches as they are, and each row that is in none.
