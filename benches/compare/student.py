@@ -50,7 +50,7 @@ def batchmine(**flags):
 
 SETTINGS = {
     "peers": ["random", *(f"metis {method} {size}" for size in (32, 8) for method in METIS)],
-    "literature": [f"spectral {size}" for size in (8, 64)],
+    "literature": [*(f"spectral {size}" for size in (8, 64)), "curated"],
     "default": ["batchmine"],
     "K": [batchmine(cluster_size=size, skip=skip) for skip in (30, 10) for size in (4, 8, 16, 32)],
     "p": [batchmine(skip=skip) for skip in (0, 5, 10, 20, 30, 70)],
@@ -169,6 +169,8 @@ class Maker:
         if kind == "spectral":
             clusters = [self.spectral(int(words[0]), epoch) for epoch in epochs]
             return [united(made, size, epoch) for epoch, made in zip(epochs, clusters, strict=True)]
+        if kind == "curated":
+            return [self.curated(size, epoch) for epoch in epochs]
         if kind == "batchmine":
             table = pq.read_table(self.mined(words, size))
             return [self.batches(table.filter(pc.field("epoch") == epoch)) for epoch in epochs]
@@ -190,13 +192,25 @@ class Maker:
         if not kept.exists():
             from spectral import even_clusters
 
-            sides = [
-                np.stack(self.pairs.table[name].filter(pa.array(self.pairs.is_train)).to_numpy()).astype(np.float32)
-                for name in ("query_embedding", "positive_embedding")
-            ]
-            clusters = even_clusters(*sides, size, np.random.default_rng(epoch))
+            clusters = even_clusters(*self.sides(), size, np.random.default_rng(epoch))
             np.save(kept, np.where(clusters < 0, -1, self.pairs.train[clusters]))
         return np.load(kept)
+
+    def curated(self, size, epoch):
+        """Curated batches of an epoch."""
+        kept = self.folder / f"curated-{size}-{epoch}.npy"
+        if not kept.exists():
+            from curation import curated
+
+            np.save(kept, self.pairs.train[np.array(curated(*self.sides(), size, np.random.default_rng(epoch)))])
+        return list(np.load(kept))
+
+    def sides(self):
+        """The teacher's embeddings of the training rows: queries, positives."""
+        return [
+            np.stack(self.pairs.table[name].filter(pa.array(self.pairs.is_train)).to_numpy()).astype(np.float32)
+            for name in ("query_embedding", "positive_embedding")
+        ]
 
     def judged(self, budget, flags, size):
         """A file of judged pairs: so many a row of those that `candidates` names, in two rounds, or the top of each
