@@ -2,8 +2,8 @@
 Learning" (2021, arXiv 2108.08643): of random batches those are taken that are in line with the contrastive objective.
 
 Written from the paper's abstract: it asks for batches whose similar pairs are closer than their dissimilar ones, as the
-model sees them. Here the teacher does. A batch is the one of TRIES random draws in which the fewest queries score another
-row's positive as high as their own; what is not taken goes back.
+model sees them. Here the teacher does. A batch is the one of TRIES random draws in which the fewest queries score
+another row's positive as high as their own; what is not taken goes back.
 """
 
 import numpy as np
