@@ -61,7 +61,7 @@ impl Plan {
         let (neighbors, of_neighbors) = neighbors::divide(config, shape, input.documents, room);
         let (edges, of_edges) = edges::divide(config, shape, neighbors.block_rows, input.judged_bytes, room);
         let of_clusters = clusters::divide(config, shape);
-        let (batches, of_batches) = batches::divide(config, shape, input.epoch_rows, room);
+        let (batches, of_batches) = batches::divide(config, shape, input, room);
         let needs = [of_vectors, of_neighbors, of_edges, of_clusters, of_batches];
         Plan { vectors, neighbors, edges, batches, needs, base_bytes }
     }

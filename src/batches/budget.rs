@@ -9,6 +9,7 @@ use crate::budget::{MIB, Phase, StageNeed, Term, written};
 use crate::config::{Config, NegativesOf, RankWindow, Remainder};
 use crate::run::Stage;
 use crate::vectors::Shape;
+use crate::vectors::budget::InputMeasures;
 
 /// Rows near which a row group of the batch table ends.
 const ROW_GROUP_ROWS: u64 = 122_880;
@@ -34,6 +35,8 @@ const KEYED_ROWS: u64 = 1 << 20;
 /// A row of the short batches that are still being packed, with its keys.
 const SHORT_ROW_BYTES: u64 = 44;
 const SHORT_ROWS: u64 = 1 << 18;
+/// Of what judged pairs take while they are read, the part that their keys take in batches: 32 bytes of 160 a pair.
+const VERDICT_SHARE: u64 = 5;
 /// Left-over rows of all tasks, which `--remainder fill` unites.
 const FILL_BYTES: u64 = 8;
 /// What an open Parquet file holds besides rows: a compressor for each column.
@@ -63,10 +66,9 @@ pub struct BatchesCounts {
 }
 
 /// Divides `room`, the budget without what every process needs.
-/// `epoch_rows`: rows of an epoch's batches, where tasks have weights; else 0.
-pub(crate) fn divide(config: &Config, shape: Shape, epoch_rows: u64, room: u64) -> (BatchesCounts, StageNeed) {
+pub(crate) fn divide(config: &Config, shape: Shape, input: InputMeasures, room: u64) -> (BatchesCounts, StageNeed) {
     let rows = shape.rows;
-    let epoch_rows = epoch_rows.max(rows);
+    let epoch_rows = input.epoch_rows.max(rows);
     let size = u64::from(config.sizes().each().map(|sizes| sizes.batch_size).max().unwrap_or(2));
     let negatives = u64::from(config.batches.hard_negatives);
     let row_group_rows = (ROW_GROUP_ROWS / size).max(1) * size;
@@ -106,6 +108,14 @@ pub(crate) fn divide(config: &Config, shape: Shape, epoch_rows: u64, room: u64) 
         "rank windows of the batches that negatives are drawn for, and what is drawn",
         drawn * (4 * preferred + u64::from(more) + DRAWN_ROW_BYTES + 8 * negatives),
     ));
+
+    if input.judged_bytes > 0 {
+        writing.push(Term::fixed(
+            format!("1/{VERDICT_SHARE} of what judged pairs take"),
+            "keys of verdicts, of the batches that are being packed",
+            input.judged_bytes / VERDICT_SHARE,
+        ));
+    }
 
     let most = most_masked(config);
     if most > 0 {

@@ -10,6 +10,7 @@ use arrow::array::{
 };
 use arrow::datatypes::Int32Type;
 
+use super::budgets::{Measured, least_mib, measured};
 use super::command::{Line, Place, assert_same, call, inspect, mine, mine_command, verify};
 use super::dataset::{Dataset, write_columns};
 use super::negatives;
@@ -259,6 +260,29 @@ fn verdicts_are_read_in_every_form_and_in_any_order() {
         assert_same(&run, &place.path("run0"), &["edges", "clusters"]);
         assert_same(&run, &place.path("ab"), &["batches"]);
     }
+}
+
+#[test]
+fn many_verdicts_stay_within_the_least_budget() {
+    let data = Dataset::planted(9_000, 8, 26).with_text_ids();
+    let place = Place::with(&data);
+    let (run, file) = (place.path("run"), place.path("many.parquet"));
+    // Nine right answers of ten: each row gets some sixty keys.
+    let pair = |number: usize| {
+        let (query, step) = (number % 9_000, number / 9_000);
+        (query, (query + 1 + step * 137) % 9_000, Some(!number.is_multiple_of(10)))
+    };
+    let pairs: Vec<Pair> = (0..300_000).map(pair).collect();
+    write(&file, &data, &pairs);
+    let flags =
+        format!("--skip 3 --window 20 --cluster-size 8 --batch-size 32 --threads 2 --verdicts {}", file.display());
+    let least = least_mib(mine_command(&place.input(), &run, &flags));
+    let command = mine_command(&place.input(), &run, &format!("{flags} --memory {least}MiB"));
+    let Measured { outcome, peak, .. } = measured(command, &run);
+    outcome.ok();
+    eprintln!("budget: {least} MiB, peak {:.1} MiB, of {} verdicts", peak as f64 / f64::from(1 << 20), pairs.len());
+    assert!(peak <= least << 20, "{peak} bytes of {least} MiB");
+    verify(&run).ok();
 }
 
 #[test]
