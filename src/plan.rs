@@ -51,7 +51,12 @@ impl Plan {
                 bytes if bytes < MIB => format!("--memory {bytes}: a size without a unit is in bytes"),
                 bytes => format!("--memory {}MiB", bytes / MIB),
             })
-            .remedy(format!("raise --memory to {least}MiB, or lower --window")))
+            .remedy(match stage {
+                Stage::Batches if config.mix.is_some() => {
+                    format!("raise --memory to {least}MiB, or lower the tasks' weights")
+                }
+                _ => format!("raise --memory to {least}MiB, or lower --window"),
+            }))
     }
 
     fn divide(config: &Config, shape: Shape, input: InputMeasures) -> Plan {

@@ -175,8 +175,10 @@ pub(crate) fn epoch_rows(config: &Config, tasks: &BTreeMap<String, u64>) -> u64 
         let size = u64::from(sizes.of(name).batch_size);
         let full = rows / size;
         // A share that is no whole number is rounded up in some epochs.
-        let more = match mix.tasks.of(name).weight {
-            Some(weight) => (full as f64 * (weight - 1.0)).max(0.0).ceil() as u64 * size,
+        let rule = mix.tasks.of(name);
+        let most = rule.max_batches.map_or(u64::MAX, u64::from);
+        let more = match rule.weight {
+            Some(weight) => ((full as f64 * weight).ceil() as u64).min(most).saturating_sub(full) * size,
             None if mix.task_temperature.is_some() => full * (largest - size) + largest,
             None => 0,
         };

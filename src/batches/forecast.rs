@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use super::bound::{KeyGroups, NO_GROUP, most_full};
 use super::mix::{self, TaskBatches};
-use crate::config::{Config, Remainder, Sizes};
+use crate::config::{Config, MixRules, Remainder, Sizes};
 use crate::error::{Error, Result};
 use crate::run::record::MixFacts;
 use crate::vectors::{Keys, RowId, RowMarks, Shards, Vectors, label_keys, words_on_key};
@@ -180,7 +180,7 @@ impl Forecast {
         let smaller = worst.better_size.map(|size| format!("--batch-size {size}"));
         let other = match config.batches.remainder {
             Remainder::Drop => Some("--remainder short, which keeps the other rows".to_owned()),
-            Remainder::Short if self.tasks > 1 => {
+            Remainder::Short if self.tasks > 1 && config.mix.is_none() => {
                 Some("--remainder fill, which unites what tasks leave over".to_owned())
             }
             Remainder::Short | Remainder::Fill => None,
@@ -245,31 +245,38 @@ fn checked(
     let sizes = config.sizes().all(tasks.iter().map(|(name, _)| *name));
     let ranges: Vec<(Range<RowId>, Sizes)> = tasks.iter().map(|(_, range)| range.clone()).zip(sizes).collect();
     let mut forecast = forecast(keys, &ranges, config);
-    forecast.mix = config.mix.as_ref().map(|rules| {
+    let mixed = config.mix.as_ref().map(|rules| {
         let names = tasks.iter().map(|(name, _)| rules.tasks.of(name));
-        let tasks: Vec<TaskBatches> =
-            names.zip(&forecast.by_task).map(|(rule, of_round)| TaskBatches { rule, of_round: *of_round }).collect();
-        mix::counted(rules, &tasks)
+        let tasks = names.zip(&forecast.by_task);
+        (rules, tasks.map(|(rule, of_round)| TaskBatches { rule, of_round: *of_round }).collect::<Vec<_>>())
     });
-    refuse_weights(config, tasks.iter().map(|(name, _)| *name), &forecast)?;
+    if let Some((rules, tasks)) = &mixed {
+        forecast.mix = Some(mix::counted(rules, tasks, 0));
+        refuse_weights(config, rules, tasks)?;
+    }
     let name = |task: usize| if named { format!("task {:?}", tasks[task].0) } else { "the input".into() };
     forecast.refuse_nothing(config, name, &value)?;
     let warning = forecast.warning(config, name, &value);
     Ok((forecast, warning))
 }
 
-/// Fails where tasks' weights leave no batch.
-fn refuse_weights<'n>(config: &Config, mut names: impl Iterator<Item = &'n str>, forecast: &Forecast) -> Result<()> {
-    let (Some(rules), Some(counts)) = (&config.mix, forecast.mix) else { return Ok(()) };
-    // Of a share that is less than a batch an epoch may have none, and another one.
-    let all_zero = names.all(|name| rules.tasks.of(name).weight == Some(0.0));
-    if !all_zero || counts.first_round_batches + counts.repeated_batches > counts.skipped_batches {
+/// Fails where tasks' weights leave no batch in any epoch.
+fn refuse_weights(config: &Config, rules: &MixRules, tasks: &[TaskBatches]) -> Result<()> {
+    let shares = mix::shares(rules, tasks);
+    let has_some = |epoch| mix::batches_of_epoch(&shares, epoch).iter().any(|count| *count > 0);
+    let all_zero = tasks.iter().all(|task| task.rule.weight == Some(0.0));
+    let has_short = config.batches.remainder != Remainder::Drop && !all_zero;
+    if has_short || (shares.iter().sum::<f64>() > 0.0 && (0..config.batches.epochs).any(has_some)) {
+        return Ok(());
+    }
+    // Without a full batch weights have nothing to do with it.
+    if !all_zero && tasks.iter().all(|task| task.of_round == 0) {
         return Ok(());
     }
     Err(Error::input("no batch can be made")
-        .expected("a task whose weight is above 0")
-        .found("weight = 0 in the table of every task")
-        .remedy("raise a task's weight"))
+        .expected("tasks' weights that leave some batches")
+        .found(format!("shares of {} full batches an epoch", shares.iter().sum::<f64>()))
+        .remedy("raise a task's weight, or write more --epochs"))
 }
 
 impl Shortage {

@@ -14,6 +14,9 @@ use rand_chacha::ChaCha8Rng;
 use crate::config::{MixRule, MixRules};
 use crate::run::record::MixFacts;
 
+/// Sums of shares that should be whole may miss it by this much.
+const TOLERANCE: f64 = 1e-9;
+
 /// What the mix needs to know of a task.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct TaskBatches {
@@ -53,17 +56,31 @@ pub(crate) fn shares(rules: &MixRules, tasks: &[TaskBatches]) -> Vec<f64> {
     }
 }
 
-/// Batches of a task in one epoch: its share, rounded so that any number of epochs together are right to one batch.
-pub(crate) fn batches_of_epoch(share: f64, epoch: u32) -> u64 {
-    let until = |epochs: f64| (share * epochs + 0.5).floor() as u64;
-    until(f64::from(epoch) + 1.0) - until(f64::from(epoch))
+/// What an epoch begins to count with: the golden ratio spreads the epochs evenly (H. Weyl, Über die Gleichverteilung
+/// von Zahlen mod. Eins, 1916).
+const GOLDEN_RATIO: f64 = 0.618_033_988_749_894_8;
+
+/// Batches of each task in one epoch: shares, each rounded up or down, so that their sum is right to one batch (and as
+/// it is where it is whole). Who is rounded up changes from epoch to epoch, in proportion. Systematic rounding: the shares
+/// lie end to end on a line, and each counts the whole numbers in its stretch, shifted by the epoch.
+pub(crate) fn batches_of_epoch(shares: &[f64], epoch: u32) -> Vec<u64> {
+    let mut at = (0.5 + f64::from(epoch) * GOLDEN_RATIO).fract();
+    let round = |share: &f64| {
+        // What is whole needs no rounding, and must not suffer from that of a sum.
+        let whole = share.floor();
+        let next = at + (share - whole);
+        let up = (next + TOLERANCE).floor() - (at + TOLERANCE).floor();
+        at = next.fract();
+        (whole + up) as u64
+    };
+    shares.iter().map(round).collect()
 }
 
-/// What the mix makes of the full batches of a first epoch, if every task has as many in each round.
-pub(crate) fn counted(rules: &MixRules, tasks: &[TaskBatches]) -> MixFacts {
+/// What the mix makes of the full batches of an epoch, if every task has as many in each round.
+pub(crate) fn counted(rules: &MixRules, tasks: &[TaskBatches], epoch: u32) -> MixFacts {
     let mut counts = MixFacts::default();
-    for (task, share) in tasks.iter().zip(shares(rules, tasks)) {
-        counts.add(task.of_round, batches_of_epoch(share, 0));
+    for (task, batches) in tasks.iter().zip(batches_of_epoch(&shares(rules, tasks), epoch)) {
+        counts.add(task.of_round, batches);
     }
     counts
 }
@@ -152,11 +169,18 @@ mod tests {
     }
 
     #[test]
-    fn epochs_together_have_the_share() {
-        let counts: Vec<u64> = (0..6).map(|epoch| batches_of_epoch(2.3, epoch)).collect();
-        assert_eq!(counts, [2, 3, 2, 2, 3, 2]);
-        assert_eq!((0..10).map(|epoch| batches_of_epoch(0.1, epoch)).sum::<u64>(), 1);
-        assert_eq!(batches_of_epoch(7.0, 3), 7);
+    fn an_epoch_has_the_sum_of_the_shares_and_epochs_together_each_share() {
+        // Fifty tasks of half a batch: 25 in each epoch, each task in every second one or so.
+        let shares = vec![0.5; 50];
+        let epochs: Vec<Vec<u64>> = (0..8).map(|epoch| batches_of_epoch(&shares, epoch)).collect();
+        assert!(epochs.iter().all(|counts| counts.iter().sum::<u64>() == 25), "{epochs:?}");
+        assert!((0..50).all(|task| (3..=5).contains(&epochs.iter().map(|counts| counts[task]).sum::<u64>())));
+        assert_eq!(batches_of_epoch(&[7.0, 0.0, 3.0], 5), [7, 0, 3]);
+        assert_eq!(batches_of_epoch(&[0.3], 0), [0], "as one rounds");
+        assert_eq!(batches_of_epoch(&[0.5], 0), [1]);
+        // A third of a batch of each of three tasks: one of them has it.
+        let thirds = [1.0 / 3.0; 3];
+        assert!((0..30).all(|epoch| batches_of_epoch(&thirds, epoch).iter().sum::<u64>() == 1));
     }
 
     #[test]
@@ -168,6 +192,24 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn shares_are_rounded_up_or_down_and_their_sum_holds(
+            shares in proptest::collection::vec(0.0f64..9.0, 1..40), epochs in 1u32..40,
+        ) {
+            let all: f64 = shares.iter().sum();
+            let mut together = vec![0u64; shares.len()];
+            for epoch in 0..epochs {
+                let counts = batches_of_epoch(&shares, epoch);
+                let fits = |(count, share): (&u64, &f64)| (*count as f64 - share).abs() < 1.0 + 1e-6;
+                prop_assert!(counts.iter().zip(&shares).all(fits));
+                prop_assert!((counts.iter().sum::<u64>() as f64 - all).abs() < 1.0 + 1e-6);
+                together.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
+            }
+            for (sum, share) in together.iter().zip(&shares) {
+                prop_assert!((*sum as f64 - share * f64::from(epochs)).abs() < 2.0);
+            }
+        }
+
         #[test]
         fn every_beginning_has_each_tasks_share_to_less_than_one_batch(
             counts in proptest::collection::vec(0u64..60, 1..12), seed in any::<u64>(),

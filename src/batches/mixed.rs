@@ -53,7 +53,7 @@ pub(crate) fn mix(
         .zip(&firsts)
         .map(|((rule, _), first)| TaskBatches { rule: *rule, of_round: first.count() as u64 })
         .collect();
-    let counts: Vec<u64> = shares(rules, &sizes).into_iter().map(|share| batches_of_epoch(share, epoch)).collect();
+    let counts = batches_of_epoch(&shares(rules, &sizes), epoch);
     refuse_too_many(counts.iter().zip(tasks).map(|(count, (_, size))| count * u64::from(*size)).sum())?;
     let mut queues = Vec::with_capacity(tasks.len());
     for (task, first) in firsts.into_iter().enumerate() {

@@ -42,8 +42,8 @@ pub(crate) fn epoch_files(run: &RunReader, epoch: u32) -> Result<Vec<PathBuf>> {
         return Err(Error::input("the epoch has no batches")
             .path(&folder)
             .expected("batches")
-            .found("no row in any: --remainder drop left all of them out")
-            .remedy("mine with a smaller --batch-size or another --remainder"));
+            .found("no row in any: --remainder drop, or the tasks' weights, left all of them out")
+            .remedy("read another epoch; or mine with a smaller --batch-size, another --remainder, or other weights"));
     }
     names.into_iter().map(|name| run.part(Stage::Batches, name)).collect()
 }

@@ -123,7 +123,7 @@ fn write_all(
         meter.add(0)?;
         let packed = packer.pack(epoch)?;
         if let (0, Some(mixed)) = (epoch, &packed.mixed) {
-            tell_of_mix(mixed, vectors, config);
+            tell_of_mix(mixed, rows - mixed.placed, vectors, config);
         }
         let first_batch = facts.batches;
         add_epoch(&mut facts, &packed, rows);
@@ -134,7 +134,8 @@ fn write_all(
         let out = u64::from(vectors.row_count()) - rows;
         if facts.possible_batches > 0 && config.mix.is_some() {
             let error = Error::input("no batch can be made").expected("weights that leave a task some batches");
-            return Err(error.found("weights or most batches that leave none").remedy("raise a task's weight"));
+            let remedy = "raise a task's weight, or write more --epochs";
+            return Err(error.found("weights or most batches that leave none").remedy(remedy));
         }
         let error = Error::input("no batch can be made").expected("a full batch, out of rows that share no key");
         return Err(match out {
@@ -194,7 +195,8 @@ fn tell(facts: &BatchesFacts, config: &Config) {
     }
     if *rows_alone > 0 {
         tracing::warn!(
-            "{rows_alone} rows left out: they would be alone in a batch, and a batch of one row has no negative"
+            "{rows_alone} rows left out{}: they would be alone in a batch, and a batch of one row has no negative",
+            if config.mix.is_some() { " of first rounds" } else { "" }
         );
     }
 }
@@ -202,8 +204,8 @@ fn tell(facts: &BatchesFacts, config: &Config) {
 /// Tasks that are named in a message.
 const TASKS_NAMED: usize = 8;
 
-/// Says what weights make of an epoch, and for which tasks they do nothing.
-fn tell_of_mix(mixed: &Mixed, vectors: &Vectors, config: &Config) {
+/// Says what weights make of the first epoch, and for which tasks they do nothing; `missing` rows are in no batch.
+fn tell_of_mix(mixed: &Mixed, missing: u64, vectors: &Vectors, config: &Config) {
     let Mixed { counts, batches, rounds, .. } = mixed;
     let named = |tasks: Vec<String>| {
         let more = tasks.len().saturating_sub(TASKS_NAMED);
@@ -215,7 +217,8 @@ fn tell_of_mix(mixed: &Mixed, vectors: &Vectors, config: &Config) {
     let changed: Vec<String> =
         changed.map(|task| format!("{} has {} instead of {}", name(task), batches[task], rounds[task][0])).collect();
     tracing::info!(
-        "by the tasks' weights an epoch has {} full batches: {} repeat rows of a task, {} of {} are left out{}{}",
+        "by the tasks' weights the first epoch has {} full batches: {} repeat rows of a task, {} of {} are left out; \
+         {missing} rows are in none{}{}",
         batches.iter().sum::<u64>(),
         counts.repeated_batches,
         counts.skipped_batches,

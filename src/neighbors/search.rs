@@ -260,7 +260,7 @@ fn log_result(facts: &NeighborsFacts, config: &Config) {
         tracing::info!("the GPUs left {left} queries to the CPU");
     }
     if *short > 0 {
-        let ranks = if config.tasks.is_empty() { format!("p + m = {ranks}") } else { "p + m".into() };
+        let ranks = if config.windows().tasks.is_empty() { format!("p + m = {ranks}") } else { "p + m".into() };
         tracing::warn!(
             "{short} rows have fewer than {ranks} candidates in their task: their rank window is shorter, and \
              {without} have no preferred negative"

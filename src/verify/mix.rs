@@ -1,10 +1,12 @@
-//! Tasks by weight: as many full batches of each as its share says, evenly mixed, and no row twice in a round.
+//! Tasks by weight: as many full batches of each as its share says, evenly mixed, no row twice in a round, and in each
+//! batch the rows that packing puts there.
 //!
-//! How many batches a round makes is found by packing again. Memory: 5 bytes a row, and what packing takes.
+//! What a round makes is found by packing again. Memory: 5 bytes a row, 4 a row of an epoch, and what packing takes.
 
 use super::{Opened, Outcome};
 use crate::batches::epoch::{EpochPacker, EpochRules, Mixed};
 use crate::batches::mix::{TaskBatches, batches_of_epoch, shares};
+use crate::batches::order::BatchOrder;
 use crate::error::Result;
 use crate::run::Stage;
 use crate::run::record::{BatchesFacts, BatchesSettings, ClustersSettings, EdgesSettings, MixFacts};
@@ -18,12 +20,16 @@ pub(super) struct MixCheck<'a> {
     ended: u32,
     /// Of the epoch under way.
     wanted: Mixed,
+    /// Its batches.
+    order: BatchOrder,
+    /// Batches of it that came.
+    index: usize,
     /// Full batches of the epoch that each task should have.
     counts: Vec<u64>,
     /// Full batches of each task, and of all, that came.
     came: Vec<u64>,
     steps: u64,
-    /// The last round, from 1, in which a row was.
+    /// The last round in which a row was, and 1; 0: none.
     round_of: Vec<u32>,
     /// Rows of full batches of first rounds, and of short batches.
     in_first: Vec<bool>,
@@ -54,6 +60,8 @@ impl<'a> MixCheck<'a> {
             settings,
             ended: 0,
             wanted: Mixed { counts: MixFacts::default(), batches: Vec::new(), rounds: Vec::new(), placed: 0 },
+            order: BatchOrder::default(),
+            index: 0,
             counts: Vec::new(),
             came: Vec::new(),
             steps: 0,
@@ -69,7 +77,9 @@ impl<'a> MixCheck<'a> {
     /// The labels are damaged.
     fn begin(&mut self, opened: &Opened<'_>, epoch: u32) -> Result<()> {
         let Some(rules) = &self.settings.mix else { return Ok(()) };
-        if let Some(mixed) = self.packer.pack(epoch)?.mixed {
+        let packed = self.packer.pack(epoch)?;
+        (self.order, self.index) = (packed.order, 0);
+        if let Some(mixed) = packed.mixed {
             self.wanted = mixed;
         }
         let rounds = &self.wanted.rounds;
@@ -80,11 +90,10 @@ impl<'a> MixCheck<'a> {
             .zip(rounds)
             .map(|(name, rounds)| TaskBatches { rule: rules.tasks.of(name), of_round: rounds[0] })
             .collect();
-        let shares = shares(rules, &tasks);
+        let counts = batches_of_epoch(&shares(rules, &tasks), epoch);
         // A task whose rows fill no batch in some round has no more.
         let most = rounds.iter().map(|rounds| if rounds.last() == Some(&0) { rounds.iter().sum() } else { u64::MAX });
-        self.counts =
-            shares.into_iter().zip(most).map(|(share, most)| batches_of_epoch(share, epoch).min(most)).collect();
+        self.counts = counts.into_iter().zip(most).map(|(count, most)| count.min(most)).collect();
         self.came = vec![0; self.counts.len()];
         self.steps = 0;
         self.round_of.fill(0);
@@ -105,29 +114,33 @@ impl<'a> MixCheck<'a> {
             self.begin(opened, epoch)?;
         }
         let Some(first) = rows.first() else { return Ok(()) };
+        if self.index < self.order.count() && self.order.batch(self.index) != rows {
+            outcome.fault(format!("batch {number} is not the one that packing makes"));
+        }
+        self.index += 1;
         let task = opened.vectors.tasks.of(*first);
         if !is_full {
             let twice = rows.iter().filter(|row| std::mem::replace(&mut self.in_first[**row as usize], true)).count();
             if twice > 0 {
-                outcome.fault(format!("batch {number}: {twice} rows are in a full batch of the first round, too"));
+                outcome.fault(format!("batch {number}: {twice} rows of it are in another batch of round 0, too"));
             }
             return Ok(());
         }
         let came = self.came[task];
-        let (mut round, mut until) = (0, 0);
-        for batches in &self.wanted.rounds[task] {
+        let mut until = 0;
+        let ends = self.wanted.rounds[task].iter().map(|batches| {
             until += batches;
-            round += 1;
-            if came < until {
-                break;
-            }
+            until
+        });
+        let round = ends.take_while(|end| *end <= came).count() as u32;
+        // As it is kept: 0 stands for no round.
+        let mark = round + 1;
+        let marked = rows.iter().filter(|row| std::mem::replace(&mut self.round_of[**row as usize], mark) == mark);
+        let twice = marked.count();
+        if twice > 0 {
+            outcome.fault(format!("batch {number}: {twice} rows of it are in round {round} of their task twice"));
         }
-        for row in rows {
-            if std::mem::replace(&mut self.round_of[*row as usize], round) == round {
-                outcome.fault(format!("batch {number}: a row of it is in round {round} of its task twice"));
-            }
-            self.in_first[*row as usize] |= round == 1;
-        }
+        rows.iter().for_each(|row| self.in_first[*row as usize] |= round == 0);
         self.came[task] += 1;
         self.steps += 1;
         let all: u128 = self.counts.iter().map(|count| u128::from(*count)).sum();
@@ -182,7 +195,15 @@ impl<'a> MixCheck<'a> {
 pub(super) fn compare(total: Option<MixFacts>, facts: &BatchesFacts, outcome: &mut Outcome) -> String {
     let Some(total) = total else { return String::new() };
     if facts.mix != Some(total) {
-        outcome.fault(format!("the mix of tasks is {total:?}, where the manifest counts {:?}", facts.mix));
+        let shown = |facts: MixFacts| {
+            let MixFacts { first_round_batches, repeated_batches, skipped_batches } = facts;
+            format!(
+                "{first_round_batches} full batches of first rounds, {repeated_batches} more, {skipped_batches} \
+                 left out"
+            )
+        };
+        let counted = facts.mix.map_or_else(|| "none".to_owned(), shown);
+        outcome.fault(format!("the mix of tasks is {}, where the manifest counts {counted}", shown(total)));
     }
     let MixFacts { first_round_batches, repeated_batches, skipped_batches } = total;
     if first_round_batches > facts.possible_batches {

@@ -54,9 +54,10 @@ pub(super) fn check(run: &RunReader, outcome: &mut Outcome) -> Result<String> {
         outcome.fault(format!("{full} full batches, where the manifest counts {}", facts.full_batches));
     }
     if settings.mix.is_some() {
-        outcome.unchecked.push("the tasks' shares".into());
+        outcome.unchecked.push("the tasks' shares, and whether a row comes twice in a round".into());
     }
-    Ok(format!("{batches} batches by themselves: sorted, of their tasks' sizes, each row once in an epoch"))
+    let rows = if settings.mix.is_some() { "rows as often as they come" } else { "each row once in an epoch" };
+    Ok(format!("{batches} batches by themselves: sorted, of their tasks' sizes, {rows}"))
 }
 
 /// Reads the batch table in order.
