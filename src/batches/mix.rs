@@ -61,8 +61,8 @@ pub(crate) fn shares(rules: &MixRules, tasks: &[TaskBatches]) -> Vec<f64> {
 const GOLDEN_RATIO: f64 = 0.618_033_988_749_894_8;
 
 /// Batches of each task in one epoch: shares, each rounded up or down, so that their sum is right to one batch (and as
-/// it is where it is whole). Who is rounded up changes from epoch to epoch, in proportion. Systematic rounding: the shares
-/// lie end to end on a line, and each counts the whole numbers in its stretch, shifted by the epoch.
+/// it is where it is whole). Who is rounded up changes from epoch to epoch, in proportion. Systematic rounding: the
+/// shares lie end to end on a line, and each counts the whole numbers in its stretch, shifted by the epoch.
 pub(crate) fn batches_of_epoch(shares: &[f64], epoch: u32) -> Vec<u64> {
     let mut at = (0.5 + f64::from(epoch) * GOLDEN_RATIO).fract();
     let round = |share: &f64| {
