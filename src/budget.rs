@@ -7,6 +7,15 @@ use crate::run::Stage;
 
 pub(crate) const KIB: u64 = 1 << 10;
 pub(crate) const MIB: u64 = 1 << 20;
+/// What the process needs before it holds any data: code, thread stacks, allocator slack.
+pub(crate) const BASE_BYTES: u64 = 24 * MIB;
+/// The same for each thread.
+pub(crate) const THREAD_BYTES: u64 = 2 * MIB;
+
+/// What the process needs before it holds any data.
+pub(crate) fn process_bytes(threads: usize) -> u64 {
+    BASE_BYTES + threads as u64 * THREAD_BYTES
+}
 
 /// One buffer, or some of a kind.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,7 +5,7 @@
 //! depend on the budget: the same job gives the same bytes under any.
 
 use crate::batches::budget::{self as batches, BatchesCounts};
-use crate::budget::{MIB, StageNeed};
+use crate::budget::{MIB, StageNeed, process_bytes};
 use crate::clusters::budget as clusters;
 use crate::config::Config;
 use crate::edges::budget::{self as edges, EdgesCounts};
@@ -14,11 +14,6 @@ use crate::neighbors::budget::{self as neighbors, NeighborsCounts};
 use crate::run::Stage;
 use crate::vectors::Shape;
 use crate::vectors::budget::{self as vectors, InputMeasures, VectorsCounts};
-
-/// What the process needs before it holds any data: code, thread stacks, allocator slack.
-pub(crate) const BASE_BYTES: u64 = 24 * MIB;
-/// The same for each thread.
-pub(crate) const THREAD_BYTES: u64 = 2 * MIB;
 
 /// Counts that bound every buffer, and what each stage needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,7 +55,7 @@ impl Plan {
     }
 
     fn divide(config: &Config, shape: Shape, input: InputMeasures) -> Plan {
-        let base_bytes = BASE_BYTES + config.threads as u64 * THREAD_BYTES;
+        let base_bytes = process_bytes(config.threads);
         let room = config.memory_bytes.saturating_sub(base_bytes);
         let (vectors, of_vectors) = vectors::divide(config, shape, input);
         let (neighbors, of_neighbors) = neighbors::divide(config, shape, input.documents, room);

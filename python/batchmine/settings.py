@@ -179,6 +179,9 @@ class Settings(TypedDict, total=False):
     precision: Literal["auto", "int8", "bf16", "f32"] | None
     #: Numbers that the CPU's search filters with; the result is the same [default: auto]
 
+    pieces: Literal["own", "external"] | None
+    #: Who makes the parts of the search: this process, or `batchmine work` in others [default: own]
+
     memory: str | int | float | os.PathLike[str] | None
     #: Memory budget, such as 4GiB [default: half of the machine or its cgroup]
 

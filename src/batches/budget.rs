@@ -98,17 +98,7 @@ pub(crate) fn divide(config: &Config, shape: Shape, input: InputMeasures, room: 
             rows.min(KEYED_ROWS) * KEY_BYTES + rows.min(SHORT_ROWS) * SHORT_ROW_BYTES,
         ),
     ];
-    let drawn = if negatives == 0 { 0 } else { (group_rows + size).min(epoch_rows) };
-    let (of_cluster, more) = match config.batches.negatives_of {
-        NegativesOf::Cluster => (" + 4(p + m)", 4 * config.windows().each().map(RankWindow::ranks).max().unwrap_or(0)),
-        NegativesOf::Batch | NegativesOf::Row | NegativesOf::RowTop => ("", 0),
-    };
-    writing.push(Term::fixed(
-        format!("({POOL_ENTRIES} / m + |B|) · (4m{of_cluster} + {DRAWN_ROW_BYTES} + 8h), where h is not 0"),
-        "rank windows of the batches that negatives are drawn for, and what is drawn",
-        drawn * (4 * preferred + u64::from(more) + DRAWN_ROW_BYTES + 8 * negatives),
-    ));
-
+    writing.push(negatives_term(config, group_rows + size, epoch_rows));
     if input.judged_bytes > 0 {
         writing.push(Term::fixed(
             format!("1/{VERDICT_SHARE} of what judged pairs take"),
@@ -143,6 +133,22 @@ pub(crate) fn divide(config: &Config, shape: Shape, input: InputMeasures, room: 
         open_file_bytes: OPEN_FILE_BYTES,
     };
     (counts, StageNeed { stage: Stage::Batches, phases })
+}
+
+/// What hard negatives need, where so many rows get them at a time.
+fn negatives_term(config: &Config, group_rows: u64, epoch_rows: u64) -> Term {
+    let negatives = u64::from(config.batches.hard_negatives);
+    let preferred = u64::from(config.windows().each().map(RankWindow::preferred).max().unwrap_or(1));
+    let drawn = if negatives == 0 { 0 } else { group_rows.min(epoch_rows) };
+    let (of_cluster, more) = match config.batches.negatives_of {
+        NegativesOf::Cluster => (" + 4(p + m)", 4 * config.windows().each().map(RankWindow::ranks).max().unwrap_or(0)),
+        NegativesOf::Batch | NegativesOf::Row | NegativesOf::RowTop => ("", 0),
+    };
+    Term::fixed(
+        format!("({POOL_ENTRIES} / m + |B|) · (4m{of_cluster} + {DRAWN_ROW_BYTES} + 8h), where h is not 0"),
+        "rank windows of the batches that negatives are drawn for, and what is drawn",
+        drawn * (4 * preferred + u64::from(more) + DRAWN_ROW_BYTES + 8 * negatives),
+    )
 }
 
 /// After the table is written it is published. Divided files gain from room: more of them are open at once.

@@ -13,6 +13,7 @@ pub mod inspect;
 pub mod job_args;
 pub mod log;
 pub mod mine;
+pub mod pieces;
 pub mod plan;
 pub mod reference;
 pub mod report;
@@ -62,6 +63,10 @@ enum Verb {
     Export(export::ExportArgs),
     /// Write the pairs whose judgement as right or wrong answers matters most
     Candidates(candidates::CandidatesArgs),
+    /// Parts of a job with --pieces external that can be made now
+    Pieces(pieces::PiecesArgs),
+    /// Make parts of a job with --pieces external, on this machine or another one
+    Work(pieces::WorkArgs),
     /// Delete the files of a finished run that only the job needed
     Clean(clean::CleanArgs),
     /// Write planted data with known clusters, of any size
@@ -100,6 +105,8 @@ pub fn run(cli: Cli) -> u8 {
         #[cfg(feature = "export")]
         Verb::Export(export) => export.run(&output),
         Verb::Candidates(candidates) => candidates.run(&output),
+        Verb::Pieces(pieces) => pieces.run(&output),
+        Verb::Work(work) => work.run(&output),
         Verb::Clean(clean) => clean.run(&output),
         Verb::Gen(generate) => generate.run(&output),
         Verb::Bench(bench) => bench.run(&output),

@@ -203,6 +203,17 @@ impl Mask {
     }
 }
 
+/// Who makes the parts of the search.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Pieces {
+    /// This process.
+    #[default]
+    Own,
+    /// `batchmine work`, in other processes: the job waits for them.
+    External,
+}
+
 /// Who computes the tiles of the search.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]

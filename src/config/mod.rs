@@ -27,7 +27,7 @@ pub use batches::{BatchRules, ClusterRules, HARD_NEGATIVES_MAX};
 pub use by_task::ByTask;
 pub use choices::{
     Backend, BadRows, BinaryType, EdgeRule, EmptyKeys, KernelPrecision, Mask, Method, Metric, NegativesOf, PartitionBy,
-    RankBy, RankLayout, Remainder, SameQuery, TableFormat,
+    Pieces, RankBy, RankLayout, Remainder, SameQuery, TableFormat,
 };
 pub use columns::{Columns, EmbeddingColumns, IdColumn};
 pub use gpu::GpuRules;
@@ -80,6 +80,8 @@ pub struct Config {
     pub method: Method,
     /// Numbers that the CPU's search filters with.
     pub precision: KernelPrecision,
+    /// Who makes the parts of the search.
+    pub pieces: Pieces,
     /// Memory budget in bytes.
     pub memory_bytes: u64,
     pub threads: usize,
@@ -142,6 +144,7 @@ impl Config {
             gpu,
             method,
             precision: settings.precision.unwrap_or(KernelPrecision::Auto),
+            pieces: settings.pieces.unwrap_or_default(),
             memory_bytes: settings.memory.map_or_else(half_of_memory, |size| size.as_u64()),
             threads,
             idle: idle::idle(&settings, backend, method),

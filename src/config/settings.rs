@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::{
     Backend, BadRows, BinaryType, EdgeRule, EmptyKeys, KernelPrecision, Limit, Mask, Method, Metric, NegativesOf,
-    PartitionBy, RankBy, RankLayout, Remainder, SameQuery, TableFormat, TaskSettings, Threshold, Width,
+    PartitionBy, Pieces, RankBy, RankLayout, Remainder, SameQuery, TableFormat, TaskSettings, Threshold, Width,
 };
 use crate::error::{Error, Result};
 use crate::regular;
@@ -230,6 +230,9 @@ pub struct Settings {
     /// Numbers that the CPU's search filters with; the result is the same [default: auto]
     #[arg(long, value_enum, env = "BATCHMINE_PRECISION", hide_env = true, help_heading = "Resources")]
     pub precision: Option<KernelPrecision>,
+    /// Who makes the parts of the search: this process, or `batchmine work` in others [default: own]
+    #[arg(long, value_enum, env = "BATCHMINE_PIECES", hide_env = true, help_heading = "Resources")]
+    pub pieces: Option<Pieces>,
     /// Memory budget, such as 4GiB [default: half of the machine or its cgroup]
     #[arg(long, value_name = "SIZE", env = "BATCHMINE_MEMORY", hide_env = true, help_heading = "Resources")]
     pub memory: Option<bytesize::ByteSize>,
@@ -371,6 +374,7 @@ impl Settings {
             search: self.search.or(weaker.search),
             recall: self.recall.or(weaker.recall),
             precision: self.precision.or(weaker.precision),
+            pieces: self.pieces.or(weaker.pieces),
             memory: self.memory.or(weaker.memory),
             threads: self.threads.or(weaker.threads),
             task: if self.task.is_empty() { weaker.task } else { self.task },

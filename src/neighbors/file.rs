@@ -93,6 +93,11 @@ impl Block {
         bytemuck::cast_slice(self.sealed.payload())
     }
 
+    /// Ranks that each list has room for.
+    pub(crate) fn stride(&self) -> usize {
+        self.stride
+    }
+
     /// Places of the rows whose lists it has.
     pub(crate) fn range(&self) -> PlaceRange {
         self.places

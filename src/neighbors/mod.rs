@@ -13,6 +13,7 @@
 pub(crate) mod answers;
 #[cfg(feature = "faiss")]
 mod blas;
+mod blocks;
 pub(crate) mod budget;
 pub(crate) mod calibrate;
 pub(crate) mod candidates;
@@ -32,6 +33,7 @@ pub(crate) mod ivf;
 mod k_means;
 pub(crate) mod marks;
 pub(crate) mod own_ranks;
+pub(crate) mod pieces;
 pub(crate) mod probes;
 pub(crate) mod recall;
 pub(crate) mod search;

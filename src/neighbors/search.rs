@@ -1,11 +1,8 @@
 //! The neighbors stage: IVF lists and packed base first, then a part for each block of queries, near ones together.
 
-use std::ops::Range;
-
-use std::path::PathBuf;
-
 use rayon::prelude::*;
 
+use super::blocks::{BASE, BlockSearch, Prepared, open_candidates, pairs_of};
 use super::budget::NeighborsCounts;
 use super::candidates::{CANDIDATES_FILE, Candidates, PositiveGroups};
 use super::columns::BaseColumns;
@@ -17,21 +14,18 @@ use super::gpu;
 use super::head;
 use super::initial_thresholds::ThresholdSample;
 use super::ivf::{self, IVF_FILE, IvfIndex};
+use super::pieces;
 use super::probes::choose_probes;
 use super::recall::RecallSample;
 use super::tiles::Tiles;
-use super::topk::Candidate;
 use super::trial;
 use super::window::refuse_empty_windows;
-use crate::config::{Backend, Config, KernelPrecision, RankWindow};
+use crate::config::{Backend, Config, KernelPrecision, Pieces, RankWindow};
 use crate::error::Result;
 use crate::run::record::NeighborsFacts;
 use crate::run::{Run, RunReader, Stage, StageRun};
-use crate::vectors::{Place, RowId, Tasks, Vectors};
+use crate::vectors::{Place, Tasks, Vectors};
 use crate::watch::Watch;
-
-/// Name of the packed base in the run folder.
-const BASE: &str = "base.pak";
 
 /// Finds the best p + m positives of every query, or opens the lists that are there.
 ///
@@ -65,7 +59,8 @@ pub fn search(run: &Run, vectors: &Vectors, config: &Config, counts: &NeighborsC
     let choose = |goal: f64| choose_probes(&tiles, &sample, &ranks, goal, watch);
     let engine = SearchEngine::choose(config, counts, gpus, choose)?;
     tracing::debug!("search: {engine:?}, {:?}, {simd:?}", tiles.precision);
-    search_blocks(run, &stage, &tiles, &engine, &ranks, counts.block_rows)?;
+    let blocks = BlockSearch { tiles: &tiles, engine: &engine, ranks: &ranks, block_rows: counts.block_rows };
+    make_blocks(run, &stage, &blocks, config.pieces)?;
     let candidates = prepared.candidates.clone();
     let total = candidates.as_ref().map(|_| tiles.columns.rows().len() as u64);
     let neighbors = Neighbors::open(&part, vectors, counts.block_rows, candidates)?;
@@ -87,6 +82,7 @@ pub fn search(run: &Run, vectors: &Vectors, config: &Config, counts: &NeighborsC
     log_documents(&neighbors);
     drop((engine, prepared));
     stage.finish(&facts, |name| name != BASE && name != gpu::BASE)?;
+    run.remove_pieces(None)?;
     Ok(neighbors)
 }
 
@@ -101,17 +97,6 @@ pub(crate) fn open(run: &RunReader, vectors: &Vectors) -> Result<Neighbors> {
     Neighbors::open(&part, vectors, facts.block_rows, candidates)
 }
 
-/// Which rows share a positive, where that was found out.
-fn open_candidates(
-    part: &dyn Fn(&str) -> Result<PathBuf>,
-    vectors: &Vectors,
-    are_there: bool,
-) -> Result<Option<Candidates>> {
-    let tasks: Vec<_> = vectors.tasks.ranges().collect();
-    let ivf = || IvfIndex::open(&part(IVF_FILE)?, vectors);
-    are_there.then(|| Candidates::open(&part(CANDIDATES_FILE)?, ivf()?.list_order(), &tasks)).transpose()
-}
-
 /// The devices that search, if any do: their base is all rows, so none does where ranks are those of positives, or
 /// where documents are candidates.
 fn find_gpus(
@@ -120,6 +105,9 @@ fn find_gpus(
     vectors: &Vectors,
     watch: Watch<'_>,
 ) -> Result<Option<gpu::Gpus>> {
+    if config.pieces == Pieces::External {
+        return Ok(None);
+    }
     if !config.ranks_positives() && vectors.documents.is_none() {
         let largest_task = vectors.tasks.ranges().map(|range| range.len()).max().unwrap_or(0);
         return gpu::find(config, counts.gpu_room(), vectors.shape(), largest_task, watch);
@@ -136,29 +124,6 @@ fn warn_of_slow_bf16(config: &Config, simd: Simd) {
     let asked = config.precision == KernelPrecision::Bf16 && config.backend != Backend::Faiss;
     if asked && !simd.multiplies_bf16() {
         tracing::warn!("this machine has no instruction for bf16: the search will be slow; --precision f32 is faster");
-    }
-}
-
-/// What every search works with.
-struct Prepared {
-    ivf: IvfIndex,
-    candidates: Option<Candidates>,
-    samples: ThresholdSample,
-    packed: Option<PackedBase>,
-}
-
-impl Prepared {
-    fn tiles<'a>(&'a self, vectors: &'a Vectors, config: &Config, counts: &NeighborsCounts, simd: Simd) -> Tiles<'a> {
-        let Prepared { samples, packed, .. } = self;
-        let columns = self.columns(&vectors.tasks);
-        let (precision, metric, fine_queries) = (config.precision, config.metric, counts.fine_tile_queries);
-        Tiles { vectors, columns, packed: packed.as_ref(), samples, precision, simd, metric, fine_queries }
-    }
-}
-
-impl Prepared {
-    fn columns<'a>(&'a self, tasks: &'a Tasks) -> BaseColumns<'a> {
-        BaseColumns { ivf: &self.ivf, tasks, chosen: self.candidates.as_ref() }
     }
 }
 
@@ -211,42 +176,41 @@ fn make_candidates(
     open_candidates(&|name| run.part(Stage::Neighbors, name), vectors, true)
 }
 
-/// Searches the blocks that are not there yet, to so many ranks in each task, and commits each as a part.
-fn search_blocks(
-    run: &Run,
-    stage: &StageRun<'_>,
-    tiles: &Tiles<'_>,
-    engine: &SearchEngine,
-    ranks: &[usize],
-    block_rows: usize,
-) -> Result<()> {
-    let Tiles { vectors, columns, .. } = *tiles;
-    let ivf = columns.ivf;
+/// Makes the blocks that are not there yet, and commits each as a part; or waits until others have made them.
+fn make_blocks(run: &Run, stage: &StageRun<'_>, search: &BlockSearch<'_>, pieces: Pieces) -> Result<()> {
+    let Tiles { vectors, columns, .. } = *search.tiles;
     let rows = vectors.row_count();
-    let most = ranks.iter().copied().max().unwrap_or(0);
     let total = pairs_of(columns, 0..rows);
-    let is_exact = engine.probes().is_none();
+    let is_exact = search.engine.probes().is_none();
     let operations = if is_exact { 2.0 * vectors.shape().dim as f64 } else { 0.0 };
     let meter =
         run.meter(Stage::Neighbors, total, "pairs").with_rates(f64::from(rows) / total.max(1) as f64, operations);
     // Pairs that approximate search leaves out count as done when the block is.
     let listen = |pairs: u64| meter.add(if is_exact { pairs } else { 0 });
     let watch = Watch::new(&listen);
-    for index in 0..(rows as usize).div_ceil(block_rows) {
-        let block = (index * block_rows) as RowId..((index + 1) * block_rows).min(rows as usize) as RowId;
-        if run.has(Stage::Neighbors, &block_name(index)) {
-            meter.skip(pairs_of(columns, block));
+    let pairs = |index: usize| pairs_of(columns, search.block(index));
+    let mut missing = Vec::new();
+    for index in 0..search.count() {
+        match run.has(Stage::Neighbors, &block_name(index)) {
+            true => meter.skip(pairs(index)),
+            false => missing.push(index),
+        }
+    }
+    if pieces == Pieces::External {
+        return pieces::wait(run, stage, search, missing, |index| meter.add(pairs(index)));
+    }
+    // Workers may have made some for an earlier call.
+    let there = run.pieces(Stage::Neighbors);
+    for index in missing {
+        if there.has(&block_name(index)) && pieces::adopt(run, stage, search, &there, index)? {
+            meter.skip(pairs(index));
             continue;
         }
-        let mut lists = Vec::with_capacity(block.len());
-        for (task, segment) in segments(&vectors.tasks, block.clone()) {
-            let queries = &ivf.order()[segment.start as usize..segment.end as usize];
-            let found = engine.segment(tiles, task, queries, ranks[task], watch)?;
-            lists.extend(found.into_iter().map(|list| by_place(list, ivf.places())));
-        }
-        stage.commit(&block_name(index), |out| write_block(out, Place::new(block.start), most, &lists))?;
+        let block = search.block(index);
+        let lists = search.lists(block.clone(), watch)?;
+        stage.commit(&block_name(index), |out| write_block(out, Place::new(block.start), search.most(), &lists))?;
         if !is_exact {
-            meter.add(pairs_of(columns, block))?;
+            meter.add(pairs(index))?;
         }
     }
     Ok(())
@@ -294,34 +258,6 @@ fn log_documents(neighbors: &Neighbors) {
     tracing::info!("{share:.1} % of the candidates in lists are documents; the graph is made of the others");
 }
 
-/// A list as it is written. Ranks are by row, where scores tie; in files a row is known by its place.
-fn by_place(list: Vec<Candidate>, places: &[Place]) -> Vec<(Place, f32)> {
-    list.into_iter().map(|candidate| (places[candidate.row as usize], candidate.score)).collect()
-}
-
-/// The tasks that a block of places touches, and their places in the block.
-fn segments(tasks: &Tasks, block: Range<RowId>) -> impl Iterator<Item = (usize, Range<RowId>)> + '_ {
-    let mut place = block.start;
-    std::iter::from_fn(move || {
-        if place == block.end {
-            return None;
-        }
-        let task = tasks.of(place);
-        let segment = place..tasks.range(task).end.min(block.end);
-        place = segment.end;
-        Some((task, segment))
-    })
-}
-
-/// Pairs that an exact search for the rows of some places scores.
-fn pairs_of(columns: BaseColumns<'_>, rows: Range<RowId>) -> u64 {
-    let pairs = |(task, segment): (usize, Range<RowId>)| match columns.of_task(task).len() {
-        1 => 0,
-        others => others as u64 * segment.len() as u64,
-    };
-    segments(columns.tasks, rows).map(pairs).sum()
-}
-
 /// Rows whose list is shorter than their window, and of these those without one preferred negative by rank.
 fn count_short(neighbors: &Neighbors, tasks: &Tasks, windows: &[RankWindow]) -> [u64; 2] {
     let lengths = windows.iter().enumerate().flat_map(|(task, window)| {
@@ -352,7 +288,7 @@ mod tests {
     use crate::neighbors::topk::Candidate;
     use crate::run::progress::Progress;
     use crate::run::storage::Disk;
-    use crate::vectors;
+    use crate::vectors::{self, RowId};
 
     /// Enough rows for four stretches of a tile, so that it can change its precision twice.
     const ROWS: usize = 25_000;

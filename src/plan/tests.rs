@@ -1,7 +1,7 @@
 use bytesize::ByteSize;
 
 use super::*;
-use crate::budget::written;
+use crate::budget::{BASE_BYTES, THREAD_BYTES, written};
 use crate::config::{
     Backend, BatchRules, Columns, GpuRules, Mask, NegativesOf, RankWindow, ScoreLimits, Settings, TableFormat,
     TableRules,

@@ -373,6 +373,10 @@ impl Run {
         self.remove_if_there(&self.folder.join(name))
     }
 
+    pub(super) fn storage(&self) -> &dyn Storage {
+        self.storage.as_ref()
+    }
+
     pub(super) fn sync_folder(&self, folder: &Path) -> Result<()> {
         self.storage.sync_folder(folder).map_err(|e| Error::io("a folder cannot be synced", folder, e))
     }

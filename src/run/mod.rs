@@ -25,6 +25,7 @@ pub(crate) mod lock;
 pub(crate) mod manifest;
 pub(crate) mod mapped;
 pub(crate) mod memory;
+pub(crate) mod pieces;
 pub(crate) mod progress;
 mod reader;
 pub(crate) mod record;

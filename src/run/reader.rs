@@ -83,6 +83,25 @@ impl RunReader {
         self.checked.check(stage, self.stage_folder(stage).join(name), record)
     }
 
+    /// A part of a stage that may be under way, to be read: see [`RunReader::part`].
+    ///
+    /// # Errors
+    /// There is no such part, or it is not what was written.
+    pub(crate) fn part_so_far(&self, stage: Stage, name: &str) -> Result<PathBuf> {
+        let record = self.manifest.stages.get(&stage).and_then(|record| record.parts.get(name));
+        self.checked.check(stage, self.stage_folder(stage).join(name), record)
+    }
+
+    /// The settings of a stage that may be under way.
+    ///
+    /// # Errors
+    /// The stage was not begun, or its record is not one.
+    pub(crate) fn settings_so_far<T: StageSettings>(&self) -> Result<T> {
+        let settings = self.manifest.stages.get(&T::STAGE).map(|record| &record.settings);
+        let found = record::from_value(settings.unwrap_or(&serde_json::Value::Null));
+        found.map_err(|found| unreadable(&self.folder, T::STAGE, "settings", found))
+    }
+
     /// Reads a part whole and compares its length and its hash with what was recorded. O(bytes), on all threads.
     ///
     /// # Errors

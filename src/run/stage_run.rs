@@ -27,11 +27,11 @@ pub struct StageRun<'r> {
 
 /// A part that is durable in its temporary file.
 pub(crate) struct WrittenPart {
-    name: String,
-    temp: PathBuf,
-    bytes: u64,
+    pub(super) name: String,
+    pub(super) temp: PathBuf,
+    pub(super) bytes: u64,
     /// xxh3-64 of the whole file.
-    hash: u64,
+    pub(super) hash: u64,
 }
 
 /// A part being written in any order; give it to [`StageRun::publish`].
@@ -200,7 +200,7 @@ impl StageRun<'_> {
     }
 
     /// Renames and records new parts, and drops the record of the one that they replace.
-    fn record(&self, parts: Vec<WrittenPart>, old: Option<&str>) -> Result<()> {
+    pub(super) fn record(&self, parts: Vec<WrittenPart>, old: Option<&str>) -> Result<()> {
         // The lock is held throughout: another thread must not write a manifest without these parts after this one.
         let mut manifest = self.run.manifest();
         let folder = stage_folder(&self.run.folder, &manifest, self.stage);

@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::run::{RunReader, Stage};
 
 /// What batchmine writes into a run folder beside the stages' folders: entries that are no faults.
-const OWN: [&str; 12] = [
+const OWN: [&str; 13] = [
     "manifest.json",
     "lock",
     "owner.json",
@@ -18,6 +18,8 @@ const OWN: [&str; 12] = [
     "report.html",
     "bad_rows.parquet",
     "bad_documents.parquet",
+    // Of a worker that came late.
+    "pieces",
     // A `report` that was killed leaves them.
     ".report.json.tmp",
     ".report.html.tmp",

@@ -70,6 +70,7 @@ mod npy_pairs;
 mod own_ranks;
 mod ownership;
 mod packing;
+mod pieces;
 mod power;
 mod power_disk;
 mod printed;

@@ -1,0 +1,160 @@
+//! Parts of the search that other processes make: the bytes of one process, whoever makes them, in any order.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::command::{MADE, Outcome, Place, assert_same, batchmine, call, mine, mine_command, verify};
+
+const FLAGS: &str = "--task-column task --skip 5 --window 30 --cluster-size 8 --batch-size 64 --hard-negatives 2";
+
+/// Rows of three tasks, which make several blocks.
+fn generated(place: &Place) -> PathBuf {
+    let input = place.path("gen");
+    let folder = input.to_str().unwrap();
+    call(["gen", "--rows", "40000", "--dim", "24", "--tasks", "3", "--out", folder, "--progress", "none"]).ok();
+    input
+}
+
+/// The job that waits, with its messages thrown away.
+fn waiting(input: &Path, run: &Path, flags: &str) -> Child {
+    let mut command = mine_command(input, run, &format!("{FLAGS} --threads 1 --pieces external {flags}"));
+    command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+fn work_command(run: &Path, flags: &str) -> Command {
+    let mut command = batchmine();
+    command.arg("work").arg(run).args(["--threads", "1"]).args(flags.split_whitespace());
+    command
+}
+
+fn work(run: &Path, flags: &str) -> Outcome {
+    work_command(run, flags).output().unwrap().into()
+}
+
+/// What can be made now, once the job waits.
+fn open_parts(run: &Path) -> Vec<String> {
+    let start = Instant::now();
+    loop {
+        assert!(start.elapsed() < Duration::from_secs(120), "the job does not come to wait");
+        if run.join("manifest.json").exists() {
+            let said = call(["pieces", run.to_str().unwrap(), "--json"]);
+            let said: Value = serde_json::from_str(&said.ok().stdout).unwrap();
+            if said["stage"] == "neighbors" {
+                assert!(said["all"].as_u64().unwrap() > 3, "{said}");
+                let parts = said["parts"].as_array().unwrap();
+                return parts.iter().map(|part| part.as_str().unwrap().to_owned()).collect();
+            }
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn pieces(run: &Path) -> PathBuf {
+    let mut folders = std::fs::read_dir(run.join("pieces")).unwrap().map(|entry| entry.unwrap().path());
+    let folder = folders.next().unwrap();
+    assert!(folders.next().is_none());
+    folder
+}
+
+#[test]
+fn workers_make_the_bytes_of_one_process_in_any_order_killed_and_twice() {
+    let place = Place::empty();
+    let (input, whole, run) = (generated(&place), place.path("whole"), place.path("run"));
+    mine(&input, &whole, FLAGS).ok();
+    let mut job = waiting(&input, &run, "");
+    let parts = open_parts(&run);
+    // What is no piece is thrown away: garbage, and the lists of others.
+    let folder = pieces(&run);
+    std::fs::write(folder.join(&parts[1]), b"no block").unwrap();
+    std::fs::copy(whole.join("neighbors").join(&parts[0]), folder.join(&parts[2])).unwrap();
+    // Flipped in the midst.
+    let mut bytes = std::fs::read(whole.join("neighbors").join(&parts[3])).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 4;
+    std::fs::write(folder.join(&parts[3]), bytes).unwrap();
+    // Killed at any moment, twice at once, in any order.
+    for milliseconds in [5, 40, 90, 150, 220, 300] {
+        let mut worker = work_command(&run, "--index 0 --of 2").stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(milliseconds));
+        let _ = worker.kill();
+        worker.wait().unwrap();
+    }
+    let start = Instant::now();
+    while job.try_wait().unwrap().is_none() {
+        let workers: Vec<Child> = ["--index 2 --of 3", "--index 0 --of 3", "--index 1 --of 3", "--index 1 --of 3"]
+            .map(|share| work_command(&run, share).stderr(Stdio::null()).spawn().unwrap())
+            .into();
+        for worker in workers {
+            // 0, or 1 where the job waits for no parts any more.
+            let code = worker.wait_with_output().unwrap().status.code();
+            assert!(matches!(code, Some(0 | 1)), "{code:?}");
+        }
+        assert!(start.elapsed() < Duration::from_secs(240), "the job does not end");
+    }
+    assert!(job.wait().unwrap().success());
+    assert_same(&run, &whole, &MADE);
+    verify(&run).ok();
+    assert!(!run.join("pieces").exists(), "pieces that nobody needs are there");
+    let said = call(["pieces", run.to_str().unwrap()]).ok().stdout;
+    assert!(said.contains("waits for no parts"), "{said}");
+    work(&run, "--index 0 --of 1").fails(1, &["waits for no parts"]);
+}
+
+#[test]
+fn pieces_outlive_the_job_that_waits_for_them() {
+    let place = Place::empty();
+    let (input, whole, run) = (generated(&place), place.path("whole"), place.path("run"));
+    mine(&input, &whole, FLAGS).ok();
+    let mut job = waiting(&input, &run, "");
+    let parts = open_parts(&run);
+    job.kill().unwrap();
+    job.wait().unwrap();
+    // Nobody waits, and parts are made all the same: by name, each once.
+    let made = |flags: &str| -> Value { serde_json::from_str(&work(&run, flags).ok().stdout).unwrap() };
+    let named = made(&format!("--part {} --part {} --json", parts[3], parts[1]));
+    assert_eq!(named, serde_json::json!({"asked": 2, "made": 2}));
+    assert_eq!(made(&format!("--part {} --json", parts[1]))["made"], 0);
+    // The next call takes them, whether it waits or searches by itself.
+    let said = mine(&input, &run, FLAGS).ok().stderr;
+    assert!(!said.contains("waiting for"), "{said}");
+    assert_same(&run, &whole, &MADE);
+    assert!(!run.join("pieces").exists());
+    verify(&run).ok();
+}
+
+#[test]
+fn approximate_search_and_ranks_of_positives_work_in_pieces() {
+    let place = Place::empty();
+    let input = generated(&place);
+    for flags in ["--search ivf", "--rank-by positive --search ivf:2"] {
+        let (whole, run) = (place.path("whole"), place.path("run"));
+        mine(&input, &whole, &format!("{FLAGS} {flags}")).ok();
+        let mut job = waiting(&input, &run, flags);
+        open_parts(&run);
+        work(&run, "--index 0 --of 1 --precision f32").ok();
+        assert!(job.wait().unwrap().success());
+        assert_same(&run, &whole, &MADE);
+        std::fs::remove_dir_all(&whole).unwrap();
+        std::fs::remove_dir_all(&run).unwrap();
+    }
+}
+
+#[test]
+fn what_cannot_be_in_pieces_is_refused() {
+    let place = Place::empty();
+    let (input, run) = (generated(&place), place.path("run"));
+    let work_folder = format!("--work {}", place.path("work").display());
+    mine(&input, &run, &format!("{FLAGS} --pieces external {work_folder}")).fails(2, &["--work"]);
+    let run = place.path("other");
+    let mut job = waiting(&input, &run, "");
+    open_parts(&run);
+    work(&run, "--part block-000099.nbr").fails(2, &["block-000099.nbr", "batchmine pieces"]);
+    work(&run, "--index 3 --of 3").fails(2, &["--index from 0, below --of"]);
+    work(&run, "--index 0 --of 1 --memory 1MiB").fails(4, &["raise --memory to"]);
+    work(&place.path("gen"), "--index 0 --of 1").fails(2, &["not a run folder"]);
+    job.kill().unwrap();
+    job.wait().unwrap();
+}
