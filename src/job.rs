@@ -7,7 +7,7 @@ use arrow::array::RecordBatchReader;
 
 use crate::batches::lake::Lake;
 use crate::batches::{self, Forecast, Summary};
-use crate::config::{Config, Inputs, RankBy, RankWindow};
+use crate::config::{Config, Inputs, Pieces, RankBy, RankWindow};
 use crate::cost::Cost;
 use crate::edges::JudgedFiles;
 use crate::error::{Error, Result};
@@ -270,6 +270,9 @@ impl Job {
 /// disk that fails.
 pub fn mine(run: &Run, job: &Job, replace: bool) -> Result<Summary> {
     let Job { config, shards, corpus, judged, plan, .. } = job;
+    if config.pieces == Pieces::External {
+        run.refuse_work_folder()?;
+    }
     // Before the search: a place where the table cannot be written is refused at once.
     let lake = Lake::open(config.table.as_ref(), run)?;
     let mut settings = job.settings();

@@ -141,7 +141,7 @@ fn negative(cli: &Command, flag: &str, number: &str) -> Error {
     });
     let what = letter.map_or_else(|| flag.to_owned(), |letter| format!("{flag} ({letter})"));
     Error::input(format!("{what} cannot be negative"))
-        .expected(format!("{flag} with a number of at least 0"))
+        .expected(format!("{flag} with a number that is not negative"))
         .found(format!("{flag} {number}"))
         .remedy(format!("leave {flag} out for its default; `batchmine help` and the verb's --help say what it means"))
 }

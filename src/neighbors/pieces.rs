@@ -47,6 +47,10 @@ struct BlockTask {
     packed: bool,
     /// Ranks of the lists, by task.
     ranks: Vec<usize>,
+    /// Instructions of the job's machine, and the numbers that its search would filter with: a worker with the same
+    /// instructions needs no trial of its own.
+    instructions: String,
+    precision: KernelPrecision,
 }
 
 /// Waits until others have made all blocks of `missing`, and makes each a part; `done` is told of each. One that is
@@ -70,6 +74,8 @@ pub(super) fn wait(
         candidates: tiles.columns.chosen.is_some(),
         packed: tiles.packed.is_some(),
         ranks: search.ranks.to_vec(),
+        instructions: format!("{:?}", tiles.simd),
+        precision: tiles.precision,
     };
     let folder = run.begin_pieces(Stage::Neighbors, &task)?;
     let mut missing: BTreeSet<usize> = missing.into_iter().collect();
@@ -84,7 +90,9 @@ pub(super) fn wait(
     tell(&missing);
     let mut told = Instant::now();
     while !missing.is_empty() {
-        let there: Vec<usize> = missing.iter().copied().filter(|index| folder.has(&block_name(*index))).collect();
+        // One look at the folder, however many parts are missing.
+        let names = folder.names()?;
+        let there: Vec<usize> = missing.iter().copied().filter(|index| names.contains(&block_name(*index))).collect();
         for index in there {
             if adopt(run, stage, search, &folder, index)? {
                 missing.remove(&index);
@@ -184,8 +192,9 @@ pub(crate) fn open_parts(run: &RunReader) -> Result<Option<(Vec<String>, usize)>
     };
     let folder = run.pieces(Stage::Neighbors)?;
     let Some(task) = folder.task::<BlockTask>()? else { return Ok(None) };
+    let there = folder.names()?;
     let names = (0..task.blocks).map(block_name);
-    let open = names.filter(|name| !record.parts.contains_key(name) && !folder.has(name)).collect();
+    let open = names.filter(|name| !record.parts.contains_key(name) && !there.contains(name)).collect();
     Ok(Some((open, task.blocks)))
 }
 
@@ -206,6 +215,7 @@ pub(crate) fn work(run: &RunReader, asked: &PartsAsked, worker: WorkerLimits, wa
         }
     };
     let mut worked = Worked { asked: wanted.len(), made: 0 };
+    let open: BTreeSet<&String> = open.iter().collect();
     let missing: Vec<usize> = wanted.into_iter().filter(|index| open.contains(&names[*index])).collect();
     if missing.is_empty() {
         return Ok(worked);
@@ -229,7 +239,11 @@ pub(crate) fn work(run: &RunReader, asked: &PartsAsked, worker: WorkerLimits, wa
         return Err(nothing_to_do(run));
     }
     if config.precision == KernelPrecision::Auto {
-        tiles.precision = if packs { trial::fastest(&tiles, ranks, watch)? } else { KernelPrecision::F32 };
+        tiles.precision = match packs {
+            false => KernelPrecision::F32,
+            true if task.instructions == format!("{simd:?}") => task.precision,
+            true => trial::fastest(&tiles, ranks, watch)?,
+        };
     }
     let engine = task.probes.map_or(SearchEngine::Exact, SearchEngine::Lists);
     let search = BlockSearch { tiles: &tiles, engine: &engine, ranks, block_rows: task.block_rows };

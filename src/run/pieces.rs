@@ -5,6 +5,7 @@
 //! durable and renames it: two makers of one piece are harmless. The job alone moves pieces among the stage's parts and
 //! records them; it checks their bytes first. Memory: none.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -28,7 +29,7 @@ pub(crate) const PIECES: &str = "pieces";
 /// What whoever makes pieces must know beside the run's files.
 const TASK: &str = "task.json";
 /// Most bytes of that file.
-const TASK_BYTES: u64 = 1 << 20;
+const TASK_BYTES: u64 = 1 << 26;
 
 /// Where pieces of a stage lie.
 #[derive(Debug, Clone)]
@@ -42,6 +43,15 @@ impl PieceFolder {
     /// A piece's file.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
+    }
+
+    /// The names of all files.
+    ///
+    /// # Errors
+    /// The folder cannot be listed.
+    pub(crate) fn names(&self) -> Result<BTreeSet<String>> {
+        let name = |path: PathBuf| path.file_name().map(|name| name.to_string_lossy().into_owned());
+        Ok(list(&self.0)?.into_iter().filter_map(name).collect())
     }
 
     /// Whether a piece is there. Its bytes are not read.
@@ -116,18 +126,26 @@ impl PieceFolder {
 }
 
 impl Run {
+    /// Fails where the first stages lie in a folder that others may not see.
+    ///
+    /// # Errors
+    /// The run has a work folder.
+    pub(crate) fn refuse_work_folder(&self) -> Result<()> {
+        if self.manifest().work.is_none() {
+            return Ok(());
+        }
+        Err(Error::input("pieces need the whole run in one folder")
+            .path(self.folder())
+            .expected("--pieces external without --work")
+            .found("a run whose first stages lie in a work folder")
+            .remedy("leave out --work, and put the run folder where all workers see it"))
+    }
+
     /// Opens a folder for pieces of a stage, and removes those of other fingerprints.
     ///
     /// # Errors
-    /// The disk fails; or the stage lies in another folder, which others cannot see.
+    /// The disk fails.
     pub(crate) fn begin_pieces(&self, stage: Stage, task: &impl Serialize) -> Result<PieceFolder> {
-        if self.manifest().work.is_some() {
-            return Err(Error::input("pieces need the whole run in one folder")
-                .path(self.folder())
-                .expected("--pieces external without --work")
-                .found("a run whose first stages lie in a work folder")
-                .remedy("leave out --work, and put the run folder where all workers see it"));
-        }
         let fingerprint = self.record(stage).fingerprint;
         self.remove_pieces(Some(&fingerprint))?;
         let pieces = PieceFolder::new(self.folder(), &fingerprint);
