@@ -16,12 +16,12 @@ use super::engine::SearchEngine;
 use super::file::{Block, block_name, write_block};
 use super::trial;
 use crate::budget::process_bytes;
-use crate::config::{Backend, Config, KernelPrecision, Method, Settings, Width};
+use crate::config::{Backend, Config, KernelPrecision, Method, Settings, WINDOW_MAX, Width};
 use crate::error::{Error, Kind, Result};
 use crate::run::pieces::PieceFolder;
-use crate::run::record::VectorsSettings;
+use crate::run::record::{VectorsFacts, VectorsSettings};
 use crate::run::{Run, RunReader, Stage, StageRun};
-use crate::vectors::{self, Place};
+use crate::vectors::{self, Place, RowId};
 use crate::watch::Watch;
 
 /// Time between two looks for pieces.
@@ -51,6 +51,35 @@ struct BlockTask {
     /// instructions needs no trial of its own.
     instructions: String,
     precision: KernelPrecision,
+}
+
+impl BlockTask {
+    /// Fails where the numbers are not those of a run of so many rows and tasks.
+    ///
+    /// # Errors
+    /// The file is damaged, or of another version.
+    fn refuse_unsound(&self, run: &RunReader, rows: RowId, tasks: usize) -> Result<()> {
+        let blocks = (rows as usize).checked_div(self.block_rows).map(|whole| (whole, rows as usize % self.block_rows));
+        let is_sound = self.format == FORMAT
+            && blocks.is_some_and(|(whole, rest)| whole + usize::from(rest > 0) == self.blocks)
+            && self.ranks.len() == tasks
+            && self.ranks.iter().all(|ranks| *ranks <= WINDOW_MAX as usize)
+            && self.probes.is_none_or(|probes| (1..=rows as usize).contains(&probes));
+        if is_sound {
+            return Ok(());
+        }
+        Err(Error::runtime("the description of a run's pieces is not of this run")
+            .path(run.folder())
+            .expected(format!("format {FORMAT}, blocks of {rows} rows in {tasks} tasks"))
+            .found(format!(
+                "format {}, {} blocks of {} rows, {} tasks",
+                self.format,
+                self.blocks,
+                self.block_rows,
+                self.ranks.len()
+            ))
+            .remedy("use the batchmine that runs `mine`; or run its command again, which writes it anew"))
+    }
 }
 
 /// Waits until others have made all blocks of `missing`, and makes each a part; `done` is told of each. One that is
@@ -104,7 +133,8 @@ pub(super) fn wait(
             told = Instant::now();
         }
         if !missing.is_empty() {
-            done_nothing(run)?;
+            run.check_interrupt()?;
+            std::thread::sleep(LOOK_EVERY);
         }
     }
     Ok(())
@@ -129,13 +159,6 @@ pub(super) fn adopt(
     }
     stage.adopt(&name, folder)?;
     Ok(true)
-}
-
-/// A pause, which ends where the user wants it.
-fn done_nothing(run: &Run) -> Result<()> {
-    run.check_interrupt()?;
-    std::thread::sleep(LOOK_EVERY);
-    Ok(())
 }
 
 /// Fails where a file is not the block of an index.
@@ -192,6 +215,8 @@ pub(crate) fn open_parts(run: &RunReader) -> Result<Option<(Vec<String>, usize)>
     };
     let folder = run.pieces(Stage::Neighbors)?;
     let Some(task) = folder.task::<BlockTask>()? else { return Ok(None) };
+    let rows = run.facts::<VectorsFacts>()?;
+    task.refuse_unsound(run, RowId::try_from(rows.rows).unwrap_or(RowId::MAX), rows.tasks)?;
     let there = folder.names()?;
     let names = (0..task.blocks).map(block_name);
     let open = names.filter(|name| !record.parts.contains_key(name) && !there.contains(name)).collect();
@@ -224,6 +249,7 @@ pub(crate) fn work(run: &RunReader, asked: &PartsAsked, worker: WorkerLimits, wa
     vectors.check()?;
     let folder = run.pieces(Stage::Neighbors)?;
     let task: BlockTask = folder.task()?.ok_or_else(|| nothing_to_do(run))?;
+    task.refuse_unsound(run, vectors.row_count(), vectors.tasks.len())?;
     let config = &config_of(run, &task, worker)?;
     let documents = u64::from(vectors.candidate_count() - vectors.row_count());
     let room = config.memory_bytes.saturating_sub(process_bytes(config.threads));
@@ -235,16 +261,14 @@ pub(crate) fn work(run: &RunReader, asked: &PartsAsked, worker: WorkerLimits, wa
     let prepared = Prepared::open(&part, &vectors, [task.candidates, packs], simd)?;
     let mut tiles = prepared.tiles(&vectors, config, &counts, simd);
     let ranks = &task.ranks[..];
-    if ranks.len() != vectors.tasks.len() {
-        return Err(nothing_to_do(run));
-    }
-    if config.precision == KernelPrecision::Auto {
-        tiles.precision = match packs {
-            false => KernelPrecision::F32,
-            true if task.instructions == format!("{simd:?}") => task.precision,
-            true => trial::fastest(&tiles, ranks, watch)?,
-        };
-    }
+    let same = task.instructions == format!("{simd:?}") && task.precision != KernelPrecision::Auto;
+    tiles.precision = match (config.precision, packs) {
+        // Bytes are those of the job's packed base.
+        (KernelPrecision::Auto | KernelPrecision::Int8, false) => KernelPrecision::F32,
+        (KernelPrecision::Auto, true) if same => task.precision,
+        (KernelPrecision::Auto, true) => trial::fastest(&tiles, ranks, watch)?,
+        (own, _) => own,
+    };
     let engine = task.probes.map_or(SearchEngine::Exact, SearchEngine::Lists);
     let search = BlockSearch { tiles: &tiles, engine: &engine, ranks, block_rows: task.block_rows };
     for index in missing {

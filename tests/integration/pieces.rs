@@ -127,15 +127,17 @@ fn pieces_outlive_the_job_that_waits_for_them() {
 }
 
 #[test]
-fn approximate_search_and_ranks_of_positives_work_in_pieces() {
+fn approximate_search_ranks_of_positives_and_other_precisions_work_in_pieces() {
     let place = Place::empty();
     let input = generated(&place);
-    for flags in ["--search ivf", "--rank-by positive --search ivf:2"] {
+    // The last one has no packed base.
+    for flags in ["--search ivf", "--rank-by positive --search ivf:2", "--precision f32"] {
         let (whole, run) = (place.path("whole"), place.path("run"));
         mine(&input, &whole, &format!("{FLAGS} {flags}")).ok();
         let mut job = waiting(&input, &run, flags);
         open_parts(&run);
-        work(&run, "--index 0 --of 1 --precision f32").ok();
+        work(&run, "--index 0 --of 2 --precision f32").ok();
+        work(&run, "--index 1 --of 2 --precision int8").ok();
         assert!(job.wait().unwrap().success());
         assert_same(&run, &whole, &MADE);
         std::fs::remove_dir_all(&whole).unwrap();
@@ -155,6 +157,21 @@ fn what_cannot_be_in_pieces_is_refused() {
     let mut job = waiting(&input, &run, "");
     open_parts(&run);
     work(&run, "--part block-000099.nbr").fails(2, &["block-000099.nbr", "batchmine pieces"]);
+    // A description that is not of this run: no panic, no endless file.
+    let task = pieces(&run).join("task.json");
+    let sound = std::fs::read_to_string(&task).unwrap();
+    for (from, to) in [
+        (r#""format":1"#, r#""format":2"#),
+        (r#""block_rows":"#, r#""block_rows":0,"_":"#),
+        (r#""blocks":"#, r#""blocks":1"#),
+        (r#""ranks":["#, r#""ranks":[99999999999,"#),
+        ("{", "["),
+    ] {
+        assert!(sound.contains(from), "{sound}");
+        std::fs::write(&task, sound.replacen(from, to, 1)).unwrap();
+        work(&run, "--index 0 --of 1").fails(1, &["the description of a run's pieces"]);
+    }
+    std::fs::write(&task, &sound).unwrap();
     work(&run, "--index 3 --of 3").fails(2, &["--index from 0, below --of"]);
     work(&run, "--index 0 --of 1 --memory 1MiB").fails(4, &["raise --memory to"]);
     work(&place.path("gen"), "--index 0 --of 1").fails(2, &["not a run folder"]);
