@@ -206,7 +206,8 @@ mod tests {
                 together.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
             }
             for (sum, share) in together.iter().zip(&shares) {
-                prop_assert!((*sum as f64 - share * f64::from(epochs)).abs() < 3.0);
+                // The extreme discrepancy of the first 40 multiples of the golden ratio is 2.492.
+                prop_assert!((*sum as f64 - share * f64::from(epochs)).abs() < 2.5);
             }
         }
 

@@ -290,17 +290,7 @@ impl<'a, 'r> TableCheck<'a, 'r> {
                 self.outcome.fault(format!("batch {} holds rows of several tasks", place.1));
             }
             self.batch.push(row);
-            if self.negatives.count > 0 {
-                let drawn = self.drawn(batch, index);
-                self.drawn.push(drawn.unwrap_or_else(|| {
-                    self.outcome.fault(format!(
-                        "batch {}: the hard negatives of input row {input} are no lists of \
-                        known rows with their ids",
-                        place.1
-                    ));
-                    Vec::new()
-                }));
-            }
+            self.take_drawn(batch, index, (place.1, input));
             if let Some(masked) = &mut self.masked {
                 masked.push(masked_positions(batch, index));
             }
@@ -311,6 +301,19 @@ impl<'a, 'r> TableCheck<'a, 'r> {
             }
         }
         Ok(())
+    }
+
+    /// Takes a row's hard negatives, where there are any.
+    fn take_drawn(&mut self, rows: &RecordBatch, index: usize, (batch, input): (i64, i64)) {
+        if self.negatives.count == 0 {
+            return;
+        }
+        let drawn = self.drawn(rows, index).unwrap_or_else(|| {
+            let what = "are no lists of known rows with their ids";
+            self.outcome.fault(format!("batch {batch}: the hard negatives of input row {input} {what}"));
+            Vec::new()
+        });
+        self.drawn.push(drawn);
     }
 
     /// Whether a row's own rank, where there are any, is that of the run, and leaves it in.
