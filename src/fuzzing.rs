@@ -14,7 +14,7 @@ use crate::clusters::labels::{Clusters, LABELS, members};
 use crate::clusters::passes::{PASS, PassState};
 use crate::config::{Columns, Config, IdColumn, Settings, VerdictRules};
 use crate::edges::file::EDGES;
-use crate::edges::{Adjacency, EdgeFile, EdgeRows, JudgedFiles};
+use crate::edges::{Adjacency, EdgeFile, EdgeRows, JudgedFiles, pieces as graph};
 use crate::error::{Error, Result};
 use crate::inspect::describe;
 use crate::neighbors::candidates::{CANDIDATES, Candidates};
@@ -25,8 +25,10 @@ use crate::neighbors::gpu::{DeviceBase, GPU_BASE};
 use crate::neighbors::ivf::{IVF_FORMAT, IvfIndex, IvfShape, ListOrder};
 use crate::neighbors::marks::{MARKS, MarkBlock, is_marked};
 use crate::neighbors::own_ranks::{OWN_RANKS, OwnRanks};
+use crate::neighbors::pieces as search;
 use crate::neighbors::verdicts::{VERDICTS, Verdicts};
 use crate::run::block_hash;
+use crate::run::pieces::{PieceFolder, TASK};
 use crate::run::record::{
     BatchesFacts, BatchesSettings, ClustersFacts, ClustersSettings, EdgesFacts, EdgesSettings, NeighborsFacts,
     NeighborsSettings, VectorsFacts, VectorsSettings,
@@ -43,7 +45,7 @@ use crate::watch::Watch;
 /// Name and function of each entry: bytes, and a folder to write to.
 type Decoder = (&'static str, fn(&[u8], &Path) -> Result<()>);
 
-const DECODERS: [Decoder; 24] = [
+const DECODERS: [Decoder; 26] = [
     ("parquet", import),
     ("arrow", import),
     ("npy", import),
@@ -56,6 +58,8 @@ const DECODERS: [Decoder; 24] = [
     ("documents", documents),
     ("ids", ids),
     ("neighbors", neighbors),
+    ("search-pieces", search_pieces),
+    ("graph-pieces", graph_pieces),
     ("candidates", candidates),
     ("marks", marks),
     ("own-ranks", own_ranks),
@@ -234,6 +238,21 @@ fn neighbors(bytes: &[u8], folder: &Path) -> Result<()> {
 }
 
 /// Candidates of tasks of equal size.
+/// Rows, tasks and blocks of the run that descriptions of pieces are of.
+const PIECES_OF: (u32, usize, usize) = (600, 3, 1);
+
+fn search_pieces(bytes: &[u8], folder: &Path) -> Result<()> {
+    write(&folder.join(TASK), bytes)?;
+    let (rows, tasks, _) = PIECES_OF;
+    search::described_in(PieceFolder::at(folder.to_owned()), folder, (rows, tasks)).map(keep)
+}
+
+fn graph_pieces(bytes: &[u8], folder: &Path) -> Result<()> {
+    write(&folder.join(TASK), bytes)?;
+    let (rows, _, blocks) = PIECES_OF;
+    graph::described_in(PieceFolder::at(folder.to_owned()), folder, (rows.into(), blocks)).map(keep)
+}
+
 fn candidates(bytes: &[u8], folder: &Path) -> Result<()> {
     described(bytes, folder, &CANDIDATES)?;
     let path = folder.join("artefact");

@@ -32,6 +32,7 @@ mod cost;
 mod inspect;
 mod job;
 mod pairs;
+mod pieces;
 mod plan;
 mod planted;
 mod random;
@@ -53,6 +54,7 @@ pub use batches::{BatchReader, BatchRows, Summary};
 pub use clusters::labels_by_input_row;
 pub use job::{Job, mine, on_threads};
 pub use pairs::{PairsAsked, PairsWritten, write as write_pairs};
+pub use pieces::{OpenParts, PartsAsked, WorkAsked, Worked, WorkerLimits, open_parts, work};
 pub use vectors::MemoryRows;
 pub use watch::Watch;
 

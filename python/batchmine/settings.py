@@ -180,7 +180,7 @@ class Settings(TypedDict, total=False):
     #: Numbers that the CPU's search filters with; the result is the same [default: auto]
 
     pieces: Literal["own", "external"] | None
-    #: Who makes the parts of the search: this process, or `batchmine work` in others [default: own]
+    #: Who makes the parts of the search and of the graph: this process, or `batchmine work` in others [default: own]
 
     memory: str | int | float | os.PathLike[str] | None
     #: Memory budget, such as 4GiB [default: half of the machine or its cgroup]

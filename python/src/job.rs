@@ -10,7 +10,7 @@ use batchmine::config::{Config, Settings, TaskSettings};
 use batchmine::error::{Error, Result};
 use batchmine::report::{Options, measure, page};
 use batchmine::run::{Disk, Run, RunReader};
-use batchmine::verify::verify as verified;
+use batchmine::verify::{CheckShare, verify as verified};
 use batchmine::{Job, MemoryRows, PairsAsked, Watch, on_threads, write_pairs};
 use pyo3::prelude::*;
 use serde_json::{Map, Value};
@@ -173,7 +173,7 @@ pub(crate) fn verify(
         let run = RunReader::open(&folder)?;
         let meter = control.stopping(&folder).meter("verify", 0, "checks");
         let listen = |checks| meter.add(checks);
-        let outcome = on_threads(ALL, || verified(&run, sample, Watch::new(&listen)))??;
+        let outcome = on_threads(ALL, || verified(&run, sample, CheckShare::WHOLE, Watch::new(&listen)))??;
         Ok((outcome.faults, outcome.unchecked))
     })
 }

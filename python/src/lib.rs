@@ -7,6 +7,7 @@ mod errors;
 mod exports;
 mod foreign;
 mod job;
+mod pieces;
 mod rows;
 mod table;
 mod watched;
@@ -59,6 +60,8 @@ fn _batchmine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(job::verify, module)?)?;
     module.add_function(wrap_pyfunction!(job::report, module)?)?;
     module.add_function(wrap_pyfunction!(job::candidates, module)?)?;
+    module.add_function(wrap_pyfunction!(pieces::pieces, module)?)?;
+    module.add_function(wrap_pyfunction!(pieces::work, module)?)?;
     module.add_function(wrap_pyfunction!(table::batch_rows, module)?)?;
     module.add_function(wrap_pyfunction!(table::known, module)?)?;
     module.add_function(wrap_pyfunction!(table::clusters, module)?)?;

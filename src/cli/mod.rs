@@ -13,6 +13,7 @@ pub mod inspect;
 pub mod job_args;
 pub mod log;
 pub mod mine;
+mod piece_scripts;
 pub mod pieces;
 pub mod plan;
 pub mod reference;

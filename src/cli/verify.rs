@@ -8,7 +8,7 @@ use super::log;
 use crate::error::{Error, Kind, Result};
 use crate::job::on_threads;
 use crate::run::{RunReader, json};
-use crate::verify::verify;
+use crate::verify::{CheckShare, verify};
 use crate::watch::Watch;
 
 /// Arguments of `verify`.
@@ -19,6 +19,12 @@ pub struct VerifyArgs {
     /// Neighbor lists to recompute by brute force
     #[arg(long, value_name = "N", default_value_t = 100)]
     sample: usize,
+    /// Of N shares of the checks this one alone, counted from 0: several processes verify a run together
+    #[arg(long, value_name = "I", requires = "of")]
+    index: Option<usize>,
+    /// N: how many processes share the checks
+    #[arg(long, value_name = "N", requires = "index")]
+    of: Option<usize>,
     /// Threads [default: all]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -32,7 +38,12 @@ impl VerifyArgs {
     pub fn run(self, output: &log::Output) -> Result<()> {
         let run = RunReader::open(&self.run)?;
         run.refuse_in_use()?;
-        let outcome = on_threads(self.threads.unwrap_or(0), || verify(&run, self.sample, Watch::silent()))??;
+        let share = match (self.index, self.of) {
+            (Some(index), Some(of)) => CheckShare::new(index, of)?,
+            _ => CheckShare::WHOLE,
+        };
+        let check = || verify(&run, self.sample, share, Watch::silent());
+        let outcome = on_threads(self.threads.unwrap_or(0), check)??;
         if output.json {
             log::print(&json::line(&outcome)?)?;
         } else {

@@ -203,7 +203,7 @@ impl Mask {
     }
 }
 
-/// Who makes the parts of the search.
+/// Who makes the parts of the search and of the graph.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Pieces {

@@ -80,7 +80,7 @@ pub struct Config {
     pub method: Method,
     /// Numbers that the CPU's search filters with.
     pub precision: KernelPrecision,
-    /// Who makes the parts of the search.
+    /// Who makes the parts of the search and of the graph.
     pub pieces: Pieces,
     /// Memory budget in bytes.
     pub memory_bytes: u64,

@@ -230,7 +230,7 @@ pub struct Settings {
     /// Numbers that the CPU's search filters with; the result is the same [default: auto]
     #[arg(long, value_enum, env = "BATCHMINE_PRECISION", hide_env = true, help_heading = "Resources")]
     pub precision: Option<KernelPrecision>,
-    /// Who makes the parts of the search: this process, or `batchmine work` in others [default: own]
+    /// Who makes the parts of the search and of the graph: this process, or `batchmine work` in others [default: own]
     #[arg(long, value_enum, env = "BATCHMINE_PIECES", hide_env = true, help_heading = "Resources")]
     pub pieces: Option<Pieces>,
     /// Memory budget, such as 4GiB [default: half of the machine or its cgroup]

@@ -86,7 +86,7 @@ pub(crate) fn divide(
         let marking = vec![Term::fixed(
             "rows of a block of lists · ⌈k / 64⌉ · 8 + 8td",
             "marks of a block's lists, and two vectors on each thread, with limits for sides",
-            block_rows as u64 * ranks.div_ceil(64) * 8 + threads * 8 * shape.dim as u64,
+            marking_bytes(shape, block_rows, ranks, threads),
         )];
         phases.insert(0, Phase { name: "marking", terms: marking });
     }
@@ -100,6 +100,22 @@ pub(crate) fn divide(
     }
     let verdict_entries = (entries / VERDICT_ENTRY_BYTES) as usize;
     (EdgesCounts { spill_edges: spill_edges as usize, verdict_entries }, StageNeed { stage: Stage::Edges, phases })
+}
+
+/// Bytes of marking a block of lists on so many threads.
+pub(super) fn marking_bytes(shape: Shape, block_rows: usize, ranks: u64, threads: u64) -> u64 {
+    block_rows as u64 * ranks.div_ceil(64) * 8 + threads * 8 * shape.dim as u64
+}
+
+/// Bytes that a worker needs to spill a run of so many edges: in-degrees of the run alone.
+pub(super) fn worker_spilling(shape: Shape, run_edges: u64) -> u64 {
+    DEGREE_BYTES / 2 * shape.rows + run_edges * SPILL_EDGE_BYTES
+}
+
+/// Bytes that a worker needs to merge the ranges of a part, on so many threads.
+pub(super) fn worker_merging(threads: u64) -> u64 {
+    let (range, ranges) = (MERGE_RANGE_EDGES as u64, PART_MERGE_RANGES as u64);
+    threads.min(ranges) * range * MERGED_EDGE_BYTES + ranges * range * ENCODED_EDGE_BYTES
 }
 
 /// Bytes for the rows that verdicts hold for, and what reading judged pairs needs beside them.

@@ -1,6 +1,5 @@
 //! Builds the graph: spill, then merge; a part for each run and for each range of rows.
 
-use std::ops::Range;
 use std::path::PathBuf;
 
 use indicatif::HumanCount;
@@ -10,11 +9,13 @@ use super::budget::{EdgesCounts, MERGE_RANGE_EDGES, PART_MERGE_RANGES};
 use super::file::{EdgeFile, EdgePart, EncodedRange, release_compressors};
 use super::judged::JudgedFiles;
 use super::marks;
-use super::merge::{Merge, cut_merge_ranges};
+use super::merge::{Merge, cut_merge_ranges, refuse_other_runs};
 use super::own_ranks;
+use super::parts::{RANGE_PREFIX, RUN_PREFIX, chain, cut_runs, range_name, run_name, span};
+use super::pieces::{self, EdgesStep, Wanted};
 use super::spill::{Reversed, in_degrees};
 use super::verdicts;
-use crate::config::Config;
+use crate::config::{Config, Pieces};
 use crate::error::{Error, Result};
 use crate::neighbors::file::Block;
 use crate::neighbors::{Neighbors, Windows};
@@ -24,8 +25,6 @@ use crate::vectors::{PlaceRange, Vectors};
 
 /// One row in so many without a window is worth a warning.
 const MANY_SHARE: u64 = 20;
-const RUN_PREFIX: &str = "run-";
-const RANGE_PREFIX: &str = "range-";
 
 /// Builds the graph from the neighbor lists, or opens the one that is there.
 ///
@@ -43,7 +42,11 @@ pub fn build(
         let stage = run.begin(Stage::Edges);
         neighbors.check_lists()?;
         let verdicts = verdicts::make(run, &stage, (vectors, neighbors), judged, config, counts)?;
-        marks::make(run, &stage, vectors, neighbors, &Windows::new(vectors, neighbors, config))?;
+        let unmarked = Windows::new(vectors, neighbors, config);
+        match config.pieces {
+            Pieces::External => pieces::wait_for_marks(run, &stage, &unmarked)?,
+            Pieces::Own => marks::make(run, &stage, vectors, &unmarked)?,
+        }
         let windows = marks::windows(run, vectors, neighbors, config)?;
         let rows_left_out = own_ranks::make(run, &stage, vectors, &windows, config)?;
         let cut = windows.count();
@@ -51,9 +54,9 @@ pub fn build(
             refuse_empty_windows(&cut, windows.limited())?;
             tell(&cut);
         }
-        let (runs, in_degrees) = spill(run, &stage, neighbors, &windows, counts)?;
-        let sources = Merge { runs: &runs, windows: &windows, in_degrees: &in_degrees, rule: config.edges };
-        merge(run, &stage, &sources, config.most_ranks() as usize)?;
+        let (runs, in_degrees) = spill(run, &stage, &windows, (config, counts))?;
+        let sources = Merge { runs: &runs, windows: &windows, rule: config.edges };
+        merge(run, &stage, &sources, &in_degrees, config)?;
         let graph = EdgeFile::open(&range_paths(run)?, rows)?;
         let facts = EdgesFacts {
             rows,
@@ -66,6 +69,7 @@ pub fn build(
         };
         drop(runs);
         stage.finish(&facts, |name| !name.starts_with(RUN_PREFIX))?;
+        run.remove_pieces(None)?;
         release_compressors();
     }
     EdgeFile::open(&range_paths(run)?, rows)
@@ -143,107 +147,76 @@ fn range_paths(run: &Run) -> Result<Vec<PathBuf>> {
     run.parts(Stage::Edges, RANGE_PREFIX).iter().map(|name| run.part(Stage::Edges, name)).collect()
 }
 
-/// A run is named after the neighbor blocks that it covers, so that a resumed job finds where to go on
-/// under any budget.
-fn run_name(blocks: &Range<usize>) -> String {
-    format!("{RUN_PREFIX}{:06}-{:06}.edg", blocks.start, blocks.end)
-}
-
-fn covered(name: &str) -> Option<Range<usize>> {
-    let (start, end) = name.strip_prefix(RUN_PREFIX)?.strip_suffix(".edg")?.split_once('-')?;
-    Some(start.parse().ok()?..end.parse().ok()?)
-}
-
-/// The finished runs that follow each other from the first block on, and the block that they reach. A run behind a
-/// gap, where a file was lost, is not counted.
-fn finished_runs(run: &Run) -> (Vec<String>, usize) {
-    let (mut chain, mut reached) = (Vec::new(), 0);
-    for name in run.parts(Stage::Edges, RUN_PREFIX) {
-        if let Some(blocks) = covered(&name).filter(|blocks| blocks.start == reached && blocks.end > reached) {
-            reached = blocks.end;
-            chain.push(name);
-        }
-    }
-    (chain, reached)
-}
-
 /// Spills what is not spilled yet; the runs, and how many lists each row is in, by place.
 fn spill(
     run: &Run,
     stage: &StageRun<'_>,
-    neighbors: &Neighbors,
     windows: &Windows<'_>,
-    counts: &EdgesCounts,
+    (config, counts): (&Config, &EdgesCounts),
 ) -> Result<(Vec<EdgePart>, Vec<u32>)> {
-    let (blocks, places) = (neighbors.blocks(), windows.places());
+    let (blocks, places) = (windows.neighbors().blocks(), windows.places());
     let rows = |blocks: &[Block]| -> u64 { blocks.iter().map(|block| block.range().len() as u64).sum() };
-    let (_, mut done) = finished_runs(run);
-    let mut degrees = in_degrees(windows, span(&blocks[..done]));
+    let (_, done) = chain(run.parts(Stage::Edges, RUN_PREFIX));
     let meter = run.meter(Stage::Edges, rows(blocks) * 2, "rows");
     meter.skip(rows(&blocks[..done]));
-    while done < blocks.len() {
-        run.check_interrupt()?;
-        let (mut edges, mut end) = (0, done);
-        // One block always fits: the plan makes sure of it.
-        while end < blocks.len()
-            && (end == done || edges + block_edges(windows, blocks[end].range()) <= counts.spill_edges)
-        {
-            edges += block_edges(windows, blocks[end].range());
-            end += 1;
+    // One block always fits: the plan makes sure of it.
+    let (runs, run_edges) = cut_runs(windows, done, counts.spill_edges);
+    let degrees = if config.pieces == Pieces::External {
+        let parts = runs.iter().map(|blocks| vec![[blocks.start as u32, blocks.end as u32]]).collect();
+        let wanted = Wanted { step: EdgesStep::Spill, parts, run_edges };
+        pieces::wait(run, stage, wanted, windows, |number| meter.add(rows(&blocks[runs[number].clone()])))?;
+        in_degrees(windows, places)
+    } else {
+        let mut degrees = in_degrees(windows, span(&blocks[..done]));
+        for spilled in runs {
+            run.check_interrupt()?;
+            let reversed = Reversed::new(windows, span(&blocks[spilled.clone()]));
+            let encoded = reversed.encode()?;
+            reversed.add_degrees(&mut degrees);
+            drop(reversed);
+            stage.commit(&run_name(&spilled), |out| encoded.write(out, places, places.len()))?;
+            meter.add(rows(&blocks[spilled]))?;
         }
-        let spilled = &blocks[done..end];
-        let reversed = Reversed::new(windows, span(spilled));
-        let encoded = reversed.encode()?;
-        reversed.add_degrees(&mut degrees);
-        drop(reversed);
-        stage.commit(&run_name(&(done..end)), |out| encoded.write(out, places, places.len()))?;
-        meter.add(rows(spilled))?;
-        done = end;
-    }
-    let (names, _) = finished_runs(run);
-    let runs = names.iter().map(|name| EdgePart::open(&run.part(Stage::Edges, name)?)).collect::<Result<_>>()?;
+        degrees
+    };
+    let (names, _) = chain(run.parts(Stage::Edges, RUN_PREFIX));
+    let open = |name: &String| EdgePart::open(&run.part(Stage::Edges, name)?);
+    let runs: Vec<EdgePart> = names.iter().map(open).collect::<Result<_>>()?;
+    refuse_other_runs(&runs, &degrees)?;
     Ok((runs, degrees))
 }
 
-/// The places of consecutive blocks.
-fn span(blocks: &[Block]) -> PlaceRange {
-    match blocks {
-        [first, .., last] => PlaceRange { start: first.range().start, end: last.range().end },
-        [only] => only.range(),
-        [] => PlaceRange::default(),
-    }
-}
-
-/// Edges that the lists of a block give.
-fn block_edges(windows: &Windows<'_>, places: PlaceRange) -> usize {
-    places.iter().map(|place| windows.of(place).ranks.end).sum()
-}
-
 /// Merges the runs with the lists, `PART_MERGE_RANGES` merge ranges a part.
-fn merge(run: &Run, stage: &StageRun<'_>, merge: &Merge<'_>, most_ranks: usize) -> Result<()> {
+fn merge(run: &Run, stage: &StageRun<'_>, merge: &Merge<'_>, in_degrees: &[u32], config: &Config) -> Result<()> {
     let places = merge.windows.places();
-    let ranges = cut_merge_ranges(merge.in_degrees, most_ranks, MERGE_RANGE_EDGES);
+    let ranges = cut_merge_ranges(in_degrees, config.most_ranks() as usize, MERGE_RANGE_EDGES);
     let meter = run.meter(Stage::Edges, places.len() as u64 * 2, "rows");
     meter.skip(places.len() as u64);
-    for (index, ranges) in ranges.chunks(PART_MERGE_RANGES).enumerate() {
-        let name = format!("{RANGE_PREFIX}{index:06}.edg");
-        let part = PlaceRange { start: ranges[0].start, end: ranges[ranges.len() - 1].end };
-        if run.has(Stage::Edges, &name) {
-            meter.skip(part.len() as u64);
+    let parts: Vec<&[PlaceRange]> = ranges.chunks(PART_MERGE_RANGES).collect();
+    let whole = |ranges: &[PlaceRange]| PlaceRange { start: ranges[0].start, end: ranges[ranges.len() - 1].end };
+    for (number, ranges) in parts.iter().enumerate() {
+        if run.has(Stage::Edges, &range_name(number)) {
+            meter.skip(whole(ranges).len() as u64);
+        }
+    }
+    if config.pieces == Pieces::External {
+        let numbers = |ranges: &&[PlaceRange]| ranges.iter().map(|r| [r.start.number(), r.end.number()]).collect();
+        let wanted = Wanted { step: EdgesStep::Merge, parts: parts.iter().map(numbers).collect(), run_edges: 0 };
+        let done = |number: usize| meter.add(whole(parts[number]).len() as u64);
+        return pieces::wait(run, stage, wanted, merge.windows, done);
+    }
+    for (number, ranges) in parts.iter().enumerate() {
+        if run.has(Stage::Edges, &range_name(number)) {
             continue;
         }
         run.check_interrupt()?;
-        let merged: Vec<EncodedRange> = ranges
-            .par_iter()
-            .map(|range| {
-                let merged = merge.range(*range)?;
-                meter.add(range.len() as u64)?;
-                Ok(merged)
-            })
-            .collect::<Result<_>>()?;
-        let mut whole = EncodedRange::default();
-        merged.into_iter().for_each(|range| whole.append(range));
-        stage.commit(&name, |out| whole.write(out, part, places.len()))?;
+        let merged = |range: &PlaceRange| {
+            let merged = merge.range(*range, &in_degrees[range.indices()])?;
+            meter.add(range.len() as u64)?;
+            Ok(merged)
+        };
+        let encoded = EncodedRange::joined(ranges.par_iter().map(merged).collect::<Result<_>>()?);
+        stage.commit(&range_name(number), |out| encoded.write(out, whole(ranges), places.len()))?;
     }
     Ok(())
 }

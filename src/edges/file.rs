@@ -122,6 +122,13 @@ impl EncodedRange {
         self.index.extend(other.index.into_iter().map(|entry| BlockEntry { offset: base + entry.offset, ..entry }));
     }
 
+    /// Blocks of places that follow each other, as one.
+    pub(crate) fn joined(ranges: Vec<EncodedRange>) -> EncodedRange {
+        let mut whole = EncodedRange::default();
+        ranges.into_iter().for_each(|range| whole.append(range));
+        whole
+    }
+
     /// Gives back what was reserved for more.
     #[must_use]
     fn trimmed(mut self) -> EncodedRange {
@@ -207,6 +214,16 @@ impl EdgePart {
         };
         let places = PlaceRange::new(first as u32, end as u32);
         Ok(EdgePart { sealed, index, places, graph_rows: graph_rows as u32 })
+    }
+
+    /// The places that a file of a graph of so many rows has; none where the graph has another number.
+    pub(crate) fn places_of(&self, graph_rows: u32) -> PlaceRange {
+        if self.graph_rows == graph_rows { self.places } else { PlaceRange::default() }
+    }
+
+    /// Edges of all blocks.
+    pub(crate) fn edges(&self) -> u64 {
+        self.index.iter().map(|entry| entry.edges).sum()
     }
 
     /// Blocks that hold any of some places.
@@ -315,7 +332,7 @@ impl EdgeFile {
 
     /// Edges in all, each counted from both ends.
     pub fn edges(&self) -> u64 {
-        self.parts.iter().flat_map(|part| &part.index).map(|entry| entry.edges).sum()
+        self.parts.iter().map(EdgePart::edges).sum()
     }
 
     /// Bytes of all files.

@@ -30,8 +30,7 @@ pub(crate) fn cut_merge_ranges(in_degrees: &[u32], own_edges: usize, edges: usiz
 }
 
 /// The reversed edges of a merge range: where each row's end, and all of them, each row's by rising source.
-fn gather(runs: &[EdgePart], places: PlaceRange, in_degrees: &[u32]) -> Result<(Vec<usize>, Vec<Edge>)> {
-    let degrees = &in_degrees[places.indices()];
+fn gather(runs: &[EdgePart], places: PlaceRange, degrees: &[u32]) -> Result<(Vec<usize>, Vec<Edge>)> {
     let (mut next, mut ends) = (Vec::with_capacity(degrees.len()), Vec::with_capacity(degrees.len()));
     let mut total = 0;
     for degree in degrees {
@@ -56,6 +55,36 @@ fn gather(runs: &[EdgePart], places: PlaceRange, in_degrees: &[u32]) -> Result<(
         return Err(disagree(runs));
     }
     Ok((next, edges))
+}
+
+/// How many edges each row of a merge range has in the runs. O(edges).
+///
+/// # Errors
+/// A run is damaged.
+pub(crate) fn degrees_of(runs: &[EdgePart], places: PlaceRange) -> Result<Vec<u32>> {
+    let mut degrees = vec![0; places.len()];
+    let mut block = Adjacency::default();
+    for run in runs {
+        for index in run.blocks_of(places) {
+            run.read(index, &mut block)?;
+            for (place, list) in block.iter().filter(|(place, _)| places.contains(*place)) {
+                degrees[place.index() - places.start.index()] += list.len() as u32;
+            }
+        }
+    }
+    Ok(degrees)
+}
+
+/// Fails where the runs have another number of edges than the lists.
+///
+/// # Errors
+/// They are of other lists.
+pub(crate) fn refuse_other_runs(runs: &[EdgePart], in_degrees: &[u32]) -> Result<()> {
+    let of_lists: u64 = in_degrees.iter().map(|degree| u64::from(*degree)).sum();
+    match runs.iter().map(EdgePart::edges).sum::<u64>() == of_lists {
+        true => Ok(()),
+        false => Err(disagree(runs)),
+    }
 }
 
 fn disagree(runs: &[EdgePart]) -> Error {
@@ -109,18 +138,16 @@ pub(crate) fn own_edges(window: &Window<'_>, keys: &mut Vec<u32>, out: &mut Vec<
 pub(crate) struct Merge<'a> {
     pub runs: &'a [EdgePart],
     pub windows: &'a Windows<'a>,
-    /// Reversed edges of each row, by place.
-    pub in_degrees: &'a [u32],
     pub rule: EdgeRule,
 }
 
 impl Merge<'_> {
-    /// Merges and encodes one merge range. O(edges).
+    /// Merges and encodes one merge range, whose rows have so many reversed edges. O(edges).
     ///
     /// # Errors
     /// A run is damaged.
-    pub(crate) fn range(&self, places: PlaceRange) -> Result<EncodedRange> {
-        let (reversed_ends, reversed) = gather(self.runs, places, self.in_degrees)?;
+    pub(crate) fn range(&self, places: PlaceRange, degrees: &[u32]) -> Result<EncodedRange> {
+        let (reversed_ends, reversed) = gather(self.runs, places, degrees)?;
         let (mut edges, mut ends) = (Vec::new(), Vec::with_capacity(places.len()));
         let (mut keys, mut own) = (Vec::new(), Vec::new());
         let mut start = 0;

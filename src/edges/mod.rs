@@ -17,6 +17,8 @@ pub(crate) mod judged;
 mod marks;
 pub(crate) mod merge;
 pub(crate) mod own_ranks;
+mod parts;
+pub(crate) mod pieces;
 pub(crate) mod rows;
 mod spill;
 pub(crate) mod verdicts;

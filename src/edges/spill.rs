@@ -106,9 +106,7 @@ impl Reversed {
     pub(crate) fn encode(&self) -> Result<EncodedRange> {
         let pieces: Vec<EncodedRange> =
             self.pieces().into_par_iter().map(|rows| self.encode_piece(rows)).collect::<Result<_, _>>()?;
-        let mut run = EncodedRange::default();
-        pieces.into_iter().for_each(|piece| run.append(piece));
-        Ok(run)
+        Ok(EncodedRange::joined(pieces))
     }
 
     /// Cuts the rows where they have about `ENCODE_EDGES` edges; ranges of indices.

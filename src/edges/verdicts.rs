@@ -248,6 +248,18 @@ pub(super) fn open(run: &RunReader, vectors: &Vectors) -> Result<Option<Verdicts
     Verdicts::open(&run.part(Stage::Edges, NAME)?, known).map(Some)
 }
 
+/// The verdicts of a stage under way, where it has any.
+///
+/// # Errors
+/// Its files are damaged.
+pub(super) fn open_so_far(run: &RunReader, vectors: &Vectors, settings: &EdgesSettings) -> Result<Option<Verdicts>> {
+    if settings.verdicts.is_none() {
+        return Ok(None);
+    }
+    let known = Some([vectors.row_count(), vectors.candidate_count()]);
+    Verdicts::open(&run.part_so_far(Stage::Edges, NAME)?, known).map(Some)
+}
+
 /// A job's rows, with the keys of pairs that verdicts part.
 ///
 /// # Errors

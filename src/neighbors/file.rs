@@ -213,6 +213,19 @@ impl Neighbors {
         Ok(())
     }
 
+    /// Does the same for the lists of some places, whose blocks are read whole.
+    ///
+    /// # Errors
+    /// A block is damaged.
+    pub(crate) fn check_lists_of(&self, places: PlaceRange) -> Result<()> {
+        let rows = self.order().len() as RowId;
+        let touched = |block: &&Block| block.range().start < places.end && places.start < block.range().end;
+        self.blocks.iter().filter(touched).try_for_each(|block| {
+            block.sealed.check()?;
+            block.range().iter().try_for_each(|place| block.check_list(place, rows))
+        })
+    }
+
     /// Which rows share a positive, where ranks are those of distinct positives.
     #[inline]
     pub(crate) fn candidates(&self) -> Option<&Candidates> {

@@ -82,6 +82,14 @@ pub(crate) fn write(out: &mut PartWriter, places: PlaceRange, words: usize, mark
     out.seal()
 }
 
+/// The places of a file of marks, and words of each.
+///
+/// # Errors
+/// It is not what was written.
+pub(crate) fn shape_of(path: &Path) -> Result<(PlaceRange, usize)> {
+    MarkBlock::open(path).map(|block| (block.places, block.words))
+}
+
 /// The marks of consecutive places.
 #[derive(Debug, Clone)]
 pub(crate) struct MarkBlock {

@@ -4,36 +4,36 @@
 //! ([`wait`]). Each block is a function of these files alone, so whoever makes it, its bytes are the same. Memory: that
 //! of a search, see [`budget`](super::budget).
 
-use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::blocks::{BlockSearch, Prepared};
-use super::budget;
+use super::blocks::{BASE, BlockSearch, Prepared};
+use super::budget::{self, NeighborsCounts};
 use super::cpu::simd::Simd;
 use super::engine::SearchEngine;
 use super::file::{Block, block_name, write_block};
 use super::trial;
 use crate::budget::process_bytes;
 use crate::config::{Backend, Config, KernelPrecision, Method, Settings, WINDOW_MAX, Width};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
+use crate::run::piece_work::{PieceStep, Waiting, WorkerLimits, nothing_to_do, refuse_little_memory, unsound_task};
 use crate::run::pieces::PieceFolder;
 use crate::run::record::{VectorsFacts, VectorsSettings};
+use crate::run::sealed::PartWriter;
 use crate::run::{Run, RunReader, Stage, StageRun};
-use crate::vectors::{self, Place, RowId};
+use crate::vectors::{self, Place, RowId, Vectors};
 use crate::watch::Watch;
 
-/// Time between two looks for pieces.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// Time between two words on what is missing.
-const TELL_EVERY: Duration = Duration::from_secs(60);
 const FORMAT: u32 = 1;
+/// Files that a search reads again and again, whatever block it is for.
+pub(crate) const READ_OFTEN: [&str; 2] = [BASE, vectors::POSITIVES];
 
 /// What whoever searches blocks must know beside the run's files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct BlockTask {
+pub(crate) struct BlockTask {
     format: u32,
     /// Queries of a block.
     block_rows: usize,
@@ -58,7 +58,7 @@ impl BlockTask {
     ///
     /// # Errors
     /// The file is damaged, or of another version.
-    fn refuse_unsound(&self, run: &RunReader, rows: RowId, tasks: usize) -> Result<()> {
+    fn refuse_unsound(&self, run: &Path, rows: RowId, tasks: usize) -> Result<()> {
         let blocks = (rows as usize).checked_div(self.block_rows).map(|whole| (whole, rows as usize % self.block_rows));
         let is_sound = self.format == FORMAT
             && blocks.is_some_and(|(whole, rest)| whole + usize::from(rest > 0) == self.blocks)
@@ -68,17 +68,12 @@ impl BlockTask {
         if is_sound {
             return Ok(());
         }
-        Err(Error::runtime("the description of a run's pieces is not of this run")
-            .path(run.folder())
-            .expected(format!("format {FORMAT}, blocks of {rows} rows in {tasks} tasks"))
-            .found(format!(
-                "format {}, {} blocks of {} rows, {} tasks",
-                self.format,
-                self.blocks,
-                self.block_rows,
-                self.ranks.len()
-            ))
-            .remedy("use the batchmine that runs `mine`; or run its command again, which writes it anew"))
+        let BlockTask { format, blocks, block_rows, .. } = self;
+        Err(unsound_task(
+            run,
+            format!("format {FORMAT}, blocks of {rows} rows in {tasks} tasks"),
+            format!("format {format}, {blocks} blocks of {block_rows} rows, {} tasks", self.ranks.len()),
+        ))
     }
 }
 
@@ -106,41 +101,16 @@ pub(super) fn wait(
         instructions: format!("{:?}", tiles.simd),
         precision: tiles.precision,
     };
-    let folder = run.begin_pieces(Stage::Neighbors, &task)?;
-    let mut missing: BTreeSet<usize> = missing.into_iter().collect();
-    let tell = |missing: &BTreeSet<usize>| {
-        tracing::info!(
-            "waiting for {} of {} parts of the search: batchmine work {} --index I --of N",
-            missing.len(),
-            search.count(),
-            run.folder().display()
-        );
-    };
-    tell(&missing);
-    let mut told = Instant::now();
-    while !missing.is_empty() {
-        // One look at the folder, however many parts are missing.
-        let names = folder.names()?;
-        let there: Vec<usize> = missing.iter().copied().filter(|index| names.contains(&block_name(*index))).collect();
-        for index in there {
-            if adopt(run, stage, search, &folder, index)? {
-                missing.remove(&index);
-                done(index)?;
-            }
-        }
-        if told.elapsed() > TELL_EVERY && !missing.is_empty() {
-            tell(&missing);
-            told = Instant::now();
-        }
-        if !missing.is_empty() {
-            run.check_interrupt()?;
-            std::thread::sleep(LOOK_EVERY);
-        }
-    }
-    Ok(())
+    let waiting = Waiting { run, stage, folder: run.begin_pieces(Stage::Neighbors, &task)?, what: "search" };
+    let indices: BTreeMap<String, usize> = missing.into_iter().map(|index| (block_name(index), index)).collect();
+    waiting.wait(
+        indices.keys().cloned().collect(),
+        |name, path| check(path, search, indices[name]),
+        |name| done(indices[name]),
+    )
 }
 
-/// Makes a piece a part of the run, if it is sound; else it is removed.
+/// Makes the blocks of `missing` that are there parts of the run; which they were. Those that are not sound go.
 ///
 /// # Errors
 /// The disk fails.
@@ -148,21 +118,18 @@ pub(super) fn adopt(
     run: &Run,
     stage: &StageRun<'_>,
     search: &BlockSearch<'_>,
-    folder: &PieceFolder,
-    index: usize,
-) -> Result<bool> {
-    let name = block_name(index);
-    if let Err(error) = check(&folder.path(&name), search, index).and_then(|()| folder.check(&name)) {
-        tracing::warn!("a piece is not what was written, and is made again: {error}");
-        run.remove_piece(folder, &name)?;
-        return Ok(false);
-    }
-    stage.adopt(&name, folder)?;
-    Ok(true)
+    missing: &[usize],
+) -> Result<BTreeSet<usize>> {
+    let waiting = Waiting { run, stage, folder: run.pieces(Stage::Neighbors), what: "search" };
+    let there = missing.iter().map(|index| (block_name(*index), *index));
+    let there: BTreeMap<String, usize> = there.filter(|(name, _)| waiting.folder.has(name)).collect();
+    let names: Vec<String> = there.keys().cloned().collect();
+    let taken = waiting.adopt(&names, |name, path| check(path, search, there[name]))?;
+    Ok(taken.iter().map(|name| there[name]).collect())
 }
 
 /// Fails where a file is not the block of an index.
-fn check(path: &std::path::Path, search: &BlockSearch<'_>, index: usize) -> Result<()> {
+fn check(path: &Path, search: &BlockSearch<'_>, index: usize) -> Result<()> {
     let block = Block::open(path)?;
     let wanted = search.block(index);
     let places = block.range();
@@ -176,85 +143,72 @@ fn check(path: &std::path::Path, search: &BlockSearch<'_>, index: usize) -> Resu
         .found(format!("places {:?}, {} ranks", found.0, found.1)))
 }
 
-/// What of a machine a worker may use.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct WorkerLimits {
-    /// Bytes.
-    pub memory: Option<bytesize::ByteSize>,
-    pub threads: Option<usize>,
-    pub precision: Option<KernelPrecision>,
-}
-
-/// Which parts are asked for.
-#[derive(Debug, Clone)]
-pub(crate) enum PartsAsked {
-    /// Those of a number, counted from 0, that leaves this rest.
-    Rest {
-        index: usize,
-        of: usize,
-    },
-    Named(Vec<String>),
-}
-
-/// What a worker did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub(crate) struct Worked {
-    /// Parts that were asked for.
-    pub asked: usize,
-    /// Those that were made.
-    pub made: usize,
-}
-
-/// The parts of the search that can be made now, and how many there are; none where the job waits for none.
+/// The parts of the search that others make; none where the job waits for none.
 ///
 /// # Errors
 /// The run's files cannot be read.
-pub(crate) fn open_parts(run: &RunReader) -> Result<Option<(Vec<String>, usize)>> {
-    let Some(record) = run.manifest().stages.get(&Stage::Neighbors).filter(|record| !record.complete) else {
-        return Ok(None);
-    };
-    let folder = run.pieces(Stage::Neighbors)?;
-    let Some(task) = folder.task::<BlockTask>()? else { return Ok(None) };
-    let rows = run.facts::<VectorsFacts>()?;
-    task.refuse_unsound(run, RowId::try_from(rows.rows).unwrap_or(RowId::MAX), rows.tasks)?;
-    let there = folder.names()?;
-    let names = (0..task.blocks).map(block_name);
-    let open = names.filter(|name| !record.parts.contains_key(name) && !there.contains(name)).collect();
-    Ok(Some((open, task.blocks)))
+pub(crate) fn step(run: &RunReader) -> Result<Option<PieceStep>> {
+    Ok(described(run)?.map(|(step, _)| step))
 }
 
-/// Makes parts of the search for a job that waits for them. Parts that are there are not made again. `watch` is asked
-/// now and then whether to stop.
+/// The parts, and what the job says of them.
+fn described(run: &RunReader) -> Result<Option<(PieceStep, BlockTask)>> {
+    if run.manifest().stages.get(&Stage::Neighbors).is_none_or(|record| record.complete) {
+        return Ok(None);
+    }
+    let folder = run.pieces(Stage::Neighbors)?;
+    if !folder.is_described() {
+        return Ok(None);
+    }
+    let VectorsFacts { rows, tasks, .. } = run.facts()?;
+    described_in(folder, run.folder(), (RowId::try_from(rows).unwrap_or(RowId::MAX), tasks))
+}
+
+/// What a folder of a run of so many rows and tasks says of pieces.
 ///
 /// # Errors
-/// The job waits for no parts, or has none of a name; the memory is too small; or the disk fails.
-pub(crate) fn work(run: &RunReader, asked: &PartsAsked, worker: WorkerLimits, watch: Watch<'_>) -> Result<Worked> {
-    let Some((open, blocks)) = open_parts(run)? else { return Err(nothing_to_do(run)) };
-    let names: Vec<String> = (0..blocks).map(block_name).collect();
-    let wanted: Vec<usize> = match asked {
-        PartsAsked::Rest { index, of } => (0..blocks).filter(|block| block % of == *index).collect(),
-        PartsAsked::Named(parts) => {
-            let number =
-                |part: &String| names.iter().position(|name| name == part).ok_or_else(|| unknown(part, blocks));
-            parts.iter().map(number).collect::<Result<_>>()?
-        }
-    };
-    let mut worked = Worked { asked: wanted.len(), made: 0 };
-    let open: BTreeSet<&String> = open.iter().collect();
-    let missing: Vec<usize> = wanted.into_iter().filter(|index| open.contains(&names[*index])).collect();
-    if missing.is_empty() {
-        return Ok(worked);
-    }
+/// It is not of such a run.
+pub(crate) fn described_in(
+    folder: PieceFolder,
+    run: &Path,
+    (rows, tasks): (RowId, usize),
+) -> Result<Option<(PieceStep, BlockTask)>> {
+    let Some(task) = folder.task::<BlockTask>()? else { return Ok(None) };
+    task.refuse_unsound(run, rows, tasks)?;
+    let names = (0..task.blocks).map(block_name).collect();
+    Ok(Some((PieceStep { stage: Stage::Neighbors, folder, names }, task)))
+}
+
+/// Bytes that a worker needs at least.
+///
+/// # Errors
+/// The run's files cannot be read.
+pub(crate) fn least_memory(run: &RunReader, worker: WorkerLimits) -> Result<u64> {
+    let Some((_, task)) = described(run)? else { return Ok(0) };
+    let config = &config_of(run, &task, worker)?;
+    Ok(counts_of(config, &vectors::open(run)?).1)
+}
+
+/// The counts of a search with the worker's memory, and the bytes that it needs at least.
+fn counts_of(config: &Config, vectors: &Vectors) -> (NeighborsCounts, u64) {
+    let documents = u64::from(vectors.candidate_count() - vectors.row_count());
+    let process = process_bytes(config.threads);
+    let (counts, need) =
+        budget::divide(config, vectors.shape(), documents, config.memory_bytes.saturating_sub(process));
+    (counts, need.least() + process)
+}
+
+/// Makes blocks of some numbers that are not there; how many. `watch` is asked now and then whether to stop.
+///
+/// # Errors
+/// The job waits for none, the memory is too small, or the disk fails.
+pub(crate) fn work(run: &RunReader, missing: &[usize], worker: WorkerLimits, watch: Watch<'_>) -> Result<usize> {
+    let Some((step, task)) = described(run)? else { return Err(nothing_to_do(run.folder())) };
     let vectors = vectors::open(run)?;
     vectors.check()?;
-    let folder = run.pieces(Stage::Neighbors)?;
-    let task: BlockTask = folder.task()?.ok_or_else(|| nothing_to_do(run))?;
-    task.refuse_unsound(run, vectors.row_count(), vectors.tasks.len())?;
     let config = &config_of(run, &task, worker)?;
-    let documents = u64::from(vectors.candidate_count() - vectors.row_count());
-    let room = config.memory_bytes.saturating_sub(process_bytes(config.threads));
-    let (counts, need) = budget::divide(config, vectors.shape(), documents, room);
-    refuse_little_memory(config, need.least())?;
+    let (counts, least) = counts_of(config, &vectors);
+    refuse_little_memory(config.memory_bytes, least)?;
     let part = |name: &str| run.part_so_far(Stage::Neighbors, name);
     let simd = Simd::detect();
     let packs = task.packed && matches!(config.precision, KernelPrecision::Auto | KernelPrecision::Int8);
@@ -271,26 +225,11 @@ pub(crate) fn work(run: &RunReader, asked: &PartsAsked, worker: WorkerLimits, wa
     };
     let engine = task.probes.map_or(SearchEngine::Exact, SearchEngine::Lists);
     let search = BlockSearch { tiles: &tiles, engine: &engine, ranks, block_rows: task.block_rows };
-    for index in missing {
-        if folder.has(&names[index]) {
-            continue;
-        }
+    step.make(run, missing, |index| {
         let block = search.block(index);
-        let lists = search.lists(block.clone(), watch)?;
-        let put = folder.put(&names[index], |out| write_block(out, Place::new(block.start), search.most(), &lists));
-        // The job may have got the part from another, and need none any more.
-        if let Err(error) = put {
-            return if is_over(run)? { Ok(worked) } else { Err(error) };
-        }
-        worked.made += 1;
-    }
-    Ok(worked)
-}
-
-/// Whether the run's search is complete by now.
-fn is_over(run: &RunReader) -> Result<bool> {
-    let now = RunReader::open(run.folder())?;
-    Ok(now.manifest().stages.get(&Stage::Neighbors).is_some_and(|record| record.complete))
+        let (lists, most) = (search.lists(block.clone(), watch)?, search.most());
+        Ok(move |out: &mut PartWriter| write_block(out, Place::new(block.start), most, &lists))
+    })
 }
 
 /// The settings of the search, on this machine.
@@ -307,35 +246,8 @@ fn config_of(run: &RunReader, task: &BlockTask, worker: WorkerLimits) -> Result<
         search: Some(search),
         backend: Some(Backend::Cpu),
         precision: worker.precision,
-        memory: worker.memory,
+        memory: worker.memory.map(bytesize::ByteSize),
         threads: worker.threads,
         ..Settings::default()
     })
-}
-
-fn refuse_little_memory(config: &Config, least: u64) -> Result<()> {
-    let least = least + process_bytes(config.threads);
-    if config.memory_bytes >= least {
-        return Ok(());
-    }
-    let mib = least.div_ceil(1 << 20);
-    Err(Error::new(Kind::OverBudget, "the memory budget is too small for parts of this search")
-        .expected(format!("--memory {mib}MiB or more"))
-        .found(format!("--memory {}MiB", config.memory_bytes >> 20))
-        .remedy(format!("raise --memory to {mib}MiB, or lower --threads")))
-}
-
-fn nothing_to_do(run: &RunReader) -> Error {
-    Error::runtime("the run waits for no parts")
-        .path(run.folder())
-        .expected("a job that waits: `batchmine mine ... --pieces external`")
-        .found("none that has come so far, or one that has them all")
-        .remedy("try again later, or look with `batchmine pieces`")
-}
-
-fn unknown(part: &str, blocks: usize) -> Error {
-    Error::input("the search has no such part")
-        .expected(format!("{} to {}", block_name(0), block_name(blocks.saturating_sub(1))))
-        .found(part.to_owned())
-        .remedy("`batchmine pieces` lists the parts")
 }

@@ -200,9 +200,9 @@ fn make_blocks(run: &Run, stage: &StageRun<'_>, search: &BlockSearch<'_>, pieces
         return pieces::wait(run, stage, search, missing, |index| meter.add(pairs(index)));
     }
     // Workers may have made some for an earlier call.
-    let there = run.pieces(Stage::Neighbors);
+    let there = pieces::adopt(run, stage, search, &missing)?;
     for index in missing {
-        if there.has(&block_name(index)) && pieces::adopt(run, stage, search, &there, index)? {
+        if there.contains(&index) {
             meter.skip(pairs(index));
             continue;
         }

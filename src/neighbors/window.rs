@@ -155,7 +155,8 @@ impl<'a> Windows<'a> {
         Windows::by_task(vectors, neighbors, &config.windows())
     }
 
-    fn by_task(vectors: &'a Vectors, neighbors: &'a Neighbors, windows: &ByTask<RankWindow>) -> Windows<'a> {
+    /// As some windows cut them, without marks.
+    pub(crate) fn by_task(vectors: &'a Vectors, neighbors: &'a Neighbors, windows: &ByTask<RankWindow>) -> Windows<'a> {
         let mut windows = windows.all(vectors.tasks.names());
         if let Some(candidates) = neighbors.candidates() {
             for (task, window) in windows.iter_mut().enumerate() {

@@ -27,7 +27,7 @@ use crate::regular;
 /// The folder of all pieces in a run folder.
 pub(crate) const PIECES: &str = "pieces";
 /// What whoever makes pieces must know beside the run's files.
-const TASK: &str = "task.json";
+pub(crate) const TASK: &str = "task.json";
 /// Most bytes of that file.
 const TASK_BYTES: u64 = 1 << 26;
 
@@ -38,6 +38,11 @@ pub(crate) struct PieceFolder(PathBuf);
 impl PieceFolder {
     fn new(run: &Path, fingerprint: &str) -> PieceFolder {
         PieceFolder(run.join(PIECES).join(fingerprint))
+    }
+
+    /// Any folder, for who reads what lies there.
+    pub(crate) fn at(folder: PathBuf) -> PieceFolder {
+        PieceFolder(folder)
     }
 
     /// A piece's file.
@@ -52,6 +57,11 @@ impl PieceFolder {
     pub(crate) fn names(&self) -> Result<BTreeSet<String>> {
         let name = |path: PathBuf| path.file_name().map(|name| name.to_string_lossy().into_owned());
         Ok(list(&self.0)?.into_iter().filter_map(name).collect())
+    }
+
+    /// Whether the job still has a folder for pieces.
+    pub(crate) fn is_there(&self) -> bool {
+        self.0.is_dir()
     }
 
     /// Whether a piece is there. Its bytes are not read.
@@ -103,6 +113,11 @@ impl PieceFolder {
         root.map(|[footer, _]| footer).ok_or_else(|| {
             Error::runtime("a piece is not what was written").path(&path).found("no hashes of its blocks")
         })
+    }
+
+    /// Whether the job says what it wants.
+    pub(crate) fn is_described(&self) -> bool {
+        self.path(TASK).exists()
     }
 
     /// What the job says of the pieces; none where it wants none.
@@ -195,14 +210,17 @@ impl Run {
 }
 
 impl StageRun<'_> {
-    /// Makes a piece that was checked a part: it is renamed and recorded.
+    /// Makes pieces that were checked parts: they are renamed, and recorded together.
     ///
     /// # Errors
-    /// The piece is gone, or the disk fails.
-    pub(crate) fn adopt(&self, name: &str, pieces: &PieceFolder) -> Result<()> {
-        let PartRecord { bytes, .. } = pieces.record(name)?;
-        let (temp, hash) = (pieces.path(name), pieces.root(name)?);
-        self.record(vec![WrittenPart { name: name.to_owned(), temp, bytes, hash }], None)
+    /// A piece is gone, or the disk fails.
+    pub(crate) fn adopt(&self, names: &[String], pieces: &PieceFolder) -> Result<()> {
+        let part = |name: &String| {
+            let PartRecord { bytes, .. } = pieces.record(name)?;
+            let (temp, hash) = (pieces.path(name), pieces.root(name)?);
+            Ok(WrittenPart { name: name.clone(), temp, bytes, hash })
+        };
+        self.record(names.iter().map(part).collect::<Result<_>>()?, None)
     }
 }
 

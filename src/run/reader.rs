@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use super::checked_parts::{CheckedParts, check_whole};
 use super::layout::{MANIFEST, SUCCESS, stage_folder};
 use super::lock::Lock;
-use super::manifest::{Manifest, StageRecord};
+use super::manifest::{Manifest, PartRecord, StageRecord};
 use super::record::{self, StageFacts, StageSettings};
+use super::scratch::LocalCopies;
 use super::stage::Stage;
 use super::storage::list;
 use crate::error::{Error, Result};
@@ -17,6 +18,7 @@ pub struct RunReader {
     folder: PathBuf,
     manifest: Manifest,
     checked: CheckedParts,
+    scratch: Option<LocalCopies>,
 }
 
 impl RunReader {
@@ -33,7 +35,12 @@ impl RunReader {
                 .found("no manifest.json")
                 .remedy("check the path")
         })?;
-        Ok(RunReader { folder: folder.to_owned(), manifest, checked: CheckedParts::default() })
+        Ok(RunReader { folder: folder.to_owned(), manifest, checked: CheckedParts::default(), scratch: None })
+    }
+
+    /// Itself, with copies of the parts of some names in a folder, where one is given: they are read there.
+    pub(crate) fn with_scratch(self, folder: Option<&Path>, names: &'static [&'static str]) -> RunReader {
+        RunReader { scratch: folder.map(|folder| LocalCopies::new(folder.to_owned(), names)), ..self }
     }
 
     pub fn manifest(&self) -> &Manifest {
@@ -80,7 +87,16 @@ impl RunReader {
         if record.is_none() {
             self.files_of(stage)?;
         }
-        self.checked.check(stage, self.stage_folder(stage).join(name), record)
+        self.checked.check(stage, self.place_of(stage, name, record)?, record)
+    }
+
+    /// Where a part is read: in the run folder, or its copy.
+    fn place_of(&self, stage: Stage, name: &str, record: Option<&PartRecord>) -> Result<PathBuf> {
+        let part = self.stage_folder(stage).join(name);
+        match (&self.scratch, record) {
+            (Some(scratch), Some(record)) => scratch.copy_of(part, name, record),
+            _ => Ok(part),
+        }
     }
 
     /// A part of a stage that may be under way, to be read: see [`RunReader::part`].
@@ -89,7 +105,7 @@ impl RunReader {
     /// There is no such part, or it is not what was written.
     pub(crate) fn part_so_far(&self, stage: Stage, name: &str) -> Result<PathBuf> {
         let record = self.manifest.stages.get(&stage).and_then(|record| record.parts.get(name));
-        self.checked.check(stage, self.stage_folder(stage).join(name), record)
+        self.checked.check(stage, self.place_of(stage, name, record)?, record)
     }
 
     /// The settings of a stage that may be under way.

@@ -73,7 +73,7 @@ pub(crate) use labels::{LabelShape, ListElements, label_shape};
 pub use open::Vectors;
 #[cfg(feature = "lake")]
 pub(crate) use open::tasks;
-pub(crate) use open::{TASK_TABLE, open};
+pub(crate) use open::{POSITIVES, TASK_TABLE, open};
 pub(crate) use parquet_batches::{GuardedBatches, guarded_batches, open_table, read_metadata};
 pub(crate) use recognise::{is_same, recognise};
 pub use row::{Place, PlaceRange};

@@ -19,7 +19,7 @@ use crate::run::{RunReader, Stage};
 
 pub(super) const QUERIES: &str = "queries.vec";
 /// Positive vectors; there is no such file where one column serves both sides.
-pub(super) const POSITIVES: &str = "positives.vec";
+pub(crate) const POSITIVES: &str = "positives.vec";
 /// What is known of each row.
 pub(super) const ROW_TABLE: &str = "rows.col";
 /// Names and ranges of tasks. `clean` keeps it: a table may be published later.

@@ -16,6 +16,7 @@ mod mix;
 mod negatives;
 mod outcome;
 mod report_files;
+mod share;
 mod strangers;
 mod table;
 mod table_alone;
@@ -43,19 +44,21 @@ use crate::vectors::{self, Place, RowId, Scorer, SideScorer, Vectors};
 use crate::watch::Watch;
 
 pub use outcome::{Outcome, Remedy};
+pub use share::CheckShare;
 
-/// Checks a finished run; `sample` lists are recomputed. O(all bytes + sample · rows · dim).
+/// Checks a finished run, or a share of it; `sample` lists are recomputed. O(all bytes + sample · rows · dim).
 ///
 /// # Errors
 /// The watch stops the work: it is asked before each file and each list, and told of nothing.
-pub fn verify(run: &RunReader, sample: usize, watch: Watch<'_>) -> Result<Outcome> {
-    let outcome = checked(run, sample, watch);
+pub fn verify(run: &RunReader, sample: usize, share: CheckShare, watch: Watch<'_>) -> Result<Outcome> {
+    let mut outcome = checked(run, sample, share, watch);
+    outcome.unchecked.extend(share.others());
     // What was stopped has checked less than it says.
     watch.add(0)?;
     Ok(outcome)
 }
 
-fn checked(run: &RunReader, sample: usize, watch: Watch<'_>) -> Outcome {
+fn checked(run: &RunReader, sample: usize, share: CheckShare, watch: Watch<'_>) -> Outcome {
     let mut outcome = Outcome::default();
     if let Some(stage) = Stage::ALL.into_iter().find(|stage| run.stage(*stage).is_err()) {
         outcome.fault_with(Remedy::Finish, format!("the run is not finished: the {} stage is not done", stage.name()));
@@ -64,12 +67,14 @@ fn checked(run: &RunReader, sample: usize, watch: Watch<'_>) -> Outcome {
     if !run.succeeded() {
         outcome.fault_with(Remedy::Finish, "the run is not finished: there is no _SUCCESS".into());
     }
-    let strangers = strangers::check(run, &mut outcome);
-    outcome.record_silent(strangers);
-    let reported = report_files::check(run, &mut outcome);
-    outcome.record_silent(reported);
+    if share.has_whole() {
+        let strangers = strangers::check(run, &mut outcome);
+        outcome.record_silent(strangers);
+        let reported = report_files::check(run, &mut outcome);
+        outcome.record_silent(reported);
+    }
     let before = outcome.faults.len();
-    let checksums = checksums(run, &mut outcome, watch);
+    let checksums = checksums(run, &mut outcome, share, watch);
     outcome.record(checksums, before);
     if outcome.faults.len() > before {
         // Every later check would only find the damaged files again.
@@ -80,8 +85,10 @@ fn checked(run: &RunReader, sample: usize, watch: Watch<'_>) -> Outcome {
     let cleaned: Vec<&str> = Stage::ALL.into_iter().filter(|stage| run.is_cleaned(*stage)).map(Stage::name).collect();
     let marks_are_gone = cleaned.iter().any(|name| *name == Stage::Edges.name()) && has_marks(run);
     if marks_are_gone || cleaned.iter().any(|name| *name != Stage::Edges.name()) {
-        let checked = table_alone::check(run, &mut outcome);
-        outcome.record(checked, before);
+        if share.has_whole() {
+            let checked = table_alone::check(run, &mut outcome);
+            outcome.record(checked, before);
+        }
         outcome.unchecked.push(format!(
             "clusters, keys, scores, hard negatives, neighbor lists and edges: the files of {} were cleaned",
             cleaned.join(", ")
@@ -89,7 +96,7 @@ fn checked(run: &RunReader, sample: usize, watch: Watch<'_>) -> Outcome {
         return outcome;
     }
     match open(run) {
-        Ok(opened) => opened.check(&mut outcome, sample, watch),
+        Ok(opened) => opened.check(&mut outcome, sample, share, watch),
         Err(error) => outcome.record(Err(error), before),
     }
     outcome
@@ -103,17 +110,17 @@ fn has_marks(run: &RunReader) -> bool {
 }
 
 /// Every part of every stage: there, as long as recorded, with the recorded checksum.
-fn checksums(run: &RunReader, outcome: &mut Outcome, watch: Watch<'_>) -> Result<String> {
+fn checksums(run: &RunReader, outcome: &mut Outcome, share: CheckShare, watch: Watch<'_>) -> Result<String> {
     let (mut files, mut bytes) = (0u64, 0u64);
     for stage in Stage::ALL {
         let record = run.stage(stage)?;
-        let names: Vec<&String> = record.parts.keys().collect();
+        let names: Vec<&String> = share.of(record.parts.keys().collect());
         let check = |name: &&String| watch.add(0).and_then(|()| run.check_part(stage, name));
         let found: Vec<Result<()>> = names.par_iter().map(check).collect();
         let faults = found.into_iter().filter_map(Result::err);
         faults.for_each(|fault| outcome.fault(fault.to_string().replace('\n', "\n       ")));
-        files += record.parts.len() as u64;
-        bytes += record.bytes();
+        files += names.len() as u64;
+        bytes += names.iter().map(|name| record.parts[*name].bytes).sum::<u64>();
     }
     Ok(format!("checksums of {files} files, {bytes} bytes"))
 }
@@ -177,34 +184,14 @@ impl Opened<'_> {
         edges::open_windows(self.run, &self.vectors, &self.neighbors)
     }
 
-    fn check(&self, outcome: &mut Outcome, sample: usize, watch: Watch<'_>) {
-        let counted = self.check_counts(outcome);
-        outcome.record_silent(counted);
-        for check in [Self::check_clusters, Self::check_batches] {
-            if watch.add(0).is_err() {
-                return;
-            }
-            let before = outcome.faults.len();
-            let result = check(self, outcome);
-            outcome.record(result, before);
+    fn check(&self, outcome: &mut Outcome, sample: usize, share: CheckShare, watch: Watch<'_>) {
+        if share.has_whole() {
+            self.check_whole(outcome, watch);
         }
-        let rows = self.vectors.row_count();
-        let mut random = stream(Purpose::VerifySample { rows: u64::from(rows) });
-        // Draws repeat rows: beyond a few times all of them, more find nothing.
-        let draws = sample.min(4 * rows as usize);
-        let mut chosen: Vec<RowId> = (0..draws).map(|_| random.random_range(0..rows)).collect();
-        chosen.sort_unstable();
-        chosen.dedup();
-        let before = outcome.faults.len();
-        match candidates::check(self.run, &self.vectors, &self.neighbors, outcome) {
-            Ok(said) if said.is_empty() && outcome.faults.len() == before => {}
-            result => outcome.record(result, before),
+        if watch.add(0).is_err() {
+            return;
         }
-        let before = outcome.faults.len();
-        match self.check_verdicts(outcome) {
-            Ok(said) if said.is_empty() && outcome.faults.len() == before => {}
-            result => outcome.record(result, before),
-        }
+        let chosen = share.of(self.sample(sample));
         let before = outcome.faults.len();
         let result = self.check_lists(&chosen, outcome, watch);
         outcome.record(result, before);
@@ -227,6 +214,42 @@ impl Opened<'_> {
             }
             None => outcome.unchecked.push("the edges of sampled rows: the edges were cleaned".into()),
         }
+    }
+
+    /// What is no matter of single rows.
+    fn check_whole(&self, outcome: &mut Outcome, watch: Watch<'_>) {
+        let counted = self.check_counts(outcome);
+        outcome.record_silent(counted);
+        for check in [Self::check_clusters, Self::check_batches] {
+            if watch.add(0).is_err() {
+                return;
+            }
+            let before = outcome.faults.len();
+            let result = check(self, outcome);
+            outcome.record(result, before);
+        }
+        let before = outcome.faults.len();
+        match candidates::check(self.run, &self.vectors, &self.neighbors, outcome) {
+            Ok(said) if said.is_empty() && outcome.faults.len() == before => {}
+            result => outcome.record(result, before),
+        }
+        let before = outcome.faults.len();
+        match self.check_verdicts(outcome) {
+            Ok(said) if said.is_empty() && outcome.faults.len() == before => {}
+            result => outcome.record(result, before),
+        }
+    }
+
+    /// Some rows, ascending.
+    fn sample(&self, sample: usize) -> Vec<RowId> {
+        let rows = self.vectors.row_count();
+        let mut random = stream(Purpose::VerifySample { rows: u64::from(rows) });
+        // Draws repeat rows: beyond a few times all of them, more find nothing.
+        let draws = sample.min(4 * rows as usize);
+        let mut chosen: Vec<RowId> = (0..draws).map(|_| random.random_range(0..rows)).collect();
+        chosen.sort_unstable();
+        chosen.dedup();
+        chosen
     }
 
     /// The rule for keys in a batch, in words.

@@ -4,6 +4,7 @@
 What was found by fuzzing is added by hand, with a name that says what it is, and is kept.
 """
 
+import json
 import pathlib
 import struct
 import subprocess
@@ -78,6 +79,14 @@ def made():
         put_made("packed", name, [rows, dim, head, sampled, led], payload + lead)
     put_made("gpu-base", "half", [3, 4, 2, 5], bytes(64) + struct.pack("<2f", 1, 0.5))
     put_made("gpu-base", "single", [2, 4, 4, 0xFFFFFFFFFFFFFFFF], bytes(64) + struct.pack("<2f", 1, 0.5))
+    search = {"format": 1, "block_rows": 600, "blocks": 1, "probes": None, "candidates": False, "packed": True}
+    search |= {"ranks": [5, 6, 7], "instructions": "Avx2", "precision": "int8"}
+    put("search-pieces", "exact", json.dumps(search).encode())
+    put("search-pieces", "lists", json.dumps(search | {"probes": 3, "precision": "auto"}).encode())
+    merged = [[[0, 300], [300, 500]], [[500, 600]]]
+    for step, parts in {"mark": [[[0, 1]]], "spill": [[[0, 1]]], "merge": merged}.items():
+        graph = {"format": 1, "step": step, "parts": parts, "run_edges": 9000}
+        put("graph-pieces", step, json.dumps(graph).encode())
 
 
 def main():

@@ -196,7 +196,12 @@ fn a_damage_in_a_large_file_is_found_by_who_reads_its_place() {
 /// The faults that `verify` finds, in this process.
 fn faults(run: &Path) -> Result<String, String> {
     let found = catch_unwind(AssertUnwindSafe(|| match RunReader::open(run) {
-        Ok(reader) => batchmine::verify::verify(&reader, 3, batchmine::Watch::silent()).unwrap().faults.join("\n"),
+        Ok(reader) => {
+            batchmine::verify::verify(&reader, 3, batchmine::verify::CheckShare::WHOLE, batchmine::Watch::silent())
+                .unwrap()
+                .faults
+                .join("\n")
+        }
         Err(error) => error.to_string(),
     }));
     found.map_err(|_| "it panicked".into())

@@ -27,13 +27,13 @@ fn allowed(module: &str) -> Vec<&'static str> {
         "budget" => vec!["run"],
         "cost" | "plan" => [&["config", "error", "run", "budget"], &STAGES[..]].concat(),
         "job" => [&BELOW_STAGES[..], &STAGES[..], &["cost", "plan"]].concat(),
-        "inspect" | "pairs" | "report" | "verify" => {
+        "inspect" | "pairs" | "pieces" | "report" | "verify" => {
             [&["config", "error", "guard", "job", "random", "regular", "run", "watch"], &STAGES[..]].concat()
         }
         "cli" | "fuzzing" => [
             &BELOW_STAGES[..],
             &STAGES[..],
-            &["bench", "cost", "inspect", "job", "pairs", "plan", "planted", "report", "stdio", "verify"],
+            &["bench", "cost", "inspect", "job", "pairs", "pieces", "plan", "planted", "report", "stdio", "verify"],
         ]
         .concat(),
         stage => STAGES.iter().position(|name| *name == stage).map_or_else(Vec::new, stages_below),

@@ -20,6 +20,7 @@ mod promises;
 mod table;
 mod undisturbed;
 
+mod arrays;
 mod bad_rows;
 mod bench;
 mod budgets;

@@ -34,16 +34,22 @@ fn work(run: &Path, flags: &str) -> Outcome {
     work_command(run, flags).output().unwrap().into()
 }
 
-/// What can be made now, once the job waits.
+/// What can be made now, once the job waits for the search.
 fn open_parts(run: &Path) -> Vec<String> {
+    let parts = parts_of(run, "neighbors");
+    assert!(parts.len() > 3, "{parts:?}");
+    parts
+}
+
+/// What can be made now, once the job waits for a stage.
+fn parts_of(run: &Path, stage: &str) -> Vec<String> {
     let start = Instant::now();
     loop {
         assert!(start.elapsed() < Duration::from_secs(120), "the job does not come to wait");
         if run.join("manifest.json").exists() {
             let said = call(["pieces", run.to_str().unwrap(), "--json"]);
             let said: Value = serde_json::from_str(&said.ok().stdout).unwrap();
-            if said["stage"] == "neighbors" {
-                assert!(said["all"].as_u64().unwrap() > 3, "{said}");
+            if said["stage"] == stage {
                 let parts = said["parts"].as_array().unwrap();
                 return parts.iter().map(|part| part.as_str().unwrap().to_owned()).collect();
             }
@@ -100,7 +106,7 @@ fn workers_make_the_bytes_of_one_process_in_any_order_killed_and_twice() {
     verify(&run).ok();
     assert!(!run.join("pieces").exists(), "pieces that nobody needs are there");
     let said = call(["pieces", run.to_str().unwrap()]).ok().stdout;
-    assert!(said.contains("waits for no parts"), "{said}");
+    assert!(said.contains("needs no parts any more"), "{said}");
     work(&run, "--index 0 --of 1").fails(1, &["waits for no parts"]);
 }
 
@@ -138,11 +144,155 @@ fn approximate_search_ranks_of_positives_and_other_precisions_work_in_pieces() {
         open_parts(&run);
         work(&run, "--index 0 --of 2 --precision f32").ok();
         work(&run, "--index 1 --of 2 --precision int8").ok();
+        work(&run, "--index 0 --of 1 --wait 60").ok();
         assert!(job.wait().unwrap().success());
         assert_same(&run, &whole, &MADE);
         std::fs::remove_dir_all(&whole).unwrap();
         std::fs::remove_dir_all(&run).unwrap();
     }
+}
+
+/// Steps of the graph: marks, several runs, several parts of merged ranges.
+#[test]
+fn the_graph_in_pieces_is_that_of_one_process() {
+    let place = Place::empty();
+    let (input, whole, run) = (place.path("gen"), place.path("whole"), place.path("run"));
+    let folder = input.to_str().unwrap();
+    call(["gen", "--rows", "60000", "--dim", "16", "--out", folder, "--progress", "none"]).ok();
+    let flags = "--skip 5 --window 155 --cluster-size 8 --batch-size 64 --max-positive-score 0.99 --threads 1";
+    let least = mine(&input, &whole, &format!("{flags} --memory 1MiB")).fails(4, &["--memory"]).stderr;
+    let least = least.split("--memory ").nth(1).unwrap().split_whitespace().next().unwrap().to_owned();
+    mine(&input, &whole, &format!("{flags} --memory {least}")).ok();
+    let mut command = mine_command(&input, &run, &format!("{flags} --memory {least} --pieces external"));
+    let mut job = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    open_parts(&run);
+    work(&run, "--index 0 --of 1 --stage edges").fails(1, &["no parts of the edges stage"]);
+    work(&run, "--index 0 --of 1 --stage neighbors").ok();
+    let scratch = place.path("scratch");
+    let mut steps: Vec<String> = Vec::new();
+    while job.try_wait().unwrap().is_none() {
+        let said = call(["pieces", run.to_str().unwrap(), "--json"]).ok().stdout;
+        let said: Value = serde_json::from_str(&said).unwrap();
+        let parts: Vec<&str> = said["parts"].as_array().unwrap().iter().map(|part| part.as_str().unwrap()).collect();
+        if said["stage"] != "edges" || parts.is_empty() {
+            std::thread::sleep(Duration::from_millis(20));
+            continue;
+        }
+        let step = parts[0].split('-').next().unwrap().to_owned();
+        if steps.last() != Some(&step) {
+            assert!(parts.len() > 1, "{step} is one part: {parts:?}");
+            work(&run, "--index 0 --of 1 --memory 1MiB").fails(4, &["raise --memory to"]);
+            // What is no piece: garbage, another's part, a flipped bit; a task that is not this run's.
+            let folder = pieces(&run);
+            std::fs::write(folder.join(parts[0]), b"no part").unwrap();
+            hostile_tasks(&run, &folder.join("task.json"), &step);
+            steps.push(step);
+        }
+        // In any order, twice at once, with copies on a local disk. By name: the job may want the next step by now.
+        let named = |parts: &[&str]| parts.iter().map(|part| format!("--part {part} ")).collect::<String>();
+        let others = if parts.len() > 1 { &parts[1..] } else { &parts[..] };
+        let last = format!("{} --stage edges --scratch {}", named(&parts[parts.len() - 1..]), scratch.display());
+        let workers = [&last, &named(others), &named(others)]
+            .map(|flags| work_command(&run, flags).stderr(Stdio::piped()).spawn().unwrap());
+        for worker in workers {
+            let output = worker.wait_with_output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        }
+        work(&run, &format!("{} --stage edges", named(&parts))).ok();
+    }
+    assert_eq!(steps, ["marks", "run", "range"]);
+    assert!(job.wait().unwrap().success());
+    assert_same(&run, &whole, &MADE);
+    verify(&run).ok();
+    assert!(!run.join("pieces").exists(), "pieces that nobody needs are there");
+    let made = work(&run, "--part range-000000.edg --stage edges --json").ok().stdout;
+    assert_eq!(made.trim(), r#"{"asked":1,"made":0}"#);
+}
+
+/// Descriptions of the graph's pieces that are not of this run are refused: no panic, nothing made.
+fn hostile_tasks(run: &Path, task: &Path, step: &str) {
+    let sound = std::fs::read_to_string(task).unwrap();
+    let parts = sound.find(r#""parts":[[["#).unwrap() + r#""parts":[[["#.len();
+    let others = [
+        sound.replacen(r#""format":1"#, r#""format":7"#, 1),
+        format!("{}4000000000,4000000001],[{}", &sound[..parts], &sound[parts..]),
+        format!("{}9,9],[{}", &sound[..parts], &sound[parts..]),
+        sound.replacen(r#""step":""#, r#""step":"no"#, 1),
+        sound.replacen(r#""parts":[["#, r#""parts":[[],["#, 1),
+        "[".to_owned(),
+    ];
+    for other in others {
+        assert_ne!(other, sound);
+        std::fs::write(task, other).unwrap();
+        let said = work(run, "--index 0 --of 1").fails(1, &["the description of a run's pieces"]);
+        assert!(!said.stderr.contains("panic"), "{step}: {}", said.stderr);
+    }
+    std::fs::write(task, sound).unwrap();
+}
+
+#[test]
+fn copies_on_a_local_disk_are_made_once_and_checked() {
+    let place = Place::empty();
+    let (input, whole, run) = (generated(&place), place.path("whole"), place.path("run"));
+    mine(&input, &whole, FLAGS).ok();
+    let mut job = waiting(&input, &run, "");
+    open_parts(&run);
+    let scratch = place.path("scratch");
+    let copies = || {
+        let entries = std::fs::read_dir(&scratch).unwrap().map(|entry| entry.unwrap().path());
+        let mut files: Vec<PathBuf> = entries.filter(|path| path.extension().unwrap() != "lock").collect();
+        files.sort();
+        files
+    };
+    let flags = |index: usize| format!("--index {index} --of 4 --scratch {}", scratch.display());
+    let both = [0, 1].map(|index| work_command(&run, &flags(index)).stderr(Stdio::null()).spawn().unwrap());
+    both.into_iter().for_each(|worker| assert!(worker.wait_with_output().unwrap().status.success()));
+    let made = copies();
+    let names: Vec<_> = made.iter().map(|path| path.file_name().unwrap().to_string_lossy().into_owned()).collect();
+    assert!(names.len() == 2 && names.iter().any(|name| name.ends_with("base.pak")), "{names:?}");
+    // A damaged copy is no wrong answer.
+    let base = made.iter().find(|path| path.to_string_lossy().ends_with("base.pak")).unwrap();
+    let sound = std::fs::read(base).unwrap();
+    let mut bytes = sound.clone();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(base, bytes).unwrap();
+    work(&run, &flags(2)).fails(1, &["base.pak"]);
+    std::fs::remove_file(base).unwrap();
+    work(&run, &flags(2)).ok();
+    assert_eq!(std::fs::read(base).unwrap(), sound);
+    work(&run, &format!("--index 3 --of 4 --scratch {}", input.join("part-00000.parquet").display()))
+        .fails(1, &["scratch folder"]);
+    while job.try_wait().unwrap().is_none() {
+        work(&run, "--index 0 --of 1 --wait 60").ok();
+    }
+    assert_same(&run, &whole, &MADE);
+}
+
+#[test]
+fn processes_verify_a_run_together() {
+    let place = Place::empty();
+    let (input, run) = (generated(&place), place.path("run"));
+    mine(&input, &run, FLAGS).ok();
+    let share = |index: usize| call(["verify", run.to_str().unwrap(), "--index", &index.to_string(), "--of", "3"]);
+    for index in 0..3 {
+        let said = share(index).ok().stdout;
+        assert_eq!(said.contains("clusters of 8"), index == 0, "{said}");
+        assert!(said.contains("neighbor lists equal brute force") && said.contains("2 other shares"), "{said}");
+    }
+    // Each file is one share's.
+    let parts = std::fs::read_dir(run.join("neighbors")).unwrap().map(|entry| entry.unwrap().path());
+    for part in parts.filter(|path| path.to_string_lossy().contains("block-")) {
+        let sound = std::fs::read(&part).unwrap();
+        let mut bytes = sound.clone();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 4;
+        std::fs::write(&part, bytes).unwrap();
+        let faults = (0..3).filter(|index| share(*index).code == Some(3)).count();
+        assert!(faults >= 1, "{}", part.display());
+        std::fs::write(&part, sound).unwrap();
+    }
+    call(["verify", run.to_str().unwrap(), "--index", "3", "--of", "3"]).fails(2, &["no share of this number"]);
 }
 
 #[test]
