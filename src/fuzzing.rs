@@ -58,8 +58,6 @@ const DECODERS: [Decoder; 26] = [
     ("documents", documents),
     ("ids", ids),
     ("neighbors", neighbors),
-    ("search-pieces", search_pieces),
-    ("graph-pieces", graph_pieces),
     ("candidates", candidates),
     ("marks", marks),
     ("own-ranks", own_ranks),
@@ -72,6 +70,8 @@ const DECODERS: [Decoder; 26] = [
     ("order", order),
     ("packed", packed),
     ("gpu-base", gpu_base),
+    ("search-pieces", search_pieces),
+    ("graph-pieces", graph_pieces),
 ];
 
 /// Rows that are decoded at a time.

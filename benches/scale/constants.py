@@ -99,7 +99,7 @@ class Constants:
         1.7, "us a part", "a commit in a run of 0, 10,000, 50,000, 100,000 parts: 4, 27, 84 and 170 ms (busy machine)"
     )
     commit_ms: Constant = measured(4, "ms", "the same, of a run with few parts; a local disk")
-    look_ms: Constant = code(100, "ms", "LOOK_EVERY, neighbors/pieces.rs")
+    look_ms: Constant = code(100, "ms", "LOOK_EVERY, run/piece_work.rs")
     map_areas: Constant = code(65_530, "maps a process", "vm.max_map_count of Linux; the job maps each part")
 
     # ---- machines

@@ -117,10 +117,11 @@ impl PieceStep {
     where
         W: FnOnce(&mut PartWriter) -> std::io::Result<()>,
     {
-        let mut made = 0;
+        let (mut made, taken) = (0, run.stage_folder(self.stage));
         for number in missing {
             let name = &self.names[*number];
-            if self.folder.has(name) {
+            // Another has made it meanwhile, and the job has taken it, perhaps.
+            if self.folder.has(name) || taken.join(name).exists() {
                 continue;
             }
             let written = make(*number).and_then(|write| self.folder.put(name, write));

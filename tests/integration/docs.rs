@@ -13,7 +13,7 @@ use super::command::skipped;
 use super::pages::{Block, Kind, Page, REASONS, prints, root, transcript};
 
 /// Blocks that are shown and do not run. Whoever adds one changes this number, and says why above the block.
-const NOT_RUN: usize = 43;
+const NOT_RUN: usize = 49;
 const README_LINES: usize = 150;
 const COLUMNS: usize = 120;
 
@@ -43,6 +43,8 @@ pages! {
     publishing: "docs/publishing.md",
     resume: "docs/resume.md",
     pieces: "docs/pieces.md",
+    ray: "docs/ray.md",
+    scale: "docs/scale.md",
     checking: "docs/checking.md",
     report: "docs/report.md",
     choosing: "docs/choosing.md",
@@ -60,7 +62,8 @@ pages! {
 }
 
 /// Pages beside the book whose links are checked, too.
-const OTHERS: [&str; 3] = ["CHANGELOG.md", "fixtures/README.md", "benches/compare/README.md"];
+const OTHERS: [&str; 4] =
+    ["CHANGELOG.md", "fixtures/README.md", "benches/compare/README.md", "benches/scale/README.md"];
 
 /// A folder that looks like a clone, with `batchmine` and `python` on the path.
 struct Clone {

@@ -328,3 +328,22 @@ fn what_cannot_be_in_pieces_is_refused() {
     job.kill().unwrap();
     job.wait().unwrap();
 }
+
+/// What another worker made, and the job has taken, is not made again by one that began before.
+#[test]
+fn a_part_that_the_job_has_taken_is_made_once() {
+    let place = Place::empty();
+    let (input, run) = (generated(&place), place.path("run"));
+    let mut job = waiting(&input, &run, "");
+    let parts = open_parts(&run);
+    let flags = |index: usize| format!("--index {index} --of 2 --wait 60 --json");
+    let workers = [0, 1].map(|index| work_command(&run, &flags(index)).stdout(Stdio::piped()).spawn().unwrap());
+    let made = workers.map(|worker| {
+        let output = Outcome::from(worker.wait_with_output().unwrap()).ok();
+        serde_json::from_str::<Value>(&output.stdout).unwrap()["made"].as_u64().unwrap()
+    });
+    assert!(job.wait().unwrap().success());
+    // Blocks, a run and a merged range; of each step both may have one part in hand at its end.
+    let all = parts.len() as u64 + 2;
+    assert!((all..=all + 3).contains(&made.iter().sum()), "{made:?} of {all}");
+}
