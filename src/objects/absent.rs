@@ -1,5 +1,6 @@
 //! Stands in for stores in builds without the feature `lake`: there is no file in one.
 
+use std::convert::Infallible;
 use std::ops::Range;
 use std::path::PathBuf;
 
@@ -12,7 +13,7 @@ use crate::error::{Error, Result};
 
 /// There is none.
 #[derive(Debug, Clone)]
-pub(crate) enum StoredFile {}
+pub(crate) struct StoredFile(Infallible);
 
 /// As in builds with the feature; every URL is refused.
 pub(crate) struct Stores;
@@ -44,50 +45,50 @@ fn refused(place: &Place) -> Error {
 
 impl StoredFile {
     pub(crate) fn url(&self) -> &str {
-        match *self {}
+        match self.0 {}
     }
 
     pub(crate) fn whole_name(&self) -> PathBuf {
-        match *self {}
+        match self.0 {}
     }
 
     pub(crate) fn bytes(&self) -> u64 {
-        match *self {}
+        match self.0 {}
     }
 
     pub(crate) fn version(&self) -> Option<&str> {
-        match *self {}
+        match self.0 {}
     }
 
     pub(crate) fn modified_ns(&self) -> u64 {
-        match *self {}
+        match self.0 {}
     }
 
     pub(crate) fn tail(&self) -> Span {
-        match *self {}
+        match self.0 {}
     }
 
     pub(crate) fn hold(&self, _: u64) {
-        match *self {}
+        match self.0 {}
     }
 
     pub(crate) fn ahead(&self, _: &Span) {
-        match *self {}
+        match self.0 {}
     }
 
     pub(crate) fn read(&self, _: Range<u64>, _: &Span) -> Result<Bytes> {
-        match *self {}
+        match self.0 {}
     }
 
     pub(crate) fn block_hash(&self, _: usize) -> Result<u128> {
-        match *self {}
+        match self.0 {}
     }
 
     pub(crate) fn fault(&self) -> Option<Error> {
-        match *self {}
+        match self.0 {}
     }
 
     pub(crate) fn refuse_changed(&self) -> Result<()> {
-        match *self {}
+        match self.0 {}
     }
 }

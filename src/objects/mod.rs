@@ -33,7 +33,9 @@ pub(crate) use absent::{StoredFile, Stores};
 pub(crate) use faults::causes;
 #[cfg(feature = "lake")]
 pub(crate) use files::StoredFile;
-pub(crate) use place::{Place, is_url, shown};
+#[cfg(feature = "lake")]
+pub(crate) use place::shown;
+pub(crate) use place::{Place, is_url};
 #[cfg(feature = "lake")]
 pub(crate) use reach::{names_store, reach};
 pub(crate) use span::{BLOCK_BYTES, Span};

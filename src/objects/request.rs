@@ -60,7 +60,7 @@ impl Object {
     async fn fetch_at_last(&self, range: Range<u64>) -> Result<Bytes> {
         let mut attempt = 1;
         loop {
-            let found = self.get(GetRange::Bounded(range.clone())).await.map_err(|e| self.failed(&e))?;
+            let found = self.get(range.clone()).await.map_err(|e| self.failed(&e))?;
             self.refuse_other(&found.meta)?;
             match collected(found, (range.end - range.start) as usize).await {
                 Ok(bytes) => return Ok(bytes),
@@ -71,10 +71,12 @@ impl Object {
         }
     }
 
-    async fn get(&self, range: GetRange) -> Result<GetResult, StoreError> {
+    async fn get(&self, range: Range<u64>) -> Result<GetResult, StoreError> {
+        // Some servers answer a request for all bytes as if it were for no range.
+        let range = (range != (0..self.bytes)).then_some(GetRange::Bounded(range));
         // A weak tag is equal to none by the rules of HTTP: it is compared here instead.
         let if_match = self.version.clone().filter(|tag| !tag.starts_with("W/"));
-        self.store.get_opts(&self.path, GetOptions { range: Some(range), if_match, ..GetOptions::default() }).await
+        self.store.get_opts(&self.path, GetOptions { range, if_match, ..GetOptions::default() }).await
     }
 
     /// Fails where an answer is about another version.

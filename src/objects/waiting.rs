@@ -39,11 +39,7 @@ impl StoreThreads {
     ///
     /// # Errors
     /// The work fails, or the user interrupts.
-    pub(crate) fn wait<T>(
-        &self,
-        stopped: impl Fn() -> Result<()>,
-        work: impl Future<Output = Result<T>>,
-    ) -> Result<T> {
+    pub(crate) fn wait<T>(&self, stopped: impl Fn() -> Result<()>, work: impl Future<Output = Result<T>>) -> Result<T> {
         self.runtime().block_on(async {
             let mut work = pin!(work);
             loop {

@@ -14,9 +14,9 @@ use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::file::metadata::PageIndexPolicy;
 
 use super::decode::Unit;
+use super::input_bytes::FileBytes;
 use super::labels::{as_views, lengths, pieces, slice, value_type};
 use super::page_sizes::{PageSizes, page_sizes};
-use super::input_bytes::FileBytes;
 use super::shard::{Shard, Source};
 use crate::error::Result;
 

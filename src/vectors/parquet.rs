@@ -53,9 +53,7 @@ fn open_bytes(path: &Path, bytes: FileBytes) -> Result<Shard> {
         return Err(rows_out_of_range(path, rows, 1));
     }
     refuse_negative_chunks(metadata.metadata()).map_err(wrong)?;
-    let read = |start: u64, length: u64| {
-        bytes.get_bytes(start, length as usize).map_err(|e| wrong(e.to_string()))
-    };
+    let read = |start: u64, length: u64| bytes.get_bytes(start, length as usize).map_err(|e| wrong(e.to_string()));
     let trailer = bytes.len() - TRAILER_BYTES;
     let footer_start = trailer.saturating_sub(u64::from(u32_at(&read(trailer, TRAILER_BYTES)?, 0)));
     let footer = read(footer_start, bytes.len() - footer_start)?;

@@ -242,9 +242,8 @@ impl ShardFile {
 /// Where the columns of all row groups lie, and whether they are used.
 fn columns_of(metadata: &ParquetMetaData, used: &[String]) -> Vec<(Range<u64>, bool)> {
     let columns = metadata.row_groups().iter().flat_map(RowGroupMetaData::columns);
-    let is_used = |column: &ColumnChunkMetaData| {
-        column.column_path().parts().first().is_some_and(|root| used.contains(root))
-    };
+    let is_used =
+        |column: &ColumnChunkMetaData| column.column_path().parts().first().is_some_and(|root| used.contains(root));
     columns.map(|column| (range_of(column), is_used(column))).collect()
 }
 

@@ -103,7 +103,8 @@ impl StoredBytes {
         let end = range.end.min(range.start.saturating_add(2 * USUAL_PAGE_BYTES)).min(self.file.bytes());
         let Some(length) = end.checked_sub(range.start).filter(|length| *length > 0) else { return one };
         let own = self.of_columns(vec![column.clone()], length);
-        let Some(sizes) = own.bytes(range.start, length as usize).ok().and_then(|bytes| first_page_sizes(&bytes)) else {
+        let Some(sizes) = own.bytes(range.start, length as usize).ok().and_then(|bytes| first_page_sizes(&bytes))
+        else {
             return one;
         };
         sizes.max(PageSizes { dictionary: 0, largest: USUAL_PAGE_BYTES.min(all), value: 0 })
@@ -128,19 +129,18 @@ impl StoredRead {
     /// The first bytes, in which there is a header of a page that the decoder can take, where a column is read.
     fn begin(&mut self) -> Result<Bytes, String> {
         let column = self.bytes.column_at(self.at);
-        let mut window = Bytes::new();
-        for most in HEADER_BYTES {
-            let length = most.min(self.bytes.file.bytes().saturating_sub(self.at));
-            window = self.bytes.bytes(self.at, length as usize).map_err(|e| e.to_string())?;
-            let Some(column) = column else { return Ok(window) };
-            match check_pages(&window, 1, column.decompressed) {
-                Ok(()) => return Ok(window),
+        let rest = self.bytes.file.bytes().saturating_sub(self.at);
+        let in_column = column.map_or(rest, |column| column.span.range.end - self.at);
+        let window = |length: u64| self.bytes.bytes(self.at, length.min(rest) as usize).map_err(|e| e.to_string());
+        let first = window(HEADER_BYTES[0].min(in_column))?;
+        match column {
+            Some(column) if check_pages(&first, 1, column.decompressed).is_err() => {
                 // The header may be longer than what was looked at.
-                Err(_) if length == most && most < HEADER_BYTES[1] => {}
-                Err(found) => return Err(found),
+                let more = window(HEADER_BYTES[1])?;
+                check_pages(&more, 1, column.decompressed).map(|()| more)
             }
+            _ => Ok(first),
         }
-        Ok(window)
     }
 }
 

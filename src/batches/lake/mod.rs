@@ -137,12 +137,16 @@ impl TableTarget {
             TableFormat::Delta => {
                 let finished = run.is_complete(Stage::Batches);
                 if finished
-                    && self.threads.wait(|| run.check_interrupt(), delta::version_with(&self.location, &self.identity(run)))?.is_some()
+                    && self
+                        .threads
+                        .wait(|| run.check_interrupt(), delta::version_with(&self.location, &self.identity(run)))?
+                        .is_some()
                 {
                     return Ok(());
                 }
                 let schema = table_schema(run, config)?;
-                self.threads.wait(|| run.check_interrupt(), delta::check_target(&self.location, &schema, self.rules.by_task))
+                self.threads
+                    .wait(|| run.check_interrupt(), delta::check_target(&self.location, &schema, self.rules.by_task))
             }
             TableFormat::Parquet => self.threads.wait(|| run.check_interrupt(), folder::check_target(&self.location)),
         }
@@ -173,11 +177,17 @@ impl TableTarget {
     fn published_before(&self, run: &Run, id: &str, replace: bool) -> Result<Option<Published>> {
         let place = self.location.to_string();
         let version = match self.rules.format {
-            TableFormat::Delta => match self.threads.wait(|| run.check_interrupt(), delta::version_with(&self.location, id))? {
-                Some(version) => Some(version),
-                None => return Ok(None),
-            },
-            TableFormat::Parquet if self.threads.wait(|| run.check_interrupt(), folder::claim(&self.location, id, replace))? => None,
+            TableFormat::Delta => {
+                match self.threads.wait(|| run.check_interrupt(), delta::version_with(&self.location, id))? {
+                    Some(version) => Some(version),
+                    None => return Ok(None),
+                }
+            }
+            TableFormat::Parquet
+                if self.threads.wait(|| run.check_interrupt(), folder::claim(&self.location, id, replace))? =>
+            {
+                None
+            }
             TableFormat::Parquet => return Ok(None),
         };
         match version {

@@ -196,7 +196,10 @@ fn no_input(place: &Place, found: &str) -> Error {
         .path(place.url())
         .expected("files that end in .parquet, .pq or .parq")
         .found(found)
-        .remedy(format!("name the folder of the shards, or a glob: '{}/**/*.parquet'", place.url().trim_end_matches('/')))
+        .remedy(format!(
+            "name the folder of the shards, or a glob: '{}/**/*.parquet'",
+            place.url().trim_end_matches('/')
+        ))
 }
 
 fn nothing(place: &Place) -> Error {
