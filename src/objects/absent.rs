@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 
-use super::Listing;
-use super::place::Place;
+use super::StoreListing;
+use super::place::StorePlace;
 use super::span::Span;
 use crate::error::{Error, Result};
 
@@ -23,16 +23,16 @@ impl Stores {
         Ok(Stores)
     }
 
-    pub(crate) fn file(&mut self, place: &Place) -> Result<Option<StoredFile>> {
+    pub(crate) fn file(&mut self, place: &StorePlace) -> Result<Option<StoredFile>> {
         Err(refused(place))
     }
 
-    pub(crate) fn list(&mut self, place: &Place, _: &str, _: bool) -> Result<Listing> {
+    pub(crate) fn list(&mut self, place: &StorePlace, _: &str, _: bool) -> Result<StoreListing> {
         Err(refused(place))
     }
 }
 
-fn refused(place: &Place) -> Error {
+fn refused(place: &StorePlace) -> Error {
     Error::input("the input is in a store, and this build reads files of this machine only")
         .path(place.url())
         .expected("a build with object stores in it, or local files")

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 
 /// A piece that is there, or will be.
 #[derive(Debug, Default)]
-pub(super) struct Piece {
+pub(super) struct FetchedPiece {
     come: Mutex<Option<Result<Bytes>>>,
     ready: Condvar,
 }
@@ -22,12 +22,12 @@ pub(super) struct Piece {
 /// All pieces.
 #[derive(Debug)]
 pub(super) struct Blocks {
-    held: Mutex<Held>,
+    held: Mutex<HeldPieces>,
     files: AtomicU64,
 }
 
 #[derive(Debug)]
-struct Held {
+struct HeldPieces {
     pieces: Vec<HeldPiece>,
     bytes: u64,
     most: u64,
@@ -39,14 +39,14 @@ struct Held {
 struct HeldPiece {
     file: u64,
     range: Range<u64>,
-    piece: Arc<Piece>,
+    piece: Arc<FetchedPiece>,
     used: u64,
 }
 
 impl Blocks {
     /// Room for so many bytes.
     pub(super) fn new(most: u64) -> Blocks {
-        let held = Held { pieces: Vec::new(), bytes: 0, most, clock: 0 };
+        let held = HeldPieces { pieces: Vec::new(), bytes: 0, most, clock: 0 };
         Blocks { held: Mutex::new(held), files: AtomicU64::new(0) }
     }
 
@@ -67,8 +67,8 @@ impl Blocks {
         &self,
         (file, at): (u64, u64),
         range: Range<u64>,
-        begin: impl FnOnce(Arc<Piece>),
-    ) -> (Range<u64>, Arc<Piece>) {
+        begin: impl FnOnce(Arc<FetchedPiece>),
+    ) -> (Range<u64>, Arc<FetchedPiece>) {
         let mut held = lock(&self.held);
         if let Some(found) = held.find(file, at) {
             return found;
@@ -81,7 +81,7 @@ impl Blocks {
     }
 
     /// Begins to fetch a piece that will be wanted, if it is not held and there is room.
-    pub(super) fn ahead(&self, file: u64, range: Range<u64>, begin: impl FnOnce(Arc<Piece>)) {
+    pub(super) fn ahead(&self, file: u64, range: Range<u64>, begin: impl FnOnce(Arc<FetchedPiece>)) {
         let mut held = lock(&self.held);
         if held.find(file, range.start).is_some() || !held.make_room(range.end - range.start) {
             return;
@@ -92,18 +92,18 @@ impl Blocks {
     }
 }
 
-impl Held {
-    fn find(&mut self, file: u64, at: u64) -> Option<(Range<u64>, Arc<Piece>)> {
+impl HeldPieces {
+    fn find(&mut self, file: u64, at: u64) -> Option<(Range<u64>, Arc<FetchedPiece>)> {
         self.clock += 1;
         let found = self.pieces.iter_mut().find(|held| held.file == file && held.range.contains(&at))?;
         found.used = self.clock;
         Some((found.range.clone(), found.piece.clone()))
     }
 
-    fn add(&mut self, file: u64, range: Range<u64>) -> Arc<Piece> {
+    fn add(&mut self, file: u64, range: Range<u64>) -> Arc<FetchedPiece> {
         self.clock += 1;
         self.bytes += range.end - range.start;
-        let piece = Arc::new(Piece::default());
+        let piece = Arc::new(FetchedPiece::default());
         self.pieces.push(HeldPiece { file, range, piece: piece.clone(), used: self.clock });
         piece
     }
@@ -120,7 +120,7 @@ impl Held {
     }
 }
 
-impl Piece {
+impl FetchedPiece {
     /// Puts in what came.
     pub(super) fn put(&self, come: Result<Bytes>) {
         *lock(&self.come) = Some(come);
@@ -155,9 +155,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// The first error of a file, which all later readers get.
 #[derive(Debug, Default)]
-pub(super) struct Fault(Mutex<Option<Error>>);
+pub(super) struct FileFault(Mutex<Option<Error>>);
 
-impl Fault {
+impl FileFault {
     /// Keeps an error, if it is the first; it stays the caller's.
     pub(super) fn keep(&self, error: Error) -> Error {
         lock(&self.0).get_or_insert_with(|| again(&error));
@@ -175,7 +175,7 @@ mod tests {
 
     fn take(blocks: &Blocks, at: u64, asked: &mut Vec<u64>) -> Bytes {
         let range = at / 10 * 10..at / 10 * 10 + 10;
-        let begin = |piece: Arc<Piece>| {
+        let begin = |piece: Arc<FetchedPiece>| {
             asked.push(range.start);
             piece.put(Ok(Bytes::from(vec![range.start as u8; 10])));
         };

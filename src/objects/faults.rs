@@ -43,10 +43,15 @@ pub(super) fn unreadable(url: &str, secret: Option<&str>, error: &StoreError) ->
             "the region in which the bucket lies",
             "set AWS_REGION to the bucket's region",
         ),
-        _ if is("non-partial response") || is("416") => (
+        _ if is("non-partial response") || is("Range request not supported") => (
             "the server does not send parts of a file",
             "a server that takes requests for a range of bytes",
             "download the file, and name the local one",
+        ),
+        _ if is("NoSuchBucket") => (
+            "there is no such bucket",
+            "a bucket that the credentials may read",
+            "check the bucket's name, and with it the region and the endpoint (AWS_REGION, AWS_ENDPOINT_URL)",
         ),
         _ if is("169.254.169.254") || is("metadata.google") => (
             "the store cannot be reached without credentials",
@@ -63,6 +68,7 @@ pub(super) fn unreadable(url: &str, secret: Option<&str>, error: &StoreError) ->
         StoreError::NotFound { .. } | StoreError::PermissionDenied { .. } | StoreError::Unauthenticated { .. } => {
             Error::input(what)
         }
+        _ if is("NoSuchBucket") => Error::input(what),
         _ => Error::runtime(what),
     };
     error.path(url).expected(expected).found(found).remedy(remedy)

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::blocks::{Blocks, Fault, Piece};
+use super::blocks::{Blocks, FetchedPiece, FileFault};
 use super::request::Object;
 use super::span::{BLOCK_BYTES, Span};
 use super::stop::Stop;
@@ -38,7 +38,7 @@ struct State {
     object: Arc<Object>,
     shared: Shared,
     number: u64,
-    fault: Fault,
+    fault: FileFault,
     /// Of each block that came whole.
     hashes: Arc<[OnceLock<u128>]>,
     was_slow: AtomicBool,
@@ -55,7 +55,7 @@ impl StoredFile {
         let blocks = object.bytes.div_ceil(BLOCK_BYTES) as usize;
         let hashes = (0..blocks).map(|_| OnceLock::new()).collect();
         let number = shared.blocks.number();
-        let (fault, was_slow) = (Fault::default(), AtomicBool::new(false));
+        let (fault, was_slow) = (FileFault::default(), AtomicBool::new(false));
         StoredFile(Arc::new(State { object: Arc::new(object), shared, number, fault, hashes, was_slow }))
     }
 
@@ -167,11 +167,11 @@ impl StoredFile {
         self.0.shared.threads.wait(|| self.0.shared.stop.check(self.url()), look)
     }
 
-    fn piece_at(&self, at: u64, range: Range<u64>) -> (Range<u64>, Arc<Piece>) {
+    fn piece_at(&self, at: u64, range: Range<u64>) -> (Range<u64>, Arc<FetchedPiece>) {
         self.0.shared.blocks.piece((self.0.number, at), range.clone(), |piece| self.begin(range, piece))
     }
 
-    fn begin(&self, range: Range<u64>, piece: Arc<Piece>) {
+    fn begin(&self, range: Range<u64>, piece: Arc<FetchedPiece>) {
         let (object, hashes) = (self.0.object.clone(), self.0.hashes.clone());
         self.0.shared.threads.begin(async move {
             let come = object.fetch(range.clone()).await;
@@ -185,7 +185,7 @@ impl StoredFile {
         });
     }
 
-    fn wait(&self, piece: &Piece) -> Result<Bytes> {
+    fn wait(&self, piece: &FetchedPiece) -> Result<Bytes> {
         let begun = Instant::now();
         let stopped = || {
             if begun.elapsed() >= SLOW && !self.0.was_slow.swap(true, Ordering::Relaxed) {

@@ -1,9 +1,9 @@
 //! objects: object stores, and files that are read from them in pieces.
 //!
-//! `place` knows URLs, and `stop` the flag that ends the waiting for a store; both are pure. The others need the feature
-//! `lake`: `reach` opens a store as the environment says, `faults` puts its errors into words, `waiting` are the threads
-//! that talk to it, `request` fetches one range, `blocks` keeps the ranges that were fetched, `files` is a file in a
-//! store, `stores` finds files. `absent` stands in for them in other builds.
+//! `place` knows URLs, `span` in which pieces a file is fetched, and `stop` the flag that ends the waiting for a store;
+//! these are pure. The others need the feature `lake`: `reach` opens a store as the environment says, `faults` puts its
+//! errors into words, `waiting` are the threads that talk to it, `request` fetches one range, `blocks` keeps the ranges
+//! that were fetched, `files` is a file in a store, `stores` finds files. `absent` stands in for them in other builds.
 //!
 //! Memory: the bytes that `blocks` may hold, which the reader's plan says.
 
@@ -35,7 +35,7 @@ pub(crate) use faults::causes;
 pub(crate) use files::StoredFile;
 #[cfg(feature = "lake")]
 pub(crate) use place::shown;
-pub(crate) use place::{Place, is_url};
+pub(crate) use place::{StorePlace, is_url};
 #[cfg(feature = "lake")]
 pub(crate) use reach::{names_store, reach};
 pub(crate) use span::{BLOCK_BYTES, Span};
@@ -47,7 +47,7 @@ pub(crate) use waiting::StoreThreads;
 
 /// What a place holds: files, and the prefixes that go on.
 #[derive(Debug, Default)]
-pub(crate) struct Listing {
+pub(crate) struct StoreListing {
     /// Sorted by key.
     pub(crate) files: Vec<StoredFile>,
     /// Keys that end in no `/`, sorted.

@@ -35,7 +35,7 @@ pub(crate) fn shown(url: &str) -> String {
 
 /// A place: a bucket and a key in it, or a file on a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct StorePlace {
     /// `s3://bucket`; of a server the whole URL.
     pub(super) base: String,
     /// As the store has it, without `/` at its ends: nothing in it is an escape. Of a server empty.
@@ -45,12 +45,12 @@ pub(crate) struct Place {
     pub(crate) is_web: bool,
 }
 
-impl Place {
+impl StorePlace {
     /// Parses a URL.
     ///
     /// # Errors
     /// It names no kind of store, no bucket, or a password.
-    pub(crate) fn parse(url: &str) -> Result<Place> {
+    pub(crate) fn parse(url: &str) -> Result<StorePlace> {
         let wrong = |found: &str| {
             Error::input("the URL of an input is not understood")
                 .path(shown(url))
@@ -73,12 +73,12 @@ impl Place {
                 .remedy("take it out: credentials are read from the environment, and of a server none"));
         }
         if is_web {
-            return Ok(Place { base: url.to_owned(), key: String::new(), is_folder: false, is_web });
+            return Ok(StorePlace { base: url.to_owned(), key: String::new(), is_folder: false, is_web });
         }
         let key = &rest[host.len()..];
         let is_folder = key.is_empty() || key.ends_with('/');
         let key = key.trim_matches('/').to_owned();
-        Ok(Place { base: format!("{scheme}://{host}"), key, is_folder, is_web })
+        Ok(StorePlace { base: format!("{scheme}://{host}"), key, is_folder, is_web })
     }
 
     /// The URL of a key in the same bucket.
@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn a_place_is_a_bucket_and_a_key() {
-        let of = |url: &str| Place::parse(url).map(|place| (place.base, place.key, place.is_folder));
+        let of = |url: &str| StorePlace::parse(url).map(|place| (place.base, place.key, place.is_folder));
         let is = |base: &str, key: &str, is_folder| (base.to_owned(), key.to_owned(), is_folder);
         assert_eq!(of("s3://b/x/a%2Fb c?#.parquet").unwrap(), is("s3://b", "x/a%2Fb c?#.parquet", false));
         assert_eq!(of("gs://b/x/").unwrap(), is("gs://b", "x", true));
@@ -106,9 +106,9 @@ mod tests {
         let abfs = "abfss://box@name.dfs.core.windows.net";
         assert_eq!(of(&format!("{abfs}/a/b")).unwrap(), is(abfs, "a/b", false));
         assert_eq!(of("https://h/a.parquet?x=1").unwrap(), is("https://h/a.parquet?x=1", "", false));
-        assert_eq!(Place::parse("https://h/a.parquet?x=1").unwrap().url(), "https://h/a.parquet?…");
+        assert_eq!(StorePlace::parse("https://h/a.parquet?x=1").unwrap().url(), "https://h/a.parquet?…");
         for (wrong, word) in [("ftp://h/x", "scheme ftp"), ("s3:///x", "no bucket"), ("file:///x", "the path itself")] {
-            let text = Place::parse(wrong).unwrap_err().to_string();
+            let text = StorePlace::parse(wrong).unwrap_err().to_string();
             assert!(text.contains(word), "{text}");
         }
     }
@@ -117,7 +117,7 @@ mod tests {
     fn secrets_are_not_shown() {
         assert!(is_url("s3://b") && is_url("svn+ssh://x") && !is_url("/a/b://c") && !is_url("data/x.parquet"));
         for url in ["https://me:secret@h/a", "s3://me:secret@b/a", "ftp://me:secret@h/a", "https://secret@h/a"] {
-            let text = Place::parse(url).unwrap_err().to_string();
+            let text = StorePlace::parse(url).unwrap_err().to_string();
             assert!(!text.contains("secret") && text.contains('a'), "{text}");
             assert!(!shown(url).contains("secret"));
         }

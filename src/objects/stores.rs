@@ -8,11 +8,11 @@ use object_store::path::Path;
 use object_store::{Error as StoreError, GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt};
 use tokio::time::timeout;
 
-use super::Listing;
+use super::StoreListing;
 use super::blocks::Blocks;
 use super::faults::{parsed, silent, unreadable};
 use super::files::{Shared, StoredFile};
-use super::place::Place;
+use super::place::StorePlace;
 use super::reach::{reach, reach_web};
 use super::request::{Object, PATIENCE};
 use super::span::BLOCK_BYTES;
@@ -43,7 +43,7 @@ impl Stores {
     ///
     /// # Errors
     /// The store cannot be reached.
-    pub(crate) fn file(&mut self, place: &Place) -> Result<Option<StoredFile>> {
+    pub(crate) fn file(&mut self, place: &StorePlace) -> Result<Option<StoredFile>> {
         if !place.is_web && (place.key.is_empty() || place.is_folder) {
             return Ok(None);
         }
@@ -72,7 +72,7 @@ impl Stores {
     ///
     /// # Errors
     /// The store cannot be reached or listed.
-    pub(crate) fn list(&mut self, place: &Place, prefix: &str, deep: bool) -> Result<Listing> {
+    pub(crate) fn list(&mut self, place: &StorePlace, prefix: &str, deep: bool) -> Result<StoreListing> {
         let store = self.store(place)?;
         let prefix = if prefix.is_empty() { None } else { Some(key(place, prefix)?) };
         let listed = async {
@@ -97,10 +97,10 @@ impl Stores {
         };
         let mut folders: Vec<String> = folders.iter().map(Path::to_string).collect();
         folders.sort();
-        Ok(Listing { files: objects.iter().map(file).collect(), folders })
+        Ok(StoreListing { files: objects.iter().map(file).collect(), folders })
     }
 
-    fn store(&mut self, place: &Place) -> Result<Arc<dyn ObjectStore>> {
+    fn store(&mut self, place: &StorePlace) -> Result<Arc<dyn ObjectStore>> {
         if let Some(store) = self.reached.get(&place.base) {
             return Ok(store.clone());
         }
@@ -122,7 +122,7 @@ impl Stores {
         Ok(store)
     }
 
-    fn wait<T>(&self, place: &Place, work: impl Future<Output = T>) -> Result<T> {
+    fn wait<T>(&self, place: &StorePlace, work: impl Future<Output = T>) -> Result<T> {
         let url = place.url();
         let bounded = async { timeout(PATIENCE, work).await.map_err(|_| silent(&url, PATIENCE.as_secs())) };
         self.shared.threads.wait(|| self.shared.stop.check(&url), bounded)
@@ -130,7 +130,7 @@ impl Stores {
 }
 
 /// What follows a question mark, as the store's client writes it.
-fn secret(place: &Place) -> Option<String> {
+fn secret(place: &StorePlace) -> Option<String> {
     if !place.is_web {
         return None;
     }
@@ -138,7 +138,7 @@ fn secret(place: &Place) -> Option<String> {
 }
 
 /// A key as the store's client takes it: letter by letter.
-fn key(place: &Place, key: &str) -> Result<Path> {
+fn key(place: &StorePlace, key: &str) -> Result<Path> {
     Path::parse(key).map_err(|e| {
         Error::input("the key of an input cannot be read")
             .path(place.url_of(key))

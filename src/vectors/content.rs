@@ -17,75 +17,10 @@ use rayon::prelude::*;
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 use super::decode::Unit;
+use super::file_content::{BLOCK_BYTES, ContentSource, FileContent};
 use super::shard::Shard;
 use crate::error::Result;
-use crate::objects::{self, StoredFile};
 use crate::watch::Watch;
-
-const BLOCK_BYTES: usize = objects::BLOCK_BYTES as usize;
-
-/// What is hashed of a file.
-#[derive(Debug, Clone)]
-pub(crate) struct FileContent<'a> {
-    source: ContentSource<'a>,
-    /// Of each block whether it is left out.
-    idle: Vec<bool>,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum ContentSource<'a> {
-    Held(&'a [u8]),
-    Stored(&'a StoredFile),
-}
-
-impl<'a> FileContent<'a> {
-    /// Bytes in memory, or mapped.
-    pub(super) fn held(bytes: &'a [u8]) -> FileContent<'a> {
-        FileContent { source: ContentSource::Held(bytes), idle: vec![false; bytes.len().div_ceil(BLOCK_BYTES)] }
-    }
-
-    /// A file in a store.
-    pub(super) fn stored(file: &'a StoredFile) -> FileContent<'a> {
-        let blocks = file.bytes().div_ceil(objects::BLOCK_BYTES) as usize;
-        FileContent { source: ContentSource::Stored(file), idle: vec![false; blocks] }
-    }
-
-    /// The same of a file of such columns: where each of them lies, and whether it is used.
-    pub(super) fn of_columns(self, columns: Vec<(Range<u64>, bool)>) -> FileContent<'a> {
-        FileContent { idle: idle_blocks(self.bytes(), columns), ..self }
-    }
-
-    fn bytes(&self) -> u64 {
-        match self.source {
-            ContentSource::Held(bytes) => bytes.len() as u64,
-            ContentSource::Stored(file) => file.bytes(),
-        }
-    }
-
-    fn block_bytes(&self, block: usize) -> u64 {
-        (self.bytes() - (block * BLOCK_BYTES) as u64).min(objects::BLOCK_BYTES)
-    }
-}
-
-/// Which blocks of a file of so many bytes have nothing but columns that are not used.
-fn idle_blocks(bytes: u64, mut columns: Vec<(Range<u64>, bool)>) -> Vec<bool> {
-    let block = |at: u64| (at / objects::BLOCK_BYTES) as usize;
-    let mut idle = vec![false; bytes.div_ceil(objects::BLOCK_BYTES) as usize];
-    columns.retain(|(range, _)| range.start < range.end && range.end <= bytes);
-    columns.sort_by_key(|(range, _)| range.start);
-    let mut stretch = 0..0;
-    for (range, _) in columns.iter().filter(|(_, used)| !used) {
-        stretch = if range.start <= stretch.end { stretch.start..stretch.end.max(range.end) } else { range.clone() };
-        // The last block may be shorter.
-        let end = if stretch.end == bytes { idle.len() } else { block(stretch.end) };
-        let first = block(stretch.start + objects::BLOCK_BYTES - 1);
-        idle[first.min(end)..end].fill(true);
-    }
-    for (range, _) in columns.iter().filter(|(_, used)| *used) {
-        idle[block(range.start)..=block(range.end - 1)].fill(false);
-    }
-    idle
-}
 
 /// The hashes of all input files, while they are computed.
 pub(crate) struct ContentHashes<'a> {
@@ -210,14 +145,8 @@ mod tests {
     }
 
     #[test]
-    fn blocks_of_columns_that_are_not_used_are_left_out() {
+    fn what_is_not_used_is_no_part_of_the_hash() {
         const B: u64 = BLOCK_BYTES as u64;
-        let columns = vec![(4..B + 9, true), (B + 9..2 * B + 5, false), (2 * B + 5..5 * B - 1, false)];
-        assert_eq!(idle_blocks(5 * B + 8, columns.clone()), [false, false, true, true, false, false]);
-        assert_eq!(idle_blocks(B, vec![(0..B, false)]), [true]);
-        // What is used is never left out, whatever a footer says.
-        let both = [columns, vec![(3 * B..3 * B + 1, true), (9 * B..u64::MAX, false)]].concat();
-        assert_eq!(idle_blocks(5 * B + 8, both), [false, false, true, false, false, false]);
         let mut bytes = vec![7u8; 3 * BLOCK_BYTES];
         let hash = |bytes: &[u8]| {
             let content = FileContent::held(bytes).of_columns(vec![(0..B, true), (B..2 * B, false)]);

@@ -1,6 +1,7 @@
 //! Whether input files are those that an earlier call read: by their content, wherever they are now.
 
-use super::content::{FileContent, hash_of};
+use super::content::hash_of;
+use super::file_content::FileContent;
 use super::shard::Shard;
 use crate::error::Result;
 use crate::run::record::{FileIdentity, FilePlace};

@@ -11,7 +11,7 @@ use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMeta
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::arrow_ipc::ArrowFile;
-use super::content::FileContent;
+use super::file_content::FileContent;
 use super::in_memory::MemoryRows;
 use super::input::PartitionValue;
 use super::input_bytes::FileBytes;

@@ -172,7 +172,7 @@ impl Shards {
             Source::Parquet { metadata, .. } if shard.stored().is_some() => {
                 let leaves = metadata.parquet_schema().columns();
                 let among = |roots: &Vec<&String>| {
-                    let own = |root: &String| roots.iter().any(|name| *name == root);
+                    let own = |root: &String| roots.contains(&root);
                     leaves.iter().filter(|leaf| leaf.path().parts().first().is_some_and(own)).count() as u64
                 };
                 read.iter().map(among).max().unwrap_or(0)

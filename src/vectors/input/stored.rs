@@ -9,7 +9,7 @@ use super::globs::{is_glob, is_hidden};
 use super::hive::{is_hive, partitions_of};
 use super::kinds::{InputFile, has_input_ending, kind_by};
 use crate::error::{Error, Result};
-use crate::objects::{Listing, Place, Span, StoredFile, Stores};
+use crate::objects::{Span, StoreListing, StorePlace, StoredFile, Stores};
 
 /// Folders whose presence says that a folder is a table's, and what table it is.
 const TABLES: [(&str, &str); 3] =
@@ -20,7 +20,7 @@ const TABLES: [(&str, &str); 3] =
 /// # Errors
 /// It yields no file, the store fails, or a folder is a table's.
 pub(super) fn in_store(stores: &mut Stores, url: &str) -> Result<Vec<InputFile>> {
-    let place = Place::parse(url)?;
+    let place = StorePlace::parse(url)?;
     if let Some(file) = stores.file(&place)? {
         return Ok(vec![InputFile::stored(file)]);
     }
@@ -33,7 +33,7 @@ pub(super) fn in_store(stores: &mut Stores, url: &str) -> Result<Vec<InputFile>>
 /// # Errors
 /// It is not there, or the store fails.
 pub(super) fn recorded_in_store(url: &str) -> Result<InputFile> {
-    let place = Place::parse(url)?;
+    let place = StorePlace::parse(url)?;
     Stores::new()?.file(&place)?.map(InputFile::stored).ok_or_else(|| nothing(&place))
 }
 
@@ -76,7 +76,7 @@ pub(in crate::vectors) fn refuse_other_than_parquet(file: &StoredFile) -> Result
 }
 
 /// The files of a folder, or of the Hive folders in it.
-fn in_folder(stores: &mut Stores, place: &Place) -> Result<Vec<StoredFile>> {
+fn in_folder(stores: &mut Stores, place: &StorePlace) -> Result<Vec<StoredFile>> {
     if place.is_web {
         return Err(nothing(place));
     }
@@ -96,7 +96,7 @@ fn in_folder(stores: &mut Stores, place: &Place) -> Result<Vec<StoredFile>> {
             Ok(files)
         }
         (None, Some(_)) if hive => {
-            let Listing { files, .. } = stores.list(place, &place.key, true)?;
+            let StoreListing { files, .. } = stores.list(place, &place.key, true)?;
             let below = inputs(files, &place.key);
             let is_below_hive = |file: &StoredFile| {
                 let folders = relative(file, place, &place.key).rsplit_once('/').map_or("", |(folders, _)| folders);
@@ -116,7 +116,7 @@ fn in_folder(stores: &mut Stores, place: &Place) -> Result<Vec<StoredFile>> {
 }
 
 /// The files that a pattern matches.
-fn glob_matches(stores: &mut Stores, place: &Place) -> Result<Vec<StoredFile>> {
+fn glob_matches(stores: &mut Stores, place: &StorePlace) -> Result<Vec<StoredFile>> {
     let wrong = |found: String| {
         Error::input("the glob matches no file")
             .path(place.url())
@@ -160,7 +160,7 @@ fn inputs(files: Vec<StoredFile>, folder: &str) -> Vec<StoredFile> {
 }
 
 /// A file's key behind a prefix of it.
-fn relative<'f>(file: &'f StoredFile, place: &Place, prefix: &str) -> &'f str {
+fn relative<'f>(file: &'f StoredFile, place: &StorePlace, prefix: &str) -> &'f str {
     let start = place.url_of(prefix).len().min(file.url().len());
     file.url()[start..].trim_start_matches('/')
 }
@@ -182,7 +182,7 @@ fn last(key: &str) -> &str {
 }
 
 /// Fails where a folder's folders show that it is a table's: its log says which files count.
-fn refuse_table(place: &Place, folders: &[&str]) -> Result<()> {
+fn refuse_table(place: &StorePlace, folders: &[&str]) -> Result<()> {
     let Some((_, table)) = TABLES.iter().find(|(folder, _)| folders.contains(folder)) else { return Ok(()) };
     Err(Error::input(format!("the folder is {table}, which is not read from a store"))
         .path(place.url())
@@ -191,7 +191,7 @@ fn refuse_table(place: &Place, folders: &[&str]) -> Result<()> {
         .remedy("write its newest version as plain Parquet, or copy the table's folder to a local disk"))
 }
 
-fn no_input(place: &Place, found: &str) -> Error {
+fn no_input(place: &StorePlace, found: &str) -> Error {
     Error::input("the folder holds no embedding shards")
         .path(place.url())
         .expected("files that end in .parquet, .pq or .parq")
@@ -202,7 +202,7 @@ fn no_input(place: &Place, found: &str) -> Error {
         ))
 }
 
-fn nothing(place: &Place) -> Error {
+fn nothing(place: &StorePlace) -> Error {
     Error::input("there is no such file or folder in the store")
         .path(place.url())
         .expected("a Parquet file, a folder of them, or a glob")
