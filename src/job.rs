@@ -100,6 +100,8 @@ impl Job {
             let asked = config.threads;
             tracing::warn!("the memory budget has room for {threads} of {asked} threads: a larger --memory uses more");
         }
+        let inputs = std::iter::once(&shards).chain(&corpus);
+        inputs.for_each(|input| input.hold_blocks(plan.vectors.column_blocks));
         let config = Config { threads, ..config };
         let job = Job {
             config,

@@ -11,7 +11,7 @@ use batchmine::error::{Error, Result};
 use batchmine::report::{Options, measure, page};
 use batchmine::run::{Disk, Run, RunReader};
 use batchmine::verify::{CheckShare, verify as verified};
-use batchmine::{Job, MemoryRows, PairsAsked, Watch, on_threads, write_pairs};
+use batchmine::{Job, MemoryRows, PairsAsked, Watch, on_threads, stopped_by, write_pairs};
 use pyo3::prelude::*;
 use serde_json::{Map, Value};
 
@@ -80,11 +80,10 @@ pub(crate) fn mine(
     let given = settings(&call).map_err(|error| raised(py, &error))?;
     let pairs = Pairs::of(rows)?;
     watched(py, on_event, on_line, move |control| {
-        let open = || {
-            let (progress, interrupted) = (control.progress, control.interrupted);
-            Run::open(&call.out, call.work.as_deref(), Arc::new(Disk), progress, interrupted)
-        };
-        match pairs.job(call.pairs, given)? {
+        let (progress, interrupted) = (control.progress, control.interrupted);
+        let flag = interrupted.clone();
+        let open = || Run::open(&call.out, call.work.as_deref(), Arc::new(Disk), progress, interrupted);
+        match stopped_by(&flag, || pairs.job(call.pairs, given))? {
             Ok(job) => job.run(&open()?, call.replace).map(drop),
             Err((config, stream)) => Job::run_stream(config, stream, &open()?, call.replace).map(drop),
         }

@@ -13,6 +13,7 @@ use super::{assumed, log};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::job::Job;
+use crate::objects::stopped_by;
 use crate::run::storage::Disk;
 use crate::run::{Run, Stage};
 use crate::stdio::tell_line;
@@ -44,7 +45,8 @@ impl MineArgs {
     /// See [`crate::mine`].
     pub fn run(self, output: &log::Output) -> Result<()> {
         let interrupted = interrupt()?;
-        let job = Job::open(self.job.config()?)?;
+        let config = self.job.config()?;
+        let job = stopped_by(&interrupted, || Job::open(config))?;
         if self.dry_run {
             assumed::tell(&job);
             return dry_run(&job, output, &interrupted);

@@ -11,7 +11,7 @@ use crate::vectors::budget::UnitBytes;
 
 const NO_LISTS: ListElements = ListElements { columns: 0, most: 0, total: 0 };
 
-const UNITS: UnitBytes = UnitBytes { record_batch: 0, pages: 0, count: 1 << 20 };
+const UNITS: UnitBytes = UnitBytes { record_batch: 0, pages: 0, stored_columns: 0, count: 1 << 20 };
 
 const INPUT: InputMeasures = measured(NO_LISTS, UNITS);
 
@@ -185,7 +185,7 @@ fn a_small_budget_takes_threads_and_refuses_no_job_for_them() {
 #[test]
 fn threads_without_a_unit_to_read_need_no_pages() {
     let need = |count, pages| {
-        let units = UnitBytes { record_batch: 0, pages, count };
+        let units = UnitBytes { pages, count, ..UNITS };
         let shape = Shape { rows: 100_000, dim: 64 };
         Plan::new(&config(64 << 30, 64), shape, measured(NO_LISTS, units)).map(|plan| plan.needs[0].least())
     };

@@ -136,7 +136,7 @@ mod tests {
 
     fn said(old: &[(&str, FileIdentity)], new: &[(&str, FileIdentity)]) -> Vec<String> {
         let split = |files: &[(&str, FileIdentity)]| -> (Vec<FileIdentity>, Vec<FilePlace>) {
-            let place = |name: &str| FilePlace { path: format!("/data/{name}"), modified_ns: 0 };
+            let place = |name: &str| FilePlace { path: format!("/data/{name}"), modified_ns: 0, version: None };
             files.iter().map(|(name, identity)| (identity.clone(), place(name))).unzip()
         };
         let (old, new) = (split(old), split(new));

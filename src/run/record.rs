@@ -56,7 +56,7 @@ pub struct FileIdentity {
     pub bytes: u64,
     /// xxh3-64 of the footer (Parquet, Arrow), of a stream's schema (Arrow), or of the header (npy), in hex.
     pub footer: String,
-    /// Hash of all bytes, in hex (`vectors/content.rs`); null until the vectors stage is complete.
+    /// Hash of its bytes, in hex (`vectors/content.rs`); null until the vectors stage is complete.
     pub content: Option<String>,
     /// Columns that come from the names of its folders and are used: names and values.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -66,10 +66,13 @@ pub struct FileIdentity {
 /// Where an input file was when a job last read it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FilePlace {
-    /// Absolute.
+    /// Absolute; of a file in a store its URL.
     pub path: String,
     /// Modification time, nanoseconds since 1970.
     pub modified_ns: u64,
+    /// In a store the name of the version (ETag), if the store has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
 }
 
 /// Column names by role; `None` as query and positive in `.npy` input, which has no columns.
@@ -83,6 +86,14 @@ pub struct Roles {
     pub id: Option<String>,
     pub task: Option<String>,
     pub keys: Vec<String>,
+}
+
+impl Roles {
+    /// All columns that are used, some of them twice.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        let Roles { query, positive, id, task, keys, shared: _ } = self;
+        [query, positive, id, task].into_iter().flatten().chain(keys).map(String::as_str)
+    }
 }
 
 /// The corpus: the last of the input files.

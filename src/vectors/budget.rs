@@ -1,8 +1,9 @@
 //! What import needs: labels of all rows, elements of lists of keys, and on each thread a batch and the pages, or the
-//! compressed record batch, that it is decoded from.
+//! compressed record batch, that it is decoded from; of files in stores the blocks that were fetched.
 
 use crate::budget::{MIB, Phase, StageNeed, Term, written};
 use crate::config::{Config, EmbeddingColumns};
+use crate::objects::BLOCK_BYTES;
 use crate::run::Stage;
 use crate::vectors::{ListElements, Shape};
 
@@ -22,6 +23,9 @@ const ROWS_A_MARK_BYTE: u64 = 4;
 /// A label of a key column of lists: its hash and row, sorted, then its code; and of those that rows share the order.
 const ELEMENT_BYTES: u64 = 24;
 
+/// Blocks of a column that a thread reads from a store: one that is decoded, and the next.
+const BLOCKS_A_THREAD: u64 = 2;
+
 /// More than any machine holds: sums with it stay within a u64, whatever a file says.
 const UNIT_BYTES_MAX: u64 = 1 << 60;
 
@@ -30,6 +34,8 @@ const UNIT_BYTES_MAX: u64 = 1 << 60;
 pub struct VectorsCounts {
     /// Rows of one side that a thread decodes at a time.
     pub batch_rows: usize,
+    /// Blocks that are held of each column that is read from a store at a time.
+    pub column_blocks: u64,
 }
 
 /// What a thread holds of the input files while it reads a unit of them.
@@ -39,6 +45,8 @@ pub(crate) struct UnitBytes {
     pub(crate) record_batch: u64,
     /// Bytes of the pages that are held at a time, where they are largest.
     pub(crate) pages: u64,
+    /// Columns that are read from files in stores at a time; 0: no file is in a store.
+    pub(crate) stored_columns: u64,
     /// Units of all files: more threads than that have nothing to read.
     pub(crate) count: u64,
 }
@@ -89,6 +97,16 @@ pub(crate) fn divide(config: &Config, shape: Shape, input: InputMeasures) -> (Ve
             threads.saturating_mul(pages).min(UNIT_BYTES_MAX),
         ),
     ];
+    let column_blocks = threads * BLOCKS_A_THREAD;
+    if units.stored_columns > 0 {
+        terms.push(Term::fixed(
+            format!("t · ({BLOCKS_A_THREAD} · columns read at a time · {} + a page)", written(BLOCK_BYTES)),
+            "blocks of files in stores, with the next ones, and a page as it is stored",
+            (column_blocks * units.stored_columns * BLOCK_BYTES)
+                .saturating_add(threads.saturating_mul(pages))
+                .min(UNIT_BYTES_MAX),
+        ));
+    }
     if units.record_batch > 0 {
         terms.push(Term::fixed(
             "t · columns of the largest compressed record batch",
@@ -104,7 +122,7 @@ pub(crate) fn divide(config: &Config, shape: Shape, input: InputMeasures) -> (Ve
         ));
     }
     let need = StageNeed { stage: Stage::Vectors, phases: vec![Phase { name: "import", terms }] };
-    (VectorsCounts { batch_rows: batch_rows as usize }, need)
+    (VectorsCounts { batch_rows: batch_rows as usize, column_blocks }, need)
 }
 
 /// Bytes of the stage's files; `row_bytes`: a stored row, both sides. A document is a row without a query, whose bytes

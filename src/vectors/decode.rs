@@ -10,6 +10,8 @@ use arrow::array::{ArrayRef, RecordBatch, StringArray, UInt64Array};
 use arrow::compute::take;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReaderBuilder, RowSelection};
+use parquet::file::metadata::ColumnChunkMetaData;
+use parquet::file::reader::Length;
 
 use super::embedding_rows::{first_fault, usual_length};
 use super::parquet_batches::{check_chunk, guarded_batches};
@@ -91,7 +93,7 @@ impl<'a> Unit<'a> {
                 let begin = |row_group: usize| {
                     let columns = groups.get(row_group).into_iter().flat_map(|group| group.columns());
                     let starts = columns.map(|column| column.byte_range().0 as usize);
-                    starts.min().unwrap_or(bytes.len())
+                    starts.min().unwrap_or(bytes.len() as usize)
                 };
                 let row_group = self.row_group.unwrap_or(0);
                 std::iter::once(begin(row_group)..begin(row_group + 1)).collect()
@@ -246,7 +248,13 @@ impl<'a> Unit<'a> {
             return Err(self.damaged(columns, "a .npy file, which has no columns".into()));
         };
         self.refuse_large_pages(columns)?;
-        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(bytes.clone(), metadata.clone());
+        let group = metadata.metadata().row_group(row_group);
+        let is_read = |chunk: &&ColumnChunkMetaData| {
+            chunk.column_path().parts().first().is_some_and(|root| columns.contains(&&**root))
+        };
+        let chunks = group.columns().iter().filter(is_read).cloned().collect();
+        let bytes = bytes.of_columns(chunks, u64::try_from(group.compressed_size()).unwrap_or(0));
+        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(bytes, metadata.clone());
         let wanted = columns.iter().filter_map(|name| metadata.schema().index_of(name).ok());
         let mask = ProjectionMask::roots(builder.parquet_schema(), wanted);
         let mut builder = builder.with_projection(mask).with_row_groups(vec![row_group]).with_batch_size(batch_rows);
@@ -282,7 +290,7 @@ impl<'a> Unit<'a> {
 
     /// The first column that cannot be decoded by itself; all of them where each can. Reads the unit again.
     fn damaged_among<'n>(&self, columns: &[&'n str]) -> Vec<&'n str> {
-        if columns.len() < 2 {
+        if columns.len() < 2 || self.fault().is_some() {
             return columns.to_vec();
         }
         let fails = |name: &&str| {
@@ -293,7 +301,18 @@ impl<'a> Unit<'a> {
         columns.iter().copied().find(fails).map_or(columns.to_vec(), |name| vec![name])
     }
 
+    /// Why the file's store cannot be read, once that is so.
+    fn fault(&self) -> Option<Error> {
+        match &self.shard.source {
+            Source::Parquet { bytes, .. } => bytes.fault(),
+            _ => None,
+        }
+    }
+
     fn damaged(&self, columns: &[&str], found: String) -> Error {
+        if let Some(fault) = self.fault() {
+            return fault;
+        }
         let error = Error::input("the file's data cannot be decoded")
             .expected("the column data that the footer describes")
             .found(found)

@@ -14,6 +14,7 @@ use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::file::metadata::PageIndexPolicy;
 
 use super::decode::Unit;
+use super::input_bytes::FileBytes;
 use super::labels::{as_views, lengths, pieces, slice, value_type};
 use super::page_sizes::{PageSizes, page_sizes};
 use super::shard::{Shard, Source};
@@ -38,7 +39,12 @@ impl Unit<'_> {
             let all = u64::try_from(leaf.uncompressed_size()).unwrap_or(0);
             let values = u64::try_from(leaf.num_values()).unwrap_or(0);
             let range = start as usize..start.saturating_add(length) as usize;
-            bytes.get(range).and_then(page_sizes).unwrap_or(PageSizes::of_one_page(all, values))
+            match bytes {
+                FileBytes::Mapped(bytes) => {
+                    bytes.get(range).and_then(page_sizes).unwrap_or(PageSizes::of_one_page(all, values))
+                }
+                FileBytes::Stored(stored) => stored.page_sizes(leaf, values),
+            }
         })
         .reduce(PageSizes::max)
     }

@@ -1,10 +1,11 @@
 //! vectors: Parquet, Arrow and `.npy` shards become one mapped, row-major store, grouped by task.
 //!
-//! From the ground up: plain numbers and types (`row`, `shape`, `shard`); input files (`input`, `input_bytes`, `npy`,
-//! `npy_rows`, `arrow_ipc`, `thrift`, `parquet_footer`, `parquet_pages`, `parquet_batches`, `parquet`, `columns`,
-//! `embedding_type`, `embedding_rows`, `values`, `decode`, `content`, `dimensions`, `page_sizes`, `labels`,
-//! `label_arrays`, `in_memory`, `shards`, `stream`, `recognise`); what the stage made (`store`, `row_table`, `keys`,
-//! `key_lists`, `tasks`, `documents`, `ids`, `open`); making it (`import`); scores (`dot`, `scorer`).
+//! From the ground up: plain numbers and types (`row`, `shape`, `shard`); input files (`input`, `input_bytes`,
+//! `stored_bytes`, `file_content`, `npy`, `npy_rows`, `arrow_ipc`, `thrift`, `parquet_footer`, `parquet_pages`,
+//! `parquet_batches`, `parquet`, `columns`, `embedding_type`, `embedding_rows`, `values`, `decode`, `content`,
+//! `dimensions`, `page_sizes`, `labels`, `label_arrays`, `in_memory`, `shards`, `stream`, `recognise`); what the stage
+//! made (`store`, `row_table`, `keys`, `key_lists`, `tasks`, `documents`, `ids`, `open`); making it (`import`); scores
+//! (`dot`, `scorer`).
 
 mod arrow_ipc;
 pub(crate) mod budget;
@@ -16,6 +17,7 @@ mod documents;
 pub(crate) mod dot;
 mod embedding_rows;
 mod embedding_type;
+mod file_content;
 mod ids;
 mod import;
 mod in_memory;
@@ -43,6 +45,7 @@ mod shard;
 mod shards;
 mod side_scorer;
 mod store;
+mod stored_bytes;
 mod stream;
 mod tasks;
 #[cfg(test)]
@@ -61,7 +64,7 @@ pub(crate) use import::{
 };
 pub(crate) use in_memory::IN_MEMORY;
 pub use in_memory::MemoryRows;
-pub(crate) use input::{FileKind, find, kind_of};
+pub(crate) use input::{FileKind, InputFile, find, recorded_file};
 pub(crate) use key_lists::{KEY_LISTS, KeyListFile, write_row_codes};
 pub use keys::{Keys, KeysByPlace};
 pub(crate) use keys::{PositiveCodes, RowPositives};

@@ -41,9 +41,18 @@ impl PageSizes {
 
 /// The sizes of all pages of a column chunk, whose bytes these are; none where a header cannot be read. O(pages).
 pub(crate) fn page_sizes(chunk: &[u8]) -> Option<PageSizes> {
+    sizes_of(chunk, false)
+}
+
+/// The same of the pages whose headers are whole in a chunk's first bytes; none where the first is not.
+pub(crate) fn first_page_sizes(beginning: &[u8]) -> Option<PageSizes> {
+    sizes_of(beginning, true)
+}
+
+fn sizes_of(chunk: &[u8], may_end: bool) -> Option<PageSizes> {
     let (mut sizes, mut at) = (PageSizes::default(), 0usize);
     while at < chunk.len() {
-        let page = header(&chunk[at..])?;
+        let Some(page) = header(&chunk[at..]) else { return (may_end && at > 0).then_some(sizes) };
         let bytes = u64::try_from(page.decompressed).ok()?;
         if page.is_dictionary {
             sizes.dictionary = sizes.dictionary.saturating_add(bytes);

@@ -3,13 +3,16 @@
 use std::path::{Path, PathBuf};
 
 use parquet::file::metadata::ParquetMetaData;
+use parquet::file::reader::{ChunkReader, Length};
 
-use super::input_bytes::map_file;
+use super::input_bytes::{FileBytes, map_file};
 use super::parquet_batches::{read_metadata, refuse_negative_chunks};
 use super::parquet_footer::TRAILER_BYTES;
 use super::row::ROWS_MAX;
 use super::shard::{Shard, ShardFile, Source, rows_out_of_range};
+use super::stored_bytes::StoredBytes;
 use crate::error::{Error, Result};
+use crate::objects::StoredFile;
 use crate::run::sealed::u32_at;
 
 /// Maps files and reads their footers.
@@ -20,24 +23,44 @@ pub(crate) fn open_parquet(paths: &[PathBuf]) -> Result<Vec<Shard>> {
     paths.iter().map(|path| open_one(path)).collect()
 }
 
+/// Reads the footer of a file in a store.
+///
+/// # Errors
+/// The store fails; or as of [`open_parquet`].
+pub(super) fn open_stored_parquet(file: StoredFile) -> Result<Shard> {
+    let path = PathBuf::from(file.url());
+    open_bytes(&path, FileBytes::Stored(StoredBytes::new(file)))
+}
+
 fn open_one(path: &Path) -> Result<Shard> {
+    open_bytes(path, FileBytes::Mapped(map_file(path)?))
+}
+
+fn open_bytes(path: &Path, bytes: FileBytes) -> Result<Shard> {
     let wrong = |found: String| {
-        Error::input("not a readable Parquet file")
-            .path(path)
-            .expected("a complete Parquet file")
-            .found(found)
-            .remedy("write or download the file again")
+        let damaged = || {
+            Error::input("not a readable Parquet file")
+                .path(path)
+                .expected("a complete Parquet file")
+                .found(found)
+                .remedy("write or download the file again")
+        };
+        bytes.fault().unwrap_or_else(damaged)
     };
-    let bytes = map_file(path)?;
     let metadata = read_metadata(path, &bytes).map_err(wrong)?;
     let rows = rows_of(metadata.metadata()).map_err(wrong)?;
     if rows > ROWS_MAX {
         return Err(rows_out_of_range(path, rows, 1));
     }
     refuse_negative_chunks(metadata.metadata()).map_err(wrong)?;
-    let trailer = bytes.len() - TRAILER_BYTES as usize;
-    let footer_start = trailer.saturating_sub(u32_at(&bytes, trailer) as usize);
-    let files = vec![ShardFile::new(path, &bytes[footer_start..])?];
+    let read = |start: u64, length: u64| bytes.get_bytes(start, length as usize).map_err(|e| wrong(e.to_string()));
+    let trailer = bytes.len() - TRAILER_BYTES;
+    let footer_start = trailer.saturating_sub(u64::from(u32_at(&read(trailer, TRAILER_BYTES)?, 0)));
+    let footer = read(footer_start, bytes.len() - footer_start)?;
+    let files = vec![match &bytes {
+        FileBytes::Mapped(_) => ShardFile::new(path, &footer)?,
+        FileBytes::Stored(stored) => ShardFile::stored(stored.file(), &footer),
+    }];
     Ok(Shard::new(path, rows, files, Source::Parquet { bytes, metadata }))
 }
 

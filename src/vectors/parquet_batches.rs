@@ -10,7 +10,7 @@ use parquet::arrow::arrow_reader::{
 use parquet::file::metadata::{ColumnChunkMetaData, PageIndexPolicy, ParquetMetaData, RowGroupMetaData};
 use parquet::file::reader::ChunkReader;
 
-use super::input_bytes::map_file;
+use super::input_bytes::{FileBytes, map_file};
 use super::parquet_footer::footer_of;
 use super::parquet_pages::check_pages;
 use crate::error::Error;
@@ -41,16 +41,24 @@ pub(crate) fn open_table(
     let metadata = read_metadata(path, &bytes).map_err(&damaged)?;
     refuse_negative_chunks(metadata.metadata()).map_err(&damaged)?;
     for chunk in metadata.metadata().row_groups().iter().flat_map(RowGroupMetaData::columns) {
-        check_chunk(&bytes, chunk).map_err(|found| damaged(format!("{found}, in {}", chunk.column_path())))?;
+        check_mapped(&bytes, chunk).map_err(|found| damaged(format!("{found}, in {}", chunk.column_path())))?;
     }
     Ok(ParquetRecordBatchReaderBuilder::new_with_metadata(bytes, metadata))
 }
 
-/// Fails where a page of a column chunk claims more than the chunk has: whoever decodes it would reserve that.
+/// Fails where a page of a column chunk claims more than the chunk has: whoever decodes it would reserve that. In a
+/// store each page is looked at as it is read.
 ///
 /// # Errors
 /// What is wrong.
-pub(super) fn check_chunk(bytes: &Bytes, chunk: &ColumnChunkMetaData) -> Result<(), String> {
+pub(super) fn check_chunk(bytes: &FileBytes, chunk: &ColumnChunkMetaData) -> Result<(), String> {
+    match bytes {
+        FileBytes::Mapped(bytes) => check_mapped(bytes, chunk),
+        FileBytes::Stored(_) => Ok(()),
+    }
+}
+
+fn check_mapped(bytes: &Bytes, chunk: &ColumnChunkMetaData) -> Result<(), String> {
     let (start, length) = chunk.byte_range();
     let pages = usize::try_from(start).ok().and_then(|start| bytes.get(start..)).unwrap_or_default();
     check_pages(pages, usize::try_from(length).unwrap_or(usize::MAX), chunk.uncompressed_size())

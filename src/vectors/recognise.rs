@@ -1,6 +1,7 @@
 //! Whether input files are those that an earlier call read: by their content, wherever they are now.
 
-use super::content::content_hash;
+use super::content::hash_of;
+use super::file_content::FileContent;
 use super::shard::Shard;
 use crate::error::Result;
 use crate::run::record::{FileIdentity, FilePlace};
@@ -10,7 +11,7 @@ use crate::watch::Watch;
 /// What is known of a file without a look at its content.
 #[derive(Debug, PartialEq, Eq)]
 enum Likeness {
-    /// Path, time, size and footer are as recorded.
+    /// Path, time, a store's version, size and footer are as recorded.
     Same,
     /// Size and footer are as recorded: the content decides.
     Doubtful,
@@ -22,7 +23,7 @@ enum Likeness {
 /// O(bytes of such files).
 ///
 /// # Errors
-/// The user interrupts.
+/// The user interrupts, or a store fails.
 pub(crate) fn recognise(run: &Run, shards: &[&Shard], inputs: &mut [FileIdentity]) -> Result<()> {
     let Some((known, places)) = run.known_inputs() else { return Ok(()) };
     if known.len() != inputs.len() {
@@ -32,7 +33,7 @@ pub(crate) fn recognise(run: &Run, shards: &[&Shard], inputs: &mut [FileIdentity
     let likeness: Vec<Likeness> =
         (0..files.len()).map(|at| compare((&known[at], &places[at]), (&inputs[at], &files[at].place))).collect();
     let others = likeness.contains(&Likeness::Other);
-    let contents: Vec<&[u8]> = shards.iter().flat_map(|shard| shard.contents()).collect();
+    let contents: Vec<FileContent<'_>> = shards.iter().flat_map(|shard| shard.contents()).collect();
     let doubtful = |at: &usize| likeness[*at] == Likeness::Doubtful && known[*at].content.is_some() && !others;
     let bytes: u64 = (0..files.len()).filter(doubtful).map(|at| inputs[at].bytes).sum();
     for at in (0..files.len()).filter(|at| likeness[*at] == Likeness::Same) {
@@ -45,7 +46,7 @@ pub(crate) fn recognise(run: &Run, shards: &[&Shard], inputs: &mut [FileIdentity
     let meter = run.meter(Stage::Vectors, bytes, "bytes");
     let listen = |bytes| meter.add(bytes);
     for at in (0..files.len()).filter(doubtful) {
-        inputs[at].content = Some(content_hash(contents[at], Watch::new(&listen))?);
+        inputs[at].content = Some(hash_of(contents[at].clone(), Watch::new(&listen))?);
     }
     Ok(())
 }
@@ -63,18 +64,18 @@ fn compare(known: (&FileIdentity, &FilePlace), now: (&FileIdentity, &FilePlace))
 /// Whether a file is the recorded one. Its content is hashed only where path or time is another.
 ///
 /// # Errors
-/// None: nothing stops the hashing.
+/// A store fails.
 pub(crate) fn is_same(
     known: (&FileIdentity, &FilePlace),
     now: (&FileIdentity, &FilePlace),
-    bytes: &[u8],
+    content: FileContent<'_>,
 ) -> Result<bool> {
     Ok(match compare(known, now) {
         Likeness::Same => true,
         Likeness::Other => false,
         Likeness::Doubtful => {
             tracing::info!("{} has another path or time: its content is compared", now.1.path);
-            known.0.content.as_ref() == Some(&content_hash(bytes, Watch::silent())?)
+            known.0.content.as_ref() == Some(&hash_of(content, Watch::silent())?)
         }
     })
 }
@@ -87,7 +88,7 @@ mod tests {
     fn a_moved_file_is_doubtful_and_one_of_another_size_is_another() {
         let identity =
             |bytes| FileIdentity { bytes, footer: "f".into(), content: Some("c".into()), path_columns: Vec::new() };
-        let place = |path: &str, modified_ns| FilePlace { path: path.into(), modified_ns };
+        let place = |path: &str, modified_ns| FilePlace { path: path.into(), modified_ns, version: None };
         let known = (&identity(5), &place("/a", 1));
         let unread = FileIdentity { content: None, ..identity(5) };
         assert_eq!(compare(known, (&unread, &place("/a", 1))), Likeness::Same);

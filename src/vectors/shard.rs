@@ -1,22 +1,27 @@
 //! The input's files as later steps see them: mapped, with their number of rows and their identity.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use arrow::datatypes::{DataType, Field, Schema};
-use bytes::Bytes;
 use parquet::arrow::arrow_reader::ArrowReaderMetadata;
+use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMetaData};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::arrow_ipc::ArrowFile;
+use super::file_content::FileContent;
 use super::in_memory::MemoryRows;
 use super::input::PartitionValue;
+use super::input_bytes::FileBytes;
 use super::npy_rows::NpyArray;
 use super::row::ROWS_MAX;
+use super::stored_bytes::range_of;
 use crate::error::{Error, Result};
+use crate::objects::StoredFile;
 use crate::regular;
-use crate::run::record::{FileIdentity, FilePlace};
+use crate::run::record::{FileIdentity, FilePlace, Roles};
 
 /// An input file: what it is, and where.
 #[derive(Debug, Clone)]
@@ -44,13 +49,15 @@ pub(crate) struct Shard {
     partitions: Vec<PartitionValue>,
     /// All columns; `None` for `.npy`.
     schema: Option<Arc<Schema>>,
+    /// The columns that are used, once that is known.
+    used: Option<Arc<[String]>>,
 }
 
 /// The kinds of input files.
 #[derive(Debug, Clone)]
 pub(crate) enum Source {
     Parquet {
-        bytes: Bytes,
+        bytes: FileBytes,
         /// Its footer. The row groups' numbers of rows add up to the shard's.
         metadata: ArrowReaderMetadata,
     },
@@ -74,6 +81,7 @@ impl Shard {
             first_file: 0,
             partitions: Vec::new(),
             schema: None,
+            used: None,
         };
         Shard { schema: shard.file_schema().cloned(), ..shard }
     }
@@ -92,15 +100,6 @@ impl Shard {
     /// The shard, read in another way: the same rows, columns and files.
     pub(super) fn read_from(&self, source: Source) -> Shard {
         Shard { source, ..self.clone() }
-    }
-
-    /// Makes columns of the path that are used a part of what the file is: in another folder it has other labels.
-    pub(super) fn identify_path_columns(&mut self, used: impl Fn(&str) -> bool) {
-        let columns = self.partitions.iter().filter(|column| used(&column.name));
-        let columns = columns.map(|column| (column.name.clone(), column.value.clone())).collect();
-        if let Some(file) = self.files.first_mut() {
-            file.identity.path_columns = columns;
-        }
     }
 
     /// The Arrow schema of all columns; `None` for `.npy`.
@@ -133,15 +132,43 @@ impl Shard {
         self.files.iter().map(|file| file.identity.bytes).sum()
     }
 
-    /// The bytes of each of its files.
-    pub(crate) fn contents(&self) -> Vec<&[u8]> {
+    /// The bytes of each of its files, without blocks that have nothing but columns that are not used.
+    pub(crate) fn contents(&self) -> Vec<FileContent<'_>> {
         match &self.source {
-            Source::Parquet { bytes, .. } => vec![bytes],
-            Source::Arrow(file) => vec![file.bytes()],
-            Source::Memory(rows) => rows.contents().collect(),
-            Source::Npy(array) => {
-                std::iter::once(&array.queries).chain(&array.positives).map(|side| side.mapped.bytes()).collect()
+            Source::Parquet { bytes, metadata } => {
+                let columns = self.used.as_deref().map_or_else(Vec::new, |used| columns_of(metadata.metadata(), used));
+                let content = match bytes {
+                    FileBytes::Mapped(bytes) => FileContent::held(bytes),
+                    FileBytes::Stored(stored) => FileContent::stored(stored.file()),
+                };
+                vec![content.of_columns(columns)]
             }
+            Source::Arrow(file) => vec![FileContent::held(file.bytes())],
+            Source::Memory(rows) => rows.contents().map(FileContent::held).collect(),
+            Source::Npy(array) => {
+                let sides = std::iter::once(&array.queries).chain(&array.positives);
+                sides.map(|side| FileContent::held(side.mapped.bytes())).collect()
+            }
+        }
+    }
+
+    /// Says which columns are used. A column of the path that is used is a part of what the file is: in another folder
+    /// it has other labels.
+    pub(crate) fn use_columns(&mut self, roles: &Roles) {
+        let used: Vec<String> = roles.names().map(str::to_owned).collect();
+        let columns = self.partitions.iter().filter(|column| used.contains(&column.name));
+        let columns = columns.map(|column| (column.name.clone(), column.value.clone())).collect();
+        if let Some(file) = self.files.first_mut() {
+            file.identity.path_columns = columns;
+        }
+        self.used = Some(used.into());
+    }
+
+    /// The file, if it is in a store.
+    pub(crate) fn stored(&self) -> Option<&StoredFile> {
+        match &self.source {
+            Source::Parquet { bytes: FileBytes::Stored(stored), .. } => Some(stored.file()),
+            _ => None,
         }
     }
 
@@ -150,8 +177,9 @@ impl Shard {
     /// # Errors
     /// The size or the time is another, or a file cannot be examined.
     pub(super) fn refuse_changed(&self) -> Result<()> {
-        match &self.source {
-            Source::Memory(_) => Ok(()),
+        match (&self.source, self.stored()) {
+            (Source::Memory(_), _) => Ok(()),
+            (_, Some(stored)) => stored.refuse_changed(),
             _ => self.files.iter().try_for_each(ShardFile::refuse_changed),
         }
     }
@@ -173,14 +201,25 @@ impl ShardFile {
         Ok(ShardFile {
             path: path.to_owned(),
             identity: FileIdentity { bytes: meta.len(), footer, content: None, path_columns: Vec::new() },
-            place: FilePlace { path: real.display().to_string(), modified_ns: since.as_nanos() as u64 },
+            place: FilePlace { path: real.display().to_string(), modified_ns: since.as_nanos() as u64, version: None },
         })
+    }
+
+    /// A file in a store.
+    pub(super) fn stored(file: &StoredFile, footer: &[u8]) -> ShardFile {
+        let footer = format!("{:016x}", xxh3_64(footer));
+        let (modified_ns, version) = (file.modified_ns(), file.version().map(str::to_owned));
+        ShardFile {
+            path: PathBuf::from(file.url()),
+            identity: FileIdentity { bytes: file.bytes(), footer, content: None, path_columns: Vec::new() },
+            place: FilePlace { path: file.url().to_owned(), modified_ns, version },
+        }
     }
 
     /// A buffer in memory: of so many bytes, with words that say what it holds, seen at a time.
     pub(super) fn in_memory(path: PathBuf, bytes: u64, what: &[u8], modified_ns: u64) -> ShardFile {
         let footer = format!("{:016x}", xxh3_64(what));
-        let place = FilePlace { path: path.display().to_string(), modified_ns };
+        let place = FilePlace { path: path.display().to_string(), modified_ns, version: None };
         let identity = FileIdentity { bytes, footer, content: None, path_columns: Vec::new() };
         ShardFile { path, identity, place }
     }
@@ -198,6 +237,14 @@ impl ShardFile {
             .found("another size or time")
             .remedy("run again when the file is complete"))
     }
+}
+
+/// Where the columns of all row groups lie, and whether they are used.
+fn columns_of(metadata: &ParquetMetaData, used: &[String]) -> Vec<(Range<u64>, bool)> {
+    let columns = metadata.row_groups().iter().flat_map(RowGroupMetaData::columns);
+    let is_used =
+        |column: &ColumnChunkMetaData| column.column_path().parts().first().is_some_and(|root| used.contains(root));
+    columns.map(|column| (range_of(column), is_used(column))).collect()
 }
 
 /// The error for an input that no job can take; `path`: its first file.

@@ -10,17 +10,23 @@ use super::columns::{resolve, resolve_corpus};
 use super::decode::Unit;
 use super::dimensions::{IdleFlags, dimensions};
 use super::in_memory::{IN_MEMORY, MemoryRows};
-use super::input::{FileKind, InputFile, find};
+use super::input::{FileKind, InputFile, find, refuse_other_than_parquet};
 use super::label_arrays::BATCH_BYTES;
 use super::labels::{Labels, ListElements};
 use super::npy::{open_npy, open_npy_alone, open_npy_sides};
-use super::parquet::open_parquet;
+use super::parquet::{open_parquet, open_stored_parquet};
 use super::row::ROWS_MAX;
 use super::shape::{Shape, StoreType};
 use super::shard::{Shard, ShardFile, Source, rows_out_of_range};
 use crate::config::{Columns, Inputs};
 use crate::error::{Error, Result};
+use crate::objects::BLOCK_BYTES;
 use crate::run::record::Roles;
+
+/// Row groups in stores whose headers of pages are looked at.
+const STORED_LOOKED_AT: usize = 16;
+/// Files in stores whose ends are fetched at the same time.
+const FETCHED_AT_A_TIME: usize = 16;
 
 /// All shards, and what their columns are.
 #[derive(Debug, Clone)]
@@ -99,8 +105,7 @@ impl Shards {
                 .found(format!("{dim} dimensions"))
                 .remedy("embed rows and documents with one model"));
         }
-        let used = |name: &str| roles.id.iter().chain(&roles.task).chain(&roles.keys).any(|label| label == name);
-        list.iter_mut().for_each(|shard| shard.identify_path_columns(used));
+        list.iter_mut().for_each(|shard| shard.use_columns(&roles));
         let mut labels = Labels::resolve(&list, &roles, &columns.document_id)?;
         labels.agree(&mut rows.labels, &list[0].path)?;
         if store_types[1] == StoreType::F32 {
@@ -120,8 +125,7 @@ impl Shards {
         }
         let roles = resolve(filled(&list).unwrap_or(first), columns)?;
         let (dim, store_types) = dimensions(&list, &roles, columns, IdleFlags::Refuse)?;
-        let used = |name: &str| roles.id.iter().chain(&roles.task).chain(&roles.keys).any(|label| label == name);
-        list.iter_mut().for_each(|shard| shard.identify_path_columns(used));
+        list.iter_mut().for_each(|shard| shard.use_columns(&roles));
         Ok(Shards { list, shape: Shape { rows, dim }, roles, labels: Labels::default(), store_types })
     }
 
@@ -140,14 +144,48 @@ impl Shards {
         };
         let held = |unit: &Unit<'_>, column: &&str| unit.page_sizes(column).unwrap_or_default().held();
         let units = Unit::all(&self.list);
-        let of_labels = units.iter().flat_map(|unit| labels.iter().map(|label| held(unit, label) + BATCH_BYTES));
-        let first = units.iter().filter(|unit| unit.start == 0);
+        // In a store a look at headers is a request: the pages of a few files are taken for those of the others.
+        let mut stored = 0;
+        let is_looked_at = |unit: &&Unit<'_>| {
+            let is_stored = unit.shard.stored().is_some();
+            stored += usize::from(is_stored);
+            !is_stored || unit.start == 0 && stored <= STORED_LOOKED_AT
+        };
+        let looked_at: Vec<&Unit<'_>> = units.iter().filter(is_looked_at).collect();
+        let of_labels = looked_at.iter().flat_map(|unit| labels.iter().map(|label| held(unit, label) + BATCH_BYTES));
+        let first = looked_at.iter().filter(|unit| unit.start == 0);
         let of_embeddings = first.map(|unit| embeddings.iter().fold(0u64, |sum, side| sum + held(unit, side)));
         UnitBytes {
             record_batch: self.list.iter().map(record_batch).max().unwrap_or(0),
             pages: of_labels.chain(of_embeddings).max().unwrap_or(0),
+            stored_columns: self.stored_columns(),
             count: units.len() as u64,
         }
+    }
+
+    /// How many columns are read from files in stores at a time: the embeddings', or a label's with all that is in it.
+    fn stored_columns(&self) -> u64 {
+        let Roles { query, positive, id, task, keys, .. } = &self.roles;
+        let labels = [id, task].into_iter().flatten().chain(keys).map(|label| vec![label]);
+        let read: Vec<Vec<&String>> = labels.chain([[query, positive].into_iter().flatten().collect()]).collect();
+        let most = |shard: &Shard| match &shard.source {
+            Source::Parquet { metadata, .. } if shard.stored().is_some() => {
+                let leaves = metadata.parquet_schema().columns();
+                let among = |roots: &Vec<&String>| {
+                    let own = |root: &String| roots.contains(&root);
+                    leaves.iter().filter(|leaf| leaf.path().parts().first().is_some_and(own)).count() as u64
+                };
+                read.iter().map(among).max().unwrap_or(0)
+            }
+            _ => 0,
+        };
+        self.list.iter().map(most).max().unwrap_or(0)
+    }
+
+    /// Says how many blocks of each column that is read from a store at a time may be held.
+    pub(crate) fn hold_blocks(&self, column_blocks: u64) {
+        let bytes = column_blocks * self.stored_columns() * BLOCK_BYTES;
+        self.list.iter().filter_map(Shard::stored).for_each(|stored| stored.hold(bytes));
     }
 
     /// What key columns of lists hold, what reading takes, and how many documents there are, of rows and a corpus.
@@ -164,6 +202,7 @@ impl Shards {
             units: UnitBytes {
                 record_batch: own.units.record_batch.max(units.record_batch),
                 pages: own.units.pages.max(units.pages),
+                stored_columns: own.units.stored_columns + units.stored_columns,
                 count: own.units.count.max(units.count),
             },
             documents: corpus.shape.rows,
@@ -225,8 +264,7 @@ pub(crate) fn open_files(inputs: &Inputs) -> Result<Vec<Shard>> {
 fn open_kinds(files: Vec<InputFile>, open_arrays: impl Fn(&[PathBuf]) -> Result<Vec<Shard>>) -> Result<Vec<Shard>> {
     let npy = files.iter().filter(|file| file.kind == FileKind::Npy).count();
     if npy == 0 {
-        let open = |file: InputFile| Ok(open_file(&file.path, file.kind)?.with_partitions(file.partitions));
-        return files.into_iter().map(open).collect();
+        return open_tables(files);
     }
     if let Some(other) = files.iter().find(|file| file.kind != FileKind::Npy) {
         return Err(Error::input("arrays and tables are mixed")
@@ -239,16 +277,32 @@ fn open_kinds(files: Vec<InputFile>, open_arrays: impl Fn(&[PathBuf]) -> Result<
     open_arrays(&paths)
 }
 
-/// Maps one file that is no half of a pair.
+/// Opens files of columns. Of those in stores the ends of some are fetched at a time.
+fn open_tables(files: Vec<InputFile>) -> Result<Vec<Shard>> {
+    let mut shards = Vec::with_capacity(files.len());
+    for some in files.chunks(FETCHED_AT_A_TIME) {
+        some.iter().filter_map(|file| file.stored.as_ref()).for_each(|stored| stored.ahead(&stored.tail()));
+        for file in some {
+            shards.push(open_file(file)?.with_partitions(file.partitions.clone()));
+        }
+    }
+    Ok(shards)
+}
+
+/// Maps one file that is no half of a pair, or reads the footer of one in a store.
 ///
 /// # Errors
 /// It cannot be opened, or is damaged.
-pub(crate) fn open_file(path: &Path, kind: FileKind) -> Result<Shard> {
-    let paths = [path.to_owned()];
-    Ok(match kind {
-        FileKind::Parquet => open_parquet(&paths)?.remove(0),
-        FileKind::Arrow => open_arrow(path)?,
-        FileKind::Npy => open_npy(&paths)?.remove(0),
+pub(crate) fn open_file(file: &InputFile) -> Result<Shard> {
+    let paths = [file.path.clone()];
+    Ok(match (&file.stored, file.kind) {
+        (Some(stored), _) => {
+            refuse_other_than_parquet(stored)?;
+            open_stored_parquet(stored.clone())?
+        }
+        (None, FileKind::Parquet) => open_parquet(&paths)?.remove(0),
+        (None, FileKind::Arrow) => open_arrow(&file.path)?,
+        (None, FileKind::Npy) => open_npy(&paths)?.remove(0),
     })
 }
 

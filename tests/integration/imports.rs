@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::tidy::{Source, assert_none, code, sources};
 
 /// Modules that stages may use, whichever they are.
-const BELOW_STAGES: [&str; 9] =
-    ["allocator", "budget", "config", "error", "guard", "random", "regular", "run", "watch"];
+const BELOW_STAGES: [&str; 10] =
+    ["allocator", "budget", "config", "error", "guard", "objects", "random", "regular", "run", "watch"];
 const STAGES: [&str; 5] = ["vectors", "neighbors", "edges", "clusters", "batches"];
 
 /// The top-level modules that a top-level module may import.
@@ -17,7 +17,7 @@ fn allowed(module: &str) -> Vec<&'static str> {
     let stages_below = |stage: usize| [&BELOW_STAGES[..], &STAGES[..stage]].concat();
     match module {
         "allocator" | "error" | "random" | "stdio" => vec![],
-        "guard" | "regular" | "watch" => vec!["error"],
+        "guard" | "objects" | "regular" | "watch" => vec!["error"],
         "config" => vec!["error", "regular"],
         "run" => vec!["config", "error", "guard", "regular", "stdio", "watch"],
         "planted" => vec!["error", "random", "run", "watch"],

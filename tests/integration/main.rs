@@ -39,6 +39,8 @@ mod export_rows;
 mod fake_cuda;
 mod fake_gpu;
 mod fault_disk;
+#[cfg(feature = "lake")]
+mod file_server;
 mod files;
 mod first_hour;
 mod formats;
@@ -86,6 +88,8 @@ mod resume;
 mod same_query;
 mod side_limits;
 mod signals;
+#[cfg(feature = "lake")]
+mod store_input;
 mod tasks;
 mod tidy;
 mod truncated;

@@ -74,6 +74,13 @@ impl CorpusTexts {
 
 /// Fails where files with texts are no Parquet; `flag` names other files.
 fn refuse_other_than_parquet(shards: &[Shard], flag: &str) -> Result<()> {
+    if let Some(stored) = shards.iter().find(|shard| shard.stored().is_some()) {
+        return Err(Error::input("an export reads texts from local files only")
+            .path(&stored.path)
+            .expected("Parquet files on this machine")
+            .found("a file in a store")
+            .remedy(format!("copy the files to a local disk, and name them in their order with {flag}")));
+    }
     match shards.iter().find(|shard| !matches!(shard.source, Source::Parquet { .. })) {
         None => Ok(()),
         Some(other) => Err(Error::input("an export reads texts from Parquet only")

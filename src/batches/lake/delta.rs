@@ -17,9 +17,10 @@ use deltalake::protocol::{DeltaOperation, SaveMode};
 use deltalake::table::state::DeltaTableState;
 
 use super::folder;
-use super::location::{Location, causes};
+use super::location::Location;
 use super::placed::PlacedFile;
 use crate::error::{Error, Result};
+use crate::objects::causes;
 
 /// Most attempts to commit. Each failed one is another writer's success.
 const ATTEMPTS_MAX: u32 = 64;

@@ -1,6 +1,5 @@
 //! Where a table lies: a folder, or a prefix of an object store.
 
-use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
@@ -12,15 +11,12 @@ use url::Url;
 
 use super::durable::{FolderStore, sync_folders, unique};
 use crate::error::{Error, Result};
+use crate::objects::{causes, names_store, reach, shown};
 
 /// Folder of the table where the user names none.
 const DEFAULT_FOLDER: &str = "table";
 /// Prefix of the name of an object that is written to test the store. Readers ignore names that begin with `_`.
 pub(crate) const PROBE: &str = "_batchmine_probe";
-/// URL schemes that name an object store.
-const SCHEMES: [&str; 8] = ["s3", "s3a", "gs", "az", "azure", "abfs", "abfss", "adl"];
-/// Prefixes of the environment variables that say how a store is reached.
-const VARIABLES: [&str; 3] = ["AWS_", "GOOGLE_", "AZURE_"];
 
 /// A folder, or a prefix of an object store.
 #[derive(Debug)]
@@ -82,15 +78,12 @@ impl Location {
 
     fn of_store(place: &str) -> Result<Location> {
         let mut url = parse(place)?;
-        if !SCHEMES.contains(&url.scheme()) {
+        if !names_store(&url) {
             return Err(unknown(place));
         }
         let folder = format!("{}/", url.path().trim_end_matches('/'));
         url.set_path(&folder);
-        let text = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
-        let ours = |(name, _): &(String, String)| VARIABLES.iter().any(|start| name.starts_with(start));
-        let options = std::env::vars_os().filter_map(text).filter(ours);
-        let (root, prefix) = object_store::parse_url_opts(&url, options).map_err(|e| unusable(&url, &e))?;
+        let (root, prefix) = reach(&url).map_err(|e| unusable(&url, &e))?;
         Ok(Location { url, root: root.into(), prefix, folder: None })
     }
 
@@ -190,20 +183,6 @@ impl Location {
     }
 }
 
-/// An error with all its causes: the store's own message comes last.
-pub(crate) fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut under = error.source();
-    while let Some(cause) = under {
-        let more = cause.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        under = cause.source();
-    }
-    text
-}
-
 /// The path that a folder will have once it is created: its deepest existing ancestor, without links, and the rest.
 fn resolved(path: &FilePath) -> std::io::Result<PathBuf> {
     let path = std::path::absolute(path)?;
@@ -236,13 +215,13 @@ fn parse(place: &str) -> Result<Url> {
 fn unknown(place: &str) -> Error {
     Error::input("the table's place is not understood")
         .expected("a folder, or a URL such as s3://BUCKET/PATH, gs://BUCKET/PATH, az://CONTAINER/PATH")
-        .found(place)
+        .found(shown(place))
         .remedy("correct --table-out")
 }
 
 fn unusable(url: &Url, error: &StoreError) -> Error {
     Error::input("the object store cannot be used")
-        .path(url.as_str())
+        .path(shown(url.as_str()))
         .expected("an endpoint and credentials in the environment (AWS_…, GOOGLE_…, AZURE_…)")
         .found(causes(error))
         .remedy("set the variables that the store's own tools read")

@@ -22,7 +22,6 @@ mod placed;
 mod schema;
 mod stats;
 mod upload;
-mod waiting;
 
 use deltalake::kernel::StructType;
 use serde::Serialize;
@@ -32,6 +31,7 @@ use super::budget::BatchesCounts;
 use super::table;
 use crate::config::{Config, Mask, TableFormat, TableRules};
 use crate::error::{Error, Result};
+use crate::objects::StoreThreads;
 use crate::run::progress::Meter;
 use crate::run::record::{IdKind, VectorsFacts};
 use crate::run::{Run, Stage};
@@ -39,7 +39,6 @@ use crate::vectors;
 use location::Location;
 use placed::PlacedFile;
 use upload::{LocalFile, upload};
-use waiting::StoreThreads;
 
 /// Version of the published layout; goes up whenever the same batches would be published as other files.
 const PUBLICATION_VERSION: u32 = 1;
@@ -125,7 +124,7 @@ impl TableTarget {
         if rules.format == TableFormat::Delta {
             location.refuse_escapes()?;
         }
-        threads.wait(run, location.probe(rules.format == TableFormat::Delta))?;
+        threads.wait(|| run.check_interrupt(), location.probe(rules.format == TableFormat::Delta))?;
         Ok(TableTarget { rules: rules.clone(), location, threads })
     }
 
@@ -138,14 +137,18 @@ impl TableTarget {
             TableFormat::Delta => {
                 let finished = run.is_complete(Stage::Batches);
                 if finished
-                    && self.threads.wait(run, delta::version_with(&self.location, &self.identity(run)))?.is_some()
+                    && self
+                        .threads
+                        .wait(|| run.check_interrupt(), delta::version_with(&self.location, &self.identity(run)))?
+                        .is_some()
                 {
                     return Ok(());
                 }
                 let schema = table_schema(run, config)?;
-                self.threads.wait(run, delta::check_target(&self.location, &schema, self.rules.by_task))
+                self.threads
+                    .wait(|| run.check_interrupt(), delta::check_target(&self.location, &schema, self.rules.by_task))
             }
-            TableFormat::Parquet => self.threads.wait(run, folder::check_target(&self.location)),
+            TableFormat::Parquet => self.threads.wait(|| run.check_interrupt(), folder::check_target(&self.location)),
         }
     }
 
@@ -174,11 +177,17 @@ impl TableTarget {
     fn published_before(&self, run: &Run, id: &str, replace: bool) -> Result<Option<Published>> {
         let place = self.location.to_string();
         let version = match self.rules.format {
-            TableFormat::Delta => match self.threads.wait(run, delta::version_with(&self.location, id))? {
-                Some(version) => Some(version),
-                None => return Ok(None),
-            },
-            TableFormat::Parquet if self.threads.wait(run, folder::claim(&self.location, id, replace))? => None,
+            TableFormat::Delta => {
+                match self.threads.wait(|| run.check_interrupt(), delta::version_with(&self.location, id))? {
+                    Some(version) => Some(version),
+                    None => return Ok(None),
+                }
+            }
+            TableFormat::Parquet
+                if self.threads.wait(|| run.check_interrupt(), folder::claim(&self.location, id, replace))? =>
+            {
+                None
+            }
             TableFormat::Parquet => return Ok(None),
         };
         match version {
@@ -196,10 +205,10 @@ impl TableTarget {
         let version = match self.rules.format {
             TableFormat::Delta => {
                 let commit = delta::commit(&self.location, id, schema, self.rules.by_task, placed);
-                Some(self.threads.wait(run, commit)?)
+                Some(self.threads.wait(|| run.check_interrupt(), commit)?)
             }
             TableFormat::Parquet => {
-                self.threads.wait(run, folder::finish(&self.location, id, placed))?;
+                self.threads.wait(|| run.check_interrupt(), folder::finish(&self.location, id, placed))?;
                 None
             }
         };
@@ -228,7 +237,7 @@ impl TableTarget {
         let mut publication = Publication { run, location: &self.location, meter, placed: Vec::new() };
         if self.rules.by_task {
             partition::divide(run, counts, &mut |stem, task, local| {
-                self.threads.wait(run, publication.put(stem, Some(task), &local))?;
+                self.threads.wait(|| run.check_interrupt(), publication.put(stem, Some(task), &local))?;
                 run.discard(&local.path)
             })?;
         } else {
@@ -237,7 +246,7 @@ impl TableTarget {
                 let path = run.part(Stage::Batches, name)?;
                 let local = LocalFile { path, bytes: part.bytes, xxh3: part.xxh3.clone() };
                 let stem = name.trim_end_matches(".parquet");
-                self.threads.wait(run, publication.put(stem, None, &local))?;
+                self.threads.wait(|| run.check_interrupt(), publication.put(stem, None, &local))?;
             }
         }
         Ok(publication.placed)

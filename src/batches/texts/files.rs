@@ -13,9 +13,10 @@ use indicatif::HumanCount;
 
 use crate::batches::read::BatchReader;
 use crate::error::{Error, Result};
+use crate::objects::is_url;
 use crate::run::record::{FileIdentity, VectorsFacts, VectorsSettings};
 use crate::run::{RunReader, STREAM};
-use crate::vectors::{FileKind, IN_MEMORY, ROWS_MAX, Shard, Unit, find, is_same, kind_of, open_file};
+use crate::vectors::{FileKind, IN_MEMORY, InputFile, ROWS_MAX, Shard, Unit, find, is_same, open_file, recorded_file};
 
 /// The flags that name files in place of the rows', and of the corpus'.
 pub(crate) const SOURCE: &str = "--source";
@@ -106,6 +107,10 @@ pub(crate) fn open_corpus(run: &RunReader, recorded: &VectorsSettings, source: &
 fn open_recorded(run: &RunReader, recorded: &VectorsSettings, range: Range<usize>, flag: &str) -> Result<Vec<Shard>> {
     let places = run.manifest().inputs.get(range.clone()).unwrap_or_default();
     let identities = recorded.inputs.get(range).unwrap_or_default();
+    let roles = match (&recorded.corpus, flag) {
+        (Some(corpus), CORPUS_SOURCE) => &corpus.columns,
+        _ => &recorded.columns,
+    };
     let paths: Vec<PathBuf> = places.iter().map(|place| PathBuf::from(&place.path)).collect();
     if paths.is_empty() {
         return Err(Error::runtime("the manifest names no input files").remedy("mine again into a new folder"));
@@ -120,7 +125,8 @@ fn open_recorded(run: &RunReader, recorded: &VectorsSettings, range: Range<usize
                 flag.trim_start_matches('-').replace('-', "_")
             )));
     }
-    if let Some(path) = paths.iter().find(|path| !path.exists()) {
+    let is_gone = |path: &&PathBuf| !path.exists() && !path.to_str().is_some_and(is_url);
+    if let Some(path) = paths.iter().find(is_gone) {
         return Err(Error::input("a file that was mined is gone")
             .path(path)
             .expected("the input files where they were")
@@ -130,12 +136,13 @@ fn open_recorded(run: &RunReader, recorded: &VectorsSettings, range: Range<usize
                  nothing. Or give the files that hold the texts to {flag}"
             )));
     }
-    let shards = paths.iter().map(|path| open_columns(path, kind_of(path)?, flag)).collect::<Result<Vec<_>>>()?;
+    let mut shards = paths.iter().map(|path| open_columns(&recorded_file(path)?, flag)).collect::<Result<Vec<_>>>()?;
+    shards.iter_mut().for_each(|shard| shard.use_columns(roles));
     for ((shard, identity), place) in shards.iter().zip(identities).zip(places) {
-        let (file, bytes) = (&shard.files[0], shard.contents()[0]);
+        let (file, content) = (&shard.files[0], shard.contents().remove(0));
         // Columns of the path are labels, and no part of the texts.
         let own = FileIdentity { path_columns: identity.path_columns.clone(), ..file.identity.clone() };
-        if !is_same((identity, place), (&own, &file.place), bytes)? {
+        if !is_same((identity, place), (&own, &file.place), content)? {
             return Err(Error::input("a file has changed since it was mined")
                 .path(&shard.path)
                 .expected(format!("the {} bytes that were mined", HumanCount(identity.bytes)))
@@ -190,18 +197,18 @@ fn refuse_other_ids(run: &RunReader, recorded: &VectorsSettings, shards: &[Shard
 
 /// The files that the user gave instead.
 fn given(source: &[String], flag: &str) -> Result<Vec<Shard>> {
-    find(source)?.iter().map(|file| open_columns(&file.path, file.kind, flag)).collect()
+    find(source)?.iter().map(|file| open_columns(file, flag)).collect()
 }
 
 /// A file that has columns.
-fn open_columns(path: &Path, kind: FileKind, flag: &str) -> Result<Shard> {
-    match kind {
+fn open_columns(file: &InputFile, flag: &str) -> Result<Shard> {
+    match file.kind {
         FileKind::Npy => Err(Error::input("texts are not read from .npy files, which hold no texts")
-            .path(path)
+            .path(&file.path)
             .expected("Parquet or Arrow files with the texts")
             .found("a .npy file")
             .remedy(format!("give files with the texts, one row for each mined one in the same order, to {flag}"))),
-        kind => open_file(path, kind),
+        _ => open_file(file),
     }
 }
 

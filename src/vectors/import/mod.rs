@@ -70,6 +70,8 @@ pub fn import(
 ) -> Result<Vectors> {
     if !run.is_complete(Stage::Vectors) {
         let stage = run.begin(Stage::Vectors);
+        let inputs = || std::iter::once(shards).chain(corpus);
+        inputs().for_each(|input| input.hold_blocks(counts.column_blocks));
         BAD_ROW_TABLES.iter().try_for_each(|name| run.remove_file(name))?;
         let documents = corpus.map(|corpus| Input::of_corpus(corpus, config, shards.shape.rows));
         let find_bad = |input: &Input<'_>| match config.columns.bad_rows {
@@ -84,6 +86,7 @@ pub fn import(
         let written = write_all(&import)?;
         let files = shards.list.iter().chain(corpus.iter().flat_map(|corpus| &corpus.list));
         files.clone().try_for_each(Shard::refuse_changed)?;
+        inputs().for_each(|input| input.hold_blocks(0));
         let kept = import.input.kept();
         let facts = VectorsFacts {
             rows: kept.rows,

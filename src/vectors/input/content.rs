@@ -7,9 +7,9 @@ use crate::error::{Error, Result};
 use crate::regular;
 
 /// First bytes of a file that are looked at.
-const HEAD_BYTES: u64 = 4096;
+pub(super) const HEAD_BYTES: u64 = 4096;
 /// Last bytes of a file that are looked at.
-const TAIL_BYTES: u64 = 8;
+pub(super) const TAIL_BYTES: u64 = 8;
 
 /// The kinds of files that are input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,10 +45,15 @@ impl Ends {
         read().map_err(|e| Error::io("a file cannot be read", path, e))
     }
 
+    /// Whether a file that ends so is Parquet.
+    pub(super) fn is_parquet_tail(tail: &[u8]) -> bool {
+        tail.ends_with(b"PAR1")
+    }
+
     /// The kind of input that the bytes are; `None`: they are none.
     pub(super) fn kind(&self) -> Option<FileKind> {
         let begins = |magic: &[u8]| self.head.starts_with(magic);
-        if begins(b"PAR1") || self.tail.ends_with(b"PAR1") {
+        if begins(b"PAR1") || Ends::is_parquet_tail(&self.tail) {
             Some(FileKind::Parquet)
         } else if begins(b"ARROW1") || begins(b"\xff\xff\xff\xff") {
             Some(FileKind::Arrow)

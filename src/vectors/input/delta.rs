@@ -51,7 +51,7 @@ pub(super) fn table_files(folder: &Path) -> Result<Vec<InputFile>> {
             .map(|(name, value)| PartitionValue { name, value: value.filter(|text| !text.is_empty()) })
             .collect();
         partitions.sort_by(|a, b| a.name.cmp(&b.name));
-        files.push(InputFile { path: existing(folder, &path)?, kind: FileKind::Parquet, partitions });
+        files.push(InputFile { path: existing(folder, &path)?, kind: FileKind::Parquet, partitions, stored: None });
     }
     if files.is_empty() {
         return Err(Error::input("the Delta table is empty")

@@ -6,17 +6,20 @@ use super::content::{Ends, FileKind};
 use super::foreign::foreign;
 use super::hive::{PartitionValue, partitions_of};
 use crate::error::{Error, Result};
+use crate::objects::StoredFile;
 
 /// Endings of the names of input files, in a folder.
 const ENDINGS: [&str; 7] = ["parquet", "pq", "parq", "npy", "arrow", "feather", "ipc"];
 
 /// A file to read.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct InputFile {
     pub(crate) path: PathBuf,
     pub(crate) kind: FileKind,
     /// Columns that its folders give, or the table that it is a file of.
     pub(crate) partitions: Vec<PartitionValue>,
+    /// The file, if it is in a store; the path is its URL then.
+    pub(crate) stored: Option<StoredFile>,
 }
 
 impl InputFile {
@@ -26,7 +29,7 @@ impl InputFile {
     /// The file cannot be read, or is no input.
     pub(super) fn new(path: PathBuf) -> Result<InputFile> {
         let partitions = partitions_of(&path);
-        Ok(InputFile { kind: kind_of(&path)?, path, partitions })
+        Ok(InputFile { kind: kind_of(&path)?, path, partitions, stored: None })
     }
 }
 
@@ -39,16 +42,23 @@ pub(super) fn has_input_ending(path: &Path) -> bool {
 ///
 /// # Errors
 /// The file cannot be read, or is none: the error says what it is.
-pub(crate) fn kind_of(path: &Path) -> Result<FileKind> {
-    let ends = Ends::read(path)?;
+pub(super) fn kind_of(path: &Path) -> Result<FileKind> {
+    kind_by(path, &Ends::read(path)?)
+}
+
+/// The same of a file whose ends are known.
+///
+/// # Errors
+/// It is no input.
+pub(super) fn kind_by(path: &Path, ends: &Ends) -> Result<FileKind> {
     if let Some(kind) = ends.kind() {
         return Ok(kind);
     }
     let expected = "a Parquet file, an Arrow IPC file or stream (.arrow, .feather), or a .npy array";
     let error = Error::input("the file is no input").path(path).expected(expected);
-    Err(match foreign(path, &ends) {
+    Err(match foreign(path, ends) {
         Some(format) => error.found(format.what).remedy(format.remedy(path)),
-        None => error.found(first_bytes(&ends)).remedy("write or download the file again, as Parquet"),
+        None => error.found(first_bytes(ends)).remedy("write or download the file again, as Parquet"),
     })
 }
 

@@ -7,8 +7,10 @@ use super::folder::in_folder;
 use super::globs::{is_glob, matches};
 use super::kinds::InputFile;
 use super::saved_dataset::refuse_unsaved;
+use super::stored::{in_store, recorded_in_store};
 use super::tables::refuse_inside_tables;
 use crate::error::{Error, Result};
+use crate::objects::{Stores, is_url};
 
 /// Files, folders' files and globs' matches in the order given; those of one folder or glob sorted by path.
 ///
@@ -17,20 +19,21 @@ use crate::error::{Error, Result};
 /// whose folder was not named.
 pub(crate) fn find(inputs: &[String]) -> Result<Vec<InputFile>> {
     let mut files = Vec::new();
+    let mut stores = None;
     for input in inputs {
         let path = Path::new(input);
-        if path.is_dir() {
+        if is_url(input) && !path.exists() {
+            let stores = match &mut stores {
+                Some(stores) => stores,
+                none => none.insert(Stores::new()?),
+            };
+            files.extend(in_store(stores, input)?);
+        } else if path.is_dir() {
             files.extend(in_folder(path)?);
         } else if path.exists() {
             files.extend(named(vec![path.to_owned()])?);
-        } else if is_glob(input) && !input.contains("://") {
+        } else if is_glob(input) {
             files.extend(named(matches(input)?)?);
-        } else if input.contains("://") {
-            return Err(Error::input("the input is a URL")
-                .path(path)
-                .expected("files on this machine")
-                .found("a URL")
-                .remedy("copy the files to a local disk first"));
         } else {
             return Err(Error::input("no such file or folder")
                 .path(path)
@@ -43,6 +46,17 @@ pub(crate) fn find(inputs: &[String]) -> Result<Vec<InputFile>> {
     Ok(files)
 }
 
+/// A file that an earlier call recorded, by its path or URL.
+///
+/// # Errors
+/// It is not there, or no input.
+pub(crate) fn recorded_file(path: &Path) -> Result<InputFile> {
+    match path.to_str().filter(|url| is_url(url) && !path.exists()) {
+        Some(url) => recorded_in_store(url),
+        None => InputFile::new(path.to_owned()),
+    }
+}
+
 /// Files that were named one by one, or by a glob.
 fn named(paths: Vec<PathBuf>) -> Result<Vec<InputFile>> {
     refuse_inside_tables(&paths)?;
@@ -52,8 +66,13 @@ fn named(paths: Vec<PathBuf>) -> Result<Vec<InputFile>> {
 
 fn refuse_twice(files: &[InputFile]) -> Result<()> {
     let mut seen = HashSet::new();
-    for path in files.iter().map(|file| &file.path) {
-        let real = path.canonicalize().map_err(|e| Error::io("a file cannot be opened", path, e))?;
+    for InputFile { path, stored, .. } in files {
+        let real = match stored {
+            // Of a server what follows a question mark is no part of the path.
+            Some(stored) => Ok(stored.whole_name()),
+            None => path.canonicalize(),
+        };
+        let real = real.map_err(|e| Error::io("a file cannot be opened", path, e))?;
         if !seen.insert(real) {
             return Err(Error::input("a file is named twice")
                 .path(path)

@@ -7,12 +7,11 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
 
 use crate::error::{Error, Result};
-use crate::run::Run;
 
 /// Threads for requests to the store.
 const STORE_THREADS: usize = 2;
 /// How often it is asked whether the user wants to stop.
-const ASK_EVERY: Duration = Duration::from_millis(100);
+pub(super) const ASK_EVERY: Duration = Duration::from_millis(100);
 /// How long a request may go on after that: an upload that is under way withdraws what it sent.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -35,19 +34,19 @@ impl StoreThreads {
         })
     }
 
-    /// Does work with the store, which a store that does not answer cannot hold up once the user wants to stop.
+    /// Does work with the store, which a store that does not answer cannot hold up once the user wants to stop: then
+    /// `stopped` fails.
     ///
     /// # Errors
     /// The work fails, or the user interrupts.
-    pub(crate) fn wait<T>(&self, run: &Run, work: impl Future<Output = Result<T>>) -> Result<T> {
-        let runtime = self.0.as_ref().expect("only the end takes the runtime");
-        runtime.block_on(async {
+    pub(crate) fn wait<T>(&self, stopped: impl Fn() -> Result<()>, work: impl Future<Output = Result<T>>) -> Result<T> {
+        self.runtime().block_on(async {
             let mut work = pin!(work);
             loop {
                 if let Ok(done) = timeout(ASK_EVERY, work.as_mut()).await {
                     return done;
                 }
-                if let Err(stopped) = run.check_interrupt() {
+                if let Err(stopped) = stopped() {
                     return match timeout(GRACE, work).await {
                         Ok(Ok(done)) => Ok(done),
                         _ => Err(stopped),
@@ -55,6 +54,15 @@ impl StoreThreads {
                 }
             }
         })
+    }
+
+    /// Begins work that nobody waits for here.
+    pub(super) fn begin(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.runtime().spawn(work);
+    }
+
+    fn runtime(&self) -> &Runtime {
+        self.0.as_ref().expect("only the end takes the runtime")
     }
 }
 
