@@ -68,7 +68,8 @@ def mine(
     out: the run folder, by default RUN in the current folder. work: a folder for the files of the first four stages.
     config: a TOML file of settings; keywords are stronger, and so are variables `BATCHMINE_*`.
     progress: True: a bar (with tqdm), False: nothing, a function: it is called with each event, a dict as
-        `batchmine mine --json` prints; None: a bar on a terminal or in a notebook.
+        `batchmine mine --json` prints, and where it has a method `idle`, that is called ten times a second: what they
+        raise stops the job; None: a bar on a terminal or in a notebook.
     settings: each flag of `batchmine mine` as a keyword, as `batchmine.settings.Settings` lists them:
         `batch_size=1024, memory="4GiB", key_column=["doc"]`. Sizes are bytes or texts with a unit; `docs/reference.md`
         says what they mean.
@@ -199,7 +200,7 @@ def listening(progress):
     if not callable(progress) and progress not in (None, True, False):
         raise TypeError(f"progress is True, False, None or a function, not {progress!r}")
     if callable(progress):
-        yield lambda text: progress(json.loads(text))
+        yield _Told(progress)
         return
     bar = None if progress is False else _bar(asked=progress is True)
     if bar is None:
@@ -209,6 +210,18 @@ def listening(progress):
         yield bar.hear
     finally:
         bar.close()
+
+
+class _Told:
+    """The caller's function."""
+
+    def __init__(self, progress):
+        self.progress = progress
+        #: Called ten times a second, where the caller has one.
+        self.idle = getattr(progress, "idle", None)
+
+    def __call__(self, text):
+        self.progress(json.loads(text))
 
 
 def _bar(asked):

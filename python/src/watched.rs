@@ -77,7 +77,8 @@ impl Control {
 }
 
 /// Calls `work` on a thread of its own. Meanwhile `on_event` is called with each event as JSON, and `on_line` with each
-/// line of the log and its level, both on the calling thread.
+/// line of the log and its level, both on the calling thread; where `on_event` has a method `idle`, that is called ten
+/// times a second.
 ///
 /// # Errors
 /// The work's own; an exception in a callback, or of Python's interrupt, once the work has stopped.
@@ -96,6 +97,7 @@ pub(crate) fn watched<T: Send>(
     let (sender, events) = sync_channel::<String>(WAITING);
     let events = Mutex::new(events);
     let send = move |event: &serde_json::Value| drop(sender.try_send(event.to_string()));
+    let idle = on_event.getattr("idle").ok().filter(|idle| !idle.is_none());
     let interrupted = Arc::new(AtomicBool::new(false));
     let control = Control { progress: Progress::listened_to(send), interrupted: interrupted.clone() };
     std::thread::scope(|scope| {
@@ -105,7 +107,8 @@ pub(crate) fn watched<T: Send>(
             let ended = worker.is_finished();
             let first = py.detach(|| next(&events, if ended { Duration::ZERO } else { POLL }));
             if raised_here.is_none() {
-                raised_here = told(py, first, &events, on_event, on_line).err();
+                let asked = idle.as_ref().map_or(Ok(()), |idle| idle.call0().map(drop));
+                raised_here = asked.and_then(|()| told(py, first, &events, on_event, on_line)).err();
                 if raised_here.is_some() {
                     interrupted.store(true, Ordering::Relaxed);
                 }
