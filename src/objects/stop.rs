@@ -22,7 +22,7 @@ pub fn stopped_by<T>(flag: &Arc<AtomicBool>, work: impl FnOnce() -> T) -> T {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Stop(Option<Arc<AtomicBool>>);
 
-#[cfg_attr(not(feature = "lake"), expect(dead_code, reason = "nothing is waited for"))]
+#[cfg_attr(not(any(test, feature = "lake")), expect(dead_code, reason = "nothing is waited for"))]
 impl Stop {
     /// That of the work under way on this thread.
     pub(super) fn current() -> Stop {

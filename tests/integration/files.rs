@@ -179,7 +179,7 @@ fn folders_of_folders_name_the_glob() {
     plan(&place.path("."), &["data/[x]*/0.parquet"]).ok();
     plan(&place.path("."), &["data/*"]).refuses(&["folders and no file", "data/*/*.parquet"]);
     plan(&place.path("."), &["data/nothing/*.parquet"]).refuses(&["no match"]);
-    plan(&place.path("."), &["ftp://host/*.parquet"]).refuses(&["a URL", "copy the files to a local disk"]);
+    plan(&place.path("."), &["ftp://host/*.parquet"]).refuses(&["the scheme ftp", "copy the files to a local disk"]);
     #[cfg(not(feature = "lake"))]
     plan(&place.path("."), &["s3://bucket/*.parquet"]).refuses(&["a URL", "--features lake"]);
 }
