@@ -94,7 +94,7 @@ mod tests {
     fn runs_cover_all_blocks_and_hold_what_fits() {
         assert_eq!(cut(&[4, 4, 9, 1, 1, 1], 2, 8), (vec![2..4, 4..5, 5..8], 9));
         assert_eq!(cut(&[], 3, 8), (vec![], 0));
-        assert_eq!(cut(&[0, 0], 0, 8), (vec![0..2], 0));
+        assert_eq!(cut(&[0, 0, 9], 0, 8), (vec![0..2, 2..3], 9));
     }
 
     #[test]
