@@ -19,6 +19,9 @@ use crate::watch::Watch;
 /// Time between two looks for parts of a worker that waits.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
+/// How long a worker that has made nothing looks at a run that needs no parts: its job may be about to begin anew.
+const GRACE: Duration = Duration::from_secs(15);
+
 /// What can be made now.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct OpenParts {
@@ -30,6 +33,8 @@ pub struct OpenParts {
     pub all: usize,
     /// Least bytes of `--memory` for a worker.
     pub least_memory: u64,
+    /// Ends the name of each piece's file, behind a dot.
+    pub tag: String,
     /// No part will be wanted any more: the stages that are made in pieces are complete.
     pub is_over: bool,
 }
@@ -61,7 +66,8 @@ pub fn open_parts(run: &RunReader, worker: WorkerLimits) -> Result<OpenParts> {
         _ => search::least_memory(run, worker)?,
     };
     let parts = step.open_parts(run)?.into_iter().map(|number| step.names[number].clone()).collect();
-    Ok(OpenParts { stage: Some(step.stage.name()), parts, all: step.names.len(), least_memory, is_over: false })
+    let (stage, all, tag) = (Some(step.stage.name()), step.names.len(), step.folder.tag().to_owned());
+    Ok(OpenParts { stage, parts, all, least_memory, tag, is_over: false })
 }
 
 /// What a worker is asked for.
@@ -86,10 +92,13 @@ pub struct WorkAsked {
 pub fn work(folder: &Path, asked: &WorkAsked, watch: Watch<'_>) -> Result<Worked> {
     let Some(patience) = asked.patience else { return work_once(&open(folder, asked)?, asked, watch) };
     let (mut all, mut since) = (Worked::default(), Instant::now());
+    let grace = patience.min(GRACE);
     loop {
         // Before the job has come so far there may be no run.
         let error = match open(folder, asked) {
-            Ok(run) if is_over(&run) => return Ok(all),
+            // A worker that comes before the job may find the run of an earlier one.
+            Ok(run) if is_over(&run) && (all.made > 0 || since.elapsed() >= grace) => return Ok(all),
+            Ok(run) if is_over(&run) => nothing_to_do(folder),
             Ok(run) => match work_once(&run, asked, watch) {
                 Ok(Worked { made: 0, .. }) => nothing_to_do(folder),
                 Ok(Worked { made, .. }) => {

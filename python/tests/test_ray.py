@@ -169,7 +169,8 @@ def test_a_lost_node_a_hung_worker_and_a_damaged_part_are_made_up_for(
 
     def disturb():
         task = wait_for(lambda: list((tmp_path / "run" / "pieces").glob("*/task.json")))[0]
-        task.with_name("block-000004.nbr").write_bytes(b"no block")
+        tag = json.loads(command("pieces", tmp_path / "run", "--json").stdout)["tag"]
+        task.with_name(f"block-000004.nbr.{tag}").write_bytes(b"no block")
         node = wait_for(lambda: [node for node in cluster.worker_nodes if busy(node)])[0]
         cluster.remove_node(node, allow_graceful=False)
         done.append("node")

@@ -78,8 +78,8 @@ again() {{
         echo "worker $index: tried {RETRIES} times" >&2
         exit 1
     fi
-    scontrol requeue "${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}"
-    exit 0
+    scontrol requeue "${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}" && exit 0
+    exit 1
 }}
 # The time limit is near, or the node is wanted.
 stop() {{
@@ -108,7 +108,9 @@ esac
 /// The run folder lies outside the mount.
 pub(super) fn kubernetes(workers: &Workers, image: &str, claim: &str, mount: &str) -> Result<String> {
     let Workers { run, workers: all, threads, wait, .. } = workers;
-    if !std::path::Path::new(mount).is_absolute() || !std::path::Path::new(run).starts_with(mount) {
+    let path = std::path::Path::new(run);
+    let climbs = path.components().any(|part| part == std::path::Component::ParentDir);
+    if !std::path::Path::new(mount).is_absolute() || !path.starts_with(mount) || climbs {
         return Err(Error::input("the run folder lies outside the volume")
             .expected("an absolute --mount, and a run folder in it, both as the container sees them")
             .found(format!("{run} and --mount {mount}")));
@@ -185,7 +187,7 @@ mod tests {
 
     #[test]
     fn a_run_outside_the_volume_is_refused() {
-        for (run, mount) in [("/data/run", "/runs"), ("run", "/runs"), ("/runs/a", "runs")] {
+        for (run, mount) in [("/data/run", "/runs"), ("run", "/runs"), ("/runs/a", "runs"), ("/runs/../a", "/runs")] {
             assert!(kubernetes(&workers(run, 2), "image", "claim", mount).is_err(), "{run} {mount}");
         }
         let manifest = kubernetes(&workers("/runs/$(a)\"b", 2), "image", "claim", "/runs").unwrap();

@@ -42,10 +42,11 @@ pub struct PiecesArgs {
     #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
     wait: u64,
     /// Seconds that a worker may run; SLURM ends it then, and it is queued again
-    #[arg(long, value_name = "SECONDS", requires = "slurm")]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..), requires = "slurm")]
+    #[arg(conflicts_with = "kubernetes")]
     time_limit: Option<u32>,
     /// SLURM's MaxArraySize: no array is longer
-    #[arg(long, value_name = "N", default_value_t = 1001, requires = "slurm")]
+    #[arg(long, value_name = "N", default_value_t = 1001, conflicts_with = "kubernetes")]
     max_array_size: u32,
     /// Container image that has batchmine
     #[arg(long, value_name = "IMAGE", requires = "kubernetes", required_if_eq("kubernetes", "true"))]

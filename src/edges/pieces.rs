@@ -26,7 +26,7 @@ use crate::run::piece_work::{PieceStep, Waiting, WorkerLimits, nothing_to_do, re
 use crate::run::pieces::PieceFolder;
 use crate::run::record::{EdgesSettings, NeighborsFacts, VectorsFacts};
 use crate::run::sealed::PartWriter;
-use crate::run::{Run, RunReader, Stage, StageRun};
+use crate::run::{Run, RunReader, Stage, StageRun, json};
 use crate::vectors::{self, PlaceRange, Vectors};
 use crate::watch::Watch;
 
@@ -122,8 +122,9 @@ pub(super) fn wait(
     let task = EdgesTask { format: FORMAT, step, parts, run_edges };
     let numbered = (0..task.parts.len()).map(|number| (task.name(number), number));
     let missing: BTreeMap<String, usize> = numbered.filter(|(name, _)| !run.has(Stage::Edges, name)).collect();
-    let folder = run.begin_pieces(Stage::Edges, &task)?;
-    let waiting = Waiting { run, stage, folder, what: "graph" };
+    run.remove_other_pieces(Stage::Edges)?;
+    let folder = run.pieces(Stage::Edges).of_rule(&task)?;
+    let waiting = Waiting { run, stage, folder, task: json::line(&task)?, what: "graph" };
     waiting.wait(
         missing.keys().cloned().collect(),
         |name, path| check(path, &task, missing[name], windows),
@@ -204,6 +205,7 @@ pub(crate) fn described_in(
 ) -> Result<Option<(PieceStep, EdgesTask)>> {
     let Some(task) = folder.task::<EdgesTask>()? else { return Ok(None) };
     task.refuse_unsound(run, rows, blocks)?;
+    let folder = folder.of_rule(&task)?;
     Ok(Some((PieceStep { stage: Stage::Edges, folder, names: task.names() }, task)))
 }
 

@@ -22,7 +22,7 @@ use crate::run::piece_work::{PieceStep, Waiting, WorkerLimits, nothing_to_do, re
 use crate::run::pieces::PieceFolder;
 use crate::run::record::{VectorsFacts, VectorsSettings};
 use crate::run::sealed::PartWriter;
-use crate::run::{Run, RunReader, Stage, StageRun};
+use crate::run::{Run, RunReader, Stage, StageRun, json};
 use crate::vectors::{self, Place, RowId, Vectors};
 use crate::watch::Watch;
 
@@ -54,6 +54,11 @@ pub(crate) struct BlockTask {
 }
 
 impl BlockTask {
+    /// All that decides the bytes of blocks, and nothing else.
+    fn rule(&self) -> BlockTask {
+        BlockTask { packed: false, instructions: String::new(), precision: KernelPrecision::Auto, ..self.clone() }
+    }
+
     /// Fails where the numbers are not those of a run of so many rows and tasks.
     ///
     /// # Errors
@@ -89,8 +94,22 @@ pub(super) fn wait(
     missing: Vec<usize>,
     done: impl Fn(usize) -> Result<()>,
 ) -> Result<()> {
+    let task = task_of(search);
+    run.remove_other_pieces(Stage::Neighbors)?;
+    let folder = run.pieces(Stage::Neighbors).of_rule(&task.rule())?;
+    let waiting = Waiting { run, stage, folder, task: json::line(&task)?, what: "search" };
+    let indices: BTreeMap<String, usize> = missing.into_iter().map(|index| (block_name(index), index)).collect();
+    waiting.wait(
+        indices.keys().cloned().collect(),
+        |name, path| check(path, search, indices[name]),
+        |name| done(indices[name]),
+    )
+}
+
+/// What the job says of its blocks.
+fn task_of(search: &BlockSearch<'_>) -> BlockTask {
     let tiles = search.tiles;
-    let task = BlockTask {
+    BlockTask {
         format: FORMAT,
         block_rows: search.block_rows,
         blocks: search.count(),
@@ -100,14 +119,7 @@ pub(super) fn wait(
         ranks: search.ranks.to_vec(),
         instructions: format!("{:?}", tiles.simd),
         precision: tiles.precision,
-    };
-    let waiting = Waiting { run, stage, folder: run.begin_pieces(Stage::Neighbors, &task)?, what: "search" };
-    let indices: BTreeMap<String, usize> = missing.into_iter().map(|index| (block_name(index), index)).collect();
-    waiting.wait(
-        indices.keys().cloned().collect(),
-        |name, path| check(path, search, indices[name]),
-        |name| done(indices[name]),
-    )
+    }
 }
 
 /// Makes the blocks of `missing` that are there parts of the run; which they were. Those that are not sound go.
@@ -120,7 +132,8 @@ pub(super) fn adopt(
     search: &BlockSearch<'_>,
     missing: &[usize],
 ) -> Result<BTreeSet<usize>> {
-    let waiting = Waiting { run, stage, folder: run.pieces(Stage::Neighbors), what: "search" };
+    let folder = run.pieces(Stage::Neighbors).of_rule(&task_of(search).rule())?;
+    let waiting = Waiting { run, stage, folder, task: String::new(), what: "search" };
     let there = missing.iter().map(|index| (block_name(*index), *index));
     let there: BTreeMap<String, usize> = there.filter(|(name, _)| waiting.folder.has(name)).collect();
     let names: Vec<String> = there.keys().cloned().collect();
@@ -176,6 +189,7 @@ pub(crate) fn described_in(
     let Some(task) = folder.task::<BlockTask>()? else { return Ok(None) };
     task.refuse_unsound(run, rows, tasks)?;
     let names = (0..task.blocks).map(block_name).collect();
+    let folder = folder.of_rule(&task.rule())?;
     Ok(Some((PieceStep { stage: Stage::Neighbors, folder, names }, task)))
 }
 

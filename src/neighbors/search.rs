@@ -21,7 +21,7 @@ use super::tiles::Tiles;
 use super::trial;
 use super::window::refuse_empty_windows;
 use crate::config::{Backend, Config, KernelPrecision, Pieces, RankWindow};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::run::record::NeighborsFacts;
 use crate::run::{Run, RunReader, Stage, StageRun};
 use crate::vectors::{Place, Tasks, Vectors};
@@ -65,6 +65,13 @@ pub fn search(run: &Run, vectors: &Vectors, config: &Config, counts: &NeighborsC
     let total = candidates.as_ref().map(|_| tiles.columns.rows().len() as u64);
     let neighbors = Neighbors::open(&part, vectors, counts.block_rows, candidates)?;
     let recall = sample.of_lists(&neighbors)?;
+    if engine.probes().is_none() && recall.share() < 1.0 {
+        return Err(Error::runtime("the lists of an exact search lack candidates")
+            .path(run.stage_folder(Stage::Neighbors))
+            .expected(format!("those that brute force finds for {} queries", recall.queries))
+            .found(format!("recall@{} of {:.4}", ranks.iter().max().unwrap_or(&0), recall.share()))
+            .remedy("run `mine` again with --replace; if it comes again, report it"));
+    }
     let [short, without] = count_short(&neighbors, &vectors.tasks, &windows);
     let facts = NeighborsFacts {
         block_rows: counts.block_rows,

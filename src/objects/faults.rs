@@ -2,6 +2,7 @@
 
 use object_store::Error as StoreError;
 
+use super::reach::UNUSABLE;
 use crate::error::{Error, Result};
 
 /// An error with all its causes: the store's own message comes last.
@@ -48,6 +49,16 @@ pub(super) fn unreadable(url: &str, secret: Option<&str>, error: &StoreError) ->
             "a server that takes requests for a range of bytes",
             "download the file, and name the local one",
         ),
+        _ if is(UNUSABLE) => (
+            "the store cannot be reached as the environment says",
+            "a URL such as https://HOST in AWS_ENDPOINT_URL, and keys without line breaks",
+            "correct the variable",
+        ),
+        _ if is("URL scheme is not allowed") => (
+            "the store is reached without encryption, which was not asked for",
+            "an endpoint that begins with https://",
+            "set AWS_ALLOW_HTTP=true if the endpoint (AWS_ENDPOINT_URL) may be plain http",
+        ),
         _ if is("NoSuchBucket") => (
             "there is no such bucket",
             "a bucket that the credentials may read",
@@ -68,7 +79,7 @@ pub(super) fn unreadable(url: &str, secret: Option<&str>, error: &StoreError) ->
         StoreError::NotFound { .. } | StoreError::PermissionDenied { .. } | StoreError::Unauthenticated { .. } => {
             Error::input(what)
         }
-        _ if is("NoSuchBucket") => Error::input(what),
+        _ if [UNUSABLE, "URL scheme is not allowed", "NoSuchBucket"].into_iter().any(is) => Error::input(what),
         _ => Error::runtime(what),
     };
     error.path(url).expected(expected).found(found).remedy(remedy)

@@ -59,6 +59,7 @@ impl Run {
     ) -> Result<Run> {
         let made = |e| Error::io("the run folder cannot be created", folder, e);
         regular::utf8_path(folder, "the run folder")?;
+        refuse_url(folder)?;
         if let Some(work) = work {
             regular::utf8_path(work, "the work folder")?;
         }
@@ -489,4 +490,16 @@ fn redo_cleaned(manifest: &mut Manifest, all: bool) {
     for (_, record) in cleaned {
         (record.complete, record.cleaned, record.facts) = (false, false, Value::Null);
     }
+}
+
+/// Fails where a run folder is named by a URL: a folder of that name would be made.
+fn refuse_url(folder: &Path) -> Result<()> {
+    if !folder.to_str().is_some_and(|text| text.contains("://")) {
+        return Ok(());
+    }
+    Err(Error::input("a run folder lies on a file system")
+        .path(folder)
+        .expected("a path")
+        .found("a URL")
+        .remedy("name a local path; --table-out publishes the table to a store"))
 }

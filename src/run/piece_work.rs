@@ -21,6 +21,8 @@ use crate::error::{Error, Kind, Result};
 
 /// Time between two looks for pieces.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Time between two looks whether the description of the parts stands there.
+const DESCRIBE_EVERY: Duration = Duration::from_secs(2);
 /// Time between two words on what is missing.
 const TELL_EVERY: Duration = Duration::from_secs(60);
 
@@ -148,6 +150,8 @@ pub(crate) struct Waiting<'a> {
     pub run: &'a Run,
     pub stage: &'a StageRun<'a>,
     pub folder: PieceFolder,
+    /// What the job says of them, as it stands on disk.
+    pub task: String,
     /// What the parts are of, in words.
     pub what: &'a str,
 }
@@ -165,7 +169,7 @@ impl Waiting<'_> {
         check: impl Fn(&str, &Path) -> Result<()> + Sync,
         done: impl Fn(&str) -> Result<()>,
     ) -> Result<()> {
-        let all = missing.len();
+        let (all, mut described) = (missing.len(), None::<Instant>);
         let tell = |left: usize| {
             tracing::info!(
                 "waiting for {left} of {all} parts of the {}: batchmine work {} --index I --of N",
@@ -178,6 +182,11 @@ impl Waiting<'_> {
         }
         let mut told = Instant::now();
         while !missing.is_empty() {
+            // What was deleted or damaged meanwhile is written again.
+            if described.is_none_or(|at| at.elapsed() > DESCRIBE_EVERY) {
+                self.run.describe_pieces(&self.folder, &self.task)?;
+                described = Some(Instant::now());
+            }
             // One look at the folder, and one record, however many parts are missing or there.
             let names = self.folder.names()?;
             let there: Vec<String> = missing.iter().filter(|name| names.contains(*name)).cloned().collect();

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::checked_parts::check_whole;
 use super::folder::Run;
@@ -33,35 +34,54 @@ const TASK_BYTES: u64 = 1 << 26;
 
 /// Where pieces of a stage lie.
 #[derive(Debug, Clone)]
-pub(crate) struct PieceFolder(PathBuf);
+pub(crate) struct PieceFolder {
+    folder: PathBuf,
+    /// Ends the name of each piece: those of other runs, and those that follow another description, are none.
+    tag: String,
+}
 
 impl PieceFolder {
     fn new(run: &Path, fingerprint: &str) -> PieceFolder {
-        PieceFolder(run.join(PIECES).join(fingerprint))
+        PieceFolder { folder: run.join(PIECES).join(fingerprint), tag: String::new() }
+    }
+
+    /// Itself, for pieces that are what `rule` says: all that decides their bytes beside the stage's fingerprint.
+    pub(crate) fn of_rule(self, rule: &impl Serialize) -> Result<PieceFolder> {
+        let fingerprint = self.folder.file_name().unwrap_or_default().as_encoded_bytes();
+        let tag = xxh3_64(&[fingerprint, json::line(rule)?.as_bytes()].concat());
+        Ok(PieceFolder { tag: format!("{tag:016x}"), ..self })
     }
 
     /// Any folder, for who reads what lies there.
     pub(crate) fn at(folder: PathBuf) -> PieceFolder {
-        PieceFolder(folder)
+        PieceFolder { folder, tag: String::new() }
     }
 
     /// A piece's file.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
+        self.folder.join(format!("{name}.{}", self.tag))
     }
 
-    /// The names of all files.
+    /// The names of all pieces.
     ///
     /// # Errors
     /// The folder cannot be listed.
     pub(crate) fn names(&self) -> Result<BTreeSet<String>> {
-        let name = |path: PathBuf| path.file_name().map(|name| name.to_string_lossy().into_owned());
-        Ok(list(&self.0)?.into_iter().filter_map(name).collect())
+        let name = |path: PathBuf| {
+            let name = path.file_name()?.to_str()?;
+            name.strip_suffix(&self.tag)?.strip_suffix('.').map(str::to_owned)
+        };
+        Ok(list(&self.folder)?.into_iter().filter_map(name).collect())
+    }
+
+    /// What ends the name of each piece's file, behind a dot.
+    pub(crate) fn tag(&self) -> &str {
+        &self.tag
     }
 
     /// Whether the job still has a folder for pieces.
     pub(crate) fn is_there(&self) -> bool {
-        self.0.is_dir()
+        self.folder.is_dir()
     }
 
     /// Whether a piece is there. Its bytes are not read.
@@ -75,7 +95,7 @@ impl PieceFolder {
     /// The write fails; or the folder is gone, since the job needs no pieces any more.
     pub(crate) fn put(&self, name: &str, write: impl FnOnce(&mut PartWriter) -> std::io::Result<()>) -> Result<()> {
         let host = sysinfo::System::host_name().unwrap_or_default();
-        let temp = self.0.join(format!(".{name}.{}.{}.tmp", host.replace('/', "_"), std::process::id()));
+        let temp = self.folder.join(format!(".{name}.{}.{}.tmp", host.replace('/', "_"), std::process::id()));
         let path = self.path(name);
         let failed = |e| Error::io("a piece cannot be written", &path, e);
         let written = || {
@@ -83,7 +103,7 @@ impl PieceFolder {
             write(&mut writer)?;
             writer.finish()?;
             Disk.rename(&temp, &path)?;
-            Disk.sync_folder(&self.0)
+            Disk.sync_folder(&self.folder)
         };
         written().map_err(|e| {
             let _ = Disk.remove(&temp);
@@ -117,7 +137,7 @@ impl PieceFolder {
 
     /// Whether the job says what it wants.
     pub(crate) fn is_described(&self) -> bool {
-        self.path(TASK).exists()
+        self.folder.join(TASK).exists()
     }
 
     /// What the job says of the pieces; none where it wants none.
@@ -125,7 +145,7 @@ impl PieceFolder {
     /// # Errors
     /// The file cannot be read.
     pub(crate) fn task<T: DeserializeOwned>(&self) -> Result<Option<T>> {
-        let path = self.path(TASK);
+        let path = self.folder.join(TASK);
         if !path.exists() {
             return Ok(None);
         }
@@ -156,20 +176,27 @@ impl Run {
             .remedy("leave out --work, and put the run folder where all workers see it"))
     }
 
-    /// Opens a folder for pieces of a stage, and removes those of other fingerprints.
+    /// Removes pieces of other fingerprints than a stage's.
+    ///
+    /// # Errors
+    /// A file cannot be removed.
+    pub(crate) fn remove_other_pieces(&self, stage: Stage) -> Result<()> {
+        self.remove_pieces(Some(&self.record(stage).fingerprint))
+    }
+
+    /// Says in the folder of pieces what is wanted, where that does not stand there.
     ///
     /// # Errors
     /// The disk fails.
-    pub(crate) fn begin_pieces(&self, stage: Stage, task: &impl Serialize) -> Result<PieceFolder> {
-        let fingerprint = self.record(stage).fingerprint;
-        self.remove_pieces(Some(&fingerprint))?;
-        let pieces = PieceFolder::new(self.folder(), &fingerprint);
-        let failed = |e| Error::io("the folder of pieces cannot be made", &pieces.0, e);
-        self.storage().create_folder(&pieces.0).map_err(failed)?;
-        let text = json::line(task)?;
-        let temp = pieces.path(&format!(".{TASK}.tmp"));
-        replace_file(self.storage(), &temp, &pieces.path(TASK), text.as_bytes()).map_err(failed)?;
-        Ok(pieces)
+    pub(crate) fn describe_pieces(&self, pieces: &PieceFolder, task: &str) -> Result<()> {
+        let path = pieces.folder.join(TASK);
+        if regular::read_if_there(&path, TASK_BYTES).is_ok_and(|found| found.is_some_and(|it| it == task.as_bytes())) {
+            return Ok(());
+        }
+        let failed = |e| Error::io("the folder of pieces cannot be made", &pieces.folder, e);
+        self.storage().create_folder(&pieces.folder).map_err(failed)?;
+        let temp = pieces.folder.join(format!(".{TASK}.tmp"));
+        replace_file(self.storage(), &temp, &path, task.as_bytes()).map_err(failed)
     }
 
     /// The pieces of a stage that are there, of an earlier call perhaps.

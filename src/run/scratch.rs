@@ -8,6 +8,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::checked_parts::check_whole;
 use super::manifest::PartRecord;
 use crate::error::{Error, Result};
 
@@ -35,7 +36,11 @@ impl LocalCopies {
         let copy = self.folder.join(format!("batchmine-{}-{}-{name}", record.xxh3, record.bytes));
         let has_all = |path: &Path| path.metadata().is_ok_and(|found| found.is_file() && found.len() == record.bytes);
         if has_all(&copy) {
-            return Ok(copy);
+            if check_whole(copy.clone(), record).is_ok() {
+                return Ok(copy);
+            }
+            tracing::warn!("a copy in the scratch folder is damaged, and is made again: {}", copy.display());
+            let _ = std::fs::remove_file(&copy);
         }
         let made = self.make(&part, &copy, &has_all);
         made.map(|()| copy).map_err(|e| {
@@ -64,6 +69,7 @@ impl LocalCopies {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::block_hash;
 
     #[test]
     fn a_part_is_copied_once_and_others_are_read_where_they_lie() {
@@ -71,16 +77,20 @@ mod tests {
         let (part, folder) = (place.path().join("base.pak"), place.path().join("scratch"));
         std::fs::write(&part, b"content").unwrap();
         let scratch = LocalCopies::new(folder.clone(), &["base.pak"]);
-        let record = PartRecord { bytes: 7, xxh3: "0a".to_owned() };
+        let hash = block_hash::root(&block_hash::table(b"content"));
+        let record = PartRecord { bytes: 7, xxh3: format!("{hash:016x}") };
         let copy = scratch.copy_of(part.clone(), "base.pak", &record).unwrap();
         assert_eq!((copy.parent(), std::fs::read(&copy).unwrap()), (Some(folder.as_path()), b"content".to_vec()));
-        // The second time it is there; a copy that is not whole is made again.
+        // The second time it is there; a copy that is not whole, or damaged, is made again.
         std::fs::write(&part, b"changed").unwrap();
         assert_eq!(scratch.copy_of(part.clone(), "base.pak", &record).unwrap(), copy);
         assert_eq!(std::fs::read(&copy).unwrap(), b"content");
-        std::fs::write(&copy, b"con").unwrap();
-        scratch.copy_of(part.clone(), "base.pak", &record).unwrap();
-        assert_eq!(std::fs::read(&copy).unwrap(), b"changed");
+        std::fs::write(&part, b"content").unwrap();
+        for damaged in [&b"con"[..], b"cantent"] {
+            std::fs::write(&copy, damaged).unwrap();
+            scratch.copy_of(part.clone(), "base.pak", &record).unwrap();
+            assert_eq!(std::fs::read(&copy).unwrap(), b"content");
+        }
         assert_eq!(scratch.copy_of(part.clone(), "rows.col", &record).unwrap(), part);
         // A file stands where the folder should be.
         let scratch = LocalCopies::new(part.clone(), &["base.pak"]);

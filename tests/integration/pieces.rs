@@ -58,6 +58,12 @@ fn parts_of(run: &Path, stage: &str) -> Vec<String> {
     }
 }
 
+/// The file of a piece that can be made now.
+fn piece(run: &Path, part: &str) -> PathBuf {
+    let said: Value = serde_json::from_str(&call(["pieces", run.to_str().unwrap(), "--json"]).ok().stdout).unwrap();
+    pieces(run).join(format!("{part}.{}", said["tag"].as_str().unwrap()))
+}
+
 fn pieces(run: &Path) -> PathBuf {
     let mut folders = std::fs::read_dir(run.join("pieces")).unwrap().map(|entry| entry.unwrap().path());
     let folder = folders.next().unwrap();
@@ -73,14 +79,16 @@ fn workers_make_the_bytes_of_one_process_in_any_order_killed_and_twice() {
     let mut job = waiting(&input, &run, "");
     let parts = open_parts(&run);
     // What is no piece is thrown away: garbage, and the lists of others.
-    let folder = pieces(&run);
-    std::fs::write(folder.join(&parts[1]), b"no block").unwrap();
-    std::fs::copy(whole.join("neighbors").join(&parts[0]), folder.join(&parts[2])).unwrap();
+    std::fs::write(piece(&run, &parts[1]), b"no block").unwrap();
+    std::fs::copy(whole.join("neighbors").join(&parts[0]), piece(&run, &parts[2])).unwrap();
+    // A piece of another run has another name, and is none.
+    let strange = pieces(&run).join(format!("{}.0123456789abcdef", parts[0]));
+    std::fs::copy(whole.join("neighbors").join(&parts[1]), strange).unwrap();
     // Flipped in the midst.
     let mut bytes = std::fs::read(whole.join("neighbors").join(&parts[3])).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 4;
-    std::fs::write(folder.join(&parts[3]), bytes).unwrap();
+    std::fs::write(piece(&run, &parts[3]), bytes).unwrap();
     // Killed at any moment, twice at once, in any order.
     let kills: u64 = std::env::var("BATCHMINE_PIECE_KILLS").map_or(6, |kills| kills.parse().unwrap());
     for milliseconds in (0..kills).map(|kill| 5 + kill * 61 % 320) {
@@ -183,9 +191,8 @@ fn the_graph_in_pieces_is_that_of_one_process() {
             assert!(parts.len() > 1, "{step} is one part: {parts:?}");
             work(&run, "--index 0 --of 1 --memory 1MiB").fails(4, &["raise --memory to"]);
             // What is no piece: garbage, another's part, a flipped bit; a task that is not this run's.
-            let folder = pieces(&run);
-            std::fs::write(folder.join(parts[0]), b"no part").unwrap();
-            hostile_tasks(&run, &folder.join("task.json"), &step);
+            std::fs::write(piece(&run, parts[0]), b"no part").unwrap();
+            hostile_tasks(&run, &job, &step);
             steps.push(step);
         }
         // In any order, twice at once, with copies on a local disk. By name: the job may want the next step by now.
@@ -209,8 +216,16 @@ fn the_graph_in_pieces_is_that_of_one_process() {
     assert_eq!(made.trim(), r#"{"asked":1,"made":0}"#);
 }
 
-/// Descriptions of the graph's pieces that are not of this run are refused: no panic, nothing made.
-fn hostile_tasks(run: &Path, task: &Path, step: &str) {
+fn signal(job: &Child, name: &str) {
+    let pid = job.id().to_string();
+    assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
+}
+
+/// Descriptions of the graph's pieces that are not of this run are refused: no panic, nothing made. The job, which
+/// would write them anew, is held meanwhile.
+fn hostile_tasks(run: &Path, job: &Child, step: &str) {
+    signal(job, "-STOP");
+    let task = &pieces(run).join("task.json");
     let sound = std::fs::read_to_string(task).unwrap();
     let parts = sound.find(r#""parts":[[["#).unwrap() + r#""parts":[[["#.len();
     let others = [
@@ -227,7 +242,62 @@ fn hostile_tasks(run: &Path, task: &Path, step: &str) {
         let said = work(run, "--index 0 --of 1").fails(1, &["the description of a run's pieces"]);
         assert!(!said.stderr.contains("panic"), "{step}: {}", said.stderr);
     }
-    std::fs::write(task, sound).unwrap();
+    signal(job, "-CONT");
+    wait_for(|| std::fs::read_to_string(task).is_ok_and(|found| found == sound));
+}
+
+/// Waits until it is so.
+fn wait_for(is_so: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < Duration::from_secs(60), "it does not come");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// What the job says of its pieces decides what a worker makes: pieces by another description are none.
+#[test]
+fn a_description_that_was_changed_or_deleted_is_written_again() {
+    let place = Place::empty();
+    let (input, whole, run) = (generated(&place), place.path("whole"), place.path("run"));
+    mine(&input, &whole, &format!("{FLAGS} --search ivf:3")).ok();
+    let mut job = waiting(&input, &run, "--search ivf:3");
+    let parts = open_parts(&run);
+    let task = pieces(&run).join("task.json");
+    let sound = std::fs::read_to_string(&task).unwrap();
+    signal(&job, "-STOP");
+    for (from, to) in [(r#""probes":3"#, r#""probes":1"#), (r#""ranks":[35"#, r#""ranks":[34"#)] {
+        assert!(sound.contains(from), "{sound}");
+        std::fs::write(&task, sound.replacen(from, to, 1)).unwrap();
+        work(&run, &format!("--part {}", parts[0])).ok();
+    }
+    signal(&job, "-CONT");
+    wait_for(|| std::fs::read_to_string(&task).is_ok_and(|found| found == sound));
+    std::fs::remove_dir_all(run.join("pieces")).unwrap();
+    wait_for(|| task.exists());
+    assert_eq!(open_parts(&run), parts, "what was made by another description is not taken");
+    work(&run, "--index 0 --of 1 --wait 60").ok();
+    assert!(job.wait().unwrap().success());
+    assert_same(&run, &whole, &MADE);
+    assert!(!run.join("pieces").exists());
+}
+
+/// A worker may come before a job that makes a finished run anew.
+#[test]
+fn a_worker_that_finds_a_finished_run_waits_a_while_for_its_job() {
+    let place = Place::empty();
+    let (input, run) = (generated(&place), place.path("run"));
+    mine(&input, &run, FLAGS).ok();
+    let early = work_command(&run, "--index 0 --of 1 --wait 60 --json").stdout(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(500));
+    let other = FLAGS.replace("--window 30", "--window 40");
+    mine(&input, &run, &format!("{other} --pieces external --replace")).ok();
+    let made: Value = serde_json::from_str(&Outcome::from(early.wait_with_output().unwrap()).ok().stdout).unwrap();
+    assert!(made["made"].as_u64().unwrap() > 3, "{made}");
+    verify(&run).ok();
+    // Nobody makes it anew.
+    assert_eq!(work(&run, "--index 0 --of 1 --wait 1 --json").ok().stdout.trim(), r#"{"asked":0,"made":0}"#);
+    call(["mine", input.to_str().unwrap(), "--batch-size", "64", "--out", "s3://bucket/run"]).fails(2, &["a URL"]);
 }
 
 #[test]
@@ -257,9 +327,8 @@ fn copies_on_a_local_disk_are_made_once_and_checked() {
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     std::fs::write(base, bytes).unwrap();
-    work(&run, &flags(2)).fails(1, &["base.pak"]);
-    std::fs::remove_file(base).unwrap();
-    work(&run, &flags(2)).ok();
+    let said = work(&run, &flags(2)).ok().stderr;
+    assert!(said.contains("a copy in the scratch folder is damaged"), "{said}");
     assert_eq!(std::fs::read(base).unwrap(), sound);
     work(&run, &format!("--index 3 --of 4 --scratch {}", input.join("part-00000.parquet").display()))
         .fails(1, &["scratch folder"]);
@@ -310,6 +379,7 @@ fn what_cannot_be_in_pieces_is_refused() {
     // A description that is not of this run: no panic, no endless file.
     let task = pieces(&run).join("task.json");
     let sound = std::fs::read_to_string(&task).unwrap();
+    signal(&job, "-STOP");
     for (from, to) in [
         (r#""format":1"#, r#""format":2"#),
         (r#""block_rows":"#, r#""block_rows":0,"_":"#),
