@@ -16,6 +16,8 @@ filters=("$@")
 
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target/miri}
 export PROPTEST_CASES=${PROPTEST_CASES:-6} # interpreted, a case takes a second
+# Threads without work spin, and each turn is interpreted.
+export RAYON_NUM_THREADS=${RAYON_NUM_THREADS:-1}
 # proptest looks for its folder of regressions. crossbeam-epoch, which rayon uses, breaks the rules of stacked borrows,
 # and keeps those of tree borrows.
 export MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-tree-borrows -Zmiri-permissive-provenance ${MIRIFLAGS:-}"

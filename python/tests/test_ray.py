@@ -24,6 +24,9 @@ on_ray = pytest.importorskip("batchmine.ray")
 cluster_utils = pytest.importorskip("ray.cluster_utils")
 parquet = pytest.importorskip("pyarrow.parquet")
 
+# Variables of tests: a job refuses those that it does not know.
+KILLS = int(os.environ.pop("BATCHMINE_RAY_KILLS", "10"))
+IS_REAL = os.environ.pop("BATCHMINE_REAL", "") == "1"
 STAGES = ("vectors", "neighbors", "edges", "clusters", "batches")
 NODE = {"num_cpus": 1, "object_store_memory": 80 << 20}
 PLANTED = {
@@ -136,7 +139,7 @@ def kill(pid, number=signal.SIGKILL):
 
 
 def test_killed_workers_leave_the_bytes_of_one_process(cluster, pairs, whole, tmp_path):
-    left, chance = int(os.environ.get("BATCHMINE_RAY_KILLS", "10")), random.Random(5)
+    left, chance = KILLS, random.Random(5)
     for turn in range(left):
         if left <= 0:
             break
@@ -317,7 +320,7 @@ def test_what_is_no_size_is_refused(text):
 
 
 def test_real_pairs(cluster, tmp_path):
-    if os.environ.get("BATCHMINE_REAL") != "1":
+    if not IS_REAL:
         pytest.skip(f"set BATCHMINE_REAL=1 to mine the whole set in {REAL} on Ray")
     if not REAL.exists():
         pytest.skip(f"there is no {REAL}")
