@@ -171,7 +171,7 @@ impl Tiles<'_> {
 
 /// Packed queries, and the packed base where there is one.
 enum PackedQueries<'a> {
-    Bytes(&'a PackedBase, Int8Queries),
+    Bytes(&'a PackedBase, Box<Int8Queries>),
     Halves(Bf16Queries),
     Floats(FloatQueries),
 }
@@ -192,6 +192,8 @@ struct QueryTile<'a> {
     ranks: usize,
     best: Vec<TopK>,
     keys: Keys<'a>,
+    /// Whether a query shares a key with any row.
+    shared: Vec<bool>,
     scorer: Scorer<'a>,
 }
 
@@ -199,7 +201,8 @@ impl<'a> QueryTile<'a> {
     fn new(tiles: &'a Tiles<'a>, rows: &'a [RowId], ranks: usize) -> QueryTile<'a> {
         let best = rows.iter().map(|_| TopK::new(ranks)).collect();
         let (keys, scorer) = (tiles.vectors.rows.keys(), Scorer::new(tiles.vectors));
-        QueryTile { tiles, rows, ranks, best, keys, scorer }
+        let shared = rows.iter().map(|row| keys.is_shared(*row)).collect();
+        QueryTile { tiles, rows, ranks, best, keys, shared, scorer }
     }
 
     /// Gives each query the initial threshold that a sample of its task suggests, and returns these thresholds.
@@ -228,6 +231,7 @@ impl<'a> QueryTile<'a> {
             best: &mut self.best,
             base_rows: self.tiles.columns.rows(),
             keys: &self.keys,
+            shared: &self.shared,
             scorer: &mut self.scorer,
             reported: 0,
         }
@@ -245,14 +249,16 @@ impl<'a> QueryTile<'a> {
                 slots.push(slot as u32);
             }
         }
-        pairs.sort_unstable();
+        // By digits of the row alone: there are many pairs, and those of a row need no order.
+        radsort::sort_by_key(&mut pairs, |pair| (*pair >> 32) as RowId);
         let row_of = |pair: u64| (pair >> 32) as RowId;
-        let groups: Vec<&[u64]> = pairs.chunk_by(|a, b| row_of(*a) == row_of(*b)).collect();
+        let groups = || pairs.chunk_by(|a, b| row_of(*a) == row_of(*b));
+        let mut ahead = groups().skip(FETCH_AHEAD);
         let mut scorer = TileScorer::new(self.tiles.vectors, self.rows);
         let index_of = |pair: u64| pair as u32 as usize;
         let (mut wanted, mut scores): (Vec<u32>, Vec<f32>) = (Vec::new(), vec![0.0; slots.len()]);
-        for (number, group) in groups.iter().enumerate() {
-            if let Some(next) = groups.get(number + FETCH_AHEAD) {
+        for group in groups() {
+            if let Some(next) = ahead.next() {
                 scorer.fetch(row_of(next[0]));
             }
             wanted.clear();
@@ -330,7 +336,7 @@ impl<'a> QueryTile<'a> {
     fn pack(&self, precision: KernelPrecision, quantised: Option<&Quantised>, slots: &[u32]) -> PackedQueries<'a> {
         let (source, metric) = (&self.tiles.vectors.queries, self.tiles.metric);
         if let (KernelPrecision::Int8, Some(packed), Some(quantised)) = (precision, self.tiles.packed, quantised) {
-            return PackedQueries::Bytes(packed, quantised.gather(slots));
+            return PackedQueries::Bytes(packed, Box::new(quantised.gather(slots)));
         }
         let rows: Vec<RowId> = slots.iter().map(|slot| self.rows[*slot as usize]).collect();
         match precision {

@@ -23,6 +23,13 @@ impl Candidate {
         let rising = if bits >> 31 == 1 { !bits } else { bits | 1 << 31 };
         u64::from(!rising) << 32 | u64::from(self.row)
     }
+
+    /// The candidate of a [`Candidate::rank_key`].
+    fn from_rank_key(key: u64) -> Candidate {
+        let rising = !((key >> 32) as u32);
+        let bits = if rising >> 31 == 1 { rising & !(1 << 31) } else { !rising };
+        Candidate { score: f32::from_bits(bits), row: key as RowId }
+    }
 }
 
 /// Total order of the search: score descending, row ascending.
@@ -145,14 +152,15 @@ impl TopK {
             self.drop_those_below();
             self.make_exact(exact);
         }
-        if self.candidates.len() > self.ranks {
-            self.candidates.select_nth_unstable_by_key(self.ranks, Candidate::rank_key);
-            self.candidates.truncate(self.ranks);
+        // Keys are compared in one step.
+        let mut keys: Vec<u64> = self.candidates.iter().map(Candidate::rank_key).collect();
+        if keys.len() > self.ranks {
+            keys.select_nth_unstable(self.ranks);
+            keys.truncate(self.ranks);
         }
-        self.candidates.sort_unstable_by_key(Candidate::rank_key);
-        // A copy, not the candidates' own room: lists wait for their whole block, and room that was cut off
-        // in place would be too small for the next query's candidates.
-        self.candidates.as_slice().to_vec()
+        keys.sort_unstable();
+        // Not the candidates' own room: lists wait for their whole block, and that room is for more than is left.
+        keys.into_iter().map(Candidate::from_rank_key).collect()
     }
 }
 
@@ -177,6 +185,8 @@ mod tests {
         fn keys_order_as_scores_and_rows_do(a in any::<(f32, u32)>(), b in any::<(f32, u32)>()) {
             let [x, y] = [a, b].map(|(score, row)| Candidate { score, row });
             prop_assert_eq!(by_rank(&x, &y), y.score.total_cmp(&x.score).then(x.row.cmp(&y.row)));
+            let again = Candidate::from_rank_key(x.rank_key());
+            prop_assert_eq!((again.score.to_bits(), again.row), (x.score.to_bits(), x.row));
         }
 
         #[test]

@@ -350,6 +350,58 @@ fn to_f64_avx2(values: &[f32], out: &mut [f64]) {
     to_f64(values, out);
 }
 
+/// Half precision as f64, exactly.
+pub(crate) fn half_to_f64(halves: &[f16], out: &mut [f64]) {
+    debug_assert_eq!(halves.len(), out.len());
+    match registers() {
+        // SAFETY: this CPU has AVX-512F, all that `half_to_f64_avx512` needs.
+        #[cfg(target_arch = "x86_64")]
+        Registers::Bits512 => unsafe { half_to_f64_avx512(halves, out) },
+        // SAFETY: this CPU has AVX2 and F16C, all that `half_to_f64_avx2` needs.
+        #[cfg(target_arch = "x86_64")]
+        Registers::Bits256 => unsafe { half_to_f64_avx2(halves, out) },
+        _ => half_to_f64_scalar(halves, out),
+    }
+}
+
+fn half_to_f64_scalar(halves: &[f16], out: &mut [f64]) {
+    out.iter_mut().zip(halves).for_each(|(to, half)| *to = half.to_f64());
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+fn half_to_f64_avx512(halves: &[f16], out: &mut [f64]) {
+    use std::arch::x86_64::*;
+    let (chunks, rest) = halves.as_chunks::<8>();
+    let (out_chunks, out_rest) = out.as_chunks_mut::<8>();
+    for (from, to) in chunks.iter().zip(out_chunks) {
+        // SAFETY: `from` is 8 values of 2 bytes; unaligned loads are allowed.
+        let halves = unsafe { _mm_loadu_si128(from.as_ptr().cast()) };
+        let floats = _mm512_castps512_ps256(_mm512_cvtph_ps(_mm256_castsi128_si256(halves)));
+        // SAFETY: `to` is 8 values of 8 bytes; unaligned stores are allowed.
+        unsafe { _mm512_storeu_pd(to.as_mut_ptr(), _mm512_cvtps_pd(floats)) };
+    }
+    half_to_f64_scalar(rest, out_rest);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,f16c")]
+fn half_to_f64_avx2(halves: &[f16], out: &mut [f64]) {
+    use std::arch::x86_64::*;
+    let (chunks, rest) = halves.as_chunks::<8>();
+    let (out_chunks, out_rest) = out.as_chunks_mut::<8>();
+    for (from, to) in chunks.iter().zip(out_chunks) {
+        // SAFETY: `from` is 8 values of 2 bytes; unaligned loads are allowed.
+        let floats = _mm256_cvtph_ps(unsafe { _mm_loadu_si128(from.as_ptr().cast()) });
+        let halves = [_mm256_castps256_ps128(floats), _mm256_extractf128_ps::<1>(floats)];
+        for (to, half) in to.as_chunks_mut::<4>().0.iter_mut().zip(halves) {
+            // SAFETY: `to` is 4 values of 8 bytes; unaligned stores are allowed.
+            unsafe { _mm256_storeu_pd(to.as_mut_ptr(), _mm256_cvtps_pd(half)) };
+        }
+    }
+    half_to_f64_scalar(rest, out_rest);
+}
+
 /// Half precision as f32, exactly.
 pub(crate) fn widen(halves: &[f16], out: &mut [f32]) {
     debug_assert_eq!(halves.len(), out.len());
@@ -418,6 +470,12 @@ mod tests {
             widen(&halves, &mut wide);
             prop_assert!(wide.iter().zip(&halves).all(|(wide, half)| *wide == half.to_f32()));
             prop_assert_eq!(dot_half(&x, &halves).to_bits(), dot_scalar(&x, &wide).to_bits());
+            let wider = |convert: &dyn Fn(&[f16], &mut [f64])| {
+                let mut wider = vec![0f64; halves.len()];
+                convert(&halves, &mut wider);
+                wider.iter().zip(&wide).all(|(wider, wide)| wider.to_bits() == f64::from(*wide).to_bits())
+            };
+            prop_assert!(wider(&half_to_f64) && wider(&half_to_f64_scalar));
             #[cfg(target_arch = "x86_64")]
             if has_256() {
                 // SAFETY: the machine has AVX2, fused steps and F16C, as just asked.
@@ -427,6 +485,9 @@ mod tests {
                 prop_assert_eq!(dots.to_bits(), dot_scalar(&x, &y).to_bits());
                 prop_assert_eq!(pair.map(f64::to_bits), both);
                 prop_assert_eq!(half.to_bits(), dot_scalar(&x, &wide).to_bits());
+                // SAFETY: as above.
+                let is_same = wider(&|halves, out| unsafe { half_to_f64_avx2(halves, out) });
+                prop_assert!(is_same);
                 let mut again = vec![0f32; halves.len()];
                 // SAFETY: as above.
                 unsafe { widen_avx2(&halves, &mut again) };

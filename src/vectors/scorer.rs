@@ -1,6 +1,6 @@
 //! The score of a pair, exactly: what every search path ends in.
 
-use super::dot::{dot, dot_half, dot_wide, dot_wide_two, prefetch, widen_to_f64};
+use super::dot::{dot, dot_half, dot_wide, dot_wide_two, half_to_f64, prefetch, widen_to_f64};
 use super::open::Vectors;
 use super::row::RowId;
 use super::shape::StoreType;
@@ -95,7 +95,6 @@ pub(crate) struct TileScorer<'a> {
     vectors: &'a Vectors,
     queries: Vec<f32>,
     scales: Vec<f64>,
-    narrow: Vec<f32>,
     row: Vec<f64>,
 }
 
@@ -109,14 +108,17 @@ impl<'a> TileScorer<'a> {
         }
         let scales = vectors.rows.query_scales();
         let scales = queries.iter().map(|query| scales[*query as usize]).collect();
-        TileScorer { vectors, queries: values, scales, narrow: vec![0.0; dim], row: vec![0.0; dim] }
+        TileScorer { vectors, queries: values, scales, row: vec![0.0; dim] }
     }
 
     /// Scores one row with some of the queries; the same bits as [`Scorer::score`]. `chosen` are indices of queries;
     /// `put` is told an index of `chosen` and the score of that query. O(chosen · dim).
     pub(crate) fn score(&mut self, row: RowId, chosen: &[u32], mut put: impl FnMut(usize, f32)) {
-        self.vectors.positives.load(row, &mut self.narrow);
-        widen_to_f64(&self.narrow, &mut self.row);
+        let bytes = self.vectors.positives.row_bytes(row);
+        match self.vectors.positives.precision() {
+            StoreType::F32 => widen_to_f64(bytemuck::cast_slice(bytes), &mut self.row),
+            StoreType::F16 => half_to_f64(bytemuck::cast_slice(bytes), &mut self.row),
+        }
         let dim = self.row.len();
         let scale = self.vectors.rows.positive_scales()[row as usize];
         let query = |index: u32| &self.queries[index as usize * dim..][..dim];

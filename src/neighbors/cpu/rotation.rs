@@ -19,7 +19,7 @@ use rayon::prelude::*;
 
 use super::float::{Float, FloatBase, FloatQueries};
 use super::matrix::{Matrix, UnitRows};
-use super::scan::{GROUP, PANEL, TileKernel};
+use super::scan::{Cutoffs, GROUP, PANEL, PLACES, TileKernel};
 use super::simd::Simd;
 use crate::config::Metric;
 use crate::random::{Purpose, stream};
@@ -92,7 +92,7 @@ impl Rotation {
             let queries = FloatQueries::pack(&part, &all, Metric::Cosine);
             for group in 0..count.div_ceil(GROUP) {
                 for panel in 0..dim.div_ceil(PANEL) {
-                    let everything = [f32::NEG_INFINITY; GROUP];
+                    let everything = Cutoffs::equal([f32::NEG_INFINITY; PLACES]);
                     Float(self.simd).score(&queries, group, (base, panel), &everything, &mut sums);
                     let axes = panel * PANEL..dim.min((panel + 1) * PANEL);
                     for (row, sums) in values[group * GROUP * dim..].chunks_exact_mut(dim).zip(&sums) {

@@ -10,11 +10,33 @@ use crate::vectors::{Keys, RowId, Scorer};
 pub(crate) const PANEL: usize = 64;
 /// Queries of a group.
 pub(crate) const GROUP: usize = 6;
+/// Places of a group in tables that kernels read: `GROUP` of them are queries.
+pub(crate) const PLACES: usize = 8;
 /// f32 or i32 lanes of a cache line.
 pub(crate) const LANES: usize = 16;
 
 /// Scores of a group against a panel.
 pub(crate) type Scores = [[f32; PANEL]; GROUP];
+
+/// The similarities that a group's queries must reach; infinity for places without a query.
+pub(crate) type Thresholds = [f32; PLACES];
+
+/// What a group's scores with a panel must reach, in units of its queries; nothing reaches that of a place without one.
+#[derive(Debug, Clone, Copy)]
+#[repr(C, align(64))]
+pub struct Cutoffs {
+    /// Of what is compared first: whole scores, or those of heads with the most that tails can add.
+    pub(crate) first: Thresholds,
+    /// Of whole scores.
+    pub(crate) whole: Thresholds,
+}
+
+impl Cutoffs {
+    /// The same for heads and for whole scores.
+    pub(crate) fn equal(cutoffs: Thresholds) -> Cutoffs {
+        Cutoffs { first: cutoffs, whole: cutoffs }
+    }
+}
 
 /// The pairs of a group and a panel that a kernel could not rule out.
 #[derive(Debug, Clone, Copy)]
@@ -44,14 +66,16 @@ pub trait TileKernel: Copy + Send + Sync {
     fn unit(queries: &Self::Queries, query: usize) -> f64;
     /// A bound of |similarity − score · unit| for a query and every row of a panel; never too small.
     fn error(queries: &Self::Queries, query: usize, panel: Self::Panel<'_>) -> f64;
-    /// Scores a group against a panel. `thresholds` are similarities, one for each query of the group. Row i of
-    /// `scores` is written only where a pair of the query is not ruled out.
+    /// What scores with a panel must reach so that similarities can reach the thresholds, for each group of queries.
+    fn cutoffs(self, queries: &Self::Queries, panel: Self::Panel<'_>, thresholds: &[Thresholds], to: &mut [Cutoffs]);
+    /// Scores a group against a panel. `scores` has the score of each pair
+    /// that is not ruled out, and anything for others.
     fn score(
         self,
         queries: &Self::Queries,
         group: usize,
         panel: Self::Panel<'_>,
-        thresholds: &[f32; GROUP],
+        cutoffs: &Cutoffs,
         scores: &mut Scores,
     ) -> PanelHits;
 }
@@ -76,23 +100,27 @@ pub fn scan<K: TileKernel>(
 ) -> u64 {
     let (mut scores, mut singled) = ([[0f32; PANEL]; GROUP], 0);
     let count = K::count(queries);
+    // Side by side, since they are read with every panel and seldom change: a query's by its own hits alone.
+    let mut thresholds = vec![[f32::INFINITY; PLACES]; count.div_ceil(GROUP)];
+    let mut cutoffs = vec![Cutoffs::equal([f32::INFINITY; PLACES]); thresholds.len()];
+    for query in 0..count {
+        thresholds[query / GROUP][query % GROUP] = sink.threshold(query);
+    }
     let panels = columns.start / PANEL..columns.end.div_ceil(PANEL);
     let begin = (begin / PANEL).clamp(panels.start, panels.end);
     for panel in (begin..panels.end).chain(panels.start..begin) {
         let (valid, first_column) = (mask_of(&columns, panel), panel * PANEL);
         let panel = K::panel(base, panel);
-        for group in 0..count.div_ceil(GROUP) {
-            let first = group * GROUP;
-            let inside = GROUP.min(count - first);
-            let mut thresholds = [f32::INFINITY; GROUP];
-            (first..).zip(&mut thresholds[..inside]).for_each(|(query, to)| *to = sink.threshold(query));
-            let found = kernel.score(queries, group, panel, &thresholds, &mut scores);
+        kernel.cutoffs(queries, panel, &thresholds, &mut cutoffs);
+        for (group, (cutoffs, thresholds)) in cutoffs.iter().zip(&mut thresholds).enumerate() {
+            let found = kernel.score(queries, group, panel, cutoffs, &mut scores);
             singled += u64::from(found.singled);
-            for (query, (hits, scores)) in (first..first + inside).zip(found.hits.iter().zip(&scores)) {
+            for (i, (hits, scores)) in found.hits.iter().zip(&scores).enumerate() {
                 let mut mask = hits & valid;
                 if mask == 0 {
                     continue;
                 }
+                let query = group * GROUP + i;
                 let unit = K::unit(queries, query) as f32;
                 let error = (K::error(queries, query, panel) as f32).next_up();
                 while mask != 0 {
@@ -100,25 +128,26 @@ pub fn scan<K: TileKernel>(
                     mask &= mask - 1;
                     sink.hit(query, first_column + column, scores[column] * unit, error);
                 }
+                thresholds[i] = sink.threshold(query);
             }
         }
     }
     singled
 }
 
-/// What the scores of a group must reach; infinity for places without a query.
+/// [`TileKernel::cutoffs`], from its bound, one query after the other.
 #[inline]
-pub(super) fn cutoffs<K: TileKernel>(
+pub(super) fn cutoffs_one_by_one<K: TileKernel>(
     queries: &K::Queries,
-    group: usize,
     panel: K::Panel<'_>,
-    thresholds: &[f32; GROUP],
-) -> [f32; GROUP] {
-    let mut cutoffs = [f32::INFINITY; GROUP];
-    for ((query, threshold), to) in (group * GROUP..K::count(queries)).zip(thresholds).zip(&mut cutoffs) {
-        *to = cutoff(*threshold, K::error(queries, query, panel), K::unit(queries, query));
+    thresholds: &[Thresholds],
+    to: &mut [Cutoffs],
+) {
+    for query in 0..K::count(queries) {
+        let (group, i) = (query / GROUP, query % GROUP);
+        let least = cutoff(thresholds[group][i], K::error(queries, query, panel), K::unit(queries, query));
+        (to[group].first[i], to[group].whole[i]) = (least, least);
     }
-    cutoffs
 }
 
 /// The best of each query, over rows that may be negatives of it.
@@ -134,6 +163,8 @@ pub(crate) struct Ranking<'a, 'v> {
     pub base_rows: &'a [RowId],
     /// Who may not be a negative of whom.
     pub keys: &'a Keys<'v>,
+    /// By slot, whether it shares a key with any row.
+    pub shared: &'a [bool],
     pub scorer: &'a mut Scorer<'v>,
     /// Pairs that were reported.
     pub reported: u64,
@@ -150,7 +181,7 @@ impl HitSink for Ranking<'_, '_> {
         let slot = self.slots[query] as usize;
         let (query, row) = (self.rows[slot], self.base_rows[column]);
         self.reported += 1;
-        if row != query && !self.keys.conflict(query, row) {
+        if row != query && !(self.shared[slot] && self.keys.conflict(query, row)) {
             self.best[slot].push(row, score, error, |list| score_exactly(self.scorer, query, list));
         }
     }

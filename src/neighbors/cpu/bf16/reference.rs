@@ -2,13 +2,13 @@
 
 use super::layout::{Bf16Step, Pairs};
 use crate::neighbors::cpu::bounds::fused;
-use crate::neighbors::cpu::scan::{GROUP, PANEL, Scores};
+use crate::neighbors::cpu::scan::{GROUP, PANEL, Scores, Thresholds};
 
 pub(super) fn score_scalar(
     queries: &[Bf16Step],
     panel: &[Pairs],
     norms: &[f32; PANEL],
-    cutoffs: &[f32; GROUP],
+    cutoffs: &Thresholds,
     scores: &mut Scores,
 ) -> [u64; GROUP] {
     let mut hits = [0u64; GROUP];
@@ -25,9 +25,7 @@ pub(super) fn score_scalar(
             *sum *= norms[column];
             hits[i] |= u64::from(*sum >= cutoffs[i]) << column;
         }
-        if hits[i] != 0 {
-            scores[i] = sums;
-        }
+        scores[i] = sums;
     }
     hits
 }

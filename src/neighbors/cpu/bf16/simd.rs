@@ -2,7 +2,7 @@
 
 use super::layout::{Bf16Step, Pairs};
 use super::reference::score_scalar;
-use crate::neighbors::cpu::scan::{GROUP, PANEL, Scores};
+use crate::neighbors::cpu::scan::{GROUP, PANEL, Scores, Thresholds};
 use crate::neighbors::cpu::simd::Simd;
 
 /// Runs the kernel; `simd` must be one of [`Simd::all`], the reference stands in where there is no instruction.
@@ -12,7 +12,7 @@ pub(crate) fn score(
     q: &[Bf16Step],
     p: &[Pairs],
     norms: &[f32; PANEL],
-    t: &[f32; GROUP],
+    t: &Thresholds,
     out: &mut Scores,
 ) -> [u64; GROUP] {
     assert_eq!(q.len(), p.len());
@@ -32,7 +32,7 @@ pub(crate) fn score(
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{Bf16Step, GROUP, PANEL, Pairs, Scores};
+    use super::{Bf16Step, GROUP, PANEL, Pairs, Scores, Thresholds};
 
     const WIDE: usize = PANEL / 16;
 
@@ -42,7 +42,7 @@ mod x86 {
         q: &[Bf16Step],
         p: &[Pairs],
         norms: &[f32; PANEL],
-        t: &[f32; GROUP],
+        t: &Thresholds,
         out: &mut Scores,
     ) -> [u64; GROUP] {
         let mut sums = [[_mm512_setzero_ps(); WIDE]; GROUP];

@@ -2,14 +2,14 @@
 
 use super::layout::{FloatLines, FloatStep};
 use crate::neighbors::cpu::bounds::fused;
-use crate::neighbors::cpu::scan::{GROUP, LANES, PANEL, Scores};
+use crate::neighbors::cpu::scan::{GROUP, LANES, PANEL, Scores, Thresholds};
 
 /// The reference: one fused step a dimension, in order, as the SIMD kernels do.
 pub(super) fn score_scalar(
     queries: &[FloatStep],
     panel: &[FloatLines],
     norms: &[f32; PANEL],
-    cutoffs: &[f32; GROUP],
+    cutoffs: &Thresholds,
     scores: &mut Scores,
 ) -> [u64; GROUP] {
     let mut hits = [0u64; GROUP];
@@ -24,9 +24,7 @@ pub(super) fn score_scalar(
             *sum *= norms[column];
             hits[i] |= u64::from(*sum >= cutoffs[i]) << column;
         }
-        if hits[i] != 0 {
-            scores[i] = sums;
-        }
+        scores[i] = sums;
     }
     hits
 }

@@ -2,7 +2,7 @@
 
 use super::layout::{FloatLines, FloatStep};
 use super::reference::score_scalar;
-use crate::neighbors::cpu::scan::{GROUP, PANEL, Scores};
+use crate::neighbors::cpu::scan::{GROUP, PANEL, Scores, Thresholds};
 use crate::neighbors::cpu::simd::Simd;
 
 /// Runs the kernel; `simd` must be one of [`Simd::all`], the reference stands in where it is not.
@@ -12,7 +12,7 @@ pub(crate) fn score(
     q: &[FloatStep],
     p: &[FloatLines],
     norms: &[f32; PANEL],
-    t: &[f32; GROUP],
+    t: &Thresholds,
     out: &mut Scores,
 ) -> [u64; GROUP] {
     assert_eq!(q.len(), p.len());
@@ -39,7 +39,7 @@ pub(crate) fn score(
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{FloatLines, FloatStep, GROUP, PANEL, Scores};
+    use super::{FloatLines, FloatStep, GROUP, PANEL, Scores, Thresholds};
     use crate::neighbors::cpu::scan::LANES;
 
     const WIDE: usize = PANEL / LANES;
@@ -50,7 +50,7 @@ mod x86 {
         q: &[FloatStep],
         p: &[FloatLines],
         norms: &[f32; PANEL],
-        t: &[f32; GROUP],
+        t: &Thresholds,
         out: &mut Scores,
     ) -> [u64; GROUP] {
         let mut sums = [[_mm512_setzero_ps(); WIDE]; GROUP];
@@ -89,11 +89,10 @@ mod x86 {
         q: &[FloatStep],
         p: &[FloatLines],
         norms: &[f32; PANEL],
-        t: &[f32; GROUP],
+        t: &Thresholds,
         out: &mut Scores,
     ) -> [u64; GROUP] {
         let mut hits = [0; GROUP];
-        let mut all = [[0f32; PANEL]; GROUP];
         for j in 0..WIDE {
             let mut sums = [[_mm256_setzero_ps(); 2]; GROUP];
             for (query, lines) in q.iter().zip(p) {
@@ -116,14 +115,9 @@ mod x86 {
                     let scores = _mm256_mul_ps(sum, norms);
                     let mask = _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GE_OQ>(scores, bound)) as u8;
                     hits[i] |= u64::from(mask) << at;
-                    // SAFETY: a row of `all` has 64 floats and at ≤ 56; unaligned stores are allowed.
-                    unsafe { _mm256_storeu_ps(all[i][at..].as_mut_ptr(), scores) };
+                    // SAFETY: a row of `out` has 64 floats and at ≤ 56; unaligned stores are allowed.
+                    unsafe { _mm256_storeu_ps(out[i][at..].as_mut_ptr(), scores) };
                 }
-            }
-        }
-        for i in 0..GROUP {
-            if hits[i] != 0 {
-                out[i] = all[i];
             }
         }
         hits

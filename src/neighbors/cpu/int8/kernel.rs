@@ -4,7 +4,7 @@ use super::layout::Int8Panel;
 use super::packed::PackedBase;
 use super::queries::Int8Queries;
 use super::simd;
-use crate::neighbors::cpu::scan::{GROUP, PanelHits, Scores, TileKernel};
+use crate::neighbors::cpu::scan::{Cutoffs, PanelHits, Scores, Thresholds, TileKernel};
 use crate::neighbors::cpu::simd::Simd;
 use crate::vectors::dot::prefetch;
 
@@ -35,26 +35,29 @@ impl TileKernel for Int8 {
     }
 
     #[inline]
+    fn cutoffs(self, queries: &Int8Queries, panel: Int8Panel<'_>, thresholds: &[Thresholds], to: &mut [Cutoffs]) {
+        let (facts, slack) = queries.group_facts();
+        simd::cutoffs(self.0, facts, panel.facts, slack, thresholds, to);
+    }
+
+    #[inline]
     fn score(
         self,
         queries: &Int8Queries,
         group: usize,
         panel: Int8Panel<'_>,
-        thresholds: &[f32; GROUP],
+        cutoffs: &Cutoffs,
         scores: &mut Scores,
     ) -> PanelHits {
         // Few lines of tails are wanted in order: the next panel's are asked for ahead of time. (Heads are read
         // front to back, which the machine foresees.)
-        let share = panel.next_tails.len().div_ceil(queries.groups());
-        prefetch(bytemuck::cast_slice(panel.next_tails.chunks(share.max(1)).nth(group).unwrap_or(&[])));
-        let (mut hits, cutoffs) = simd::score(self.0, queries.heads(group), panel, thresholds, scores);
+        let share = queries.tail_share();
+        let ahead = panel.next_tails.get(group * share..).unwrap_or(&[]);
+        prefetch(bytemuck::cast_slice(&ahead[..share.min(ahead.len())]));
+        let mut hits = simd::score(self.0, queries.heads(group), panel, &cutoffs.first, scores);
         let mut singled = 0;
-        for (i, hits) in hits.iter_mut().enumerate() {
-            if *hits != 0 {
-                singled += hits.count_ones();
-                let tails = queries.tails(group * GROUP + i, panel, cutoffs[i]);
-                *hits = simd::finish(self.0, tails, *hits, &mut scores[i]);
-            }
+        if hits.iter().fold(0, |all, hits| all | hits) != 0 {
+            (hits, singled) = simd::finish(self.0, queries.tails(group, panel, &cutoffs.whole), hits, scores);
         }
         PanelHits { hits, singled }
     }
@@ -68,13 +71,13 @@ mod tests {
 
     use super::super::layout::{GroupFacts, Heads, PanelFacts, Quad, QueryLine, STEP, TailLine, Tails};
     use super::super::queries::Quantised;
-    use super::super::reference::{finish_scalar, score_scalar};
+    use super::super::reference::{cutoffs_each, finish_scalar, score_scalar};
     use super::*;
     use crate::config::Metric;
     use crate::neighbors::cpu::frame::{Frame, Lead};
     use crate::neighbors::cpu::matrix::Matrix;
     use crate::neighbors::cpu::rotation::Rotation;
-    use crate::neighbors::cpu::scan::PANEL;
+    use crate::neighbors::cpu::scan::{GROUP, PANEL, PLACES};
     use crate::vectors::RowId;
     use crate::vectors::dot::dot;
 
@@ -115,17 +118,9 @@ mod tests {
             let starts = std::array::from_fn(|_| random.random_range(-1_000_000..1_000_000));
             let reaches = std::array::from_fn(|_| random.random_range(0.0..1e4f32));
             let leads = std::array::from_fn(|_| random.random_range(-1e4..1e4f32));
-            let thresholds = std::array::from_fn(|_| random.random_range(-1e5f32..1e5));
-            let facts = GroupFacts {
-                norms: [1.0; 8],
-                inverses: [[1.0; 8]; 2],
-                residuals: [[0.01; 8]; 2],
-                lengths: [[0.9; 8]; 2],
-            };
-            let panel_facts = PanelFacts { norm: 1.0, head: [1.0, 0.01], tail: [0.1, 0.001] };
-            let (values, facts) = (&values, &facts);
-            let q =
-                Heads { values, starts: &starts, reaches: &reaches, leads: &leads, is_led, facts, slack: 1e-4 };
+            let cutoffs = std::array::from_fn(|_| random.random_range(-1e5f32..1e5));
+            let panel_facts = PanelFacts::default();
+            let q = Heads { values: &values, starts: &starts, reaches: &reaches, leads: &leads, is_led };
             let p = Int8Panel {
                 quads: &quads,
                 factors: &factors,
@@ -137,21 +132,59 @@ mod tests {
                 next_tails: &[],
             };
             let mut query_line = || QueryLine(std::array::from_fn(|_| of_query(&mut random, tail_levels)));
-            let query: Vec<QueryLine> = (0..lines).map(|_| query_line()).collect();
+            let queries: Vec<QueryLine> = (0..GROUP * lines).map(|_| query_line()).collect();
             let mut row_line = || TailLine(std::array::from_fn(|_| of_base(&mut random)));
             let rows: Vec<TailLine> = (0..lines * PANEL).map(|_| row_line()).collect();
-            let (factors, scales) = (&tail_factors, [0.7, 0.3]);
-            let tails = Tails { query: &query, start: 77, rows: &rows, factors, scales, cutoff: 1e4 };
-            let mask = random.random::<u64>();
+            let starts = std::array::from_fn(|_| random.random_range(-1_000_000..1_000_000));
+            let scales = std::array::from_fn(|_| std::array::from_fn(|_| random.random_range(0f32..1.0)));
+            let whole = std::array::from_fn(|_| random.random_range(-1e5f32..1e5));
+            let (factors, rows) = (&tail_factors, &rows);
+            let tails = Tails { queries: &queries, starts: &starts, scales: &scales, rows, factors, cutoffs: &whole };
+            // No pair, few of them, many.
+            let masks: [u64; GROUP] = std::array::from_fn(|_| {
+                let [a, b, c, d] = random.random::<[u64; 4]>();
+                [0, a & b & c & d, a & b & c, a, u64::MAX][random.random_range(0..5)]
+            });
             let mut wanted = [[0f32; PANEL]; GROUP];
-            let hits = score_scalar(q, p, &thresholds, &mut wanted);
-            let mut whole = wanted[0];
-            let left = finish_scalar(tails, mask, &mut whole);
+            let hits = score_scalar(q, p, &cutoffs, &mut wanted);
             let mut found = [[0f32; PANEL]; GROUP];
-            prop_assert_eq!(simd::score(simd, q, p, &thresholds, &mut found), hits);
+            prop_assert_eq!(simd::score(simd, q, p, &cutoffs, &mut found), hits);
+            for i in (0..GROUP).filter(|i| hits[*i] != 0) {
+                prop_assert_eq!(found[i], wanted[i]);
+            }
+            found = wanted;
+            let left = finish_scalar(tails, masks, &mut wanted);
+            prop_assert_eq!(simd::finish(simd, tails, masks, &mut found), left);
             prop_assert_eq!(found, wanted);
-            prop_assert_eq!(simd::finish(simd, tails, mask, &mut found[0]), left);
-            prop_assert_eq!(found[0], whole);
+            prop_assert!((0..GROUP).all(|i| left.0[i] & !masks[i] == 0));
+            prop_assert_eq!(left.1, masks.iter().map(|mask| mask.count_ones()).sum::<u32>());
+        }
+
+        #[test]
+        fn simd_cutoffs_equal_the_reference(groups in 1..most(40), seed in any::<u64>(), spread in 0f64..60.0) {
+            let mut random = random(seed);
+            let mut number = || random.random::<f64>() * (random.random::<f64>() * spread - spread / 2.0).exp2();
+            let mut places = || -> [f64; PLACES] { std::array::from_fn(|_| number()) };
+            let facts: Vec<GroupFacts> = (0..groups)
+                .map(|_| GroupFacts {
+                    norms: places(),
+                    inverses: [places(), places()],
+                    residuals: [places(), places()],
+                    lengths: [places(), places()],
+                })
+                .collect();
+            let thresholds: Vec<Thresholds> = (0..groups).map(|_| places().map(|value| value as f32 - 0.5)).collect();
+            let panel = PanelFacts { norm: number(), head: [number(), number()], tail: [number(), number()] };
+            let mut wanted = vec![Cutoffs::equal([0.0; PLACES]); groups];
+            cutoffs_each(&facts, &panel, 1e-4, &thresholds, &mut wanted);
+            for simd in Simd::all() {
+                let mut found = vec![Cutoffs::equal([0.0; PLACES]); groups];
+                simd::cutoffs(simd, &facts, &panel, 1e-4, &thresholds, &mut found);
+                for (found, wanted) in found.iter().zip(&wanted) {
+                    prop_assert_eq!(found.first.map(f32::to_bits), wanted.first.map(f32::to_bits));
+                    prop_assert_eq!(found.whole.map(f32::to_bits), wanted.whole.map(f32::to_bits));
+                }
+            }
         }
     }
 
@@ -193,11 +226,15 @@ mod tests {
                     let inside = GROUP.min(ROWS - group * GROUP);
                     // A threshold that some reach and some do not: a pair's own similarity.
                     let column = random.random_range(0..if panel == 0 { PANEL } else { ROWS - PANEL });
-                    let mut thresholds = [f32::INFINITY; GROUP];
+                    let mut thresholds = [f32::INFINITY; PLACES];
                     for (i, threshold) in thresholds[..inside].iter_mut().enumerate() {
                         *threshold = (truth[group * GROUP + i][panel * PANEL + column] as f32).next_down();
                     }
-                    let hits = Int8(simd).score(&queries, group, base.panel(panel), &thresholds, &mut scores).hits;
+                    let mut all = vec![[f32::INFINITY; PLACES]; ROWS.div_ceil(GROUP)];
+                    all[group] = thresholds;
+                    let mut cutoffs = vec![Cutoffs::equal([0.0; PLACES]); all.len()];
+                    Int8(simd).cutoffs(&queries, base.panel(panel), &all, &mut cutoffs);
+                    let hits = Int8(simd).score(&queries, group, base.panel(panel), &cutoffs[group], &mut scores).hits;
                     for i in 0..inside {
                         let query = group * GROUP + i;
                         let error = Int8::error(&queries, query, base.panel(panel));

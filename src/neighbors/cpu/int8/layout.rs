@@ -1,6 +1,6 @@
 //! Plain types of the byte kernels.
 
-use crate::neighbors::cpu::scan::{GROUP, PANEL};
+use crate::neighbors::cpu::scan::{GROUP, PANEL, PLACES, Thresholds};
 
 /// Values of a step: bytes of a 32-bit lane.
 pub(crate) const STEP: usize = 4;
@@ -42,16 +42,16 @@ pub struct PanelFacts {
     pub tail: [f64; 2],
 }
 
-/// What is known of a group of queries, side by side for the kernels; two places are not used.
+/// What is known of a group of queries, side by side for what makes cutoffs; two places are not used.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct GroupFacts {
     /// Norm (1 for cosine).
-    pub norms: [f64; 8],
+    pub norms: [f64; PLACES],
     /// 1 / norm, and 1 / (norm · scale) of the heads.
-    pub inverses: [[f64; 8]; 2],
+    pub inverses: [[f64; PLACES]; 2],
     /// Of heads and of tails.
-    pub residuals: [[f64; 8]; 2],
-    pub lengths: [[f64; 8]; 2],
+    pub residuals: [[f64; PLACES]; 2],
+    pub lengths: [[f64; PLACES]; 2],
 }
 
 /// The heads of a group of queries.
@@ -67,10 +67,6 @@ pub(crate) struct Heads<'a> {
     pub leads: &'a [f32; GROUP],
     /// Whether there is a lead.
     pub is_led: bool,
-    /// Norms, scales, errors.
-    pub facts: &'a GroupFacts,
-    /// Of the rotation.
-    pub slack: f64,
 }
 
 /// A panel's rows.
@@ -94,22 +90,19 @@ pub struct Int8Panel<'a> {
     pub facts: &'a PanelFacts,
 }
 
-/// A query's tail and those of a panel's rows.
+/// The tails of a group of queries and those of a panel's rows.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Tails<'a> {
-    /// The query's.
-    pub query: &'a [QueryLine],
-    /// What its sums begin at.
-    pub start: i32,
+    /// The queries', as many lines each.
+    pub queries: &'a [QueryLine],
+    /// What their sums begin at.
+    pub starts: &'a [i32; GROUP],
+    /// What their heads and tails are multiplied with.
+    pub scales: &'a [[f32; 2]; GROUP],
     /// The rows', as many lines each.
     pub rows: &'a [TailLine],
     /// What the rows' sums are multiplied with.
     pub factors: &'a [f32; PANEL],
-    /// What the query's heads and tails are multiplied with.
-    pub scales: [f32; 2],
-    /// What a score must reach.
-    pub cutoff: f32,
+    /// What scores must reach.
+    pub cutoffs: &'a Thresholds,
 }
-
-/// Which pairs are not ruled out, and what their whole scores must reach.
-pub(crate) type HeadHits = ([u64; GROUP], [f32; 8]);

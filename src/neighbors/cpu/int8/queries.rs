@@ -6,7 +6,7 @@ use super::reference::whole_error;
 use crate::config::Metric;
 use crate::neighbors::cpu::frame::{Frame, FramedRows};
 use crate::neighbors::cpu::matrix::{UnitRows, norm_in};
-use crate::neighbors::cpu::scan::GROUP;
+use crate::neighbors::cpu::scan::{GROUP, PANEL, Thresholds};
 use crate::neighbors::cpu::simd::Simd;
 use crate::vectors::RowId;
 
@@ -65,18 +65,21 @@ impl Quantised {
             heads: vec![[[0; STEP]; GROUP]; groups * steps],
             tails: vec![bytemuck::Zeroable::zeroed(); groups * GROUP * lines],
             starts: vec![[0; GROUP]; groups],
-            tail_starts: vec![0; groups * GROUP],
+            tail_starts: vec![[0; GROUP]; groups],
+            scales: vec![[[0.0; 2]; GROUP]; groups],
             reaches: vec![[0.0; GROUP]; groups],
             leads: vec![[0.0; GROUP]; groups],
             facts: vec![QueryFacts::default(); groups * GROUP],
             group_facts: vec![GroupFacts::default(); groups],
+            tail_share: (PANEL * lines).div_ceil(groups.max(1)),
             cut: self.cut,
             slack: self.slack,
             is_led: self.is_led,
         };
         for (index, slot) in slots.iter().map(|slot| *slot as usize).enumerate() {
             let (group, place, facts) = (index / GROUP, index % GROUP, &self.facts[slot]);
-            [queries.starts[group][place], queries.tail_starts[index]] = self.starts[slot];
+            [queries.starts[group][place], queries.tail_starts[group][place]] = self.starts[slot];
+            queries.scales[group][place] = [facts.head.scale, facts.tail.scale];
             queries.reaches[group][place] = ((facts.tail.length / f64::from(facts.head.scale)) as f32).next_up();
             queries.leads[group][place] = (facts.lead / f64::from(facts.head.scale)) as f32;
             queries.facts[index] = *facts;
@@ -104,13 +107,16 @@ pub struct Int8Queries {
     heads: Vec<[[i8; STEP]; GROUP]>,
     tails: Vec<QueryLine>,
     starts: Vec<[i32; GROUP]>,
-    tail_starts: Vec<i32>,
+    tail_starts: Vec<[i32; GROUP]>,
+    /// What heads and tails are multiplied with.
+    scales: Vec<[[f32; 2]; GROUP]>,
     /// The tail's length in units of the head's scale, rounded up.
     reaches: Vec<[f32; GROUP]>,
     /// The coordinate along the lead, in the same units.
     leads: Vec<[f32; GROUP]>,
     facts: Vec<QueryFacts>,
     group_facts: Vec<GroupFacts>,
+    tail_share: usize,
     cut: Cut,
     slack: f64,
     is_led: bool,
@@ -121,9 +127,10 @@ impl Int8Queries {
         self.count
     }
 
+    /// Lines of a panel's tails that fall to each group, where they are dealt out evenly.
     #[inline]
-    pub(super) fn groups(&self) -> usize {
-        self.reaches.len()
+    pub(super) fn tail_share(&self) -> usize {
+        self.tail_share
     }
 
     /// Norm of a query (1 for cosine).
@@ -152,22 +159,26 @@ impl Int8Queries {
             reaches: &self.reaches[group],
             leads: &self.leads[group],
             is_led: self.is_led,
-            facts: &self.group_facts[group],
-            slack: self.slack,
         }
     }
 
-    /// A query's tail with those of a panel's rows.
+    /// What is known of the groups, and of the rotation.
     #[inline]
-    pub(super) fn tails<'a>(&'a self, query: usize, panel: Int8Panel<'a>, cutoff: f32) -> Tails<'a> {
-        let (x, lines) = (&self.facts[query], self.cut.lines());
+    pub(super) fn group_facts(&self) -> (&[GroupFacts], f64) {
+        (&self.group_facts, self.slack)
+    }
+
+    /// The tails of a group with those of a panel's rows.
+    #[inline]
+    pub(super) fn tails<'a>(&'a self, group: usize, panel: Int8Panel<'a>, cutoffs: &'a Thresholds) -> Tails<'a> {
+        let lines = GROUP * self.cut.lines();
         Tails {
-            query: &self.tails[query * lines..][..lines],
-            start: self.tail_starts[query],
+            queries: &self.tails[group * lines..][..lines],
+            starts: &self.tail_starts[group],
+            scales: &self.scales[group],
             rows: panel.tails,
             factors: panel.tail_factors,
-            scales: [x.head.scale, x.tail.scale],
-            cutoff,
+            cutoffs,
         }
     }
 }

@@ -1,21 +1,15 @@
 //! Byte kernels in SIMD; each does exactly what its reference in [`super::reference`] does.
 
-use super::layout::{HeadHits, Heads, Int8Panel, Tails};
-use super::reference::{finish_scalar, score_scalar};
-use crate::neighbors::cpu::scan::{GROUP, PANEL, Scores};
+use super::layout::{GroupFacts, Heads, Int8Panel, PanelFacts, Tails};
+use super::reference::{cutoffs_each, finish_scalar, score_scalar};
+use crate::neighbors::cpu::scan::{Cutoffs, GROUP, PANEL, Scores, Thresholds};
 use crate::neighbors::cpu::simd::Simd;
 
 /// Scores heads. The result has one bit for each pair that, with the most that the tails can add, can reach the
-/// query's threshold; row i of `out` is written only where there is one. `simd` must be one of [`Simd::all`], the
+/// query's cutoff; row i of `out` has the scores where there is one. `simd` must be one of [`Simd::all`], the
 /// reference stands in where it is not.
 #[inline]
-pub(crate) fn score(
-    simd: Simd,
-    q: Heads<'_>,
-    p: Int8Panel<'_>,
-    thresholds: &[f32; GROUP],
-    out: &mut Scores,
-) -> HeadHits {
+pub(crate) fn score(simd: Simd, q: Heads<'_>, p: Int8Panel<'_>, t: &Thresholds, out: &mut Scores) -> [u64; GROUP] {
     assert_eq!(q.values.len(), p.quads.len());
     #[cfg(target_arch = "x86_64")]
     {
@@ -23,49 +17,69 @@ pub(crate) fn score(
         match simd {
             // SAFETY: the machine has AVX-512F and VNNI, as just checked: all that `avx512` needs.
             Simd::Avx512Bf16 | Simd::Avx512Vnni if has!("avx512f") && has!("avx512vnni") => {
-                return unsafe { x86::avx512(q, p, thresholds, out) };
+                return unsafe { x86::avx512(q, p, t, out) };
             }
             // SAFETY: the machine has AVX2, FMA and AVX-VNNI, as just checked: all that `avx_vnni` needs.
             Simd::AvxVnni if has!("avx2") && has!("fma") && has!("avxvnni") => {
-                return unsafe { x86::avx_vnni(q, p, thresholds, out) };
+                return unsafe { x86::avx_vnni(q, p, t, out) };
             }
             // SAFETY: the machine has AVX2 and FMA, as just checked, and that is all that `avx2` needs.
             Simd::Avx512 | Simd::Avx2 if has!("avx2") && has!("fma") => {
-                return unsafe { x86::avx2(q, p, thresholds, out) };
+                return unsafe { x86::avx2(q, p, t, out) };
             }
             _ => {}
         }
     }
     let _ = simd;
-    score_scalar(q, p, thresholds, out)
+    score_scalar(q, p, t, out)
 }
 
-/// Scores the tails of the rows in `mask` and adds them to the heads' scores; the result has one bit for each of
-/// them that reaches the cutoff. Other scores stay as they are.
+/// What scores with a panel must reach, for each group of queries.
 #[inline]
-pub(crate) fn finish(simd: Simd, tails: Tails<'_>, mask: u64, scores: &mut [f32; PANEL]) -> u64 {
-    assert_eq!(tails.rows.len(), tails.query.len() * PANEL);
+pub(crate) fn cutoffs(simd: Simd, x: &[GroupFacts], y: &PanelFacts, slack: f64, t: &[Thresholds], to: &mut [Cutoffs]) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::is_x86_feature_detected as has;
+        match simd {
+            // SAFETY: `cutoffs_avx512` is safe code compiled for AVX-512F, which the machine has, as just checked.
+            Simd::Avx512Bf16 | Simd::Avx512Vnni | Simd::Avx512 if has!("avx512f") => {
+                return unsafe { x86::cutoffs_avx512(x, y, slack, t, to) };
+            }
+            // SAFETY: `cutoffs_avx2` is safe code compiled for AVX2, which the machine has, as just checked.
+            Simd::AvxVnni | Simd::Avx2 if has!("avx2") => return unsafe { x86::cutoffs_avx2(x, y, slack, t, to) },
+            _ => {}
+        }
+    }
+    let _ = simd;
+    cutoffs_each(x, y, slack, t, to);
+}
+
+/// Scores the tails of the pairs in `masks` and adds them to the heads' scores; the result has one bit for each of
+/// them that reaches its cutoff, and how many they are. Other scores stay as they are.
+#[inline]
+pub(crate) fn finish(simd: Simd, tails: Tails<'_>, masks: [u64; GROUP], scores: &mut Scores) -> ([u64; GROUP], u32) {
+    assert_eq!(tails.rows.len() * GROUP, tails.queries.len() * PANEL);
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::is_x86_feature_detected as has;
         match simd {
             Simd::Avx512Bf16 | Simd::Avx512Vnni if has!("avx512f") && has!("avx512vnni") => {
                 // SAFETY: the machine has AVX-512F and VNNI, as just checked: all that `finish_avx512` needs.
-                return unsafe { x86::finish_avx512(tails, mask, scores) };
+                return unsafe { x86::finish_avx512(tails, masks, scores) };
             }
             Simd::AvxVnni if has!("avx2") && has!("avxvnni") => {
                 // SAFETY: the machine has AVX2 and AVX-VNNI, as just checked: all that `finish_avx_vnni` needs.
-                return unsafe { x86::finish_avx_vnni(tails, mask, scores) };
+                return unsafe { x86::finish_avx_vnni(tails, masks, scores) };
             }
             Simd::Avx512 | Simd::Avx2 if has!("avx2") => {
                 // SAFETY: the machine has AVX2, as just checked, and that is all that `finish_avx2` needs.
-                return unsafe { x86::finish_avx2(tails, mask, scores) };
+                return unsafe { x86::finish_avx2(tails, masks, scores) };
             }
             _ => {}
         }
     }
     let _ = simd;
-    finish_scalar(tails, mask, scores)
+    finish_scalar(tails, masks, scores)
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -73,23 +87,20 @@ mod x86 {
     use std::arch::x86_64::*;
 
     use super::super::layout::{Quad, QueryLine, STEP, TailLine};
-    use super::super::reference::{cutoffs, finish_each};
+    use super::super::reference::{cutoffs_each, finish_each};
     use crate::neighbors::cpu::simd::HEAD_LANE_STEPS;
 
-    use super::{GROUP, HeadHits, Heads, Int8Panel, PANEL, Scores, Tails};
+    use super::{Cutoffs, GROUP, GroupFacts, Heads, Int8Panel, PANEL, PanelFacts, Scores, Tails, Thresholds};
 
     const WIDE: usize = PANEL / 16;
     const LINES_256: usize = PANEL / 8;
 
     /// 24 accumulators of 16 sums: 6 queries by 4 lines, four values a step.
     #[target_feature(enable = "avx512f,avx512vnni")]
-    pub(crate) fn avx512(q: Heads<'_>, p: Int8Panel<'_>, thresholds: &[f32; GROUP], out: &mut Scores) -> HeadHits {
-        let [t, whole] = cutoffs(q.facts, p.facts, q.slack, thresholds);
-        // A loop, not `map`: an array this large would be moved through memory.
-        let mut sums = [[_mm512_setzero_si512(); WIDE]; GROUP];
-        for (sums, start) in sums.iter_mut().zip(q.starts) {
-            sums.fill(_mm512_set1_epi32(*start));
-        }
+    pub(crate) fn avx512(q: Heads<'_>, p: Int8Panel<'_>, t: &Thresholds, out: &mut Scores) -> [u64; GROUP] {
+        // Each by its name: accumulators that a loop gives out would lie in memory.
+        let start = |i: usize| [_mm512_set1_epi32(q.starts[i]); WIDE];
+        let mut sums = [start(0), start(1), start(2), start(3), start(4), start(5)];
         for (query, quad) in q.values.iter().zip(p.quads) {
             let lines: [__m512i; WIDE] = std::array::from_fn(|j| {
                 // SAFETY: a quad is 256 bytes, aligned to 64 by its type: line j < 4 is whole and aligned.
@@ -109,10 +120,9 @@ mod x86 {
             })
         };
         let (factors, bounds, leads) = (load(p.factors), load(p.bounds), load(p.leads));
-        let mut hits = [0; GROUP];
-        for i in 0..GROUP {
+        let mut finish = |i: usize, sums: [__m512i; WIDE]| {
             let (bound, reach) = (_mm512_set1_ps(t[i]), _mm512_set1_ps(q.reaches[i]));
-            let (lead, sums) = (_mm512_set1_ps(q.leads[i]), sums[i].map(|sums| _mm512_cvtepi32_ps(sums)));
+            let (lead, sums) = (_mm512_set1_ps(q.leads[i]), sums.map(|sums| _mm512_cvtepi32_ps(sums)));
             let scores: [__m512; WIDE] = std::array::from_fn(|j| {
                 if q.is_led {
                     _mm512_fmadd_ps(sums[j], factors[j], _mm512_mul_ps(lead, leads[j]))
@@ -120,24 +130,37 @@ mod x86 {
                     _mm512_mul_ps(sums[j], factors[j])
                 }
             });
+            let mut hits = 0;
             for (j, scores) in scores.iter().enumerate() {
                 let most = _mm512_fmadd_ps(reach, bounds[j], *scores);
-                hits[i] |= u64::from(_mm512_cmp_ps_mask::<_CMP_GE_OQ>(most, bound)) << (16 * j);
+                hits |= u64::from(_mm512_cmp_ps_mask::<_CMP_GE_OQ>(most, bound)) << (16 * j);
             }
-            if hits[i] != 0 {
+            if hits != 0 {
                 for (to, scores) in out[i].as_chunks_mut::<16>().0.iter_mut().zip(scores) {
                     // SAFETY: `to` is 16 floats; unaligned stores are allowed.
                     unsafe { _mm512_storeu_ps(to.as_mut_ptr(), scores) };
                 }
             }
-        }
-        (hits, whole)
+            hits
+        };
+        let [a, b, c, d, e, f] = sums;
+        [finish(0, a), finish(1, b), finish(2, c), finish(3, d), finish(4, e), finish(5, f)]
+    }
+
+    #[target_feature(enable = "avx512f")]
+    pub(crate) fn cutoffs_avx512(x: &[GroupFacts], y: &PanelFacts, slack: f64, t: &[Thresholds], to: &mut [Cutoffs]) {
+        cutoffs_each(x, y, slack, t, to);
+    }
+
+    #[target_feature(enable = "avx2")]
+    pub(crate) fn cutoffs_avx2(x: &[GroupFacts], y: &PanelFacts, slack: f64, t: &[Thresholds], to: &mut [Cutoffs]) {
+        cutoffs_each(x, y, slack, t, to);
     }
 
     /// One row after the other, 64 values a step.
     #[target_feature(enable = "avx512f,avx512vnni")]
-    pub(crate) fn finish_avx512(tails: Tails<'_>, mask: u64, scores: &mut [f32; PANEL]) -> u64 {
-        finish_each(tails, mask, scores, |x, y| {
+    pub(crate) fn finish_avx512(tails: Tails<'_>, masks: [u64; GROUP], scores: &mut Scores) -> ([u64; GROUP], u32) {
+        finish_each(tails, masks, scores, |x, y| {
             let mut sum = _mm512_setzero_si512();
             for (x, y) in x.iter().zip(y) {
                 // SAFETY: both lines are 64 bytes, aligned to 64 by their types.
@@ -163,8 +186,8 @@ mod x86 {
 
     /// One row after the other, 32 values a step.
     #[target_feature(enable = "avx2")]
-    pub(crate) fn finish_avx2(tails: Tails<'_>, mask: u64, scores: &mut [f32; PANEL]) -> u64 {
-        finish_each(tails, mask, scores, |x, y| {
+    pub(crate) fn finish_avx2(tails: Tails<'_>, masks: [u64; GROUP], scores: &mut Scores) -> ([u64; GROUP], u32) {
+        finish_each(tails, masks, scores, |x, y| {
             let mut sum = _mm256_setzero_si256();
             for (x, y) in x.iter().zip(y) {
                 for (x, y) in halves(x, y) {
@@ -177,8 +200,8 @@ mod x86 {
 
     /// The same with an instruction for it.
     #[target_feature(enable = "avx2,avxvnni")]
-    pub(crate) fn finish_avx_vnni(tails: Tails<'_>, mask: u64, scores: &mut [f32; PANEL]) -> u64 {
-        finish_each(tails, mask, scores, |x, y| {
+    pub(crate) fn finish_avx_vnni(tails: Tails<'_>, masks: [u64; GROUP], scores: &mut Scores) -> ([u64; GROUP], u32) {
+        finish_each(tails, masks, scores, |x, y| {
             let mut sum = _mm256_setzero_si256();
             for (x, y) in x.iter().zip(y) {
                 for (x, y) in halves(x, y) {
@@ -202,35 +225,31 @@ mod x86 {
     #[target_feature(enable = "avx2")]
     #[inline]
     fn sum_of_lanes(sums: __m256i) -> i32 {
-        let mut lanes = [0i32; 8];
-        // SAFETY: there are 8 lanes of 4 bytes; unaligned stores are allowed.
-        unsafe { _mm256_storeu_si256(lanes.as_mut_ptr().cast(), sums) };
-        lanes.iter().sum()
+        let four = _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256::<1>(sums));
+        let two = _mm_add_epi32(four, _mm_shuffle_epi32::<0b_11_10_11_10>(four));
+        _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32::<0b_01_01_01_01>(two)))
     }
 
     /// Half of the queries with 16 rows at a time: 6 accumulators, and room for what lies between two multiplications.
     #[target_feature(enable = "avx2,fma")]
-    pub(crate) fn avx2(q: Heads<'_>, p: Int8Panel<'_>, thresholds: &[f32; GROUP], out: &mut Scores) -> HeadHits {
-        let [t, whole] = cutoffs(q.facts, p.facts, q.slack, thresholds);
-        let mut all = [[_mm256_setzero_si256(); LINES_256]; GROUP];
+    pub(crate) fn avx2(q: Heads<'_>, p: Int8Panel<'_>, t: &Thresholds, out: &mut Scores) -> [u64; GROUP] {
+        let (queries, last_queries) = q.values.as_chunks::<HEAD_LANE_STEPS>();
+        let (quads, last_quads) = p.quads.as_chunks::<HEAD_LANE_STEPS>();
+        let mut hits = [0; GROUP];
         for half in 0..2 {
             for pair in 0..LINES_256 / 2 {
                 let first: [i32; 3] = std::array::from_fn(|i| q.starts[3 * half + i]);
                 let mut sums = first.map(|start| [_mm256_set1_epi32(start); 2]);
-                let (queries, last_queries) = q.values.as_chunks::<HEAD_LANE_STEPS>();
-                let (quads, last_quads) = p.quads.as_chunks::<HEAD_LANE_STEPS>();
                 for (queries, quads) in queries.iter().zip(quads) {
                     add_steps(&mut sums, queries, half, quads, pair);
                 }
                 for (query, quad) in last_queries.iter().zip(last_quads) {
                     add_steps(&mut sums, &[*query], half, std::array::from_ref(quad), pair);
                 }
-                for (i, sums) in sums.into_iter().enumerate() {
-                    all[3 * half + i][2 * pair..2 * pair + 2].copy_from_slice(&sums);
-                }
+                put_256(q, p, t, 3 * half, 2 * pair, &sums, out, &mut hits);
             }
         }
-        (hits_256(q, p, &t, &all, out), whole)
+        hits
     }
 
     /// Adds some steps of half of the queries with a pair of lines.
@@ -260,9 +279,8 @@ mod x86 {
 
     /// All queries with 16 rows at a time: 12 accumulators.
     #[target_feature(enable = "avx2,fma,avxvnni")]
-    pub(crate) fn avx_vnni(q: Heads<'_>, p: Int8Panel<'_>, thresholds: &[f32; GROUP], out: &mut Scores) -> HeadHits {
-        let [t, whole] = cutoffs(q.facts, p.facts, q.slack, thresholds);
-        let mut all = [[_mm256_setzero_si256(); LINES_256]; GROUP];
+    pub(crate) fn avx_vnni(q: Heads<'_>, p: Int8Panel<'_>, t: &Thresholds, out: &mut Scores) -> [u64; GROUP] {
+        let mut hits = [0; GROUP];
         for pair in 0..LINES_256 / 2 {
             let mut sums = q.starts.map(|start| [_mm256_set1_epi32(start); 2]);
             for (query, quad) in q.values.iter().zip(p.quads) {
@@ -274,11 +292,9 @@ mod x86 {
                     }
                 }
             }
-            for (all, sums) in all.iter_mut().zip(sums) {
-                all[2 * pair..2 * pair + 2].copy_from_slice(&sums);
-            }
+            put_256(q, p, t, 0, 2 * pair, &sums, out, &mut hits);
         }
-        (hits_256(q, p, &t, &all, out), whole)
+        hits
     }
 
     /// Some lines of eight rows, from line `first` on.
@@ -292,43 +308,41 @@ mod x86 {
         })
     }
 
-    /// Scores from sums, and who can reach the cutoffs.
+    /// Scores from the sums of some queries with two lines, and who can reach the cutoffs.
     #[target_feature(enable = "avx2,fma")]
     #[inline]
-    fn hits_256(
+    #[expect(clippy::too_many_arguments, reason = "compiled into its callers, whose registers these are")]
+    fn put_256<const QUERIES: usize>(
         q: Heads<'_>,
         p: Int8Panel<'_>,
-        t: &[f32; 8],
-        all: &[[__m256i; LINES_256]; GROUP],
+        t: &Thresholds,
+        first: usize,
+        line: usize,
+        sums: &[[__m256i; 2]; QUERIES],
         out: &mut Scores,
-    ) -> [u64; GROUP] {
-        let load = |floats: &[f32; PANEL], j: usize| {
-            // SAFETY: there are 64 floats, and eight from 8 · j on, as the slice checks; unaligned loads are allowed.
-            unsafe { _mm256_loadu_ps(floats[8 * j..][..8].as_ptr()) }
-        };
-        let mut hits = [0; GROUP];
-        for i in 0..GROUP {
-            let (bound, reach, lead) = (_mm256_set1_ps(t[i]), _mm256_set1_ps(q.reaches[i]), _mm256_set1_ps(q.leads[i]));
-            let scores: [__m256; LINES_256] = std::array::from_fn(|j| {
-                let (sums, factors) = (_mm256_cvtepi32_ps(all[i][j]), load(p.factors, j));
-                if q.is_led {
-                    _mm256_fmadd_ps(sums, factors, _mm256_mul_ps(lead, load(p.leads, j)))
+        hits: &mut [u64; GROUP],
+    ) {
+        for j in 0..2 {
+            let at = 8 * (line + j);
+            let load = |floats: &[f32; PANEL]| {
+                // SAFETY: there are 64 floats, eight from `at` on, as the slice checks; unaligned loads are allowed.
+                unsafe { _mm256_loadu_ps(floats[at..][..8].as_ptr()) }
+            };
+            let (factors, bounds) = (load(p.factors), load(p.bounds));
+            for (sums, i) in sums.iter().zip(first..) {
+                let sums = _mm256_cvtepi32_ps(sums[j]);
+                let scores = if q.is_led {
+                    let lead = _mm256_mul_ps(_mm256_set1_ps(q.leads[i]), load(p.leads));
+                    _mm256_fmadd_ps(sums, factors, lead)
                 } else {
                     _mm256_mul_ps(sums, factors)
-                }
-            });
-            for (j, scores) in scores.iter().enumerate() {
-                let most = _mm256_fmadd_ps(reach, load(p.bounds, j), *scores);
-                let mask = _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GE_OQ>(most, bound)) as u8;
-                hits[i] |= u64::from(mask) << (8 * j);
-            }
-            if hits[i] != 0 {
-                for (to, scores) in out[i].as_chunks_mut::<8>().0.iter_mut().zip(scores) {
-                    // SAFETY: `to` is 8 floats; unaligned stores are allowed.
-                    unsafe { _mm256_storeu_ps(to.as_mut_ptr(), scores) };
-                }
+                };
+                let most = _mm256_fmadd_ps(_mm256_set1_ps(q.reaches[i]), bounds, scores);
+                let mask = _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GE_OQ>(most, _mm256_set1_ps(t[i]))) as u8;
+                hits[i] |= u64::from(mask) << at;
+                // SAFETY: eight floats from `at` on, as the slice checks; unaligned stores are allowed.
+                unsafe { _mm256_storeu_ps(out[i][at..][..8].as_mut_ptr(), scores) };
             }
         }
-        hits
     }
 }
