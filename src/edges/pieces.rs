@@ -68,6 +68,13 @@ impl EdgesTask {
         }
     }
 
+    /// What decides a part's bytes beside its name and the stage's fingerprint. Names of marks and of runs say their
+    /// blocks, whichever others are wanted: so they outlive a job that wants fewer of them when it begins anew. A merge
+    /// range's name is its number alone.
+    fn rule(&self) -> impl Serialize + '_ {
+        (self.format, self.step, (self.step == EdgesStep::Merge).then_some(&self.parts))
+    }
+
     fn names(&self) -> Vec<String> {
         (0..self.parts.len()).map(|number| self.name(number)).collect()
     }
@@ -123,7 +130,7 @@ pub(super) fn wait(
     let numbered = (0..task.parts.len()).map(|number| (task.name(number), number));
     let missing: BTreeMap<String, usize> = numbered.filter(|(name, _)| !run.has(Stage::Edges, name)).collect();
     run.remove_other_pieces(Stage::Edges)?;
-    let folder = run.pieces(Stage::Edges).of_rule(&task)?;
+    let folder = run.pieces(Stage::Edges).of_rule(&task.rule())?;
     let waiting = Waiting { run, stage, folder, task: json::line(&task)?, what: "graph" };
     waiting.wait(
         missing.keys().cloned().collect(),
@@ -205,7 +212,7 @@ pub(crate) fn described_in(
 ) -> Result<Option<(PieceStep, EdgesTask)>> {
     let Some(task) = folder.task::<EdgesTask>()? else { return Ok(None) };
     task.refuse_unsound(run, rows, blocks)?;
-    let folder = folder.of_rule(&task)?;
+    let folder = folder.of_rule(&task.rule())?;
     Ok(Some((PieceStep { stage: Stage::Edges, folder, names: task.names() }, task)))
 }
 
@@ -289,4 +296,23 @@ fn config_of(worker: WorkerLimits) -> Result<Config> {
         threads: worker.threads,
         ..Settings::default()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_whose_names_say_their_blocks_do_not_depend_on_others() {
+        let rule = |step, parts: &[[u32; 2]], run_edges| {
+            let parts = parts.iter().map(|range| vec![*range]).collect();
+            json::line(&EdgesTask { format: FORMAT, step, parts, run_edges }.rule()).unwrap()
+        };
+        let (all, rest) = ([[0, 1], [1, 2], [2, 3]], [[1, 2], [2, 3]]);
+        for step in [EdgesStep::Mark, EdgesStep::Spill] {
+            assert_eq!(rule(step, &all, 9), rule(step, &rest, 5));
+        }
+        assert_ne!(rule(EdgesStep::Merge, &all, 9), rule(EdgesStep::Merge, &rest, 9));
+        assert_ne!(rule(EdgesStep::Mark, &all, 9), rule(EdgesStep::Spill, &all, 9));
+    }
 }

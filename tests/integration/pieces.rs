@@ -171,8 +171,11 @@ fn the_graph_in_pieces_is_that_of_one_process() {
     let least = mine(&input, &whole, &format!("{flags} --memory 1MiB")).fails(4, &["--memory"]).stderr;
     let least = least.split("--memory ").nth(1).unwrap().split_whitespace().next().unwrap().to_owned();
     mine(&input, &whole, &format!("{flags} --memory {least}")).ok();
-    let mut command = mine_command(&input, &run, &format!("{flags} --memory {least} --pieces external"));
-    let mut job = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let begin = || {
+        let mut command = mine_command(&input, &run, &format!("{flags} --memory {least} --pieces external"));
+        command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    };
+    let mut job = begin();
     open_parts(&run);
     work(&run, "--index 0 --of 1 --stage edges").fails(1, &["no parts of the edges stage"]);
     work(&run, "--index 0 --of 1 --stage neighbors").ok();
@@ -194,6 +197,10 @@ fn the_graph_in_pieces_is_that_of_one_process() {
             std::fs::write(piece(&run, parts[0]), b"no part").unwrap();
             hostile_tasks(&run, &job, &step);
             steps.push(step);
+            if parts[0].starts_with("run-") {
+                job = die_with_runs(&run, job, &parts, &begin);
+                continue;
+            }
         }
         // In any order, twice at once, with copies on a local disk. By name: the job may want the next step by now.
         let named = |parts: &[&str]| parts.iter().map(|part| format!("--part {part} ")).collect::<String>();
@@ -214,6 +221,20 @@ fn the_graph_in_pieces_is_that_of_one_process() {
     assert!(!run.join("pieces").exists(), "pieces that nobody needs are there");
     let made = work(&run, "--part range-000000.edg --stage edges --json").ok().stdout;
     assert_eq!(made.trim(), r#"{"asked":1,"made":0}"#);
+}
+
+/// The job takes one run and dies; another run, made when nobody waits, is not made again for the next job.
+fn die_with_runs(run: &Path, mut job: Child, parts: &[&str], begin: &impl Fn() -> Child) -> Child {
+    let made = |part: &str| work(run, &format!("--part {part} --stage edges --json")).ok().stdout;
+    assert_eq!(made(parts[0]).trim(), r#"{"asked":1,"made":1}"#);
+    wait_for(|| run.join("edges").join(parts[0]).exists());
+    job.kill().unwrap();
+    job.wait().unwrap();
+    assert_eq!(made(parts[1]).trim(), r#"{"asked":1,"made":1}"#);
+    let job = begin();
+    wait_for(|| run.join("edges").join(parts[1]).exists());
+    assert_eq!(made(parts[1]).trim(), r#"{"asked":1,"made":0}"#);
+    job
 }
 
 fn signal(job: &Child, name: &str) {
