@@ -89,7 +89,8 @@ impl PiecesArgs {
         if self.workers == 0 || self.threads == Some(0) || self.max_array_size < 2 {
             return Err(Error::input("an array has no workers")
                 .expected("--workers and --threads from 1, --max-array-size from 2")
-                .found(format!("--workers {} --max-array-size {}", self.workers, self.max_array_size)));
+                .found(format!("--workers {} --max-array-size {}", self.workers, self.max_array_size))
+                .remedy("ask for one worker of one thread at least"));
         }
         let threads = self.threads.unwrap_or(8);
         let run = match self.kubernetes {

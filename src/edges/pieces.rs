@@ -170,7 +170,8 @@ fn check(path: &Path, task: &EdgesTask, number: usize, windows: &Windows<'_>) ->
     Err(Error::runtime("a piece is that of others")
         .path(path)
         .expected(format!("places {:?}", wanted.0))
-        .found(format!("places {:?}", found.0)))
+        .found(format!("places {:?}", found.0))
+        .remedy("nothing is to be done: the job leaves it out, and a worker makes the part again"))
 }
 
 /// All places of ranges that follow each other.
