@@ -91,8 +91,9 @@ mod tests {
             for simd in Simd::all() {
                 let mut found = [[0f32; PANEL]; GROUP];
                 prop_assert_eq!(simd::score(simd, &queries, &panel, &norms, &cutoffs, &mut found), hits);
-                for i in (0..GROUP).filter(|i| hits[*i] != 0) {
-                    prop_assert_eq!(found[i], wanted[i]);
+                for i in 0..GROUP {
+                    // Without a hit, a row may be left as it was.
+                    prop_assert!(found[i] == wanted[i] || hits[i] == 0 && found[i] == [0.0; PANEL]);
                 }
             }
         }

@@ -149,8 +149,9 @@ mod tests {
             let hits = score_scalar(q, p, &cutoffs, &mut wanted);
             let mut found = [[0f32; PANEL]; GROUP];
             prop_assert_eq!(simd::score(simd, q, p, &cutoffs, &mut found), hits);
-            for i in (0..GROUP).filter(|i| hits[*i] != 0) {
-                prop_assert_eq!(found[i], wanted[i]);
+            for i in 0..GROUP {
+                // Without a hit, a row may be left as it was.
+                prop_assert!(found[i] == wanted[i] || hits[i] == 0 && found[i] == [0.0; PANEL]);
             }
             found = wanted;
             let left = finish_scalar(tails, masks, &mut wanted);
