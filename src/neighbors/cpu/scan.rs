@@ -68,7 +68,7 @@ pub trait TileKernel: Copy + Send + Sync {
     fn error(queries: &Self::Queries, query: usize, panel: Self::Panel<'_>) -> f64;
     /// What scores with a panel must reach so that similarities can reach the thresholds, for each group of queries.
     fn cutoffs(self, queries: &Self::Queries, panel: Self::Panel<'_>, thresholds: &[Thresholds], to: &mut [Cutoffs]);
-    /// Scores a group against a panel. `scores` has the scores of queries with a pair that is not ruled out; the rows of
+    /// Scores a group against a panel. `scores` has the scores of queries with a pair that is not ruled out; rows of
     /// others are written in the same way, or stay as they were.
     fn score(
         self,
