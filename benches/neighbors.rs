@@ -41,7 +41,7 @@ fn kernel_int8(bencher: Bencher<'_, '_>, dim: usize) {
     let slots: Vec<u32> = (0..TILE_QUERIES as u32).collect();
     let queries = Quantised::new(Simd::detect(), &source, &rows[..TILE_QUERIES], &Frame::default(), Metric::Cosine)
         .gather(&slots);
-    let base = PackedBase::in_memory(&source, &rows, &Frame::default(), Metric::Cosine);
+    let base = PackedBase::in_memory(Simd::detect(), &source, &rows, &Frame::default(), Metric::Cosine);
     let mut best: Vec<TopK> = slots.iter().map(|_| TopK::new(1)).collect();
     let kernel = Int8(Simd::detect());
     bencher

@@ -36,7 +36,7 @@ pub(crate) fn operations_per_second(precision: KernelPrecision, dim: usize, time
     let rows: Vec<RowId> = (0..BASE_ROWS as RowId).collect();
     let slots: Vec<u32> = (0..TILE_QUERIES as u32).collect();
     let bytes = Quantised::new(simd, &source, &rows[..TILE_QUERIES], &Frame::default(), Metric::Cosine).gather(&slots);
-    let packed = PackedBase::in_memory(&source, &rows, &Frame::default(), Metric::Cosine);
+    let packed = PackedBase::in_memory(simd, &source, &rows, &Frame::default(), Metric::Cosine);
     let halves = Bf16Queries::pack(&source, &rows[..TILE_QUERIES], Metric::Cosine);
     let half_base = Bf16Base::pack(&source, &rows, Metric::Cosine);
     let floats = FloatQueries::pack(&source, &rows[..TILE_QUERIES], Metric::Cosine);

@@ -31,10 +31,9 @@ const BASE_VALUES_MAX: usize = 6 << 20;
 const QUERY_SAMPLE: usize = 96;
 /// Heads that are tried: one, two, three ... of this many equal parts of the dimensions.
 const TRIALS: usize = 24;
-/// About what the byte kernel errs by between unit vectors: what whole numbers lose on the base's side and on the
-/// query's, and there where some of them share the range.
-const BASE_ERROR: f32 = 0.007;
-const QUERY_ERROR: [f32; 2] = [0.007, 0.0125];
+/// About what whole numbers lose of a unit vector, and where products are summed in 16 bits.
+const BASE_ERROR: [f32; 2] = [0.007, 0.0075];
+const QUERY_ERROR: [f32; 2] = [0.007, 0.0105];
 /// Rows that the lead is found in.
 const LEAD_SAMPLE: usize = 2048;
 /// Rows of greater norm have no lead: coordinates are divided by scales, and must stay within f32's range.
@@ -138,7 +137,8 @@ impl Costs {
 
 /// What both sides' whole numbers lose of a unit length.
 fn side_errors(simd: Simd) -> f32 {
-    BASE_ERROR + QUERY_ERROR[usize::from(simd.lane_steps()[0] > 0)]
+    let of_kernel = usize::from(simd.sums_in_16_bits());
+    BASE_ERROR[of_kernel] + QUERY_ERROR[of_kernel]
 }
 
 /// Rows without their part along the lead.

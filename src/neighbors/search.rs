@@ -152,7 +152,8 @@ fn prepare(run: &Run, stage: &StageRun<'_>, vectors: &Vectors, config: &Config, 
     let dim = vectors.shape().dim;
     if !run.has(Stage::Neighbors, BASE) {
         let frame = head::choose(simd, vectors, config.most_ranks() as usize, config.metric);
-        let packing = Packing { order: columns.rows(), sampled: samples.rows(), frame: &frame, metric: config.metric };
+        let (order, sampled, metric) = (columns.rows(), samples.rows(), config.metric);
+        let packing = Packing { order, sampled, frame: &frame, metric, simd };
         let part = stage.scattered(BASE, packing.file_bytes(dim))?;
         packing.write(&part, &vectors.positives, watch)?;
         stage.publish(vec![part])?;
@@ -352,7 +353,8 @@ mod tests {
         let samples = ThresholdSample::of_one_task(chosen);
         for (name, rotation) in [("whole.pak", None), ("turned.pak", Some(rotation))] {
             let (order, frame) = (ivf.order(), Frame::rotated(rotation));
-            let packing = Packing { order, sampled: samples.rows(), frame: &frame, metric: Metric::Cosine };
+            let (sampled, metric) = (samples.rows(), Metric::Cosine);
+            let packing = Packing { order, sampled, frame: &frame, metric, simd };
             let part = stage.scattered(name, packing.file_bytes(DIM)).unwrap();
             packing.write(&part, &vectors.positives, Watch::silent()).unwrap();
             stage.publish(vec![part]).unwrap();

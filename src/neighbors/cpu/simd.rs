@@ -2,9 +2,6 @@
 
 use crate::vectors::dot::FORCED;
 
-/// Steps of a head whose products are summed in 16 bits, where there is no instruction for byte dot products.
-pub(crate) const HEAD_LANE_STEPS: usize = 2;
-
 /// The instructions that kernels are written for; chosen once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Simd {
@@ -63,14 +60,9 @@ impl Simd {
         found
     }
 
-    /// Of heads and of tails, the steps whose products of bytes are summed in 16 bits first, where there is no
-    /// instruction for byte dot products; else 0. The numbers of a query that come into one lane must not be large at
-    /// once: Σ|a| · 255 < 2¹⁵.
-    pub(crate) fn lane_steps(self) -> [usize; 2] {
-        match self {
-            Simd::Avx512Bf16 | Simd::Avx512Vnni | Simd::AvxVnni | Simd::Scalar => [0, 0],
-            Simd::Avx512 | Simd::Avx2 => [HEAD_LANE_STEPS, 1],
-        }
+    /// Whether products of bytes are summed in 16 bits first, since there is no instruction for byte dot products.
+    pub(crate) fn sums_in_16_bits(self) -> bool {
+        matches!(self, Simd::Avx512 | Simd::Avx2)
     }
 
     /// Whether there is an instruction for bf16; without it, bf16 is slower than f32.

@@ -69,7 +69,8 @@ mod tests {
     use rand::{RngExt, SeedableRng};
     use rand_chacha::ChaCha8Rng;
 
-    use super::super::layout::{GroupFacts, Heads, PanelFacts, Quad, QueryLine, STEP, TailLine, Tails};
+    use super::super::layout::{GroupFacts, Heads, LANE_STEPS, PanelFacts, Quad, QueryLine, STEP, TailLine, Tails};
+    use super::super::quantise::{lane_squares, lane_starts, sum_of};
     use super::super::queries::Quantised;
     use super::super::reference::{cutoffs_each, finish_scalar, score_scalar};
     use super::*;
@@ -95,18 +96,22 @@ mod tests {
         #[test]
         fn simd_kernels_equal_the_reference(
             steps in 1..most(120), lines in 0usize..5, seed in any::<u64>(), is_led in any::<bool>(),
-            simd in proptest::sample::select(Simd::all()), extreme in any::<bool>(),
+            simd in proptest::sample::select(Simd::all()), extreme in any::<bool>(), (short, flat) in any::<(bool, bool)>(),
         ) {
             let mut random = random(seed);
-            // The most that numbers may be which are all as large: those of one lane are 128 together.
-            let levels = |steps: usize| if steps > 0 { 64 / steps as i8 } else { 127 };
-            let [head_levels, tail_levels] = simd.lane_steps().map(levels);
+            // The most that numbers may be which are all as large: two whose products one instruction sums are 128
+            // together.
+            // Lanes of short queries and flat rows sum up to less than 2¹⁵, those of others to more.
+            let levels = if short { 24 } else if simd.sums_in_16_bits() { 64 } else { 127 };
+            let base_levels = if flat { 80 } else { 127 };
             let of_query = |random: &mut ChaCha8Rng, levels: i8| {
                 random.random_range(if extreme { levels } else { -levels }..=levels)
             };
-            let of_base = |random: &mut ChaCha8Rng| random.random_range(if extreme { 255 } else { 1 }..=255);
+            let of_base = |random: &mut ChaCha8Rng| {
+                (128 + random.random_range(if extreme { base_levels } else { -base_levels }..=base_levels)) as u8
+            };
             let query_steps = (0..steps).map(|_| {
-                std::array::from_fn(|_| std::array::from_fn(|_| of_query(&mut random, head_levels)))
+                std::array::from_fn(|_| std::array::from_fn(|_| of_query(&mut random, levels)))
             });
             let values: Vec<[[i8; STEP]; GROUP]> = query_steps.collect();
             let base_steps = (0..steps).map(|_| {
@@ -115,12 +120,29 @@ mod tests {
             let quads: Vec<Quad> = base_steps.collect();
             let mut floats = || -> [f32; PANEL] { std::array::from_fn(|_| random.random_range(0f32..1.0)) };
             let [factors, bounds, tail_factors, base_leads] = [floats(), floats(), floats(), floats()];
-            let starts = std::array::from_fn(|_| random.random_range(-1_000_000..1_000_000));
             let reaches = std::array::from_fn(|_| random.random_range(0.0..1e4f32));
             let leads = std::array::from_fn(|_| random.random_range(-1e4..1e4f32));
             let cutoffs = std::array::from_fn(|_| random.random_range(-1e5f32..1e5));
-            let panel_facts = PanelFacts::default();
-            let q = Heads { values: &values, starts: &starts, reaches: &reaches, leads: &leads, is_led };
+            let of_place = |i: usize| values.iter().flat_map(|step| step[i]).collect::<Vec<i8>>();
+            let of_column = |i: usize| quads.iter().flat_map(|quad| quad.0[i]).map(|byte| (byte ^ 0x80) as i8);
+            let most = (0..PANEL).map(|i| lane_squares(&of_column(i).collect::<Vec<i8>>())).max().unwrap();
+            let panel_facts = PanelFacts { lane_squares: f64::from(most), ..PanelFacts::default() };
+            let places: [Vec<i8>; GROUP] = std::array::from_fn(of_place);
+            let lane_squares = places.each_ref().map(|bytes| f64::from(lane_squares(bytes)));
+            let lane_squares = lane_squares.into_iter().fold(0.0, f64::max);
+            let of_places: Vec<Vec<i32>> = places.iter().map(|bytes| lane_starts(bytes).collect()).collect();
+            let lane_starts: Vec<[i32; GROUP]> =
+                (0..steps.div_ceil(LANE_STEPS)).map(|lane| std::array::from_fn(|i| of_places[i][lane])).collect();
+            let starts = places.each_ref().map(|bytes| -128 * sum_of(bytes));
+            let q = Heads {
+                values: &values,
+                starts: &starts,
+                lane_starts: &lane_starts,
+                lane_squares,
+                reaches: &reaches,
+                leads: &leads,
+                is_led,
+            };
             let p = Int8Panel {
                 quads: &quads,
                 factors: &factors,
@@ -131,7 +153,7 @@ mod tests {
                 tail_factors: &tail_factors,
                 next_tails: &[],
             };
-            let mut query_line = || QueryLine(std::array::from_fn(|_| of_query(&mut random, tail_levels)));
+            let mut query_line = || QueryLine(std::array::from_fn(|_| of_query(&mut random, levels)));
             let queries: Vec<QueryLine> = (0..GROUP * lines).map(|_| query_line()).collect();
             let mut row_line = || TailLine(std::array::from_fn(|_| of_base(&mut random)));
             let rows: Vec<TailLine> = (0..lines * PANEL).map(|_| row_line()).collect();
@@ -195,7 +217,7 @@ mod tests {
         fn no_pair_that_reaches_the_threshold_is_ruled_out(
             dim in 1..most(200), seed in any::<u64>(), spread in prop_oneof![Just(0f32), 0f32..90.0],
             cut in prop_oneof![Just(None), (0f64..1.0).prop_map(Some)], (dominant, unit) in any::<(bool, bool)>(),
-            is_led in any::<bool>(), simd in proptest::sample::select(Simd::all()),
+            is_led in any::<bool>(), [simd, packed_for] in [(); 2].map(|()| proptest::sample::select(Simd::all())),
             cone in prop_oneof![Just(0f32), 0f32..2000.0],
         ) {
             // A panel and some rows of the next.
@@ -216,7 +238,7 @@ mod tests {
             let lead = is_led.then(|| Lead::find(&source, &rows).or_else(|| Lead::new(vec![1.0; dim]))).flatten();
             let frame = Frame { lead, rotation };
             let queries = Quantised::new(simd, &source, &rows, &frame, metric).gather(&rows);
-            let base = PackedBase::in_memory(&source, &rows, &frame, metric);
+            let base = PackedBase::in_memory(packed_for, &source, &rows, &frame, metric);
             let scale = |row: usize| if unit { dot(source.row(row), source.row(row)).sqrt().recip() } else { 1.0 };
             let truth: Vec<Vec<f64>> = (0..ROWS)
                 .map(|x| (0..ROWS).map(|y| dot(source.row(x), source.row(y)) * scale(x) * scale(y)).collect())

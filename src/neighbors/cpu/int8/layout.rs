@@ -5,6 +5,14 @@ use crate::neighbors::cpu::scan::{GROUP, PANEL, PLACES, Thresholds};
 /// Values of a step: bytes of a 32-bit lane.
 pub(crate) const STEP: usize = 4;
 
+/// Steps of a head whose products are summed in 16 bits, where there is no instruction for byte dot products. Two
+/// values of each step come into one *lane*, the other two into a second one.
+pub(crate) const LANE_STEPS: usize = 8;
+
+/// The most that squares of a lane's numbers may be together on two sides, multiplied, so that by Cauchy and Schwarz
+/// the sum of their products fits 16 bits: (2¹⁵ − 1)².
+pub(crate) const LANE_SQUARES_MAX: f64 = (i16::MAX as f64) * (i16::MAX as f64);
+
 /// Four values of each of a panel's rows: four cache lines.
 #[derive(Debug, Clone, Copy, bytemuck::Zeroable, bytemuck::Pod)]
 #[repr(C, align(64))]
@@ -40,6 +48,8 @@ pub struct PanelFacts {
     pub head: [f64; 2],
     /// The same of tails.
     pub tail: [f64; 2],
+    /// Squares of the numbers of one lane of a head, together.
+    pub lane_squares: f64,
 }
 
 /// What is known of a group of queries, side by side for what makes cutoffs; two places are not used.
@@ -61,6 +71,11 @@ pub(crate) struct Heads<'a> {
     pub values: &'a [[[i8; STEP]; GROUP]],
     /// What the sums begin at.
     pub starts: &'a [i32; GROUP],
+    /// What the sums of each [`LANE_STEPS`] steps begin at, in two lanes of 16 bits side by side, modulo 2¹⁶; nothing
+    /// for instructions that need none.
+    pub lane_starts: &'a [[i32; GROUP]],
+    /// The largest sum of squares of the numbers of one lane.
+    pub lane_squares: f64,
     /// Length of the tail, in units of a head's score.
     pub reaches: &'a [f32; GROUP],
     /// Coordinates along the lead, in the same units; all zero without one.

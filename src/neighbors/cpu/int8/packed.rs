@@ -2,7 +2,7 @@
 //!
 //! | offset | bytes | content |
 //! |---|---|---|
-//! | 64 | 40 · panels | of each panel the largest norm; length + residual, and residual, of heads and of tails, f64 |
+//! | 64 | 48 · panels | of each panel the largest norm; length + residual, and residual, of heads and of tails; sum of squares of the numbers of one lane of a head; f64 |
 //! | | | zeros up to a multiple of 64 |
 //! | | 1024 · panels | f32, 4 · 64 a panel: scale · norm of heads, of tails, length · norm of tails, lead · norm |
 //! | | 256 · steps · panels | values of heads + 128, u8, `[panel][step][64][4]` |
@@ -35,7 +35,7 @@ use crate::vectors::RowId;
 use crate::watch::Watch;
 
 /// Format of the packed base.
-pub(crate) const PACKED: FileFormat = FileFormat { magic: *b"BMPACKED", version: 4, name: "packed base" };
+pub(crate) const PACKED: FileFormat = FileFormat { magic: *b"BMPACKED", version: 5, name: "packed base" };
 /// Panels that one thread packs and writes at a time.
 const PANELS_AT_ONCE: usize = 16;
 
@@ -101,6 +101,8 @@ pub(crate) struct Packing<'a> {
     pub frame: &'a Frame,
     /// How vectors are compared.
     pub metric: Metric,
+    /// For which kernel: what the numbers may be depends on it, and any kernel can take all of them.
+    pub simd: Simd,
 }
 
 impl Packing<'_> {
@@ -130,7 +132,7 @@ impl Packing<'_> {
                 tails: &mut packed.tails[panel * lines..][..lines],
                 factors: packed.factors[panel].each_mut(),
             };
-            packed.facts[panel] = pack_panel(source, rows, self.frame, self.metric, parts);
+            packed.facts[panel] = pack_panel(source, rows, self, parts);
         }
         packed
     }
@@ -228,16 +230,18 @@ impl PackedBase {
 
     /// Whether every bound that follows from the file is a number: one that is not would rule out all pairs.
     fn has_bounds(&self) -> bool {
-        let are_finite = |PanelFacts { norm, head, tail }: &PanelFacts| {
-            [*norm, head[0], head[1], tail[0], tail[1]].iter().all(|value| value.is_finite() && *value >= 0.0)
+        let are_finite = |PanelFacts { norm, head, tail, lane_squares }: &PanelFacts| {
+            [*norm, head[0], head[1], tail[0], tail[1], *lane_squares]
+                .iter()
+                .all(|value| value.is_finite() && *value >= 0.0)
         };
         let slack = self.frame.slack();
         slack.is_finite() && (0..self.layout.panels()).all(|panel| are_finite(self.facts(panel)))
     }
 
     /// Packs rows in memory. Memory: 1 byte a value.
-    pub fn in_memory(source: &impl UnitRows, rows: &[RowId], frame: &Frame, metric: Metric) -> PackedBase {
-        let packing = Packing { order: rows, sampled: &[], frame, metric };
+    pub fn in_memory(simd: Simd, source: &impl UnitRows, rows: &[RowId], frame: &Frame, metric: Metric) -> PackedBase {
+        let packing = Packing { order: rows, sampled: &[], frame, metric, simd };
         let bytes = Bytes::Owned(packing.pack(source, rows));
         PackedBase { bytes, layout: packing.layout(source.dim()), frame: frame.clone() }
     }
@@ -377,7 +381,7 @@ mod tests {
         let rows: Vec<RowId> = (0..ROWS as RowId).collect();
         let frame = Frame { lead: Lead::new(vec![1.0; DIM]), rotation: None };
         let (order, sampled) = (&rows[..], &rows[..SAMPLED as usize]);
-        let packing = Packing { order, sampled, frame: &frame, metric: Metric::Dot };
+        let packing = Packing { order, sampled, frame: &frame, metric: Metric::Dot, simd: Simd::Scalar };
         let panels = [packing.pack(&source, packing.order), packing.pack(&source, packing.sampled)];
         let mut payload = Vec::new();
         panels.iter().for_each(|panels| payload.extend_from_slice(bytemuck::cast_slice(&panels.facts)));
@@ -386,7 +390,7 @@ mod tests {
         panels.iter().for_each(|panels| payload.extend_from_slice(bytemuck::cast_slice(&panels.quads)));
         payload.extend_from_slice(bytemuck::cast_slice(frame.lead.as_ref().unwrap().direction()));
         let mapped = open(layout(DIM).fields(), &payload).unwrap();
-        let owned = PackedBase::in_memory(&source, &rows, &frame, Metric::Dot);
+        let owned = PackedBase::in_memory(Simd::Scalar, &source, &rows, &frame, Metric::Dot);
         for panel in 0..2 {
             let (found, wanted) = (mapped.panel(panel), owned.panel(panel));
             assert!(found.quads.iter().zip(wanted.quads).all(|(a, b)| a.0 == b.0));

@@ -1,7 +1,7 @@
 //! Quantised queries, and groups of them as the byte kernels take them.
 
-use super::layout::{GroupFacts, Heads, Int8Panel, PanelFacts, Part, QueryLine, STEP, Tails};
-use super::quantise::{Cut, quantise, sum_of};
+use super::layout::{GroupFacts, Heads, Int8Panel, LANE_STEPS, PanelFacts, Part, QueryLine, STEP, Tails};
+use super::quantise::{Cut, Limits, lane_squares, lane_starts, quantise, sum_of};
 use super::reference::whole_error;
 use crate::config::Metric;
 use crate::neighbors::cpu::frame::{Frame, FramedRows};
@@ -19,6 +19,8 @@ struct QueryFacts {
     lead: f64,
     head: Part,
     tail: Part,
+    /// The largest sum of squares of one lane of the head.
+    lane_squares: u32,
 }
 
 /// Quantised queries, one after the other.
@@ -28,6 +30,8 @@ pub struct Quantised {
     tails: Vec<QueryLine>,
     /// −128 Σ q of each part.
     starts: Vec<[i32; 2]>,
+    /// What sums of lanes begin at; nothing for instructions that need none.
+    lane_starts: Vec<i32>,
     facts: Vec<QueryFacts>,
     cut: Cut,
     slack: f64,
@@ -37,34 +41,50 @@ pub struct Quantised {
 impl Quantised {
     /// Quantises rows, on this thread, to whole numbers that the instructions take.
     pub fn new(simd: Simd, source: &impl UnitRows, rows: &[RowId], frame: &Frame, metric: Metric) -> Quantised {
-        let (cut, [head_steps, tail_steps]) = (Cut::new(source.dim(), frame), simd.lane_steps());
+        let (cut, [head_limits, tail_limits]) = (Cut::new(source.dim(), frame), Limits::of_query(simd));
         let FramedRows { mut values, norms, leads } = frame.load(source, rows);
         let mut heads = vec![[0i8; STEP]; rows.len() * cut.steps()];
         let mut tails: Vec<QueryLine> = vec![bytemuck::Zeroable::zeroed(); rows.len() * cut.lines()];
         let (mut starts, mut facts) = (Vec::with_capacity(rows.len()), Vec::with_capacity(rows.len()));
+        let mut lanes = Vec::new();
         let framed = values.chunks_exact_mut(cut.dim).zip(norms.into_iter().zip(leads));
         for (index, (values, (norm, lead))) in framed.enumerate() {
             let norm = norm_in(metric, norm);
             let (head_values, tail_values) = values.split_at_mut(cut.head);
             let bytes: &mut [i8] = bytemuck::cast_slice_mut(&mut heads[index * cut.steps()..][..cut.steps()]);
-            let head = quantise(head_values, &mut bytes[..cut.head], head_steps);
+            let head = quantise(head_values, &mut bytes[..cut.head], head_limits);
             let lines: &mut [i8] = bytemuck::cast_slice_mut(&mut tails[index * cut.lines()..][..cut.lines()]);
-            let tail = quantise(tail_values, &mut lines[..cut.dim - cut.head], tail_steps);
+            let tail = quantise(tail_values, &mut lines[..cut.dim - cut.head], tail_limits);
             starts.push([-128 * sum_of(bytes), -128 * sum_of(lines)]);
-            facts.push(QueryFacts { norm, lead, head, tail });
+            if simd.sums_in_16_bits() {
+                lanes.extend(lane_starts(bytes));
+            }
+            facts.push(QueryFacts { norm, lead, head, tail, lane_squares: lane_squares(bytes) });
         }
-        Quantised { heads, tails, starts, facts, cut, slack: frame.slack(), is_led: frame.lead.is_some() }
+        Quantised {
+            heads,
+            tails,
+            starts,
+            lane_starts: lanes,
+            facts,
+            cut,
+            slack: frame.slack(),
+            is_led: frame.lead.is_some(),
+        }
     }
 
     /// Packs some of them in groups. O(count · dim) bytes are moved.
     pub fn gather(&self, slots: &[u32]) -> Int8Queries {
         let groups = slots.len().div_ceil(GROUP);
         let (steps, lines) = (self.cut.steps(), self.cut.lines());
+        let lanes = if self.lane_starts.is_empty() { 0 } else { steps.div_ceil(LANE_STEPS) };
         let mut queries = Int8Queries {
             count: slots.len(),
             heads: vec![[[0; STEP]; GROUP]; groups * steps],
             tails: vec![bytemuck::Zeroable::zeroed(); groups * GROUP * lines],
             starts: vec![[0; GROUP]; groups],
+            lane_starts: vec![[0; GROUP]; groups * lanes],
+            lane_squares: vec![0.0; groups],
             tail_starts: vec![[0; GROUP]; groups],
             scales: vec![[[0.0; 2]; GROUP]; groups],
             reaches: vec![[0.0; GROUP]; groups],
@@ -72,6 +92,7 @@ impl Quantised {
             facts: vec![QueryFacts::default(); groups * GROUP],
             group_facts: vec![GroupFacts::default(); groups],
             tail_share: (PANEL * lines).div_ceil(groups.max(1)),
+            lanes,
             cut: self.cut,
             slack: self.slack,
             is_led: self.is_led,
@@ -83,6 +104,11 @@ impl Quantised {
             queries.reaches[group][place] = ((facts.tail.length / f64::from(facts.head.scale)) as f32).next_up();
             queries.leads[group][place] = (facts.lead / f64::from(facts.head.scale)) as f32;
             queries.facts[index] = *facts;
+            queries.lane_squares[group] = queries.lane_squares[group].max(f64::from(facts.lane_squares));
+            let to = &mut queries.lane_starts[group * lanes..][..lanes];
+            for (group, start) in to.iter_mut().zip(&self.lane_starts[slot * lanes..][..lanes]) {
+                group[place] = *start;
+            }
             let group_facts = &mut queries.group_facts[group];
             group_facts.norms[place] = facts.norm;
             group_facts.inverses[0][place] = facts.norm.recip();
@@ -107,6 +133,8 @@ pub struct Int8Queries {
     heads: Vec<[[i8; STEP]; GROUP]>,
     tails: Vec<QueryLine>,
     starts: Vec<[i32; GROUP]>,
+    lane_starts: Vec<[i32; GROUP]>,
+    lane_squares: Vec<f64>,
     tail_starts: Vec<[i32; GROUP]>,
     /// What heads and tails are multiplied with.
     scales: Vec<[[f32; 2]; GROUP]>,
@@ -117,6 +145,8 @@ pub struct Int8Queries {
     facts: Vec<QueryFacts>,
     group_facts: Vec<GroupFacts>,
     tail_share: usize,
+    /// Starts of lanes a group.
+    lanes: usize,
     cut: Cut,
     slack: f64,
     is_led: bool,
@@ -156,6 +186,8 @@ impl Int8Queries {
         Heads {
             values: &self.heads[group * steps..][..steps],
             starts: &self.starts[group],
+            lane_starts: &self.lane_starts[group * self.lanes..][..self.lanes],
+            lane_squares: self.lane_squares[group],
             reaches: &self.reaches[group],
             leads: &self.leads[group],
             is_led: self.is_led,

@@ -1,6 +1,6 @@
 //! Byte kernels in SIMD; each does exactly what its reference in [`super::reference`] does.
 
-use super::layout::{GroupFacts, Heads, Int8Panel, PanelFacts, Tails};
+use super::layout::{GroupFacts, Heads, Int8Panel, LANE_STEPS, PanelFacts, Tails};
 use super::reference::{cutoffs_each, finish_scalar, score_scalar};
 use crate::neighbors::cpu::scan::{Cutoffs, GROUP, PANEL, Scores, Thresholds};
 use crate::neighbors::cpu::simd::Simd;
@@ -11,6 +11,7 @@ use crate::neighbors::cpu::simd::Simd;
 #[inline]
 pub(crate) fn score(simd: Simd, q: Heads<'_>, p: Int8Panel<'_>, t: &Thresholds, out: &mut Scores) -> [u64; GROUP] {
     assert_eq!(q.values.len(), p.quads.len());
+    assert!(!simd.sums_in_16_bits() || q.lane_starts.len() == q.values.len().div_ceil(LANE_STEPS));
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::is_x86_feature_detected as has;
@@ -86,11 +87,12 @@ pub(crate) fn finish(simd: Simd, tails: Tails<'_>, masks: [u64; GROUP], scores: 
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::super::layout::{Quad, QueryLine, STEP, TailLine};
+    use super::super::layout::{LANE_SQUARES_MAX, Quad, QueryLine, STEP, TailLine};
     use super::super::reference::{cutoffs_each, finish_each};
-    use crate::neighbors::cpu::simd::HEAD_LANE_STEPS;
 
-    use super::{Cutoffs, GROUP, GroupFacts, Heads, Int8Panel, PANEL, PanelFacts, Scores, Tails, Thresholds};
+    use super::{
+        Cutoffs, GROUP, GroupFacts, Heads, Int8Panel, LANE_STEPS, PANEL, PanelFacts, Scores, Tails, Thresholds,
+    };
 
     const WIDE: usize = PANEL / 16;
     const LINES_256: usize = PANEL / 8;
@@ -172,16 +174,13 @@ mod x86 {
         })
     }
 
-    /// Sums of products of bytes, four to a lane of 32 bits. The bytes of the queries whose products come into one lane
-    /// of 16 bits are together at most 128 in size, so that the sums fit: 128 · 255 < 2¹⁵.
+    /// Sums of products of bytes, four to a lane of 32 bits. The bytes of the query whose products an instruction sums
+    /// in 16 bits are together at most 128 in size, so that the sums fit: 128 · 255 < 2¹⁵.
     #[target_feature(enable = "avx2")]
     #[inline]
-    fn dot_bytes<const STEPS: usize>(sums: __m256i, base: [__m256i; STEPS], query: [__m256i; STEPS]) -> __m256i {
-        let mut lanes = _mm256_maddubs_epi16(base[0], query[0]);
-        for step in 1..STEPS {
-            lanes = _mm256_add_epi16(lanes, _mm256_maddubs_epi16(base[step], query[step]));
-        }
-        _mm256_add_epi32(sums, _mm256_madd_epi16(lanes, _mm256_set1_epi16(1)))
+    fn dot_bytes(sums: __m256i, base: __m256i, query: __m256i) -> __m256i {
+        let pairs = _mm256_maddubs_epi16(base, query);
+        _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
     }
 
     /// One row after the other, 32 values a step.
@@ -191,7 +190,7 @@ mod x86 {
             let mut sum = _mm256_setzero_si256();
             for (x, y) in x.iter().zip(y) {
                 for (x, y) in halves(x, y) {
-                    sum = dot_bytes(sum, [y], [x]);
+                    sum = dot_bytes(sum, y, x);
                 }
             }
             sum_of_lanes(sum)
@@ -230,49 +229,81 @@ mod x86 {
         _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32::<0b_01_01_01_01>(two)))
     }
 
-    /// Half of the queries with 16 rows at a time: 6 accumulators, and room for what lies between two multiplications.
+    /// All queries with 16 rows at a time: 12 accumulators.
     #[target_feature(enable = "avx2,fma")]
     pub(crate) fn avx2(q: Heads<'_>, p: Int8Panel<'_>, t: &Thresholds, out: &mut Scores) -> [u64; GROUP] {
-        let (queries, last_queries) = q.values.as_chunks::<HEAD_LANE_STEPS>();
-        let (quads, last_quads) = p.quads.as_chunks::<HEAD_LANE_STEPS>();
+        let fits = q.lane_squares * p.facts.lane_squares <= LANE_SQUARES_MAX;
         let mut hits = [0; GROUP];
-        for half in 0..2 {
-            for pair in 0..LINES_256 / 2 {
-                let first: [i32; 3] = std::array::from_fn(|i| q.starts[3 * half + i]);
-                let mut sums = first.map(|start| [_mm256_set1_epi32(start); 2]);
-                for (queries, quads) in queries.iter().zip(quads) {
-                    add_steps(&mut sums, queries, half, quads, pair);
-                }
-                for (query, quad) in last_queries.iter().zip(last_quads) {
-                    add_steps(&mut sums, &[*query], half, std::array::from_ref(quad), pair);
-                }
-                put_256(q, p, t, 3 * half, 2 * pair, &sums, out, &mut hits);
-            }
+        for pair in 0..LINES_256 / 2 {
+            let mut sums = [[_mm256_setzero_si256(); 2]; GROUP];
+            if fits {
+                sum_lanes(q, p, pair, &mut sums)
+            } else {
+                sum_steps(q, p, pair, &mut sums)
+            };
+            put_256(q, p, t, 0, 2 * pair, &sums, out, &mut hits);
         }
         hits
     }
 
-    /// Adds some steps of half of the queries with a pair of lines.
+    /// Sums of all queries with a pair of lines, where those of a lane fit 16 bits.
     #[target_feature(enable = "avx2")]
     #[inline]
-    fn add_steps<const STEPS: usize>(
-        sums: &mut [[__m256i; 2]; 3],
-        queries: &[[[i8; STEP]; GROUP]; STEPS],
-        half: usize,
-        quads: &[Quad; STEPS],
+    fn sum_lanes(q: Heads<'_>, p: Int8Panel<'_>, pair: usize, sums: &mut [[__m256i; 2]; GROUP]) {
+        let (queries, last_queries) = q.values.as_chunks::<LANE_STEPS>();
+        let (quads, last_quads) = p.quads.as_chunks::<LANE_STEPS>();
+        for ((queries, quads), starts) in queries.iter().zip(quads).zip(q.lane_starts) {
+            add_lanes(sums, queries, quads, starts, pair);
+        }
+        if let (1.., Some(starts)) = (last_queries.len(), q.lane_starts.last()) {
+            add_lanes(sums, last_queries, last_quads, starts, pair);
+        }
+    }
+
+    /// Adds some steps of all queries with a pair of lines: at most [`LANE_STEPS`], summed in 16 bits. On the way these
+    /// sums may pass what 16 bits hold, since they count modulo 2¹⁶; in the end they are those of numbers with a sign.
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn add_lanes(
+        sums: &mut [[__m256i; 2]; GROUP],
+        queries: &[[[i8; STEP]; GROUP]],
+        quads: &[Quad],
+        starts: &[i32; GROUP],
         pair: usize,
     ) {
-        let mut lines = [[_mm256_setzero_si256(); STEPS]; 2];
-        for (step, quad) in quads.iter().enumerate() {
-            [lines[0][step], lines[1][step]] = lines_256::<2>(quad, 2 * pair);
+        let mut lanes = [[_mm256_setzero_si256(); 2]; GROUP];
+        for (lanes, start) in lanes.iter_mut().zip(starts) {
+            *lanes = [_mm256_set1_epi32(*start); 2];
         }
-        for i in 0..3 {
-            let mut broadcasts = [_mm256_setzero_si256(); STEPS];
-            for (broadcast, query) in broadcasts.iter_mut().zip(queries) {
-                *broadcast = _mm256_set1_epi32(i32::from_le_bytes(query[3 * half + i].map(|byte| byte as u8)));
+        for (query, quad) in queries.iter().zip(quads) {
+            let lines = lines_256::<2>(quad, 2 * pair);
+            for i in 0..GROUP {
+                let broadcast = _mm256_set1_epi32(i32::from_le_bytes(query[i].map(|byte| byte as u8)));
+                for j in 0..2 {
+                    lanes[i][j] = _mm256_add_epi16(lanes[i][j], _mm256_maddubs_epi16(lines[j], broadcast));
+                }
             }
+        }
+        for i in 0..GROUP {
             for j in 0..2 {
-                sums[i][j] = dot_bytes(sums[i][j], lines[j], broadcasts);
+                sums[i][j] = _mm256_add_epi32(sums[i][j], _mm256_madd_epi16(lanes[i][j], _mm256_set1_epi16(1)));
+            }
+        }
+    }
+
+    /// The same, step by step in 32 bits.
+    #[target_feature(enable = "avx2")]
+    fn sum_steps(q: Heads<'_>, p: Int8Panel<'_>, pair: usize, sums: &mut [[__m256i; 2]; GROUP]) {
+        for (sums, start) in sums.iter_mut().zip(q.starts) {
+            *sums = [_mm256_set1_epi32(*start); 2];
+        }
+        for (query, quad) in q.values.iter().zip(p.quads) {
+            let lines = lines_256::<2>(quad, 2 * pair);
+            for i in 0..GROUP {
+                let broadcast = _mm256_set1_epi32(i32::from_le_bytes(query[i].map(|byte| byte as u8)));
+                for j in 0..2 {
+                    sums[i][j] = dot_bytes(sums[i][j], lines[j], broadcast);
+                }
             }
         }
     }
