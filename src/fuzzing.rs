@@ -368,6 +368,7 @@ fn packed(bytes: &[u8], folder: &Path) -> Result<()> {
     let [rows, dim, _, sampled, ..] = framed(bytes, &path, &PACKED)?;
     let (rows, dim) = (rows.clamp(1, OTHERS_ROWS), dim.clamp(1, 64) as usize);
     let base = PackedBase::open(&path, Simd::detect(), rows, dim, sampled.min(rows))?;
+    base.check()?;
     keep(base.panel(0).quads.len());
     Ok(())
 }

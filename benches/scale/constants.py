@@ -91,7 +91,7 @@ class Constants:
     cluster_threads: Constant = code(32, "threads", "tasks of a step, clusters/chunks.rs: 64 blocks, two a task")
     pack_row_us: Constant = measured(0.65, "us a row, one thread", "packing 10 M rows: 2.2 to 13.1 s")
     write_row_us: Constant = measured(1.0, "us a row", "the batches stage of 60,940 pairs, .06 s")
-    hash_gbs: Constant = assumed(10, "GB/s a core", "xxh3 of stores and packed base, when they are opened")
+    hash_gbs: Constant = assumed(10, "GB/s a core", "xxh3 of stores and packed base, when they are first read")
 
     # ---- the record of parts
     part_bytes: Constant = measured(99, "bytes a part", "manifest.json with 100,000 parts: 9.9 MB")

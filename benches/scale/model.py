@@ -274,8 +274,25 @@ def rescan_bytes(job: Job, fleet: Fleet, table: Constants) -> float:
         return absent * (scans * base + true_rows)
     lists = lists_of(job.rows, job.dim)
     blocks = search_parts(job) / fleet.nodes
-    near = min(1.0, table.near_lists.value * probes_of(job, table) / lists)
-    return absent * (min(lists, blocks) * near * base + true_rows)
+    return absent * (min(lists, blocks) * near_share(job, table) * base + true_rows)
+
+
+def near_share(job: Job, table: Constants) -> float:
+    """Share of the lists that the queries of a block look into."""
+    return min(1.0, table.near_lists.value * probes_of(job, table) / lists_of(job.rows, job.dim))
+
+
+def first_bytes(job: Job, fleet: Fleet, table: Constants) -> float:
+    """What each node reads for the first time while it searches: the queries of its parts, and what these look into of
+    positives and packed base (of lists, those of each part are taken to be different ones). A job without workers has
+    all of it open."""
+    if fleet.nodes == 1 and fleet.machine.cores // fleet.worker_threads == 1:
+        return 0.0
+    base = store_bytes(job) + (0.0 if fleet.machine.gpus else packed_bytes(job))
+    share = 1.0
+    if job.search == "ivf":
+        share = min(1.0, search_parts(job) / fleet.nodes * near_share(job, table))
+    return store_bytes(job) / fleet.nodes + share * base
 
 
 def node_bandwidth(fleet: Fleet) -> float:
@@ -283,27 +300,18 @@ def node_bandwidth(fleet: Fleet) -> float:
     return min(fleet.machine.io_bytes_s, fleet.shared_bytes_s / fleet.nodes)
 
 
-def opening_cost(job: Job, fleet: Fleet, table: Constants) -> Cost:
-    """Each node reads both stores and the packed base once, and each of its workers hashes them; a job without workers
-    has them open."""
-    opened = 2 * store_bytes(job) + packed_bytes(job)
-    workers = fleet.machine.cores // fleet.worker_threads
-    if fleet.nodes == 1 and workers == 1:
-        opened = 0.0
-    hashing = workers * opened / (table.hash_gbs.value * 1e9) / cores(fleet.machine)
-    return Cost("opening files", "nodes", hashing, opened / node_bandwidth(fleet), opened)
-
-
 def search_cost(job: Job, fleet: Fleet, table: Constants) -> Cost:
-    """The search on all nodes."""
+    """The search on all nodes. What a worker reads for the first time it hashes: each of a node's workers does."""
     machine = fleet.machine
-    again, written = rescan_bytes(job, fleet, table), lists_bytes(job) / fleet.nodes
+    first, written = first_bytes(job, fleet, table), lists_bytes(job) / fleet.nodes
+    read = first + rescan_bytes(job, fleet, table)
     if machine.gpus:
         compute = gpu_seconds(job, fleet, table)
     else:
         busy = tile_share(fleet.worker_threads, block_tiles(job))
         compute = query_core_s(job, table) / (fleet.nodes * cores(machine) * busy)
-    return Cost("search", "nodes", compute, max(again, written) / node_bandwidth(fleet), again, written)
+    hashing = machine.cores // fleet.worker_threads * first / (table.hash_gbs.value * 1e9) / cores(machine)
+    return Cost("search", "nodes", compute + hashing, max(read, written) / node_bandwidth(fleet), read, written)
 
 
 def gpu_copies(job: Job, machine: Machine, table: Constants) -> float:
@@ -386,7 +394,6 @@ def job_costs(job: Job, fleet: Fleet, table: Constants, edges_in_pieces: bool = 
         lists_cost(job, machine, table),
         packing_cost(job, machine, table),
         recall_cost(job, machine, table),
-        opening_cost(job, fleet, table),
         search_cost(job, fleet, table),
         records_cost(job, machine, table),
         *edges_costs(job, fleet, table, edges_in_pieces),

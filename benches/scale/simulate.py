@@ -51,8 +51,8 @@ class Scenario:
     """Mean time of a piece on one worker."""
     workers: int
     scheme: Scheme
-    opened_bytes: float
-    """What a node reads before it searches."""
+    first_bytes: float
+    """What a node reads for the first time, while it makes its first pieces."""
     piece_bytes: float
     node_io: float
     shared_io: float
@@ -155,7 +155,9 @@ class Search:
         self.up = [False] * scenario.workers
         self.lost = self.twice = 0
         self.nodes = -(-scenario.workers // scenario.workers_a_node)
-        self.opened = [self.env.process(self.open_files(0.0)) for _ in range(self.nodes)]
+        self.started = [self.env.process(self.start(0.0)) for _ in range(self.nodes)]
+        self.files: list[simpy.Event] = [self.env.process(self.read_files(node)) for node in range(self.nodes)]
+        """Done when a node has read what it reads for the first time."""
         self.processes = [self.env.process(self.work(index)) for index in range(scenario.workers)]
         self.env.process(self.give_twice())
         for node in range(self.nodes if scenario.failures_a_node_hour > 0 else 0):
@@ -167,9 +169,12 @@ class Search:
         ideal = scenario.pieces * scenario.piece_s / sum(1 / self.pace(index) for index in range(scenario.workers))
         return Outcome(self.env.now, ideal / self.env.now, self.lost, self.twice)
 
-    def open_files(self, delay: float) -> Steps:
+    def start(self, delay: float) -> Steps:
         yield self.env.timeout(delay + self.scenario.start_s)
-        yield self.link.transfer(self.scenario.opened_bytes)
+
+    def read_files(self, node: int) -> Steps:
+        yield self.started[node]
+        yield self.link.transfer(self.scenario.first_bytes)
 
     def pace(self, index: int) -> float:
         """What a worker's times are multiplied by."""
@@ -183,7 +188,7 @@ class Search:
         pace = self.pace(index)
         while True:
             try:
-                yield self.opened[self.node_of(index)]
+                yield self.started[self.node_of(index)]
                 self.up[index] = True
                 yield from self.make_pieces(index, pace)
                 return
@@ -246,6 +251,7 @@ class Search:
         key = (scenario.seed, "piece", piece, self.attempts[piece])
         try:
             yield self.env.timeout(scenario.piece_s * pace * factor(scenario.piece_sigma, *key))
+            yield self.files[self.node_of(index)]
             yield self.link.transfer(scenario.piece_bytes)
         except simpy.Interrupt as reason:
             makers.discard(index)
@@ -301,7 +307,8 @@ class Search:
         chance = random.Random(f"{scenario.seed}/node/{node}")
         while len(self.done) < scenario.pieces:
             yield self.env.timeout(chance.expovariate(scenario.failures_a_node_hour / 3600))
-            self.opened[node] = self.env.process(self.open_files(scenario.restart_s))
+            self.started[node] = self.env.process(self.start(scenario.restart_s))
+            self.files[node] = self.env.process(self.read_files(node))
             first = node * scenario.workers_a_node
             for index in range(first, min(first + scenario.workers_a_node, scenario.workers)):
                 if self.up[index] and self.processes[index].is_alive:
@@ -328,6 +335,7 @@ def scenario_of(job: Job, workers: int, scheme: Scheme, failures: float, table: 
     """A search of the cost model, by workers of four threads, 16 a node of 64 cores."""
     fleet = model.cpu_fleet(table, 1)
     threads = fleet.worker_threads
+    nodes = -(-workers // (fleet.machine.cores // threads))
     pieces = model.search_parts(job)
     rate = threads * table.all_cores.value * model.tile_share(threads, model.block_tiles(job))
     return Scenario(
@@ -335,7 +343,7 @@ def scenario_of(job: Job, workers: int, scheme: Scheme, failures: float, table: 
         piece_s=model.query_core_s(job, table) / pieces / rate,
         workers=workers,
         scheme=scheme,
-        opened_bytes=2 * model.store_bytes(job) + model.packed_bytes(job),
+        first_bytes=model.first_bytes(job, dataclasses.replace(fleet, nodes=nodes), table),
         piece_bytes=model.lists_bytes(job) / pieces,
         node_io=table.node_io.value,
         shared_io=table.shared_io.value,

@@ -122,21 +122,21 @@ def bytes_table(table: Constants) -> str:
         job = job_of(rows, "exact")
         left = model.disk_bytes(job, table)
         temporary = left.pop("for a time")
-        opened = 2 * model.store_bytes(job) + model.packed_bytes(job)
         memory = model.memory_bytes(job, node.cores)
         few = model.cluster_memory(job, 8)
         fleet = model.cpu_fleet(table, 64)
+        first = [size(model.first_bytes(job_of(rows, search), fleet, table)) for search in SEARCHES]
         rereads = [model.rescan_bytes(job_of(rows, search), fleet, table) for search in SEARCHES]
         again = [size(value) if value else "0" for value in rereads]
         resident = model.store_bytes(job) + model.packed_bytes(job)
         lines.append(
             [rows_word(rows)]
             + [size(value) for value in (left["vectors"], left["neighbors"], left["edges"], temporary)]
-            + [size(opened), *again, size(resident)]
+            + [*first, *again, size(resident)]
             + [size(max(value for name, value in memory.items() if name != "clusters"))]
             + [size(memory["clusters"]), size(few)]
         )
-    head = ["rows", "vectors", "lists", "graph", "for a time", "a node opens"]
+    head = ["rows", "vectors", "lists", "graph", "for a time", "a node reads, exact", "ivf"]
     head += ["reads again, exact", "ivf", "should stay in its memory"]
     return markdown([*head, "memory, most of other stages", "clusters, 64 threads", "8 threads"], lines)
 

@@ -243,7 +243,7 @@ fn least_of(task: &EdgesTask, config: &Config, vectors: &Vectors, run: &RunReade
 /// The job waits for none, the memory is too small, or the disk fails.
 pub(crate) fn work(run: &RunReader, missing: &[usize], worker: WorkerLimits, watch: Watch<'_>) -> Result<usize> {
     let Some((step, task)) = described(run)? else { return Err(nothing_to_do(run.folder())) };
-    let vectors = &vectors::open(run)?;
+    let vectors = &vectors::open(run)?.checked_by_row();
     let config = config_of(worker)?;
     refuse_little_memory(config.memory_bytes, least_of(&task, &config, vectors, run)?)?;
     let neighbors = &neighbors::open(run, vectors)?;
@@ -253,12 +253,13 @@ pub(crate) fn work(run: &RunReader, missing: &[usize], worker: WorkerLimits, wat
         start as usize..end as usize
     };
     if task.step == EdgesStep::Mark {
-        let (windows, _) = (Windows::by_task(vectors, neighbors, &settings.windows), vectors.check()?);
+        let windows = Windows::by_task(vectors, neighbors, &settings.windows);
         return step.make(run, missing, |number| {
             watch.add(0)?;
             let block = &neighbors.blocks()[blocks(number).start];
             neighbors.check_lists_of(block.range())?;
             let made = marks::of_block(vectors, &windows, block);
+            vectors.check_read()?;
             let words = marks::words(&windows);
             Ok(move |out: &mut PartWriter| side_marks::write(out, block.range(), words, &made))
         });

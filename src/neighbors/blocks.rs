@@ -47,7 +47,7 @@ impl Prepared {
 
 impl Prepared {
     /// What a job has prepared, for others: `part` gives the path of a part; whether there are candidates, and a packed
-    /// base.
+    /// base, whose panels are checked as they are read ([`Prepared::check_read`]).
     ///
     /// # Errors
     /// A file is damaged.
@@ -63,8 +63,16 @@ impl Prepared {
         let samples = ThresholdSample::new(columns);
         let sizes = [columns.rows().len() as u64, samples.rows().len() as u64];
         let open = || PackedBase::open(&part(BASE)?, simd, sizes[0], vectors.shape().dim, sizes[1]);
-        let packed = packed.then(open).transpose()?;
+        let packed = packed.then(open).transpose()?.map(PackedBase::checked_by_panel);
         Ok(Prepared { ivf, candidates, samples, packed })
+    }
+
+    /// Fails where what was read of the packed base is not what was written.
+    ///
+    /// # Errors
+    /// The file is damaged: what was made of it must not be kept.
+    pub(super) fn check_read(&self) -> Result<()> {
+        self.packed.as_ref().map_or(Ok(()), PackedBase::check_read)
     }
 
     pub(super) fn columns<'a>(&'a self, tasks: &'a Tasks) -> BaseColumns<'a> {

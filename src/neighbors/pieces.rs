@@ -218,8 +218,8 @@ fn counts_of(config: &Config, vectors: &Vectors) -> (NeighborsCounts, u64) {
 /// The job waits for none, the memory is too small, or the disk fails.
 pub(crate) fn work(run: &RunReader, missing: &[usize], worker: WorkerLimits, watch: Watch<'_>) -> Result<usize> {
     let Some((step, task)) = described(run)? else { return Err(nothing_to_do(run.folder())) };
-    let vectors = vectors::open(run)?;
-    vectors.check()?;
+    // Of many rows a worker reads a few: each is checked when it is first read.
+    let vectors = vectors::open(run)?.checked_by_row();
     let config = &config_of(run, &task, worker)?;
     let (counts, least) = counts_of(config, &vectors);
     refuse_little_memory(config.memory_bytes, least)?;
@@ -242,6 +242,8 @@ pub(crate) fn work(run: &RunReader, missing: &[usize], worker: WorkerLimits, wat
     step.make(run, missing, |index| {
         let block = search.block(index);
         let (lists, most) = (search.lists(block.clone(), watch)?, search.most());
+        vectors.check_read()?;
+        prepared.check_read()?;
         Ok(move |out: &mut PartWriter| write_block(out, Place::new(block.start), most, &lists))
     })
 }

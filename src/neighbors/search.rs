@@ -160,6 +160,7 @@ fn prepare(run: &Run, stage: &StageRun<'_>, vectors: &Vectors, config: &Config, 
     }
     let rows = columns.rows().len() as u64;
     let packed = PackedBase::open(&run.part(Stage::Neighbors, BASE)?, simd, rows, dim, samples.rows().len() as u64)?;
+    packed.check()?;
     Ok(Prepared { ivf, candidates, samples, packed: Some(packed) })
 }
 

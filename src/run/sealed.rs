@@ -13,7 +13,8 @@
 //! | 80 + n + 8 b | 8 | `BMBLOCKS` |
 //!
 //! All numbers are little-endian. Opening checks magic, version, length, the table of hashes and the header's block.
-//! [`Sealed::check`] reads everything, [`Sealed::check_range`] the blocks of a range; each block is hashed once.
+//! [`Sealed::check`] reads everything, [`Sealed::check_range`] the blocks of a range; each block is hashed once. Kernels
+//! that cannot fail note what they read ([`Sealed::note_range`]), and their caller asks whether all of it was sound.
 
 use std::io::Write;
 use std::ops::Range;
@@ -158,6 +159,8 @@ pub(super) fn seal_scattered(path: &Path, file: &dyn StorageFile, payload_end: u
     Ok((payload_end + seal.len() as u64, block_hash::root(&table)))
 }
 
+const NO_BLOCK: u64 = u64::MAX;
+
 /// A mapped artefact whose header, version and length are right.
 #[derive(Debug, Clone)]
 pub(crate) struct Sealed {
@@ -166,6 +169,8 @@ pub(crate) struct Sealed {
     end: usize,
     /// A bit for each block that was hashed, and is what was written.
     checked: Arc<[AtomicU64]>,
+    /// A block that was noted, and is not what was written; [`NO_BLOCK`] where there is none.
+    damaged: Arc<AtomicU64>,
     /// The six fields of the header.
     pub fields: [u64; 6],
 }
@@ -215,7 +220,7 @@ impl Sealed {
         };
         let fields = std::array::from_fn(|i| u64_at(bytes, 16 + 8 * i));
         let checked = (0..end.div_ceil(BLOCK_BYTES).div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
-        let sealed = Sealed { mapped, end, checked, fields };
+        let sealed = Sealed { mapped, end, checked, damaged: Arc::new(AtomicU64::new(NO_BLOCK)), fields };
         sealed.check_block(0)?;
         Ok(sealed)
     }
@@ -247,20 +252,57 @@ impl Sealed {
     /// # Errors
     /// Their content is not what was written.
     pub(crate) fn check_range(&self, payload: Range<usize>) -> Result<()> {
+        self.blocks_of_range(payload).try_for_each(|block| self.check_block(block))
+    }
+
+    /// The same for who reads the range now and cannot fail: [`Sealed::check_noted`] says it.
+    #[inline]
+    pub(crate) fn note_range(&self, payload: Range<usize>) {
+        for block in self.blocks_of_range(payload) {
+            if !self.is_checked(block) && self.check_block(block).is_err() {
+                self.damaged.store(block as u64, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Fails where a noted range is not what was written: what was made of it must not be kept.
+    ///
+    /// # Errors
+    /// The file is damaged.
+    pub(crate) fn check_noted(&self) -> Result<()> {
+        match self.damaged.load(Ordering::Relaxed) {
+            NO_BLOCK => Ok(()),
+            block => {
+                self.check_block(block as usize)?;
+                Err(Error::runtime("a file had other bytes for a time, and has its own again")
+                    .path(self.path())
+                    .expected("the bytes that were written, whenever they are read")
+                    .found(format!("others when block {block} of {BLOCK_BYTES} bytes was read"))
+                    .remedy("is the file system sound? Run the same command again"))
+            }
+        }
+    }
+
+    #[inline]
+    fn blocks_of_range(&self, payload: Range<usize>) -> Range<usize> {
         let [start, end] = [payload.start, payload.end].map(|at| at.saturating_add(HEADER_BYTES).min(self.end));
-        (start / BLOCK_BYTES..end.div_ceil(BLOCK_BYTES)).try_for_each(|block| self.check_block(block))
+        start / BLOCK_BYTES..end.div_ceil(BLOCK_BYTES)
+    }
+
+    #[inline]
+    fn is_checked(&self, block: usize) -> bool {
+        self.checked[block / 64].load(Ordering::Relaxed) & 1 << (block % 64) != 0
     }
 
     fn check_block(&self, block: usize) -> Result<()> {
-        let (word, bit) = (&self.checked[block / 64], 1 << (block % 64));
-        if word.load(Ordering::Relaxed) & bit != 0 {
+        if self.is_checked(block) {
             return Ok(());
         }
         let (bytes, start) = (self.mapped.bytes(), block * BLOCK_BYTES);
         let found = xxh3_64(&bytes[start..self.end.min(start + BLOCK_BYTES)]);
         let expected = u64_at(bytes, self.end + block * ENTRY_BYTES);
         if found == expected {
-            word.fetch_or(bit, Ordering::Relaxed);
+            self.checked[block / 64].fetch_or(1 << (block % 64), Ordering::Relaxed);
             return Ok(());
         }
         Err(Error::runtime("a file's content is not what was written")
@@ -341,6 +383,12 @@ mod tests {
         sealed.check_range(0..2 * BLOCK_BYTES - HEADER_BYTES).unwrap();
         sealed.check_range(3 * BLOCK_BYTES..payload.len()).unwrap();
         let text = sealed.check_range(2 * BLOCK_BYTES..2 * BLOCK_BYTES + 1).unwrap_err().to_string();
+        assert!(text.contains("a.file") && text.contains("bytes from 131072 on"), "{text}");
+        // Who cannot fail is told later, also by a copy.
+        sealed.note_range(0..2 * BLOCK_BYTES - HEADER_BYTES);
+        sealed.check_noted().unwrap();
+        sealed.clone().note_range(BLOCK_BYTES..payload.len());
+        let text = sealed.check_noted().unwrap_err().to_string();
         assert!(text.contains("a.file") && text.contains("bytes from 131072 on"), "{text}");
         assert!(sealed.check().is_err());
         std::fs::write(&path, &sound).unwrap();

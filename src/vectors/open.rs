@@ -104,13 +104,27 @@ impl Vectors {
         Ok(RowPositives::new(self.positive_codes(key)?, self.row_count()))
     }
 
-    /// Checks that all vectors are what was written, for those who read them all. O(bytes), the first time.
+    /// Checks that all vectors are what was written, for those who read most of them. O(bytes), the first time.
     ///
     /// # Errors
     /// A file is damaged.
     pub(crate) fn check(&self) -> Result<()> {
         self.queries.sealed().check()?;
         self.positives.sealed().check()
+    }
+
+    /// The vectors for those who read some of them: see [`VectorStore::checked_by_row`].
+    pub(crate) fn checked_by_row(self) -> Vectors {
+        Vectors { queries: self.queries.checked_by_row(), positives: self.positives.checked_by_row(), ..self }
+    }
+
+    /// Fails where a vector that was read is not what was written.
+    ///
+    /// # Errors
+    /// A file is damaged: what was made of it must not be kept.
+    pub(crate) fn check_read(&self) -> Result<()> {
+        self.queries.check_read()?;
+        self.positives.check_read()
     }
 }
 

@@ -24,6 +24,8 @@ pub(crate) struct VectorStore {
     sealed: Sealed,
     shape: Shape,
     precision: StoreType,
+    /// Rows are checked as they are read.
+    by_row: bool,
 }
 
 impl VectorStore {
@@ -51,7 +53,7 @@ impl VectorStore {
         };
         let shape = Shape { rows, dim: dim as usize };
         sealed.expect_payload(Some(VectorStore::file_bytes(shape, precision) - HEADER_BYTES as u64))?;
-        Ok(VectorStore { sealed, shape, precision })
+        Ok(VectorStore { sealed, shape, precision, by_row: false })
     }
 
     pub(crate) fn shape(&self) -> Shape {
@@ -75,10 +77,29 @@ impl VectorStore {
         self.sealed.check_range(row as usize * width..(row as usize + 1) * width)
     }
 
+    /// The store for those who read some rows, and know only later which: each is checked when it is first read, and
+    /// [`VectorStore::check_read`] says whether all were sound.
+    pub(crate) fn checked_by_row(self) -> VectorStore {
+        VectorStore { by_row: true, ..self }
+    }
+
+    /// Fails where a row that was read is not what was written.
+    ///
+    /// # Errors
+    /// The file is damaged: what was made of its rows must not be kept.
+    pub(crate) fn check_read(&self) -> Result<()> {
+        self.sealed.check_noted()
+    }
+
     /// A row's bytes, as stored.
+    #[inline]
     pub(crate) fn row_bytes(&self, row: RowId) -> &[u8] {
         let width = self.shape.dim * self.precision.bytes();
-        &self.sealed.payload()[row as usize * width..][..width]
+        let start = row as usize * width;
+        if self.by_row {
+            self.sealed.note_range(start..start + width);
+        }
+        &self.sealed.payload()[start..][..width]
     }
 
     /// A row's values as f32, without normalisation, into `out` (length: dimensions).

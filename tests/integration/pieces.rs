@@ -322,6 +322,37 @@ fn a_worker_that_finds_a_finished_run_waits_a_while_for_its_job() {
 }
 
 #[test]
+fn a_worker_checks_what_it_reads_and_nothing_else() {
+    let place = Place::empty();
+    let (input, whole, run) = (generated(&place), place.path("whole"), place.path("run"));
+    mine(&input, &whole, FLAGS).ok();
+    let mut job = waiting(&input, &run, "");
+    let parts = open_parts(&run);
+    let [first, last] = [&parts[0], &parts[parts.len() - 1]].map(|part| format!("--part {part}"));
+    for name in ["vectors/queries.vec", "vectors/positives.vec", "neighbors/base.pak"] {
+        let path = run.join(name);
+        let sound = std::fs::read(&path).unwrap();
+        let mut bytes = sound.clone();
+        // Of a row of the last task, or of its panel: the first block of queries is of another one.
+        let at = bytes.len() - bytes.len() / 16;
+        bytes[at] ^= 1;
+        std::fs::write(&path, &bytes).unwrap();
+        let file = name.rsplit('/').next().unwrap();
+        work(&run, &last).fails(1, &[file, "not what was written", "delete it"]);
+        assert!(!piece(&run, last.trim_start_matches("--part ")).exists(), "{name}: a part of damaged vectors is kept");
+        if name.starts_with("vectors") {
+            work(&run, &first).ok();
+            std::fs::remove_file(piece(&run, &parts[0])).unwrap();
+        }
+        std::fs::write(&path, &sound).unwrap();
+    }
+    while job.try_wait().unwrap().is_none() {
+        work(&run, "--index 0 --of 1 --wait 60").ok();
+    }
+    assert_same(&run, &whole, &MADE);
+}
+
+#[test]
 fn copies_on_a_local_disk_are_made_once_and_checked() {
     let place = Place::empty();
     let (input, whole, run) = (generated(&place), place.path("whole"), place.path("run"));

@@ -124,7 +124,7 @@ mod tests {
             let leads = std::array::from_fn(|_| random.random_range(-1e4..1e4f32));
             let cutoffs = std::array::from_fn(|_| random.random_range(-1e5f32..1e5));
             let of_place = |i: usize| values.iter().flat_map(|step| step[i]).collect::<Vec<i8>>();
-            let of_column = |i: usize| quads.iter().flat_map(|quad| quad.0[i]).map(|byte| (byte ^ 0x80) as i8);
+            let of_column = |i: usize| quads.iter().flat_map(move |quad| quad.0[i]).map(|byte| (byte ^ 0x80) as i8);
             let most = (0..PANEL).map(|i| lane_squares(&of_column(i).collect::<Vec<i8>>())).max().unwrap();
             let panel_facts = PanelFacts { lane_squares: f64::from(most), ..PanelFacts::default() };
             let places: [Vec<i8>; GROUP] = std::array::from_fn(of_place);
@@ -197,7 +197,8 @@ mod tests {
                 })
                 .collect();
             let thresholds: Vec<Thresholds> = (0..groups).map(|_| places().map(|value| value as f32 - 0.5)).collect();
-            let panel = PanelFacts { norm: number(), head: [number(), number()], tail: [number(), number()] };
+            let (head, tail) = ([number(), number()], [number(), number()]);
+            let panel = PanelFacts { norm: number(), head, tail, lane_squares: number() };
             let mut wanted = vec![Cutoffs::equal([0.0; PLACES]); groups];
             cutoffs_each(&facts, &panel, 1e-4, &thresholds, &mut wanted);
             for simd in Simd::all() {

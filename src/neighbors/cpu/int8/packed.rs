@@ -184,6 +184,8 @@ pub struct PackedBase {
     bytes: Bytes,
     layout: PackedLayout,
     frame: Frame,
+    /// Panels are checked as they are read.
+    by_panel: bool,
 }
 
 /// Where its bytes are.
@@ -195,18 +197,22 @@ enum Bytes {
 }
 
 impl PackedBase {
-    /// Maps the file.
+    /// Maps the file. Its panels are not read: see [`PackedBase::check`] and [`PackedBase::checked_by_panel`].
     ///
     /// # Errors
     /// It is not complete, or has other rows.
     pub(crate) fn open(path: &Path, simd: Simd, rows: u64, dim: usize, sampled: u64) -> Result<PackedBase> {
         let sealed = Sealed::open(path, &PACKED)?;
-        sealed.check()?;
         let head = usize::try_from(sealed.fields[2]).unwrap_or(0);
         let layout = PackedLayout { rows, sampled, cut: Cut { dim, head }, is_led: sealed.fields[4] == 1 };
         // Everything but the head is the caller's, so that no number of the file can make the layout too large.
         let is_sound = (1..=dim).contains(&head) && sealed.fields == layout.fields();
         sealed.expect_payload(is_sound.then(|| (layout.end() - HEADER_BYTES) as u64))?;
+        let facts_and_frame = [HEADER_BYTES..layout.factors(), layout.axes()..layout.end()];
+        facts_and_frame
+            .map(|at| sealed.check_range(at.start - HEADER_BYTES..at.end - HEADER_BYTES))
+            .into_iter()
+            .collect::<Result<()>>()?;
         let floats = |offset: usize, count: usize| -> Vec<f32> {
             bytemuck::cast_slice(section(&sealed, offset, 4 * count)).to_vec()
         };
@@ -217,7 +223,7 @@ impl PackedBase {
         let lead = layout.is_led.then(|| Lead::new(floats(layout.lead(), dim)));
         let has_length = lead.as_ref().is_none_or(Option::is_some);
         let frame = Frame { lead: lead.flatten(), rotation };
-        let base = PackedBase { bytes: Bytes::Mapped(sealed), layout, frame };
+        let base = PackedBase { bytes: Bytes::Mapped(sealed), layout, frame, by_panel: false };
         if !has_length || !base.has_bounds() {
             return Err(Error::runtime("a packed base has impossible norms or axes")
                 .path(path)
@@ -243,7 +249,49 @@ impl PackedBase {
     pub fn in_memory(simd: Simd, source: &impl UnitRows, rows: &[RowId], frame: &Frame, metric: Metric) -> PackedBase {
         let packing = Packing { order: rows, sampled: &[], frame, metric, simd };
         let bytes = Bytes::Owned(packing.pack(source, rows));
-        PackedBase { bytes, layout: packing.layout(source.dim()), frame: frame.clone() }
+        PackedBase { bytes, layout: packing.layout(source.dim()), frame: frame.clone(), by_panel: false }
+    }
+
+    /// Checks that all panels are what was written. O(bytes), the first time.
+    ///
+    /// # Errors
+    /// The file is damaged.
+    pub(crate) fn check(&self) -> Result<()> {
+        match &self.bytes {
+            Bytes::Mapped(sealed) => sealed.check(),
+            Bytes::Owned(_) => Ok(()),
+        }
+    }
+
+    /// The base for those who read some panels, and know only later which: each is checked when it is first read, and
+    /// [`PackedBase::check_read`] says whether all were sound.
+    pub(crate) fn checked_by_panel(self) -> PackedBase {
+        PackedBase { by_panel: true, ..self }
+    }
+
+    /// Fails where a panel that was read is not what was written.
+    ///
+    /// # Errors
+    /// The file is damaged: what was made of its panels must not be kept.
+    pub(crate) fn check_read(&self) -> Result<()> {
+        match &self.bytes {
+            Bytes::Mapped(sealed) => sealed.check_noted(),
+            Bytes::Owned(_) => Ok(()),
+        }
+    }
+
+    /// Notes a panel's factors, heads and tails.
+    fn note(&self, panel: usize) {
+        let (Bytes::Mapped(sealed), layout) = (&self.bytes, self.layout) else { return };
+        let sections = [
+            (layout.factors(), size_of::<Factors>()),
+            (layout.quads(), layout.cut.steps() * size_of::<Quad>()),
+            (layout.tails(), layout.tail_lines() * size_of::<TailLine>()),
+        ];
+        for (section, width) in sections {
+            let start = section - HEADER_BYTES + panel * width;
+            sealed.note_range(start..start + width);
+        }
     }
 
     /// What rows were turned into before they were packed.
@@ -257,6 +305,9 @@ impl PackedBase {
     }
 
     pub(crate) fn panel(&self, panel: usize) -> Int8Panel<'_> {
+        if self.by_panel {
+            self.note(panel);
+        }
         let [factors, tail_factors, bounds, leads] = self.factors(panel);
         let next_tails = if panel + 1 < self.layout.panels() { self.tails(panel + 1) } else { &[] };
         Int8Panel {
