@@ -427,11 +427,14 @@ def crossing_rows(fleet: Fleet, table: Constants, job: Job, stage: str, edges_in
         other = one_machine_seconds(costs) if stage == "all" else sum(c.seconds for c in costs if c.stage == stage)
         return search - other
 
-    low, high = 5.0, 11.0
-    if excess(high) <= 0:
-        return math.inf
-    if excess(low) > 0:
+    # Few rows of many nodes are read longer than all else takes: the last crossing counts.
+    steps = [5.0 + step / 10 for step in range(61)]
+    shorter = [step for step in steps if excess(step) <= 0]
+    if not shorter:
         return 0.0
+    if shorter[-1] == steps[-1]:
+        return math.inf
+    low, high = shorter[-1], shorter[-1] + 0.1
     for _ in range(50):
         middle = (low + high) / 2
         low, high = (low, middle) if excess(middle) > 0 else (middle, high)

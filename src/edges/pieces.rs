@@ -131,8 +131,9 @@ pub(super) fn wait(
     let missing: BTreeMap<String, usize> = numbered.filter(|(name, _)| !run.has(Stage::Edges, name)).collect();
     run.remove_other_pieces(Stage::Edges)?;
     let folder = run.pieces(Stage::Edges).of_rule(&task.rule())?;
-    let waiting = Waiting { run, stage, folder, task: json::line(&task)?, what: "graph" };
+    let waiting = Waiting { run, stage, folder, what: "graph" };
     waiting.wait(
+        &json::line(&task)?,
         missing.keys().cloned().collect(),
         |name, path| check(path, &task, missing[name], windows),
         |name| done(missing[name]),

@@ -97,9 +97,10 @@ pub(super) fn wait(
     let task = task_of(search);
     run.remove_other_pieces(Stage::Neighbors)?;
     let folder = run.pieces(Stage::Neighbors).of_rule(&task.rule())?;
-    let waiting = Waiting { run, stage, folder, task: json::line(&task)?, what: "search" };
+    let waiting = Waiting { run, stage, folder, what: "search" };
     let indices: BTreeMap<String, usize> = missing.into_iter().map(|index| (block_name(index), index)).collect();
     waiting.wait(
+        &json::line(&task)?,
         indices.keys().cloned().collect(),
         |name, path| check(path, search, indices[name]),
         |name| done(indices[name]),
@@ -133,7 +134,7 @@ pub(super) fn adopt(
     missing: &[usize],
 ) -> Result<BTreeSet<usize>> {
     let folder = run.pieces(Stage::Neighbors).of_rule(&task_of(search).rule())?;
-    let waiting = Waiting { run, stage, folder, task: String::new(), what: "search" };
+    let waiting = Waiting { run, stage, folder, what: "search" };
     let there = missing.iter().map(|index| (block_name(*index), *index));
     let there: BTreeMap<String, usize> = there.filter(|(name, _)| waiting.folder.has(name)).collect();
     let names: Vec<String> = there.keys().cloned().collect();

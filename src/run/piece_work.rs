@@ -150,21 +150,20 @@ pub(crate) struct Waiting<'a> {
     pub run: &'a Run,
     pub stage: &'a StageRun<'a>,
     pub folder: PieceFolder,
-    /// What the job says of them, as it stands on disk.
-    pub task: String,
     /// What the parts are of, in words.
     pub what: &'a str,
 }
 
 impl Waiting<'_> {
-    /// Waits until others have made all parts of `missing`, and makes each a part of the run; `check` fails where a
-    /// file is not the part of its name, and `done` is told of each. One that is damaged is removed, and waited for
-    /// anew.
+    /// Waits until others have made all parts of `missing`, and makes each a part of the run. `task` is what the job
+    /// says of them, as it stands on disk; `check` fails where a file is not the part of its name, and `done` is told
+    /// of each. One that is damaged is removed, and waited for anew.
     ///
     /// # Errors
     /// The user interrupts, or the disk fails.
     pub(crate) fn wait(
         &self,
+        task: &str,
         mut missing: BTreeSet<String>,
         check: impl Fn(&str, &Path) -> Result<()> + Sync,
         done: impl Fn(&str) -> Result<()>,
@@ -184,7 +183,7 @@ impl Waiting<'_> {
         while !missing.is_empty() {
             // What was deleted or damaged meanwhile is written again.
             if described.is_none_or(|at| at.elapsed() > DESCRIBE_EVERY) {
-                self.run.describe_pieces(&self.folder, &self.task)?;
+                self.run.describe_pieces(&self.folder, task)?;
                 described = Some(Instant::now());
             }
             // One look at the folder, and one record, however many parts are missing or there.

@@ -13,8 +13,8 @@
 //! | 80 + n + 8 b | 8 | `BMBLOCKS` |
 //!
 //! All numbers are little-endian. Opening checks magic, version, length, the table of hashes and the header's block.
-//! [`Sealed::check`] reads everything, [`Sealed::check_range`] the blocks of a range; each block is hashed once. Kernels
-//! that cannot fail note what they read ([`Sealed::note_range`]), and their caller asks whether all of it was sound.
+//! [`Sealed::check`] reads everything, [`Sealed::check_range`] the blocks of a range; each block is hashed once.
+//! Kernels, which cannot fail, note what they read ([`Sealed::note_range`]); their caller then asks whether it was sound.
 
 use std::io::Write;
 use std::ops::Range;

@@ -71,7 +71,7 @@ def made():
     panels = {"all-is-head": (1, 8, 8, 0, 0), "head-and-tail": (70, 8, 4, 3, 0), "with-a-lead": (70, 8, 4, 3, 1)}
     for name, (rows, dim, head, sampled, led) in panels.items():
         count = -(-rows // 64) + -(-sampled // 64)
-        facts = -(-40 * count // 64) * 64
+        facts = -(-48 * count // 64) * 64
         steps, lines = -(-head // 4), -(-(dim - head) // 64)
         axes = struct.pack(f"<{dim * dim}f", *[float(a == b) for a in range(dim) for b in range(dim)])
         payload = bytes(facts + count * (1024 + 256 * steps + 4096 * lines)) + (axes if head < dim else b"")

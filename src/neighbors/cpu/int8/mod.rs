@@ -7,7 +7,8 @@
 //! The kernel scores heads. A pair whose head's score, with the most that the tails can add (l_x l_y, by Cauchy and
 //! Schwarz), cannot reach the threshold is ruled out; for the few others the tails are scored as well. Sums of bytes
 //! are exact; the byte instruction takes one side unsigned, so base rows are stored as q + 128 and the sums begin at
-//! −128 Σ q_x.
+//! −128 Σ q_x. Where there is no such instruction, sums of eight steps are kept in 16 bits, modulo 2¹⁶, wherever
+//! Σ q_x² and Σ q_y² of these steps say that the sums without the offset fit ([`layout::LANE_STEPS`]).
 //!
 //! Memory: 1 byte a value, rows rounded up to whole groups (6) or panels (64).
 

@@ -2,7 +2,8 @@
 //!
 //! | offset | bytes | content |
 //! |---|---|---|
-//! | 64 | 48 · panels | of each panel the largest norm; length + residual, and residual, of heads and of tails; sum of squares of the numbers of one lane of a head; f64 |
+//! | 64 | 48 · panels | of each panel the largest norm; length + residual, and residual, of heads and of tails, f64 |
+//! | | | then the largest sum of squares of the numbers of one lane of a head, f64 |
 //! | | | zeros up to a multiple of 64 |
 //! | | 1024 · panels | f32, 4 · 64 a panel: scale · norm of heads, of tails, length · norm of tails, lead · norm |
 //! | | 256 · steps · panels | values of heads + 128, u8, `[panel][step][64][4]` |

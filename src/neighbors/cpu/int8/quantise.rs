@@ -106,7 +106,7 @@ const SCALE_MIN: f32 = 1.0 / (1 << 20) as f32;
 const LEVELS: f32 = 127.0;
 /// The most that rounding adds to the length of a lane's numbers, √16 / 2 and a little for the division.
 const ROUNDED_LANE: f32 = 2.01;
-/// Their product is within [`LANE_SQUARES_MAX`]. A query's numbers are the smaller ones already, by [`Limits::in_pairs`].
+/// Their product is within [`LANE_SQUARES_MAX`]. A query's numbers are the smaller ones, by [`Limits::in_pairs`].
 const QUERY_LANE_SQUARES: f32 = 25_600.0;
 const BASE_LANE_SQUARES: f32 = 41_940.0;
 const _: () = assert!(QUERY_LANE_SQUARES as f64 * BASE_LANE_SQUARES as f64 <= LANE_SQUARES_MAX);
@@ -200,7 +200,8 @@ mod tests {
     proptest! {
         #[test]
         fn whole_numbers_stay_within_their_bounds(
-            values in proptest::collection::vec(-1f32..1.0, 1..200), (in_pairs, in_lanes, spike) in any::<(bool, bool, bool)>(),
+            values in proptest::collection::vec(-1f32..1.0, 1..200),
+            (in_pairs, in_lanes, spike) in any::<(bool, bool, bool)>(),
         ) {
             let mut values = values;
             values[0] = if spike { 50.0 } else { values[0] };
