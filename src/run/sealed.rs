@@ -14,7 +14,8 @@
 //!
 //! All numbers are little-endian. Opening checks magic, version, length, the table of hashes and the header's block.
 //! [`Sealed::check`] reads everything, [`Sealed::check_range`] the blocks of a range; each block is hashed once.
-//! Kernels, which cannot fail, note what they read ([`Sealed::note_range`]); their caller then asks whether it was sound.
+//! Kernels, which cannot fail, note what they read ([`Sealed::note_range`]); their caller then asks whether that was
+//! sound.
 
 use std::io::Write;
 use std::ops::Range;

@@ -133,7 +133,7 @@ impl Packing<'_> {
                 tails: &mut packed.tails[panel * lines..][..lines],
                 factors: packed.factors[panel].each_mut(),
             };
-            packed.facts[panel] = pack_panel(source, rows, self, parts);
+            packed.facts[panel] = pack_panel(source, rows, self.frame, self.metric, self.simd, parts);
         }
         packed
     }

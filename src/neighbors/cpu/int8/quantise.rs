@@ -3,7 +3,7 @@
 //! Memory: 1 byte a value; while a panel is packed, its rows in f32.
 
 use super::layout::{LANE_SQUARES_MAX, LANE_STEPS, PanelFacts, Part, Quad, STEP, TailLine};
-use super::packed::Packing;
+use crate::config::Metric;
 use crate::neighbors::cpu::frame::{Frame, FramedRows};
 use crate::neighbors::cpu::matrix::{UnitRows, norm_in};
 use crate::neighbors::cpu::scan::PANEL;
@@ -153,11 +153,12 @@ pub(crate) struct PanelParts<'a> {
 pub(crate) fn pack_panel(
     source: &impl UnitRows,
     rows: &[RowId],
-    packing: &Packing<'_>,
+    frame: &Frame,
+    metric: Metric,
+    simd: Simd,
     parts: PanelParts<'_>,
 ) -> PanelFacts {
-    let Packing { frame, metric, .. } = *packing;
-    let [head_limits, tail_limits] = Limits::of_base(packing.simd);
+    let [head_limits, tail_limits] = Limits::of_base(simd);
     let cut = Cut::new(source.dim(), frame);
     let FramedRows { mut values, norms, leads: row_leads } = frame.load(source, rows);
     let mut head_bytes = vec![0i8; cut.steps() * STEP];
